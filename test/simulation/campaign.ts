@@ -11,6 +11,8 @@ export interface CampaignOptions {
   readonly threads?: number;
   /** Changes of the source. Default none. */
   readonly changes?: readonly SourceChange[];
+  /** Whether there are workers of interface `Lambda`. Default by the seed. */
+  readonly inits?: boolean | undefined;
   /** Whether the first violation ends it all. Default false. */
   readonly untilViolation?: boolean;
   readonly onResult?: (result: SimulationResult) => void;
@@ -18,12 +20,12 @@ export interface CampaignOptions {
 
 /** Runs seeds in threads of their own, each with the agent's files in memory. Results are in the order of their end. */
 export async function runCampaign(options: CampaignOptions): Promise<readonly SimulationResult[]> {
-  const { changes = [], onResult, seeds, steps, threads = 2, untilViolation = false } = options;
+  const { changes = [], inits, onResult, seeds, steps, threads = 2, untilViolation = false } = options;
   const left = [...seeds];
   const results: SimulationResult[] = [];
   const runThread = async (): Promise<void> => {
     const worker = new Worker(join(import.meta.dirname, 'run-worker.ts'), {
-      workerData: { changes },
+      workerData: { changes, inits },
       resourceLimits: { maxYoungGenerationSizeMb: 64 },
     });
     const failed = new Promise<never>((_resolve, reject) => {

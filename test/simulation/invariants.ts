@@ -126,8 +126,15 @@ export class Invariants implements ProcessWatcher, CallWatcher {
   /** An agent asks for an operation. */
   begins(operation: FakeOperation, containerId: string): void {
     this.note(`${operation} ${containerId}`);
+    const process = this.#options.processes().byId.get(containerId);
     if (operation === 'destroy') {
       this.#mayRemove(containerId, 'is being removed');
+    } else if (
+      (operation === 'pause' || operation === 'settle') &&
+      process?.isInit === true &&
+      (process.lingers || process.phase !== 'Ready')
+    ) {
+      this.violation(`${containerId} is being frozen (${operation}), and is not idle`);
     }
     this.#operating.set(containerId, (this.#operating.get(containerId) ?? 0) + 1);
   }
@@ -171,6 +178,9 @@ export class Invariants implements ProcessWatcher, CallWatcher {
         this.violation(`${requestId} of ${fact.uid} was sent to ${process.uid}`);
       }
     }
+    if (process.isInit) {
+      return;
+    }
     const mark = memoryFiles.files.get(`${runDir}/${process.uid}.mark`)?.split('\n\n', 1)[0] ?? '';
     const isMarked = mark
       .split('\n')
@@ -178,6 +188,10 @@ export class Invariants implements ProcessWatcher, CallWatcher {
     if (!isMarked) {
       this.violation(`${requestId} was sent before its mark was written: '${mark}'`);
     }
+  }
+
+  failed({ containerId }: WorkerProcess): void {
+    this.suspect(containerId, 'its init has failed');
   }
 
   unsent(requestId: string): void {
@@ -211,6 +225,12 @@ export class Invariants implements ProcessWatcher, CallWatcher {
         }
         return;
       case 'Answered':
+        if (result.end !== undefined && result.end.outcome !== 'Answered') {
+          if (!body.includes(requestId)) {
+            this.violation(`${requestId} ended ${result.end.outcome}, and its caller reads '${body}'`);
+          }
+          return;
+        }
         if (!this.#answered.has(requestId) || body !== `"${requestId}"`) {
           // The caller sees by its size that an answer was cut off.
           if (body !== '') {

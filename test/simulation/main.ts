@@ -37,8 +37,9 @@ function report(result: SimulationResult): void {
 }
 
 async function searchPlanted(): Promise<void> {
-  for (const { changes, found, name, within } of mutations) {
-    const results = await runCampaign({ seeds: range(1, 80), steps: within, changes, threads: Number(values.threads) });
+  const threads = Number(values.threads);
+  for (const { changes, found, inits = false, name, within } of mutations) {
+    const results = await runCampaign({ seeds: range(1, 80), steps: within, changes, inits, threads });
     const finders = results
       .filter(({ violation }) => violation !== undefined && found.test(violation))
       .toSorted((one, other) => one.steps - other.steps);

@@ -9,6 +9,8 @@ export interface Mutation {
   /** A seed that finds it soon, and the steps that it may take. */
   readonly seed: number;
   readonly within: number;
+  /** Whether there are workers of interface `Lambda`. Default false. */
+  readonly inits?: boolean;
 }
 
 export const mutations: readonly Mutation[] = [
@@ -169,5 +171,75 @@ export const mutations: readonly Mutation[] = [
     found: /waits for \S+ to start/,
     seed: 8,
     within: 2_000,
+  },
+  {
+    name: 'a worker is frozen while an extension works, or its runtime starts again',
+    changes: [
+      {
+        file: 'src/agent/model/plan.ts',
+        text: "goal.kind === 'Paused' && state.init === undefined",
+        by: "goal.kind === 'Paused'",
+      },
+    ],
+    found: /is being frozen \(pause\), and is not idle/,
+    seed: 13,
+    within: 500,
+    inits: true,
+  },
+  {
+    name: 'a worker is settled while an extension works, or its runtime starts again',
+    changes: [
+      {
+        file: 'src/agent/step/upkeep.ts',
+        text: "const mayFreeze = kind === 'Running' && observed.init === undefined;",
+        by: "const mayFreeze = kind === 'Running';",
+      },
+    ],
+    found: /is being frozen \(settle\), and is not idle/,
+    seed: 9,
+    within: 500,
+    inits: true,
+  },
+  {
+    name: 'a worker is called before its init is ready',
+    changes: [
+      {
+        file: 'src/agent/step/container.ts',
+        text: "    (interfaceOf(container) === 'Emulator' || takesCall(init)) &&\n",
+        by: "    (interfaceOf(container) === 'Emulator' || init.kind === 'Connected') &&\n",
+      },
+    ],
+    found: /was sent into \S+, which is (Starting|Failed)/,
+    seed: 2,
+    within: 300,
+    inits: true,
+  },
+  {
+    name: 'a call that an init has found is not waited for',
+    changes: [
+      {
+        file: 'src/agent/step/reduce-init.ts',
+        text: '  takeFound(draft, containerId, word);\n  const readiness',
+        by: '  const readiness',
+      },
+    ],
+    found: /beside call-|with call-\d+ in it/,
+    seed: 15,
+    within: 400,
+    inits: true,
+  },
+  {
+    name: 'a worker is removed before its init has said which calls are in it',
+    changes: [
+      {
+        file: 'src/agent/model/plan.ts',
+        text: "return state.usable && state.init === 'Awaited';",
+        by: 'return false;',
+      },
+    ],
+    found: /with call-\d+ in it/,
+    seed: 6,
+    within: 3_000,
+    inits: true,
   },
 ];

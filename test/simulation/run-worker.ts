@@ -6,10 +6,13 @@ import { runOne } from './run-one.ts';
 // Errors are made by the thousand, and most of them are part of the game.
 Error.stackTraceLimit = 2;
 
-const { changes } = workerData as { readonly changes: readonly SourceChange[] };
+const { changes, inits } = workerData as {
+  readonly changes: readonly SourceChange[];
+  readonly inits: boolean | undefined;
+};
 
 parentPort?.on('message', (request: { readonly seed: number; readonly steps: number }) => {
-  runOne({ ...request, changes }).then(
+  runOne({ ...request, changes, inits }).then(
     (result) => parentPort?.postMessage(result),
     (error: unknown) => {
       throw error;

@@ -26,6 +26,8 @@ const FUNCTIONS: Readonly<Record<string, string>> = {
   w4: 'f1',
   w5: 'f2',
 };
+/** Workers of interface `Lambda`, in the runs that have such. */
+const INIT_NAMES: readonly string[] = ['w1', 'w2', 'w4', 'w5'];
 const soundShapes = ['v1-a', 'v1-b', 'v1-c'] as const;
 /** Room for five workers of six, or for fewer and a replacement beside. */
 const capacity = { memoryMiB: 5 * 144 + 72, workers: 7 };
@@ -113,6 +115,7 @@ export class Simulation {
   #violation: string | undefined;
   #step = 0;
   readonly #maxStarts: number;
+  readonly #hasInits: boolean;
   #lives = 0;
   #uids = 0;
   /** Until the next rest nothing fails but what workers do themselves, and hints. */
@@ -121,8 +124,10 @@ export class Simulation {
   #calls = 0;
   #pendingHash = '';
 
-  constructor(seed: number, logger: Logger = silent) {
+  /** Seeds that are even have workers of interface `Lambda` among others, where nothing else is said. */
+  constructor(seed: number, hasInits = seed % 2 === 0, logger: Logger = silent) {
     this.#seed = seed;
+    this.#hasInits = hasInits;
     this.#logger = logger;
     this.#random = new Random(seed);
     this.#maxStarts = this.#random.pick([1, 2, 4]);
@@ -422,13 +427,25 @@ export class Simulation {
     const quiet = running.filter(({ containerId }) => this.#runtime.hung.has(containerId));
     const process = random.pick(quiet.length > 0 && random.chance(0.5) ? quiet : running);
     const { containerId } = process;
-    const kind = random.weighted({ exit: 4, oom: 1, freeze: 2, thaw: 2, reboot: 0.2 });
+    const kind = process.isInit
+      ? random.weighted({ exit: 3, oom: 1, restart: 3, lost: 2, freeze: 2, thaw: 2, reboot: 0.2 })
+      : random.weighted({ exit: 4, oom: 1, freeze: 2, thaw: 2, reboot: 0.2 });
     this.#faults.disturb(containerId);
     switch (kind) {
       case 'exit':
       case 'oom':
         this.#note(`${containerId}: ${kind}`);
         this.#processes.exit(containerId, kind === 'oom' ? 137 : 1, kind === 'oom');
+        return;
+      case 'restart':
+        if (process.call === undefined) {
+          this.#note(`${containerId}: its runtime ends`);
+          this.#processes.restart(process);
+        }
+        return;
+      case 'lost':
+        this.#note(`${containerId}: its init loses the agent`);
+        this.#processes.loseInit(process);
         return;
       case 'freeze':
         if (process.call === undefined && this.#runtime.taskOf(containerId) === 'Running') {
@@ -525,6 +542,7 @@ export class Simulation {
       capacity,
       secretReader: { read: () => Promise.resolve(undefined) },
       connect: (address) => this.#processes.connect(life, address),
+      inits: this.#processes.initsOf(life),
       random: () => this.#random.next(),
       limits: { maxStarts: this.#maxStarts, maxPauses: 2, maxRemovals: 2 },
     });
@@ -705,7 +723,7 @@ export class Simulation {
     if (allocation.memoryMiB !== memoryMiB || allocation.workers !== this.#runtime.containers.size) {
       return `${JSON.stringify(allocation)} is taken for ${memoryMiB} MiB of ${this.#runtime.containers.size} containers`;
     }
-    const ips = [...this.#runtime.containers.values()].map(({ address }) => address?.ip);
+    const ips = [...this.#runtime.containers.values()].flatMap(({ address }) => address?.ip ?? []);
     return new Set(ips).size === ips.length ? undefined : 'two containers have one address';
   }
 
@@ -761,7 +779,7 @@ export class Simulation {
         ephemeralStorageMiB: 16,
         readOnlyRootFilesystem: true,
         timeoutSeconds: 3,
-        runtimeInterface: 'Emulator',
+        runtimeInterface: this.#hasInits && INIT_NAMES.includes(name) ? 'Lambda' : 'Emulator',
         startupTimeoutSeconds: 60,
         port: 8080,
         networkMode: 'Bridge',

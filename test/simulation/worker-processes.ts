@@ -1,9 +1,11 @@
 import type { WorkerAnswer, WorkerLink, WorkerRequest } from '../../src/agent/invoke/emulator-client.ts';
+import type { InitAnswer, InitOutcome, InitPhase, InitRequest } from '../../src/init/contract.ts';
 import type { RuntimeEvent, WorkerAddress } from '../../src/runtime/contract/runtime.ts';
 import type { Random } from '../chaos/random.ts';
 import type { FakeRuntime } from '../support/fake-runtime.ts';
 import type { AgentLife } from './agent-life.ts';
 import type { SimulatedClock } from './simulated-clock.ts';
+import { SimulatedInits } from './simulated-inits.ts';
 
 /** A call from its first byte to the moment in which nothing runs for it any more. */
 export interface LiveCall {
@@ -15,9 +17,11 @@ export interface LiveCall {
   /** Monotonic milliseconds at which its time is over. */
   readonly until: number;
   /** The answer that its agent got; undefined while the agent waits. */
-  told: WorkerAnswer['kind'] | undefined;
+  told: WorkerAnswer['kind'] | 'Ended' | undefined;
   /** Its connection breaks. */
   breaks: () => void;
+  /** Its agent waits for it no more, where it has that id. */
+  abort: (requestId: string, message: string) => void;
 }
 
 /** The process of a container, from its start to its end. */
@@ -35,6 +39,14 @@ export interface WorkerProcess {
   /** Monotonic milliseconds since when it could have taken a call. */
   idleSince: number | undefined;
   call: LiveCall | undefined;
+  /** Whether it is the init of a worker. */
+  readonly isInit: boolean;
+  /** As its init has it. */
+  phase: InitPhase;
+  /** An extension goes on after a call. */
+  lingers: boolean;
+  restarts: number;
+  onConnected: () => void;
 }
 
 /** Hears of events in workers. */
@@ -47,6 +59,8 @@ export interface ProcessWatcher {
   told(call: LiveCall): void;
   /** The worker has answered a call, with or without an agent that still listens. */
   answered(call: LiveCall): void;
+  /** The init of a worker has failed, and ends. */
+  failed(process: WorkerProcess): void;
   violation(text: string): void;
   note(text: string): void;
 }
@@ -58,6 +72,25 @@ export interface WorkerProcessesOptions {
   readonly watcher: ProcessWatcher;
 }
 
+/** The emulator's answer, or the end that an init tells. */
+type Told = WorkerAnswer | { readonly kind: 'Ended'; readonly outcome: InitOutcome; readonly message: string };
+
+/** The part of a call that both ways to a worker have. */
+type Call = Pick<WorkerRequest, 'requestId' | 'timeoutMs' | 'onSending' | 'onChunk'> & {
+  readonly onHead: () => void;
+};
+
+const initFates = {
+  answer: 76,
+  lingers: 8,
+  slow: 4,
+  silent: 1,
+  timeout: 3,
+  exited: 4,
+  exit: 2,
+  oom: 1,
+  lost: 1,
+} as const;
 const fates = { answer: 84, slow: 4, silent: 2, reset: 3, exit: 3, oom: 1, cutOff: 2 } as const;
 
 /** All processes of the node, and the calls in them. */
@@ -69,6 +102,7 @@ export class WorkerProcesses {
   refusals = 0;
   /** Calls end by themselves, and well. */
   calm = false;
+  #inits: SimulatedInits | undefined;
 
   constructor(options: WorkerProcessesOptions) {
     this.#options = options;
@@ -111,13 +145,113 @@ export class WorkerProcesses {
     const process = this.byId.get(containerId);
     if (process !== undefined) {
       process.listening = true;
+      process.phase = 'Ready';
+      if (process.isInit) {
+        this.#inits?.connect(process);
+      }
       this.#rest(process);
     }
   }
 
+  /** The inits as an agent hears them that starts now. */
+  initsOf(life: AgentLife): SimulatedInits {
+    const { clock, random, runtime } = this.#options;
+    const inits = new SimulatedInits({
+      life,
+      runtime,
+      clock,
+      random,
+      processOf: (containerId) => this.byId.get(containerId),
+      call: (process, request) => this.#callInit(life, process, request),
+    });
+    this.#inits = inits;
+    for (const process of this.byId.values()) {
+      if (process.isInit) {
+        process.idleSince = undefined;
+        inits.seek(process);
+      }
+    }
+    return inits;
+  }
+
+  /** The init of a process loses its agent for a moment. */
+  loseInit(process: WorkerProcess): void {
+    process.call?.breaks();
+    process.idleSince = undefined;
+    this.#inits?.lose(process);
+    this.#inits?.seek(process);
+  }
+
+  /** The runtime of a worker ends, and is started again by the init, or not. */
+  restart(process: WorkerProcess): void {
+    const { clock, random, watcher } = this.#options;
+    const { containerId } = process;
+    if (process.phase !== 'Ready') {
+      return;
+    }
+    process.phase = 'Starting';
+    process.lingers = false;
+    process.idleSince = undefined;
+    process.restarts += 1;
+    this.#inits?.tell(process);
+    const fails = !this.calm && random.chance(0.1);
+    this.#later(process, random.between(5, 2_000), () => {
+      process.phase = fails ? 'Failed' : 'Ready';
+      if (fails) {
+        watcher.failed(process);
+        clock.setTimer(() => this.byId.get(containerId) === process && this.exit(containerId, 1, false), 900);
+      } else {
+        this.#rest(process);
+      }
+      this.#inits?.tell(process);
+    });
+  }
+
+  #callInit(life: AgentLife, process: WorkerProcess, request: InitRequest): Promise<InitAnswer> {
+    const { random, watcher } = this.#options;
+    const { containerId } = process;
+    if (process.phase !== 'Ready') {
+      watcher.violation(`${request.requestId} was sent into ${containerId}, which is ${process.phase}`);
+    }
+    if (!this.calm && random.chance(0.02)) {
+      request.onSending();
+      watcher.unsent(request.requestId);
+      const end = { outcome: 'NotStarted', message: 'the worker is ending', size: 0, durationUs: 0 } as const;
+      return Promise.resolve({ kind: 'Ended', end });
+    }
+    return new Promise((resolve) => {
+      const settle = (answer: Told): void => {
+        switch (answer.kind) {
+          case 'NotSent':
+            resolve({ kind: 'NotSent', message: answer.message, own: false });
+            return;
+          case 'Unknown':
+            resolve(answer);
+            return;
+          case 'TimedOut':
+            resolve({ kind: 'Silent' });
+            return;
+          case 'Ended': {
+            const { message, outcome } = answer;
+            resolve({ kind: 'Ended', end: { outcome, message, size: 0, durationUs: 1 } });
+            return;
+          }
+          case 'Answered':
+          case 'CutOff':
+            resolve({ kind: 'Ended', end: { outcome: 'Answered', size: 1, durationUs: 1 } });
+            return;
+          default:
+            answer satisfies never;
+        }
+      };
+      const onHead = (): void => request.onHead({ contentType: 'application/json', streaming: false });
+      this.#arrive(life, process, { ...request, timeoutMs: request.boundMs, onHead }, new Set(), settle);
+    });
+  }
+
   /** The way of one agent to a worker. */
   connect(life: AgentLife, address: WorkerAddress): WorkerLink {
-    const ends = new Set<(answer: WorkerAnswer) => void>();
+    const ends = new Set<(answer: Told) => void>();
     const abort = (message: string): void => {
       for (const end of [...ends]) {
         end({ kind: 'Unknown', message });
@@ -140,7 +274,8 @@ export class WorkerProcesses {
             this.#options.watcher.unsent(request.requestId);
             resolve({ kind: 'NotSent', message: 'connection refused' });
           } else {
-            this.#arrive(life, process, request, ends, resolve);
+            const onHead = (): void => request.onHead({ status: 200, contentType: 'application/json' });
+            this.#arrive(life, process, { ...request, onHead }, ends, (told) => resolve(told as WorkerAnswer));
           }
         }),
     };
@@ -149,9 +284,9 @@ export class WorkerProcesses {
   #arrive(
     life: AgentLife,
     process: WorkerProcess,
-    request: WorkerRequest,
-    ends: Set<(answer: WorkerAnswer) => void>,
-    resolve: (answer: WorkerAnswer) => void,
+    request: Call,
+    ends: Set<(answer: Told) => void>,
+    resolve: (answer: Told) => void,
   ): void {
     const { clock, runtime, watcher } = this.#options;
     request.onSending();
@@ -160,7 +295,8 @@ export class WorkerProcesses {
     }
     const { containerId } = process;
     const { call: inside } = process;
-    const isUnmarked = inside !== undefined && inside.life !== life && inside.requestId.startsWith('warm-up');
+    const isUnmarked =
+      !process.isInit && inside !== undefined && inside.life !== life && inside.requestId.startsWith('warm-up');
     if (inside !== undefined && !isUnmarked) {
       watcher.violation(`${request.requestId} was sent into ${containerId} beside ${inside.requestId}`);
     }
@@ -175,12 +311,13 @@ export class WorkerProcesses {
       until: clock.monotonic() + request.timeoutMs,
       told: undefined,
       breaks: () => end({ kind: 'Unknown', message: 'reset' }),
+      abort: (requestId, message) => requestId === request.requestId && end({ kind: 'Unknown', message }),
     };
     process.call = call;
     process.idleSince = undefined;
     watcher.sent(call);
     const timer = life.clock.setTimer(() => end({ kind: 'TimedOut' }), request.timeoutMs);
-    const end = (answer: WorkerAnswer): void => {
+    const end = (answer: Told): void => {
       if (ends.delete(end) && life.alive) {
         timer.cancel();
         call.told = answer.kind;
@@ -192,16 +329,22 @@ export class WorkerProcesses {
     this.#run(call, request, end);
   }
 
-  #run(call: LiveCall, request: WorkerRequest, end: (answer: WorkerAnswer) => void): void {
+  #run(call: LiveCall, request: Call, end: (answer: Told) => void): void {
     const { random, watcher } = this.#options;
-    const fate = this.calm ? 'answer' : random.weighted(fates);
-    const afterMs = fate === 'slow' ? random.between(3_000, 13_000) : this.#runsFor();
+    const { process } = call;
+    const fate = this.calm ? 'answer' : process.isInit ? random.weighted(initFates) : random.weighted(fates);
+    // An init ends a call itself that takes too long.
+    const afterMs = fate !== 'slow' ? this.#runsFor() : process.isInit ? 2_900 : random.between(3_000, 13_000);
+    if (process.isInit) {
+      queueMicrotask(() => this.#inits?.tell(process));
+    }
     const answer = (): void => {
       if (call.told === undefined && call.life.alive) {
-        request.onHead({ status: 200, contentType: 'application/json' });
+        request.onHead();
         request.onChunk(Buffer.from(`"${call.requestId}"`));
       }
       watcher.answered(call);
+      process.lingers = fate === 'lingers';
       this.#over(call);
       end({ kind: 'Answered', status: 200 });
     };
@@ -210,7 +353,34 @@ export class WorkerProcesses {
       case 'slow':
         this.#after(call, afterMs, answer);
         return;
+      case 'lingers':
+        this.#after(call, afterMs, () => {
+          answer();
+          this.#later(process, random.between(100, 8_000), () => {
+            process.lingers = false;
+            this.#inits?.tell(process);
+          });
+        });
+        return;
       case 'silent':
+        if (process.isInit) {
+          // Later than any agent waits that knows the time of the call.
+          this.#after(call, 60_000, () => this.#over(call));
+        }
+        return;
+      case 'timeout':
+      case 'exited': {
+        const outcome = fate === 'timeout' ? 'Timeout' : 'Exited';
+        this.#after(call, fate === 'timeout' ? 3_000 : afterMs, () => {
+          this.#over(call);
+          this.restart(process);
+          end({ kind: 'Ended', outcome, message: fate });
+        });
+        return;
+      }
+      case 'lost':
+        this.#after(call, afterMs, () => this.loseInit(process));
+        this.#after(call, 3_000, () => this.#over(call));
         return;
       case 'reset':
         this.#after(call, afterMs, () => {
@@ -273,13 +443,36 @@ export class WorkerProcesses {
     }
     process.call = undefined;
     this.#rest(process);
+    if (process.isInit) {
+      this.#inits?.tell(process);
+    }
     const log = runtime.logs.get(process.containerId) ?? '';
     const end = `END RequestId: ${requestId}\nREPORT RequestId: ${requestId}\tDuration: 1.00 ms\n`;
     runtime.logs.set(process.containerId, (log.length > 8_192 ? log.slice(-1_024) : log) + end);
   }
 
+  /** Goes on when a process that is not frozen has had its time. */
+  #later(process: WorkerProcess, ms: number, go: () => void): void {
+    const { clock, runtime } = this.#options;
+    clock.setTimer(() => {
+      if (this.byId.get(process.containerId) !== process) {
+        return;
+      }
+      if (runtime.taskOf(process.containerId) === 'Paused') {
+        this.#later(process, 500, go);
+      } else {
+        go();
+      }
+    }, ms);
+  }
+
   #rest(process: WorkerProcess): void {
-    process.idleSince = process.listening ? this.#options.clock.monotonic() : undefined;
+    const takes = process.listening && (!process.isInit || this.#isReady(process));
+    process.idleSince = takes ? this.#options.clock.monotonic() : undefined;
+  }
+
+  #isReady(process: WorkerProcess): boolean {
+    return process.phase === 'Ready' && this.#inits?.isConnected(process) === true;
   }
 
   #heard({ containerId, kind }: RuntimeEvent): void {
@@ -297,13 +490,32 @@ export class WorkerProcesses {
         foreignFrozen: false,
         idleSince: undefined,
         call: undefined,
+        isInit: info.runtimeInterface === 'Lambda',
+        phase: 'Starting',
+        lingers: false,
+        restarts: 0,
+        onConnected: () => {
+          if (process.call === undefined) {
+            this.#rest(process);
+          }
+        },
       };
       this.byId.set(containerId, process);
-      this.#byIp.set(process.ip, process);
+      if (process.isInit) {
+        this.#inits?.seek(process);
+      } else {
+        this.#byIp.set(process.ip, process);
+      }
     } else if (kind === 'Resumed') {
       const process = this.byId.get(containerId);
       if (process !== undefined) {
         process.foreignFrozen = false;
+        if (process.isInit && this.#inits?.isConnected(process) === true) {
+          // While it was frozen it said nothing.
+          this.#inits.tell(process);
+        } else if (process.isInit) {
+          this.#inits?.seek(process, 5);
+        }
         if (process.call === undefined) {
           this.#rest(process);
         }
@@ -320,6 +532,7 @@ export class WorkerProcesses {
       return;
     }
     this.byId.delete(containerId);
+    this.#inits?.lose(process);
     if (this.#byIp.get(process.ip) === process) {
       this.#byIp.delete(process.ip);
     }

@@ -13,6 +13,11 @@ export function initTold(draft: Draft, containerId: string, word: InitWord): voi
     const init = heard(container.init, word, draft.at.now);
     return init === container.init ? container : { ...container, init };
   });
+  const container = findContainer(draft.state, containerId);
+  if (container !== undefined && actionOf(container) === 'Pause' && word.state?.idle !== true) {
+    // Its runtime has ended by itself. A pause that has begun goes on.
+    draft.emit({ kind: 'Abandon', containerId });
+  }
   takeFound(draft, containerId, word);
   const readiness = readinessBy(word);
   if (readiness.kind === 'Failed') {

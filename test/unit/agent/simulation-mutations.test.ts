@@ -13,12 +13,12 @@ const root = join(import.meta.dirname, '../../..');
 describe('the simulation finds that', () => {
   it.each(mutations)(
     '$name: seed $seed, within $within steps',
-    async ({ changes, found, seed, within }) => {
+    async ({ changes, found, inits = false, seed, within }) => {
       for (const change of changes) {
         const source = readFileSync(join(root, change.file), 'utf8');
         expect(changedSource(source, [change])).not.toBe(source);
       }
-      const [result] = await runCampaign({ seeds: [seed], steps: within, changes });
+      const [result] = await runCampaign({ seeds: [seed], steps: within, changes, inits });
       expect(result?.violation ?? 'none: another seed is needed, see docs/testing.md, Simulation').toMatch(found);
       expect(result?.steps).toBeLessThanOrEqual(within);
     },
