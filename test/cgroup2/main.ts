@@ -12,6 +12,7 @@ import { retry } from '../../local/common/retry.ts';
 import { ensurePackageLists } from '../../local/image/debian-root.ts';
 import { ensureSampleImage } from '../../local/image/sample-image.ts';
 import { requireRootOnLinux } from '../../local/instance/machine.ts';
+import { ensureInitProgram } from '../../local/tools/built-program.ts';
 import { ensureNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
 import { cacheFolder } from '../../local/tools/tool-cache.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
@@ -88,6 +89,7 @@ async function prepare(): Promise<string> {
     );
   }
   const { folder } = await ensureTools({ progress });
+  await ensureInitProgram({ progress });
   await ensureSampleImage('python-counter', { progress, tools: folder });
   await progress.step('test worker', () => workerProgram());
   return progress.step('kernel of the virtual machine', unpackedKernel);

@@ -20,6 +20,7 @@ import { join } from 'node:path';
 import { programOptions } from '../../hack/program-options.ts';
 import { createProgress } from '../../local/common/progress.ts';
 import { requireRootOnLinux } from '../../local/instance/machine.ts';
+import { ensureInitProgram } from '../../local/tools/built-program.ts';
 import { ensureNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
 import { interruption, runHeldApart } from '../support/held-apart.ts';
@@ -73,6 +74,7 @@ async function prepare(): Promise<void> {
     progress,
   );
   await ensureTools({ progress });
+  await ensureInitProgram({ progress });
   await workerFiles();
 }
 
