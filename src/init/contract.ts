@@ -61,7 +61,7 @@ export interface InitRequest {
   readonly boundMs: number;
   readonly functionArn: string;
   readonly version: string;
-  /** Base64; empty for none. */
+  /** JSON in ASCII; empty for none. */
   readonly clientContext: string;
   /** The X-Amzn-Trace-Id; empty for none. */
   readonly traceId: string;

@@ -36,7 +36,13 @@ describe('a worker with runtimeInterface Lambda, whose image has no emulator,', 
       payload: { message: 'hello from plain', counter: 1, echo: { nested: [1, 'ü'] } },
     });
     expect(first.payload.requestId).toBe(first.requestId);
-    expect((await esb.invoke('plain')).payload).toMatchObject({ counter: 2, bootId: first.payload.bootId });
+    const custom = { tenant: 'Grün & 青 "1"' };
+    const context = Buffer.from(JSON.stringify({ custom }, null, 2)).toString('base64');
+    expect((await esb.invoke('plain', {}, { ClientContext: context })).payload).toMatchObject({
+      counter: 2,
+      bootId: first.payload.bootId,
+      clientContext: custom,
+    });
     await esb.waitUntilPaused('plain');
     expect((await esb.invoke('plain')).payload).toMatchObject({ counter: 3, bootId: first.payload.bootId });
   });

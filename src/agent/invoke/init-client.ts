@@ -24,7 +24,7 @@ export class InitConnection implements WorkerLink {
       boundMs: request.timeoutMs,
       functionArn: functionArn(functionName),
       version: '$LATEST',
-      clientContext: request.clientContext,
+      clientContext: contextText(request.clientContext),
       traceId: isTraceId(traceId) ? traceId : '',
       onSending: request.onSending,
       onHead: (told) => {
@@ -70,4 +70,13 @@ export class InitConnection implements WorkerLink {
   close(): void {
     this.abort('the connection was closed');
   }
+}
+
+/**
+ * The text of a client context given in base64, in ASCII: runtimes read JSON from the header, and differ in how they
+ * read other letters there.
+ */
+function contextText(base64: string): string {
+  const text = Buffer.from(base64, 'base64').toString('utf8');
+  return text.replace(/[\u007f-\uffff]/g, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
