@@ -126,6 +126,21 @@ describe.each(['javaScript', 'boto3'] as const)('InvokeWithResponseStream by %s'
     expect(JSON.parse(raised.end?.ErrorDetails ?? '')).toMatchObject({ errorType: 'ValueError' });
   });
 
+  it('is not needed by a caller of a function that streams: Invoke brings the answer whole, or its error', async () => {
+    const invoke = async (event: unknown) =>
+      answered(await lab.callers[which].call('Invoke', { FunctionName: 'streams', Payload: JSON.stringify(event) }));
+    const { output, headers } = await invoke({ parts: ['one', 'two'] });
+    expect(output).toMatchObject({ Payload: 'onetwo' });
+    expect(output).not.toHaveProperty('FunctionError');
+    expect(headers['content-type']).toBe('text/plain');
+    const error = { errorType: 'Late', errorMessage: 'out of cheese' };
+    const failed = await invoke({ parts: ['half'], error });
+    expect(failed.output.FunctionError).toBe('Unhandled');
+    expect(JSON.parse(String(failed.output.Payload))).toEqual(error);
+    const large = await invoke({ bytes: 8 * 2 ** 20 });
+    expect(JSON.parse(String(large.output.Payload))).toMatchObject({ errorType: 'Function.ResponseSizeTooLarge' });
+  });
+
   it('is refused as any call is, and runs nothing as a DryRun', async () => {
     expect(refused(await call('nobody', {}))).toMatchObject({ error: 'ResourceNotFoundException', modeled: true });
     expect(refused(await call('whole', {}, { Qualifier: 'blue' }))).toMatchObject({ httpStatus: 404, modeled: true });
