@@ -54,6 +54,37 @@ describe('a worker of interface Lambda on a node with the real agent', () => {
     await lab.remove('broken');
   });
 
+  it('keeps a call while its runtime starts again after a timeout, also where the agent is killed meanwhile', async () => {
+    const spec = {
+      image,
+      runtimeInterface: 'Lambda',
+      timeoutSeconds: 1,
+      env: [{ name: 'INIT', value: 'slow' }],
+    } as const;
+    await lab.apply('slow', spec);
+    await waitFor('the first start', async () => (await lab.lab.leftovers()).some((name) => name.includes('slow')));
+    await lab.killAgent();
+    await lab.startAgent();
+    await lab.untilServing();
+    const slow = await lab.waitForPhase('slow', 'Running');
+    expect(await lab.invoke(slow, { payload: { sleepMs: 3_000 } })).toMatchObject({ outcome: 'OUTCOME_TIMED_OUT' });
+    expect(await lab.invoke(slow, { payload: { n: 1 } })).toMatchObject({
+      outcome: 'OUTCOME_ANSWERED',
+      body: '{"n":1}',
+    });
+    expect(await lab.invoke(slow, { payload: { sleepMs: 3_000 } })).toMatchObject({ outcome: 'OUTCOME_TIMED_OUT' });
+    await lab.killAgent();
+    await lab.startAgent();
+    await lab.untilServing();
+    expect(await lab.invoke(slow, { payload: { n: 2 } })).toMatchObject({
+      outcome: 'OUTCOME_ANSWERED',
+      body: '{"n":2}',
+    });
+    const { status } = await lab.worker('slow');
+    expect(status).toMatchObject({ restartCount: 0, containerID: slow.status?.containerID });
+    await lab.remove('slow');
+  });
+
   it('goes without a trace', async () => {
     await lab.remove('hello');
     await waitFor('the end of all traces', async () => (await lab.lab.leftovers()).length === 0);

@@ -33,6 +33,8 @@ func main() {
 	case "exit":
 		fmt.Println("cannot find my wand")
 		os.Exit(3)
+	case "slow":
+		time.Sleep(4 * time.Second)
 	case "hang":
 		time.Sleep(time.Hour)
 	}
