@@ -312,7 +312,7 @@ export class Worker {
  */
 function isAlike(one: WorkerState, other: WorkerState): boolean {
   return (
-    one.present === other.present &&
+    isAlikeContainer(one.present, other.present) &&
     one.others === other.others &&
     one.desired === other.desired &&
     one.life === other.life &&
@@ -325,6 +325,21 @@ function isAlike(one: WorkerState, other: WorkerState): boolean {
     other.present.sight.info?.task.kind === 'Running' &&
     one.nodeFull === other.nodeFull &&
     one.noRoomBeside === other.noRoomBeside
+  );
+}
+
+/** Whether two states of a container look the same; its init is not shown. */
+function isAlikeContainer(one: Container, other: Container): boolean {
+  return (
+    one === other ||
+    (one.make === other.make &&
+      one.sight === other.sight &&
+      one.process === other.process &&
+      one.activity === other.activity &&
+      one.unusable === other.unusable &&
+      one.left === other.left &&
+      one.setbacks === other.setbacks &&
+      one.traces === other.traces)
   );
 }
 

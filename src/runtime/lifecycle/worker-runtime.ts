@@ -71,9 +71,10 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
     const { inits, logs } = this.#parts;
     const deadlineMs = options.deadlineMs ?? START_DEADLINE_MS;
     await withDeadline('starting the runtime', deadlineMs, options.signal, async (signal) => {
+      // Workers with an init are served without the runtime as well.
+      await inits?.start();
       await this.#backend.check({ signal });
       await logs.prepare();
-      await inits?.start();
       await this.#backend.restore({ signal });
       logs.watch();
       this.#following ??= this.#backend.follow();

@@ -252,6 +252,22 @@ describe('a worker with an init, after the agent was killed', () => {
     expect(next.task()).toBeUndefined();
   });
 
+  it('is called by an agent that finds no runtime', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    await lab.recorded((record) => record.served !== undefined);
+    lab.runtime.down = true;
+    const next = await lab.restart();
+    const { pending } = await call(next, { requestId: 'second' });
+    next.inits.reconnect(next.container());
+    await settle();
+    next.inits.answerAll();
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Answered' });
+    await next.clock.advance(10_000);
+    next.runtime.down = false;
+    await next.clock.advance(60_000);
+    expect(next.runtime.operations.filter((operation) => operation.startsWith('destroy'))).toEqual([]);
+  });
+
   it('is made again where a call is not told to end in its time', async () => {
     const lab = await FleetLab.with(desiredFixture(lambda));
     await lab.recorded((record) => record.served !== undefined);

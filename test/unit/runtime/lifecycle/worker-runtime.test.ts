@@ -129,6 +129,15 @@ describe('the lifecycle of workers', () => {
     expect(backend.calls.slice(2)).toEqual(['remove w, keeping its network', 'make w', 'launch w']);
   });
 
+  it('listens for inits before the engine answers', async () => {
+    const started: string[] = [];
+    inits.start = async () => void started.push('inits');
+    const check = (): Promise<void> => Promise.reject(new Error('no engine'));
+    const runtime = new WorkerRuntime(Object.assign(backend, { check }) as unknown as RuntimeBackend<string>, parts);
+    await expect(runtime.start()).rejects.toThrow('no engine');
+    expect(started).toEqual(['inits']);
+  });
+
   it('refuses the container of another worker', async () => {
     await runtime.ensure(request);
     const other = { ...request, identity: { ...request.identity, uid: 'other' } };
