@@ -264,7 +264,7 @@ export function takesCalls(container: Container): boolean {
   );
 }
 
-/** Monotonic milliseconds from which on it is given up, since its init does not connect; infinite for never. */
+/** Monotonic milliseconds from which on it is given up, since its init is away or not ready; infinite for never. */
 export function silentAt(container: Container): number {
   const { activity, init, sight, unusable } = container;
   const isAwaited =

@@ -11,6 +11,7 @@ import {
   sizeOf,
   takesCalls,
 } from './container.ts';
+import { givenUpFor } from './init-sight.ts';
 import type { Reduced } from './reduce.ts';
 import { answerFirstMs } from './reduce-actions.ts';
 import { rearrange, setAside } from './rollout.ts';
@@ -64,7 +65,7 @@ function act(draft: Draft): void {
   for (const container of containersOf(draft.state)) {
     look(draft, container);
     if (draft.at.now >= silentAt(container)) {
-      draft.change(container.make.id, (before) => ({ ...before, unusable: 'its init does not connect' }));
+      draft.change(container.make.id, (before) => ({ ...before, unusable: givenUpFor(before.init) }));
     }
   }
   const mayBeSeveral = draft.state.others.length > 0 || isOutdated(draft.state);

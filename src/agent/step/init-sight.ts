@@ -2,6 +2,8 @@ import type { InitNews, InitPhase } from '../../init/contract.ts';
 
 /** Milliseconds for which a container may run without a connected init. */
 const patienceMs = 5_000;
+/** Milliseconds for which an init may not be ready: the longest start that a resource may ask for, and some more. */
+const unreadyMs = 960_000;
 
 /** Knowledge of the init of a container. Of no meaning where the emulator of the image serves. */
 export type InitSight =
@@ -10,6 +12,8 @@ export type InitSight =
   | {
       readonly kind: 'Connected';
       readonly phase: InitPhase;
+      /** Monotonic milliseconds since which it is ready, or is not. */
+      readonly since: number;
       /** Whether it may be frozen. */
       readonly idle: boolean;
     };
@@ -31,7 +35,12 @@ export function heard(before: InitSight, word: InitWord, now: number): InitSight
   }
   const { idle, phase } = state;
   const isSame = isConnected && before.phase === phase && before.idle === idle;
-  return isSame ? before : { kind: 'Connected', phase, idle };
+  return isSame ? before : { kind: 'Connected', phase, since: sinceOf(before, phase, now), idle };
+}
+
+/** Since when an init in that phase is ready, or is not. */
+function sinceOf(before: InitSight, phase: InitPhase, now: number): number {
+  return before.kind === 'Connected' && (before.phase === 'Ready') === (phase === 'Ready') ? before.since : now;
 }
 
 /** The wait for an init begins now, where none is connected: its container runs, maybe again. */
@@ -39,9 +48,17 @@ export function awaited(init: InitSight, now: number): InitSight {
   return init.kind === 'Away' ? { kind: 'Away', since: now } : init;
 }
 
-/** Monotonic milliseconds from which on one that is away is given up; infinite for one that is connected. */
+/** Monotonic milliseconds from which on one that is away or not ready is given up; infinite for one that is ready. */
 export function givenUpAt(init: InitSight): number {
-  return init.kind === 'Away' ? init.since + patienceMs : Number.POSITIVE_INFINITY;
+  if (init.kind === 'Away') {
+    return init.since + patienceMs;
+  }
+  return init.phase === 'Ready' ? Number.POSITIVE_INFINITY : init.since + unreadyMs;
+}
+
+/** Why it is given up then. */
+export function givenUpFor(init: InitSight): string {
+  return init.kind === 'Away' ? 'its init does not connect' : 'its init does not become ready';
 }
 
 /** Whether its runtime takes the next call. */

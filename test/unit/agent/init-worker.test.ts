@@ -201,6 +201,19 @@ describe('a worker with an init', () => {
     expect(await resultOf(pending)).toMatchObject({ kind: 'Answered' });
   });
 
+  it('is made again when its init tells no end of a start for longer than any start takes', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    lab.inits.tell(lab.container(), { phase: 'Starting', idle: false });
+    await lab.clock.advance(900_000);
+    lab.inits.tell(lab.container(), { phase: 'Stopping', idle: false });
+    await lab.clock.advance(50_000);
+    expect(lab.task()).toBe('Running');
+    expect(lab.runtime.count('ensure')).toBe(1);
+    await lab.clock.advance(20_000);
+    expect(lab.runtime.operations).toContain(`destroy ${lab.container()}`);
+    expect(lab.phase()).toBe('Running');
+  });
+
   it('is warm once a call has been answered, and not after an error', async () => {
     const lab = await FleetLab.with(desiredFixture({ ...lambda, warmUpPayload: '{"warm":true}' }));
     expect(lab.inits.calls[0]?.request.payload.toString()).toBe('{"warm":true}');
