@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
 import { runtimeImage } from '../../support/emulator-image.ts';
@@ -39,6 +41,46 @@ describe('a worker of interface Lambda on a node with the real agent', () => {
     await lab.untilServing();
     expect(await lab.invoke(paused, { payload: { n: 3 } })).toMatchObject({ start: 'paused', body: '{"n":3}' });
     expect((await lab.worker('hello')).status?.restartCount).toBe(0);
+  });
+
+  it('tells how a call ended, in the words of Lambda, and takes the next one in the same container', async () => {
+    await lab.apply('ends', { image, runtimeInterface: 'Lambda', timeoutSeconds: 1 });
+    const worker = await lab.waitForPhase('ends', 'Running');
+    const late = await lab.invoke(worker, { requestId: 'late', payload: { sleepMs: 5_000 } });
+    expect(JSON.parse(late.body)).toEqual({
+      errorType: 'Sandbox.Timedout',
+      errorMessage: 'RequestId: late Error: Task timed out after 1.00 seconds',
+    });
+    const gone = await lab.invoke(worker, { requestId: 'gone', payload: { exit: true } });
+    expect(JSON.parse(gone.body)).toEqual({
+      errorType: 'Runtime.ExitError',
+      errorMessage: 'RequestId: gone Error: Runtime exited with error: exit status 3',
+    });
+    expect(await lab.invoke(worker, { payload: { n: 4 } })).toMatchObject({ body: '{"n":4}' });
+    const after = (await lab.worker('ends')).status;
+    expect([after?.containerID, after?.restartCount]).toEqual([worker.status?.containerID, 0]);
+    await lab.remove('ends');
+  });
+
+  it('goes on with a call when its agent is killed, and takes the next one after it', async () => {
+    await lab.apply('long', { image, runtimeInterface: 'Lambda', timeoutSeconds: 20 });
+    const worker = await lab.waitForPhase('long', 'Running');
+    const containerId = worker.status?.containerID ?? '';
+    const log = () => readFile(join(lab.stateDir, 'logs', `${containerId}.log`), 'utf8');
+    const lost = lab
+      .invoke(worker, { requestId: 'lost', payload: { sleepMs: 4_000 } })
+      .catch((error: unknown) => error as Error);
+    await waitFor('the call to be in the worker', async () => (await log()).includes('began 4000'));
+    await lab.killAgent();
+    expect(await lost).toBeInstanceOf(Error);
+    await lab.startAgent();
+    await lab.untilServing();
+    expect(await lab.invoke(worker, { payload: { n: 5 } })).toMatchObject({ body: '{"n":5}' });
+    await waitFor('the end of the call', async () => (await log()).includes('REPORT RequestId: lost'));
+    expect(await log()).toContain('ended 4000');
+    await waitFor('the worker to be one again', async () => (await lab.worker('long')).status?.phase === 'Running');
+    expect((await lab.worker('long')).status?.restartCount).toBe(0);
+    await lab.remove('long');
   });
 
   it('says in the words of Lambda why it cannot be initialized, and is tried again', async () => {
