@@ -45,7 +45,7 @@ class SocketInits implements WorkerInits {
   readonly #entries = new Map<string, Entry>();
   readonly #listeners = new Set<(news: InitNews) => void>();
   readonly #tasks: TaskGroup;
-  /** Path of the installed program; undefined before the start. */
+  /** Path of the installed program, or why there was none at the last try; undefined before the start. */
   #program: Promise<string> | undefined;
 
   constructor(options: WorkerInitsOptions) {
@@ -57,8 +57,8 @@ class SocketInits implements WorkerInits {
   }
 
   async start(): Promise<void> {
-    const { program, stateDir, logger } = this.#options;
-    this.#program = installInitProgram(program, join(stateDir, 'init'));
+    const { program, logger } = this.#options;
+    this.#program = this.#install();
     // Workers that have their init go on without the program.
     await this.#program.catch((error: unknown) => {
       logger.error({ program, error: messageOf(error) }, 'the init of workers is not installed');
@@ -81,6 +81,8 @@ class SocketInits implements WorkerInits {
     if (this.#program === undefined || this.#tasks.signal.aborted) {
       throw new EsbError('the inits of workers have not started, or have stopped', { code: 'Unavailable' });
     }
+    // A disk that was full may have room again.
+    this.#program = this.#program.catch(() => this.#install());
     const program = await this.#program.catch((error: unknown) => {
       throw new EsbError(`the init of workers: ${messageOf(error)}`, { code: 'ProgramMissing', cause: error });
     });
@@ -125,6 +127,11 @@ class SocketInits implements WorkerInits {
     const stopped = this.#tasks.stop();
     await Promise.all([...this.#entries.values()].map((entry) => this.#close(entry, 'the agent stops')));
     await stopped;
+  }
+
+  #install(): Promise<string> {
+    const { program, stateDir } = this.#options;
+    return installInitProgram(program, join(stateDir, 'init'));
   }
 
   #folderOf(containerId: string): string {

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rm, stat, symlink } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -284,6 +284,24 @@ describe('an agent without the program', () => {
     await expect(inits.open('worker-2')).rejects.toMatchObject({ code: 'ProgramMissing' });
     await expect(inits.untilReady('worker-2', AbortSignal.timeout(1_000))).rejects.toMatchObject({ code: 'NotFound' });
     expect(await readdir(join(base, 'inits', container))).toEqual(['agent.sock']);
+  });
+
+  it('opens workers once the program is there', async () => {
+    const base = await mkdtemp(join(tmpdir(), 'esb-inits-'));
+    onTestFinished(() => rm(base, { recursive: true, force: true }));
+    const program = join(base, 'program');
+    const inits = createWorkerInits({
+      runDir: base,
+      stateDir: base,
+      program,
+      clock: systemClock,
+      logger: silentLogger(),
+    });
+    onTestFinished(() => inits.stop());
+    await inits.start();
+    await expect(inits.open(container)).rejects.toMatchObject({ code: 'ProgramMissing' });
+    await writeFile(program, 'program');
+    expect(await inits.open(container)).toMatchObject({ folder: join(base, 'inits', container) });
   });
 });
 
