@@ -92,10 +92,22 @@ export class WorkerCreation {
     }
   }
 
-  /** The kernel may end runc's first process for want of memory before its start: containerd calls that stopped only. */
+  /**
+   * The kernel may end runc's first process for want of memory before its start: containerd calls that stopped only. An
+   * init knows no more of a runtime than its signal.
+   */
   #starved(containerId: string, error: unknown): unknown {
+    const isUnheard = hasCode(error, 'InitFailed');
     const isDead = hasCode(error, 'StartFailed') && STOPPED_BEFORE.test(error.message);
-    return isDead && this.#parts.cgroups.oomKills(containerId) > 0 ? memoryTooSmall(error) : error;
+    if (!(isUnheard || isDead) || this.#parts.cgroups.oomKills(containerId) === 0) {
+      return error;
+    }
+    return isDead
+      ? memoryTooSmall(error)
+      : new EsbError(`${error.message}; the worker used more memory than its limit`, {
+          code: 'InitFailed',
+          cause: error,
+        });
   }
 
   /** Waits until a running worker can take calls, or fails with its exit. */

@@ -1,6 +1,6 @@
 import type { Clock } from '../../common/clock.ts';
 import { AbortedError, isAborted, sleep } from '../../common/deadline.ts';
-import { EsbError, unreachable } from '../../common/errors.ts';
+import { EsbError, hasCode, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { WorkerInits } from '../../init/contract.ts';
 import type { SpecInit } from '../../oci/spec-init.ts';
@@ -148,7 +148,7 @@ export class CreationSteps {
         await Promise.race([isReady, sleep(clock, LAST_WORDS_MS, ended)]);
       }
     } catch (error) {
-      throw isLate && isAborted(error) ? await late() : error;
+      throw isLate && isAborted(error) ? await late() : await this.#explained(containerId, error);
     } finally {
       timer.cancel();
       controller.abort(new AbortedError(WAITING));
@@ -215,6 +215,17 @@ export class CreationSteps {
       `nothing listens on port ${port} of ${containerId} after ${seconds} s: is spec.port the port of the emulator, and does the command begin with the emulator?${last === '' ? '' : ` Its last output: ${last}`}`,
       { code: 'NotListening' },
     );
+  }
+
+  /** A runtime that ended before it was ready may have said why, where its init knows the exit alone. */
+  async #explained(containerId: string, error: unknown): Promise<unknown> {
+    if (!hasCode(error, 'InitFailed') || !error.message.startsWith('Runtime.ExitError')) {
+      return error;
+    }
+    const last = (await this.#tail(containerId)).trimEnd().split('\n').at(-1) ?? '';
+    return last === ''
+      ? error
+      : new EsbError(`${error.message}; its last output: ${last}`, { code: 'InitFailed', cause: error });
   }
 
   async #tail(containerId: string): Promise<string> {

@@ -47,6 +47,30 @@ it('a worker that outgrows its memory in a call tells of that, and goes on with 
   expect((await runtime.inspect(containerId))?.task).toEqual(task);
 });
 
+it.each([
+  {
+    what: 'ends before its first call tells of its last output',
+    name: 'wandless',
+    script: 'print("cannot find my wand"); exit(7)',
+    told: 'exit status 7; its last output: cannot find my wand',
+  },
+  {
+    what: 'outgrows its memory before its first call tells of that',
+    name: 'cramped',
+    script: 'x = bytearray(256 << 20)',
+    told: 'signal: killed; the worker used more memory than its limit',
+  },
+])('a worker that $what', async ({ name, script, told }) => {
+  const inits = await nodeInits(lab.folder);
+  const runtime = await started(() => lab.runtime({ inits }));
+  const request = python(name, { memoryMiB: 48, command: ['python3', '-c', script] });
+  await expect(runtime.ensure(request)).rejects.toMatchObject({
+    code: 'InitFailed',
+    message: `Runtime.ExitError: Runtime exited with error: ${told}`,
+  });
+  await runtime.destroy(request.containerId);
+});
+
 it('a worker with users of its own reaches its init and the agent', async () => {
   const inits = await nodeInits(lab.folder);
   const confinement = { cgroupParent: lab.cgroupParent, userIds: { first: 700_000_000, count: 65_536 } };

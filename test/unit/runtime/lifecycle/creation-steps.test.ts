@@ -74,7 +74,10 @@ describe('a started worker of interface Lambda', () => {
       await clock.advance(50);
       inits.fail('w', fault);
     });
-    expect(found).toMatchObject({ code: 'InitFailed', message: expect.stringContaining('exit status 3') });
+    expect(found).toMatchObject({
+      code: 'InitFailed',
+      message: 'Runtime.ExitError: Runtime exited with error: exit status 3; its last output: last words',
+    });
   });
 
   it('fails with its exit where its init said nothing', async () => {
