@@ -311,3 +311,39 @@ describe('a worker with an init, after the agent was killed', () => {
     expect(await resultOf(pending)).toMatchObject({ kind: 'Answered', timings: { start: 'paused' } });
   });
 });
+
+describe('a worker whose interface became Lambda without a change of its shape', () => {
+  async function upgraded(): Promise<FleetLab> {
+    const lab = await FleetLab.with(desiredFixture());
+    await lab.recorded((record) => record.served !== undefined);
+    const next = await lab.restart();
+    next.fleet.apply(desiredFixture(lambda));
+    await settle();
+    return next;
+  }
+
+  it('goes on with the emulator in its container', async () => {
+    const lab = await upgraded();
+    const { pending } = await call(lab);
+    lab.emulators.answerAll();
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Answered' });
+    expect(lab.inits.sent).toEqual([]);
+    expect(lab.runtime.count('ensure')).toBe(1);
+    expect(lab.runtime.count('destroy')).toBe(0);
+  });
+
+  it('is called by an init once that container exits', async () => {
+    const lab = await upgraded();
+    lab.inits.initial = { phase: 'Starting', idle: false, initMs: 0, restarts: 0 };
+    lab.runtime.exit(lab.container(), 1);
+    await settle();
+    const { pending } = await call(lab, { requestId: 'later' });
+    expect(lab.inits.sent).toEqual([]);
+    lab.inits.tell(lab.container(), { phase: 'Ready', idle: true });
+    await settle();
+    expect(lab.inits.sent).toEqual(['later']);
+    lab.inits.answerAll();
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Answered' });
+    expect(lab.phase()).toBe('Running');
+  });
+});
