@@ -11,12 +11,13 @@
 // A process that writes more waits, as it would without the init.
 enum { MOST_WAITING = 64 * 1024 };
 
-static struct stream {
-	int read; // Pipe from the processes.
-	int log;
-	struct buffer waiting;
-	bool polled; // The log tells when it takes more. A file does not.
-} streams[2];
+// Pipes from the processes: what they write to their first and their second output. Both go to the one log, in the order
+// in which they come: with logs of their own, what was written to the second could come after the END of its call.
+static int pipes[2];
+static struct buffer waiting;
+static bool polled; // The log tells when it takes more. A file does not.
+
+enum { LOG = 1 };
 
 void output_start(int writes[2])
 {
@@ -27,85 +28,89 @@ void output_start(int writes[2])
 			_exit(125);
 		}
 		fcntl(ends[0], F_SETFL, O_NONBLOCK);
-		streams[index] = (struct stream){.read = ends[0], .log = index + 1};
-		int flags = fcntl(index + 1, F_GETFL);
-		fcntl(index + 1, F_SETFL, flags | O_NONBLOCK);
+		pipes[index] = ends[0];
 		writes[index] = ends[1];
 		loop_add(ends[0], EPOLLIN);
 	}
+	fcntl(LOG, F_SETFL, fcntl(LOG, F_GETFL) | O_NONBLOCK);
+}
+
+static void listen_for(uint32_t events)
+{
+	for (int index = 0; index < 2; index++)
+		loop_change(pipes[index], events);
 }
 
 // Writes what waits. Says whether all of it is in the log.
-static bool flush(struct stream *stream)
+static bool flush(void)
 {
-	while (stream->waiting.length > 0) {
-		ssize_t written = write(stream->log, stream->waiting.bytes, stream->waiting.length);
+	while (waiting.length > 0) {
+		ssize_t written = write(LOG, waiting.bytes, waiting.length);
 		if (written > 0) {
-			buffer_drop(&stream->waiting, (size_t)written);
+			buffer_drop(&waiting, (size_t)written);
 		} else if (written < 0 && errno == EINTR) {
 			continue;
 		} else if (written < 0 && errno == EAGAIN) {
-			if (!stream->polled) {
-				stream->polled = true;
-				loop_add(stream->log, EPOLLOUT);
-				loop_change(stream->read, 0);
+			if (!polled) {
+				polled = true;
+				loop_add(LOG, EPOLLOUT);
+				listen_for(0);
 			}
 			return false;
 		} else {
 			// The log is gone; what is written is lost, as it is without the init.
-			buffer_free(&stream->waiting);
+			buffer_free(&waiting);
 		}
 	}
-	if (stream->polled) {
-		stream->polled = false;
-		loop_remove(stream->log);
-		loop_change(stream->read, EPOLLIN);
+	if (polled) {
+		polled = false;
+		loop_remove(LOG);
+		listen_for(EPOLLIN);
 	}
 	return true;
 }
 
-// Passes on what is in the pipe, as far as the log takes it and `most` bytes beyond. The bound of rounds keeps a program
+// Passes on what is in a pipe, as far as the log takes it and `most` bytes beyond. The bound of rounds keeps a program
 // that writes without end from stopping the init.
-static void copy(struct stream *stream, size_t most)
+static void copy(int from, size_t most)
 {
 	static char bytes[4096];
-	for (int round = 0; round < 32 && (flush(stream) || stream->waiting.length < most); round++) {
-		ssize_t count = read(stream->read, bytes, sizeof bytes);
+	for (int round = 0; round < 32 && (flush() || waiting.length < most); round++) {
+		ssize_t count = read(from, bytes, sizeof bytes);
 		if (count <= 0)
 			return;
-		buffer_add(&stream->waiting, bytes, (size_t)count);
+		buffer_add(&waiting, bytes, (size_t)count);
 	}
 }
 
 bool output_owns(int fd)
 {
-	return fd == 1 || fd == 2 || fd == streams[0].read || fd == streams[1].read;
+	return fd == LOG || fd == pipes[0] || fd == pipes[1];
 }
 
 void output_serve(int fd, uint32_t events)
 {
 	(void)events;
 	for (int index = 0; index < 2; index++)
-		if (fd == streams[index].read || fd == streams[index].log)
-			copy(&streams[index], 0);
+		if (fd == pipes[index] || fd == LOG)
+			copy(pipes[index], 0);
 }
 
 void output_drain(void)
 {
-	copy(&streams[0], MOST_WAITING);
-	copy(&streams[1], MOST_WAITING);
+	copy(pipes[0], MOST_WAITING);
+	copy(pipes[1], 2 * MOST_WAITING);
 }
 
 void output_say(const char *format, ...)
 {
-	struct stream *stream = &streams[0];
 	char text[512];
 	va_list values;
 	va_start(values, format);
 	int length = vsnprintf(text, sizeof text, format, values);
 	va_end(values);
-	if (length <= 0 || stream->waiting.length > MOST_WAITING + 8 * 1024)
+	if (length <= 0 || waiting.length > 2 * MOST_WAITING + 8 * 1024)
 		return;
-	buffer_add(&stream->waiting, text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
-	flush(stream);
+	buffer_add(&waiting, text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
+	flush();
 }

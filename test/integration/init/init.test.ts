@@ -149,20 +149,22 @@ describe('the init of a worker', () => {
       expect((await worker.agent.call({})).facts.outcome).toEqual({ kind: 'Answered' });
     });
 
-    it('has its output between START and END', async () => {
+    it('has its output between START and END, whichever stream it is written to', async () => {
       const worker = await start();
       await worker.agent.idle();
-      for (const id of ['one', 'two', 'three']) {
-        await worker.agent.call({ print: `of ${id}` }, { id });
+      const ids = Array.from({ length: 20 }, (_, index) => `call-${index}`);
+      for (const id of ids) {
+        await worker.agent.call({ print: `of ${id}`, error: `of ${id}, too` }, { id });
       }
       const lines = await waitFor('the log', async () => {
         const found = (await worker.log()).split('\n').filter((line) => /^(START|END|of )/.test(line));
-        return found.length >= 9 && found;
+        return found.length >= 4 * ids.length && found;
       });
       expect(lines).toEqual(
-        ['one', 'two', 'three'].flatMap((id) => [
+        ids.flatMap((id) => [
           `START RequestId: ${id} Version: $LATEST`,
           `of ${id}`,
+          `of ${id}, too`,
           `END RequestId: ${id}`,
         ]),
       );
