@@ -195,7 +195,8 @@ export class Invoker {
       },
     });
     try {
-      const answer = await session.invoke(
+      const limitMs = worker.resource.spec.timeoutSeconds * 1000 + MAX_OVERHEAD_MS;
+      const sent = await session.invoke(
         {
           worker: worker.reference,
           epoch: route.epoch,
@@ -207,9 +208,14 @@ export class Invoker {
           traceParent: span === undefined ? call.traceParent : formatTraceParent(span.context),
         },
         caller,
-        worker.resource.spec.timeoutSeconds * 1000 + MAX_OVERHEAD_MS,
+        limitMs,
         sink,
       );
+      const answer = isAskable(sent)
+        ? await this.#recovered(sent, route, worker, call, caller, (next) =>
+            next.recover({ worker: worker.reference, requestId: call.requestId }, caller, limitMs, sink),
+          )
+        : sent;
       if (span !== undefined) {
         endSending(span, answer);
       }
@@ -217,6 +223,43 @@ export class Invoker {
     } finally {
       worker.outstanding -= 1;
     }
+  }
+
+  /**
+   * Asks the next run of an agent for the answer of a call that the end of its agent has parted from its caller. A call
+   * of which that run knows no more stays unknown.
+   */
+  async #recovered(
+    sent: AgentAnswer,
+    route: Route,
+    { resource }: WorkerEntry,
+    call: FunctionCall,
+    caller: Caller,
+    ask: (session: AgentSession) => Promise<AgentAnswer>,
+  ): Promise<AgentAnswer> {
+    const { clock, sessionOf } = this.#options;
+    const { runtimeInterface, timeoutSeconds } = resource.spec;
+    if (runtimeInterface !== 'Lambda' || call.isRepeated === true) {
+      return sent;
+    }
+    let until = clock.monotonic() + this.#maxWaitMs;
+    const end = until + timeoutSeconds * 1000;
+    let answer = sent;
+    while (isAskable(answer) && !caller.gone) {
+      const left = until - clock.monotonic();
+      if (left <= 0) {
+        break;
+      }
+      await this.#nextChange(call.reference.name, Math.min(left, ASK_AGAIN_MS), caller);
+      const session = sessionOf(route.nodeName);
+      if (session?.isOpen === true && !caller.gone) {
+        answer = await ask(session);
+        if (answer.kind === 'Unknown' && answer.reason === 'ConnectionLost') {
+          until = Math.min(end, clock.monotonic() + this.#maxWaitMs);
+        }
+      }
+    }
+    return answer.kind === 'Unknown' ? sent : answer;
   }
 
   /** Resolves at the next change of the function, when the caller hangs up, and at the latest after `delayMs`. */
@@ -264,6 +307,10 @@ export class Invoker {
     }
     return unavailable('No worker took the call.');
   }
+}
+
+function isAskable(answer: AgentAnswer): boolean {
+  return answer.kind === 'Unknown' && answer.askable === true;
 }
 
 function answerOf(

@@ -1,10 +1,13 @@
 import type { Duplex } from 'node:stream';
 import type { Clock, Timer } from '../common/clock.ts';
-import type { FoundCall, InitAnswer, InitLink, InitNews, InitRequest, InitState } from './contract.ts';
-import { eventFrames, InitBreach, linesFrame, MAX_FRAME_BYTES } from './frames.ts';
+import type { AnswerTaker, FoundCall, InitAnswer, InitLink, InitNews, InitRequest, InitState } from './contract.ts';
+import { FoundCalls } from './found-calls.ts';
+import { eventFrames, InitBreach, linesFrame } from './frames.ts';
 import { InitConnection } from './init-connection.ts';
+import { KeptAnswers } from './kept-answers.ts';
 import type { CallTold, InitMessage } from './messages.ts';
-import { MAX_BUFFERED_BYTES, SentCall } from './sent-call.ts';
+import { mistakeIn, orderFrame } from './order.ts';
+import { SentCall, WINDOW_BYTES } from './sent-call.ts';
 
 /** Milliseconds in which a connection has to say who it is. */
 const HELLO_MS = 5_000;
@@ -12,10 +15,10 @@ const HELLO_MS = 5_000;
 const RETURN_MS = 2_000;
 /** Milliseconds that the last bytes of an answer may take once there is room for them. */
 const LAST_BYTES_MS = 5_000;
+/** Milliseconds in which gateways ask for the answers of calls that an earlier run of the agent has sent. */
+const ASKED_MS = 20_000;
 /** Most calls that an init knows. */
 const MAX_FOUND = 1_024;
-/** Milliseconds that a call has at least to reach a runtime. */
-const LEAST_WAIT_MS = 1_000;
 
 /** Parts of the hub that a container needs. */
 export interface ContainerInitOptions {
@@ -32,7 +35,8 @@ interface Connected {
   state: InitState | undefined;
   /** Calls from before the connection that the init has named. */
   readonly named: Set<string>;
-  readonly found: Map<string, boolean>;
+  readonly found: FoundCalls;
+  unasked: Timer | undefined;
   whole: boolean;
   readonly late: Timer;
 }
@@ -54,6 +58,7 @@ export class ContainerInit implements InitLink {
   readonly #calls = new Map<string, Pending>();
   /** Calls that have no taker any more, and whose end the connected init has yet to tell. */
   readonly #left = new Set<string>();
+  readonly #kept: KeptAnswers;
   #connected: Connected | undefined;
   #session: string | undefined;
   #lost: Timer | undefined;
@@ -64,6 +69,11 @@ export class ContainerInit implements InitLink {
   constructor(containerId: string, options: ContainerInitOptions) {
     this.containerId = containerId;
     this.#options = options;
+    this.#kept = new KeptAnswers(options.clock, (ids) => {
+      for (const id of ids) {
+        this.#say('F', { id });
+      }
+    });
   }
 
   get state(): InitState | undefined {
@@ -77,7 +87,7 @@ export class ContainerInit implements InitLink {
 
   get found(): readonly FoundCall[] {
     const { whole, found } = this.#connected ?? {};
-    return whole === true ? [...(found ?? [])].map(([requestId, ended]) => ({ requestId, ended })) : [];
+    return whole === true && found !== undefined ? found.list : [];
   }
 
   /** Why the init is not served any more. */
@@ -114,7 +124,11 @@ export class ContainerInit implements InitLink {
       hello: undefined,
       state: undefined,
       named: new Set(),
-      found: new Map(),
+      found: new FoundCalls({
+        onLost: (id) => this.#say('F', { id }),
+        onRead: (id, bytes) => this.#keep(id, bytes),
+      }),
+      unasked: undefined,
       whole: false,
       late: this.#options.clock.setTimer(() => connection.end(), HELLO_MS),
     };
@@ -128,10 +142,12 @@ export class ContainerInit implements InitLink {
       return Promise.resolve({ kind: 'NotSent', message: 'the init of the worker is not connected', own: false });
     }
     const order = orderFrame(request, this.#options.clock.now());
-    const mistake = mistakeIn(request, order, this.#calls.has(requestId));
+    const mistake = mistakeIn(request, order, this.#calls.has(requestId) || !connected.found.drop(requestId));
     if (mistake !== undefined) {
       return Promise.resolve({ kind: 'NotSent', message: mistake, own: true });
     }
+    // An init takes a call that it knows for the same one.
+    this.#kept.drop(requestId);
     const call = new SentCall(request);
     const bound = this.#options.clock.setTimer(() => this.#overdue(requestId), request.boundMs);
     this.#calls.set(requestId, { call, on: connected, bound });
@@ -151,6 +167,15 @@ export class ContainerInit implements InitLink {
 
   abort(requestId: string, message: string): void {
     this.#settle(requestId, { kind: 'Unknown', message });
+  }
+
+  leave(requestId: string, message: string): void {
+    this.#settle(requestId, { kind: 'Unknown', message }, true);
+  }
+
+  recover(requestId: string, taker: AnswerTaker): Promise<InitAnswer> | undefined {
+    const connected = this.#connected;
+    return connected?.whole === true ? connected.found.recover(requestId, taker) : undefined;
   }
 
   /** Ends the connection. Every call goes on. */
@@ -177,7 +202,7 @@ export class ContainerInit implements InitLink {
         this.#takeCall(connected, message.call);
         return false;
       case 'Data':
-        return this.#calls.get(message.id)?.call.takeData(message.offset, message.bytes) ?? false;
+        return (this.#calls.get(message.id)?.call ?? connected.found).takeData(message);
       case 'Other':
         return false;
     }
@@ -199,14 +224,15 @@ export class ContainerInit implements InitLink {
     this.#nameUntilWhole(connected);
   }
 
-  #takeCall(connected: Connected, { id, head, end }: CallTold): void {
+  #takeCall(connected: Connected, told: CallTold): void {
+    const { id, head, end } = told;
     const pending = this.#calls.get(id);
     if (pending?.on !== connected && !connected.whole) {
       connected.named.add(id);
     }
     if (pending === undefined) {
       if (end === undefined || !this.#left.delete(id)) {
-        this.#find(connected, id, end !== undefined);
+        this.#find(connected, told);
       }
     } else {
       if (pending.on !== connected) {
@@ -228,16 +254,15 @@ export class ContainerInit implements InitLink {
     this.#nameUntilWhole(connected);
   }
 
-  /** Notes a call of an earlier run of the agent, whose answer has no taker. */
-  #find(connected: Connected, id: string, ended: boolean): void {
-    const known = connected.found.get(id);
-    if (known === undefined && connected.whole) {
+  /** Notes a call of an earlier run of the agent. */
+  #find(connected: Connected, told: CallTold): void {
+    const isKnown = connected.found.has(told.id);
+    if (!isKnown && connected.whole) {
       return;
     }
-    connected.found.set(id, ended);
-    if (known === undefined) {
-      this.#say('F', { id });
-    } else if (known !== ended) {
+    const hasEnded = connected.found.told(told);
+    connected.unasked ??= this.#options.clock.setTimer(() => connected.found.expire(), ASKED_MS);
+    if (isKnown && hasEnded) {
       this.#told(connected);
     }
   }
@@ -272,6 +297,9 @@ export class ContainerInit implements InitLink {
     this.#breach = breach;
     this.#failed = connected.state?.phase === 'Failed' ? connected.state : undefined;
     this.#left.clear();
+    this.#kept.clear();
+    connected.unasked?.cancel();
+    connected.found.close('the connection to the init of the worker ended');
     if (breach !== undefined) {
       this.#settleAll({ kind: 'Unknown', message: breach });
     } else if (this.#calls.size > 0) {
@@ -287,22 +315,24 @@ export class ContainerInit implements InitLink {
     }
   }
 
-  #acknowledgeAll(connected: Connected): void {
-    for (const [id, { on }] of this.#calls) {
+  #acknowledgeAll(connected: Connected | undefined): void {
+    if (connected === undefined) {
+      return;
+    }
+    for (const [id, { on, call }] of this.#calls) {
       if (on === connected) {
-        this.#acknowledge(id);
+        this.#acknowledge(connected, id, call);
       }
+    }
+    for (const [id, call] of connected.found.read) {
+      this.#acknowledge(connected, id, call);
     }
   }
 
   /** Acknowledges what there is room for, unless the init has yet to read what it was sent before. */
-  #acknowledge(id: string): void {
-    const pending = this.#calls.get(id);
-    if (pending === undefined || pending.on !== this.#connected) {
-      return;
-    }
-    while (!pending.on.connection.full) {
-      const offset = pending.call.due(() => this.#acknowledge(id));
+  #acknowledge(connected: Connected, id: string, call: SentCall): void {
+    while (connected === this.#connected && !connected.connection.full) {
+      const offset = call.due(() => this.#acknowledgeAll(this.#connected));
       if (offset === undefined) {
         return;
       }
@@ -320,18 +350,30 @@ export class ContainerInit implements InitLink {
     this.#settle(id, { kind: 'Silent' });
   }
 
-  /** Ends the wait for a call, and has the init forget it. */
-  #settle(id: string, answer: InitAnswer): void {
+  /** Ends the wait for a call, and has the init forget it, unless it is left to the next run of the agent. */
+  #settle(id: string, answer: InitAnswer, left = false): void {
     const pending = this.#calls.get(id);
     if (pending !== undefined && this.#calls.delete(id)) {
       pending.bound.cancel();
       pending.call.settle(answer);
-      if (pending.on === this.#connected) {
-        this.#say('F', { id });
-        if (answer.kind !== 'Ended') {
-          this.#left.add(id);
-        }
+      if (left || pending.on !== this.#connected) {
+        return;
       }
+      if (answer.kind === 'Ended') {
+        this.#keep(id, pending.call.received);
+      } else {
+        this.#say('F', { id });
+        this.#left.add(id);
+      }
+    }
+  }
+
+  /** An answer was read. The init has yet to forget it, as far as it has the whole. */
+  #keep(id: string, bytes: number): void {
+    if (bytes < WINDOW_BYTES) {
+      this.#kept.keep(id, bytes);
+    } else {
+      this.#say('F', { id });
     }
   }
 
@@ -344,33 +386,4 @@ export class ContainerInit implements InitLink {
   #say(kind: 'A' | 'F', fields: Readonly<Record<string, string | number>>): void {
     this.#connected?.connection.send([linesFrame(kind, fields)]);
   }
-}
-
-function orderFrame(request: InitRequest, now: number): Buffer {
-  const { requestId, payload, timeoutMs, boundMs, functionArn, version, clientContext, traceId } = request;
-  return linesFrame('I', {
-    id: requestId,
-    size: payload.length,
-    timeoutMs,
-    // A call that reaches its runtime later could not end within the bound.
-    deadlineMs: Math.ceil(now + Math.max(LEAST_WAIT_MS, boundMs - timeoutMs - LEAST_WAIT_MS)),
-    version,
-    functionArn,
-    clientContext,
-    traceId,
-  });
-}
-
-/** Why an init would not take a call, and end the connection for it. */
-function mistakeIn({ requestId, payload, timeoutMs }: InitRequest, order: Buffer, known: boolean): string | undefined {
-  if (!/^[A-Za-z0-9._-]{1,255}$/.test(requestId)) {
-    return 'the request id is none that a runtime takes';
-  }
-  if (known) {
-    return 'a call with this request id is under way in the worker';
-  }
-  if (payload.length > MAX_BUFFERED_BYTES || order.length > MAX_FRAME_BYTES) {
-    return 'the event or its context is larger than a runtime takes';
-  }
-  return Number.isSafeInteger(timeoutMs) && timeoutMs > 0 ? undefined : 'the time limit is no number of milliseconds';
 }

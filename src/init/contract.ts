@@ -51,8 +51,17 @@ export interface InitHead {
   readonly streaming: boolean;
 }
 
+/** Receiver of an answer. */
+export interface AnswerTaker {
+  /** Called once, before the first chunk; without an answer it may never be. */
+  readonly onHead: (head: InitHead) => void;
+  readonly onChunk: (chunk: Buffer) => void;
+  /** Asked after a chunk: settles once more may be read. Does not reject. Undefined for at once. */
+  readonly room?: (() => Promise<unknown> | undefined) | undefined;
+}
+
 /** One call on its way into a worker. */
-export interface InitRequest {
+export interface InitRequest extends AnswerTaker {
   readonly requestId: string;
   readonly payload: Buffer;
   /** Milliseconds from the moment at which the runtime gets it until it is over. */
@@ -67,11 +76,6 @@ export interface InitRequest {
   readonly traceId: string;
   /** Called in the same synchronous step as the first byte is sent, just before it. */
   readonly onSending: () => void;
-  /** Called once, before the first chunk; without an answer it may never be. */
-  readonly onHead: (head: InitHead) => void;
-  readonly onChunk: (chunk: Buffer) => void;
-  /** Asked after a chunk: settles once more may be read. Does not reject. Undefined for at once. */
-  readonly room?: (() => Promise<unknown> | undefined) | undefined;
 }
 
 /** How far a call came. */
@@ -97,6 +101,13 @@ export interface InitLink {
   forget(requestId: string): void;
   /** Ends the wait for a call: its outcome is `Unknown`, or `NotSent`. The worker goes on with the call. */
   abort(requestId: string, message: string): void;
+  /** The same at the end of the agent: the answer is kept for the next run. */
+  leave(requestId: string, message: string): void;
+  /**
+   * Takes the whole answer of a call that was found; once for each call. Undefined where there is no such call, or its
+   * answer has lost its beginning. Never rejects.
+   */
+  recover(requestId: string, taker: AnswerTaker): Promise<InitAnswer> | undefined;
 }
 
 /** A change of what is known of a container: its state, the calls found in it, or the loss of its init. */

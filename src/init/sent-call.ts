@@ -1,15 +1,21 @@
-import type { InitAnswer, InitEnd, InitHead, InitRequest } from './contract.ts';
+import type { AnswerTaker, InitAnswer, InitEnd, InitHead } from './contract.ts';
 import { InitBreach } from './frames.ts';
 
 /** Bytes that an init may send beyond what was acknowledged. */
-const WINDOW_BYTES = 64 * 1024;
+export const WINDOW_BYTES = 64 * 1024;
 /** Largest answer that is not streamed, and largest event, in bytes: 6 MiB and what Lambda adds for its envelope. */
 export const MAX_BUFFERED_BYTES = 6 * 1024 * 1024 + 100;
 const MAX_STREAMED_BYTES = 200 * 1024 * 1024;
 
+/** A part of an answer. */
+export interface AnswerPart {
+  readonly offset: number;
+  readonly bytes: Buffer;
+}
+
 /** One call that an init was sent, until its outcome is known. */
 export class SentCall {
-  readonly request: InitRequest;
+  readonly #taker: AnswerTaker;
   readonly #done = Promise.withResolvers<InitAnswer>();
   #head: InitHead | undefined;
   #received = 0;
@@ -20,8 +26,8 @@ export class SentCall {
   #forgotten = false;
   #over = false;
 
-  constructor(request: InitRequest) {
-    this.request = request;
+  constructor(taker: AnswerTaker) {
+    this.#taker = taker;
   }
 
   get answer(): Promise<InitAnswer> {
@@ -31,6 +37,11 @@ export class SentCall {
   /** Whether the answer is thrown away. */
   get forgotten(): boolean {
     return this.#forgotten;
+  }
+
+  /** Bytes of the answer that came. */
+  get received(): number {
+    return this.#received;
   }
 
   /** Whether the receiver of the answer keeps the call waiting. */
@@ -51,7 +62,7 @@ export class SentCall {
     if (this.#head === undefined) {
       this.#head = head;
       if (!this.#forgotten && !this.#over) {
-        this.request.onHead(head);
+        this.#taker.onHead(head);
       }
     }
   }
@@ -62,7 +73,7 @@ export class SentCall {
    *
    * @throws {InitBreach}
    */
-  takeData(offset: number, bytes: Buffer): boolean {
+  takeData({ bytes, offset }: AnswerPart): boolean {
     const end = offset + bytes.length;
     if (this.#head === undefined || offset > this.#received || bytes.length === 0) {
       throw new InitBreach('the init sent a part of an answer out of its order');
@@ -79,21 +90,28 @@ export class SentCall {
     const fresh = bytes.subarray(this.#received - offset);
     this.#received = end;
     if (!this.#forgotten) {
-      this.request.onChunk(fresh);
+      this.#taker.onChunk(fresh);
     }
     return true;
   }
 
   /**
-   * An offset that is to be acknowledged; undefined for none, or none yet: `again` is called once there is room.
+   * An offset that is to be acknowledged; undefined for none, or none yet: `again` is called once there is room. The
+   * first bytes are not before the init has to wait: a short answer is kept whole for the next run of the agent.
    */
   due(again: () => void): number | undefined {
-    if (this.#over || this.#forgotten || this.#waits || this.#received === this.#acknowledged) {
+    if (
+      this.#over ||
+      this.#received < WINDOW_BYTES ||
+      this.#forgotten ||
+      this.#waits ||
+      this.#received === this.#acknowledged
+    ) {
       return undefined;
     }
     const received = this.#received;
     if (this.#granted <= this.#acknowledged) {
-      const room = this.request.room?.();
+      const room = this.#taker.room?.();
       if (room !== undefined) {
         this.#waits = true;
         const go = (): void => {

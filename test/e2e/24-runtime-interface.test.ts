@@ -1,9 +1,13 @@
 import { existsSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { patience } from '../support/patience.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { functionTimeout, instance, type WorkerSpec } from './support/instance.ts';
+import { type CounterAnswer, functionTimeout, instance, type WorkerSpec } from './support/instance.ts';
 import { Parts } from './support/parts.ts';
+
+/** Ends of the agent while calls come. */
+const kills = Number(process.env.ESB_AGENT_KILLS ?? 5);
 
 describe('a worker with runtimeInterface Lambda, whose image has no emulator,', () => {
   const esb = instance();
@@ -134,25 +138,82 @@ describe('a worker with runtimeInterface Lambda, whose image has no emulator,', 
     expect((await esb.invoke('plain-broken')).payload.counter).toBe(1);
   });
 
-  it('goes on with its memory when the agent dies in the middle of a call', { tags: ['P17'] }, async () => {
-    await apply('plain-midcall', { timeoutSeconds: 60 });
-    await esb.ready('plain-midcall');
-    const id = await containerOf('plain-midcall');
-    const first = (await esb.invoke('plain-midcall')).payload;
+  /** Kills the agent, and waits for the next. */
+  const killAgent = async (): Promise<void> => {
     const before = await parts.pidOf('agent-node-1');
-    const call = esb.invoke('plain-midcall', { print: 'in the middle', sleep: 3 * patience() }).then(
-      ({ payload }) => payload.errorMessage ?? 'answered',
-      (error: Error) => error.message,
-    );
-    await waitFor('the call to be in the worker', async () => (await esb.workerLog(id)).includes('in the middle'));
     process.kill(before, 'SIGKILL');
     await waitFor('a new agent', async () => (await parts.pidOf('agent-node-1')) !== before);
     await parts.untilAgentListens();
-    expect(await call).toMatch(/unknown|may have run/i);
-    // Waits for the end of the call before, as without the loss of the agent.
+  };
+
+  it('answers a call though its agent dies twice in the middle of it', { tags: ['P17'] }, async () => {
+    await apply('plain-midcall', { timeoutSeconds: 120 });
+    await esb.ready('plain-midcall');
+    const id = await containerOf('plain-midcall');
+    const first = (await esb.invoke('plain-midcall')).payload;
+    const size = 5_000_000;
+    const call = esb.invoke<CounterAnswer & { padding: string }>('plain-midcall', {
+      print: 'in the middle',
+      sleep: 15 * patience(),
+      size,
+    });
+    await waitFor('the call to be in the worker', async () => (await esb.workerLog(id)).includes('in the middle'));
+    await killAgent();
+    await killAgent();
+    const { functionError, payload, status } = await call;
+    expect({ functionError, status }).toEqual({ functionError: undefined, status: 200 });
+    expect(payload).toMatchObject({ counter: first.counter + 1, bootId: first.bootId });
+    expect(payload.padding).toHaveLength(size);
     const next = await esb.invoke('plain-midcall', {}, { client: esb.lambda(undefined, 5) });
     expect(next.payload).toMatchObject({ counter: first.counter + 2, bootId: first.bootId, overlaps: 0 });
     expect(await containerOf('plain-midcall')).toBe(id);
+  });
+
+  it('answers a call though its agent is stopped in order in the middle of it', async () => {
+    await apply('plain-upgrade', { timeoutSeconds: 120 });
+    await esb.ready('plain-upgrade');
+    const id = await containerOf('plain-upgrade');
+    const call = esb.invoke('plain-upgrade', { print: 'in the middle', sleep: 30 + 10 * patience() });
+    await waitFor('the call to be in the worker', async () => (await esb.workerLog(id)).includes('in the middle'));
+    await parts.stop('agent-node-1');
+    await parts.start('agent-node-1');
+    expect(await call).toMatchObject({ functionError: undefined, payload: { counter: 1 } });
+  });
+
+  it('runs no call twice, and answers in whole or not at all, while its agent dies again and again', async () => {
+    await apply('plain-kills', { timeoutSeconds: 60 });
+    await esb.ready('plain-kills');
+    const { bootId } = (await esb.invoke('plain-kills')).payload;
+    const counters: number[] = [];
+    let calls = 1;
+    let unknown = 0;
+    let over = false;
+    const caller = async (): Promise<void> => {
+      while (!over) {
+        calls += 1;
+        const { functionError, payload } = await esb.invoke('plain-kills', { size: 1_000, sleep: 0.02 });
+        if (functionError === undefined) {
+          expect(payload.bootId).toBe(bootId);
+          counters.push(payload.counter);
+        } else {
+          expect(JSON.stringify(payload)).toContain('unknown');
+          unknown += 1;
+        }
+      }
+    };
+    const calling = caller();
+    for (let kill = 0; kill < kills; kill += 1) {
+      await setTimeout(500 + 37 * kill);
+      await killAgent();
+    }
+    over = true;
+    await calling;
+    expect(new Set(counters).size).toBe(counters.length);
+    const { counter } = (await esb.invoke('plain-kills')).payload;
+    expect(counter).toBeLessThanOrEqual(calls + 1);
+    expect(counter).toBeGreaterThanOrEqual(calls + 1 - unknown);
+    expect({ calls, unknown }).toEqual({ calls, unknown: expect.toSatisfy((count: number) => count <= kills) });
+    process.stdout.write(`${kills} kills, ${calls} calls, ${unknown} unknown\n`);
   });
 });
 

@@ -38,6 +38,9 @@ export class SimulatedInits implements Pick<WorkerInits, 'link' | 'subscribe'> {
       call: (request) => this.#call(containerId, request),
       forget: () => undefined,
       abort: (requestId, message) => this.#connected.get(containerId)?.call?.abort(requestId, message),
+      leave: (requestId, message) => this.#connected.get(containerId)?.call?.abort(requestId, message),
+      // No gateway of the simulation asks again.
+      recover: () => undefined,
     };
   }
 

@@ -91,6 +91,8 @@ export interface FakeAgent {
   readonly calls: readonly SeenInvoke[];
   /** Handler of calls from now on. The default answers `{}`. */
   onInvoke(handle: (call: FakeCall) => void): void;
+  /** Handler of the requests for answers of calls of an earlier run. The default knows none. */
+  onRecover(handle: (call: FakeCall) => void): void;
   /** Adds or changes a worker, and tells watchers. */
   put(worker: Partial<FakeWorkerState> & { readonly name: string }): void;
   remove(name: string): void;
@@ -142,6 +144,7 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
   const calls: SeenInvoke[] = [];
   let alone = 0;
   let handle: (call: FakeCall) => void = (call) => call.answer('{}');
+  let recovered: (call: FakeCall) => void = (call) => call.unknown('AgentStopped');
   let stamps = 0;
   const nextStamp = (): string => {
     stamps += 1;
@@ -158,6 +161,7 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
       calls.push(stream.request);
       handle(fakeCall(stream, nextStamp));
     },
+    Recover: (stream: InvokeStream): void => recovered(fakeCall(stream, nextStamp)),
     InvokeMany: (shared: ServerDuplexStream<ManyRequest, object>): void => {
       const open = new Map<number, InvokeStream>();
       shares.add(shared);
@@ -220,6 +224,9 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
     calls,
     onInvoke: (next) => {
       handle = next;
+    },
+    onRecover: (next) => {
+      recovered = next;
     },
     put({ name, ...worker }) {
       const state: FakeWorkerState = {

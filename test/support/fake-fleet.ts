@@ -1,6 +1,6 @@
 import type { DesiredWorker } from '../../src/agent/model/desired-worker.ts';
 import type { Fleet, FleetListener } from '../../src/agent/model/fleet.ts';
-import type { Invocation, InvocationResult } from '../../src/agent/model/invocation.ts';
+import type { Invocation, InvocationResult, Recovery } from '../../src/agent/model/invocation.ts';
 import type { WorkerView } from '../../src/agent/model/worker-state.ts';
 import { EsbError } from '../../src/common/errors.ts';
 
@@ -14,6 +14,8 @@ export interface FakeFleet extends Fleet {
   remove(uid: string): void;
   /** Behaviour of the next calls. */
   onInvoke(run: (invocation: Invocation) => Promise<InvocationResult>): void;
+  /** The same for calls of an earlier run. */
+  onRecover(run: (recovery: Recovery) => Promise<InvocationResult>): void;
 }
 
 /** A running worker `default/hello`. */
@@ -43,6 +45,8 @@ export function fakeFleet(): FakeFleet {
   const applied: DesiredWorker[] = [];
   let run: (invocation: Invocation) => Promise<InvocationResult> = () =>
     Promise.resolve({ kind: 'Refused', reason: 'NotFound', message: 'no such worker' });
+  let recovered: (recovery: Recovery) => Promise<InvocationResult> = () =>
+    Promise.resolve({ kind: 'Unknown', reason: 'AgentStopped', message: 'not kept', stamp: '' });
   const hint = (name: string) => async (uid: string, epoch: number) => {
     asked.push(`${name} ${uid} ${epoch}`);
     const view = views.get(uid);
@@ -72,6 +76,9 @@ export function fakeFleet(): FakeFleet {
     onInvoke(next) {
       run = next;
     },
+    onRecover(next) {
+      recovered = next;
+    },
     async adopt() {
       asked.push('adopt');
     },
@@ -90,6 +97,7 @@ export function fakeFleet(): FakeFleet {
       }
     },
     invoke: (invocation) => run(invocation),
+    recover: (recovery) => recovered(recovery),
     ensure: hint('ensure'),
     pause: hint('pause'),
     resume: hint('resume'),

@@ -1,4 +1,5 @@
 import type {
+  AnswerTaker,
   FoundCall,
   InitAnswer,
   InitEnd,
@@ -48,6 +49,14 @@ class FakeLink implements InitLink {
   abort(requestId: string, message: string): void {
     this.#inits.leave(this.containerId, requestId, message);
   }
+
+  leave(requestId: string, message: string): void {
+    this.#inits.leave(this.containerId, requestId, message);
+  }
+
+  recover(requestId: string, taker: AnswerTaker): Promise<InitAnswer> | undefined {
+    return this.#inits.recover(this.containerId, requestId, taker);
+  }
 }
 
 /** The inits of all workers of a node, in memory. Keeps watch over what must never happen to one. */
@@ -71,6 +80,8 @@ export class FakeInits implements WorkerInits {
   isFrozen: (containerId: string) => boolean = () => false;
   /** Most calls of one worker at a time. */
   perWorker = 1;
+  /** Takers of answers of {@link FakeInits.left}, by request id. */
+  readonly #askers = new Map<string, { readonly taker: AnswerTaker; readonly end: (answer: InitAnswer) => void }>();
   readonly #links = new Map<string, FakeLink>();
   readonly #listeners = new Set<(news: InitNews) => void>();
 
@@ -207,6 +218,16 @@ export class FakeInits implements WorkerInits {
     }
   }
 
+  /** A caller asks for the answer of a call that an earlier agent has left. */
+  recover(containerId: string, requestId: string, taker: AnswerTaker): Promise<InitAnswer> | undefined {
+    if (!this.left.some((one) => one.containerId === containerId && one.request.requestId === requestId)) {
+      return undefined;
+    }
+    const { promise, resolve } = Promise.withResolvers<InitAnswer>();
+    this.#askers.set(requestId, { taker, end: resolve });
+    return promise;
+  }
+
   /** Answers every call that is in a worker now. */
   answerAll(): void {
     for (const call of [...this.calls]) {
@@ -235,14 +256,22 @@ export class FakeInits implements WorkerInits {
       request,
       answer: (text = '{}', end = {}) => {
         const place = this.left.indexOf(call);
+        const asker = this.#askers.get(request.requestId);
         if (place >= 0) {
           this.left.splice(place, 1);
+          asker?.taker.onHead({ contentType: 'application/json', streaming: false });
+          asker?.taker.onChunk(Buffer.from(text));
         } else if (this.calls.includes(call)) {
           request.onHead({ contentType: 'application/json', streaming: false });
           request.onChunk(Buffer.from(text));
         }
         const size = Buffer.byteLength(text);
-        call.end({ kind: 'Ended', end: { outcome: 'Answered', size, durationUs: 1_000, ...end } });
+        const answer: InitAnswer = {
+          kind: 'Ended',
+          end: { outcome: 'Answered', size, durationUs: 1_000, ...end },
+        };
+        asker?.end(answer);
+        call.end(answer);
         this.tell(containerId, { idle: this.#busy(containerId) === 0 });
       },
       end: (answer) => {

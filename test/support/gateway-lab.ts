@@ -54,6 +54,7 @@ export interface AddWorkerOptions {
   readonly phase?: string;
   readonly callable?: boolean;
   readonly timeoutSeconds?: number;
+  readonly runtimeInterface?: 'Lambda' | 'Emulator';
 }
 
 /** Starts one; it ends with the test. */
@@ -127,7 +128,11 @@ export async function gatewayLab(options: GatewayLabOptions = {}): Promise<Gatew
       workers.put(
         workerFixture({
           name,
-          spec: { functionName, timeoutSeconds: worker.timeoutSeconds ?? 3 },
+          spec: {
+            functionName,
+            timeoutSeconds: worker.timeoutSeconds ?? 3,
+            ...(worker.runtimeInterface === undefined ? {} : { runtimeInterface: worker.runtimeInterface }),
+          },
           status: { assignment: { nodeName: owner.nodeName, epoch: worker.epoch ?? 1 } },
         }),
       );

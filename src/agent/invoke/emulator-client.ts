@@ -69,6 +69,8 @@ export interface WorkerLink {
   abort(message: string): void;
   /** Closes the connection, and ends the request under way. */
   close(): void;
+  /** Ends the wait for the request under way, whose answer is kept for the next run of the agent; absent for none. */
+  leave?(): void;
 }
 
 /** A kept-alive HTTP connection. A frozen worker keeps its own. */

@@ -1,6 +1,6 @@
 import { unreachable } from '../../common/errors.ts';
 import { functionArn } from '../../common/function-arn.ts';
-import type { InitHead, InitLink } from '../../init/contract.ts';
+import type { InitAnswer, InitHead, InitLink } from '../../init/contract.ts';
 import { isTraceId, type WorkerAnswer, type WorkerLink, type WorkerRequest } from './emulator-client.ts';
 import { toldEnd } from './function-end.ts';
 
@@ -35,29 +35,7 @@ export class InitConnection implements WorkerLink {
       room: request.room,
     });
     this.#current = undefined;
-    switch (answer.kind) {
-      case 'NotSent':
-      case 'Unknown':
-        return answer;
-      case 'Silent':
-        return { kind: 'TimedOut' };
-      case 'Ended': {
-        const { outcome, ...rest } = answer.end;
-        if (outcome === 'NotStarted') {
-          return { kind: 'NotSent', message: rest.message ?? 'the worker did not begin the call' };
-        }
-        const { end, payload: told } = toldEnd(requestId, outcome, rest, head);
-        if (head === undefined) {
-          request.onHead({ status: 200, contentType: 'application/json', streaming: false });
-        }
-        if (told !== undefined) {
-          request.onChunk(told);
-        }
-        return { kind: 'Answered', status: 200, end };
-      }
-      default:
-        return unreachable(answer);
-    }
+    return workerAnswer(requestId, answer, head, request);
   }
 
   abort(message: string): void {
@@ -69,6 +47,47 @@ export class InitConnection implements WorkerLink {
   /** Ends the wait for the call under way. The connection to the init is not this one's to close. */
   close(): void {
     this.abort('the connection was closed');
+  }
+  leave(): void {
+    if (this.#current !== undefined) {
+      this.#link.leave(this.#current, 'the agent stops');
+    }
+  }
+}
+
+/**
+ * The end of a call by the word of its init. Passes on what the caller of an error is told.
+ *
+ * @param head of the answer that has been passed on; undefined for none
+ */
+export function workerAnswer(
+  requestId: string,
+  answer: InitAnswer,
+  head: InitHead | undefined,
+  { onChunk, onHead }: Pick<WorkerRequest, 'onChunk' | 'onHead'>,
+): WorkerAnswer {
+  switch (answer.kind) {
+    case 'NotSent':
+    case 'Unknown':
+      return answer;
+    case 'Silent':
+      return { kind: 'TimedOut' };
+    case 'Ended': {
+      const { outcome, ...rest } = answer.end;
+      if (outcome === 'NotStarted') {
+        return { kind: 'NotSent', message: rest.message ?? 'the worker did not begin the call' };
+      }
+      const { end, payload: told } = toldEnd(requestId, outcome, rest, head);
+      if (head === undefined) {
+        onHead({ status: 200, contentType: 'application/json', streaming: false });
+      }
+      if (told !== undefined) {
+        onChunk(told);
+      }
+      return { kind: 'Answered', status: 200, end };
+    }
+    default:
+      return unreachable(answer);
   }
 }
 

@@ -1,7 +1,7 @@
 import type { CallOptions } from '../../common/deadline.ts';
 import type { WorkerIdentity } from '../../runtime/contract/runtime.ts';
 import type { DesiredWorker } from './desired-worker.ts';
-import type { Invocation, InvocationResult } from './invocation.ts';
+import type { Invocation, InvocationResult, Recovery } from './invocation.ts';
 import type { WorkerView } from './worker-state.ts';
 
 /** All workers of one node: what the agent's edges (watch, gRPC server, status) talk to. */
@@ -22,6 +22,13 @@ export interface Fleet {
   sweep(assignedUids: ReadonlySet<string>, confirmGone: (identity: WorkerIdentity) => Promise<boolean>): Promise<void>;
   /** Runs one call; never rejects for anything that a caller can be told. Body chunks go to `onHead`/`onChunk`. */
   invoke(invocation: Invocation): Promise<InvocationResult>;
+  /**
+   * Passes on the answer of a call that an earlier run of the agent has sent, and runs nothing. `Refused` only where no
+   * runtime has had a part of it; `Unknown` where its answer is not there.
+   *
+   * @throws {EsbError} `Unavailable` where the next run of the agent may know more, `NotFound`
+   */
+  recover(recovery: Recovery): Promise<InvocationResult>;
   /** Hints; each rejects with a code `FailedPrecondition`, `NotFound` or `Fenced` when it may not be followed. */
   ensure(uid: string, epoch: number, options?: CallOptions): Promise<WorkerView>;
   pause(uid: string, epoch: number, options?: CallOptions): Promise<WorkerView>;

@@ -42,6 +42,9 @@ export interface Invocation {
   readonly room?: (() => Promise<unknown> | undefined) | undefined;
 }
 
+/** The wish for the answer of a call that an earlier run of the agent has sent. */
+export type Recovery = Pick<Invocation, 'uid' | 'requestId' | 'signal' | 'onHead' | 'onChunk' | 'room'>;
+
 export interface AnswerHead {
   /** The emulator's; 200 where the worker has an init, whose answers say by {@link FunctionEnd} how they ended. */
   readonly status: number;

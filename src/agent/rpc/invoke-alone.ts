@@ -1,12 +1,20 @@
 import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
 import { EsbError } from '../../common/errors.ts';
-import type { InvokeRequest, InvokeResponse, InvokeStreamedRequest } from '../../protocol/generated/agent.ts';
+import type {
+  InvokeRequest,
+  InvokeResponse,
+  InvokeStreamedRequest,
+  RecoverRequest,
+} from '../../protocol/generated/agent.ts';
 import type { Sparse } from '../../protocol/sparse.ts';
 import type { InvocationResult } from '../model/invocation.ts';
 import { AnswerCredit } from './answer-credit.ts';
 import { type Callers, InvokeAnswer } from './invoke-stream.ts';
+import { resolveWorker } from './served-fleet.ts';
 
 export type InvokeCall = ServerWritableStream<InvokeRequest, Sparse<InvokeResponse>>;
+
+export type RecoverCall = ServerWritableStream<RecoverRequest, Sparse<InvokeResponse>>;
 
 export type InvokeStreamedCall = ServerDuplexStream<InvokeStreamedRequest, Sparse<InvokeResponse>>;
 
@@ -16,7 +24,20 @@ export type InvokeStreamedCall = ServerDuplexStream<InvokeStreamedRequest, Spars
  * @throws {EsbError} what the caller is to be told instead of a trailer
  */
 export function serveInvoke(call: InvokeCall, callers: Callers): Promise<InvocationResult> {
-  return serveAlone(call, call.request, callers);
+  return serveAlone(call, callers, (answer) => answer.run(call.request));
+}
+
+/**
+ * Serves one Recover.
+ *
+ * @throws {EsbError} what the caller is to be told instead of a trailer
+ */
+export function serveRecover(call: RecoverCall, callers: Callers): Promise<InvocationResult> {
+  const { requestId, worker } = call.request;
+  return serveAlone(call, callers, (answer) => {
+    const uid = resolveWorker(callers.fleet, worker);
+    return answer.send(uid, (way) => callers.fleet.recover({ uid, requestId, ...way }));
+  });
 }
 
 /**
@@ -42,13 +63,13 @@ export async function serveInvokeStreamed(call: InvokeStreamedCall, callers: Cal
     noCall();
   }
   const { request, credit: given } = await first.promise;
-  return await serveAlone(call, request, callers, given);
+  return await serveAlone(call, callers, (answer) => answer.run(request), given);
 }
 
 async function serveAlone(
-  call: InvokeCall | InvokeStreamedCall,
-  request: InvokeRequest,
+  call: InvokeCall | InvokeStreamedCall | RecoverCall,
   callers: Callers,
+  serve: (answer: InvokeAnswer) => Promise<InvocationResult>,
   credit?: AnswerCredit,
 ): Promise<InvocationResult> {
   const answer = new InvokeAnswer(
@@ -66,7 +87,7 @@ async function serveAlone(
   const onCancelled = (): void => answer.abandon();
   call.on('cancelled', onCancelled);
   try {
-    return await answer.run(request);
+    return await serve(answer);
   } finally {
     call.off('cancelled', onCancelled);
   }

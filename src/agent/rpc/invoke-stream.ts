@@ -12,7 +12,7 @@ import type {
 } from '../../protocol/generated/agent.ts';
 import { reasonCodeOf } from '../../protocol/reasons.ts';
 import type { Sparse } from '../../protocol/sparse.ts';
-import type { FunctionEnd, InvocationResult } from '../model/invocation.ts';
+import type { FunctionEnd, InvocationResult, Recovery } from '../model/invocation.ts';
 import type { AnswerCredit } from './answer-credit.ts';
 import type { CallBudget, CallBytes } from './call-budget.ts';
 import { CallTrace } from './call-trace.ts';
@@ -25,6 +25,9 @@ export type InvokeManyCall = ServerDuplexStream<InvokeManyRequest, Sparse<Invoke
 
 /** Passes one message on to the caller, and tells when it has left. */
 type Send = (message: Sparse<InvokeResponse>, sent: () => void) => void;
+
+/** The way of an answer to its caller. */
+type Way = Pick<Recovery, 'signal' | 'onHead' | 'onChunk' | 'room'>;
 
 /** Whose answers these are, and what they are held to. */
 export interface Callers {
@@ -211,7 +214,9 @@ export class InvokeAnswer {
     const payloadBytes = request.payload.length;
     bytes.take(payloadBytes);
     try {
-      return await this.#invoke(uid, request, trace, bytes);
+      const { clientContext, epoch, payload, requestId, tailLog, traceId } = request;
+      const call = { uid, epoch, requestId, payload, clientContext, traceId, trace, tailLog };
+      return await this.send(uid, (way) => this.#callers.fleet.invoke({ ...call, ...way }), bytes);
     } finally {
       bytes.add(-payloadBytes);
     }
@@ -228,21 +233,13 @@ export class InvokeAnswer {
     return bytes;
   }
 
-  async #invoke(
+  /** Sends an answer of a worker as it comes, and its end. */
+  async send(
     uid: string,
-    request: InvokeRequest,
-    trace: CallTrace | undefined,
-    bytes: CallBytes,
+    fetch: (way: Way) => Promise<InvocationResult>,
+    bytes = this.#open(uid),
   ): Promise<InvocationResult> {
-    const result = await this.#callers.fleet.invoke({
-      uid,
-      epoch: request.epoch,
-      requestId: request.requestId,
-      payload: request.payload,
-      clientContext: request.clientContext,
-      traceId: request.traceId,
-      trace,
-      tailLog: request.tailLog,
+    const result = await fetch({
       signal: this.#gone.signal,
       onHead: (head) => {
         this.#head = { ...head, streaming: head.streaming ?? false };

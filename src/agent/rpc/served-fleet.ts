@@ -5,7 +5,7 @@ import type { Fleet } from '../model/fleet.ts';
 /** The part of a fleet that is told to clients and called by them. */
 export type ServedFleet = Pick<
   Fleet,
-  'invoke' | 'ensure' | 'pause' | 'resume' | 'destroy' | 'views' | 'view' | 'subscribe'
+  'invoke' | 'recover' | 'ensure' | 'pause' | 'resume' | 'destroy' | 'views' | 'view' | 'subscribe'
 >;
 
 /**
@@ -39,6 +39,7 @@ export function servedFleet(fleet: Fleet, namespaces: ReadonlySet<string> | unde
         removed: (uid) => listener.removed(uid),
       }),
     invoke: (invocation) => fleet.invoke(view(invocation.uid) === undefined ? { ...invocation, uid: '' } : invocation),
+    recover: async (recovery) => await fleet.recover({ ...recovery, uid: known(recovery.uid) }),
     ensure: async (uid, ...rest) => await fleet.ensure(known(uid), ...rest),
     pause: async (uid, ...rest) => await fleet.pause(known(uid), ...rest),
     resume: async (uid, ...rest) => await fleet.resume(known(uid), ...rest),

@@ -26,7 +26,14 @@ import type { WorkerView } from '../model/worker-state.ts';
 import { CallBudget, defaultCallBytes } from './call-budget.ts';
 import { GatedRead } from './gated-read.ts';
 import { toGrpcStatus } from './grpc-status.ts';
-import { type InvokeCall, type InvokeStreamedCall, serveInvoke, serveInvokeStreamed } from './invoke-alone.ts';
+import {
+  type InvokeCall,
+  type InvokeStreamedCall,
+  type RecoverCall,
+  serveInvoke,
+  serveInvokeStreamed,
+  serveRecover,
+} from './invoke-alone.ts';
 import { type Callers, type InvokeManyCall, serveInvokeMany } from './invoke-stream.ts';
 import { type LogCall, type LogSource, serveLogs } from './log-stream.ts';
 import { resolveWorker, type ServedFleet, servedFleet } from './served-fleet.ts';
@@ -179,6 +186,10 @@ export class AgentGrpcServer {
       }),
       InvokeStreamed: this.#streaming('InvokeStreamed', async (parts, call: InvokeStreamedCall) => {
         const result = await serveInvokeStreamed(call, this.#callers(call, parts));
+        parts.onInvoked?.(result);
+      }),
+      Recover: this.#streaming('Recover', async (parts, call: RecoverCall) => {
+        const result = await serveRecover(call, this.#callers(call, parts));
         parts.onInvoked?.(result);
       }),
       InvokeMany: this.#streaming('InvokeMany', (parts, call: InvokeManyCall) =>

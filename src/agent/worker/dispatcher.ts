@@ -115,8 +115,10 @@ export class Dispatcher {
     this.#options.mark.release(containerId);
   }
 
+  /** The agent ends. */
   closeAll(): void {
     for (const { link } of this.#links.values()) {
+      link.leave?.();
       link.close();
     }
     this.#links.clear();

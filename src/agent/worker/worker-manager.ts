@@ -7,7 +7,7 @@ import { WorkerConnection } from '../invoke/emulator-client.ts';
 import { StampSource } from '../invoke/in-flight-marker.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import type { FleetListener } from '../model/fleet.ts';
-import type { Invocation, InvocationResult } from '../model/invocation.ts';
+import type { Invocation, InvocationResult, Recovery } from '../model/invocation.ts';
 import type { FoundMark } from '../model/marked-call.ts';
 import type { WorkerRecord } from '../model/worker-record.ts';
 import type { WorkerView } from '../model/worker-state.ts';
@@ -217,6 +217,14 @@ class WorkerManager implements NodeFleet {
       return { kind: 'Refused', reason: 'NotFound', message: 'no such worker on this node' };
     }
     return await worker.invoke(invocation);
+  }
+
+  async recover(recovery: Recovery): Promise<InvocationResult> {
+    const result = await this.#worker(recovery.uid).recover(recovery);
+    if (this.#stopping && result.kind === 'Unknown') {
+      throw new EsbError('the agent is stopping', { code: 'Unavailable' });
+    }
+    return result;
   }
 
   async ensure(uid: string, epoch: number, options: CallOptions = {}): Promise<WorkerView> {

@@ -4,8 +4,9 @@ import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
 import type { InitNews } from '../../init/contract.ts';
 import type { RuntimeEvent, WorkerInfo } from '../../runtime/contract/runtime.ts';
+import { recoverCall } from '../invoke/recovery.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
-import type { Invocation, InvocationResult } from '../model/invocation.ts';
+import type { Invocation, InvocationResult, Recovery } from '../model/invocation.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import type { SecretName } from '../secrets/secret-cache.ts';
 import type { WorkerStart } from '../step/adopt.ts';
@@ -138,6 +139,17 @@ export class Worker {
     const call = { id, requestId, epoch, bytes: payload.length, arrivedAt };
     this.step({ kind: 'Invoked', call, gone: signal.aborted });
     return promise;
+  }
+
+  /** Passes on the answer of a call that an earlier run of the agent has sent. */
+  recover(recovery: Recovery): Promise<InvocationResult> {
+    const { clock, inits } = this.#context;
+    return recoverCall(recovery, {
+      clock,
+      inits,
+      containerIds: () => containersOf(this.#state).map(({ make }) => make.id),
+      stamp: () => this.#effects.stamps.next(),
+    });
   }
 
   /** Does what an operator asks, and waits for the end of it. */

@@ -50,7 +50,12 @@ export type AgentAnswer =
       readonly reason: string;
       readonly message: string;
       readonly stamp: string;
+      /** Whether the agent's next run may know the answer. Absent where not. */
+      readonly askable?: boolean;
     };
+
+/** `Recovery`: of a call that was sent before, which nothing but the word of an agent shows not to have begun. */
+export type CallAim = 'Call' | 'Recovery';
 
 /** The way that a call went to its agent. */
 export interface CallWay {
@@ -84,13 +89,15 @@ export class AgentCall {
   #settled = false;
   readonly #sink: AnswerSink | undefined;
   #streamed = false;
+  readonly #aim: CallAim;
 
   /**
    * @param limit monotonic milliseconds after which the call counts as lost at the agent
    * @param onSettled called once, before the answer resolves
    * @param sink gets an answer that the runtime streams; all others are gathered
    */
-  constructor(limit: number, onSettled: () => void, sink?: AnswerSink) {
+  constructor(limit: number, onSettled: () => void, sink?: AnswerSink, aim: CallAim = 'Call') {
+    this.#aim = aim;
     this.#limit = limit;
     this.#onSettled = onSettled;
     this.#sink = sink;
@@ -134,6 +141,10 @@ export class AgentCall {
   /** The agent ended it with an error. An error that is no reason of a refusal leaves the outcome unknown. */
   fail({ code, message, reasonCode }: InvokeFailure): void {
     const reason = reasonIn(reasonCode, code);
+    if (this.#aim === 'Recovery') {
+      this.#settle({ kind: 'Unknown', reason: code, message, stamp: '', askable: code === 'Unavailable' });
+      return;
+    }
     this.#settle(
       reason?.started === 'no'
         ? { kind: 'Refused', reason: reason.name, message }
@@ -143,7 +154,7 @@ export class AgentCall {
 
   /** The agent has never looked at it. */
   refuse(message: string): void {
-    this.#settle({ kind: 'Refused', reason: 'ConnectionLost', message });
+    this.#settle(this.#aim === 'Call' ? notTaken(message) : lost(message, !this.#streamed));
   }
 
   /** The way to the agent is gone. */
@@ -151,7 +162,7 @@ export class AgentCall {
     if (this.way?.neverSeen ?? true) {
       this.refuse(message);
     } else {
-      this.#settle({ kind: 'Unknown', reason: 'ConnectionLost', message, stamp: '' });
+      this.#settle(lost(message, !this.#streamed));
     }
   }
 
@@ -204,6 +215,7 @@ export class AgentCall {
           reason: reason?.name ?? (trailer.reason === '' ? 'ConnectionLost' : trailer.reason),
           message,
           stamp: trailer.stamp,
+          ...(this.#aim === 'Call' && reason?.name === 'AgentStopped' && !this.#streamed ? { askable: true } : {}),
         };
       default:
         return unreachable(trailer.outcome);
@@ -226,6 +238,14 @@ export class AgentCall {
       );
     }
   }
+}
+
+function notTaken(message: string): AgentAnswer {
+  return { kind: 'Refused', reason: 'ConnectionLost', message };
+}
+
+function lost(message: string, askable: boolean): AgentAnswer {
+  return { kind: 'Unknown', reason: 'ConnectionLost', message, stamp: '', ...(askable ? { askable } : {}) };
 }
 
 /** Sends one call on a stream of its own. */
@@ -355,7 +375,7 @@ export class SharedCallStream {
 }
 
 /** Settles a call whose stream ended without the end of its answer. */
-function settle(call: AgentCall, end: GrpcEnd): void {
+export function settle(call: AgentCall, end: GrpcEnd): void {
   if (end.code === undefined) {
     call.lose(end.message);
   } else {

@@ -13,6 +13,7 @@ import {
   type InvokeTrailer,
   Outcome,
   Phase,
+  type RecoverRequest,
   type WatchEvent,
   type WorkerState,
 } from '../../protocol/generated/agent.ts';
@@ -49,6 +50,7 @@ export interface AgentProtocol {
   readonly invokePath: string;
   readonly invokeManyPath: string;
   readonly invokeStreamedPath: string;
+  readonly recoverPath: string;
   readonly watchPath: string;
   encodeInvoke(request: InvokeRequest): Buffer;
   decodeInvoke(bytes: Buffer): InvokeResponse;
@@ -56,17 +58,21 @@ export interface AgentProtocol {
   decodeInvokeMany(bytes: Buffer): InvokeManyResponse;
   /** Answers are those of an Invoke. */
   encodeInvokeStreamed(request: Sparse<InvokeStreamedRequest>): Buffer;
+  /** Answers are those of an Invoke. */
+  encodeRecover(request: RecoverRequest): Buffer;
   encodeWatch(): Buffer;
   decodeWatch(bytes: Buffer): WatchEvent;
 }
 
 /** The codec over proto/esb/agent/v1/agent.proto. */
 export function loadAgentProtocol(): AgentProtocol {
-  const { Invoke: invoke, InvokeMany: invokeMany, InvokeStreamed: streamed, Watch: watch } = loadAgentProto().agent;
+  const { agent } = loadAgentProto();
+  const { Invoke: invoke, InvokeMany: invokeMany, InvokeStreamed: streamed, Recover: recover, Watch: watch } = agent;
   return {
     invokePath: invoke.path,
     invokeManyPath: invokeMany.path,
     invokeStreamedPath: streamed.path,
+    recoverPath: recover.path,
     watchPath: watch.path,
     encodeInvoke: invoke.requestSerialize,
     decodeInvoke: (bytes) => checkedAnswer(invoke.responseDeserialize(bytes)),
@@ -80,6 +86,7 @@ export function loadAgentProtocol(): AgentProtocol {
       };
     },
     encodeInvokeStreamed: streamed.requestSerialize,
+    encodeRecover: recover.requestSerialize,
     encodeWatch: () => watch.requestSerialize({}),
     decodeWatch: (bytes) => checkedEvent(watch.responseDeserialize(bytes)),
   };

@@ -4,17 +4,19 @@ import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { HostPort } from '../../common/host-port.ts';
 import { type CertifiedKey, certificatesIn } from '../../common/x509.ts';
-import type { InvokeRequest, WatchEvent } from '../../protocol/generated/agent.ts';
+import type { InvokeRequest, RecoverRequest, WatchEvent } from '../../protocol/generated/agent.ts';
 import type { Caller } from '../lambda/caller.ts';
 import {
   type AgentAnswer,
   AgentCall,
   type AnswerSink,
+  type CallAim,
   SharedCallStream,
   sendAlone,
   sendStreamed,
 } from './agent-call.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
+import { askAgain } from './ask-again.ts';
 import { GrpcStream } from './grpc-stream.ts';
 
 /** Milliseconds from the first packet to the snapshot; an agent that takes longer counts as unreachable. */
@@ -126,19 +128,8 @@ export class AgentSession {
    * @param sink gets an answer that the runtime streams, at the pace of the caller
    */
   invoke(request: InvokeRequest, caller: Caller, limitMs: number, sink?: AnswerSink): Promise<AgentAnswer> {
-    const { protocol, clock } = this.#options;
-    const onSettled = (): void => {
-      this.#calls.delete(call);
-      caller.onGone = undefined;
-      if (this.#calls.size === 0) {
-        for (const listener of this.#idleListeners.splice(0)) {
-          listener();
-        }
-      }
-    };
-    const call = new AgentCall(clock.monotonic() + limitMs, onSettled, sink);
-    this.#calls.add(call);
-    caller.onGone = () => call.abandon();
+    const { protocol } = this.#options;
+    const call = this.#begin(caller, limitMs, sink, 'Call');
     const state = this.#state;
     if (sink !== undefined) {
       sendStreamed(this.#http2, protocol, request, call);
@@ -148,6 +139,29 @@ export class AgentSession {
       sendAlone(this.#http2, protocol, request, call);
     }
     return call.answer;
+  }
+
+  /** Asks for the answer of a call that an earlier run of the agent was sent. The answer may be asked for again. */
+  recover(request: RecoverRequest, caller: Caller, limitMs: number, sink?: AnswerSink): Promise<AgentAnswer> {
+    const call = this.#begin(caller, limitMs, sink, 'Recovery');
+    askAgain(this.#http2, this.#options.protocol, request, call);
+    return call.answer;
+  }
+
+  #begin(caller: Caller, limitMs: number, sink: AnswerSink | undefined, aim: CallAim): AgentCall {
+    const onSettled = (): void => {
+      this.#calls.delete(call);
+      caller.onGone = undefined;
+      if (this.#calls.size === 0) {
+        for (const listener of this.#idleListeners.splice(0)) {
+          listener();
+        }
+      }
+    };
+    const call = new AgentCall(this.#options.clock.monotonic() + limitMs, onSettled, sink, aim);
+    this.#calls.add(call);
+    caller.onGone = () => call.abandon();
+    return call;
   }
 
   /** Calls `listener` once no call is under way. */

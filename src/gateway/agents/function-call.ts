@@ -9,6 +9,8 @@ export interface FunctionCall {
   readonly payload: Buffer;
   readonly clientContext: string;
   readonly tailLog: boolean;
+  /** Whether a call with this request id has ended before, so that an answer under it may be that one's. */
+  readonly isRepeated?: boolean;
   /** The caller's X-Amzn-Trace-Id; empty for none. */
   readonly traceId: string;
   /** W3C `traceparent` of the call's span; empty for none. */

@@ -207,6 +207,7 @@ async function tryEvent(
         payload: event.payload,
         clientContext: '',
         tailLog: false,
+        ...(event.progress.failures > 0 ? { isRepeated: true } : {}),
         traceId: event.traceId,
         traceParent: event.traceParent,
       };

@@ -13,6 +13,7 @@ export type AgentMethods = {
   readonly InvokeStreamed: MethodDefinition<Sparse<InvokeStreamedRequest>, Sparse<InvokeResponse>, InvokeStreamedRequest, InvokeResponse>;
   readonly List: MethodDefinition<Sparse<ListRequest>, Sparse<ListResponse>, ListRequest, ListResponse>;
   readonly Pause: MethodDefinition<Sparse<WorkerRequest>, Sparse<WorkerState>, WorkerRequest, WorkerState>;
+  readonly Recover: MethodDefinition<Sparse<RecoverRequest>, Sparse<InvokeResponse>, RecoverRequest, InvokeResponse>;
   readonly Resume: MethodDefinition<Sparse<WorkerRequest>, Sparse<WorkerState>, WorkerRequest, WorkerState>;
   readonly Watch: MethodDefinition<Sparse<WatchRequest>, Sparse<WatchEvent>, WatchRequest, WatchEvent>;
 };
@@ -241,6 +242,11 @@ export const Reason = {
 } as const;
 
 export type Reason = keyof typeof Reason;
+
+export interface RecoverRequest {
+  readonly worker: WorkerRef | null;
+  readonly requestId: string;
+}
 
 export interface Snapshot {
   readonly workers: readonly WorkerState[];

@@ -247,6 +247,16 @@ describe('the next agent', () => {
     await waitFor('the call', () => lab.link().found.length > 0, { everyMs: 5 });
     expect(lab.link()).toMatchObject({ found: running, state: { phase: 'Ready', idle: false } });
     peer.respond('kept', 'x'.repeat(MiB));
+    let bytes = 0;
+    const taker = {
+      onHead: () => undefined,
+      onChunk: (chunk: Buffer) => {
+        bytes += chunk.length;
+      },
+    };
+    // Waits for one who asks.
+    expect(await lab.link().recover('kept', taker)).toEqual(ended('Answered'));
+    expect(bytes).toBe(MiB);
     expect(await peer.answer()).toMatchObject({ status: 202 });
     await waitFor('its end', () => lab.link().found[0]?.ended, { everyMs: 5 });
     peer.next();
@@ -257,7 +267,7 @@ describe('the next agent', () => {
     expect(await after.answer).toEqual(ended('Answered'));
   });
 
-  it('finds an answer that waits for it, and has it thrown away', async () => {
+  it('finds an answer that waits for it', async () => {
     const lab = await start();
     const peer = await waiting(lab);
     send(lab, 'kept');

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { InitRequest } from '../../../src/init/contract.ts';
+import type { InitAnswer, InitRequest } from '../../../src/init/contract.ts';
 import { settle } from '../../support/manual-clock.ts';
 import { PlayedContainer, type PlayedInit } from '../../support/played-init.ts';
 
@@ -29,12 +29,16 @@ describe('a call', () => {
     expect(event).toBe('E 4');
     init.data('a', 0, 'abc');
     await settle();
-    expect(init.heard.slice(2)).toEqual(['A id=a\noffset=3']);
+    expect(init.heard.slice(2)).toEqual([]);
     init.end('a', 'Answered', 3);
     expect(await answer).toMatchObject({ kind: 'Ended', end: { outcome: 'Answered', size: 3, durationUs: 7 } });
     expect(heard).toEqual(['sending', 'head text/plain true', 'chunk 3']);
+    // An agent that dies now leaves the answer to the next.
+    await room.clock.advance(499);
+    expect(init.heard.slice(2)).toEqual([]);
+    await room.clock.advance(1);
     await settle();
-    expect(init.heard.at(-1)).toBe('F id=a');
+    expect(init.heard.slice(2)).toEqual(['F id=a']);
     expect(room.clock.pending()).toBe(0);
   });
 
@@ -109,10 +113,12 @@ describe('a call', () => {
     expect(await silent.answer).toEqual({ kind: 'Silent' });
     const space = Promise.withResolvers<void>();
     const slow = await answering(room, init, { room: () => space.promise });
-    init.data('a', 0, 'abc');
+    init.data('a', 0, Buffer.alloc(WINDOW / 2));
+    await settle();
+    init.data('a', WINDOW / 2, Buffer.alloc(WINDOW / 2));
     await room.clock.advance(60_000);
     space.resolve();
-    init.end('a', 'Answered', 3);
+    init.end('a', 'Answered', WINDOW);
     expect(await slow.answer).toMatchObject({ kind: 'Ended' });
   });
 
@@ -197,7 +203,7 @@ describe('a connection that is lost', () => {
     second.say('C', { id: 'a', stage: 'Running', answering: true, streaming: true });
     second.data('a', 1, 'bcde');
     await settle();
-    expect(second.heard).toEqual(['A id=a\noffset=3', 'A id=a\noffset=5']);
+    expect(second.heard).toEqual(['A id=a\noffset=0']);
     expect(room.container).toMatchObject({ state: { phase: 'Ready' }, found: [] });
     second.end('a', 'Answered', 5);
     expect(await answer).toMatchObject({ kind: 'Ended' });
@@ -245,26 +251,175 @@ describe('a call that was forgotten', () => {
   });
 });
 
+describe('an answer that was read', () => {
+  it('is forgotten before another call with its id begins', async () => {
+    const room = new PlayedContainer();
+    const init = await room.connected();
+    const { answer } = await answering(room, init);
+    init.end('a', 'Answered', 0);
+    await answer;
+    const order = init.heard.length;
+    void room.send('a');
+    await settle();
+    expect(init.heard.slice(order)).toEqual(['F id=a', expect.stringMatching(/^I id=a/), 'E 4']);
+  });
+
+  it('is forgotten at once where there are many, or the init has not the whole of it', async () => {
+    const room = new PlayedContainer();
+    const init = await room.connected();
+    for (let call = 0; call < 40; call += 1) {
+      const { answer } = room.send(`call-${call}`);
+      init.end(`call-${call}`, 'Answered', 0);
+      await answer;
+    }
+    await settle();
+    expect(init.heard.filter((each) => each.startsWith('F'))).toHaveLength(8);
+    await answering(room, init);
+    for (const at of [0, WINDOW / 2]) {
+      init.data('a', at, Buffer.alloc(WINDOW / 2));
+      await settle();
+    }
+    init.end('a', 'Answered', WINDOW);
+    await settle();
+    expect(init.heard.at(-1)).toBe('F id=a');
+  });
+
+  it('is left to the next agent where this one ends', async () => {
+    const room = new PlayedContainer();
+    const init = await room.connected();
+    const { answer } = room.send('a');
+    room.container.leave('a', 'the agent stops');
+    room.container.close('the agent stops');
+    expect(await answer).toEqual({ kind: 'Unknown', message: 'the agent stops' });
+    await settle();
+    expect(init.heard.filter((each) => each.startsWith('F'))).toEqual([]);
+  });
+});
+
+/** Asks for the answer of a call of an earlier agent. */
+function ask(room: PlayedContainer, id: string): { answer: Promise<InitAnswer> | undefined; heard: string[] } {
+  const heard: string[] = [];
+  const answer = room.container.recover(id, {
+    onHead: ({ contentType }) => heard.push(`head ${contentType}`),
+    onChunk: (chunk) => heard.push(`chunk ${chunk.toString().slice(0, 9)}`),
+  });
+  return { answer, heard };
+}
+
+/** An init that knows a call `x` of an earlier agent, which has begun to answer. */
+async function found(room: PlayedContainer): Promise<PlayedInit> {
+  const init = room.connect();
+  init.hello({ calls: 1, idle: false });
+  init.say('C', { id: 'x', stage: 'Running', answering: true, contentType: 'text/plain' });
+  await settle();
+  return init;
+}
+
 describe('calls of an earlier agent', () => {
-  it('are told once the init has named them all, are forgotten, and are seen to end', async () => {
+  it('are told once the init has named them all, and are seen to end', async () => {
     const room = new PlayedContainer();
     const init = room.connect();
     init.hello({ calls: 2, idle: false });
     init.say('C', { id: 'x', stage: 'Running' });
     await settle();
     expect(room.news).toEqual([]);
-    init.data('x', 0, 'old');
-    init.end('y', 'Answered', 3);
+    init.say('C', { id: 'y', stage: 'Running' });
+    init.end('y', 'Answered', 0);
     await settle();
-    const found = [
-      { requestId: 'x', ended: false },
-      { requestId: 'y', ended: true },
-    ];
-    expect(room.news).toMatchObject([{ found, state: { phase: 'Ready', idle: false } }]);
-    expect(init.heard).toEqual(['F id=x', 'F id=y']);
-    init.end('x', 'Answered', 3);
+    expect(room.news.at(-1)).toMatchObject({
+      found: [
+        { requestId: 'x', ended: false },
+        { requestId: 'y', ended: true },
+      ],
+      state: { phase: 'Ready', idle: false },
+    });
+    expect(init.heard).toEqual([]);
+    init.end('x', 'Answered', 0);
     await settle();
     expect(room.news.at(-1)?.found[0]).toEqual({ requestId: 'x', ended: true });
+  });
+
+  it('are answered to those who ask, whether they have ended or not', async () => {
+    const room = new PlayedContainer();
+    const init = await found(room);
+    init.data('x', 0, 'abc');
+    await settle();
+    const { answer, heard } = ask(room, 'x');
+    expect(heard).toEqual(['head text/plain', 'chunk abc']);
+    expect(ask(room, 'x').answer).toBeUndefined();
+    init.data('x', 3, 'def');
+    init.end('x', 'Answered', 6);
+    expect(await answer).toMatchObject({ kind: 'Ended', end: { outcome: 'Answered' } });
+    expect(heard).toEqual(['head text/plain', 'chunk abc', 'chunk def']);
+    expect(init.heard).toEqual([]);
+    await room.clock.advance(500);
+    await settle();
+    expect(init.heard).toEqual(['F id=x']);
+  });
+
+  it('wait for those who ask where their answer is long, and then go on', async () => {
+    const room = new PlayedContainer();
+    const init = await found(room);
+    for (const at of [0, WINDOW / 2]) {
+      init.data('x', at, Buffer.alloc(WINDOW / 2));
+      await settle();
+    }
+    expect(init.heard).toEqual([]);
+    const { answer, heard } = ask(room, 'x');
+    await settle();
+    expect(init.heard).toEqual([`A id=x\noffset=${WINDOW}`]);
+    init.data('x', WINDOW, 'rest');
+    init.end('x', 'Answered', WINDOW + 4);
+    expect(await answer).toMatchObject({ kind: 'Ended' });
+    expect(heard.at(-1)).toBe('chunk rest');
+  });
+
+  it.each([
+    ['bytes', (init: PlayedInit) => init.data('x', 5, 'fghi')],
+    ['an end', (init: PlayedInit) => init.end('x', 'Answered', 9)],
+  ])('have no answer where its beginning went to the earlier agent, as %s shows', async (_, tell) => {
+    const room = new PlayedContainer();
+    const init = await found(room);
+    const early = ask(room, 'x');
+    tell(init);
+    expect(await early.answer).toMatchObject({ kind: 'Unknown' });
+    await settle();
+    expect(init.heard).toEqual(['F id=x']);
+    expect(ask(room, 'x').answer).toBeUndefined();
+    expect(early.heard).toEqual(['head text/plain']);
+  });
+
+  it('are forgotten where nobody asks, and before another call with the id begins', async () => {
+    const room = new PlayedContainer();
+    const init = await found(room);
+    expect(await room.send('x').answer).toMatchObject({ kind: 'NotSent', own: true });
+    await room.clock.advance(20_000);
+    await settle();
+    expect(init.heard).toEqual(['F id=x']);
+    expect(ask(room, 'x').answer).toBeUndefined();
+    init.end('x', 'Answered', 3);
+    await settle();
+    expect(room.container.found).toEqual([{ requestId: 'x', ended: true }]);
+    void room.send('x');
+    await settle();
+    expect(init.heard.slice(1)).toEqual([expect.stringMatching(/^I id=x/), 'E 4']);
+  });
+
+  it('are unknown to those who ask once the connection is lost, and take bounded room', async () => {
+    const room = new PlayedContainer();
+    const init = await found(room);
+    const { answer } = ask(room, 'x');
+    init.socket.end();
+    expect(await answer).toMatchObject({ kind: 'Unknown' });
+    expect(room.clock.pending()).toBe(0);
+    const second = room.connect();
+    second.hello({ calls: 5, idle: false });
+    for (const id of ['a', 'b', 'c', 'd', 'e']) {
+      second.say('C', { id, stage: 'Running', answering: true });
+      second.data(id, 0, Buffer.alloc(WINDOW - 1));
+      await settle();
+    }
+    expect(second.heard).toEqual(['F id=e']);
   });
 });
 

@@ -165,7 +165,7 @@ describe('EventQueue', () => {
     calls[0]?.end(failed);
     await clock.advance(60_000);
     expect(calls.map(({ id }) => id)).toEqual(['1', '1']);
-    expect(calls[1]?.call).toEqual(event('1'));
+    expect(calls[1]?.call).toEqual({ ...event('1'), isRepeated: true });
   });
 
   it('tries a function error twice more, after one minute and after two', async () => {

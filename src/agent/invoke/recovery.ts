@@ -1,0 +1,83 @@
+import type { Clock } from '../../common/clock.ts';
+import { EsbError, unreachable } from '../../common/errors.ts';
+import type { InitAnswer, InitHead, WorkerInits } from '../../init/contract.ts';
+import type { InvocationResult, Recovery } from '../model/invocation.ts';
+import { workerAnswer } from './init-client.ts';
+
+/** Milliseconds that the inits of a worker get to tell of the calls that they know. */
+const TOLD_MS = 5_000;
+
+export interface RecoveryTools {
+  readonly clock: Clock;
+  readonly inits: Pick<WorkerInits, 'link' | 'subscribe'>;
+  /** Containers of the worker, at the moment. */
+  readonly containerIds: () => readonly string[];
+  /** The stamp of the activity, taken at the end. */
+  readonly stamp: () => string;
+}
+
+/** Passes on the answer of a call that an earlier run of the agent has sent, as {@link Fleet.recover} says. */
+export async function recoverCall(recovery: Recovery, tools: RecoveryTools): Promise<InvocationResult> {
+  const { requestId } = recovery;
+  let head: InitHead | undefined;
+  const answer = await findAnswer(recovery, tools, (told) => {
+    head = told;
+  });
+  const result = workerAnswer(requestId, answer, head, recovery);
+  switch (result.kind) {
+    case 'Answered': {
+      const run = answer.kind === 'Ended' ? answer.end.durationUs : 0;
+      const timings = { queued: 0, wake: 0, run, start: 'running' } as const;
+      return { kind: 'Answered', end: result.end, stamp: tools.stamp(), timings };
+    }
+    case 'NotSent':
+      return { kind: 'Refused', reason: 'Unavailable', message: result.message };
+    case 'Unknown':
+      return { kind: 'Unknown', reason: 'AgentStopped', message: result.message, stamp: '' };
+    case 'TimedOut':
+    case 'CutOff':
+      throw new EsbError(`a found call has ended as ${result.kind}`, { code: 'Internal' });
+    default:
+      return unreachable(result);
+  }
+}
+
+async function findAnswer(
+  { onChunk, onHead, requestId, room, signal }: Recovery,
+  { clock, containerIds, inits }: RecoveryTools,
+  onTold: (head: InitHead) => void,
+): Promise<InitAnswer> {
+  const taker = {
+    onHead: (head: InitHead): void => {
+      onTold(head);
+      onHead({ status: 200, ...head });
+    },
+    onChunk,
+    room,
+  };
+  const until = clock.monotonic() + TOLD_MS;
+  for (;;) {
+    const links = containerIds().flatMap((id) => inits.link(id) ?? []);
+    for (const link of links) {
+      const answer = link.recover(requestId, taker);
+      if (answer !== undefined) {
+        return await answer;
+      }
+    }
+    const left = until - clock.monotonic();
+    if (left <= 0 || signal.aborted || links.every(({ state }) => state !== undefined)) {
+      return { kind: 'Unknown', message: 'the agent was replaced, and the answer of the call is not kept' };
+    }
+    await nextNews(inits, clock, left);
+  }
+}
+
+/** Resolves once an init of the node tells something, at the latest after that many milliseconds. */
+async function nextNews(inits: RecoveryTools['inits'], clock: Clock, delayMs: number): Promise<void> {
+  const told = Promise.withResolvers<void>();
+  const deaf = inits.subscribe(() => told.resolve());
+  const timer = clock.setTimer(() => told.resolve(), delayMs);
+  await told.promise;
+  timer.cancel();
+  deaf();
+}

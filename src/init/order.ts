@@ -1,0 +1,40 @@
+import type { InitRequest } from './contract.ts';
+import { linesFrame, MAX_FRAME_BYTES } from './frames.ts';
+import { MAX_BUFFERED_BYTES } from './sent-call.ts';
+
+/** Milliseconds that a call has at least to reach a runtime. */
+const LEAST_WAIT_MS = 1_000;
+
+/** The frame by which a call begins. */
+export function orderFrame(request: InitRequest, now: number): Buffer {
+  const { requestId, payload, timeoutMs, boundMs, functionArn, version, clientContext, traceId } = request;
+  return linesFrame('I', {
+    id: requestId,
+    size: payload.length,
+    timeoutMs,
+    // A call that reaches its runtime later could not end within the bound.
+    deadlineMs: Math.ceil(now + Math.max(LEAST_WAIT_MS, boundMs - timeoutMs - LEAST_WAIT_MS)),
+    version,
+    functionArn,
+    clientContext,
+    traceId,
+  });
+}
+
+/** Why an init would not take a call, and end the connection for it. */
+export function mistakeIn(
+  { requestId, payload, timeoutMs }: InitRequest,
+  order: Buffer,
+  known: boolean,
+): string | undefined {
+  if (!/^[A-Za-z0-9._-]{1,255}$/.test(requestId)) {
+    return 'the request id is none that a runtime takes';
+  }
+  if (known) {
+    return 'a call with this request id is under way in the worker';
+  }
+  if (payload.length > MAX_BUFFERED_BYTES || order.length > MAX_FRAME_BYTES) {
+    return 'the event or its context is larger than a runtime takes';
+  }
+  return Number.isSafeInteger(timeoutMs) && timeoutMs > 0 ? undefined : 'the time limit is no number of milliseconds';
+}

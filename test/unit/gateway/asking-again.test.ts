@@ -1,0 +1,103 @@
+import { describe, expect, it } from 'vitest';
+import { type GatewayLab, gatewayLab, payloadOf } from '../../support/gateway-lab.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const answered = { outcome: 'FUNCTION_OUTCOME_ANSWERED' } as const;
+
+/** A gateway whose agent dies in each call, once it has sent a part of the answer, and comes back. */
+async function dyingAgent(runtimeInterface: 'Lambda' | 'Emulator' = 'Lambda'): Promise<GatewayLab> {
+  const lab = await gatewayLab({ maxWaitMs: 3_000 });
+  await lab.addWorker('hello', { runtimeInterface });
+  lab.agent.onInvoke((call) => {
+    call.begin('ha');
+    setTimeout(() => {
+      void lab.agent.kill().then(() => lab.agent.revive());
+    }, 20);
+  });
+  return lab;
+}
+
+describe('a call whose agent ended in the middle of it', () => {
+  it('has the answer that the next run of the agent knows, in whole and once', async () => {
+    const lab = await dyingAgent();
+    const asked: string[] = [];
+    lab.agent.onRecover((call) => {
+      asked.push(call.request.requestId);
+      call.answer('half and half', { end: answered });
+    });
+    const answer = await lab.invoke('hello');
+    expect(answer.FunctionError).toBeUndefined();
+    expect(payloadOf(answer)).toBe('half and half');
+    expect(asked).toEqual(lab.agent.calls.map(({ requestId }) => requestId));
+    await waitFor('the activity', async () => lab.patches.length > 0);
+  });
+
+  it('is asked for again where that run dies as well, or is still looking', async () => {
+    const lab = await dyingAgent();
+    let asked = 0;
+    lab.agent.onRecover((call) => {
+      asked += 1;
+      if (asked === 1) {
+        void lab.agent.kill().then(() => lab.agent.revive());
+      } else if (asked === 2) {
+        call.fail(14, 'Unavailable');
+      } else {
+        call.answer('"done"', { end: answered });
+      }
+    });
+    expect(payloadOf(await lab.invoke('hello'))).toBe('"done"');
+    expect(asked).toBe(3);
+    expect(lab.agent.calls).toHaveLength(1);
+  });
+
+  it.each([
+    ['the answer is not kept', (lab: GatewayLab) => lab.agent.onRecover((call) => call.unknown('AgentStopped'))],
+    ['the agent knows no such request', (lab: GatewayLab) => lab.agent.onRecover((call) => call.fail(12))],
+    ['the agent refuses to answer', (lab: GatewayLab) => lab.agent.onRecover((call) => call.fail(5, 'NotFound'))],
+  ])('is unknown where %s, and is not called again', async (_, prepare) => {
+    const lab = await dyingAgent();
+    prepare(lab);
+    const before = Date.now();
+    const answer = await lab.invoke('hello');
+    expect(payloadOf(answer)).toContain('The outcome is unknown');
+    expect(Date.now() - before).toBeLessThan(2_500);
+    expect(lab.agent.calls).toHaveLength(1);
+  });
+
+  it('is unknown where the agent does not come back', async () => {
+    const lab = await gatewayLab({ maxWaitMs: 300 });
+    await lab.addWorker('hello', { runtimeInterface: 'Lambda' });
+    lab.agent.onInvoke(() => void lab.agent.kill());
+    expect(payloadOf(await lab.invoke('hello'))).toContain('The outcome is unknown');
+  });
+
+  it('is unknown at once where the worker has no init', async () => {
+    const lab = await dyingAgent('Emulator');
+    let asked = 0;
+    lab.agent.onRecover(() => {
+      asked += 1;
+    });
+    expect(payloadOf(await lab.invoke('hello'))).toContain('The outcome is unknown');
+    expect(asked).toBe(0);
+  });
+
+  it('is called again where the worker said that it never began', async () => {
+    const lab = await dyingAgent();
+    lab.agent.onRecover((call) => {
+      lab.agent.onInvoke((next) => next.answer('"again"', { end: answered }));
+      call.refuse('Unavailable');
+    });
+    expect(payloadOf(await lab.invoke('hello'))).toBe('"again"');
+    expect(lab.agent.calls).toHaveLength(2);
+  });
+});
+
+describe('a call whose agent stops in order', () => {
+  it('is asked for at its next run', async () => {
+    const lab = await gatewayLab({ maxWaitMs: 3_000 });
+    await lab.addWorker('hello', { runtimeInterface: 'Lambda' });
+    lab.agent.onInvoke((call) => call.unknown('AgentStopped'));
+    lab.agent.onRecover((call) => call.answer('"late"', { end: answered }));
+    expect(payloadOf(await lab.invoke('hello'))).toBe('"late"');
+  });
+});
