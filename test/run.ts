@@ -76,7 +76,10 @@ const unit: Stage = { name: 'unit', minutes: 15, run: vitest };
 const simulation: Stage = {
   name: 'simulation',
   minutes: 10,
-  run: (stage, write) => program(stage, write, process.execPath, ['test/simulation/main.ts']),
+  run: (stage, write) => {
+    const seeds = options.changed === undefined ? [] : ['--seeds', '4'];
+    return program(stage, write, process.execPath, ['test/simulation/main.ts', ...seeds]);
+  },
 };
 const integration: Stage = { name: 'integration', minutes: 55, run: vitest };
 const alone: Stage = { name: 'alone', minutes: 15, run: vitest };
@@ -86,12 +89,25 @@ const e2e: Stage = { name: 'e2e', minutes: 60, run: vitest };
 /** Stages in the order in which they run. Inside of a step, rows of stages run side by side. */
 const steps: readonly (readonly (readonly Stage[])[])[] = [
   ...checkStages.map((stage) => [[stage]]),
-  [[unit]],
-  [[simulation]],
-  // Both wait more than they compute. Integration tests have namespaces of their own; an instance has those of the machine.
-  options.serial || !canBeApart ? [[integration, install, e2e]] : [[integration], [install, e2e]],
+  ...testSteps(),
   [[alone]],
 ];
+
+function testSteps(): readonly (readonly (readonly Stage[])[])[] {
+  if (options.serial || !canBeApart) {
+    return [[[unit]], [[simulation]], [[integration, install, e2e]]];
+  }
+  // Tests on real parts wait more than they compute. Integration tests have namespaces of their own; an instance has
+  // those of the machine.
+  return options.changed === undefined
+    ? [[[unit]], [[simulation]], [[integration], [install, e2e]]]
+    : [
+        [
+          [unit, simulation],
+          [integration, install, e2e],
+        ],
+      ];
+}
 
 /** Whether a test of the image is to run. The build takes a minute, and its other users bring their own. */
 function isImageTested(): boolean {

@@ -1,9 +1,11 @@
 import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { root } from './program.ts';
 
 /**
  * Tests on real parts of a folder, for `npm test -- --changed`: those that show most in a minute or so. The longest
- * prefix counts. Unit tests follow the graph of imports and are not listed.
+ * prefix counts.
  */
 export const testsOfFolder: Readonly<Record<string, readonly string[]>> = {
   charts: ['integration/chart/chart', 'integration/chart/rendered'],
@@ -57,6 +59,33 @@ export function affectedBy(files: readonly string[], all: readonly string[]): re
   const real = all.filter((file) => !file.startsWith('test/unit/'));
   return real.filter(
     (test) => files.includes(test) || beginnings.some((beginning) => test.startsWith(`test/${beginning}`)),
+  );
+}
+
+/** Unit tests that read the source or the pages as text. */
+const readers = ['test/unit/imports.test.ts', 'test/unit/conformance.test.ts', 'test/unit/documentation.test.ts'];
+
+/**
+ * Unit tests that a change of these files calls for: the changed ones, those of the folder of the same name, those that
+ * import a changed file themselves, and those that read the source as text.
+ *
+ * @param textOf the source of a test
+ */
+export function unitTestsOf(
+  files: readonly string[],
+  all: readonly string[],
+  textOf = (test: string): string => readFileSync(join(root, test), 'utf8'),
+): readonly string[] {
+  const folders = files.flatMap((file) => {
+    const [top = '', room = ''] = file.split('/');
+    return file.startsWith('test/unit/') ? [] : [`test/unit/${top === 'src' || top === 'test' ? room : top}/`];
+  });
+  const names = new Set(files);
+  const imports = (test: string): boolean =>
+    [...textOf(test).matchAll(/from '(\.[^']+)'/g)].some(([, path = '']) => names.has(join(test, '..', path)));
+  return all.filter(
+    (test) =>
+      names.has(test) || readers.includes(test) || folders.some((folder) => test.startsWith(folder)) || imports(test),
   );
 }
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { testsByTag } from '../support/test-tags.ts';
-import { affectedBy, changedFiles } from './changed.ts';
+import { affectedBy, changedFiles, unitTestsOf } from './changed.ts';
 import { filesOf, stageOf, type TestStage, testStages } from './files.ts';
 import { root } from './program.ts';
 
@@ -71,11 +71,8 @@ const simulated = /^(src\/(agent|common|gateway\/agents)\/|test\/(simulation|sup
 function changes(ref: string): Selection {
   const files = changedFiles(ref);
   const code = files.filter((file) => /\.(ts|mjs|js|json)$/.test(file));
-  const tests = new Map(byStage(affectedBy(files, testStages.flatMap(filesOf)), []));
-  if (code.length > 0) {
-    // By the graph of imports.
-    tests.set('unit', { words: [], args: [`--changed=${ref}`] });
-  }
+  const unit = files.length === 0 ? [] : unitTestsOf(files, filesOf('unit'));
+  const tests = byStage([...affectedBy(files, testStages.flatMap(filesOf)), ...unit], []);
   return {
     checks: new Set([
       ...(files.length === 0 ? [] : ['generate', 'lint']),

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { affectedBy, testsOfFolder } from '../runner/changed.ts';
+import { affectedBy, testsOfFolder, unitTestsOf } from '../runner/changed.ts';
 import { filesAlone, filesOf, stageOf, testStages } from '../runner/files.ts';
 import { root } from '../runner/program.ts';
 import { select } from '../runner/selection.ts';
@@ -37,6 +37,26 @@ describe('tests of what changed', () => {
   it('are those of the folder, by its longest name, and tests that changed themselves', () => {
     expect(affectedBy(['src/runtime/logs/rotating-log.ts'], all)).toEqual(['test/integration/runtime/logs.test.ts']);
     expect(affectedBy(['test/e2e/05-pause.test.ts', 'docs/README.md'], all)).toEqual(['test/e2e/05-pause.test.ts']);
+  });
+
+  it('are unit tests of the folder, those that import a changed file, and those that read the source', () => {
+    const texts: Readonly<Record<string, string>> = {
+      'test/unit/cni/slots.test.ts': '',
+      'test/unit/runtime/start.test.ts': "import { slots } from '../../../src/cni/slots.ts';",
+      'test/unit/runtime/logs.test.ts': "import { logs } from '../../../src/runtime/logs.ts';",
+      'test/unit/imports.test.ts': '',
+    };
+    const of = (...files: string[]): readonly string[] =>
+      unitTestsOf(files, Object.keys(texts), (test) => texts[test] ?? '');
+    expect(of('src/cni/slots.ts')).toEqual([
+      'test/unit/cni/slots.test.ts',
+      'test/unit/runtime/start.test.ts',
+      'test/unit/imports.test.ts',
+    ]);
+    expect(of('test/unit/runtime/logs.test.ts')).toEqual([
+      'test/unit/runtime/logs.test.ts',
+      'test/unit/imports.test.ts',
+    ]);
   });
 
   it('are named for folders that are there', () => {

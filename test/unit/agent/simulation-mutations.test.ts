@@ -4,8 +4,6 @@ import { describe, expect, it } from 'vitest';
 import { runCampaign } from '../../simulation/campaign.ts';
 import { changedSource } from '../../simulation/hooks.ts';
 import { mutations } from '../../simulation/mutations.ts';
-// For `--changed`: imports of the threads are not in its graph.
-import '../../simulation/simulation.ts';
 import { patience } from '../../support/patience.ts';
 
 const root = join(import.meta.dirname, '../../..');
