@@ -41,20 +41,20 @@ describe('tests of what changed', () => {
 
   it('are unit tests of the folder, those that import a changed file, and those that read the source', () => {
     const texts: Readonly<Record<string, string>> = {
-      'test/unit/cni/slots.test.ts': '',
-      'test/unit/runtime/start.test.ts': "import { slots } from '../../../src/cni/slots.ts';",
-      'test/unit/runtime/logs.test.ts': "import { logs } from '../../../src/runtime/logs.ts';",
+      'test/unit/cni/node-network.test.ts': '',
+      'test/unit/runtime/errors.test.ts': "import { createNodeNetwork } from '../../../src/cni/node-network.ts';",
+      'test/unit/runtime/fake-runtime.test.ts': "import { readLog } from '../../../src/runtime/logs/log-reader.ts';",
       'test/unit/imports.test.ts': '',
     };
     const of = (...files: string[]): readonly string[] =>
       unitTestsOf(files, Object.keys(texts), (test) => texts[test] ?? '');
-    expect(of('src/cni/slots.ts')).toEqual([
-      'test/unit/cni/slots.test.ts',
-      'test/unit/runtime/start.test.ts',
+    expect(of('src/cni/node-network.ts')).toEqual([
+      'test/unit/cni/node-network.test.ts',
+      'test/unit/runtime/errors.test.ts',
       'test/unit/imports.test.ts',
     ]);
-    expect(of('test/unit/runtime/logs.test.ts')).toEqual([
-      'test/unit/runtime/logs.test.ts',
+    expect(of('test/unit/runtime/fake-runtime.test.ts')).toEqual([
+      'test/unit/runtime/fake-runtime.test.ts',
       'test/unit/imports.test.ts',
     ]);
   });
