@@ -166,7 +166,10 @@ describe('the network of a node', () => {
       if (command === 'ADD' && type === 'bridge') {
         running += 1;
         most = Math.max(most, running);
-        await new Promise((done) => setTimeout(done, 2));
+        // Until as many as may have come; then one more would have time to come as well.
+        do {
+          await new Promise((done) => setTimeout(done, 2));
+        } while (most < 4);
         running -= 1;
       }
       return undefined;
