@@ -248,6 +248,25 @@ function lost(message: string, askable: boolean): AgentAnswer {
   return { kind: 'Unknown', reason: 'ConnectionLost', message, stamp: '', ...(askable ? { askable } : {}) };
 }
 
+/**
+ * Opens a stream of a call's own, which answers as an Invoke does. Undefined, and the call refused, where the session
+ * takes none.
+ */
+export function openStream(
+  session: ClientHttp2Session,
+  protocol: AgentProtocol,
+  path: string,
+  call: AgentCall,
+  ended: (end: GrpcEnd) => void,
+): GrpcStream | undefined {
+  try {
+    return new GrpcStream(session, path, { message: (bytes) => call.take(protocol.decodeInvoke(bytes)), ended });
+  } catch (error) {
+    call.refuse(messageOf(error));
+    return undefined;
+  }
+}
+
 /** Sends one call on a stream of its own. */
 export function sendAlone(
   session: ClientHttp2Session,
@@ -255,18 +274,11 @@ export function sendAlone(
   request: InvokeRequest,
   call: AgentCall,
 ): void {
-  let stream: GrpcStream;
-  try {
-    stream = new GrpcStream(session, protocol.invokePath, {
-      message: (bytes) => call.take(protocol.decodeInvoke(bytes)),
-      ended: (end) => settle(call, end),
-    });
-  } catch (error) {
-    call.refuse(messageOf(error));
-    return;
+  const stream = openStream(session, protocol, protocol.invokePath, call, (end) => settle(call, end));
+  if (stream !== undefined) {
+    call.way = stream;
+    stream.end(protocol.encodeInvoke(request));
   }
-  call.way = stream;
-  stream.end(protocol.encodeInvoke(request));
 }
 
 /** Sends one call whose answer is read at its caller's pace. An agent of an earlier release runs it as any other. */
@@ -276,20 +288,14 @@ export function sendStreamed(
   request: InvokeRequest,
   call: AgentCall,
 ): void {
-  let stream: GrpcStream;
-  try {
-    stream = new GrpcStream(session, protocol.invokeStreamedPath, {
-      message: (bytes) => call.take(protocol.decodeInvoke(bytes)),
-      ended(end) {
-        if (stream.isUnimplemented && !call.isSettled) {
-          sendAlone(session, protocol, request, call);
-        } else {
-          settle(call, end);
-        }
-      },
-    });
-  } catch (error) {
-    call.refuse(messageOf(error));
+  const stream = openStream(session, protocol, protocol.invokeStreamedPath, call, (end) => {
+    if (stream?.isUnimplemented === true && !call.isSettled) {
+      sendAlone(session, protocol, request, call);
+    } else {
+      settle(call, end);
+    }
+  });
+  if (stream === undefined) {
     return;
   }
   let said = 0;

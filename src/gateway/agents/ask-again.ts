@@ -1,9 +1,7 @@
 import type { ClientHttp2Session } from 'node:http2';
-import { messageOf } from '../../common/errors.ts';
 import type { RecoverRequest } from '../../protocol/generated/agent.ts';
-import { type AgentCall, settle } from './agent-call.ts';
+import { type AgentCall, openStream, settle } from './agent-call.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
-import { GrpcStream } from './grpc-stream.ts';
 
 /** Asks for the answer of a call that was sent to an earlier run of the agent. Agents of earlier releases keep none. */
 export function askAgain(
@@ -12,18 +10,11 @@ export function askAgain(
   request: RecoverRequest,
   call: AgentCall,
 ): void {
-  let stream: GrpcStream;
-  try {
-    stream = new GrpcStream(session, protocol.recoverPath, {
-      message: (bytes) => call.take(protocol.decodeInvoke(bytes)),
-      ended(end) {
-        settle(call, stream.isUnimplemented ? { ...end, code: 'Unimplemented' } : end);
-      },
-    });
-  } catch (error) {
-    call.refuse(messageOf(error));
-    return;
+  const stream = openStream(session, protocol, protocol.recoverPath, call, (end) => {
+    settle(call, stream?.isUnimplemented === true ? { ...end, code: 'Unimplemented' } : end);
+  });
+  if (stream !== undefined) {
+    call.way = stream;
+    stream.end(protocol.encodeRecover(request));
   }
-  call.way = stream;
-  stream.end(protocol.encodeRecover(request));
 }
