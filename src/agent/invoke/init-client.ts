@@ -5,7 +5,7 @@ import { isTraceId, type WorkerAnswer, type WorkerLink, type WorkerRequest } fro
 import { toldEnd } from './function-end.ts';
 
 /** Calls into one container by its init. */
-export class InitConnection implements WorkerLink {
+export class InitClient implements WorkerLink {
   readonly #link: InitLink;
   #current: string | undefined;
 
@@ -48,6 +48,7 @@ export class InitConnection implements WorkerLink {
   close(): void {
     this.abort('the connection was closed');
   }
+
   leave(): void {
     if (this.#current !== undefined) {
       this.#link.leave(this.#current, 'the agent stops');

@@ -7,7 +7,7 @@ import type { InitLink } from '../../init/contract.ts';
 import type { ContainerRuntime, WorkerAddress } from '../../runtime/contract/runtime.ts';
 import type { WorkerAnswer, WorkerLink } from '../invoke/emulator-client.ts';
 import type { IssuedStamps, SharedMarker } from '../invoke/in-flight-marker.ts';
-import { InitConnection } from '../invoke/init-client.ts';
+import { InitClient } from '../invoke/init-client.ts';
 import { partOf, reportsEnd } from '../logs/invocation-splitter.ts';
 import type { Invocation } from '../model/invocation.ts';
 import type { MarkedCall } from '../model/marked-call.ts';
@@ -242,7 +242,7 @@ export class Dispatcher {
       return kept.link;
     }
     kept?.link.close();
-    const link = 'ip' in to ? connect(to, pidOf(container)) : new InitConnection(to);
+    const link = 'ip' in to ? connect(to, pidOf(container)) : new InitClient(to);
     this.#links.set(id, { link, to });
     return link;
   }

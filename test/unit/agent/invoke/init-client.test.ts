@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { InitConnection } from '../../../../src/agent/invoke/init-client.ts';
+import { InitClient } from '../../../../src/agent/invoke/init-client.ts';
 import { FakeInits } from '../../../support/fake-inits.ts';
 
 it.each([
@@ -13,7 +13,7 @@ it.each([
   if (link === undefined) {
     throw new Error('no link');
   }
-  const answer = new InitConnection(link).call({
+  const answer = new InitClient(link).call({
     functionName: 'hello',
     payload: Buffer.from('{}'),
     requestId: 'r',
