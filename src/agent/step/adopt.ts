@@ -132,6 +132,11 @@ function adoptContainers(
     // No container is there: other workers may have the share that was kept for one.
     draft.emit({ kind: 'Free', containerId: draft.state.present.make.id });
   } else {
+    // Its label has the last word: another may have been made under its name since the record was begun.
+    const { make } = draft.state.present;
+    draft.set({
+      present: { ...draft.state.present, make: { ...make, runtimeInterface: first.runtimeInterface } },
+    });
     occupy(draft, first.containerId, record, mark);
   }
   adoptBeside(draft, record, mark, others);
@@ -283,7 +288,7 @@ function makeOfRecord({ ephemeralStorageMiB }: DesiredWorker, container: StoredM
 function makeOf(desired: DesiredWorker, info: WorkerInfo, record: WorkerRecord | undefined): ContainerMake {
   const { containerId: id, runtimeInterface, shapeHash } = info;
   if (record?.container?.id === id) {
-    return makeOfRecord(desired, record.container);
+    return { ...makeOfRecord(desired, record.container), runtimeInterface };
   }
   const { ephemeralStorageMiB, memoryMiB, timeoutSeconds } = desired;
   return { id, shapeHash, memoryMiB, ephemeralStorageMiB, timeoutSeconds, runtimeInterface };

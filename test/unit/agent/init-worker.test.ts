@@ -346,4 +346,26 @@ describe('a worker whose interface became Lambda without a change of its shape',
     expect(await resultOf(pending)).toMatchObject({ kind: 'Answered' });
     expect(lab.phase()).toBe('Running');
   });
+
+  it('goes on with a call in the container made anew, whatever the record says of the one before', async () => {
+    const lab = await upgraded();
+    lab.runtime.exit(lab.container(), 1);
+    await settle();
+    void call(lab, { requestId: 'left' });
+    await settle();
+    expect(lab.inits.sent).toEqual(['left']);
+    const restarting = lab.restart();
+    // Before the agent has read its records.
+    lab.inits.reconnect(lab.container());
+    const next = await restarting;
+    next.fleet.apply(desiredFixture(lambda));
+    await settle();
+    const { pending } = await call(next, { requestId: 'later' });
+    expect(next.inits.sent).toEqual(['left']);
+    next.inits.endLeft('left');
+    await settle();
+    next.inits.answerAll();
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Answered' });
+    expect(next.runtime.count('destroy')).toBe(0);
+  });
 });
