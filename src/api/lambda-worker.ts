@@ -42,7 +42,7 @@ type RuntimeInterface = NonNullable<LambdaWorkerSpec['runtimeInterface']>;
 
 /** The interface of a worker whose resource names none, by its network mode. */
 const unnamedInterface: Readonly<Record<'Bridge' | 'Host', RuntimeInterface>> = {
-  Bridge: 'Emulator',
+  Bridge: 'Lambda',
   Host: 'Emulator',
 };
 

@@ -1,4 +1,5 @@
 import { findCondition, workerConditions } from '../api/condition.ts';
+import { runtimeInterfaceOf } from '../api/lambda-worker.ts';
 import type { Clock } from '../common/clock.ts';
 import { unreachable } from '../common/errors.ts';
 import type { TraceSpan, Tracing } from '../common/tracing/span.ts';
@@ -238,12 +239,11 @@ export class Invoker {
     ask: (session: AgentSession) => Promise<AgentAnswer>,
   ): Promise<AgentAnswer> {
     const { clock, sessionOf } = this.#options;
-    const { runtimeInterface, timeoutSeconds } = resource.spec;
-    if (runtimeInterface !== 'Lambda' || call.isRepeated === true) {
+    if (runtimeInterfaceOf(resource) !== 'Lambda' || call.isRepeated === true) {
       return sent;
     }
     let until = clock.monotonic() + this.#maxWaitMs;
-    const end = until + timeoutSeconds * 1000;
+    const end = until + resource.spec.timeoutSeconds * 1000;
     let answer = sent;
     while (isAskable(answer) && !caller.gone) {
       const left = until - clock.monotonic();

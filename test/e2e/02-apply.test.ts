@@ -19,7 +19,12 @@ describe('kubectl apply', () => {
   });
 
   it('reads well in get, describe and explain', async () => {
-    await esb.apply('legible', { nodeName: 'node-1', functionName: 'legible-function' });
+    // Only a worker with an emulator has an address to show.
+    await esb.apply('legible', {
+      nodeName: 'node-1',
+      functionName: 'legible-function',
+      runtimeInterface: 'Emulator',
+    });
     const worker = await esb.ready('legible');
     const table = await esb.kubectl(['get', 'lw', 'legible']);
     const [header, row] = table.stdout.split('\n');

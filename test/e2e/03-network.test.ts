@@ -18,7 +18,11 @@ describe('the network of a worker', () => {
   it('is there before its first process, with the address of the status and of the CNI result', {
     tags: ['P20'],
   }, async () => {
-    await esb.apply('first-look', { nodeName: 'node-1', command: ['python3', '-c', firstLook] });
+    await esb.apply('first-look', {
+      nodeName: 'node-1',
+      runtimeInterface: 'Emulator',
+      command: ['python3', '-c', firstLook],
+    });
     const worker = await esb.ready('first-look');
     const ip = worker.status?.address?.ip ?? '';
     const log = await waitFor('the first line of the worker', async () => {
@@ -38,8 +42,9 @@ describe('the network of a worker', () => {
   });
 
   it('lets a worker reach neither the node nor another worker', { tags: ['P23'] }, async () => {
-    await esb.apply('inside', { nodeName: 'node-1' });
-    await esb.apply('neighbour', { nodeName: 'node-1' });
+    // The neighbour has to listen on its address, as its emulator does.
+    await esb.apply('inside', { nodeName: 'node-1', runtimeInterface: 'Emulator' });
+    await esb.apply('neighbour', { nodeName: 'node-1', runtimeInterface: 'Emulator' });
     const inside = await esb.ready('inside');
     const neighbour = await esb.ready('neighbour');
     const pid = await esb.taskPid(inside.status?.containerID ?? '');

@@ -41,7 +41,8 @@ describe('an image', () => {
     });
     const described = await esb.ctr(['containers', 'info', worker.status?.containerID ?? '']);
     const { Spec } = JSON.parse(described.stdout) as { Spec: { process: { args: string[]; env: string[] } } };
-    expect(Spec.process.args).toEqual(['/lambda-entrypoint.sh', 'lambda_function.lambda_handler']);
+    expect(Spec.process.args[0]).toBe('/run/esb/init');
+    expect(Spec.process.args.slice(-3)).toEqual(['--', '/lambda-entrypoint.sh', 'lambda_function.lambda_handler']);
     expect(Spec.process.env).toContain('_HANDLER=lambda_function.lambda_handler');
   });
 

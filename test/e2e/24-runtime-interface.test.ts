@@ -9,14 +9,13 @@ import { Parts } from './support/parts.ts';
 /** Ends of the agent while calls come. */
 const kills = Number(process.env.ESB_AGENT_KILLS ?? 5);
 
-describe('a worker with runtimeInterface Lambda, whose image has no emulator,', () => {
+describe('a worker whose image has no emulator', () => {
   const esb = instance();
   const parts = new Parts(esb);
 
   const apply = (name: string, spec: WorkerSpec = {}): Promise<void> =>
     esb.apply(name, {
       image: esb.image('python-plain'),
-      runtimeInterface: 'Lambda',
       nodeName: 'node-1',
       ...spec,
     });
@@ -228,12 +227,12 @@ describe('an image with an emulator', () => {
       .args;
   }
 
-  it('is called without it once its resource asks for that, by a new container', async () => {
-    await esb.apply('switched', { nodeName: 'node-1' });
+  it('is called without it once it is asked for no more, by a new container', async () => {
+    await esb.apply('switched', { nodeName: 'node-1', runtimeInterface: 'Emulator' });
     const before = await esb.ready('switched');
     expect((await commandOf('switched'))[0]).toBe('/usr/local/bin/aws-lambda-rie');
     const first = (await esb.invoke('switched')).payload;
-    await esb.patch('switched', { runtimeInterface: 'Lambda' });
+    await esb.patch('switched', { runtimeInterface: null });
     await esb.waitForWorker(
       'switched',
       'made anew',
@@ -256,7 +255,6 @@ describe('an image with an emulator', () => {
       image: esb.image('aws-base-shape'),
       handler: 'lambda_function.lambda_handler',
       nodeName: 'node-1',
-      runtimeInterface: 'Lambda',
     });
     await esb.ready('shape');
     expect((await esb.invoke('shape')).payload).toMatchObject({ message: 'hello from shape', counter: 1 });

@@ -62,8 +62,8 @@ export interface AgentLab {
   readonly nodeName: string;
   /** The agent's process, while it runs. */
   readonly agent: OwnedProcess;
-  /** Starts the agent; with more flags where a test wants them. */
-  startAgent(flags?: readonly string[]): Promise<void>;
+  /** Starts the agent; with more flags and variables where a test wants them. */
+  startAgent(flags?: readonly string[], variables?: NodeJS.ProcessEnv): Promise<void>;
   /** Runs another agent beside it, to its end. */
   runSecondAgent(flags?: readonly string[]): Promise<{ readonly code: number; readonly stderr: string }>;
   /** Waits until it serves. */
@@ -373,13 +373,13 @@ async function build(
     get agent() {
       return requireAgent();
     },
-    async startAgent(flags = []) {
+    async startAgent(flags = [], variables = {}) {
       starts += 1;
       agent = await startOwnedProcess({
         program: 'nsenter',
         args: command(flags),
         logFile: join(lab.folder, `agent-${starts}.log`),
-        env,
+        env: { ...env, ...variables },
       });
     },
     runSecondAgent: (flags = []) => run('nsenter', command(flags), { env, mayFail: true, timeoutMs: 60_000 }),
@@ -424,6 +424,8 @@ async function build(
           imagePullPolicy: 'IfNotPresent',
           ephemeralStorage: '16Mi',
           terminationGracePeriodSeconds: 2,
+          // The test worker answers as the emulator does.
+          runtimeInterface: 'Emulator',
           ...spec,
         },
       };

@@ -72,7 +72,7 @@ export interface LambdaWorkerSpec {
    */
   readonly timeoutSeconds: number;
   /**
-   * How calls reach the runtime of the function. Lambda: ESB itself serves the Runtime API in the worker, at AWS_LAMBDA_RUNTIME_API, as Lambda does; the image needs a runtime client and no emulator, and an emulator at the head of its command is passed over. Emulator: the image brings AWS's runtime interface emulator and its command starts that. Without it: Emulator. Lambda needs network.mode Bridge. A change makes a new container.
+   * How calls reach the runtime of the function. Lambda: ESB itself serves the Runtime API in the worker, at AWS_LAMBDA_RUNTIME_API, as Lambda does; the image needs a runtime client and no emulator, and an emulator at the head of its command is passed over. Emulator: the image brings AWS's runtime interface emulator and its command starts that. Without it: Lambda, and Emulator with network.mode Host, which Lambda cannot have. A change makes a new container.
    */
   readonly runtimeInterface?: 'Lambda' | 'Emulator';
   readonly startup?: LambdaWorkerSpecStartup;

@@ -45,8 +45,15 @@ describe('imagePullPolicyOf', () => {
 });
 
 describe('runtimeInterfaceOf', () => {
-  it.each(['Bridge', 'Host'] as const)('is Emulator in network mode %s where the resource names none', (mode) => {
-    expect(runtimeInterfaceOf(workerFixture({ spec: { network: { mode } } }))).toBe('Emulator');
+  it.each([
+    ['Bridge', 'Lambda'],
+    ['Host', 'Emulator'],
+  ] as const)('is in network mode %s %s where the resource names none', (mode, expected) => {
+    expect(runtimeInterfaceOf(workerFixture({ spec: { network: { mode } } }))).toBe(expected);
+  });
+
+  it('is Lambda where the resource names neither', () => {
+    expect(runtimeInterfaceOf(workerFixture())).toBe('Lambda');
   });
 
   it('is what the owner says', () => {

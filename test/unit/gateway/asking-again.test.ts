@@ -5,9 +5,9 @@ import { waitFor } from '../../support/wait-for.ts';
 const answered = { outcome: 'FUNCTION_OUTCOME_ANSWERED' } as const;
 
 /** A gateway whose agent dies in each call, once it has sent a part of the answer, and comes back. */
-async function dyingAgent(runtimeInterface: 'Lambda' | 'Emulator' = 'Lambda'): Promise<GatewayLab> {
+async function dyingAgent(worker: { readonly runtimeInterface?: 'Emulator' } = {}): Promise<GatewayLab> {
   const lab = await gatewayLab({ maxWaitMs: 3_000 });
-  await lab.addWorker('hello', { runtimeInterface });
+  await lab.addWorker('hello', worker);
   lab.agent.onInvoke((call) => {
     call.begin('ha');
     setTimeout(() => {
@@ -66,13 +66,13 @@ describe('a call whose agent ended in the middle of it', () => {
 
   it('is unknown where the agent does not come back', async () => {
     const lab = await gatewayLab({ maxWaitMs: 300 });
-    await lab.addWorker('hello', { runtimeInterface: 'Lambda' });
+    await lab.addWorker('hello');
     lab.agent.onInvoke(() => void lab.agent.kill());
     expect(payloadOf(await lab.invoke('hello'))).toContain('The outcome is unknown');
   });
 
   it('is unknown at once where the worker has no init', async () => {
-    const lab = await dyingAgent('Emulator');
+    const lab = await dyingAgent({ runtimeInterface: 'Emulator' });
     let asked = 0;
     lab.agent.onRecover(() => {
       asked += 1;
@@ -95,7 +95,7 @@ describe('a call whose agent ended in the middle of it', () => {
 describe('a call whose agent stops in order', () => {
   it('is asked for at its next run', async () => {
     const lab = await gatewayLab({ maxWaitMs: 3_000 });
-    await lab.addWorker('hello', { runtimeInterface: 'Lambda' });
+    await lab.addWorker('hello');
     lab.agent.onInvoke((call) => call.unknown('AgentStopped'));
     lab.agent.onRecover((call) => call.answer('"late"', { end: answered }));
     expect(payloadOf(await lab.invoke('hello'))).toBe('"late"');

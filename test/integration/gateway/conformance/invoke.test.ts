@@ -262,7 +262,7 @@ describe.each(['javaScript', 'boto3'] as const)('Invoke by %s', (which) => {
       ['cold', 'Absent', 'absent'],
     ] as const)('says %s where the worker was %s', async (start, desiredState, found) => {
       const name = `${start}-${which.toLowerCase()}`;
-      await lab.agentLab.apply(name, { image: lab.image, desiredState });
+      await lab.agentLab.apply(name, { image: lab.image, desiredState, runtimeInterface: 'Lambda' });
       onTestFinished(() => lab.agentLab.remove(name));
       await lab.agentLab.waitForPhase(name, desiredState);
       await lab.known(name);
@@ -300,9 +300,7 @@ describe.each(['javaScript', 'boto3'] as const)('Invoke by %s', (which) => {
     it('Sandbox.Timedout of one that runs longer than its time, whose worker serves the next call', async () => {
       const { error, requestId } = await failing({ FunctionName: 'quick', Payload: event({ sleep: 15 }) });
       expect(error.errorType).toBe('Sandbox.Timedout');
-      expect(error.errorMessage).toMatch(
-        new RegExp(`^\\d{4}-\\d{2}-\\d{2}T[\\d:.]+Z ${requestId} Task timed out after 3.00 seconds$`),
-      );
+      expect(error.errorMessage).toBe(`RequestId: ${requestId} Error: Task timed out after 3.00 seconds`);
       const { output } = await invoke({ FunctionName: 'quick' });
       expect(parsed(output.Payload).message).toBe('hello from quick');
     });

@@ -258,7 +258,7 @@ describe('what nobody can tell', () => {
     'is Runtime.Unknown to %s where the emulator answers with a status that it should not',
     async (which) => {
       const name = `odd-${which.toLowerCase()}`;
-      await lab.apply(name, { image: lab.agentLab.lab.image });
+      await lab.apply(name, { image: lab.agentLab.lab.image, runtimeInterface: 'Emulator' });
       const { output, httpStatus, requestId } = answered(
         await lab.callers[which].call('Invoke', { FunctionName: name, Payload: '{"status":418}' }),
       );

@@ -27,7 +27,7 @@ describe('what a LambdaWorker asks of its node', () => {
       ephemeralStorageMiB: 64,
       readOnlyRootFilesystem: true,
       timeoutSeconds: 3,
-      runtimeInterface: 'Emulator',
+      runtimeInterface: 'Lambda',
       startupTimeoutSeconds: 60,
       port: 8080,
       networkMode: 'Bridge',
