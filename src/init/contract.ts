@@ -141,7 +141,7 @@ export interface WorkerInits {
   /**
    * Resolves once the init of a container says that it is ready.
    *
-   * @throws {EsbError} `InitFailed` with Lambda's words where the initialization failed
+   * @throws {InitFailedError} where the initialization failed
    * @throws {AbortedError} when `signal` fires
    */
   untilReady(containerId: string, signal: AbortSignal): Promise<InitState>;

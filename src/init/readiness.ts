@@ -1,21 +1,21 @@
 import { abortable } from '../common/deadline.ts';
-import { EsbError } from '../common/errors.ts';
-import type { InitFault, InitNews, InitState } from './contract.ts';
+import type { InitNews, InitState } from './contract.ts';
+import { InitFailedError } from './init-failed-error.ts';
 
 /** Where a worker is on its way to its first call. */
 export type Readiness =
   | { readonly kind: 'Waiting' }
   | { readonly kind: 'Ready'; readonly state: InitState }
-  | { readonly kind: 'Failed'; readonly error: EsbError };
+  | { readonly kind: 'Failed'; readonly error: InitFailedError };
 
 /** How far a worker is by the news of its init. One that is stopping has told all, and its process ends. */
 export function readinessBy({ state, breach }: Pick<InitNews, 'state' | 'breach'>): Readiness {
   if (breach !== undefined) {
-    return { kind: 'Failed', error: initFailed({ errorType: 'Runtime.Unknown', message: breach }) };
+    return { kind: 'Failed', error: InitFailedError.of({ errorType: 'Runtime.Unknown', message: breach }) };
   }
   if (state?.phase === 'Failed') {
     const fault = state.fault ?? { errorType: 'Runtime.Unknown', message: 'the initialization failed' };
-    return { kind: 'Failed', error: initFailed(fault) };
+    return { kind: 'Failed', error: InitFailedError.of(fault) };
   }
   return state?.phase === 'Ready' ? { kind: 'Ready', state } : { kind: 'Waiting' };
 }
@@ -25,7 +25,7 @@ export function readinessBy({ state, breach }: Pick<InitNews, 'state' | 'breach'
  *
  * @param told the container as its init has reported it last
  * @param subscribe has `look` called at each news of any init
- * @throws {EsbError} `InitFailed`, see {@link readinessBy}
+ * @throws {InitFailedError} see {@link readinessBy}
  * @throws {AbortedError} when `signal` fires
  */
 export function waitUntilReady(
@@ -49,19 +49,4 @@ export function waitUntilReady(
     look();
     return stop;
   });
-}
-
-/** The error of a worker whose initialization failed, in Lambda's words. A runtime that reported an error knows more. */
-function initFailed(fault: InitFault): EsbError {
-  return new EsbError(`${fault.errorType}: ${reported(fault.body) ?? fault.message}`, { code: 'InitFailed' });
-}
-
-function reported(body: string | undefined): string | undefined {
-  try {
-    const value: unknown = JSON.parse(body ?? 'null');
-    const message = typeof value === 'object' && value !== null && 'errorMessage' in value ? value.errorMessage : '';
-    return typeof message === 'string' && message !== '' ? message : undefined;
-  } catch {
-    return undefined;
-  }
 }

@@ -1,4 +1,5 @@
 import { EsbError, unreachable } from '../../common/errors.ts';
+import { InitFailedError } from '../../init/init-failed-error.ts';
 import { WorkerExitError } from '../../runtime/contract/worker-exit-error.ts';
 import {
   afterFailedStart,
@@ -16,7 +17,7 @@ import { type Container, observedOf, withProcess } from './container.ts';
 import { answering, byKernel, removed, silenced, started, switched, unknown } from './container-sight.ts';
 import type { ActionFailure, ActionOutcome, CallOutcome, Progress, WorkerEvent } from './events.ts';
 import { takeLoad } from './reduce-calls.ts';
-import { countExit, exited, resyncAfter, see } from './sightings.ts';
+import { countExit, exited, resyncAfter, see, terminated } from './sightings.ts';
 import { type Draft, findContainer, serves } from './state.ts';
 
 /** Milliseconds for which a container may fail to be removed, beside its grace period, until it is set aside. */
@@ -275,9 +276,11 @@ function startFailed(draft: Draft, containerId: string, error: EsbError): void {
     draft.change(containerId, (container) => withProcess(container, { exitCounted: true }));
     exited(draft, containerId, terminationOf(exitCode, oomKilled, finishedAt, output));
   } else {
-    if (error.code === 'InitFailed') {
+    if (error instanceof InitFailedError) {
+      const { exitCode, message, oomKilled } = error;
       // Its init ends for that.
       draft.change(containerId, (container) => withProcess(container, { exitCounted: true }));
+      terminated(draft, containerId, terminationOf(exitCode, oomKilled, new Date(draft.at.wall), message));
     }
     changeSetbacks(draft, containerId, (setbacks) => afterFailedStart(setbacks, error, now));
   }

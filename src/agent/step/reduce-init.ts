@@ -1,3 +1,4 @@
+import type { InitFailedError } from '../../init/init-failed-error.ts';
 import { readinessBy } from '../../init/readiness.ts';
 import { terminationOf } from '../model/crash-backoff.ts';
 import { leftCall } from '../model/marked-call.ts';
@@ -21,7 +22,7 @@ export function initTold(draft: Draft, containerId: string, word: InitWord): voi
   takeFound(draft, containerId, word);
   const readiness = readinessBy(word);
   if (readiness.kind === 'Failed') {
-    initFailed(draft, containerId, readiness.error.message);
+    initFailed(draft, containerId, readiness.error);
   }
 }
 
@@ -79,7 +80,7 @@ function endLeft(draft: Draft, container: Container, seen: boolean): void {
 }
 
 /** The process of a container ends for that. The action that makes or removes a container tells the same itself. */
-function initFailed(draft: Draft, containerId: string, message: string): void {
+function initFailed(draft: Draft, containerId: string, { exitCode, message }: InitFailedError): void {
   const container = findContainer(draft.state, containerId);
   const action = container === undefined ? undefined : actionOf(container);
   if (
@@ -92,7 +93,7 @@ function initFailed(draft: Draft, containerId: string, message: string): void {
     return;
   }
   draft.put(withProcess({ ...container, unusable: container.unusable ?? message }, { exitCounted: true }));
-  exited(draft, containerId, terminationOf(1, false, new Date(draft.at.wall), message));
+  exited(draft, containerId, terminationOf(exitCode, false, new Date(draft.at.wall), message));
   draft.save();
   draft.show();
 }

@@ -3,7 +3,7 @@ import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
 import { afterExit, type Termination, terminationOf } from '../model/crash-backoff.ts';
 import { assumed } from '../model/idle-policy.ts';
 import { isAlive } from '../model/plan.ts';
-import { hasEnded, interfaceOf, type Sighting, sizeOf, withProcess } from './container.ts';
+import { type Container, hasEnded, interfaceOf, type Sighting, sizeOf, withProcess } from './container.ts';
 import { seen } from './container-sight.ts';
 import type { Seen } from './events.ts';
 import { type Draft, findContainer, goalAt, serves } from './state.ts';
@@ -113,20 +113,13 @@ export function countExit(draft: Draft, containerId: string, { info, output }: S
   draft.save();
 }
 
-/** A process ended by itself. */
+/** A process ended by itself, after which its worker is put off. */
 export function exited(draft: Draft, containerId: string, termination: Termination): void {
-  const container = findContainer(draft.state, containerId);
+  const container = terminated(draft, containerId, termination);
   if (container === undefined) {
     return;
   }
   const { now } = draft.at;
-  const goal = goalAt(draft.state, now);
-  if (serves(draft.state, container)) {
-    draft.set({ lastTermination: termination });
-  }
-  if (!isAlive(goal) || container.make.shapeHash !== goal.shapeHash) {
-    return;
-  }
   const aliveMs = now - container.process.startedMonotonic;
   draft.put({ ...container, setbacks: afterExit(container.setbacks, termination, aliveMs, now) });
   draft.emit({
@@ -135,4 +128,22 @@ export function exited(draft: Draft, containerId: string, termination: Terminati
     fields: { container: containerId, exitCode: termination.exitCode, reason: termination.reason },
     message: 'a worker ended by itself',
   });
+}
+
+/** Shows the end of a process. Returns its container where the next start is a restart; undefined where none is wanted. */
+export function terminated(draft: Draft, containerId: string, termination: Termination): Container | undefined {
+  const before = findContainer(draft.state, containerId);
+  if (before === undefined) {
+    return undefined;
+  }
+  if (serves(draft.state, before)) {
+    draft.set({ lastTermination: termination });
+  }
+  const goal = goalAt(draft.state, draft.at.now);
+  if (!isAlive(goal) || before.make.shapeHash !== goal.shapeHash) {
+    return undefined;
+  }
+  const container = { ...before, setbacks: { ...before.setbacks, restartPending: true } };
+  draft.put(container);
+  return container;
 }

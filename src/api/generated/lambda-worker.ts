@@ -396,7 +396,7 @@ export interface LambdaWorkerStatusAddress {
  */
 export interface LambdaWorkerStatusLastTermination {
   /**
-   * Exit code of the first process; 128 and the signal's number when a signal ended it.
+   * Exit code of the first process, or of a runtime that ended before it was ready; 128 and the signal's number when a signal ended it.
    */
   readonly exitCode: number;
   /**
@@ -408,7 +408,7 @@ export interface LambdaWorkerStatusLastTermination {
    */
   readonly finishedAt: string;
   /**
-   * The last lines that it wrote.
+   * The last lines that it wrote, or why it was not initialized, in Lambda's words.
    */
   readonly message?: string;
 }

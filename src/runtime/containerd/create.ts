@@ -5,6 +5,7 @@ import { EsbError, hasCode } from '../../common/errors.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
 import type { Mount } from '../../containerd/snapshot-service.ts';
 import type { NewTask } from '../../containerd/task-service.ts';
+import { InitFailedError } from '../../init/init-failed-error.ts';
 import { buildRuntimeSpec, hostnameOf } from '../../oci/runtime-spec.ts';
 import { handlerInItsPlace } from '../../oci/spec-process.ts';
 import { labelsOf, workerInfoOf } from '../contract/container-labels.ts';
@@ -92,38 +93,31 @@ export class WorkerCreation {
     }
   }
 
-  /**
-   * The kernel may end runc's first process for want of memory before its start: containerd calls that stopped only. An
-   * init knows no more of a runtime than its signal.
-   */
+  /** The kernel may end runc's first process for want of memory before its start: containerd calls that stopped only. */
   #starved(containerId: string, error: unknown): unknown {
-    const isUnheard = hasCode(error, 'InitFailed');
     const isDead = hasCode(error, 'StartFailed') && STOPPED_BEFORE.test(error.message);
-    if (!(isUnheard || isDead) || this.#parts.cgroups.oomKills(containerId) === 0) {
-      return error;
-    }
-    return isDead
-      ? memoryTooSmall(error)
-      : new EsbError(`${error.message}; the worker used more memory than its limit`, {
-          code: 'InitFailed',
-          cause: error,
-        });
+    return isDead && this.#parts.cgroups.oomKills(containerId) > 0 ? memoryTooSmall(error) : error;
   }
 
   /** Waits until a running worker can take calls, or fails with its exit. */
   async untilReady(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
     const { cgroups, client, clock, steps } = this.#parts;
-    await steps.untilReady(
-      containerId,
-      place,
-      (ended) => client.tasks.wait(containerId, { signal: ended }),
-      async ({ exitCode, exitedAt }) => ({
-        exitCode,
-        oomKilled: exitCode !== 0 && cgroups.oomKills(containerId) > 0,
-        finishedAt: exitedAt ?? new Date(clock.now()),
-      }),
-      signal,
-    );
+    try {
+      await steps.untilReady(
+        containerId,
+        place,
+        (ended) => client.tasks.wait(containerId, { signal: ended }),
+        async ({ exitCode, exitedAt }) => ({
+          exitCode,
+          oomKilled: exitCode !== 0 && cgroups.oomKills(containerId) > 0,
+          finishedAt: exitedAt ?? new Date(clock.now()),
+        }),
+        signal,
+      );
+    } catch (error) {
+      // An init knows no more of a runtime than its signal.
+      throw error instanceof InitFailedError && cgroups.oomKills(containerId) > 0 ? error.starved() : error;
+    }
   }
 
   async #make(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<MadeWorker> {

@@ -1,8 +1,9 @@
 import type { Clock } from '../../common/clock.ts';
 import { AbortedError, isAborted, sleep } from '../../common/deadline.ts';
-import { EsbError, hasCode, unreachable } from '../../common/errors.ts';
+import { EsbError, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { WorkerInits } from '../../init/contract.ts';
+import { InitFailedError } from '../../init/init-failed-error.ts';
 import type { SpecInit } from '../../oci/spec-init.ts';
 import type { RuntimeObserver, StartStage } from '../contract/instrumentation.ts';
 import type { RuntimeInterface, WorkerAddress, WorkerInfo, WorkerShape } from '../contract/runtime.ts';
@@ -115,7 +116,8 @@ export class CreationSteps {
    * @param exited settles when the first process has ended; rejects when its signal fires
    * @param exitOf describes that end
    * @throws {WorkerExitError} when the process ends first
-   * @throws {EsbError} `NotListening` after the deadline of a port; `InitFailed` with Lambda's words
+   * @throws {InitFailedError} when its init fails, or says nothing in time
+   * @throws {EsbError} `NotListening` after the deadline of a port
    */
   async untilReady<Exit>(
     containerId: string,
@@ -195,7 +197,7 @@ export class CreationSteps {
       case 'Init': {
         const deadlineMs = place.startupTimeoutSeconds * 1000 + INIT_MARGIN_MS;
         const words = `the init of ${containerId} has not said within ${deadlineMs / 1000} s that the worker is ready`;
-        const silent = new EsbError(words, { code: 'InitFailed' });
+        const silent = InitFailedError.silent(words);
         return {
           ready: (ended) => inits?.untilReady(containerId, ended) ?? Promise.reject(silent),
           deadlineMs,
@@ -219,13 +221,11 @@ export class CreationSteps {
 
   /** A runtime that ended before it was ready may have said why, where its init knows the exit alone. */
   async #explained(containerId: string, error: unknown): Promise<unknown> {
-    if (!hasCode(error, 'InitFailed') || !error.message.startsWith('Runtime.ExitError')) {
+    if (!(error instanceof InitFailedError) || !error.message.startsWith('Runtime.ExitError')) {
       return error;
     }
     const last = (await this.#tail(containerId)).trimEnd().split('\n').at(-1) ?? '';
-    return last === ''
-      ? error
-      : new EsbError(`${error.message}; its last output: ${last}`, { code: 'InitFailed', cause: error });
+    return last === '' ? error : error.explained(`its last output: ${last}`);
   }
 
   async #tail(containerId: string): Promise<string> {

@@ -88,8 +88,13 @@ describe('a worker of interface Lambda on a node with the real agent', () => {
     const broken = await lab.waitForWorker(
       'broken',
       'to tell of it',
-      ({ status }) => (status?.restartCount ?? 0) > 0 || JSON.stringify(status).includes('no wand'),
+      ({ status }) => (status?.restartCount ?? 0) > 0 && JSON.stringify(status?.conditions).includes('no wand'),
     );
+    expect(broken.status?.lastTermination).toMatchObject({
+      exitCode: 1,
+      reason: 'Error',
+      message: 'Function.Broken: no wand',
+    });
     expect(broken.status?.conditions).toContainEqual(
       expect.objectContaining({ reason: 'InitFailed', message: expect.stringContaining('Function.Broken: no wand') }),
     );

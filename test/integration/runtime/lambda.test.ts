@@ -53,20 +53,23 @@ it.each([
     name: 'wandless',
     script: 'print("cannot find my wand"); exit(7)',
     told: 'exit status 7; its last output: cannot find my wand',
+    end: { exitCode: 7, oomKilled: false },
   },
   {
     what: 'outgrows its memory before its first call tells of that',
     name: 'cramped',
     script: 'x = bytearray(256 << 20)',
     told: 'signal: killed; the worker used more memory than its limit',
+    end: { exitCode: 137, oomKilled: true },
   },
-])('a worker that $what', async ({ name, script, told }) => {
+])('a worker that $what', async ({ end, name, script, told }) => {
   const inits = await nodeInits(lab.folder);
   const runtime = await started(() => lab.runtime({ inits }));
   const request = python(name, { memoryMiB: 48, command: ['python3', '-c', script] });
   await expect(runtime.ensure(request)).rejects.toMatchObject({
     code: 'InitFailed',
     message: `Runtime.ExitError: Runtime exited with error: ${told}`,
+    ...end,
   });
   await runtime.destroy(request.containerId);
 });

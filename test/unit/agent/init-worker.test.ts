@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../src/agent/model/desired-worker.ts';
 import type { InvocationResult } from '../../../src/agent/model/invocation.ts';
+import { InitFailedError } from '../../../src/init/init-failed-error.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
 
@@ -161,8 +162,54 @@ describe('a worker with an init', () => {
     const { pending } = await call(lab);
     expect(await resultOf(pending)).toMatchObject({ kind: 'Refused', reason: 'StartFailed' });
     expect(lab.runtime.count('ensure')).toBe(1);
+    expect(lab.fleet.view('uid-of-hello')).toMatchObject({
+      restartCount: 0,
+      lastTermination: { exitCode: 1, reason: 'Error', message: `Runtime.ExitError: ${message}` },
+    });
     await lab.clock.advance(3_000);
     expect(lab.runtime.count('ensure')).toBe(2);
+    expect(lab.fleet.view('uid-of-hello')?.restartCount).toBe(1);
+    lab.inits.tell(lab.container(), { phase: 'Ready', idle: true });
+    await settle();
+    expect(lab.phase()).toBe('Running');
+    expect(lab.fleet.view('uid-of-hello')).toMatchObject({ restartCount: 1, lastTermination: { exitCode: 1 } });
+  });
+
+  it.each([
+    ['Runtime.ExitError', 'Runtime exited with error: exit status 7', 7, 'Error'],
+    ['Runtime.ExitError', 'Runtime exited with error: signal: killed', 137, 'Error'],
+    ['Runtime.ExitError', 'Runtime exited without providing a reason', 0, 'Completed'],
+    ['Extension.Crash', 'extension spy exited with error: exit status 2', 2, 'Error'],
+    ['Sandbox.Timedout', 'Init did not end within 60 seconds', 1, 'Error'],
+    ['Function.Broken', 'no wand: exit status 9', 1, 'Error'],
+  ])(
+    'that fails in its start by %s, %s, is shown to have ended with %i',
+    async (errorType, message, exitCode, reason) => {
+      const lab = new FleetLab();
+      lab.inits.initial = { phase: 'Starting', idle: false, initMs: 0, restarts: 0 };
+      await lab.fleet.adopt();
+      lab.fleet.apply(desiredFixture(lambda));
+      await settle();
+      lab.inits.fail(lab.container(), { errorType, message });
+      await settle();
+      expect(lab.fleet.view('uid-of-hello')?.lastTermination).toMatchObject({
+        exitCode,
+        reason,
+        message: `${errorType}: ${message}`,
+      });
+    },
+  );
+
+  it('is shown to have been killed for want of memory where its runtime outgrew its memory in a start', async () => {
+    const fault = { errorType: 'Runtime.ExitError', message: 'Runtime exited with error: signal: killed' };
+    const lab = new FleetLab();
+    lab.runtime.fail('ensure', { error: InitFailedError.of(fault).starved() });
+    await lab.fleet.adopt();
+    lab.fleet.apply(desiredFixture(lambda));
+    await settle();
+    const { lastTermination } = lab.fleet.view('uid-of-hello') ?? {};
+    expect(lastTermination).toMatchObject({ exitCode: 137, reason: 'OOMKilled' });
+    expect(lab.ready()).toMatchObject({ reason: 'InitFailed' });
   });
 
   it('that fails later goes, is counted as a crash once, and starts again', async () => {

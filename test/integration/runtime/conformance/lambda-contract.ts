@@ -69,16 +69,17 @@ export const lambdaContract: ConformanceTests = (bench) => {
   });
 
   it.each([
-    ['error', 'Function.Broken: no wand', ''],
-    ['exit', 'Runtime.ExitError: Runtime exited with error: exit status 3', 'cannot find my wand\n'],
-    ['hang', 'Sandbox.Timedout: Init did not end within 2 seconds', ''],
-  ])('that fail to initialize by %s are told of in the words of Lambda', async (how, message, output) => {
+    ['error', 'Function.Broken: no wand', '', 1],
+    ['exit', 'Runtime.ExitError: Runtime exited with error: exit status 3', 'cannot find my wand\n', 3],
+    ['hang', 'Sandbox.Timedout: Init did not end within 2 seconds', '', 1],
+  ])('that fail to initialize by %s are told of in the words of Lambda', async (how, message, output, exitCode) => {
     const { inits, runtime } = await run();
     const request = wanted(how, { env: [{ name: 'INIT', value: how }], startupTimeoutSeconds: 2 });
     await expect(runtime.ensure(request)).rejects.toMatchObject({
       code: 'InitFailed',
       message: expect.stringContaining(message),
       retryable: true,
+      exitCode,
     });
     expect(await runtime.inspect(request.containerId)).toBeUndefined();
     expect(await inits.list()).toEqual([]);

@@ -1,0 +1,66 @@
+import { EsbError } from '../common/errors.ts';
+import type { InitFault } from './contract.ts';
+
+/** Exit codes of the signals that end a runtime, as a container has them, by the words of the init. */
+const SIGNALS: ReadonlyMap<string, number> = new Map([
+  ['Aborted', 134],
+  ['killed', 137],
+  ['Segmentation fault', 139],
+  ['Terminated', 143],
+]);
+
+/** `InitFailed`: a worker did not become ready. The message has Lambda's words. */
+export class InitFailedError extends EsbError {
+  /** Exit code of the process whose end was the failure; 1 where none ended by itself. */
+  readonly exitCode: number;
+  readonly oomKilled: boolean;
+
+  private constructor(message: string, exitCode: number, oomKilled: boolean, cause?: unknown) {
+    super(message, { code: 'InitFailed', cause });
+    this.exitCode = exitCode;
+    this.oomKilled = oomKilled;
+  }
+
+  /** Of a worker whose init said why. A runtime that reported an error knows more than the init. */
+  static of({ body, errorType, message }: InitFault): InitFailedError {
+    return new InitFailedError(`${errorType}: ${reported(body) ?? message}`, exitCodeOf(errorType, message), false);
+  }
+
+  /** Of a worker whose init said nothing. */
+  static silent(message: string): InitFailedError {
+    return new InitFailedError(message, 1, false);
+  }
+
+  /** The same with more words. */
+  explained(words: string): InitFailedError {
+    return new InitFailedError(`${this.message}; ${words}`, this.exitCode, this.oomKilled, this);
+  }
+
+  /** The same of a worker of which the kernel ended a process for want of memory. */
+  starved(): InitFailedError {
+    const message = `${this.message}; the worker used more memory than its limit`;
+    return new InitFailedError(message, this.exitCode, true, this);
+  }
+}
+
+function exitCodeOf(errorType: string, message: string): number {
+  if (errorType !== 'Runtime.ExitError' && errorType !== 'Extension.Crash') {
+    return 1;
+  }
+  const [, status, signal] = /: (?:exit status (\d+)|signal: (.+))$/.exec(message) ?? [];
+  if (status !== undefined) {
+    return Number(status);
+  }
+  // Without either a runtime has ended with 0.
+  return signal === undefined ? 0 : (SIGNALS.get(signal) ?? 1);
+}
+
+function reported(body: string | undefined): string | undefined {
+  try {
+    const value: unknown = JSON.parse(body ?? 'null');
+    const message = typeof value === 'object' && value !== null && 'errorMessage' in value ? value.errorMessage : '';
+    return typeof message === 'string' && message !== '' ? message : undefined;
+  } catch {
+    return undefined;
+  }
+}
