@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
-import { connect } from 'node:net';
+import { Agent } from 'node:http';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import {
   type Client,
   credentials,
@@ -14,10 +13,13 @@ import { loadSync } from '@grpc/proto-loader';
 import { run } from '../support/command.ts';
 import { stateOfTask } from '../support/freezer.ts';
 import type { BenchInstance } from './bench-instance.ts';
+import { startProgram } from './program.ts';
+import { timedRequest } from './timed-call.ts';
 
 const protos = join(import.meta.dirname, '../../proto');
 const namespace = 'esb-bench';
 const bridge = 'esbbench0';
+const subnet = { range: '10.239.0.0/16', gateway: '10.239.0.1' };
 
 type Unary = (
   request: object,
@@ -29,13 +31,15 @@ type Unary = (
 /** A container made without any code of ours: raw stub calls and the CNI plugins themselves. */
 export interface BareContainer {
   readonly id: string;
-  readonly address: string;
+  /** Where its function is called. */
+  readonly url: string;
 }
 
 /**
  * The bare mechanism that ESB is compared with: containerd's own services through stubs of the protocol compiler,
- * `ip netns` and the bridge plugin run as programs. The runtime spec is the one that the agent wrote for a worker of
- * the same image, with its own id, namespace and cgroup, so that runc has the same work to do.
+ * `ip netns` and the bridge plugin run as programs, and a Runtime API of one page (`bare-runtime-api.ts`). The runtime
+ * spec is the one that the agent wrote for a worker of the same image, with its own id, namespace and cgroup, so that
+ * runc has the same work to do, but for the init: the runtime is the first process.
  */
 export class BareContainerd {
   readonly #instance: BenchInstance;
@@ -46,6 +50,7 @@ export class BareContainerd {
   #spec = '';
   #chainId = '';
   #image = '';
+  #api: BareRuntimeApi | undefined;
 
   constructor(instance: BenchInstance) {
     this.#instance = instance;
@@ -63,10 +68,19 @@ export class BareContainerd {
     };
     this.#spec = donor.spec.value.toString();
     this.#chainId = await this.#topSnapshot();
+    this.#api = await startBareRuntimeApi();
   }
 
-  /** The sequence that a cold start is compared with, image present: to the moment that the port is open. */
-  async create(options: { readonly network: boolean } = { network: true }): Promise<BareContainer> {
+  /** The bare Runtime API of all these containers. */
+  get api(): BareRuntimeApi {
+    if (this.#api === undefined) {
+      throw new Error('the bare Runtime API was not started');
+    }
+    return this.#api;
+  }
+
+  /** The sequence that a cold start is compared with, image present: until the runtime asks for its first call. */
+  async create(): Promise<BareContainer> {
     const id = `bare-${randomBytes(4).toString('hex')}`;
     const netns = `esb-bench-${id}`;
     const prepared = await this.#call('snapshots.Snapshots', 'Prepare', {
@@ -89,7 +103,7 @@ export class BareContainerd {
       },
     });
     await run('ip', ['netns', 'add', netns]);
-    const address = options.network ? await this.#attach(id, netns) : '';
+    const address = await this.#attach(id, netns);
     const log = `file://${join(this.#folder, `${id}.log`)}`;
     await this.#call('tasks.Tasks', 'Create', {
       containerId: id,
@@ -98,10 +112,8 @@ export class BareContainerd {
       stderr: log,
     });
     await this.#call('tasks.Tasks', 'Start', { containerId: id });
-    if (options.network) {
-      await portOpen(address, 8080);
-    }
-    const container = { id, address };
+    const container = { id, url: this.api.urlOf(address) };
+    await this.api.untilWaiting(container.url);
     this.#living.add(container);
     return container;
   }
@@ -115,9 +127,7 @@ export class BareContainerd {
     await this.#call('containers.Containers', 'Delete', { id });
     await this.#call('snapshots.Snapshots', 'Remove', { snapshotter: 'overlayfs', key: id });
     const netns = `esb-bench-${id}`;
-    if (container.address !== '') {
-      await this.#plugin('DEL', id, netns);
-    }
+    await this.#plugin('DEL', id, netns);
     await run('ip', ['netns', 'del', netns]);
   }
 
@@ -150,6 +160,7 @@ export class BareContainerd {
     for (const client of this.#clients.values()) {
       client.close();
     }
+    this.#api?.stop();
     await run('ip', ['link', 'del', bridge], { mayFail: true });
     // The image goes with the instance.
     await rm(this.#folder, { recursive: true, force: true });
@@ -157,9 +168,14 @@ export class BareContainerd {
 
   #specOf(id: string, netns: string): string {
     const spec = JSON.parse(this.#spec.replaceAll(this.#donorId, id)) as {
-      mounts: { source: string; options?: readonly string[] }[];
+      process: { args: string[]; env: string[] };
+      mounts: { source: string; destination: string; options?: readonly string[] }[];
       linux: { namespaces: { type: string; path?: string }[] };
     };
+    spec.process.args = spec.process.args.slice(spec.process.args.indexOf('--') + 1);
+    spec.process.env = spec.process.env.filter((each) => !each.startsWith('AWS_LAMBDA_RUNTIME_API='));
+    spec.process.env.push(`AWS_LAMBDA_RUNTIME_API=${this.api.addressOn(subnet.gateway)}`);
+    spec.mounts = spec.mounts.filter(({ destination }) => !destination.startsWith('/run/esb/'));
     const donorsFile = new RegExp(`${id}(?=\\b)`);
     for (const mount of spec.mounts) {
       // Files that the agent made for the donor are shared, not copied.
@@ -192,7 +208,7 @@ export class BareContainerd {
         ipam: {
           type: 'host-local',
           dataDir: join(this.#folder, 'ipam'),
-          ranges: [[{ subnet: '10.239.0.0/16' }]],
+          ranges: [[{ subnet: subnet.range }]],
           routes: [{ dst: '0.0.0.0/0' }],
         },
       }),
@@ -272,22 +288,30 @@ export class BareContainerd {
   }
 }
 
-/** Resolves when something listens; tries every millisecond. */
-async function portOpen(host: string, port: number): Promise<void> {
-  const end = performance.now() + 10_000;
-  for (;;) {
-    const opened = Promise.withResolvers<boolean>();
-    const socket = connect({ host, port });
-    socket.once('connect', () => opened.resolve(true));
-    socket.once('error', () => opened.resolve(false));
-    const isOpen = await opened.promise;
-    socket.destroy();
-    if (isOpen) {
-      return;
-    }
-    if (performance.now() > end) {
-      throw new Error(`${host}:${port} did not open in 10 s`);
-    }
-    await delay(1);
-  }
+/** A Runtime API of one page, in a process of its own. */
+export interface BareRuntimeApi {
+  /** Where runtimes reach it by an address of this machine. */
+  addressOn(host: string): string;
+  /** Where the function of a runtime is called, by the address that the runtime comes from. */
+  urlOf(address: string): string;
+  /** Waits until a runtime asks for a call. */
+  untilWaiting(url: string): Promise<void>;
+  stop(): void;
+}
+
+export async function startBareRuntimeApi(): Promise<BareRuntimeApi> {
+  const { line, stop } = await startProgram('bare-runtime-api.ts');
+  const [api, front] = line.split(' ');
+  const agent = new Agent({ keepAlive: true });
+  return {
+    addressOn: (host) => `${host}:${api}`,
+    urlOf: (address) => `http://127.0.0.1:${front}/${address}`,
+    async untilWaiting(url) {
+      await timedRequest(agent, url, 'GET', '');
+    },
+    stop() {
+      agent.destroy();
+      stop();
+    },
+  };
 }

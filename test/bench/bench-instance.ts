@@ -125,7 +125,12 @@ export class BenchInstance {
       metadata: { name, namespace: 'default' },
       // By default a tag `latest` is asked for at its registry at every start, which the bare sequence does not do
       // either.
-      spec: { image: this.image('python-counter'), imagePullPolicy: 'IfNotPresent', ...spec },
+      spec: {
+        image: this.image('python-counter'),
+        imagePullPolicy: 'IfNotPresent',
+        runtimeInterface: 'Lambda',
+        ...spec,
+      },
     });
   }
 

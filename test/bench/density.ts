@@ -61,7 +61,7 @@ export const density: Scenario = {
       );
     const containers: BareContainer[] = [];
     for (let index = 0; index < BARE; index += 1) {
-      const container = await bare.create({ network: false });
+      const container = await bare.create();
       await bare.pause(container);
       containers.push(container);
     }

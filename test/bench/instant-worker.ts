@@ -29,6 +29,8 @@ export interface InstantWorker {
 export async function startInstantWorker(instance: BenchInstance, name: string): Promise<InstantWorker> {
   await instance.apply(name, {
     image: instance.image('nodejs-counter'),
+    // A caller that goes straight to the worker needs its port.
+    runtimeInterface: 'Emulator',
     command: ['node', '-e', program],
     resources: { limits: { memory: '256Mi' } },
   });

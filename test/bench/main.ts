@@ -10,10 +10,13 @@ import { BenchInstance } from './bench-instance.ts';
 import { type BenchResult, tableOf } from './bench-result.ts';
 import { coldStart, coldStartPrepared } from './cold-start.ts';
 import { density } from './density.ts';
+import { firstCall } from './first-call.ts';
 import { gatewayOverhead } from './gateway-overhead.ts';
 import { gatewayStorm } from './gateway-storm.ts';
 import { gatewayThroughput } from './gateway-throughput.ts';
 import { placement } from './placement.ts';
+import { runtimeOverhead } from './runtime-overhead.ts';
+import { runtimeThroughput } from './runtime-throughput.ts';
 import type { ClusterScenario, Scenario } from './scenario.ts';
 import { takeover } from './takeover.ts';
 import { wake } from './wake.ts';
@@ -26,6 +29,9 @@ const scenarios: readonly Scenario[] = [
   wake,
   wakeTen,
   wakeHundred,
+  firstCall,
+  runtimeOverhead,
+  runtimeThroughput,
   warmOverhead,
   warmThroughput,
   applyToRunning,

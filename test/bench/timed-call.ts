@@ -17,11 +17,16 @@ export interface TimedCall {
 
 /** Posts `body` and reads the answer; rejects for anything but a 200 without a function error. */
 export function timedPost(agent: Agent, url: string, body: string): Promise<TimedCall> {
+  return timedRequest(agent, url, 'POST', body);
+}
+
+/** The same with any method. */
+export function timedRequest(agent: Agent, url: string, method: string, body: string): Promise<TimedCall> {
   const done = Promise.withResolvers<TimedCall>();
   const began = performance.now();
   const call = request(
     url,
-    { agent, method: 'POST', headers: { 'content-type': 'application/json', 'content-length': body.length } },
+    { agent, method, headers: { 'content-type': 'application/json', 'content-length': body.length } },
     (answer) => {
       const firstByteMs = performance.now() - began;
       const chunks: Buffer[] = [];

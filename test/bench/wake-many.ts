@@ -27,8 +27,6 @@ async function measure(bench: Bench, workers: number, rounds: number, budgetMs: 
     await instance.apply(name, {
       desiredState: 'Paused',
       idlePolicy: { pauseAfterSeconds: 5 },
-      // The first wave starts as many runtimes at once.
-      timeoutSeconds: 60,
       resources: { limits: { memory: '96Mi' } },
       ephemeralStorage: '16Mi',
     });
@@ -38,14 +36,14 @@ async function measure(bench: Bench, workers: number, rounds: number, budgetMs: 
   }
   const containers: BareContainer[] = [];
   for (const _ of names) {
-    containers.push(await bare.create({ network: false }));
+    containers.push(await bare.create());
   }
   const ours: number[] = [];
   const overMedian: number[] = [];
   const baseline: number[] = [];
   const wave = async (): Promise<number[]> =>
     Promise.all(names.map(async (name) => (await timedPost(agent, instance.functionUrl(name), '{}')).firstByteMs));
-  // The first call of a worker starts its runtime.
+  // Not measured.
   await wave();
   for (let round = 0; round < rounds; round += 1) {
     await waitFor(

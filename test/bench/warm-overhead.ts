@@ -4,14 +4,14 @@ import type { Scenario } from './scenario.ts';
 import { times } from './scenario.ts';
 import { timedPost } from './timed-call.ts';
 
-/** A call through gateway and agent to a running worker against a POST straight to its emulator, in turns. */
+/** A call through gateway and agent to a running worker with the emulator against a POST straight to its emulator, in turns. */
 export const warmOverhead: Scenario = {
   name: 'warm-overhead',
   async run(bench) {
     const { instance } = bench;
     const through = new Agent({ keepAlive: true });
     const straight = new Agent({ keepAlive: true });
-    await instance.apply('warm', {});
+    await instance.apply('warm', { runtimeInterface: 'Emulator' });
     const { status } = await instance.waitForPhase('warm', 'Running');
     const direct = `http://${status?.address?.ip}:${status?.address?.port}/2015-03-31/functions/function/invocations`;
     const ours: number[] = [];
