@@ -2,7 +2,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type LambdaWorker, lambdaWorkers, type WorkerPhase } from '../../src/api/lambda-worker.ts';
 import { hasCode } from '../../src/common/errors.ts';
 import type { KubeClient } from '../../src/kube/api/types.ts';
-import { WORKER_PATH } from '../support/test-image.ts';
 import type { Wish } from './step.ts';
 
 const NAMESPACE = 'default';
@@ -17,12 +16,9 @@ export interface WishesOptions {
   readonly signal: AbortSignal;
 }
 
-/**
- * Every second worker has no emulator. The test worker goes by the emulator's name, which the interface Lambda passes
- * over once.
- */
+/** Every second worker has an emulator. */
 function interfaceOf(worker: string): Readonly<Record<string, unknown>> {
-  return /[02468]$/.test(worker) ? { runtimeInterface: 'Lambda', command: [WORKER_PATH, WORKER_PATH] } : {};
+  return /[02468]$/.test(worker) ? {} : { runtimeInterface: 'Emulator' };
 }
 
 /** The phase in which a worker comes to rest without calls. */

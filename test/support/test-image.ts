@@ -15,7 +15,7 @@ export interface TestImageFile {
 export interface TestImageOptions {
   /** Default: a worker that answers at once, named as the emulator is. */
   readonly files?: readonly TestImageFile[];
-  /** Default: the worker. Null for none. */
+  /** Default: the worker, as the emulator and as the runtime behind it. Null for none. */
   readonly entrypoint?: readonly string[] | null;
   readonly cmd?: readonly string[];
   readonly env?: readonly string[];
@@ -79,7 +79,7 @@ export async function testImage(options: TestImageOptions = {}): Promise<TestIma
       architecture: options.architecture ?? ownArchitecture,
       os: 'linux',
       config: {
-        Entrypoint: options.entrypoint === undefined ? [WORKER_PATH] : options.entrypoint,
+        Entrypoint: options.entrypoint === undefined ? [WORKER_PATH, WORKER_PATH] : options.entrypoint,
         Cmd: options.cmd ?? null,
         Env: options.env ?? [],
         User: options.user ?? '',

@@ -18,6 +18,7 @@ import { ListWatchInformer } from '../../../src/kube/cache/informer.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { FakeEmulators } from '../fake-emulator.ts';
+import { FakeInits } from '../fake-inits.ts';
 import { FakeRuntime } from '../fake-runtime.ts';
 
 /** How long a container takes to be made, frozen and thawed, in milliseconds; about what the real ones do. */
@@ -52,7 +53,9 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
     source: createKubeConnectionSource({ kubeconfig: options.kubeconfig }),
     userAgent: `esb-agent/${nodeName}`,
   });
+  const inits = new FakeInits();
   const runtime = new FakeRuntime();
+  runtime.inits = inits;
   runtime.before = (operation) =>
     operation in takes ? sleep(clock, takes[operation as keyof typeof takes], tasks.signal) : Promise.resolve();
   const fleet = createFleet({
@@ -64,6 +67,7 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
     capacity,
     secretReader: { read: () => Promise.resolve(undefined) },
     connect: new FakeEmulators().connect,
+    inits,
   });
   const health = new NodeHealth({
     runtime,

@@ -109,6 +109,17 @@ func writeLines(count int) {
 	_ = out.Flush()
 }
 
+// The arguments but the name of the runtime that an emulator is given: both are this program.
+func arguments() []string {
+	given := os.Args[1:]
+	for at, each := range given {
+		if each == os.Args[0] {
+			return append(append([]string{}, given[:at]...), given[at+1:]...)
+		}
+	}
+	return given
+}
+
 func serveRuntime(api string, handle http.HandlerFunc) {
 	base := "http://" + api + "/2018-06-01/runtime/invocation/"
 	for {
@@ -204,7 +215,7 @@ func main() {
 			w.WriteHeader(wanted.Status)
 		}
 		_ = json.NewEncoder(w).Encode(map[string]any{
-			"counter": counter.Add(1), "host": host, "args": os.Args[1:], "env": environment,
+			"counter": counter.Add(1), "host": host, "args": arguments(), "env": environment,
 			"uid": os.Getuid(), "gid": os.Getgid(), "boot": boot, "id": wanted.Id, "connection": connection,
 		})
 	}
