@@ -3,6 +3,7 @@
 //
 // One thread, one loop (loop.c). Below it, each file calls only those before it in this list:
 //   output.c    what the processes write, and lines of the init between
+//   log.c       the lines that Lambda writes itself
 //   worker.c    phases, calls and their outcomes; the only place that changes them
 //   process.c   start, end and restart of the processes
 //   extension.c the Extensions API
@@ -42,6 +43,9 @@ enum {
 #define BODY_PATIENCE_MS (60 * 1000)
 #endif
 
+// Levels of Lambda's own lines.
+enum level { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARN };
+
 struct config {
 	char **argv;
 	const char *socket;
@@ -52,6 +56,7 @@ struct config {
 	int64_t init_timeout_ms;
 	int64_t grace_ms;
 	int64_t keep_answers_ms;
+	enum level system_level; // Of lines as JSON.
 };
 
 enum phase { STARTING, READY, FAILED, STOPPING };
@@ -162,7 +167,17 @@ void output_serve(int fd, uint32_t events);
 bool output_owns(int fd);
 // Has all that was written before in the log, as far as the log takes it.
 void output_drain(void);
-__attribute__((format(printf, 1, 2))) void output_say(const char *format, ...);
+// Adds lines of the init.
+void output_add(const char *lines, size_t length);
+
+// log.c
+void log_init_start(void);
+// The type of the error is NULL after a success.
+void log_init_end(const char *status, const char *error_type);
+void log_start(const struct call *call);
+void log_end(const struct call *call);
+// Peak of the memory of a process that has ended.
+void log_memory(int64_t kib);
 
 // worker.c
 bool worker_idle(void);

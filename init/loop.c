@@ -132,10 +132,10 @@ static void run(int signal_fd)
 	output_drain();
 }
 
-static void usage(const char *text)
+_Noreturn static void usage(const char *text)
 {
 	fprintf(stderr, "init: %s\nusage: init --socket PATH [--concurrency N] [--init-timeout-ms N] [--grace-ms N] "
-	                "[--keep-answers-ms N] [--extensions FOLDER] [--port N] -- PROGRAM [ARGUMENT...]\n", text);
+	                "[--keep-answers-ms N] [--system-log-level DEBUG|INFO|WARN] [--extensions FOLDER] [--port N] -- PROGRAM [ARGUMENT...]\n", text);
 	exit(125);
 }
 
@@ -150,11 +150,21 @@ static int64_t number(const char *flag, const char *text)
 	return value;
 }
 
+static enum level level_of(const char *text)
+{
+	static const char *const names[] = {"DEBUG", "INFO", "WARN"};
+	for (int index = LEVEL_DEBUG; index <= LEVEL_WARN; index++)
+		if (strcmp(text, names[index]) == 0)
+			return index;
+	usage("there is no such level of the log");
+}
+
 static void configure(int count, char **arguments)
 {
 	struct config *config = &worker.config;
 	*config = (struct config){.address = "127.0.0.1", .extensions = "/opt/extensions", .port = 9001, .concurrency = 1,
-	                          .init_timeout_ms = 60000, .grace_ms = 2000, .keep_answers_ms = 60000};
+	                          .init_timeout_ms = 60000, .grace_ms = 2000, .keep_answers_ms = 60000,
+	                          .system_level = LEVEL_INFO};
 	int index = 1;
 	for (; index < count && strcmp(arguments[index], "--") != 0; index += 2) {
 		const char *flag = arguments[index];
@@ -175,6 +185,8 @@ static void configure(int count, char **arguments)
 			config->grace_ms = number(flag, value);
 		else if (strcmp(flag, "--keep-answers-ms") == 0)
 			config->keep_answers_ms = number(flag, value);
+		else if (strcmp(flag, "--system-log-level") == 0)
+			config->system_level = level_of(value);
 		else
 			usage("unknown flag");
 	}

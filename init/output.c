@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -15,6 +14,7 @@ enum { MOST_WAITING = 64 * 1024 };
 // in which they come: with logs of their own, what was written to the second could come after the END of its call.
 static int pipes[2];
 static struct buffer waiting;
+static char last = '\n'; // What was added last.
 static bool polled; // The log tells when it takes more. A file does not.
 
 enum { LOG = 1 };
@@ -80,6 +80,7 @@ static void copy(int from, size_t most)
 		if (count <= 0)
 			return;
 		buffer_add(&waiting, bytes, (size_t)count);
+		last = bytes[count - 1];
 	}
 }
 
@@ -102,15 +103,14 @@ void output_drain(void)
 	copy(pipes[1], 2 * MOST_WAITING);
 }
 
-void output_say(const char *format, ...)
+// A line that a process has not ended ends here.
+void output_add(const char *lines, size_t length)
 {
-	char text[512];
-	va_list values;
-	va_start(values, format);
-	int length = vsnprintf(text, sizeof text, format, values);
-	va_end(values);
-	if (length <= 0 || waiting.length > 2 * MOST_WAITING + 8 * 1024)
+	if (waiting.length > 2 * MOST_WAITING + 8 * 1024)
 		return;
-	buffer_add(&waiting, text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
+	if (last != '\n')
+		buffer_text(&waiting, "\n");
+	buffer_add(&waiting, lines, length);
+	last = '\n';
 	flush();
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -65,6 +66,7 @@ void process_boot(void)
 		begun = true;
 		output_start(output_writes);
 	}
+	log_init_start();
 	worker.began_ms = now_ms();
 	worker.init_ms = 0;
 	worker.init_due = worker.began_ms + worker.config.init_timeout_ms;
@@ -182,8 +184,11 @@ static void ended(pid_t pid, int status)
 void process_reap(void)
 {
 	int status;
-	for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+	struct rusage usage;
+	for (pid_t pid; (pid = wait4(-1, &status, WNOHANG, &usage)) > 0;) {
+		log_memory(usage.ru_maxrss);
 		ended(pid, status);
+	}
 }
 
 // Ends the runtime by SIGTERM, then extensions by SHUTDOWN, and what is left after the grace by SIGKILL. The runtime has a

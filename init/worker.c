@@ -75,6 +75,7 @@ void worker_fail(const char *type, const char *message, const char *body)
 	if (worker.phase == FAILED || worker.phase == STOPPING)
 		return;
 	worker.phase = FAILED;
+	log_init_end(strcmp(type, "Sandbox.Timedout") == 0 ? "timeout" : "error", type);
 	set_text(&worker.fault_type, type, MAX_TEXT);
 	set_text(&worker.fault_message, message, MAX_TEXT);
 	set_text(&worker.fault_body, body, MAX_FAULT);
@@ -172,8 +173,7 @@ void worker_hand(void)
 		}
 		call->stage = RUNNING;
 		if (call->started_us == 0) {
-			output_drain();
-			output_say("START RequestId: %s Version: %s\n", call->id, call->version);
+			log_start(call);
 			call->started_us = now_us();
 			call->deadline_at = now_ms() + call->timeout_ms;
 			call->deadline_ms = wall_ms() + call->timeout_ms;
@@ -213,8 +213,10 @@ void worker_become_ready(void)
 	if (worker.init_ms == 0 || !extensions_wait())
 		return;
 	worker.init_due = 0;
-	if (worker.phase == STARTING)
+	if (worker.phase == STARTING) {
+		log_init_end("success", NULL);
 		worker.phase = READY;
+	}
 	agent_wake();
 	worker_hand();
 }
@@ -242,10 +244,7 @@ void worker_settle(struct call *call, const char *outcome, const char *type, con
 	buffer_free(&call->event);
 	if (started) {
 		call->duration_us = now_us() - call->started_us;
-		output_drain();
-		output_say("END RequestId: %s\n", call->id);
-		output_say("REPORT RequestId: %s\tDuration: %.2f ms\tBilled Duration: %lld ms\n", call->id, (double)call->duration_us / 1000,
-		           (long long)(call->duration_us + 999) / 1000);
+		log_end(call);
 		worker.linger_at = call->deadline_at;
 	}
 	call->forget_at = now_ms() + worker.config.keep_answers_ms;

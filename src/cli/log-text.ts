@@ -13,6 +13,8 @@ const HIDDEN =
   /\d{1,2} \w{3} \d{4} [\d:,.]+ \[(?:(?:INFO|DEBUG|TRACE)\] \(rapid\) |(?:WARNING|ERROR)\] \(rapid\) (?:First fatal error|Init failed|Invoke failed|Invoke DONE failed|Shutdown initiated|Reset initiated: (?!Timeout)))/;
 /** The beginning of a line that may still become one of these, or have one in its midst. */
 const MAY_BE_HIDDEN = /^(?:\d|R)|\d{1,2} \w{3} \d{4} /;
+/** REPORT of the emulator. That of our init has no tab at its end, and its figures are measured. */
+const EMULATOR_REPORT = /^REPORT RequestId: .*\t$/;
 /**
  * Figures that the emulator invents: its measurement begins before the load, and the limit stands for the used memory
  * (its `internal/lambda/rie/handlers.go`).
@@ -64,7 +66,7 @@ export class LogText {
     if (hiddenAt >= 0) {
       return line.slice(0, hiddenAt);
     }
-    const isReport = !this.#options.emulator && line.startsWith('REPORT RequestId: ');
+    const isReport = !this.#options.emulator && EMULATOR_REPORT.test(line);
     return `${isReport ? line.replace(UNTRUE, '') : line}${end}`;
   }
 }

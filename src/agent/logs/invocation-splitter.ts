@@ -1,7 +1,8 @@
 /*
- * The emulator writes `START RequestId: <id> …` when it hands a call to the runtime, and `END RequestId: <id>` and
- * `REPORT RequestId: <id> …` when it has the answer. The function writes through the same pipe, and one call at a time is
- * in a worker: the output between these lines belongs to the call.
+ * The emulator, or the init, writes `START RequestId: <id> …` when it hands a call to the runtime, and
+ * `END RequestId: <id>` and `REPORT RequestId: <id> …` when it has the answer. Where the log is to be JSON, the init
+ * writes the events `platform.start` and `platform.report`. The function writes through the same pipe, and one call at a
+ * time is in a worker: the output between these lines belongs to the call.
  */
 
 /** Consecutive bytes of a log that belong to one call, or to none. */
@@ -15,6 +16,10 @@ export interface LogSpan {
 }
 
 const MARK = Buffer.from('RequestId: ');
+/** The end of the beginning of an event, which `log.c` of the init writes. */
+const EVENT_MARK = Buffer.from('","record":{"requestId":"');
+const EVENT = /^\{"time":"[\d:.TZ-]+","type":"platform\.(start|report)$/;
+const MAX_EVENT_HEAD = 80;
 const NEWLINE = 0x0a;
 /** Length above which an incomplete line is no marker, and is passed on. */
 const MAX_LINE = 64 * 1024;
@@ -120,10 +125,18 @@ export function partOf(text: Buffer, requestId: string): Buffer {
 }
 
 function* markersOf(text: Buffer): Generator<Marker, undefined> {
-  for (let at = text.indexOf(MARK); at !== -1; at = text.indexOf(MARK, at + 1)) {
-    const marker = markerAt(text, at);
+  let mark = text.indexOf(MARK);
+  let event = text.indexOf(EVENT_MARK);
+  while (mark !== -1 || event !== -1) {
+    const isEvent = mark === -1 || (event !== -1 && event < mark);
+    const marker = isEvent ? eventAt(text, event) : markerAt(text, mark);
     if (marker !== undefined) {
       yield marker;
+    }
+    if (isEvent) {
+      event = text.indexOf(EVENT_MARK, event + 1);
+    } else {
+      mark = text.indexOf(MARK, mark + 1);
     }
   }
 }
@@ -131,21 +144,38 @@ function* markersOf(text: Buffer): Generator<Marker, undefined> {
 function markerAt(text: Buffer, mark: number): Marker | undefined {
   const before = text.toString('latin1', Math.max(0, mark - 7), mark);
   const word = (['START', 'END', 'REPORT'] as const).find((each) => before.endsWith(`${each} `));
-  if (word === undefined) {
+  const from = mark + MARK.length;
+  const requestId = /^[^\s]+/.exec(text.toString('latin1', from, from + MAX_ID))?.[0];
+  if (word === undefined || requestId === undefined) {
     return undefined;
   }
   const at = mark - word.length - 1;
-  const from = mark + MARK.length;
-  const requestId = /^[^\s]+/.exec(text.toString('latin1', from, from + MAX_ID))?.[0];
-  if (requestId === undefined) {
+  return { word, requestId, at, beginsLine: beginsLine(text, at), lineEnd: lineEnd(text, from) };
+}
+
+/** An event begins its line. */
+function eventAt(text: Buffer, mark: number): Marker | undefined {
+  const at = text.lastIndexOf(NEWLINE, mark) + 1;
+  const type = mark - at > MAX_EVENT_HEAD ? undefined : EVENT.exec(text.toString('latin1', at, mark))?.[1];
+  const from = mark + EVENT_MARK.length;
+  const requestId = /^[^"\\]+(?=")/.exec(text.toString('latin1', from, from + MAX_ID + 1))?.[0];
+  if (type === undefined || requestId === undefined) {
     return undefined;
   }
-  const newline = text.indexOf(NEWLINE, from);
   return {
-    word,
+    word: type === 'start' ? 'START' : 'REPORT',
     requestId,
     at,
-    beginsLine: at === 0 || text[at - 1] === NEWLINE,
-    lineEnd: newline === -1 ? text.length : newline + 1,
+    beginsLine: true,
+    lineEnd: lineEnd(text, from),
   };
+}
+
+function beginsLine(text: Buffer, at: number): boolean {
+  return at === 0 || text[at - 1] === NEWLINE;
+}
+
+function lineEnd(text: Buffer, from: number): number {
+  const newline = text.indexOf(NEWLINE, from);
+  return newline === -1 ? text.length : newline + 1;
 }

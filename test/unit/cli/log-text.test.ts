@@ -60,6 +60,12 @@ describe('the output of a worker', () => {
     expect(shown([text], true)).toBe(text);
   });
 
+  it('is shown with the figures that our init measures', () => {
+    const measured =
+      'REPORT RequestId: f28\tDuration: 25.00 ms\tBilled Duration: 40 ms\tMemory Size: 128 MB\tMax Memory Used: 31 MB\tInit Duration: 15.00 ms\n';
+    expect(shown([measured])).toBe(measured);
+  });
+
   it('is shown without figures that the emulator makes up', () => {
     const told = 'REPORT RequestId: f28\tDuration: 25.00 ms\tBilled Duration: 25 ms\tMemory Size: 128 MB\t\n';
     expect(shown([report])).toBe(told);

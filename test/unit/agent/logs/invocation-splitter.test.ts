@@ -1,6 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { callBefore, InvocationSplitter, type LogSpan } from '../../../../src/agent/logs/invocation-splitter.ts';
+import {
+  callBefore,
+  InvocationSplitter,
+  type LogSpan,
+  partOf,
+  reportsEnd,
+} from '../../../../src/agent/logs/invocation-splitter.ts';
 
 /** Output of the emulator and a function. */
 const log = [
@@ -89,6 +95,27 @@ describe('a log split by calls', () => {
     ]);
     const quoting = 'START RequestId: a Version: 1\nsaw START RequestId: b\nREPORT RequestId: c\nRESTART RequestId: \n';
     expect(joined(split(quoting))).toEqual([['a', quoting]]);
+  });
+
+  it('is split at the events of a log that is JSON, and at no quotation of them', () => {
+    const start =
+      '{"time":"2026-11-28T23:52:54.442Z","type":"platform.start","record":{"requestId":"a","version":"$LATEST"}}\n';
+    const report = start.replace('start', 'report');
+    const done = start.replace('start', 'runtimeDone');
+    const quoted = `{"message":${JSON.stringify(report)}}\n not ${report}{"time":"x","type":"platform.report","record":{"requestId":"a"}}\n`;
+    const text = `before\n${start}${quoted}${done}${report}after\n`;
+    const whole = [
+      ['', 'before\n'],
+      ['a', `${start}${quoted}${done}${report}`],
+      ['', 'after\n'],
+    ];
+    expect(joined(split(text))).toEqual(whole);
+    const splitter = new InvocationSplitter();
+    const pieces = text.split('').flatMap((letter, index) => splitter.push(Buffer.from(letter), index));
+    expect(joined(pieces)).toEqual(whole);
+    expect(pieces.filter(({ isLast }) => isLast)).toHaveLength(1);
+    expect(reportsEnd(Buffer.from(text), 'a')).toBe(true);
+    expect(partOf(Buffer.from(text), 'a').toString()).toBe(text.slice('before\n'.length));
   });
 
   it('knows no call after a gap', () => {
