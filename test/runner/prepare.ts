@@ -13,6 +13,7 @@ import { checkedInitProgram, initProgram } from '../support/init-lab.ts';
 import { operatorDefinitions } from '../support/operator-definitions.ts';
 import { ensurePythonClients } from '../support/python-clients.ts';
 import { workerProgram } from '../support/test-image.ts';
+import { takeoverShapes } from '../takeover/shapes.ts';
 
 /** Prepares the programs of the system, third-party programs, images and AWS clients that tests on real parts run. */
 export async function preparePrograms({ image }: { readonly image: boolean }): Promise<void> {
@@ -25,7 +26,7 @@ export async function preparePrograms({ image }: { readonly image: boolean }): P
   for (const name of sampleImageNames) {
     await ensureSampleImage(name, { progress, tools: tools.folder });
   }
-  for (const shape of shapes.filter(({ tested }) => tested)) {
+  for (const shape of [...shapes.filter(({ tested }) => tested), ...takeoverShapes.map(({ shape }) => shape)]) {
     await ensureShapeImage(shape, buildContext(tools.folder, progress));
   }
   if (image) {

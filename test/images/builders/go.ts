@@ -20,16 +20,23 @@ const targets: Readonly<Record<GoTarget, { readonly env: NodeJS.ProcessEnv; read
     arm64: { env: { CGO_ENABLED: '0', GOARCH: 'arm64' }, needs: [] },
   };
 
-/** The function in Go, with aws-lambda-go, as a program at a path of the image. */
-export function goFunctionLayer(target: GoTarget, path: string): LayerRecipe {
+/**
+ * The function in Go, with aws-lambda-go, as a program at a path of the image.
+ *
+ * @param main file with a function in the place of the usual one
+ */
+export function goFunctionLayer(target: GoTarget, path: string, main?: string): LayerRecipe {
   const { env, needs } = targets[target];
   return {
     name: `go-${target}`,
     inputs: [env, path],
-    sources: () => [functionFile('go')],
+    sources: () => [functionFile('go'), ...(main === undefined ? [] : [main])],
     needs,
     fill: async (root, { scratch }) => {
       await cp(functionFile('go'), scratch, { recursive: true });
+      if (main !== undefined) {
+        await cp(main, join(scratch, 'main.go'));
+      }
       const args = ['build', '-trimpath', '-tags', 'lambda.norpc', '-ldflags', '-s -w', '-o', join(root, path), '.'];
       await runCommand('go', args, {
         cwd: scratch,

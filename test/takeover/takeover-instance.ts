@@ -1,0 +1,153 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { LambdaClient } from '@aws-sdk/client-lambda';
+import { homeAt } from '../../local/common/home.ts';
+import { repositoryRoot } from '../../local/common/repository.ts';
+import { readInstanceState } from '../../local/instance/instance-state.ts';
+import { createSupervisorClient } from '../../local/supervisor/supervisor-client.ts';
+import type { Random } from '../chaos/random.ts';
+import type { ShapeImage } from '../images/shape-image.ts';
+import { run } from '../support/command.ts';
+import { waitFor } from '../support/wait-for.ts';
+import type { LoadedWorker } from './load.ts';
+import { type NotedRun, runsIn } from './verdict.ts';
+
+const AGENT = 'agent-node-1';
+/** Seconds that a call may take. */
+export const TIMEOUT_SECONDS = 60;
+
+/** An instance whose workers are put under load, all of them on one node. */
+export interface TakeoverInstance extends AsyncDisposable {
+  readonly lambda: LambdaClient;
+  /** Makes these workers, and waits until each can be called. */
+  makeWorkers(workers: readonly LoadedWorker[], images: ReadonlyMap<string, string>): Promise<void>;
+  removeWorkers(workers: readonly LoadedWorker[]): Promise<void>;
+  /** Puts an image into the registry of the instance, and returns its name. */
+  push(name: string, image: ShapeImage): Promise<string>;
+  /** SIGKILL of the agent; the next one is started at once. Settles with it on its way, or serving. */
+  killAgent(random: Random): Promise<void>;
+  untilAgentServes(): Promise<void>;
+  /** Calls that the functions noted. */
+  runs(workers: readonly LoadedWorker[]): Promise<readonly NotedRun[]>;
+}
+
+/** Takes an instance down. */
+export async function takeDown(root: string): Promise<void> {
+  await esb(root, 'down');
+}
+
+/** Brings an instance up, of one node and one gateway. */
+export async function bringUp(root: string): Promise<void> {
+  await esb(root, 'up', '--nodes', '1', '--gateways', '1', '--controllers', '1', '--no-sample');
+}
+
+/** The running instance of a home. */
+export async function openTakeoverInstance(root: string): Promise<TakeoverInstance> {
+  const home = homeAt(root);
+  const { ports = {} } = (await readInstanceState(home.stateFile)) ?? {};
+  const supervisor = createSupervisorClient(home.supervisorSocket);
+  const lambda = new LambdaClient({
+    endpoint: `http://127.0.0.1:${ports['gateway-1']}`,
+    region: 'us-east-1',
+    credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
+    // Retries would hide what happened.
+    maxAttempts: 1,
+  });
+  const kubectl = (args: readonly string[], input?: string) =>
+    run(join(home.root, 'bin/kubectl'), args, {
+      env: { KUBECONFIG: home.kubeconfig },
+      timeoutMs: 180_000,
+      ...(input === undefined ? {} : { input }),
+    });
+  const untilAgentServes = async (): Promise<void> => {
+    await waitFor(
+      'a healthy agent',
+      async () => {
+        const { parts } = await supervisor.status();
+        return parts.find((part) => part.name === AGENT)?.health === 'healthy';
+      },
+      { timeoutMs: 60_000, everyMs: 50 },
+    );
+  };
+  return {
+    lambda,
+    untilAgentServes,
+    async makeWorkers(workers, images) {
+      const items = workers.map((worker) => resourceOf(worker, images.get(worker.name) ?? ''));
+      await kubectl(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
+      const names = workers.map(({ name }) => `lw/${name}`);
+      await kubectl(['wait', ...names, '--for=condition=Ready', '--timeout=170s']);
+      // The gateway hears of them a moment later.
+      await setTimeout(2_000);
+    },
+    async push(name, { layout }) {
+      const image = `127.0.0.1:${ports.registry}/takeover/${name}:1`;
+      await run(join(home.root, 'bin/crane'), ['push', '--insecure', layout, image]);
+      return image;
+    },
+    async killAgent(random) {
+      // By hand: the supervisor itself waits ever longer with a part that ends often.
+      await supervisor.stopPart(AGENT, { with: 'SIGKILL' });
+      await supervisor.startPart(AGENT);
+      if (random.chance(0.2)) {
+        // The next kill comes in the middle of the start.
+        await setTimeout(random.between(0, 1_500));
+      } else {
+        await untilAgentServes();
+        await setTimeout(random.between(0, 2_000));
+      }
+    },
+    async runs(workers) {
+      const { stdout } = await kubectl(['get', 'lw', '-o', 'json']);
+      const { items } = JSON.parse(stdout) as { readonly items: readonly StoredWorker[] };
+      const tasks = await run(join(home.root, 'bin/ctr'), [
+        ...['--address', join(home.root, 'nodes/node-1/containerd.sock')],
+        ...['--namespace', 'esb', 'tasks', 'ls'],
+      ]);
+      const noted = workers.map(async ({ name }) => {
+        const id = items.find(({ metadata }) => metadata.name === name)?.status.containerID ?? '';
+        const pid = tasks.stdout
+          .split('\n')
+          .find((line) => line.startsWith(`${id} `))
+          ?.split(/\s+/)[1];
+        return runsIn(name, await readFile(`/proc/${pid}/root/tmp/ran`, 'utf8').catch(() => ''));
+      });
+      return (await Promise.all(noted)).flat();
+    },
+    async removeWorkers(workers) {
+      await kubectl(['delete', ...workers.map(({ name }) => `lw/${name}`), '--ignore-not-found', '--timeout=170s']);
+    },
+    async [Symbol.asyncDispose]() {
+      lambda.destroy();
+    },
+  };
+}
+
+interface StoredWorker {
+  readonly metadata: { readonly name: string };
+  readonly status: { readonly containerID?: string };
+}
+
+function esb(root: string, ...args: readonly string[]): Promise<unknown> {
+  return run(process.execPath, [join(repositoryRoot(), 'local/main.ts'), ...args], {
+    env: { ESB_HOME: root },
+    timeoutMs: 300_000,
+  });
+}
+
+function resourceOf({ isPausing, name }: LoadedWorker, image: string): object {
+  return {
+    apiVersion: 'esb.dev/v1alpha1',
+    kind: 'LambdaWorker',
+    metadata: { name },
+    spec: {
+      image,
+      nodeName: 'node-1',
+      runtimeInterface: 'Lambda',
+      timeoutSeconds: TIMEOUT_SECONDS,
+      resources: { limits: { memory: '256Mi' } },
+      ...(isPausing ? { desiredState: 'Paused', idlePolicy: { pauseAfterSeconds: 1 } } : {}),
+    },
+  };
+}
