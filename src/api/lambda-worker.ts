@@ -54,6 +54,15 @@ export function runtimeInterfaceOf({ spec }: LambdaWorker): RuntimeInterface {
   return spec.runtimeInterface ?? unnamedInterface[spec.network?.mode ?? 'Bridge'];
 }
 
+/** Format and levels of a log, with Lambda's defaults. */
+export function loggingOf(logging: LambdaWorkerSpec['logging']) {
+  return {
+    format: logging?.format ?? 'Text',
+    applicationLevel: logging?.applicationLevel ?? 'INFO',
+    systemLevel: logging?.systemLevel ?? 'INFO',
+  } as const;
+}
+
 /**
  * The policy of a worker. Where it gives none, as Kubernetes does: `Always` for the tag `latest` or no tag at all,
  * `IfNotPresent` for other tags and for digests.

@@ -94,7 +94,7 @@ export function buildRuntimeSpec(options: RuntimeSpecOptions) {
     ...(bridged ? { hostname: hostnameOf(options.containerId) } : {}),
     process: {
       user,
-      args: init === undefined ? program : initArguments(runtimeArguments(program), init),
+      args: init === undefined ? program : initArguments(runtimeArguments(program), init, shape.logging),
       env: environment(options),
       cwd: image.workingDir === '' ? '/' : image.workingDir,
       capabilities: { bounding: [], effective: [], permitted: [], inheritable: [], ambient: [] },

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { EsbError } from '../common/errors.ts';
 import { INIT_SOCKET, type InitFiles } from '../init/contract.ts';
+import type { Logging } from './spec-shape.ts';
 
 /** Our init as the first process of a container of interface `Lambda`, and the facts that the init is told. */
 export interface SpecInit extends InitFiles {
@@ -60,13 +61,18 @@ export function runtimeArguments(program: readonly string[]): readonly string[] 
 }
 
 /** The first process of a container: the init, which starts the program. */
-export function initArguments(program: readonly string[], { graceMs, timeoutMs }: SpecInit): readonly string[] {
+export function initArguments(
+  program: readonly string[],
+  { graceMs, timeoutMs }: SpecInit,
+  logging: Logging | undefined,
+): readonly string[] {
   return [
     INIT_PROGRAM,
     ...['--socket', `${INIT_FOLDER}/${INIT_SOCKET}`],
     ...['--init-timeout-ms', String(timeoutMs)],
     // The init takes no 0.
     ...['--grace-ms', String(Math.max(1, graceMs))],
+    ...(logging?.format === 'JSON' ? ['--system-log-level', logging.systemLevel] : []),
     '--',
     ...program,
   ];

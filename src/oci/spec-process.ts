@@ -14,6 +14,7 @@ const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
  */
 const LAMBDA_DEFAULTS = [
   ['AWS_EXECUTION_ENV', 'AWS_Lambda_Image'],
+  ['AWS_LAMBDA_LOG_FORMAT', 'Text'],
   ['AWS_XRAY_CONTEXT_MISSING', 'LOG_ERROR'],
 ] as const;
 
@@ -90,7 +91,7 @@ function isHandler(word: string): boolean {
 
 /**
  * The environment that Lambda promises, over which image and resource set their own. Things that are not
- * there have no variable: credentials of a role, X-Ray's daemon, the metadata service, formats of logs. Only the emulator
+ * there have no variable: credentials of a role, X-Ray's daemon, the metadata service. Only the emulator
  * knows `AWS_LAMBDA_FUNCTION_TIMEOUT`.
  */
 export function environment(options: EnvironmentSources): readonly string[] {
@@ -128,6 +129,12 @@ export function environment(options: EnvironmentSources): readonly string[] {
   variables.set('AWS_LAMBDA_LOG_GROUP_NAME', `/aws/lambda/${functionName}`);
   const stream = init === undefined ? `$LATEST/${containerId}` : logStreamName(containerId, init.madeAt);
   variables.set('AWS_LAMBDA_LOG_STREAM_NAME', stream);
+  if (shape.logging !== undefined) {
+    variables.set('AWS_LAMBDA_LOG_FORMAT', shape.logging.format);
+    if (shape.logging.format === 'JSON') {
+      variables.set('AWS_LAMBDA_LOG_LEVEL', shape.logging.applicationLevel);
+    }
+  }
   const handler =
     shape.handler || (init === undefined ? '' : (variables.get('_HANDLER') ?? lastArgument(shape, image)));
   if (handler !== '') {

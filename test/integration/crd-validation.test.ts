@@ -66,6 +66,8 @@ const refused: readonly (readonly [string, object, string])[] = [
   ],
   ['a start within no time', { startup: { timeoutSeconds: 0 } }, 'greater than or equal to 1'],
   ['a start that lasts longer than any call', { startup: { timeoutSeconds: 901 } }, 'less than or equal to 900'],
+  ['levels of a log that is text', { logging: { systemLevel: 'WARN' } }, 'need format JSON, as in Lambda'],
+  ['a level of the log that Lambda has not', { logging: { format: 'JSON', systemLevel: 'ERROR' } }, 'supported values'],
   ['a node name in capitals', { nodeName: 'Node_1' }, 'as `kubectl get lambdanodes` shows it'],
   [
     'a variable with value and source',
@@ -156,6 +158,7 @@ const accepted: readonly (readonly [string, object])[] = [
   ["the host's network with a command", { ...hostNetwork, command: ['/usr/local/bin/aws-lambda-rie'] }],
   ["the host's network with args", { ...hostNetwork, args: ['--runtime-interface-emulator-address', '0.0.0.0:9000'] }],
   ["Lambda's Runtime API", { runtimeInterface: 'Lambda', startup: { timeoutSeconds: 900 } }],
+  ['a log as JSON', { logging: { format: 'JSON', applicationLevel: 'FATAL', systemLevel: 'DEBUG' } }],
   ['an emulator', { runtimeInterface: 'Emulator', startup: {} }],
   [
     "an emulator on the host's network",

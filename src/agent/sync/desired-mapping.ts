@@ -3,6 +3,7 @@ import {
   imagePullPolicyOf,
   type LambdaWorker,
   type LambdaWorkerSpecVariable,
+  loggingOf,
   runtimeInterfaceOf,
   STARTUP_SECONDS,
 } from '../../api/lambda-worker.ts';
@@ -41,6 +42,7 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
     ...resourcesOf(worker),
     readOnlyRootFilesystem: spec.readOnlyRootFilesystem ?? true,
     timeoutSeconds: spec.timeoutSeconds ?? 3,
+    ...(spec.logging === undefined ? {} : { logging: loggingOf(spec.logging) }),
     port: spec.port ?? 8080,
     networkMode: spec.network?.mode ?? 'Bridge',
     runtimeInterface: runtimeInterfaceOf(worker),

@@ -76,6 +76,7 @@ export interface LambdaWorkerSpec {
    */
   readonly runtimeInterface?: 'Lambda' | 'Emulator';
   readonly startup?: LambdaWorkerSpecStartup;
+  readonly logging?: LambdaWorkerSpecLogging;
   /**
    * Port that the runtime interface emulator of the image listens on. Not used with runtimeInterface Lambda.
    */
@@ -188,6 +189,23 @@ export interface LambdaWorkerSpecStartup {
    * Seconds that the runtime, its extensions and the function may take to load; 60 without it. A worker that takes longer is ended and started again, each time after a longer wait. A change holds from the next container on.
    */
   readonly timeoutSeconds?: number;
+}
+/**
+ * Format of the worker's log, as the LoggingConfig of Lambda. Runtime clients read it from AWS_LAMBDA_LOG_FORMAT and AWS_LAMBDA_LOG_LEVEL; lines of the function itself pass as they are. A change makes a new container.
+ */
+export interface LambdaWorkerSpecLogging {
+  /**
+   * Text, or JSON with Lambda's own lines as its platform events (with runtimeInterface Lambda).
+   */
+  readonly format: 'Text' | 'JSON';
+  /**
+   * Level from which on the runtime client passes lines of the function on; INFO without it.
+   */
+  readonly applicationLevel?: 'TRACE' | 'DEBUG' | 'INFO' | 'WARN' | 'ERROR' | 'FATAL';
+  /**
+   * Level from which on platform events are written; INFO without it. platform.start and platform.report are written at each level, since output is told apart by them.
+   */
+  readonly systemLevel?: 'DEBUG' | 'INFO' | 'WARN';
 }
 /**
  * One call made before the worker is called ready, so that the runtime and the function are loaded. A call that fails keeps the worker from being ready (reason WarmUpFailed) and is made again.

@@ -1,5 +1,5 @@
 import { changingReasons, findCondition, type WorkerReason, workerConditions } from '../../api/condition.ts';
-import { functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
+import { functionNameOf, type LambdaWorker, loggingOf } from '../../api/lambda-worker.ts';
 import { quantityToMiB } from '../../api/quantity.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { FunctionEntry } from '../agents/fleet-view.ts';
@@ -114,7 +114,7 @@ export function describeFunction(
     Architectures: [speaker.architecture === 'arm64' ? 'arm64' : 'x86_64'],
     EphemeralStorage: { Size: quantityToMiB(spec.ephemeralStorage, 64) },
     SnapStart: { ApplyOn: 'None', OptimizationStatus: 'Off' },
-    LoggingConfig: { LogFormat: 'Text', LogGroup: `/aws/lambda/${name}` },
+    LoggingConfig: { ...loggingConfig(speaker.resource), LogGroup: `/aws/lambda/${name}` },
   };
 }
 
@@ -132,6 +132,14 @@ function environmentOf({ spec }: LambdaWorker) {
   const plain = spec.env?.filter(({ valueFrom }) => valueFrom === undefined) ?? [];
   const variables = Object.fromEntries(plain.map(({ name, value }) => [name, value ?? '']));
   return plain.length === 0 ? undefined : { Variables: variables };
+}
+
+/** Lambda tells levels of a log as JSON alone. */
+function loggingConfig({ spec }: LambdaWorker) {
+  const { format, applicationLevel, systemLevel } = loggingOf(spec.logging);
+  return format === 'Text'
+    ? { LogFormat: format }
+    : { LogFormat: format, ApplicationLogLevel: applicationLevel, SystemLogLevel: systemLevel };
 }
 
 function imageConfig({ spec }: LambdaWorker) {

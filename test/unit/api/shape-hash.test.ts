@@ -44,6 +44,7 @@ describe('shapeHashOf', () => {
     ['network', { network: { mode: 'Host' } }],
     ['readOnlyRootFilesystem', { readOnlyRootFilesystem: false }],
     ['runtimeInterface', { runtimeInterface: 'Emulator' }],
+    ['logging', { logging: { format: 'JSON' } }],
   ];
 
   it.each(changes)('changes with %s', (_field, spec) => {
@@ -67,6 +68,12 @@ describe('shapeHashOf', () => {
 
   it.each(others)('does not change with %s', (_field, spec) => {
     expect(hashOf(spec)).toBe(hashOf());
+  });
+
+  it('takes the levels of a log that nobody wrote for those of Lambda', () => {
+    const written = { format: 'JSON', applicationLevel: 'INFO', systemLevel: 'INFO' } as const;
+    expect(hashOf({ logging: written })).toBe(hashOf({ logging: { format: 'JSON' } }));
+    expect(hashOf({ logging: { ...written, systemLevel: 'WARN' } })).not.toBe(hashOf({ logging: written }));
   });
 
   it('tells a value from a reference', () => {

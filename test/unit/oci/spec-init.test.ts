@@ -126,6 +126,7 @@ describe('the environment of a worker of interface Lambda', () => {
       AWS_REGION: 'us-east-1',
       AWS_DEFAULT_REGION: 'us-east-1',
       AWS_EXECUTION_ENV: 'AWS_Lambda_Image',
+      AWS_LAMBDA_LOG_FORMAT: 'Text',
       AWS_XRAY_CONTEXT_MISSING: 'LOG_ERROR',
       LAMBDA_TASK_ROOT: '/var/task',
       LAMBDA_RUNTIME_DIR: '/var/runtime',
@@ -147,6 +148,17 @@ describe('the environment of a worker of interface Lambda', () => {
     ['nothing, for a program alone', {}, { entrypoint: ['/aws-lambda-rie', '/main'], cmd: [] }, undefined],
   ] as const)('has the handler of %s', (_, by, of, expected) => {
     expect(env(build(by, of))._HANDLER).toBe(expected);
+  });
+
+  it('has the format and the level of the log that the resource names, whatever the image says', () => {
+    const logging = { format: 'JSON', applicationLevel: 'DEBUG', systemLevel: 'WARN' } as const;
+    const spec = build({ logging }, { env: ['AWS_LAMBDA_LOG_FORMAT=Text'] });
+    expect(env(spec)).toMatchObject({ AWS_LAMBDA_LOG_FORMAT: 'JSON', AWS_LAMBDA_LOG_LEVEL: 'DEBUG' });
+    expect(spec.process.args.join(' ')).toContain(' --system-log-level WARN -- ');
+    const plain = build({ logging: { ...logging, format: 'Text' } }, { env: ['AWS_LAMBDA_LOG_FORMAT=JSON'] });
+    expect(env(plain)).toMatchObject({ AWS_LAMBDA_LOG_FORMAT: 'Text' });
+    expect(env(plain)).not.toHaveProperty('AWS_LAMBDA_LOG_LEVEL');
+    expect(plain.process.args.join(' ')).not.toContain('log-level');
   });
 
   it('lets image and user choose what Lambda lets them choose', () => {

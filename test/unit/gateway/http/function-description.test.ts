@@ -39,6 +39,18 @@ describe('speakerOf', () => {
 });
 
 describe('describeFunction', () => {
+  it('tells the levels of a log that is JSON', () => {
+    const config = (spec: WorkerFixture['spec'] & object) => described({ spec }).LoggingConfig;
+    const LogGroup = '/aws/lambda/hello';
+    expect(config({ logging: { format: 'Text' } })).toEqual({ LogFormat: 'Text', LogGroup });
+    expect(config({ logging: { format: 'JSON', systemLevel: 'DEBUG' } })).toEqual({
+      LogFormat: 'JSON',
+      ApplicationLogLevel: 'INFO',
+      SystemLogLevel: 'DEBUG',
+      LogGroup,
+    });
+  });
+
   it('tells of the resource what the service model has room for', () => {
     expect(
       described({
