@@ -40,11 +40,20 @@ export function rowOf(worker: LambdaWorker, now: number): string[] {
     functionNameOf(worker),
     status?.phase ?? 'Pending',
     status?.assignment?.nodeName ?? '-',
-    status?.address === undefined ? '-' : formatHostPort({ host: status.address.ip, port: status.address.port }),
+    addressOf(status?.address),
     status?.containerID ?? '-',
     status?.lastInvocationTime === undefined ? '-' : ageOf(status.lastInvocationTime, now),
     whyOf(worker),
   ];
+}
+
+/** Nothing listens at an address without a port. */
+function addressOf(address: NonNullable<LambdaWorker['status']>['address']): string {
+  const { ip: host, port } = address ?? {};
+  if (host === undefined) {
+    return '-';
+  }
+  return port === undefined ? host : formatHostPort({ host, port });
 }
 
 /** The first condition that reports a fault. */

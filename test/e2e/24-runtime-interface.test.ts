@@ -247,7 +247,7 @@ describe('an image with an emulator', () => {
     const command = await commandOf('switched');
     expect(command[0]).toBe('/run/esb/init');
     expect(command.join(' ')).toMatch(/ -- python3 -m awslambdaric lambda_function\.handler$/);
-    expect((await esb.worker('switched')).status?.address).toBeUndefined();
+    expect((await esb.worker('switched')).status?.address).toEqual({ ip: expect.stringMatching(/^10\./) });
   });
 
   it('in the shape of the AWS base images looks for the Runtime API by itself', async () => {

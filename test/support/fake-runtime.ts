@@ -226,7 +226,7 @@ export class FakeRuntime implements ContainerRuntime {
       task: { kind: 'Created' },
       runtimeInterface: shape.runtimeInterface,
       ...(shape.runtimeInterface === 'Lambda'
-        ? {}
+        ? { ip: before?.ip ?? this.#freeAddress() }
         : { address: before?.address ?? { ip: this.#freeAddress(), port: shape.port } }),
       createdAt: new Date(this.#now()),
     };
@@ -500,7 +500,7 @@ export class FakeRuntime implements ContainerRuntime {
     if (this.reusesAddresses) {
       this.#addresses = 1;
     }
-    const taken = [...this.containers.values(), ...this.#prepared.values()].map(({ address }) => address?.ip);
+    const taken = [...this.containers.values(), ...this.#prepared.values()].map(({ address, ip = address?.ip }) => ip);
     let address: string;
     do {
       this.#addresses += 1;

@@ -269,7 +269,8 @@ function networkCondition(input: StatusInput): ConditionView | undefined {
     return yes('Attached', formatHostPort({ host: ip, port }));
   }
   if (info?.runtimeInterface === 'Lambda' && (info.task.kind === 'Running' || info.task.kind === 'Paused')) {
-    return yes('Attached', 'calls reach it by its init');
+    const way = 'calls reach it by its init';
+    return yes('Attached', info.ip === undefined ? way : `${info.ip}, ${way}`);
   }
   return failure !== undefined && networkCodes.has(failure.code) ? no(failure.code, failure.message) : undefined;
 }

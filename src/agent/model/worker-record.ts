@@ -24,6 +24,8 @@ export interface WorkerRecord {
   readonly served?: {
     /** Absent for the interface `Lambda`. */
     readonly address?: WorkerAddress;
+    /** For the interface `Lambda` alone. */
+    readonly ip?: string;
     readonly image: string;
     readonly epoch: number;
     /** ISO 8601. */

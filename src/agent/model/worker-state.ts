@@ -20,7 +20,8 @@ export interface WorkerView {
   readonly observedGeneration: number;
   readonly containerId?: string;
   readonly image?: string;
-  readonly address?: WorkerAddress;
+  /** Without a port where nothing is called at it. */
+  readonly address?: Pick<WorkerAddress, 'ip'> & Partial<WorkerAddress>;
   /** ISO 8601. */
   readonly startedAt?: string;
   readonly pausedAt?: string;

@@ -1,3 +1,4 @@
+import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
 import { snapshotOf } from '../model/backoff.ts';
 import { statusOf } from '../model/conditions.ts';
 import type { Goal } from '../model/goal.ts';
@@ -95,13 +96,18 @@ export function viewOf(state: WorkerState, { now }: Moment, previous: WorkerView
     observedGeneration: desired.generation,
     ...(info === undefined ? {} : { containerId: info.containerId }),
     ...(info === undefined || info.image === '' ? {} : { image: info.image }),
-    ...(info?.address === undefined ? {} : { address: info.address }),
+    ...addressOf(info),
     ...(info === undefined || startedAt === undefined ? {} : { startedAt }),
     ...(observed !== 'Paused' || pausedAt === undefined ? {} : { pausedAt }),
     restartCount: state.restartCount,
     ...(lastTermination === undefined ? {} : { lastTermination }),
     ...(observedStamp === undefined ? {} : { observedInvocationTime: observedStamp }),
   };
+}
+
+function addressOf(info: WorkerInfo | undefined): Pick<WorkerView, 'address'> {
+  const address = info?.address ?? (info?.ip === undefined ? undefined : { ip: info.ip });
+  return address === undefined ? {} : { address };
 }
 
 /** How the replacement of the present container goes; undefined when there is none, or it does not serve. */
@@ -152,6 +158,12 @@ function servedOf(container: Container): WorkerRecord['served'] {
   if ((kind !== 'Running' && kind !== 'Paused') || info === undefined || !isServed) {
     return undefined;
   }
-  const { address, createdAt, epoch, image } = info;
-  return { ...(address === undefined ? {} : { address }), image, epoch, createdAt: createdAt.toISOString() };
+  const { address, createdAt, epoch, image, ip } = info;
+  return {
+    ...(address === undefined ? {} : { address }),
+    ...(ip === undefined ? {} : { ip }),
+    image,
+    epoch,
+    createdAt: createdAt.toISOString(),
+  };
 }

@@ -64,7 +64,7 @@ export function agentStatus(view: WorkerView, present: LambdaWorkerStatus | unde
     observedGeneration: view.observedGeneration,
     ...(view.containerId === undefined ? {} : { containerID: view.containerId }),
     ...(view.image === undefined ? {} : { image: view.image }),
-    ...(view.address === undefined ? {} : { address: { ip: view.address.ip, port: view.address.port } }),
+    ...(view.address === undefined ? {} : { address: view.address }),
     ...(view.startedAt === undefined ? {} : { startedAt: view.startedAt }),
     ...(view.pausedAt === undefined ? {} : { pausedAt: view.pausedAt }),
     restartCount: view.restartCount,

@@ -246,6 +246,7 @@ export function standingOf(
           image: served.image,
           runtimeInterface: container.runtimeInterface ?? 'Emulator',
           ...(served.address === undefined ? {} : { address: served.address }),
+          ...(served.ip === undefined ? {} : { ip: served.ip }),
           createdAt: new Date(served.createdAt),
           task: { kind: kernel, pid: 0 },
         },

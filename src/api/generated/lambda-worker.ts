@@ -397,7 +397,7 @@ export interface LambdaWorkerStatusAssignment {
   readonly epoch: number;
 }
 /**
- * Where the worker listens, reachable from its node only. Absent with runtimeInterface Lambda, where nothing listens.
+ * The address of the worker on its node.
  */
 export interface LambdaWorkerStatusAddress {
   /**
@@ -405,9 +405,9 @@ export interface LambdaWorkerStatusAddress {
    */
   readonly ip: string;
   /**
-   * Port of the emulator.
+   * Port of the emulator. Absent with runtimeInterface Lambda, where nothing is called at the address.
    */
-  readonly port: number;
+  readonly port?: number;
 }
 /**
  * How it ended the last time.

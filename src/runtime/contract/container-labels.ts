@@ -22,9 +22,11 @@ export function labelsOf(
     [containerLabels.functionName]: identity.functionName,
     [containerLabels.shape]: request.shapeHash,
     [containerLabels.epoch]: String(request.epoch),
+    [containerLabels.ip]: address.ip,
+    // Earlier agents call no worker without a port.
     ...(request.shape.runtimeInterface === 'Lambda'
       ? { [containerLabels.runtimeInterface]: 'Lambda' }
-      : { [containerLabels.ip]: address.ip, [containerLabels.port]: String(address.port) }),
+      : { [containerLabels.port]: String(address.port) }),
     [containerLabels.image]: image,
     ...(handlerInItsPlace === undefined
       ? {}
@@ -42,7 +44,8 @@ export function workerInfoOf(
   task: TaskState,
 ): WorkerInfo {
   const label = (name: keyof typeof containerLabels): string => record.labels[containerLabels[name]] ?? '';
-  const port = Number(label('port'));
+  const [ip, port] = [label('ip'), Number(label('port'))];
+  const runtimeInterface = label('runtimeInterface') === 'Lambda' ? 'Lambda' : 'Emulator';
   return {
     containerId: record.id,
     identity: {
@@ -55,9 +58,10 @@ export function workerInfoOf(
     shapeHash: label('shape'),
     image: label('image'),
     task,
-    runtimeInterface: label('runtimeInterface') === 'Lambda' ? 'Lambda' : 'Emulator',
+    runtimeInterface,
     ...(label('handlerInItsPlace') === '' ? {} : { handlerInItsPlace: label('handlerInItsPlace') }),
-    ...(label('ip') !== '' && port > 0 ? { address: { ip: label('ip'), port } } : {}),
+    ...(ip !== '' && runtimeInterface === 'Lambda' ? { ip } : {}),
+    ...(ip !== '' && port > 0 ? { address: { ip, port } } : {}),
     createdAt: record.createdAt,
   };
 }

@@ -117,8 +117,10 @@ export interface WorkerInfo {
   readonly limits?: LimitHits;
   /** That of the container; the resource may name another by now. */
   readonly runtimeInterface: RuntimeInterface;
-  /** Absent for the interface `Lambda`: calls go by the worker's init. */
+  /** Where it is called. Absent for the interface `Lambda`: calls go by the worker's init. */
   readonly address?: WorkerAddress;
+  /** Address of its network, to be shown, of a worker that nothing is called at. */
+  readonly ip?: string;
   readonly createdAt: Date;
 }
 

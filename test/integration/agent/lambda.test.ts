@@ -21,7 +21,7 @@ describe('a worker of interface Lambda on a node with the real agent', () => {
     await lab.apply('hello', { image, runtimeInterface: 'Lambda' });
     const running = await lab.waitForPhase('hello', 'Running');
     const containerId = running.status?.containerID ?? '';
-    expect(running.status).not.toHaveProperty('address');
+    expect(running.status?.address).toEqual({ ip: expect.stringMatching(/^10\.234\./) });
     expect(await lab.invoke(running, { payload: { n: 1 } })).toMatchObject({
       outcome: 'OUTCOME_ANSWERED',
       start: 'running',

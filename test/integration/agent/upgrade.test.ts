@@ -87,7 +87,7 @@ describe('a worker that names no interface, made before ESB served the Runtime A
       (worker) => idOf(worker) !== idOf(running) && worker.status?.phase === 'Running',
     );
     expect(await commandOf(changed)).toBe('/run/esb/init');
-    expect(changed.status?.address).toBeUndefined();
+    expect(changed.status?.address).toEqual({ ip: expect.stringMatching(/^10\.234\./) });
     expect(await answerOf(changed, { n: 4 })).toEqual({ body: { n: 4 }, start: 'running' });
     expect(await answerOf(await lab.worker('rests'), { n: 5 })).toEqual({ body: { n: 5 }, start: 'absent' });
     expect(await commandOf(await lab.waitForPhase('rests', 'Running'))).toBe('/run/esb/init');

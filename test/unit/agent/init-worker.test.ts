@@ -52,6 +52,8 @@ describe('a worker with an init', () => {
     expect(await resultOf(pending)).toMatchObject({ kind: 'Answered', end: { outcome: 'Answered' } });
     expect(told).toEqual({ status: 200, body: '{}', streaming: false });
     expect(lab.fleet.view('uid-of-hello')?.conditions.NetworkReady?.status).toBe('True');
+    expect(lab.fleet.view('uid-of-hello')?.address).toEqual({ ip: expect.any(String) });
+    expect(lab.emulators.calls).toEqual([]);
   });
 
   it.each([

@@ -64,3 +64,10 @@ it('shows that a message in WHY is longer than the column', () => {
   expect(why).toMatch(/^StartFailed: x+…$/);
   expect(why?.length).toBe(320);
 });
+
+it.each([
+  [{ ip: 'fd00::7', port: 8080 }, '[fd00::7]:8080'],
+  [{ ip: '10.234.0.7' }, '10.234.0.7'],
+])('shows the address %j', (address, shown) => {
+  expect(rowOf(workerFixture({ name: 'x', status: { address } }), 0)).toContain(shown);
+});

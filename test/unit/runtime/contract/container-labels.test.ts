@@ -39,12 +39,12 @@ describe('the labels of a container', () => {
     });
   });
 
-  it('name no address of a worker that our init serves', () => {
+  it('name the address of a worker that our init serves, and no way of calls to it', () => {
     const shape = { runtimeInterface: 'Lambda' } as const;
     const labels = labelsOf({ ...request, shape }, { ip: '10.234.0.7', port: 8080 }, 'r/hello@sha256:1');
     const record = { id: 'hello-1', labels, image: '', snapshotKey: 'hello-1', createdAt: new Date(5) };
     const info = workerInfoOf(record, { kind: 'Running', pid: 1 });
-    expect(info).toMatchObject({ runtimeInterface: 'Lambda' });
+    expect(info).toMatchObject({ runtimeInterface: 'Lambda', ip: '10.234.0.7' });
     expect(info).not.toHaveProperty('address');
     expect(fits(info, ensureRequest({ image: 'r/hello:1' }, 'hello', {}, request))).toBe(true);
   });

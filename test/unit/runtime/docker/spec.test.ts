@@ -169,6 +169,13 @@ describe('what the engine tells of a worker', () => {
     expect(dockerWorkerInfo(container({ addresses: {} }), 4)).not.toHaveProperty('address');
   });
 
+  it('has an address without a way of calls where our init serves it', () => {
+    const labels = dockerLabelsOf({ ...request, shape: { ...shape, runtimeInterface: 'Lambda' } }, 8080, '');
+    const info = dockerWorkerInfo(container({ labels }), undefined);
+    expect(info).toMatchObject({ runtimeInterface: 'Lambda', ip: '172.18.0.2' });
+    expect(info).not.toHaveProperty('address');
+  });
+
   it('has the address of the node in Host mode', () => {
     const labels = dockerLabelsOf({ ...request, shape: { ...shape, networkMode: 'Host' } }, 25_000, '');
     expect(dockerWorkerInfo(container({ labels, addresses: {} }), undefined).address).toEqual({
