@@ -15,7 +15,7 @@ struct extension *extension_add(const char *name)
 	for (struct extension *each = first; each < end; each++) {
 		if (each->used)
 			continue;
-		*each = (struct extension){.used = true, .name = copy_text(name)};
+		*each = (struct extension){.used = true, .name = copy_text(name), .state = "Started"};
 		token(each->id);
 		return each;
 	}
@@ -54,6 +54,27 @@ void extension_clear(void)
 		drop(each);
 }
 
+int64_t extensions_grace(void)
+{
+	int64_t grace_ms = 0;
+	for (struct extension *each = first; each < end; each++) {
+		if (each->pid != 0)
+			return EXTERNAL_GRACE_MS;
+		if (each->internal)
+			grace_ms = INTERNAL_GRACE_MS;
+	}
+	return grace_ms;
+}
+
+void extensions_say(const char *error_type)
+{
+	for (struct extension *each = first; each < end; each++) {
+		bool good = each->used && (strcmp(each->state, "Started") == 0 || strcmp(each->state, "Registered") == 0 || strcmp(each->state, "Ready") == 0);
+		if (each->used)
+			log_extension(each, good ? NULL : error_type);
+	}
+}
+
 // Says whether an extension that lives wants to hear of the end.
 bool extensions_heed_shutdown(void)
 {
@@ -71,12 +92,17 @@ bool extensions_registered(void)
 	return true;
 }
 
-bool extensions_wait(void)
+const char *extensions_late(void)
 {
 	for (struct extension *each = first; each < end; each++)
 		if (each->used && each->waits == NULL)
-			return false;
-	return true;
+			return each->name;
+	return NULL;
+}
+
+bool extensions_wait(void)
+{
+	return extensions_late() == NULL;
 }
 
 static void deliver(struct extension *extension)
@@ -151,16 +177,17 @@ void extension_left(struct connection *connection)
 	}
 }
 
-// While the runtime initializes, parts of its process may register under names of their own.
-static struct extension *internal(const char *name)
+// While the runtime initializes, parts of its process may register under names of their own. NULL after a refusal.
+static struct extension *internal(struct connection *connection, const char *name)
 {
-	int count = 0;
-	for (struct extension *each = first; each < end; each++)
-		count += each->used && each->internal;
-	if (worker.runtime == 0 || worker.init_ms != 0 || count >= MAX_INTERNAL_EXTENSIONS)
+	if (worker.runtime == 0 || worker.init_ms != 0) {
+		http_refuse(connection, 403, "Extension.RegistrationClosed", "Extension registration closed already");
 		return NULL;
+	}
 	struct extension *extension = extension_add(name);
-	if (extension != NULL)
+	if (extension == NULL)
+		http_refuse(connection, 403, "Extension.TooManyExtensions", "Extension limit (10) reached");
+	else
 		extension->internal = true;
 	return extension;
 }
@@ -195,12 +222,8 @@ void extension_register(struct connection *connection, const char *body)
 		return;
 	}
 	struct extension *extension = named(name);
-	if (extension == NULL)
-		extension = internal(name);
-	if (extension == NULL) {
-		http_refuse(connection, 403, "Extension.RegistrationClosed", "there is no extension of that name, or too many");
+	if (extension == NULL && (extension = internal(connection, name)) == NULL)
 		return;
-	}
 	if (extension->registered) {
 		http_refuse(connection, 403, "Extension.InvalidExtensionState", "the extension has registered before");
 		return;
@@ -212,6 +235,7 @@ void extension_register(struct connection *connection, const char *body)
 		return;
 	}
 	extension->registered = true;
+	extension->state = "Registered";
 	char identifier[128];
 	snprintf(identifier, sizeof identifier, "Content-Type: application/json\r\nLambda-Extension-Identifier: %s\r\n", extension->id);
 	struct buffer about = {0};
@@ -249,23 +273,28 @@ void extension_next(struct connection *connection)
 	if (extension->waits != NULL)
 		http_close(extension->waits);
 	extension->waits = connection;
+	extension->state = "Ready";
 	connection->parked = true;
 	deliver(extension);
 	worker_become_ready();
 	agent_wake();
 }
 
-// Ends the processes of the worker, as an extension that reports a fatal error asks for.
-void extension_fault(struct connection *connection, const char *type)
+void extension_fault(struct connection *connection, bool init)
 {
 	struct extension *extension = identified(connection);
 	if (extension == NULL)
 		return;
-	char message[256];
-	snprintf(message, sizeof message, "extension %.100s reported an error", extension->name);
+	if (connection->fields[EXTENSION_ERROR_TYPE] == NULL) {
+		http_refuse(connection, 403, "Extension.MissingHeader", "Lambda-Extension-Function-Error-Type not found");
+		return;
+	}
+	if (init && worker.init_due == 0) {
+		http_refuse(connection, 403, "Extension.InvalidExtensionState", "the initialization is over");
+		return;
+	}
+	extension->state = init ? "InitError" : "ExitError";
+	if (worker.first_fault == NULL)
+		set_text(&worker.first_fault, init ? "Extension.InitError" : "Extension.ExitError", MAX_TEXT);
 	http_accept(connection);
-	if (worker.init_due != 0)
-		worker_fail(type, message, NULL);
-	worker_end(RUNNING, "Exited", type, message);
-	process_restart("failure");
 }

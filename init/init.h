@@ -32,11 +32,18 @@ enum {
 	MAX_FAULT = 64 * 1024,
 	// Longest text of a header that is told on.
 	MAX_TEXT = 1024,
-	MAX_EXTENSIONS = 32,
-	MAX_INTERNAL_EXTENSIONS = 10,
+	// Extensions of a worker, those within the runtime's process included. Lambda's limit.
+	MAX_EXTENSIONS = 10,
 	// Events that an extension has not asked for yet. Later ones take the place of the last.
 	MAX_EXTENSION_EVENTS = 16,
 };
+
+// Milliseconds from the end of the connection of an answer until the end of its process would be known.
+enum { EXIT_KNOWN_MS = 200 };
+
+// Milliseconds that runtime and extensions have for their end before they start again, where there are extensions: as many
+// as in Lambda's SHUTDOWN phase. The end of the container has the grace of the worker.
+enum { INTERNAL_GRACE_MS = 500, EXTERNAL_GRACE_MS = 2000 };
 
 // Most milliseconds between two pieces of a request.
 #ifndef BODY_PATIENCE_MS
@@ -85,8 +92,9 @@ struct call {
 	struct buffer event;
 	int64_t started_us; // Monotonic; 0: not yet.
 	bool returned; // A runtime has had a part of the event.
-	int64_t begin_by; // Monotonic milliseconds.
+	int64_t begin_by; // Monotonic milliseconds. The agent's clock: the container has no time namespace.
 	int64_t deadline_at; // Monotonic milliseconds, once it has started.
+	int64_t broken_at; // Monotonic milliseconds, once the runtime has broken its answer off: when that is told. 0: none.
 	int64_t forget_at; // Monotonic milliseconds, once it has ended: when no agent is there that takes the answer.
 
 	// Told to the agent.
@@ -118,6 +126,7 @@ struct extension {
 	pid_t pid;
 	char id[37];
 	char *name;
+	const char *state; // As Lambda names them.
 	char *events[MAX_EXTENSION_EVENTS];
 	int event_count;
 	struct connection *waits; // The request for the next event.
@@ -141,7 +150,8 @@ struct worker {
 	struct call *calls;
 	uint64_t orders;
 	int64_t linger_at; // Deadline of the last call, after which runtime and extensions have to wait for the next.
-	char *stop_reason;
+	char *stop_reason; // Why the processes are being ended.
+	char *first_fault; // Type of the first error that an extension reported; its process is to end for it.
 	int64_t runtime_kill_at; // End of the runtime's part of the grace; 0: none.
 	int64_t kill_at; // End of the grace; 0: none.
 	int64_t finish_at; // End of the init; 0: none.
@@ -174,6 +184,8 @@ void output_add(const char *lines, size_t length);
 void log_init_start(void);
 // The type of the error is NULL after a success.
 void log_init_end(const char *status, const char *error_type);
+// Of an extension at the end of an initialization; with an error of one that failed.
+void log_extension(const struct extension *extension, const char *error_type);
 void log_start(const struct call *call);
 void log_end(const struct call *call);
 // Peak of the memory of a process that has ended.
@@ -194,6 +206,8 @@ void worker_return(struct call *call, bool begun);
 void worker_settle(struct call *call, const char *outcome, const char *type, const char *message);
 void worker_end(enum stage stage, const char *outcome, const char *type, const char *message);
 void worker_become_ready(void);
+// Ends calls whose answer broke off by a moment.
+void worker_end_broken(int64_t now);
 void worker_acknowledge(struct call *call, int64_t offset);
 void worker_forget(struct call *call);
 void call_free(struct call *call);
@@ -210,15 +224,22 @@ void process_stop(const char *reason, int64_t grace_ms);
 struct extension *extension_add(const char *name);
 struct extension *extension_of(pid_t pid);
 void extension_clear(void);
+// Milliseconds that the extensions have for an end that a start follows.
+int64_t extensions_grace(void);
+// Writes a line about each extension into the log, at the end of an initialization that failed for error_type, or did not.
+void extensions_say(const char *error_type);
 bool extensions_registered(void);
 bool extensions_wait(void);
+// Name of an extension that does not wait; NULL for none.
+const char *extensions_late(void);
 bool extensions_heed_shutdown(void);
 void extensions_invoke(const struct call *call);
 void extensions_shutdown(const char *reason, int64_t deadline_ms);
 void extension_left(struct connection *connection);
 void extension_register(struct connection *connection, const char *body);
 void extension_next(struct connection *connection);
-void extension_fault(struct connection *connection, const char *type);
+// Notes an error that an extension reports, in its initialization or later. The extension is to end for it.
+void extension_fault(struct connection *connection, bool init);
 
 // runtime.c
 void runtime_next(struct connection *connection);

@@ -177,6 +177,26 @@ void log_init_end(const char *status, const char *error_type)
 	}
 }
 
+void log_extension(const struct extension *extension, const char *error_type)
+{
+	output_drain();
+	const char *events = extension->invoke ? extension->shutdown ? "INVOKE,SHUTDOWN" : "INVOKE" : extension->shutdown ? "SHUTDOWN" : "";
+	if (as_json()) {
+		struct buffer line = event("extension");
+		member(&line, "name", extension->name);
+		member(&line, "state", extension->state);
+		buffer_format(&line, ",\"events\":[%s%s%s]", extension->invoke ? "\"INVOKE\"" : "", extension->invoke && extension->shutdown ? "," : "",
+		              extension->shutdown ? "\"SHUTDOWN\"" : "");
+		member(&line, "errorType", error_type);
+		end_event(&line, error_type == NULL ? LEVEL_DEBUG : LEVEL_WARN);
+		return;
+	}
+	struct buffer text = {0};
+	buffer_format(&text, "EXTENSION\tName: %s\tState: %s\tEvents: [%s]%s%s\n", extension->name, extension->state, events,
+	              error_type == NULL ? "" : "\tError Type: ", error_type == NULL ? "" : error_type);
+	write_line(&text);
+}
+
 // The value of a part of an X-Amzn-Trace-Id; empty when there is none.
 static void trace_part(const struct call *call, const char *name, char into[64])
 {

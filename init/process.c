@@ -58,6 +58,22 @@ static pid_t start(char **argv)
 	return pid;
 }
 
+static void start_extension(char *path, const char *name)
+{
+	char *argv[] = {path, NULL};
+	char message[256] = "Extension limit (10) reached";
+	struct extension *extension = extension_add(name);
+	if (extension != NULL) {
+		extension->pid = start(argv);
+		if (extension->pid != 0)
+			return;
+		extension->state = "LaunchError";
+		const char *why = errno == EACCES ? "permission denied" : errno == ENOEXEC ? "exec format error" : strerror(errno);
+		snprintf(message, sizeof message, "fork/exec %.150s: %s", path, why);
+	}
+	worker_fail("Extension.LaunchError", message, NULL);
+}
+
 // The runtime and extensions of before have ended.
 void process_boot(void)
 {
@@ -77,15 +93,8 @@ void process_boot(void)
 		const char *name = entries[index]->d_name;
 		snprintf(path, sizeof path, "%s/%s", worker.config.extensions, name);
 		struct stat about;
-		if (stat(path, &about) == 0 && S_ISREG(about.st_mode) && access(path, X_OK) == 0 && worker.phase != FAILED) {
-			char *argv[] = {path, NULL};
-			struct extension *extension = extension_add(name);
-			if (extension == NULL || (extension->pid = start(argv)) == 0) {
-				char message[256];
-				snprintf(message, sizeof message, "extension %.100s: %s", name, extension == NULL ? "too many" : strerror(errno));
-				worker_fail("Extension.LaunchError", message, NULL);
-			}
-		}
+		if (stat(path, &about) == 0 && !S_ISDIR(about.st_mode) && worker.phase != FAILED)
+			start_extension(path, name);
 		free(entries[index]);
 	}
 	if (count >= 0)
@@ -115,10 +124,27 @@ static void rise(void)
 	kill(-1, SIGKILL);
 	worker.resetting = false;
 	worker.kill_at = 0;
+	worker.runtime_kill_at = 0;
+	set_text(&worker.first_fault, NULL, 0);
 	// A request that is still to be read is one of a process that is no more.
 	http_close_all();
 	extension_clear();
 	process_boot();
+}
+
+// Ends the runtime by SIGTERM, then extensions by SHUTDOWN, and what is left after the grace by SIGKILL. The runtime has
+// three tenths of the grace where extensions follow, as in Lambda.
+static void wind_down(const char *reason, int64_t grace_ms)
+{
+	worker.kill_at = now_ms() + grace_ms;
+	set_text(&worker.stop_reason, reason, MAX_TEXT);
+	if (worker.runtime == 0) {
+		extensions_shutdown(reason, wall_ms() + grace_ms);
+		return;
+	}
+	kill(worker.runtime, SIGTERM);
+	if (extensions_heed_shutdown())
+		worker.runtime_kill_at = now_ms() + grace_ms * 3 / 10;
 }
 
 // Ends all processes, and starts extensions and runtime again. Container, network and files stay. Extensions hear why
@@ -133,13 +159,11 @@ void process_restart(const char *reason)
 	worker.init_due = 0;
 	worker.linger_at = 0;
 	worker.restarts++;
-	if (worker.runtime != 0)
-		kill(-worker.runtime, SIGKILL);
-	if (extensions_heed_shutdown())
-		worker.kill_at = now_ms() + worker.config.grace_ms;
-	else
+	int64_t grace_ms = extensions_grace();
+	if (grace_ms == 0)
 		kill(-1, SIGKILL);
-	extensions_shutdown(reason, wall_ms() + worker.config.grace_ms);
+	else
+		wind_down(reason, grace_ms);
 	agent_wake();
 	rise();
 }
@@ -162,18 +186,19 @@ static void ended(pid_t pid, int status)
 	char message[256];
 	if (extension != NULL) {
 		extension->pid = 0;
-		snprintf(message, sizeof message, "extension %.100s exited with error: %s", extension->name, how);
+		extension->state = worker.first_fault == NULL ? "Exited" : extension->state;
+		snprintf(message, sizeof message, "%s", strcmp(how, "exit status 0") == 0 ? "exit code 0" : how);
 	} else if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
 		snprintf(message, sizeof message, "Runtime exited without providing a reason");
 	} else {
 		snprintf(message, sizeof message, "Runtime exited with error: %s", how);
 	}
-	const char *type = extension != NULL ? "Extension.Crash" : "Runtime.ExitError";
+	const char *type = worker.first_fault != NULL ? worker.first_fault : extension != NULL ? "Extension.Crash" : "Runtime.ExitError";
 	if (worker.init_due != 0)
 		worker_fail(type, message, NULL);
 	if (extension == NULL || worker.phase != STOPPING)
 		worker_end(RUNNING, "Exited", type, message);
-	if (worker.phase == STOPPING && extension == NULL)
+	if ((worker.phase == STOPPING || worker.resetting) && extension == NULL)
 		extensions_shutdown(worker.stop_reason, wall_ms() + worker.kill_at - now_ms());
 	if (worker.phase == STOPPING && worker.processes == 0)
 		worker.finish_at = now_ms() + 1000;
@@ -191,23 +216,14 @@ void process_reap(void)
 	}
 }
 
-// Ends the runtime by SIGTERM, then extensions by SHUTDOWN, and what is left after the grace by SIGKILL. The runtime has a
-// quarter of the grace where extensions follow.
+// Ends all processes, and then the init.
 void process_stop(const char *reason, int64_t grace_ms)
 {
 	if (worker.phase == STOPPING)
 		return;
 	worker.phase = STOPPING;
-	worker.kill_at = now_ms() + grace_ms;
-	set_text(&worker.stop_reason, reason, MAX_TEXT);
 	worker_end(WAITING, "NotStarted", NULL, "the worker is ending");
-	if (worker.runtime != 0) {
-		kill(worker.runtime, SIGTERM);
-		if (extensions_heed_shutdown())
-			worker.runtime_kill_at = now_ms() + grace_ms / 4;
-	} else {
-		extensions_shutdown(reason, wall_ms() + grace_ms);
-	}
+	wind_down(reason, grace_ms);
 	if (worker.processes == 0)
 		worker.finish_at = now_ms() + 1000;
 	agent_wake();

@@ -27,7 +27,7 @@ static const struct {
 	{"POST", EXTENSION "init/error", EXTENSION_INIT_ERROR},
 	{"POST", EXTENSION "exit/error", EXTENSION_EXIT_ERROR},
 	{"PUT", "/2020-08-15/logs", LOGS},
-	{"PUT", "/2022-07-01/telemetry", LOGS},
+	{"PUT", "/2022-07-01/telemetry", TELEMETRY},
 };
 
 static const char *const wanted[FIELDS] = {
@@ -42,6 +42,7 @@ static const char *const wanted[FIELDS] = {
 	[INVOCATION_ID] = "lambda-runtime-invocation-id",
 	[EXTENSION_NAME] = "lambda-extension-name",
 	[EXTENSION_ID] = "lambda-extension-identifier",
+	[EXTENSION_ERROR_TYPE] = "lambda-extension-function-error-type",
 };
 
 // Refuses what is not HTTP/1.1, without a word: an answer could be taken for that of another request.
@@ -140,12 +141,16 @@ static void act(struct connection *connection)
 		extension_register(connection, body);
 		break;
 	case EXTENSION_INIT_ERROR:
-		extension_fault(connection, "Extension.InitError");
+		extension_fault(connection, true);
 		break;
 	case EXTENSION_EXIT_ERROR:
-		extension_fault(connection, "Extension.ExitError");
+		extension_fault(connection, false);
 		break;
+	// As Lambda's local emulator answers where there is no service behind it: extensions go on without.
 	case LOGS:
+		http_refuse(connection, 202, "Logs.NotSupported", "Logs API is not supported");
+		break;
+	case TELEMETRY:
 		http_refuse(connection, 202, "Telemetry.NotSupported", "Telemetry API is not supported");
 		break;
 	default:

@@ -25,6 +25,7 @@ void runtime_next(struct connection *connection)
 	// A runtime that ends in good order waits for its end.
 	if (worker.config.concurrency == 1 && worker.phase != STOPPING) {
 		runtime_forsake();
+		worker_end_broken(INT64_MAX);
 		if (worker_running() > 0) {
 			worker_end(RUNNING, "Interrupted", "Runtime.InvalidStateTransition",
 			           "the runtime asked for the next call without an answer to the one before");
@@ -150,7 +151,8 @@ void runtime_broke_off(struct connection *connection)
 		http_refuse(connection, 413, "RequestEntityTooLarge", message);
 		return;
 	}
-	worker_settle(call, "Interrupted", "Runtime.TruncatedResponse", "the runtime broke its answer off");
+	// A process that has ended is heard of a moment later, and its end is what the caller is told.
+	call->broken_at = now_ms() + EXIT_KNOWN_MS;
 }
 
 void runtime_init_error(struct connection *connection, const char *body)

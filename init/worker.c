@@ -75,6 +75,7 @@ void worker_fail(const char *type, const char *message, const char *body)
 	if (worker.phase == FAILED || worker.phase == STOPPING)
 		return;
 	worker.phase = FAILED;
+	extensions_say(type);
 	log_init_end(strcmp(type, "Sandbox.Timedout") == 0 ? "timeout" : "error", type);
 	set_text(&worker.fault_type, type, MAX_TEXT);
 	set_text(&worker.fault_message, message, MAX_TEXT);
@@ -102,7 +103,8 @@ void worker_take(struct call *call)
 	}
 	call->stage = ARRIVING;
 	call->order = ++worker.orders;
-	call->begin_by = now_ms() + call->deadline_ms - wall_ms();
+	if (call->begin_by == 0)
+		call->begin_by = now_ms() + call->deadline_ms - wall_ms();
 	token(call->invocation);
 	call->next = worker.calls;
 	worker.calls = call;
@@ -214,6 +216,7 @@ void worker_become_ready(void)
 		return;
 	worker.init_due = 0;
 	if (worker.phase == STARTING) {
+		extensions_say(NULL);
 		log_init_end("success", NULL);
 		worker.phase = READY;
 	}
@@ -227,6 +230,13 @@ void worker_end(enum stage stage, const char *outcome, const char *type, const c
 	for (struct call *call = worker.calls; call != NULL; call = call->next)
 		if (call->stage == stage)
 			worker_settle(call, outcome, type, message);
+}
+
+void worker_end_broken(int64_t now)
+{
+	for (struct call *call = worker.calls; call != NULL; call = call->next)
+		if (call->broken_at != 0 && now >= call->broken_at)
+			worker_settle(call, "Interrupted", "Runtime.TruncatedResponse", "the runtime broke its answer off");
 }
 
 // Gives a call its outcome.
@@ -297,21 +307,26 @@ int64_t worker_tick(int64_t now)
 {
 	int64_t next = 0;
 	if (worker.init_due != 0 && now >= worker.init_due) {
-		char text[80];
-		snprintf(text, sizeof text, "Init did not end within %lld seconds", (long long)worker.config.init_timeout_ms / 1000);
+		char text[256];
+		const char *late = extensions_late();
+		snprintf(text, sizeof text, "Init did not end within %lld seconds%s%.128s%s", (long long)worker.config.init_timeout_ms / 1000,
+		         late == NULL ? "" : ": extension ", late == NULL ? "" : late, late == NULL ? "" : " has not asked for an event");
 		worker.init_due = 0;
 		worker_fail("Sandbox.Timedout", text, NULL);
 	}
+	worker_end_broken(now);
 	for (struct call *call = worker.calls, *after; call != NULL; call = after) {
 		after = call->next;
 		if (overdue(call, now))
 			expire(call);
-		if (forgettable(call, now))
+		if (forgettable(call, now)) {
 			call_free(call);
-		else if (call->stage != ENDED)
+		} else if (call->stage != ENDED) {
 			earlier(&next, call->started_us == 0 ? call->begin_by : call->deadline_at);
-		else if (!agent_connected())
+			earlier(&next, call->broken_at);
+		} else if (!agent_connected()) {
 			earlier(&next, call->forget_at);
+		}
 	}
 	if (worker.linger_at != 0 && now >= worker.linger_at) {
 		worker.linger_at = 0;

@@ -141,7 +141,7 @@ export class ContainerInit implements InitLink {
     if (connected === undefined || !connected.whole) {
       return Promise.resolve({ kind: 'NotSent', message: 'the init of the worker is not connected', own: false });
     }
-    const order = orderFrame(request, this.#options.clock.now());
+    const order = orderFrame(request, this.#options.clock);
     const mistake = mistakeIn(request, order, this.#calls.has(requestId) || !connected.found.drop(requestId));
     if (mistake !== undefined) {
       return Promise.resolve({ kind: 'NotSent', message: mistake, own: true });

@@ -43,11 +43,14 @@ export class InitFailedError extends EsbError {
   }
 }
 
+/** Types of errors of a worker in which a process has ended. */
+const ENDS: ReadonlySet<string> = new Set(['Runtime.ExitError', 'Extension.Crash', 'Extension.InitError']);
+
 function exitCodeOf(errorType: string, message: string): number {
-  if (errorType !== 'Runtime.ExitError' && errorType !== 'Extension.Crash') {
+  if (!ENDS.has(errorType)) {
     return 1;
   }
-  const [, status, signal] = /: (?:exit status (\d+)|signal: (.+))$/.exec(message) ?? [];
+  const [, status, signal] = /(?:^|: )(?:exit (?:status|code) (\d+)|signal: (.+))$/.exec(message) ?? [];
   if (status !== undefined) {
     return Number(status);
   }

@@ -1,3 +1,4 @@
+import type { Clock } from '../common/clock.ts';
 import type { InitRequest } from './contract.ts';
 import { linesFrame, MAX_FRAME_BYTES } from './frames.ts';
 import { MAX_BUFFERED_BYTES } from './sent-call.ts';
@@ -5,15 +6,21 @@ import { MAX_BUFFERED_BYTES } from './sent-call.ts';
 /** Milliseconds that a call has at least to reach a runtime. */
 const LEAST_WAIT_MS = 1_000;
 
+/** Milliseconds by which the kernel's monotonic clock, which all processes of a node have, is ahead of this process's. */
+const KERNEL_AHEAD_MS = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+
 /** The frame by which a call begins. */
-export function orderFrame(request: InitRequest, now: number): Buffer {
+export function orderFrame(request: InitRequest, clock: Pick<Clock, 'now' | 'monotonic'>): Buffer {
   const { requestId, payload, timeoutMs, boundMs, functionArn, version, clientContext, traceId } = request;
+  // A call that reaches its runtime later could not end within the bound.
+  const waitMs = Math.max(LEAST_WAIT_MS, boundMs - timeoutMs - LEAST_WAIT_MS);
   return linesFrame('I', {
     id: requestId,
     size: payload.length,
     timeoutMs,
-    // A call that reaches its runtime later could not end within the bound.
-    deadlineMs: Math.ceil(now + Math.max(LEAST_WAIT_MS, boundMs - timeoutMs - LEAST_WAIT_MS)),
+    // The wall clock may step between the two. Inits of before know no other.
+    deadlineMs: Math.ceil(clock.now() + waitMs),
+    beginByMs: Math.ceil(clock.monotonic() + KERNEL_AHEAD_MS + waitMs),
     version,
     functionArn,
     clientContext,

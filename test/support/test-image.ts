@@ -182,6 +182,22 @@ export async function layoutImage(folder: string): Promise<TestImage> {
   return { manifest, blobs: await Promise.all([config, ...layers].map(load)) };
 }
 
+/** The same image with one more layer. */
+export async function withFiles({ blobs, manifest }: TestImage, files: readonly TestImageFile[]): Promise<TestImage> {
+  const tar = await tarOf(files);
+  const layer = blobOf('application/vnd.oci.image.layer.v1.tar+gzip', compressions.gzip.compress(tar));
+  const told = JSON.parse(manifest.content.toString()) as { config: { digest: string }; layers: unknown[] };
+  const before = blobs.find(({ digest }) => digest === told.config.digest);
+  const settings = JSON.parse(before?.content.toString() ?? '') as { rootfs: { diff_ids: string[] } };
+  settings.rootfs.diff_ids.push(digestOf(tar));
+  const config = blobOf(before?.mediaType ?? '', json(settings));
+  const layers = [...told.layers, descriptorOf(layer)];
+  return {
+    manifest: blobOf(manifest.mediaType, json({ ...told, config: descriptorOf(config), layers })),
+    blobs: [...blobs.filter((blob) => blob !== before), config, layer],
+  };
+}
+
 function blobOf(mediaType: string, content: Buffer): Blob {
   return { mediaType, content, digest: digestOf(content) };
 }

@@ -47,6 +47,10 @@ interface Wait {
 /** Milliseconds that the last word of an init may come later than the news of its end. */
 const LAST_WORDS_MS = 100;
 const LOG_TAIL_BYTES = 2048;
+/** Lines of the init about an initialization, as text and as JSON. */
+const INIT_LINE = /^(EXTENSION\t|INIT_REPORT |\{"time":"[^"]*","type":"platform\.)/;
+/** That about an extension which failed. */
+const FAILED_EXTENSION = /^EXTENSION\t.*\tError Type: |"type":"platform\.extension".*"errorType":/;
 const WAITING = 'waiting for the worker';
 /** Milliseconds in which an init is started and says that its own deadline is over. */
 const INIT_MARGIN_MS = 10_000;
@@ -221,11 +225,13 @@ export class CreationSteps {
 
   /** A runtime that ended before it was ready may have said why, where its init knows the exit alone. */
   async #explained(containerId: string, error: unknown): Promise<unknown> {
-    if (!(error instanceof InitFailedError) || !error.message.startsWith('Runtime.ExitError')) {
+    const isOfExtension = error instanceof InitFailedError && error.message.startsWith('Extension.');
+    if (!(error instanceof InitFailedError) || !(isOfExtension || error.message.startsWith('Runtime.ExitError'))) {
       return error;
     }
-    const last = (await this.#tail(containerId)).trimEnd().split('\n').at(-1) ?? '';
-    return last === '' ? error : error.explained(`its last output: ${last}`);
+    const lines = (await this.#tail(containerId)).trimEnd().split('\n');
+    const last = lines.findLast((line) => (isOfExtension ? FAILED_EXTENSION.test(line) : !INIT_LINE.test(line)));
+    return (last ?? '') === '' ? error : error.explained(`its last output: ${last}`);
   }
 
   async #tail(containerId: string): Promise<string> {

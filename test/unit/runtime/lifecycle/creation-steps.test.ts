@@ -16,6 +16,7 @@ describe('a started worker of interface Lambda', () => {
   let clock: ManualClock;
   let inits: FakeInits;
   let exited: PromiseWithResolvers<number>;
+  let output: string;
 
   beforeEach(() => {
     clock = manualClock();
@@ -23,11 +24,12 @@ describe('a started worker of interface Lambda', () => {
     // None has connected yet.
     inits.initial = undefined;
     exited = Promise.withResolvers();
+    output = 'last words\n';
   });
 
   const stepsOf = (some: WorkerInits | undefined): CreationSteps =>
     new CreationSteps({
-      logs: { read: () => Promise.resolve(Buffer.from('last words\n')), size: () => Promise.resolve(11) },
+      logs: { read: () => Promise.resolve(Buffer.from(output)), size: () => Promise.resolve(output.length) },
       listenDeadlineMs: 1,
       connect: () => Promise.resolve(false),
       inits: some,
@@ -79,6 +81,32 @@ describe('a started worker of interface Lambda', () => {
       message: 'Runtime.ExitError: Runtime exited with error: exit status 3; its last output: last words',
     });
   });
+
+  it.each([
+    [
+      'EXTENSION\tName: a\tState: Exited\tEvents: []\tError Type: Extension.Crash\nINIT_REPORT Init Duration: 2.00 ms\tStatus: error',
+      'EXTENSION\tName: a\tState: Exited\tEvents: []\tError Type: Extension.Crash',
+    ],
+    [
+      '{"time":"t","type":"platform.extension","record":{"name":"a","errorType":"Extension.Crash"}}\n{"time":"t","type":"platform.initReport"}',
+      '{"time":"t","type":"platform.extension","record":{"name":"a","errorType":"Extension.Crash"}}',
+    ],
+  ])(
+    'fails with the last words that tell why, and not with those of its init about itself',
+    async (lines, ofExtension) => {
+      output = `last words\n${lines}\n`;
+      const runtime = { errorType: 'Runtime.ExitError', message: 'exit status 3' };
+      expect(await outcome(() => inits.fail('w', runtime))).toMatchObject({
+        message: 'Runtime.ExitError: exit status 3; its last output: last words',
+      });
+      inits = new FakeInits();
+      inits.initial = undefined;
+      const extension = { errorType: 'Extension.Crash', message: 'exit status 3' };
+      expect(await outcome(() => inits.fail('w', extension))).toMatchObject({
+        message: `Extension.Crash: exit status 3; its last output: ${ofExtension}`,
+      });
+    },
+  );
 
   it('fails with its exit where its init said nothing', async () => {
     const found = await outcome(async () => {
