@@ -51,9 +51,7 @@ class SocketInits implements WorkerInits {
   constructor(options: WorkerInitsOptions) {
     this.#options = options;
     this.#folder = join(options.runDir, 'inits');
-    this.#tasks = new TaskGroup((task, error) =>
-      options.logger.error({ task, error: messageOf(error) }, 'task failed'),
-    );
+    this.#tasks = new TaskGroup((task, error) => options.logger.error({ task, err: error }, 'task failed'));
   }
 
   async start(): Promise<void> {
@@ -61,7 +59,7 @@ class SocketInits implements WorkerInits {
     this.#program = this.#install();
     // Workers that have their init go on without the program.
     await this.#program.catch((error: unknown) => {
-      logger.error({ program, error: messageOf(error) }, 'the init of workers is not installed');
+      logger.error({ program, err: error }, 'the init of workers is not installed');
     });
     await mkdir(this.#folder, { recursive: true });
     // No other user of the node reaches the sockets, which are open to the users of a container.
@@ -71,7 +69,7 @@ class SocketInits implements WorkerInits {
         try {
           await this.#open(containerId);
         } catch (error) {
-          logger.error({ containerId, error: messageOf(error) }, 'no socket for the init of a worker');
+          logger.error({ containerId, err: error }, 'no socket for the init of a worker');
         }
       }),
     );
@@ -202,7 +200,7 @@ class SocketInits implements WorkerInits {
           return;
         } catch (error) {
           const { containerId } = entry.container;
-          logger.error({ containerId, error: messageOf(error) }, 'no socket for the init of a worker');
+          logger.error({ containerId, err: error }, 'no socket for the init of a worker');
         }
       }
     });
@@ -224,7 +222,7 @@ class SocketInits implements WorkerInits {
       try {
         listener(news);
       } catch (error) {
-        this.#options.logger.error({ containerId, error: messageOf(error) }, 'news of an init were not taken');
+        this.#options.logger.error({ containerId, err: error }, 'news of an init were not taken');
       }
     }
   }

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
@@ -294,6 +294,24 @@ describe('an agent without the program', () => {
     await expect(inits.open('worker-2')).rejects.toMatchObject({ code: 'ProgramMissing' });
     await expect(inits.untilReady('worker-2', AbortSignal.timeout(1_000))).rejects.toMatchObject({ code: 'NotFound' });
     expect(await readdir(join(base, 'inits', container))).toEqual(['agent.sock']);
+  });
+
+  it('keeps no program but its own', async () => {
+    const base = await mkdtemp(join(tmpdir(), 'esb-inits-'));
+    onTestFinished(() => rm(base, { recursive: true, force: true }));
+    const old = join(base, 'init', 'ab'.repeat(32));
+    await mkdir(old, { recursive: true });
+    await writeFile(join(old, 'esb-init'), 'old');
+    const program = await checkedInitProgram();
+    const shared = { runDir: base, stateDir: base, program, clock: systemClock, logger: silentLogger() };
+    for (const inits of [createWorkerInits(shared), createWorkerInits(shared)]) {
+      onTestFinished(() => inits.stop());
+      await inits.start();
+      const { program: installed } = await inits.open('w');
+      expect(await stat(installed)).toMatchObject({ size: (await stat(program)).size });
+      expect(await readdir(join(base, 'init'))).toEqual([basename(dirname(installed))]);
+      await inits.stop();
+    }
   });
 
   it('opens workers once the program is there', async () => {
