@@ -1,4 +1,5 @@
 import type { EsbError } from '../../common/errors.ts';
+import type { RuntimeInterface } from '../../runtime/contract/runtime.ts';
 import {
   type Backoff,
   crashBackoff,
@@ -37,6 +38,12 @@ export const noSetbacks: Setbacks = {
   restartPending: false,
 };
 
+/** The end of a process that nothing asked for, and the interface of its container. */
+interface Exit {
+  readonly termination: Termination;
+  readonly runtimeInterface: RuntimeInterface;
+}
+
 /** How a process ended. */
 export function terminationOf(exitCode: number, oomKilled: boolean, finishedAt: Date, output: string): Termination {
   const reason = oomKilled ? 'OOMKilled' : exitCode === 0 ? 'Completed' : 'Error';
@@ -62,15 +69,15 @@ export function refusalFor({ failure }: Setbacks): readonly [RefusalReason, stri
 }
 
 /** The setbacks of a worker that crashed before the agent ended, and is put off still. */
-export function remembering(setbacks: Setbacks, termination: Termination, now: number): Setbacks {
-  const failure = exitOf(termination, setbacks.crashes, now);
+export function remembering(setbacks: Setbacks, exit: Exit, now: number): Setbacks {
+  const failure = exitOf(exit, setbacks.crashes, now);
   return { ...setbacks, restartPending: true, failure };
 }
 
 /** @param aliveMs how long it had run */
-export function afterExit(setbacks: Setbacks, termination: Termination, aliveMs: number, now: number): Setbacks {
+export function afterExit(setbacks: Setbacks, exit: Exit, aliveMs: number, now: number): Setbacks {
   const crashes = failed(aliveMs >= healthyMs ? noBackoff : setbacks.crashes, crashBackoff, now);
-  return { ...setbacks, crashes, restartPending: true, failure: exitOf(termination, crashes, now) };
+  return { ...setbacks, crashes, restartPending: true, failure: exitOf(exit, crashes, now) };
 }
 
 export function afterFailedStart(setbacks: Setbacks, error: EsbError, now: number): Setbacks {
@@ -98,10 +105,10 @@ export function failureOf(error: Pick<EsbError, 'code' | 'message'>, delaySecond
   return { code: error.code, message: error.message, exited: false, delaySeconds };
 }
 
-function exitOf(termination: Termination, crashes: Backoff, now: number): Failure {
+function exitOf(exit: Exit, crashes: Backoff, now: number): Failure {
   return {
-    code: termination.reason,
-    message: exitMessage(termination),
+    code: exit.termination.reason,
+    message: exitMessage(exit),
     exited: true,
     delaySeconds: Math.ceil(remainingMs(crashes, now) / 1_000),
   };
@@ -110,16 +117,16 @@ function exitOf(termination: Termination, crashes: Backoff, now: number): Failur
 /** Variable that a runtime asks for without the emulator, which would have set it. */
 const RUNTIME_API = 'AWS_LAMBDA_RUNTIME_API';
 const NO_EMULATOR =
-  'the image starts its runtime without the Runtime Interface Emulator: write spec.runtimeInterface: Lambda, or put /usr/local/bin/aws-lambda-rie into it and in front of its command (docs/how-to/functions.md)';
+  'the image starts its runtime without the Runtime Interface Emulator: write spec.runtimeInterface: Lambda, or put the emulator into the image and in front of its command (docs/how-to/functions.md)';
 
-function exitMessage(exit: Termination): string {
+function exitMessage({ runtimeInterface, termination: exit }: Exit): string {
   const lastLine = exit.message.trimEnd().split('\n').at(-1) ?? '';
   const how =
     exit.reason === 'OOMKilled'
       ? 'killed for using more memory than its limit'
       : `exited with code ${exit.exitCode} (${exit.reason})`;
   const told = lastLine === '' ? how : `${how}, its last output: ${lastLine}`;
-  return exit.message.includes(RUNTIME_API) ? `${told}; ${NO_EMULATOR}` : told;
+  return runtimeInterface === 'Emulator' && exit.message.includes(RUNTIME_API) ? `${told}; ${NO_EMULATOR}` : told;
 }
 
 /** The last lines of an output, at most twenty. */

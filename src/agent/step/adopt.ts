@@ -222,9 +222,8 @@ function rememberCrash(draft: Draft, record: WorkerRecord | undefined): void {
   const termination = record?.lastTermination;
   if (record !== undefined && termination !== undefined && record.crashes.failures > 0 && record.rest !== 'Absent') {
     const { present } = draft.state;
-    draft.set({
-      present: { ...present, setbacks: remembering(present.setbacks, termination, draft.at.now) },
-    });
+    const exit = { termination, runtimeInterface: interfaceOf(present) };
+    draft.set({ present: { ...present, setbacks: remembering(present.setbacks, exit, draft.at.now) } });
   }
 }
 

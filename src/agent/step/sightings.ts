@@ -121,7 +121,8 @@ export function exited(draft: Draft, containerId: string, termination: Terminati
   }
   const { now } = draft.at;
   const aliveMs = now - container.process.startedMonotonic;
-  draft.put({ ...container, setbacks: afterExit(container.setbacks, termination, aliveMs, now) });
+  const exit = { termination, runtimeInterface: interfaceOf(container) };
+  draft.put({ ...container, setbacks: afterExit(container.setbacks, exit, aliveMs, now) });
   draft.emit({
     kind: 'Log',
     level: 'warn',

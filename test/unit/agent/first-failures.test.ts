@@ -178,6 +178,17 @@ describe('a process that ends because no emulator has started it', () => {
     await settle();
     expect(lab.ready()?.message).not.toContain('Emulator');
   });
+
+  it('is not taken for one that was started without an emulator', async () => {
+    const lab = await FleetLab.with(desiredFixture({ runtimeInterface: 'Lambda' }));
+    for (let crash = 0; crash < 2; crash += 1) {
+      lab.runtime.logs.set(lab.container(), 'AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001\n');
+      lab.runtime.exit(lab.container(), 1);
+      await settle();
+    }
+    expect(lab.ready()?.message).toContain('AWS_LAMBDA_RUNTIME_API');
+    expect(lab.ready()?.message).not.toContain('Emulator');
+  });
 });
 
 describe('a handler that the image does not go by', () => {
