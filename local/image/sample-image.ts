@@ -19,7 +19,7 @@ export type SampleImageName =
   | 'nodejs-base'
   | 'nodejs-counter'
   | 'aws-base-shape'
-  | 'python-plain';
+  | 'python-emulator';
 
 export const sampleImageNames: readonly SampleImageName[] = [
   'python-base',
@@ -27,7 +27,7 @@ export const sampleImageNames: readonly SampleImageName[] = [
   'nodejs-base',
   'nodejs-counter',
   'aws-base-shape',
-  'python-plain',
+  'python-emulator',
 ];
 
 /** An image on disk. */
@@ -106,7 +106,7 @@ export async function pushSampleImage(
 /** The recipe of an image: a shared base, a few files on top, and the command. */
 interface Recipe {
   readonly base: BaseName;
-  /** Whether the image has AWS's emulator. Default true. */
+  /** Whether the image has AWS's emulator. Default false. */
   readonly emulator?: boolean;
   /** Files of the repository and their places in the image. */
   readonly files: readonly { readonly from: string; readonly to: string; readonly mode: number }[];
@@ -129,15 +129,15 @@ const nodeClient = {
   mode: 0o644,
 };
 
-/** The command of a function in Python, without a handler, which the resource gives. */
+/** The command of a function in Python, without a handler. */
 const pythonRun = {
-  Entrypoint: ['/usr/local/bin/aws-lambda-rie', 'python3', '-m', 'awslambdaric'],
+  Entrypoint: ['python3', '-m', 'awslambdaric'],
   Env: pythonEnv,
   WorkingDir: '/var/task',
 };
 /** The same for JavaScript. */
 const nodeRun = {
-  Entrypoint: ['/usr/local/bin/aws-lambda-rie', 'node', '/var/runtime/bootstrap.mjs'],
+  Entrypoint: ['node', '/var/runtime/bootstrap.mjs'],
   Env: [path, 'LAMBDA_TASK_ROOT=/var/task'],
   WorkingDir: '/var/task',
 };
@@ -148,17 +148,18 @@ const recipes: Readonly<Record<SampleImageName, Recipe>> = {
     base: 'python',
     files: [pythonFunction],
     packages: [],
-    run: { ...pythonRun, Entrypoint: [...pythonRun.Entrypoint, 'lambda_function.handler'] },
+    run: { ...pythonRun, Cmd: ['lambda_function.handler'] },
   },
   'nodejs-base': { base: 'nodejs', files: [nodeClient], packages: [], run: nodeRun },
   'nodejs-counter': {
     base: 'nodejs',
     files: [{ from: 'examples/nodejs-counter/index.mjs', to: 'var/task/index.mjs', mode: 0o644 }, nodeClient],
     packages: [],
-    run: { ...nodeRun, Entrypoint: [...nodeRun.Entrypoint, 'index.handler'] },
+    run: { ...nodeRun, Cmd: ['index.handler'] },
   },
   'aws-base-shape': {
     base: 'python',
+    emulator: true,
     files: [
       pythonFunction,
       { from: 'examples/aws-base-shape/lambda-entrypoint.sh', to: 'lambda-entrypoint.sh', mode: 0o755 },
@@ -167,12 +168,16 @@ const recipes: Readonly<Record<SampleImageName, Recipe>> = {
     packages: ['dash'],
     run: { Entrypoint: ['/lambda-entrypoint.sh'], Env: pythonEnv, WorkingDir: '/var/task' },
   },
-  'python-plain': {
+  'python-emulator': {
     base: 'python',
-    emulator: false,
+    emulator: true,
     files: [pythonFunction],
     packages: [],
-    run: { ...pythonRun, Entrypoint: ['python3', '-m', 'awslambdaric'], Cmd: ['lambda_function.handler'] },
+    run: {
+      ...pythonRun,
+      Entrypoint: [`/usr/local/bin/${emulator}`, ...pythonRun.Entrypoint],
+      Cmd: ['lambda_function.handler'],
+    },
   },
 };
 
@@ -194,7 +199,7 @@ async function build(
       await unpackDebianPackages(recipe.packages, top, step, { signal: options.signal });
     }
     const files = recipe.files.map(({ from, ...file }) => ({ ...file, from: join(repositoryRoot(), from) }));
-    if (recipe.emulator !== false) {
+    if (recipe.emulator === true) {
       files.push({ from: join(options.tools, emulator), to: `usr/local/bin/${emulator}`, mode: 0o755 });
     }
     for (const { from, mode, to } of files) {
@@ -227,7 +232,7 @@ async function build(
 async function keyOf(name: SampleImageName, recipe: Recipe, options: SampleImageOptions): Promise<string> {
   const hash = createHash('sha256').update(baseKey(recipe.base));
   hash.update(JSON.stringify([name, recipe]));
-  if (recipe.emulator !== false) {
+  if (recipe.emulator === true) {
     hash.update(await readFile(join(options.tools, emulator)));
   }
   for (const file of recipe.files) {

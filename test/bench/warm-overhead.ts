@@ -11,7 +11,10 @@ export const warmOverhead: Scenario = {
     const { instance } = bench;
     const through = new Agent({ keepAlive: true });
     const straight = new Agent({ keepAlive: true });
-    await instance.apply('warm', { runtimeInterface: 'Emulator' });
+    await instance.apply('warm', {
+      image: `${instance.registry}/python-emulator:latest`,
+      runtimeInterface: 'Emulator',
+    });
     const { status } = await instance.waitForPhase('warm', 'Running');
     const direct = `http://${status?.address?.ip}:${status?.address?.port}/2015-03-31/functions/function/invocations`;
     const ours: number[] = [];

@@ -18,6 +18,8 @@ export const imageTags = ['first', 'second'] as const;
 export const previousTag = 'previous';
 export const imageRepository = `${registryAddress}/esb`;
 export const sampleReference = `${registryAddress}/python-counter:latest`;
+/** With an emulator, which the release before needs, and this one for network mode `Host`. */
+export const emulatedReference = `${registryAddress}/python-emulator:latest`;
 /** Where the database of the gateways' events is, from their Secret. */
 export const eventSecret = 'esb-events';
 /** Service account whose token may call every function of the namespace `default`. */

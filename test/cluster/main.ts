@@ -40,6 +40,7 @@ import { allTraces, type Traces, uninstallScenario } from './scenarios/uninstall
 /** Layouts of the images and the chart of the release before, told to the process that runs apart. */
 const ESB_LAYOUT = 'ESB_CLUSTER_IMAGE';
 const SAMPLE_LAYOUT = 'ESB_CLUSTER_SAMPLE';
+const EMULATED_LAYOUT = 'ESB_CLUSTER_EMULATED';
 const PREVIOUS_LAYOUT = 'ESB_CLUSTER_PREVIOUS_IMAGE';
 const PREVIOUS_CHART = 'ESB_CLUSTER_PREVIOUS_CHART';
 const scenarioNames = [
@@ -74,8 +75,9 @@ async function prepare(wanted: (name: string) => boolean): Promise<Readonly<Reco
   const tools = await ensureTools({ progress });
   await ensureTools({ progress, families: clusterFamilies });
   const sample = await ensureSampleImage('python-counter', { progress, tools: tools.folder });
+  const emulated = await ensureSampleImage('python-emulator', { progress, tools: tools.folder });
   const image = await buildImage({ progress });
-  const own = { [ESB_LAYOUT]: image.layout, [SAMPLE_LAYOUT]: sample.layout };
+  const own = { [ESB_LAYOUT]: image.layout, [SAMPLE_LAYOUT]: sample.layout, [EMULATED_LAYOUT]: emulated.layout };
   if (!wanted('release')) {
     return own;
   }
@@ -110,6 +112,7 @@ async function inCluster(report: Report, work: (esb: EsbCluster, before: Traces)
       await pushImage(process.env[ESB_LAYOUT] ?? '', `esb:${tag}`);
     }
     await pushImage(process.env[SAMPLE_LAYOUT] ?? '', 'python-counter:latest');
+    await pushImage(process.env[EMULATED_LAYOUT] ?? '', 'python-emulator:latest');
     await lab.kubectl(['create', 'namespace', systemNamespace]);
     const url = `postgres://esb@${labAddress}/postgres`;
     const secret = ['create', 'secret', 'generic', eventSecret, '-n', systemNamespace];

@@ -19,11 +19,9 @@ describe('kubectl apply', () => {
   });
 
   it('reads well in get, describe and explain', async () => {
-    // Only a worker with an emulator has an address to show.
     await esb.apply('legible', {
       nodeName: 'node-1',
       functionName: 'legible-function',
-      runtimeInterface: 'Emulator',
     });
     const worker = await esb.ready('legible');
     const table = await esb.kubectl(['get', 'lw', 'legible']);

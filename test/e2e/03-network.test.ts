@@ -20,6 +20,7 @@ describe('the network of a worker', () => {
   }, async () => {
     await esb.apply('first-look', {
       nodeName: 'node-1',
+      image: esb.image('python-emulator'),
       runtimeInterface: 'Emulator',
       command: ['python3', '-c', firstLook],
     });
@@ -42,9 +43,14 @@ describe('the network of a worker', () => {
   });
 
   it('lets a worker reach neither the node nor another worker', { tags: ['P23'] }, async () => {
-    // The neighbour has to listen on its address, as its emulator does.
-    await esb.apply('inside', { nodeName: 'node-1', runtimeInterface: 'Emulator' });
-    await esb.apply('neighbour', { nodeName: 'node-1', runtimeInterface: 'Emulator' });
+    // Both have to listen on their addresses, as an emulator does.
+    for (const name of ['inside', 'neighbour']) {
+      await esb.apply(name, {
+        image: esb.image('python-emulator'),
+        nodeName: 'node-1',
+        runtimeInterface: 'Emulator',
+      });
+    }
     const inside = await esb.ready('inside');
     const neighbour = await esb.ready('neighbour');
     const pid = await esb.taskPid(inside.status?.containerID ?? '');

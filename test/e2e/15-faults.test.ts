@@ -377,6 +377,7 @@ describe('a fault is told, and gone when its cause is gone:', () => {
     // Less than the step, and more than this test takes. An init shares the clock of its agent on every machine but here.
     await esb.apply('stepping', {
       ...onNode2,
+      image: esb.image('python-emulator'),
       runtimeInterface: 'Emulator',
       idlePolicy: { pauseAfterSeconds: 3_600 },
     });

@@ -87,7 +87,7 @@ describe('pages for a local instance', () => {
       /\{"id":"[-0-9a-f]{36}","name":"Ada"\}/,
       '"name":"Grace"}',
       '{"shout": "PLAIN :thumbs_up:"}',
-      '{"shout": "BARE :thumbs_up:"}',
+      '{"shout": "EMULATED :thumbs_up:"}',
       '{"shout": "CHANGED! :thumbs_up:"}',
       '"StatusCode": 200',
       '{"shout": "CLI! :thumbs_up:"}',

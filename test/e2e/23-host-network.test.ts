@@ -5,17 +5,18 @@ import { waitFor } from '../support/wait-for.ts';
 import { instance } from './support/instance.ts';
 import { Parts } from './support/parts.ts';
 
-/** The first node of an instance is the machine itself, so that a worker there has ports of the machine. */
-const hosted = {
-  nodeName: 'node-1',
-  network: { mode: 'Host' },
-  command: ['/usr/local/bin/aws-lambda-rie', 'python3', '-m', 'awslambdaric', 'lambda_function.handler'],
-};
 const agent = 'agent-node-1';
 
 describe('workers in the network of their node', () => {
   const esb = instance();
   const parts = new Parts(esb);
+  /** The first node of an instance is the machine itself, so that a worker there has ports of the machine. */
+  const hosted = {
+    image: esb.image('python-emulator'),
+    nodeName: 'node-1',
+    network: { mode: 'Host' },
+    command: ['/usr/local/bin/aws-lambda-rie', 'python3', '-m', 'awslambdaric', 'lambda_function.handler'],
+  };
 
   /** The ports that a worker was told, and its container. */
   async function placeOf(name: string): Promise<{ address: string; runtime: string; container: string }> {

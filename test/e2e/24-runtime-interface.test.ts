@@ -15,7 +15,6 @@ describe('a worker whose image has no emulator', () => {
 
   const apply = (name: string, spec: WorkerSpec = {}): Promise<void> =>
     esb.apply(name, {
-      image: esb.image('python-plain'),
       nodeName: 'node-1',
       ...spec,
     });
@@ -228,7 +227,11 @@ describe('an image with an emulator', () => {
   }
 
   it('is called without it once it is asked for no more, by a new container', async () => {
-    await esb.apply('switched', { nodeName: 'node-1', runtimeInterface: 'Emulator' });
+    await esb.apply('switched', {
+      image: esb.image('python-emulator'),
+      nodeName: 'node-1',
+      runtimeInterface: 'Emulator',
+    });
     const before = await esb.ready('switched');
     expect((await commandOf('switched'))[0]).toBe('/usr/local/bin/aws-lambda-rie');
     const first = (await esb.invoke('switched')).payload;

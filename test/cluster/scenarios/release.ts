@@ -7,10 +7,10 @@ import { pushLedgerImage } from '../cluster-images.ts';
 import {
   chartFolder,
   type EsbCluster,
+  emulatedReference,
   imageTags,
   isReady,
   previousTag,
-  sampleReference,
   systemNamespace,
 } from '../esb-cluster.ts';
 import { expectNoFailure } from '../load.ts';
@@ -95,7 +95,7 @@ export async function releaseScenario(
     ]);
   try {
     const installed = await report.check('the release before is installed, and has workers of each kind', async () => {
-      ledgerImage = await pushLedgerImage(lab.folder, sampleReference);
+      ledgerImage = await pushLedgerImage(lab.folder, emulatedReference);
       await lab.helm([
         ...['install', 'esb', previousChart, '-n', systemNamespace, ...values],
         ...['--set', `image.tag=${previousTag},agent.drainSeconds=${DRAIN_SECONDS}`, '--wait', '--timeout', '3m'],
