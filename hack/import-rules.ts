@@ -80,7 +80,7 @@ const agent: RoomTable = {
     logs: { holds: 'queries of logs, and the calls in them', imports: [] },
     secrets: { holds: 'Secrets that a namespace grants', imports: ['model'] },
     step: { holds: 'pure: the state of one worker, its events, and what they lead to', imports: ['model'] },
-    invoke: { holds: 'client of the emulator, in-flight marks, stamps of calls', imports: ['model', 'logs'] },
+    invoke: { holds: 'clients of init and emulator, in-flight marks, stamps of calls', imports: ['model', 'logs'] },
     sync: { holds: 'resource to desired worker, view to status', imports: ['model'] },
     rpc: { holds: 'gRPC server, its streams and its TLS port', imports: ['model', 'logs'] },
     worker: {
