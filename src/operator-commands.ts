@@ -105,6 +105,7 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
   const { capacity, folders, isolation, network, runtime } = agentFlags;
   for (const flag of [
     runtime.containerdSocket,
+    runtime.initProgram,
     network.cniBinDir,
     network.cniConfig,
     folders.state,

@@ -34,7 +34,15 @@ export function run(program: string, args: readonly string[], options: CommandOp
   child.stdin?.on('error', () => undefined);
   child.stdin?.end(options.input);
   const done = Promise.withResolvers<CommandResult>();
-  child.on('error', done.reject);
+  child.on('error', (error: NodeJS.ErrnoException) =>
+    done.reject(
+      error.code === 'ENOENT' && program === 'go'
+        ? new Error('Go is not on PATH, and tests build programs with it: install it from https://go.dev/dl/', {
+            cause: error,
+          })
+        : error,
+    ),
+  );
   child.on('close', (code, signal) => {
     const result: CommandResult = {
       code: code ?? 128,

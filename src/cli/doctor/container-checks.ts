@@ -101,6 +101,23 @@ async function runcItself(probe: NodeProbe): Promise<Finding> {
   return well('runc', `${version} at ${runc}`);
 }
 
+/** Whether the first process of workers with interface `Lambda` is there, and is a program for this node's processor. */
+export async function checkInit(probe: NodeProbe, path: string): Promise<Finding[]> {
+  const what = 'init of workers';
+  const mend =
+    'give the agent --init-program: the image has /usr/lib/esb/init, and `make -C init` makes one for the processor at hand';
+  if (!(await probe.exists(path))) {
+    return [problem(what, `there is no ${path}: no worker with runtimeInterface Lambda starts`, mend)];
+  }
+  try {
+    // Without arguments it says how it is used.
+    const said = (await probe.run(path, []))?.stderr ?? '';
+    return said.startsWith('init: ') ? [well(what, path)] : [problem(what, `${path} is another program`, mend)];
+  } catch (error) {
+    return [problem(what, `${path} does not run here: ${messageOf(error)}`, mend)];
+  }
+}
+
 /** Whether every plugin of the configuration exists and speaks its version of CNI. */
 export async function checkPlugins(
   probe: NodeProbe,

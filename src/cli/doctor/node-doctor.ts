@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { messageOf } from '../../common/errors.ts';
 import { type ContainerdClient, createContainerdClient } from '../../containerd/containerd-client.ts';
 import type { CommandContext } from '../command-context.ts';
-import { checkContainerd, checkPlugins, checkRunc } from './container-checks.ts';
+import { checkContainerd, checkInit, checkPlugins, checkRunc } from './container-checks.ts';
 import { exitCodeOf, type Finding, formatFindings, problem } from './finding.ts';
 import {
   checkCgroups,
@@ -27,6 +27,7 @@ import { type NodeProbe, systemProbe } from './node-probe.ts';
 export interface NodeDoctorOptions extends MachineNeeds, Omit<NetworkNeeds, 'bridge'> {
   readonly json: boolean;
   readonly containerdSocket: string;
+  readonly initProgram: string;
   readonly cniBinDir: string;
   /** Default: the program's own network configuration. */
   readonly cniConfig?: string;
@@ -62,6 +63,7 @@ export async function examineNode(
     ['control groups', () => checkCgroups(probe, options)],
     ['containerd', () => checkContainerd(probe, resolve(options.containerdSocket), connect)],
     ['runc', () => checkRunc(probe)],
+    ['init of workers', () => checkInit(probe, resolve(options.initProgram))],
     ['CNI plugins', () => checkPlugins(probe, { pluginFolder: resolve(options.cniBinDir), configFile })],
     ['nftables', () => checkPacketFilter(probe, network)],
     ['forwarding', () => checkForwarding(probe, network)],

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { checkContainerd, checkPlugins, checkRunc } from '../../../../src/cli/doctor/container-checks.ts';
+import { checkContainerd, checkInit, checkPlugins, checkRunc } from '../../../../src/cli/doctor/container-checks.ts';
 import { exitCodeOf, type Finding, formatFindings } from '../../../../src/cli/doctor/finding.ts';
 import {
   checkCgroups,
@@ -316,6 +316,25 @@ describe('containerd', () => {
         mend: expect.stringContaining('systemctl'),
       },
     ]);
+  });
+});
+
+describe('the init of workers', () => {
+  const path = '/usr/lib/esb/init';
+  const usage = { code: 125, text: 'init: the socket or the program is missing\nusage: init --socket PATH' };
+
+  it.each([
+    [{}, {}, 'problem'],
+    [{ [path]: '' }, { [path]: usage }, 'ok'],
+    [{ [path]: '' }, { [path]: 'another one' }, 'problem'],
+  ] as const)('of %j %j is a %3$s', async (files, programs, level) => {
+    expect(short(await checkInit(fakeProbe({ files, programs }), path))).toEqual([`${level} init of workers`]);
+  });
+
+  it('for another processor is told as that', async () => {
+    const probe = { ...fakeProbe({ files: { [path]: '' } }), run: () => Promise.reject(new Error('spawn ENOEXEC')) };
+    const [finding] = await checkInit(probe, path);
+    expect(finding).toMatchObject({ level: 'problem', message: `${path} does not run here: spawn ENOEXEC` });
   });
 });
 
