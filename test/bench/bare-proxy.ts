@@ -35,6 +35,9 @@ const { Agent: AgentClient } = (
   }
 ).esb.agent.v1;
 
+/** Bytes of an answer from which on the front hop passes it on as it comes. */
+const STREAMED_BYTES = 64 * 1024;
+
 function front(backPort: number, folder: string): void {
   const client = new AgentClient(
     // By name: TLS takes no address for the name of a server.
@@ -50,10 +53,22 @@ function front(backPort: number, folder: string): void {
     incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
     incoming.on('end', () => {
       const stream = client.invoke({ payload: Buffer.concat(chunks) });
-      const body: Buffer[] = [];
+      let body: Buffer[] | undefined = [];
+      let size = 0;
       stream.on('data', (part: InvokePart) => {
-        if ('chunk' in part && part.chunk.length > 0) {
-          body.push(part.chunk);
+        if (!('chunk' in part) || part.chunk.length === 0) {
+          return;
+        }
+        size += part.chunk.length;
+        body?.push(part.chunk);
+        const ready = body === undefined ? part.chunk : size > STREAMED_BYTES ? Buffer.concat(body) : undefined;
+        if (ready === undefined) {
+          return;
+        }
+        body = undefined;
+        if (!answer.write(ready)) {
+          stream.pause();
+          answer.once('drain', () => stream.resume());
         }
       });
       stream.on('error', (error) => {
@@ -61,12 +76,12 @@ function front(backPort: number, folder: string): void {
         answer.end(String(error));
       });
       stream.on('end', () => {
-        if (answer.writableEnded) {
-          return;
+        if (body === undefined) {
+          answer.end();
+        } else if (!answer.writableEnded) {
+          answer.setHeader('content-length', size);
+          answer.end(Buffer.concat(body));
         }
-        const all = Buffer.concat(body);
-        answer.setHeader('content-length', all.length);
-        answer.end(all);
       });
     });
   });
@@ -87,7 +102,12 @@ function back(url: string, folder: string, connections: number): void {
         { agent, method: 'POST', headers: { 'content-length': payload.length } },
         (answer) => {
           call.write({ head: { status: answer.statusCode ?? 0, contentType: '' } });
-          answer.on('data', (chunk: Buffer) => call.write({ chunk }));
+          answer.on('data', (chunk: Buffer) => {
+            if (!call.write({ chunk })) {
+              answer.pause();
+              call.once('drain', () => answer.resume());
+            }
+          });
           answer.on('end', () => {
             call.write({ trailer: {} });
             call.end();

@@ -117,6 +117,10 @@ export class BenchInstance {
     return `${this.gateway}/2015-03-31/functions/${name}/invocations`;
   }
 
+  streamUrl(name: string): string {
+    return `${this.gateway}/2021-11-15/functions/${name}/response-streaming-invocations`;
+  }
+
   /** Body that `kubectl apply --server-side` sends. */
   async apply(name: string, spec: object): Promise<void> {
     await this.#request('PATCH', `${workersPath}/${name}?fieldManager=bench&force=true`, {
@@ -128,7 +132,6 @@ export class BenchInstance {
       spec: {
         image: this.image('python-counter'),
         imagePullPolicy: 'IfNotPresent',
-        runtimeInterface: 'Lambda',
         ...spec,
       },
     });

@@ -18,11 +18,13 @@ import { placement } from './placement.ts';
 import { runtimeOverhead } from './runtime-overhead.ts';
 import { runtimeThroughput } from './runtime-throughput.ts';
 import type { ClusterScenario, Scenario } from './scenario.ts';
+import { streamFirstByte, streamThroughput } from './streams.ts';
 import { takeover } from './takeover.ts';
 import { wake } from './wake.ts';
 import { wakeHundred, wakeTen } from './wake-many.ts';
 import { warmOverhead } from './warm-overhead.ts';
 import { warmThroughput } from './warm-throughput.ts';
+import { workerMemory } from './worker-memory.ts';
 
 const scenarios: readonly Scenario[] = [
   coldStart,
@@ -32,10 +34,13 @@ const scenarios: readonly Scenario[] = [
   firstCall,
   runtimeOverhead,
   runtimeThroughput,
+  streamFirstByte,
+  streamThroughput,
   warmOverhead,
   warmThroughput,
   applyToRunning,
   coldStartPrepared,
+  workerMemory,
   density,
   gatewayOverhead,
   gatewayThroughput,

@@ -22,14 +22,30 @@ export async function processes(): Promise<Process[]> {
 }
 
 /** The process of the gateway of an instance. */
-export async function gatewayProcess(instance: BenchInstance): Promise<Process> {
+export function gatewayProcess(instance: BenchInstance): Promise<Process> {
+  return roleProcess(instance, / gateway --kubeconfig /);
+}
+
+/** The process of the agent of an instance. */
+export function agentProcess(instance: BenchInstance): Promise<Process> {
+  return roleProcess(instance, / agent --node-name /);
+}
+
+async function roleProcess(instance: BenchInstance, role: RegExp): Promise<Process> {
   const found = (await processes()).find(
-    ({ commandLine }) => commandLine.includes(instance.home) && / gateway --kubeconfig /.test(commandLine),
+    ({ commandLine }) => commandLine.includes(instance.home) && role.test(commandLine),
   );
   if (found === undefined) {
-    throw new Error('the gateway of the instance is not to be found');
+    throw new Error(`no process of the instance is like ${role.source}`);
   }
   return found;
+}
+
+/** Processes of a container. */
+export async function containerProcesses(containerId: string): Promise<Process[]> {
+  const all = await processes();
+  const groups = await Promise.all(all.map(({ pid }) => readFile(`/proc/${pid}/cgroup`, 'latin1').catch(() => '')));
+  return all.filter((_, index) => groups[index]?.includes(containerId));
 }
 
 /** Proportional set size in MiB; 0 for a process that has ended. */
