@@ -111,6 +111,7 @@ static void say_phase(enum frame kind)
 		number(&lines, "version", VERSION);
 		text(&lines, "session", session);
 		number(&lines, "calls", calls);
+		history_say(&lines);
 	}
 	lines_frame(kind, &lines);
 }

@@ -4,6 +4,7 @@
 // One thread, one loop (loop.c). Below it, each file calls only those before it in this list:
 //   output.c    what the processes write, and lines of the init between
 //   log.c       the lines that Lambda writes itself
+//   history.c   calls that were forgotten
 //   worker.c    phases, calls and their outcomes; the only place that changes them
 //   process.c   start, end and restart of the processes
 //   extension.c the Extensions API
@@ -190,6 +191,12 @@ void log_start(const struct call *call);
 void log_end(const struct call *call);
 // Peak of the memory of a process that has ended.
 void log_memory(int64_t kib);
+
+// history.c
+// From now on each call of this worker comes here.
+void history_begin(void);
+void history_add(const char *id);
+void history_say(struct buffer *lines);
 
 // worker.c
 bool worker_idle(void);

@@ -320,6 +320,8 @@ int64_t worker_tick(int64_t now)
 		if (overdue(call, now))
 			expire(call);
 		if (forgettable(call, now)) {
+			if (strcmp(call->outcome, "NotStarted") != 0)
+				history_add(call->id);
 			call_free(call);
 		} else if (call->stage != ENDED) {
 			earlier(&next, call->started_us == 0 ? call->begin_by : call->deadline_at);

@@ -196,6 +196,7 @@ export class Invoker {
       },
     });
     try {
+      const sentAt = this.#options.clock.monotonic();
       const limitMs = worker.resource.spec.timeoutSeconds * 1000 + MAX_OVERHEAD_MS;
       const sent = await session.invoke(
         {
@@ -214,7 +215,17 @@ export class Invoker {
       );
       const answer = isAskable(sent)
         ? await this.#recovered(sent, route, worker, call, caller, (next) =>
-            next.recover({ worker: worker.reference, requestId: call.requestId }, caller, limitMs, sink),
+            next.recover(
+              {
+                worker: worker.reference,
+                requestId: call.requestId,
+                run: session.run,
+                sentMs: Math.ceil(this.#options.clock.monotonic() - sentAt),
+              },
+              caller,
+              limitMs,
+              sink,
+            ),
           )
         : sent;
       if (span !== undefined) {

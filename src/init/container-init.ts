@@ -1,11 +1,12 @@
 import type { Duplex } from 'node:stream';
 import type { Clock, Timer } from '../common/clock.ts';
+import { neverHad } from './call-history.ts';
 import type { AnswerTaker, FoundCall, InitAnswer, InitLink, InitNews, InitRequest, InitState } from './contract.ts';
 import { FoundCalls } from './found-calls.ts';
 import { eventFrames, InitBreach, linesFrame } from './frames.ts';
 import { InitConnection } from './init-connection.ts';
 import { KeptAnswers } from './kept-answers.ts';
-import type { CallTold, InitMessage } from './messages.ts';
+import type { CallTold, Hello, InitMessage } from './messages.ts';
 import { mistakeIn, orderFrame } from './order.ts';
 import { SentCall, WINDOW_BYTES } from './sent-call.ts';
 
@@ -31,7 +32,8 @@ export interface ContainerInitOptions {
 /** A connection, and how far its init has come with what it knows. */
 interface Connected {
   readonly connection: InitConnection;
-  hello: { readonly session: string; readonly calls: number } | undefined;
+  /** With the monotonic milliseconds at which it came. */
+  hello: (Hello & { readonly at: number }) | undefined;
   state: InitState | undefined;
   /** Calls from before the connection that the init has named. */
   readonly named: Set<string>;
@@ -39,6 +41,8 @@ interface Connected {
   unasked: Timer | undefined;
   whole: boolean;
   readonly late: Timer;
+  /** Whether the init was told that all calls come to it. */
+  isAlone: boolean;
 }
 
 /** A call, and the connection on which its init was last known to have it. */
@@ -131,6 +135,7 @@ export class ContainerInit implements InitLink {
       unasked: undefined,
       whole: false,
       late: this.#options.clock.setTimer(() => connection.end(), HELLO_MS),
+      isAlone: false,
     };
     this.#connected = connected;
   }
@@ -157,12 +162,20 @@ export class ContainerInit implements InitLink {
     return call.answer;
   }
 
-  forget(requestId: string): void {
-    const pending = this.#calls.get(requestId);
-    if (pending !== undefined) {
-      pending.call.forget();
-      this.#say('F', { id: requestId });
+  serveAlone(): void {
+    if (this.#connected?.isAlone === false) {
+      this.#connected.isAlone = true;
+      this.#say('L', {});
     }
+  }
+
+  neverHad(requestId: string, sentMs: number): boolean {
+    const { found, hello, whole } = this.#connected ?? {};
+    if (whole !== true || hello?.history === undefined || found?.has(requestId) === true) {
+      return false;
+    }
+    const isOurs = this.#calls.has(requestId) || this.#left.has(requestId);
+    return !isOurs && neverHad(hello.history, this.#options.clock.monotonic() - hello.at, requestId, sentMs);
   }
 
   abort(requestId: string, message: string): void {
@@ -208,13 +221,14 @@ export class ContainerInit implements InitLink {
     }
   }
 
-  #takeHello(connected: Connected, { session, calls, state }: InitMessage & { readonly kind: 'Hello' }): void {
+  #takeHello(connected: Connected, hello: Hello): void {
+    const { session, calls, state } = hello;
     if (connected.hello !== undefined || calls > MAX_FOUND) {
       throw new InitBreach('the init said its name twice, or knows too many calls');
     }
     connected.late.cancel();
     this.#lost?.cancel();
-    connected.hello = { session, calls };
+    connected.hello = { ...hello, at: this.#options.clock.monotonic() };
     connected.state = state;
     this.#left.clear();
     if (this.#session !== session) {
@@ -237,7 +251,7 @@ export class ContainerInit implements InitLink {
     } else {
       if (pending.on !== connected) {
         pending.on = connected;
-        this.#say(pending.call.forgotten ? 'F' : 'A', { id, offset: pending.call.acknowledged });
+        this.#say('A', { id, offset: pending.call.acknowledged });
       }
       if (head !== undefined) {
         pending.call.takeHead(head);
@@ -267,19 +281,16 @@ export class ContainerInit implements InitLink {
     }
   }
 
-  /**
-   * An init that has named all calls that it knows has never had the event of any other in whole, but for those that
-   * were forgotten: these it need not keep.
-   */
+  /** An init that has named all calls that it knows has never had the event of any other of this run in whole. */
   #nameUntilWhole(connected: Connected): void {
     if (connected.whole || connected.hello === undefined || connected.named.size < connected.hello.calls) {
       return;
     }
     connected.whole = true;
     const message = 'the connection to the init of the worker ended';
-    for (const [id, { call, on }] of this.#calls) {
+    for (const [id, { on }] of this.#calls) {
       if (on !== connected) {
-        this.#settle(id, call.forgotten ? { kind: 'Unknown', message } : { kind: 'NotSent', message, own: true });
+        this.#settle(id, { kind: 'NotSent', message, own: true });
       }
     }
     this.#told(connected);
@@ -383,7 +394,7 @@ export class ContainerInit implements InitLink {
     }
   }
 
-  #say(kind: 'A' | 'F', fields: Readonly<Record<string, string | number>>): void {
+  #say(kind: 'A' | 'F' | 'L', fields: Readonly<Record<string, string | number>>): void {
     this.#connected?.connection.send([linesFrame(kind, fields)]);
   }
 }

@@ -97,8 +97,14 @@ export interface InitLink {
   readonly found: readonly FoundCall[];
   /** Never rejects. Several at a time, where the worker was made for that. */
   call(request: InitRequest): Promise<InitAnswer>;
-  /** No caller waits for a call any more: it goes on, and its answer is thrown away. */
-  forget(requestId: string): void;
+  /** The calls of the worker come to this container alone. May be repeated. */
+  serveAlone(): void;
+  /**
+   * Whether the connected init has certainly never had a call, which an earlier run of the agent was to send.
+   *
+   * @param sentMs milliseconds since the call left its gateway
+   */
+  neverHad(requestId: string, sentMs: number): boolean;
   /** Ends the wait for a call: its outcome is `Unknown`, or `NotSent`. The worker goes on with the call. */
   abort(requestId: string, message: string): void;
   /** The same at the end of the agent: the answer is kept for the next run. */

@@ -1,3 +1,4 @@
+import { type CallHistory, readHistory } from './call-history.ts';
 import type { InitEnd, InitHead, InitOutcome, InitPhase, InitState } from './contract.ts';
 import { type FrameFromInit, InitBreach } from './frames.ts';
 
@@ -20,10 +21,19 @@ export interface CallTold {
   readonly end: InitEnd | undefined;
 }
 
+export interface Hello {
+  readonly kind: 'Hello';
+  readonly state: InitState;
+  readonly session: string;
+  readonly calls: number;
+  /** Undefined where the init does not remember the calls that it forgot. */
+  readonly history: CallHistory | undefined;
+}
+
 /** Words of an init, in a form that is checked. */
 export type InitMessage =
   /** First of a connection. As many calls as `calls` follow, of which the init has told, or will, on each connection. */
-  | { readonly kind: 'Hello'; readonly state: InitState; readonly session: string; readonly calls: number }
+  | Hello
   | { readonly kind: 'Phase'; readonly state: InitState }
   | { readonly kind: 'Call'; readonly call: CallTold }
   | { readonly kind: 'Data'; readonly id: string; readonly offset: number; readonly bytes: Buffer }
@@ -58,6 +68,7 @@ export function readMessage(kind: string, payload: Buffer): InitMessage {
         state: stateOf(fields),
         session: wordOf(fields, 'session'),
         calls: numberOf(fields, 'calls'),
+        history: fields.has('since') ? readHistory(numberOf(fields, 'since'), fields.get('past') ?? '') : undefined,
       };
     }
     case 'P':

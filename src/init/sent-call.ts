@@ -23,7 +23,6 @@ export class SentCall {
   /** Bytes that there is room for, as far as was asked. */
   #granted = 0;
   #waits = false;
-  #forgotten = false;
   #over = false;
 
   constructor(taker: AnswerTaker) {
@@ -32,11 +31,6 @@ export class SentCall {
 
   get answer(): Promise<InitAnswer> {
     return this.#done.promise;
-  }
-
-  /** Whether the answer is thrown away. */
-  get forgotten(): boolean {
-    return this.#forgotten;
   }
 
   /** Bytes of the answer that came. */
@@ -54,14 +48,10 @@ export class SentCall {
     return this.#acknowledged;
   }
 
-  forget(): void {
-    this.#forgotten = true;
-  }
-
   takeHead(head: InitHead): void {
     if (this.#head === undefined) {
       this.#head = head;
-      if (!this.#forgotten && !this.#over) {
+      if (!this.#over) {
         this.#taker.onHead(head);
       }
     }
@@ -89,9 +79,7 @@ export class SentCall {
     }
     const fresh = bytes.subarray(this.#received - offset);
     this.#received = end;
-    if (!this.#forgotten) {
-      this.#taker.onChunk(fresh);
-    }
+    this.#taker.onChunk(fresh);
     return true;
   }
 
@@ -100,13 +88,7 @@ export class SentCall {
    * first bytes are not before the init has to wait: a short answer is kept whole for the next run of the agent.
    */
   due(again: () => void): number | undefined {
-    if (
-      this.#over ||
-      this.#received < WINDOW_BYTES ||
-      this.#forgotten ||
-      this.#waits ||
-      this.#received === this.#acknowledged
-    ) {
+    if (this.#over || this.#received < WINDOW_BYTES || this.#waits || this.#received === this.#acknowledged) {
       return undefined;
     }
     const received = this.#received;
@@ -130,7 +112,7 @@ export class SentCall {
 
   /** @throws {InitBreach} where bytes of the answer are missing */
   checkEnd(end: InitEnd): void {
-    if (!this.#forgotten && end.size !== this.#received) {
+    if (end.size !== this.#received) {
       throw new InitBreach('the init ended an answer before its end');
     }
   }

@@ -36,7 +36,8 @@ export class SimulatedInits implements Pick<WorkerInits, 'link' | 'subscribe'> {
       containerId,
       ...this.#wordOf(containerId),
       call: (request) => this.#call(containerId, request),
-      forget: () => undefined,
+      serveAlone: () => undefined,
+      neverHad: () => false,
       abort: (requestId, message) => this.#connected.get(containerId)?.call?.abort(requestId, message),
       leave: (requestId, message) => this.#connected.get(containerId)?.call?.abort(requestId, message),
       // No gateway of the simulation asks again.

@@ -36,6 +36,13 @@ export interface SeenInvoke {
   readonly traceId: string;
 }
 
+/** A Recover as an agent receives it. */
+export interface SeenRecover {
+  readonly requestId: string;
+  readonly run: string;
+  readonly sentMs: number;
+}
+
 /** Claim of an agent about a worker. */
 export interface FakeWorkerState {
   readonly worker: { readonly namespace: string; readonly name: string; readonly uid: string };
@@ -92,7 +99,7 @@ export interface FakeAgent {
   /** Handler of calls from now on. The default answers `{}`. */
   onInvoke(handle: (call: FakeCall) => void): void;
   /** Handler of the requests for answers of calls of an earlier run. The default knows none. */
-  onRecover(handle: (call: FakeCall) => void): void;
+  onRecover(handle: (call: FakeCall, request: SeenRecover) => void): void;
   /** Adds or changes a worker, and tells watchers. */
   put(worker: Partial<FakeWorkerState> & { readonly name: string }): void;
   remove(name: string): void;
@@ -143,8 +150,9 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
   const shares = new Set<{ end(): unknown }>();
   const calls: SeenInvoke[] = [];
   let alone = 0;
+  let run = 1;
   let handle: (call: FakeCall) => void = (call) => call.answer('{}');
-  let recovered: (call: FakeCall) => void = (call) => call.unknown('AgentStopped');
+  let recovered: (call: FakeCall, request: SeenRecover) => void = (call) => call.unknown('AgentStopped');
   let stamps = 0;
   const nextStamp = (): string => {
     stamps += 1;
@@ -161,7 +169,8 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
       calls.push(stream.request);
       handle(fakeCall(stream, nextStamp));
     },
-    Recover: (stream: InvokeStream): void => recovered(fakeCall(stream, nextStamp)),
+    Recover: (stream: InvokeStream): void =>
+      recovered(fakeCall(stream, nextStamp), stream.request as unknown as SeenRecover),
     InvokeMany: (shared: ServerDuplexStream<ManyRequest, object>): void => {
       const open = new Map<number, InvokeStream>();
       shares.add(shared);
@@ -188,7 +197,7 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
       const gone = (): boolean => watches.delete(stream);
       stream.on('cancelled', gone);
       stream.on('close', gone);
-      stream.write({ snapshot: { workers: [...workers.values()] } });
+      stream.write({ snapshot: { workers: [...workers.values()], run: `run-${run}` } });
     },
   };
   const listen = async (port: number): Promise<{ readonly server: Server; readonly port: number }> => {
@@ -265,6 +274,7 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
     },
     kill,
     async revive() {
+      run += 1;
       running ??= await listen(port);
     },
     stop: kill,

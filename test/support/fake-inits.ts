@@ -42,8 +42,12 @@ class FakeLink implements InitLink {
     return this.#inits.take(this, request);
   }
 
-  forget(requestId: string): void {
-    this.#inits.forgotten.push(requestId);
+  serveAlone(): void {
+    // Calls are known by their ids.
+  }
+
+  neverHad(requestId: string): boolean {
+    return this.state !== undefined && !this.#inits.sent.includes(requestId);
   }
 
   abort(requestId: string, message: string): void {
@@ -67,7 +71,6 @@ export class FakeInits implements WorkerInits {
   readonly left: FakeInitCall[] = [];
   /** Request ids of all that were sent, in order. */
   readonly sent: string[] = [];
-  readonly forgotten: string[] = [];
   /** Containers whose files were removed, in order. */
   readonly removed: string[] = [];
   /** Faults: calls that overlapped, calls into a frozen worker or one that is not ready. */

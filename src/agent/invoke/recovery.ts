@@ -6,12 +6,16 @@ import { workerAnswer } from './init-client.ts';
 
 /** Milliseconds that the inits of a worker get to tell of the calls that they know. */
 const TOLD_MS = 5_000;
+/** Milliseconds between two looks at whether the worker is frozen. */
+const LOOK_MS = 200;
 
 export interface RecoveryTools {
   readonly clock: Clock;
   readonly inits: Pick<WorkerInits, 'link' | 'subscribe'>;
   /** Containers of the worker, at the moment. */
   readonly containerIds: () => readonly string[];
+  /** Thaws the worker where it is frozen. */
+  readonly thaw: () => void;
   /** The stamp of the activity, taken at the end. */
   readonly stamp: () => string;
 }
@@ -43,8 +47,8 @@ export async function recoverCall(recovery: Recovery, tools: RecoveryTools): Pro
 }
 
 async function findAnswer(
-  { onChunk, onHead, requestId, room, signal }: Recovery,
-  { clock, containerIds, inits }: RecoveryTools,
+  { onChunk, onHead, requestId, room, sentMs, signal }: Recovery,
+  { clock, containerIds, inits, thaw }: RecoveryTools,
   onTold: (head: InitHead) => void,
 ): Promise<InitAnswer> {
   const taker = {
@@ -55,20 +59,32 @@ async function findAnswer(
     onChunk,
     room,
   };
-  const until = clock.monotonic() + TOLD_MS;
+  const asked = clock.monotonic();
+  const until = asked + TOLD_MS;
   for (;;) {
-    const links = containerIds().flatMap((id) => inits.link(id) ?? []);
+    const ids = containerIds();
+    const links = ids.flatMap((id) => inits.link(id) ?? []);
     for (const link of links) {
       const answer = link.recover(requestId, taker);
       if (answer !== undefined) {
         return await answer;
       }
     }
-    const left = until - clock.monotonic();
+    const now = clock.monotonic();
+    if (
+      sentMs !== undefined &&
+      links.length > 0 &&
+      links.length === ids.length &&
+      links.every((link) => link.neverHad(requestId, sentMs + now - asked))
+    ) {
+      return { kind: 'NotSent', message: 'the agent ended before it sent the call', own: true };
+    }
+    const left = until - now;
     if (left <= 0 || signal.aborted || links.every(({ state }) => state !== undefined)) {
       return { kind: 'Unknown', message: 'the agent was replaced, and the answer of the call is not kept' };
     }
-    await nextNews(inits, clock, left);
+    thaw();
+    await nextNews(inits, clock, Math.min(left, LOOK_MS));
   }
 }
 

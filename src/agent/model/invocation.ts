@@ -42,8 +42,11 @@ export interface Invocation {
   readonly room?: (() => Promise<unknown> | undefined) | undefined;
 }
 
-/** The wish for the answer of a call that an earlier run of the agent has sent. */
-export type Recovery = Pick<Invocation, 'uid' | 'requestId' | 'signal' | 'onHead' | 'onChunk' | 'room'>;
+/** The wish for the answer of a call that an earlier run of the agent has taken. */
+export interface Recovery extends Pick<Invocation, 'uid' | 'requestId' | 'signal' | 'onHead' | 'onChunk' | 'room'> {
+  /** Milliseconds since the call left its gateway. Undefined where this run of the agent may have taken it. */
+  readonly sentMs: number | undefined;
+}
 
 export interface AnswerHead {
   /** The emulator's; 200 where the worker has an init, whose answers say by {@link FunctionEnd} how they ended. */

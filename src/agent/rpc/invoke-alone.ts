@@ -30,13 +30,15 @@ export function serveInvoke(call: InvokeCall, callers: Callers): Promise<Invocat
 /**
  * Serves one Recover.
  *
+ * @param ownRun name of this process
  * @throws {EsbError} what the caller is to be told instead of a trailer
  */
-export function serveRecover(call: RecoverCall, callers: Callers): Promise<InvocationResult> {
-  const { requestId, worker } = call.request;
+export function serveRecover(call: RecoverCall, callers: Callers, ownRun: string): Promise<InvocationResult> {
+  const { requestId, run, worker } = call.request;
+  const sentMs = run === '' || run === ownRun ? undefined : call.request.sentMs;
   return serveAlone(call, callers, (answer) => {
     const uid = resolveWorker(callers.fleet, worker);
-    return answer.send(uid, (way) => callers.fleet.recover({ uid, requestId, ...way }));
+    return answer.send(uid, (way) => callers.fleet.recover({ uid, requestId, sentMs, ...way }));
   });
 }
 

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { EventEmitter } from 'node:events';
 import {
   type ConnectionInjector,
@@ -93,6 +94,8 @@ export class AgentGrpcServer {
   readonly #parts = Promise.withResolvers<GrpcServerParts>();
   readonly #stopping = new AbortController();
   readonly #budget: CallBudget;
+  /** Name of this process, by which gateways tell the calls that an earlier one was sent. */
+  readonly #run = randomUUID();
   #served: GrpcServerParts | undefined;
 
   constructor(options: GrpcServerOptions) {
@@ -189,7 +192,7 @@ export class AgentGrpcServer {
         parts.onInvoked?.(result);
       }),
       Recover: this.#streaming('Recover', async (parts, call: RecoverCall) => {
-        const result = await serveRecover(call, this.#callers(call, parts));
+        const result = await serveRecover(call, this.#callers(call, parts), this.#run);
         parts.onInvoked?.(result);
       }),
       InvokeMany: this.#streaming('InvokeMany', (parts, call: InvokeManyCall) =>
@@ -204,7 +207,7 @@ export class AgentGrpcServer {
       Destroy: this.#hint('Destroy', (fleet, ...rest) => fleet.destroy(...rest)),
       List: this.#unary('List', async ({ fleet }) => ({ workers: fleet.views().map(workerStateMessage) })),
       Watch: this.#streaming('Watch', async ({ fleet }, call: WatchCall) => {
-        await serveWatch(call, fleet, this.#stopping.signal);
+        await serveWatch(call, fleet, this.#run, this.#stopping.signal);
         this.#stopping.signal.throwIfAborted();
       }),
       GetMetrics: this.#unary('GetMetrics', ({ metricsPage }) => metricsPage()),

@@ -10,8 +10,10 @@ export type WatchCall = ServerWritableStream<unknown, Sparse<WatchEvent>>;
 /**
  * Serves one Watch until the watcher hangs up or `signal` fires: a snapshot, then the changes. Of a worker that changed
  * several times since the watcher last kept up, only the latest state is sent.
+ *
+ * @param run name of this process
  */
-export async function serveWatch(call: WatchCall, fleet: ServedFleet, signal: AbortSignal): Promise<void> {
+export async function serveWatch(call: WatchCall, fleet: ServedFleet, run: string, signal: AbortSignal): Promise<void> {
   const ended = Promise.withResolvers<void>();
   const end = (): void => ended.resolve();
   const sender = new Sender(call);
@@ -20,7 +22,7 @@ export async function serveWatch(call: WatchCall, fleet: ServedFleet, signal: Ab
     removed: (uid) => sender.removed(uid),
   });
   try {
-    sender.snapshot(fleet.views());
+    sender.snapshot(fleet.views(), run);
     call.on('cancelled', end);
     call.on('close', end);
     signal.addEventListener('abort', end, { once: true });
@@ -49,13 +51,13 @@ class Sender {
     this.#call = call;
   }
 
-  snapshot(views: readonly WorkerView[]): void {
+  snapshot(views: readonly WorkerView[], run: string): void {
     this.#pending.clear();
     this.#told.clear();
     for (const view of views) {
       this.#told.set(view.identity.uid, view);
     }
-    this.#send({ snapshot: { workers: views.map(workerStateMessage) } });
+    this.#send({ snapshot: { workers: views.map(workerStateMessage), run } });
   }
 
   changed(view: WorkerView): void {

@@ -213,6 +213,11 @@ export function containersOf({ others, present }: WorkerState): readonly Contain
   return others.length === 0 ? [present] : [present, ...others];
 }
 
+/** Whether a container is all that is there of the worker. */
+export function hasOnly({ listing, others, present }: WorkerState, containerId: string): boolean {
+  return listing.kind === 'Complete' && others.length === 0 && present.make.id === containerId;
+}
+
 export function findContainer(state: WorkerState, containerId: string): Container | undefined {
   return state.present.make.id === containerId
     ? state.present

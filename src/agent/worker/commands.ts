@@ -58,6 +58,12 @@ export function eventOf(command: Command, epoch: number, state: WorkerState, now
   }
 }
 
+/** Whether a worker is frozen, and may be woken so that its init speaks. */
+export function mayThaw(state: WorkerState, now: number): boolean {
+  const { desired, present } = state;
+  return observedOf(present).kind === 'Paused' && !isEnding(state) && mayWake(desired.wakePolicy, restOf(state, now));
+}
+
 function check(epoch: number, state: WorkerState): void {
   if (state.life !== 'Serving') {
     throw new EsbError('the agent is stopping', { code: 'Unavailable' });

@@ -20,13 +20,14 @@ import {
   callUntilOf,
   containersOf,
   findContainer,
+  hasOnly,
   inFlightOf,
   isQuiet,
   type Moment,
   restOf,
   type WorkerState,
 } from '../step/state.ts';
-import { type Command, eventOf } from './commands.ts';
+import { type Command, eventOf, mayThaw } from './commands.ts';
 import type { WorkerContext } from './context.ts';
 import { EffectRunner } from './effect-runner.ts';
 
@@ -149,6 +150,7 @@ export class Worker {
       inits,
       containerIds: () => containersOf(this.#state).map(({ make }) => make.id),
       stamp: () => this.#effects.stamps.next(),
+      thaw: () => void (mayThaw(this.#state, clock.monotonic()) && this.step({ kind: 'Woken' })),
     });
   }
 
@@ -169,6 +171,9 @@ export class Worker {
   /** The init of one of its containers has told something, or is gone. */
   initTold({ containerId, ...word }: InitNews): void {
     this.step({ kind: 'InitTold', containerId, word });
+    if (hasOnly(this.#state, containerId)) {
+      this.#context.inits.link(containerId)?.serveAlone();
+    }
   }
 
   /**

@@ -95,7 +95,8 @@ export function loadAgentProtocol(): AgentProtocol {
 /** An agent's report about its workers, checked; impossible workers are left out. */
 function checkedEvent({ snapshot, changed, removed }: WatchEvent): WatchEvent {
   if (snapshot !== undefined) {
-    return { snapshot: { workers: snapshot.workers.flatMap((worker) => checkedState(worker) ?? []) } };
+    const workers = snapshot.workers.flatMap((worker) => checkedState(worker) ?? []);
+    return { snapshot: { workers, run: snapshot.run.slice(0, MAX_UID_LENGTH) } };
   }
   const state = changed === undefined ? undefined : checkedState(changed);
   return state === undefined ? (removed === undefined ? {} : { removed }) : { changed: state };

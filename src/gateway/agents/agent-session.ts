@@ -84,6 +84,7 @@ export class AgentSession {
   /** The end of the wait for the snapshot, then the next ping. */
   #timer: Timer;
   #unanswered = 0;
+  #run = '';
 
   /** @throws {Error} of the TLS library, for an address or a certificate that it refuses */
   constructor(options: AgentSessionOptions) {
@@ -111,6 +112,11 @@ export class AgentSession {
 
   get isOpen(): boolean {
     return this.#state.kind === 'Open';
+  }
+
+  /** Name of the process of the agent; empty before it has told, and of an earlier release. */
+  get run(): string {
+    return this.#run;
   }
 
   get unansweredPings(): number {
@@ -209,6 +215,7 @@ export class AgentSession {
     if (this.#state.kind === 'Watching' && event.snapshot !== undefined) {
       this.#timer.cancel();
       this.#schedulePing();
+      this.#run = event.snapshot.run;
       this.#state = { kind: 'Open', shared: new SharedCallStream(this.#http2, this.#options.protocol) };
     }
     if (this.isOpen) {

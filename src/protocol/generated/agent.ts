@@ -246,10 +246,19 @@ export type Reason = keyof typeof Reason;
 export interface RecoverRequest {
   readonly worker: WorkerRef | null;
   readonly requestId: string;
+  /**
+   * Of the run of the agent that the call was sent to; empty where it told none. A call of another run is known not to
+   * have begun where no init of its worker has had it.
+   */
+  readonly run: string;
+  /** Milliseconds since the call was sent. */
+  readonly sentMs: number;
 }
 
 export interface Snapshot {
   readonly workers: readonly WorkerState[];
+  /** Another one for each process of an agent. */
+  readonly run: string;
 }
 
 export interface WatchEvent {

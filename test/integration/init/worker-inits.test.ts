@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/p
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
@@ -175,12 +176,25 @@ describe('a worker', () => {
     await peer.answer();
     peer.next();
     await waitFor('an idle worker', () => lab.link().state?.idle === true, { everyMs: 5 });
-    const second = send(lab, 'second');
+  });
+
+  it('tells the next agent of calls that it had and forgot, so that any other was not sent', async () => {
+    const lab = await start();
+    const peer = await waiting(lab);
+    lab.link().serveAlone();
+    await delay(1_000);
+    const sent = send(lab, 'had');
     await peer.answer();
-    lab.link().forget('second');
-    peer.respond('second', 'x'.repeat(MiB));
-    expect(await second.answer).toEqual(ended('Answered'));
-    expect(second.heard).toEqual(['sending']);
+    peer.respond('had', '{}');
+    expect(await sent.answer).toEqual(ended('Answered'));
+    await delay(700);
+    await lab.restart();
+    await waitFor('the init', () => lab.link()?.state, { everyMs: 5 });
+    const link = lab.link();
+    expect(link.found).toEqual([]);
+    expect(['had', 'never'].map((id) => link.neverHad(id, 500))).toEqual([false, true]);
+    // The worker may have had another container then.
+    expect(link.neverHad('never', 60_000)).toBe(false);
   });
 
   it('times a call out from the moment at which the runtime has it', async () => {

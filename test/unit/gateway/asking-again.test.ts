@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { SeenRecover } from '../../support/fake-agent.ts';
 import { type GatewayLab, gatewayLab, payloadOf } from '../../support/gateway-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -20,15 +21,18 @@ async function dyingAgent(worker: { readonly runtimeInterface?: 'Emulator' } = {
 describe('a call whose agent ended in the middle of it', () => {
   it('has the answer that the next run of the agent knows, in whole and once', async () => {
     const lab = await dyingAgent();
-    const asked: string[] = [];
-    lab.agent.onRecover((call) => {
-      asked.push(call.request.requestId);
+    const asked: SeenRecover[] = [];
+    lab.agent.onRecover((call, request) => {
+      asked.push(request);
       call.answer('half and half', { end: answered });
     });
     const answer = await lab.invoke('hello');
     expect(answer.FunctionError).toBeUndefined();
     expect(payloadOf(answer)).toBe('half and half');
-    expect(asked).toEqual(lab.agent.calls.map(({ requestId }) => requestId));
+    const [requestId] = lab.agent.calls.map((call) => call.requestId);
+    // The run that the call was sent to, and not the one that is asked.
+    expect(asked).toEqual([expect.objectContaining({ requestId, run: 'run-1', sentMs: expect.any(Number) })]);
+    expect(asked[0]?.sentMs).toBeGreaterThanOrEqual(20);
     await waitFor('the activity', async () => lab.patches.length > 0);
   });
 

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { markOf } from '../../../src/init/call-history.ts';
 import type { InitAnswer, InitRequest } from '../../../src/init/contract.ts';
 import { settle } from '../../support/manual-clock.ts';
 import { PlayedContainer, type PlayedInit } from '../../support/played-init.ts';
@@ -238,16 +239,38 @@ describe('a connection that is lost', () => {
   });
 });
 
-describe('a call that was forgotten', () => {
-  it('does not count as not sent where its init has forgotten it too', async () => {
+describe('a call of an earlier run of the agent', () => {
+  it('was never had by an init that remembers all calls since before, and has not this one', async () => {
     const room = new PlayedContainer();
-    const first = await room.connected();
-    const call = room.send('a');
-    room.container.forget('a');
-    first.socket.end();
+    const init = room.connect();
+    const marks = ['gone', 'too'].map((id) => markOf(id).toString(16).padStart(8, '0')).join('');
+    init.hello({ since: 10_000, past: marks, calls: 1 });
     await settle();
+    expect(room.container.neverHad('b', 1_000)).toBe(false);
+    init.say('C', { id: 'named', stage: 'Running' });
+    await settle();
+    expect(['b', 'gone', 'too', 'named'].map((id) => room.container.neverHad(id, 1_000))).toEqual([
+      ...[true, false, false, false],
+    ]);
+    expect([9_499, 9_500].map((sentMs) => room.container.neverHad('b', sentMs))).toEqual([true, false]);
+    await room.clock.advance(2_000);
+    expect([11_499, 11_500].map((sentMs) => room.container.neverHad('b', sentMs))).toEqual([true, false]);
+  });
+
+  it('may have been had by an init that does not remember, and by one that is away', async () => {
+    const room = new PlayedContainer();
+    expect(room.container.neverHad('b', 0)).toBe(false);
     await room.connected();
-    expect(await call.answer).toMatchObject({ kind: 'Unknown' });
+    expect(room.container.neverHad('b', 0)).toBe(false);
+  });
+
+  it('comes to this container alone once the init was told so', async () => {
+    const room = new PlayedContainer();
+    const init = await room.connected();
+    room.container.serveAlone();
+    room.container.serveAlone();
+    await settle();
+    expect(init.heard).toEqual(['L ']);
   });
 });
 

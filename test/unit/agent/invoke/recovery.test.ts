@@ -1,0 +1,93 @@
+import { describe, expect, it } from 'vitest';
+import type { DesiredWorker } from '../../../../src/agent/model/desired-worker.ts';
+import type { InvocationResult, Recovery } from '../../../../src/agent/model/invocation.ts';
+import { desiredFixture, FleetLab } from '../../../support/fleet-lab.ts';
+
+/** A worker with an init whose agent was killed while `sent` was in it and `waiting` was not. */
+async function killed(change: Partial<DesiredWorker> = {}): Promise<FleetLab> {
+  const before = await FleetLab.with(desiredFixture({ runtimeInterface: 'Lambda', ...change }));
+  await before.recorded((record) => record.startedAt !== undefined);
+  void before.invoke({ requestId: 'sent' });
+  void before.invoke({ requestId: 'waiting' });
+  await before.clock.advance(100);
+  return await before.restart();
+}
+
+const recover = (lab: FleetLab, requestId: string, more: Partial<Recovery> = {}): Promise<InvocationResult> =>
+  lab.fleet.recover({
+    uid: 'uid-of-hello',
+    requestId,
+    sentMs: 100,
+    signal: new AbortController().signal,
+    onHead: () => undefined,
+    onChunk: () => undefined,
+    ...more,
+  });
+
+describe('a call that its gateway asks for', () => {
+  it('was not started where no init of the worker has had it', async () => {
+    const lab = await killed();
+    const result = recover(lab, 'waiting');
+    await lab.clock.advance(100);
+    lab.inits.reconnect(lab.container());
+    await lab.clock.advance(300);
+    expect(await result).toMatchObject({ kind: 'Refused', reason: 'Unavailable' });
+    expect(lab.inits.sent).toEqual(['sent']);
+  });
+
+  it('is unknown where this run of the agent may have taken it', async () => {
+    const lab = await killed();
+    lab.inits.reconnect(lab.container());
+    expect(await recover(lab, 'waiting', { sentMs: undefined })).toMatchObject({ kind: 'Unknown' });
+  });
+
+  it('is unknown where the init of the worker does not come back', async () => {
+    const lab = await killed();
+    const result = recover(lab, 'waiting');
+    await lab.clock.advance(6_000);
+    expect(await result).toMatchObject({ kind: 'Unknown' });
+  });
+
+  it('has its answer, in whatever order init and gateway come', async () => {
+    const lab = await killed();
+    const chunks: string[] = [];
+    const result = recover(lab, 'sent', { onChunk: (chunk) => chunks.push(chunk.toString()) });
+    await lab.clock.advance(100);
+    lab.inits.reconnect(lab.container());
+    await lab.clock.advance(300);
+    lab.inits.left.find(({ request }) => request.requestId === 'sent')?.answer('"done"');
+    await lab.clock.advance(1);
+    expect(await result).toMatchObject({ kind: 'Answered' });
+    expect(chunks).toEqual(['"done"']);
+  });
+});
+
+describe('a worker that is frozen when its gateway asks', () => {
+  const frozen = async (change: Partial<DesiredWorker> = {}): Promise<FleetLab> => {
+    const before = await FleetLab.with(
+      desiredFixture({ runtimeInterface: 'Lambda', restingState: 'Paused', ...change }),
+    );
+    await before.clock.advance(1_000);
+    await before.recorded((record) => record.rest === 'Paused');
+    expect(before.task()).toBe('Paused');
+    return await before.restart();
+  };
+
+  it('is thawed, for a frozen init says nothing', async () => {
+    const lab = await frozen();
+    const result = recover(lab, 'waiting');
+    await lab.clock.advance(500);
+    expect(lab.task()).toBe('Running');
+    lab.inits.reconnect(lab.container());
+    await lab.clock.advance(300);
+    expect(await result).toMatchObject({ kind: 'Refused' });
+  });
+
+  it('stays frozen where no call may wake it, and the call is unknown', async () => {
+    const lab = await frozen({ wakePolicy: 'Never' });
+    const result = recover(lab, 'waiting');
+    await lab.clock.advance(6_000);
+    expect(lab.task()).toBe('Paused');
+    expect(await result).toMatchObject({ kind: 'Unknown' });
+  });
+});
