@@ -18,6 +18,10 @@ export interface InitState {
   readonly initMs: number;
   /** How often runtime and extensions were ended and started again in this container. */
   readonly restarts: number;
+  /** Calls that the runtime has shown to take at once; absent for one. */
+  readonly places?: number | undefined;
+  /** Places of these that are held by calls whose time is over; absent for none. */
+  readonly held?: number | undefined;
   readonly fault?: InitFault | undefined;
 }
 

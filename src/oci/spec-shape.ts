@@ -19,4 +19,6 @@ export interface SpecShape extends WorkerResources {
   readonly timeoutSeconds: number;
   /** Default: the image's and the user's variables decide. */
   readonly logging?: Logging | undefined;
+  /** Calls that the runtime takes at once; absent for one. */
+  readonly perWorker?: number | undefined;
 }

@@ -32,7 +32,7 @@ export const mutations: readonly Mutation[] = [
     changes: [
       {
         file: 'src/agent/step/rollout.ts',
-        text: 'busy: isBusy(draft.state, draft.at.now),',
+        text: 'busy: isBusy(draft.state, present, draft.at.now),',
         by: 'busy: false,',
       },
     ],

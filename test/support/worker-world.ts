@@ -30,12 +30,13 @@ export class WorkerWorld {
   /** Running processes. */
   readonly tasks = new Map<string, 'Running' | 'Paused' | 'Stopped'>();
   readonly shapes = new Map<string, string>();
-  readonly inits = new WorldInits();
+  readonly inits: WorldInits;
   readonly running = new Map<string, Action>();
   readonly settling = new Set<string>();
   readonly looks: Of<'Look'>[] = [];
   readonly watches: Of<'Watch'>[] = [];
-  sent: Sent | undefined;
+  /** Calls in containers, the oldest first. */
+  sent: Sent[] = [];
   readonly results = new Map<number, string>();
   readonly accepted = new Set<number>();
   /** Calls of which a byte may have been sent. */
@@ -45,6 +46,7 @@ export class WorkerWorld {
   /** @param foundCall a call of an agent before that the inits know */
   constructor(worker: WorkerSteps, tasks: readonly WorkerInfo[] = [], foundCall?: string) {
     this.worker = worker;
+    this.inits = new WorldInits(this.#isLambda ? (worker.desired.perWorker ?? 1) : 1);
     for (const { containerId, runtimeInterface, shapeHash, task } of tasks) {
       if (runtimeInterface === 'Lambda') {
         this.inits.found(containerId, foundCall);
@@ -74,16 +76,16 @@ export class WorkerWorld {
   }
 
   /**
-   * The call in the worker ends in that way.
+   * A call in the worker ends in that way.
    *
+   * @param at which one; the oldest by default
    * @param own by the fault of the node, where it was not sent or is lost; else an extension goes on after it
    */
-  endCall(kind: 'Answered' | 'Unknown' | 'TimedOut' | 'CutOff' | 'NotSent', own = false): void {
-    const { sent } = this;
+  endCall(kind: 'Answered' | 'Unknown' | 'TimedOut' | 'CutOff' | 'NotSent', own = false, at = 0): void {
+    const [sent] = this.sent.splice(at % Math.max(1, this.sent.length), 1);
     if (sent === undefined) {
       return;
     }
-    this.sent = undefined;
     this.#tell(this.inits.called(sent.containerId, false));
     const { now } = this.worker;
     if (kind !== 'NotSent') {
@@ -96,7 +98,7 @@ export class WorkerWorld {
         : kind === 'Unknown'
           ? { kind, message: 'reset', fault: own, ...load }
           : { kind, sentAt: now, answeredAt: now, ...load };
-    this.worker.step({ kind: 'Returned', containerId: sent.containerId, outcome });
+    this.worker.step({ kind: 'Returned', containerId: sent.containerId, id: sent.id, outcome });
     if (!own && !this.#isCalled(sent.containerId)) {
       this.#tell(this.inits.called(sent.containerId, true));
     }
@@ -188,8 +190,7 @@ export class WorkerWorld {
   /** With every fault gone, brings all that is under way to its end until nothing more comes of it. */
   settle(): void {
     for (let turn = 0; turn < 400; turn += 1) {
-      const isBusy =
-        this.running.size > 0 || this.settling.size > 0 || this.looks.length > 0 || this.sent !== undefined;
+      const isBusy = this.running.size > 0 || this.settling.size > 0 || this.looks.length > 0 || this.sent.length > 0;
       if (!isBusy && turn > 200) {
         return;
       }
@@ -198,7 +199,7 @@ export class WorkerWorld {
       this.endLook(true);
       this.endLeft(true);
       this.endCall('Answered');
-      for (const event of this.sent === undefined ? this.inits.heal() : []) {
+      for (const event of this.sent.length === 0 ? this.inits.heal() : []) {
         this.#tell(event);
       }
       if (!isBusy) {
@@ -292,7 +293,7 @@ export class WorkerWorld {
   }
 
   #isCalled(containerId: string): boolean {
-    return this.sent?.containerId === containerId;
+    return this.sent.some((sent) => sent.containerId === containerId);
   }
 
   get #isLambda(): boolean {
@@ -336,8 +337,10 @@ export class WorkerWorld {
   }
 
   #send({ call, containerId }: Of<'Send'>): void {
-    if (this.sent !== undefined) {
-      this.violations.push('two calls at once');
+    const calls = this.sent.filter((sent) => sent.containerId === containerId).length;
+    const found = this.watches.some((watch) => watch.containerId === containerId) ? 1 : 0;
+    if (calls + found >= this.inits.placesOf(containerId)) {
+      this.violations.push('more calls at once than there are places');
     }
     if (this.begun.has(call.id)) {
       this.violations.push('a call was sent twice');
@@ -348,15 +351,12 @@ export class WorkerWorld {
     if (this.running.has(containerId) || this.settling.has(containerId)) {
       this.violations.push('a call was sent into a container that is being acted on');
     }
-    if (this.watches.some((watch) => watch.containerId === containerId)) {
-      this.violations.push('a call was sent into a container with a call that was left');
-    }
     if (this.state.listing.kind === 'Unlisted' || this.state.life !== 'Serving') {
       this.violations.push('a call was sent by a worker that is not at work');
     }
     this.#note(this.inits.faultOfCall(containerId));
     const { now } = this.worker;
-    this.sent = { id: call.id, containerId, until: now + 20_000, begun: false };
+    this.sent.push({ id: call.id, containerId, until: now + 20_000, begun: false });
   }
 
   #run({ action, containerId }: Of<'Run'>): void {
@@ -401,7 +401,7 @@ export class WorkerWorld {
     if (!runs || isOver || isLost) {
       return;
     }
-    if (this.sent?.containerId === containerId) {
+    if (this.#isCalled(containerId)) {
       this.violations.push(`${what} with a call in the container`);
     }
     if (this.watches.some((watch) => watch.containerId === containerId)) {
@@ -417,7 +417,7 @@ export class WorkerWorld {
     if (this.results.has(id)) {
       this.violations.push('a caller was told twice');
     }
-    if (result.kind === 'Refused' && (this.begun.has(id) || this.sent?.id === id)) {
+    if (result.kind === 'Refused' && (this.begun.has(id) || this.sent.some((sent) => sent.id === id))) {
       this.violations.push('a call was refused that was sent');
     }
     this.results.set(id, result.kind);

@@ -9,22 +9,51 @@ interface Truth {
   waits: boolean;
   /** A call of an agent before. */
   found: string | undefined;
+  /** Places that calls hold whose time is over. */
+  held: number;
 }
 
-export const initChanges = ['Connect', 'Lose', 'Linger', 'Wait', 'Restart', 'Ready', 'Fail', 'FoundEnds'] as const;
+export const initChanges = [
+  'Connect',
+  'Lose',
+  'Linger',
+  'Wait',
+  'Restart',
+  'Ready',
+  'Fail',
+  'FoundEnds',
+  'Hold',
+  'LetGo',
+] as const;
 export type InitChange = (typeof initChanges)[number];
 
 /** The inits of one worker's containers. */
 export class WorldInits {
   readonly #truths = new Map<string, Truth>();
+  readonly #places: number;
+
+  /** @param places calls at once, of each container */
+  constructor(places: number) {
+    this.#places = places;
+  }
+
+  placesOf(containerId: string): number {
+    return this.#places - (this.#truths.get(containerId)?.held ?? 0);
+  }
 
   /** A container as an agent finds it, before its init connects. */
   found(containerId: string, call: string | undefined): void {
-    this.#truths.set(containerId, { connected: false, phase: 'Ready', waits: call === undefined, found: call });
+    this.#truths.set(containerId, {
+      connected: false,
+      phase: 'Ready',
+      waits: call === undefined,
+      found: call,
+      held: 0,
+    });
   }
 
   begin(containerId: string): WorkerEvent {
-    this.#truths.set(containerId, { connected: true, phase: 'Ready', waits: true, found: undefined });
+    this.#truths.set(containerId, { connected: true, phase: 'Ready', waits: true, found: undefined, held: 0 });
     return this.told(containerId);
   }
 
@@ -52,6 +81,7 @@ export class WorldInits {
         truth.phase = 'Starting';
         truth.waits = false;
         truth.found = undefined;
+        truth.held = 0;
         break;
       case 'Ready':
         truth.phase = truth.phase === 'Failed' ? truth.phase : 'Ready';
@@ -64,6 +94,13 @@ export class WorldInits {
         break;
       case 'FoundEnds':
         truth.found = undefined;
+        break;
+      case 'Hold':
+        // With one call at a time the runtime starts again for that.
+        truth.held = Math.min(truth.held + 1, this.#places - 1);
+        break;
+      case 'LetGo':
+        truth.held = Math.max(0, truth.held - 1);
         break;
       default:
         change satisfies never;
@@ -83,8 +120,9 @@ export class WorldInits {
 
   told(containerId: string): WorkerEvent {
     const truth = this.#truths.get(containerId);
-    const { connected = false, found, phase = 'Ready', waits = false } = truth ?? {};
-    const state = { phase, idle: phase === 'Ready' && waits, initMs: 1, restarts: 0 };
+    const { connected = false, found, held = 0, phase = 'Ready', waits = false } = truth ?? {};
+    const several = this.#places === 1 ? {} : { places: this.#places, held };
+    const state = { phase, idle: phase === 'Ready' && waits, initMs: 1, restarts: 0, ...several };
     return {
       kind: 'InitTold',
       containerId,
@@ -100,6 +138,7 @@ export class WorldInits {
     return [...this.#truths].map(([containerId, truth]) => {
       truth.connected = true;
       truth.found = undefined;
+      truth.held = 0;
       truth.phase = truth.phase === 'Failed' ? 'Failed' : 'Ready';
       truth.waits = true;
       return this.told(containerId);
@@ -112,7 +151,7 @@ export class WorldInits {
     if (truth === undefined) {
       return undefined;
     }
-    if (truth.found !== undefined) {
+    if (truth.found !== undefined && this.placesOf(containerId) < 2) {
       return 'a call was sent into a container with a call that its init knows';
     }
     return truth.connected && truth.phase === 'Ready' ? undefined : 'a call was sent to an init that takes none';

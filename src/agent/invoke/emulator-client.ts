@@ -65,11 +65,11 @@ export type WorkerAnswer =
 export interface WorkerLink {
   /** Never rejects. */
   call(request: WorkerRequest): Promise<WorkerAnswer>;
-  /** Ends the request under way, if there is one: its outcome is `Unknown`, or `NotSent`. */
+  /** Ends the requests under way: the outcome of each is `Unknown`, or `NotSent`. */
   abort(message: string): void;
-  /** Closes the connection, and ends the request under way. */
+  /** Closes the connection, and ends the requests under way. */
   close(): void;
-  /** Ends the wait for the request under way, whose answer is kept for the next run of the agent; absent for none. */
+  /** Ends the wait for the requests under way, whose answers are kept for the next run of the agent; absent for none. */
   leave?(): void;
 }
 

@@ -7,7 +7,8 @@ import { toldEnd } from './function-end.ts';
 /** Calls into one container by its init. */
 export class InitClient implements WorkerLink {
   readonly #link: InitLink;
-  #current: string | undefined;
+  /** Ids of the calls under way. */
+  readonly #current = new Set<string>();
 
   constructor(link: InitLink) {
     this.#link = link;
@@ -16,7 +17,7 @@ export class InitClient implements WorkerLink {
   async call(request: WorkerRequest): Promise<WorkerAnswer> {
     const { functionName, payload, requestId, traceId = '' } = request;
     let head: InitHead | undefined;
-    this.#current = requestId;
+    this.#current.add(requestId);
     const answer = await this.#link.call({
       requestId,
       payload,
@@ -34,24 +35,24 @@ export class InitClient implements WorkerLink {
       onChunk: request.onChunk,
       room: request.room,
     });
-    this.#current = undefined;
+    this.#current.delete(requestId);
     return workerAnswer(requestId, answer, head, request);
   }
 
   abort(message: string): void {
-    if (this.#current !== undefined) {
-      this.#link.abort(this.#current, message);
+    for (const requestId of this.#current) {
+      this.#link.abort(requestId, message);
     }
   }
 
-  /** Ends the wait for the call under way. The connection to the init is not this one's to close. */
+  /** Ends the wait for the calls under way. The connection to the init is not this one's to close. */
   close(): void {
     this.abort('the connection was closed');
   }
 
   leave(): void {
-    if (this.#current !== undefined) {
-      this.#link.leave(this.#current, 'the agent stops');
+    for (const requestId of this.#current) {
+      this.#link.leave(requestId, 'the agent stops');
     }
   }
 }

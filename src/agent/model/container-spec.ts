@@ -8,4 +8,6 @@ export interface ContainerMake {
   readonly ephemeralStorageMiB: number;
   readonly timeoutSeconds: number;
   readonly runtimeInterface: RuntimeInterface;
+  /** Calls that it takes at once; absent for one. */
+  readonly perWorker?: number | undefined;
 }

@@ -60,6 +60,8 @@ export interface Situation {
   readonly others: readonly ObservedContainer[];
   /** Whether a call is in the present one: then almost everything that would touch it waits for its end. */
   readonly busy: boolean;
+  /** Whether the present one takes several calls at once: it may be called at every moment. */
+  readonly several: boolean;
   readonly manner: Manner;
 }
 
@@ -94,6 +96,8 @@ export type Plan =
       readonly kind: 'Act';
       readonly present: Action | undefined;
       readonly others: readonly (Action | undefined)[];
+      /** Removal of the present one for which it is to get no more calls; undefined for none. */
+      readonly drain: DestroyAction | undefined;
     };
 
 /** The next step from what is to what should be. */
@@ -102,10 +106,12 @@ export function plan(goal: Goal, situation: Situation): Plan {
   if (rearrangement !== undefined) {
     return { kind: 'Rearrange', rearrangement };
   }
+  const action = planAlone(goal, situation);
   return {
     kind: 'Act',
-    present: planPresent(goal, situation),
+    present: planPresent(action, situation),
     others: situation.others.map((other) => planOther(goal, situation, other)),
+    drain: situation.several && situation.busy && action?.kind === 'Destroy' ? action : undefined,
   };
 }
 
@@ -146,7 +152,7 @@ function rearrangeCurrent(goal: LivingGoal, { busy, manner, others, present }: S
 /** @param successor index of the one of the wanted shape; negative for none */
 function rearrangeOutdated(
   goal: LivingGoal,
-  { busy, manner, others, present }: Situation,
+  { busy, manner, others, present, several }: Situation,
   successor: number,
 ): Rearrangement | undefined {
   const { state } = present;
@@ -168,9 +174,11 @@ function rearrangeOutdated(
       if (successor >= 0) {
         const next = others[successor]?.state;
         const due = !isOfUse(state) || (next !== undefined && isReplacement(goal, next));
-        return due && !busy ? { kind: 'Exchange', index: successor } : undefined;
+        // Calls in one that takes several go on beside its successor: it may never be without one.
+        return due && (!busy || several) ? { kind: 'Exchange', index: successor } : undefined;
       }
-      return isOfUse(state) && manner === 'Beside' ? { kind: 'Begin' } : undefined;
+      // One that is of no use and has no call in it is removed first.
+      return (isOfUse(state) || (several && busy)) && manner === 'Beside' ? { kind: 'Begin' } : undefined;
     default:
       return unreachable(state);
   }
@@ -210,10 +218,14 @@ function isReplacement(goal: LivingGoal, state: Observed): boolean {
   );
 }
 
-function planPresent(goal: Goal, situation: Situation): Action | undefined {
-  const { busy, present } = situation;
+/** Action on the present container as if no call was in it. */
+function planAlone(goal: Goal, situation: Situation): Action | undefined {
+  const { present } = situation;
   const outdated = isAlive(goal) && present.shapeHash !== goal.shapeHash;
-  const action = outdated ? planOutdated(goal, situation) : planOne(goal, present.state, isAlive(goal) && goal.warmUp);
+  return outdated ? planOutdated(goal, situation) : planOne(goal, present.state, isAlive(goal) && goal.warmUp);
+}
+
+function planPresent(action: Action | undefined, { busy, present }: Situation): Action | undefined {
   if (!busy && !present.occupied) {
     return action;
   }

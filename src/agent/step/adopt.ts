@@ -64,7 +64,7 @@ export function initialState(
     waitingBytes: 0,
     heardUpTo: 0,
     queueLimits,
-    place: { kind: 'Free' },
+    places: [],
     readySince: Number.NEGATIVE_INFINITY,
     restartCount: record?.restartCount ?? 0,
     lastTermination: record?.lastTermination,
@@ -260,8 +260,9 @@ export function nextMake(state: WorkerState, at: Moment): ContainerMake {
 }
 
 function wantedMake(desired: DesiredWorker, taken: readonly string[], at: Moment): ContainerMake {
-  const { ephemeralStorageMiB, memoryMiB, runtimeInterface, shapeHash, timeoutSeconds } = desired;
-  const wanted = { id: '', shapeHash, memoryMiB, ephemeralStorageMiB, timeoutSeconds, runtimeInterface };
+  const { ephemeralStorageMiB, memoryMiB, perWorker, runtimeInterface, shapeHash, timeoutSeconds } = desired;
+  const size = { memoryMiB, ephemeralStorageMiB, ...(perWorker === undefined ? {} : { perWorker }) };
+  const wanted = { id: '', shapeHash, ...size, timeoutSeconds, runtimeInterface };
   return claimable(desired, wanted, taken, at);
 }
 
@@ -289,6 +290,7 @@ function makeOf(desired: DesiredWorker, info: WorkerInfo, record: WorkerRecord |
   if (record?.container?.id === id) {
     return { ...makeOfRecord(desired, record.container), runtimeInterface };
   }
-  const { ephemeralStorageMiB, memoryMiB, timeoutSeconds } = desired;
-  return { id, shapeHash, memoryMiB, ephemeralStorageMiB, timeoutSeconds, runtimeInterface };
+  const { ephemeralStorageMiB, memoryMiB, perWorker, timeoutSeconds } = desired;
+  const size = { memoryMiB, ephemeralStorageMiB, ...(perWorker === undefined ? {} : { perWorker }) };
+  return { id, shapeHash, ...size, timeoutSeconds, runtimeInterface };
 }

@@ -249,7 +249,25 @@ export function isOccupied(container: Container): boolean {
   return container.left !== undefined && !hasEnded(container);
 }
 
-/** Whether it is the next call's: it runs, listens, and nothing is done to it or left in it. */
+/** Calls that an earlier run of the agent has left in it. */
+export function leftIn(container: Container): number {
+  const { init } = container;
+  return isOccupied(container) ? Math.max(1, init.kind === 'Connected' ? init.found : 0) : 0;
+}
+
+/** Calls of this run of the agent that it takes at once, as far as its runtime has shown. */
+export function placesIn(container: Container): number {
+  const { init, make } = container;
+  const shown = init.kind === 'Connected' ? init.places - init.held : 1;
+  return Math.max(0, Math.min(shown, make.perWorker ?? 1) - leftIn(container));
+}
+
+/** Whether it takes several calls at once. */
+export function takesSeveral({ make }: Container): boolean {
+  return (make.perWorker ?? 1) > 1;
+}
+
+/** Whether calls go to it, where it has a place for them: it runs, listens, and nothing is done to it. */
 export function takesCalls(container: Container): boolean {
   const { activity, init, process, sight, unusable } = container;
   return (
@@ -259,8 +277,7 @@ export function takesCalls(container: Container): boolean {
     sight.info?.task.kind === 'Running' &&
     isReachable(container) &&
     (interfaceOf(container) === 'Emulator' || takesCall(init)) &&
-    unusable === undefined &&
-    !isOccupied(container)
+    unusable === undefined
   );
 }
 
@@ -311,7 +328,9 @@ export function withProcess(container: Container, change: Partial<Process>): Con
 /** Milliseconds that the next call in it takes at most. */
 export function boundOf(container: Container): number {
   const { make, process } = container;
-  return callBoundMs(make.timeoutSeconds, interfaceOf(container) === 'Lambda' || process.load === 'Loaded');
+  // Where it takes several, one may wait in it until its runtime asks for the next, for as long as a call may take.
+  const seconds = make.timeoutSeconds * (takesSeveral(container) ? 2 : 1);
+  return callBoundMs(seconds, interfaceOf(container) === 'Lambda' || process.load === 'Loaded');
 }
 
 /** Milliseconds that a call in a container with that timeout takes at most. */

@@ -5,6 +5,7 @@ import {
   type Acting,
   boundOf,
   type Container,
+  isOccupied,
   observedOf,
   shownUnknownAt,
   silentAt,
@@ -20,8 +21,9 @@ import {
   Draft,
   findContainer,
   goalAt,
+  hasFreePlace,
   isEnding,
-  isOutdated,
+  isReplaced,
   isUrgent,
   type Moment,
   restOf,
@@ -68,7 +70,7 @@ function act(draft: Draft): void {
       draft.change(container.make.id, (before) => ({ ...before, unusable: givenUpFor(before.init) }));
     }
   }
-  const mayBeSeveral = draft.state.others.length > 0 || isOutdated(draft.state);
+  const mayBeSeveral = draft.state.others.length > 0 || isReplaced(draft.state);
   if (!mayBeSeveral && (send(draft) || isAtRest(draft))) {
     return;
   }
@@ -76,8 +78,9 @@ function act(draft: Draft): void {
   const next = rearrange(draft, goal);
   const { others, present } = draft.state;
   // Between two calls is when a successor takes the place of the present one, or, where there is no room for both, it
-  // goes.
-  const goes = next.present?.kind === 'Destroy' && mayAct(draft, present, next.present);
+  // goes. One that takes several calls may never be between two, and goes once it has no more of them.
+  const removal = next.present?.kind === 'Destroy' ? next.present : next.drain;
+  const goes = removal !== undefined && mayAct(draft, present, removal);
   const isSent = !goes && send(draft);
   if (next.present !== undefined && !isSent) {
     begin(draft, present, next.present);
@@ -109,17 +112,26 @@ function isAtRest({ at, state }: Draft): boolean {
     savedRest === 'Running' &&
     noRoomBeside === undefined &&
     takesCalls(present) &&
+    !isOccupied(present) &&
     (present.process.warm || desired.warmUpPayload === undefined) &&
     (present.resync === undefined || at.now < present.resync.at) &&
     restOf(state, at.now) === 'Running'
   );
 }
 
-/** Sends the next call if the present container takes one. */
+/** Sends the next calls, as far as the present container takes them; whether there was one. */
 function send(draft: Draft): boolean {
-  const { place, present, readySince, waiting } = draft.state;
+  let isSent = false;
+  while (sendNext(draft)) {
+    isSent = true;
+  }
+  return isSent;
+}
+
+function sendNext(draft: Draft): boolean {
+  const { places, present, readySince, waiting } = draft.state;
   const [call] = waiting;
-  if (call === undefined || place.kind !== 'Free' || !takesCalls(present)) {
+  if (call === undefined || !takesCalls(present) || !hasFreePlace(draft.state)) {
     return false;
   }
   const { now, wall } = draft.at;
@@ -128,13 +140,16 @@ function send(draft: Draft): boolean {
   draft.set({
     waiting: waiting.slice(1),
     waitingBytes: draft.state.waitingBytes - call.bytes,
-    place: {
-      kind: 'Sent',
-      call,
-      containerId: id,
-      readyAt: call.start === 'running' ? call.arrivedAt : waitedSince,
-      until: wall + boundOf(present),
-    },
+    places: [
+      ...places,
+      {
+        kind: 'Sent',
+        call,
+        containerId: id,
+        readyAt: call.start === 'running' ? call.arrivedAt : waitedSince,
+        until: wall + boundOf(present),
+      },
+    ],
   });
   draft.emit({ kind: 'Send', containerId: id, call });
   return true;

@@ -18,7 +18,7 @@ export type Effect =
   | ({ readonly kind: 'Hurry'; readonly urgent: boolean } & OfContainer)
   /** Sends a call into the container. */
   | ({ readonly kind: 'Send'; readonly call: Call } & OfContainer)
-  /** Ends the call that is in the container. */
+  /** Ends the calls that are in the container. */
   | ({ readonly kind: 'AbortCall'; readonly message: string } & OfContainer)
   /** Hears when the caller of a call that waits hangs up. */
   | { readonly kind: 'Await'; readonly id: number }

@@ -22,7 +22,13 @@ export type WorkerEvent =
   /** The caller of a call hung up. */
   | { readonly kind: 'HungUp'; readonly id: number }
   /** An attempt to serve a call is over. */
-  | { readonly kind: 'Returned'; readonly containerId: string; readonly outcome: CallOutcome }
+  | {
+      readonly kind: 'Returned';
+      readonly containerId: string;
+      /** Number of the call. */
+      readonly id: number;
+      readonly outcome: CallOutcome;
+    }
   /** An action has come further. */
   | { readonly kind: 'Progressed'; readonly containerId: string; readonly progress: Progress }
   | {
@@ -71,8 +77,8 @@ export type WorkerEvent =
   | { readonly kind: 'Ticked' }
   /** The agent takes no more calls. */
   | { readonly kind: 'Refusing' }
-  /** The agent ends. The stamp is of the call that is in the worker. `unsent`: not a byte of that call was sent. */
-  | { readonly kind: 'Stopped'; readonly stamp: string; readonly unsent: boolean };
+  /** The agent ends. The stamp is of the calls in the worker. `unsent`: numbers of those of which not a byte was sent. */
+  | { readonly kind: 'Stopped'; readonly stamp: string; readonly unsent: readonly number[] };
 
 /** A call as it comes. */
 export type Arrival = Omit<Call, 'start' | 'attempts'>;

@@ -16,6 +16,12 @@ export type InitSight =
       readonly since: number;
       /** Whether it may be frozen. */
       readonly idle: boolean;
+      /** Calls that its runtime has shown to take at once. */
+      readonly places: number;
+      /** Places of these that calls hold which ran out of time. */
+      readonly held: number;
+      /** Calls of an earlier run of the agent that have not ended. */
+      readonly found: number;
     };
 
 /** The word of an init, or of the loss of it. */
@@ -29,13 +35,19 @@ export function foundCall({ found }: InitWord): string | undefined {
 /** Knowledge of an init after a word of it. The same object where nothing is new. */
 export function heard(before: InitSight, word: InitWord, now: number): InitSight {
   const { state } = word;
-  const isConnected = before.kind === 'Connected';
   if (state === undefined) {
-    return isConnected ? { kind: 'Away', since: now } : before;
+    return before.kind === 'Connected' ? { kind: 'Away', since: now } : before;
   }
-  const { idle, phase } = state;
-  const isSame = isConnected && before.phase === phase && before.idle === idle;
-  return isSame ? before : { kind: 'Connected', phase, since: sinceOf(before, phase, now), idle };
+  const { held = 0, idle, phase, places = 1 } = state;
+  const found = word.found.filter(({ ended }) => !ended).length;
+  const isSame =
+    before.kind === 'Connected' &&
+    before.phase === phase &&
+    before.idle === idle &&
+    before.places === places &&
+    before.held === held &&
+    before.found === found;
+  return isSame ? before : { kind: 'Connected', phase, since: sinceOf(before, phase, now), idle, places, held, found };
 }
 
 /** Since when an init in that phase is ready, or is not. */

@@ -98,15 +98,15 @@ export function hungUp(draft: Draft, id: number): void {
   }
 }
 
-/** An attempt to serve the call that is in the worker is over. */
-export function returned(draft: Draft, containerId: string, outcome: CallOutcome): void {
-  const { place } = draft.state;
-  if (place.kind === 'Free') {
+/** An attempt to serve a call that is in the worker is over. */
+export function returned(draft: Draft, { containerId, id, outcome }: Extract<WorkerEvent, { kind: 'Returned' }>): void {
+  const place = draft.state.places.find(({ call }) => call.id === id);
+  if (place === undefined) {
     return;
   }
   takeLoad(draft, containerId, outcome);
   if (place.kind === 'Left') {
-    draft.set({ place: { kind: 'Free' } });
+    draft.set({ places: draft.placesWithout(place.call) });
     return;
   }
   switch (outcome.kind) {
@@ -119,10 +119,7 @@ export function returned(draft: Draft, containerId: string, outcome: CallOutcome
         finishUnknown(draft, place.call, 'ConnectionLost', outcome);
         return;
       }
-      draft.set({
-        place: { ...place, kind: 'Broken', message: outcome.message, stamp: outcome.stamp, looks: 0 },
-      });
-      diagnose(draft, true);
+      broke(draft, place, outcome);
       return;
     case 'CutOff':
       // A process in it still writes. The caller sees by the size what is wrong.
@@ -164,7 +161,7 @@ function retire(draft: Draft, containerId: string, why: string): void {
 
 function finishAnswered(
   draft: Draft,
-  { call, containerId, readyAt }: Exclude<Place, { kind: 'Free' }>,
+  { call, containerId, readyAt }: Place,
   outcome: Extract<CallOutcome, { kind: 'Answered' | 'CutOff' | 'TimedOut' }>,
 ): void {
   const { answeredAt, end, kind, logTail, sentAt, stamp } = outcome;
@@ -179,7 +176,7 @@ function finishAnswered(
     ...(logTail === undefined ? {} : { logTail }),
   };
   const timeoutSeconds = findContainer(draft.state, containerId)?.make.timeoutSeconds ?? 0;
-  draft.touch({ place: { kind: 'Free' } });
+  draft.touch({ places: draft.placesWithout(call) });
   draft.answer(
     call.id,
     kind === 'TimedOut'
@@ -194,23 +191,23 @@ function microseconds(milliseconds: number): number {
 
 function finishUnknown(
   draft: Draft,
-  { id }: Call,
+  call: Call,
   reason: UnknownReason,
   { message, stamp }: { readonly message: string; readonly stamp: string },
 ): void {
-  draft.touch({ place: { kind: 'Free' } });
-  draft.answer(id, { kind: 'Unknown', reason, message, stamp });
+  draft.touch({ places: draft.placesWithout(call) });
+  draft.answer(call.id, { kind: 'Unknown', reason, message, stamp });
 }
 
 /** Nothing was sent: the call is still ours, and goes first once it is known what the worker is. */
 function notSent(
   draft: Draft,
-  { call, containerId }: Exclude<Place, { kind: 'Free' }>,
+  { call, containerId }: Place,
   { gone, message, own }: Extract<CallOutcome, { kind: 'NotSent' }>,
 ): void {
   const { state } = draft;
   const last = call.attempts + 1 >= MAX_ATTEMPTS;
-  draft.set({ place: { kind: 'Free' } });
+  draft.set({ places: draft.placesWithout(call) });
   if (!own) {
     draft.change(containerId, (container) => unknown(container, draft.at.now));
   }
@@ -233,30 +230,37 @@ function notSent(
   }
 }
 
-/**
- * Tells the caller of a call whose connection broke why, once that is known or cannot be.
- *
- * @param look whether the container is to be looked at where it is not known
- */
-export function diagnose(draft: Draft, look: boolean): void {
-  const { place } = draft.state;
-  if (place.kind !== 'Broken') {
-    return;
+/** The connection broke in the middle of a call. */
+function broke(draft: Draft, place: Place, { message, stamp }: Extract<CallOutcome, { kind: 'Unknown' }>): void {
+  const { containerId } = place;
+  const other = draft.state.places.find((each) => each.kind === 'Broken' && each.containerId === containerId);
+  const looks = other?.kind === 'Broken' ? other.looks : 0;
+  draft.set({ places: [...draft.placesWithout(place.call), { ...place, kind: 'Broken', message, stamp, looks }] });
+  diagnose(draft);
+  if (other === undefined) {
+    lookWhy(draft, containerId);
   }
-  const container = findContainer(draft.state, place.containerId);
-  const reason = reasonOf(draft.state, place);
-  if (reason !== undefined) {
+}
+
+/** Tells the callers of calls whose connection broke why, once that is known or cannot be. */
+export function diagnose(draft: Draft): void {
+  for (const place of draft.state.places) {
+    const reason = place.kind === 'Broken' ? reasonOf(draft.state, place) : undefined;
+    if (place.kind !== 'Broken' || reason === undefined) {
+      continue;
+    }
     if (reason === 'ConnectionLost') {
       retire(draft, place.containerId, 'the connection was lost in the middle of a call');
     }
     finishUnknown(draft, place.call, reason, place);
-  } else if (container !== undefined && look) {
-    draft.emit({
-      kind: 'Look',
-      containerId: place.containerId,
-      purpose: 'Diagnose',
-      delayMs: diagnosisDelaysMs[place.looks] ?? 0,
-    });
+  }
+}
+
+/** Looks at a container in which the connection of a call broke. One look is for all such calls. */
+function lookWhy(draft: Draft, containerId: string): void {
+  const place = draft.state.places.find((each) => each.kind === 'Broken' && each.containerId === containerId);
+  if (place?.kind === 'Broken') {
+    draft.emit({ kind: 'Look', containerId, purpose: 'Diagnose', delayMs: diagnosisDelaysMs[place.looks] ?? 0 });
   }
 }
 
@@ -276,14 +280,16 @@ function reasonOf(state: WorkerState, place: Extract<Place, { kind: 'Broken' }>)
 
 /** A look that is to tell why a connection broke is over. `ended`: it has shown that the process is gone. */
 export function diagnosed(draft: Draft, containerId: string, ended: boolean): void {
-  const { place } = draft.state;
-  if (place.kind !== 'Broken' || place.containerId !== containerId) {
-    return;
+  for (const place of draft.state.places) {
+    if (place.kind === 'Broken' && place.containerId === containerId && ended) {
+      finishUnknown(draft, place.call, 'WorkerExited', place);
+    }
   }
-  if (ended) {
-    finishUnknown(draft, place.call, 'WorkerExited', place);
-    return;
-  }
-  draft.set({ place: { ...place, looks: place.looks + 1 } });
-  diagnose(draft, true);
+  draft.set({
+    places: draft.state.places.map((place) =>
+      place.kind === 'Broken' && place.containerId === containerId ? { ...place, looks: place.looks + 1 } : place,
+    ),
+  });
+  diagnose(draft);
+  lookWhy(draft, containerId);
 }

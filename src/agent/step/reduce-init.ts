@@ -2,7 +2,7 @@ import type { InitFailedError } from '../../init/init-failed-error.ts';
 import { readinessBy } from '../../init/readiness.ts';
 import { terminationOf } from '../model/crash-backoff.ts';
 import { leftCall } from '../model/marked-call.ts';
-import { actionOf, type Container, callBoundMs, hasEnded, withProcess } from './container.ts';
+import { actionOf, boundOf, type Container, callBoundMs, hasEnded, withProcess } from './container.ts';
 import type { WorkerEvent } from './events.ts';
 import { foundCall, heard, type InitWord } from './init-sight.ts';
 import { exited } from './sightings.ts';
@@ -37,10 +37,9 @@ export function takeFound(draft: Draft, containerId: string, word: InitWord | un
     draft.emit({ kind: 'Unwatch', containerId });
     endLeft(draft, container, true);
   } else if (requestId !== undefined && container.left === undefined && container.unusable === undefined) {
-    const { shapeHash, timeoutSeconds } = container.make;
     // Another shape may have had a longer timeout.
-    const isTold = shapeHash === draft.state.desired.shapeHash;
-    const boundMs = callBoundMs(isTold ? timeoutSeconds : longestTimeoutSeconds, true);
+    const isTold = container.make.shapeHash === draft.state.desired.shapeHash;
+    const boundMs = isTold ? boundOf(container) : callBoundMs(2 * longestTimeoutSeconds, true);
     const call = leftCall({ requestId }, draft.at.wall, boundMs);
     draft.put({ ...container, left: call });
     draft.emit({ kind: 'Watch', containerId, call, by: 'Init' });

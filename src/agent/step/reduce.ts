@@ -30,8 +30,8 @@ export interface Reduced {
 export function reduce(state: WorkerState, event: WorkerEvent, at: Moment): Reduced {
   const draft = new Draft(state, at);
   take(draft, event);
-  if (draft.state.place.kind === 'Broken') {
-    diagnose(draft, false);
+  if (draft.state.places.length > 0) {
+    diagnose(draft);
   }
   return draft;
 }
@@ -42,7 +42,7 @@ function take(draft: Draft, event: WorkerEvent): void {
       invoked(draft, event);
       return;
     case 'Returned':
-      returned(draft, event.containerId, event.outcome);
+      returned(draft, event);
       return;
     case 'HungUp':
       hungUp(draft, event.id);
@@ -319,21 +319,21 @@ function retried(draft: Draft): void {
 }
 
 /** The agent ends, and touches no worker: what goes on in it is for the next run of the agent. */
-function stopped(draft: Draft, stamp: string, unsent: boolean): void {
-  const { place } = draft.state;
+function stopped(draft: Draft, stamp: string, unsent: readonly number[]): void {
   draft.set({ life: 'Stopping' });
-  if (place.kind === 'Sent' && unsent) {
-    draft.refuse(place.call, ['Unavailable', 'the agent is stopping']);
-    draft.set({ place: { ...place, kind: 'Left' } });
-  } else if (place.kind !== 'Free' && place.kind !== 'Left') {
-    draft.answer(place.call.id, {
-      kind: 'Unknown',
-      reason: 'AgentStopped',
-      message: 'the agent stopped before the worker answered; the worker ends the call',
-      stamp,
-    });
-    draft.set({ place: { ...place, kind: 'Left' } });
+  for (const { call, kind } of draft.state.places) {
+    if (kind === 'Sent' && unsent.includes(call.id)) {
+      draft.refuse(call, ['Unavailable', 'the agent is stopping']);
+    } else if (kind !== 'Left') {
+      draft.answer(call.id, {
+        kind: 'Unknown',
+        reason: 'AgentStopped',
+        message: 'the agent stopped before the worker answered; the worker ends the call',
+        stamp,
+      });
+    }
   }
+  draft.set({ places: draft.state.places.map((place) => ({ ...place, kind: 'Left' })) });
   for (const { activity, make } of containersOf(draft.state)) {
     if (activity.kind !== 'None') {
       draft.emit({ kind: 'Abort', containerId: make.id });

@@ -3,8 +3,8 @@ import { startsAt } from '../model/crash-backoff.ts';
 import type { Goal } from '../model/goal.ts';
 import { isAlive, type Manner, type ObservedContainer, type Plan, plan, type Rearrangement } from '../model/plan.ts';
 import { newContainerAt, nextMake } from './adopt.ts';
-import { type Container, interfaceOf, isOccupied, observedOf, sizeOf } from './container.ts';
-import { type Draft, isBusy, isOutdated, serves } from './state.ts';
+import { type Container, interfaceOf, isOccupied, observedOf, sizeOf, takesSeveral } from './container.ts';
+import { type Draft, isBusy, isInUse, isOutdated, isReplaced, isWorn, serves } from './state.ts';
 
 /** Brings the containers up to date with the plan, and returns what is left of it to be done. */
 export function rearrange(draft: Draft, goal: Goal): Extract<Plan, { readonly kind: 'Act' }> {
@@ -13,7 +13,8 @@ export function rearrange(draft: Draft, goal: Goal): Extract<Plan, { readonly ki
     const next = plan(goal, {
       present: observed(draft, present),
       others: others.map((other) => observed(draft, other)),
-      busy: isBusy(draft.state, draft.at.now),
+      busy: isBusy(draft.state, present, draft.at.now),
+      several: takesSeveral(present),
       manner: mannerOf(draft, goal),
     });
     if (next.kind === 'Act') {
@@ -26,19 +27,20 @@ export function rearrange(draft: Draft, goal: Goal): Extract<Plan, { readonly ki
 function observed({ at, state }: Draft, container: Container): ObservedContainer {
   const isPatient = state.grace === undefined || at.now < state.grace.until;
   return {
-    shapeHash: container.make.shapeHash,
+    // A container that is worn is replaced as one of another shape is.
+    shapeHash: isWorn(state, container) ? '' : container.make.shapeHash,
     state: observedOf(container),
-    occupied: isPatient && isOccupied(container),
+    occupied: isPatient && (serves(state, container) ? isOccupied(container) : isInUse(state, container)),
   };
 }
 
-/** How the present container is to be replaced, where it is of an earlier shape. */
+/** How the present container is to be replaced, where it is of an earlier shape or worn. */
 function mannerOf(draft: Draft, goal: Goal): Manner {
   const { desired, noRoomBeside, others, present, waiting } = draft.state;
   if (noRoomBeside !== undefined) {
     draft.set({ noRoomBeside: undefined });
   }
-  if (!isAlive(goal) || !isOutdated(draft.state)) {
+  if (!isAlive(goal) || !isReplaced(draft.state)) {
     if (others.length === 0) {
       giveTurn(draft);
     }
@@ -72,7 +74,7 @@ function mannerOf(draft: Draft, goal: Goal): Manner {
     // Their memory is about to be given back.
     return 'Later';
   }
-  if (draft.fits(present.make.id)) {
+  if (isOutdated(draft.state) && draft.fits(present.make.id)) {
     return 'InPlace';
   }
   giveTurn(draft);
@@ -86,7 +88,9 @@ function later(draft: Draft): Manner {
 
 /** The container that is to take the place of the present one, which is of another shape; undefined for none. */
 export function successorOf({ state }: Pick<Draft, 'state'>, shapeHash: string): Container | undefined {
-  return state.others.find((other) => other.make.shapeHash === shapeHash && !isOccupied(other));
+  return state.others.find(
+    (other) => other.make.shapeHash === shapeHash && !isInUse(state, other) && !isWorn(state, other),
+  );
 }
 
 function takeTurn(draft: Draft, resting: boolean): boolean {

@@ -49,8 +49,8 @@ export function see(draft: Draft, containerId: string, sighting: Sighting): void
   if (draft.state.adopting !== undefined && serves(draft.state, container)) {
     adoptIdle(draft, info);
   }
-  const { place } = draft.state;
-  if (place.kind === 'Sent' && place.containerId === containerId && hasEnded(container)) {
+  const isSent = draft.state.places.some((place) => place.kind === 'Sent' && place.containerId === containerId);
+  if (isSent && hasEnded(container)) {
     draft.emit({ kind: 'AbortCall', containerId, message: 'the worker exited' });
   }
 }

@@ -8,16 +8,15 @@ import type { Retries } from '../model/retry-schedule.ts';
 import type { WorkerRecord } from '../model/worker-record.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import type { Call } from './call.ts';
-import { type Container, isOccupied } from './container.ts';
+import { type Container, isOccupied, leftIn, placesIn, takesSeveral } from './container.ts';
 import type { Effect, RecordChange } from './effects.ts';
 import type { InitWord } from './init-sight.ts';
 
 /** The longest timeout that a resource may ask for. */
 export const longestTimeoutSeconds = 900;
 
-/** The one place for a call in a worker. */
+/** A place that a call has in a container of the worker. */
 export type Place =
-  | { readonly kind: 'Free' }
   | ({ readonly kind: 'Sent' } & Taken)
   /** The connection broke in the middle of it: looks at the container are to tell why. */
   | ({
@@ -105,7 +104,7 @@ export interface WorkerState {
   /** The last call whose caller is heard when it hangs up. */
   readonly heardUpTo: number;
   readonly queueLimits: QueueLimits;
-  readonly place: Place;
+  readonly places: readonly Place[];
   /** When the present container became ready last. */
   readonly readySince: number;
   readonly restartCount: number;
@@ -161,15 +160,15 @@ export function isEnding({ desired, released }: WorkerState): boolean {
 }
 
 /** Calls that wait or run. */
-export function demandOf({ place, waiting }: WorkerState): number {
-  return waiting.length + (place.kind === 'Free' ? 0 : 1);
+export function demandOf({ places, waiting }: WorkerState): number {
+  return waiting.length + places.length;
 }
 
 /** The same with those that an earlier run of the agent has left. */
 export function inFlightOf(state: WorkerState): number {
-  let left = isOccupied(state.present) ? 1 : 0;
+  let left = leftIn(state.present);
   for (const other of state.others) {
-    left += isOccupied(other) ? 1 : 0;
+    left += leftIn(other);
   }
   return demandOf(state) + left;
 }
@@ -199,14 +198,45 @@ export function isCallable(state: WorkerState, goal: Goal, rest: Rest): boolean 
   return goal.kind !== 'Gone' && state.life === 'Serving' && mayWake(state.desired.wakePolicy, rest);
 }
 
-/** Whether a call in the worker is to be waited for. */
-export function isBusy({ grace, place }: WorkerState, now: number): boolean {
-  return place.kind !== 'Free' && (grace === undefined || now < grace.until);
+/** Whether a call in that container is to be waited for. */
+export function isBusy(state: WorkerState, { make }: Container, now: number): boolean {
+  const { grace } = state;
+  return callsIn(state, make.id) > 0 && (grace === undefined || now < grace.until);
+}
+
+/** Calls of this run of the agent that are in a container. */
+export function callsIn({ places }: WorkerState, containerId: string): number {
+  let count = 0;
+  for (const place of places) {
+    count += place.containerId === containerId ? 1 : 0;
+  }
+  return count;
+}
+
+/** Whether the present container has a place for another call. */
+export function hasFreePlace(state: WorkerState): boolean {
+  const { present } = state;
+  return callsIn(state, present.make.id) < placesIn(present);
 }
 
 /** Whether the present container is of another shape than is wanted. */
 export function isOutdated({ desired, present }: WorkerState): boolean {
   return present.make.shapeHash !== desired.shapeHash;
+}
+
+/** Whether another container is to take the place of the present one. */
+export function isReplaced(state: WorkerState): boolean {
+  return isOutdated(state) || isWorn(state, state.present);
+}
+
+/**
+ * Whether a container that takes several calls is to be replaced by another of its shape: calls whose time is over hold
+ * half of its places or more, or it must get no more calls while some go on in it.
+ */
+export function isWorn(state: WorkerState, container: Container): boolean {
+  const { init, make, process, unusable } = container;
+  const isHeld = process.ready && init.kind === 'Connected' && init.held * 2 >= init.places;
+  return takesSeveral(container) && (isHeld || (unusable !== undefined && callsIn(state, make.id) > 0));
 }
 
 export function containersOf({ others, present }: WorkerState): readonly Container[] {
@@ -235,8 +265,8 @@ export function isUrgent(state: WorkerState, container: Container): boolean {
 }
 
 /** Whether a call is in that container, of this run of the agent or an earlier one. */
-export function isInUse({ place }: WorkerState, container: Container): boolean {
-  return (place.kind !== 'Free' && place.containerId === container.make.id) || isOccupied(container);
+export function isInUse(state: WorkerState, container: Container): boolean {
+  return callsIn(state, container.make.id) > 0 || isOccupied(container);
 }
 
 /** Whether what became of the worker is not shown yet, so that the answer of the call that woke it comes first. */
@@ -254,8 +284,11 @@ export function closingOf(state: WorkerState): Closing | undefined {
 
 /** Wall-clock milliseconds at which the calls that are in its containers are over at the latest; undefined for none. */
 export function callUntilOf(state: WorkerState): number | undefined {
-  const { grace, place } = state;
-  let until: number | undefined = place.kind === 'Free' ? undefined : place.until;
+  const { grace, places } = state;
+  let until = places.reduce<number | undefined>(
+    (latest, place) => Math.max(latest ?? place.until, place.until),
+    undefined,
+  );
   for (const container of containersOf(state)) {
     const { activity, left } = container;
     const warmUp = activity.kind === 'Acting' ? activity.call : undefined;
@@ -339,6 +372,11 @@ export class Draft {
       foundPaused: false,
       idle: idle.lifted ? { ...idle, since: now } : touched(desired, now),
     });
+  }
+
+  /** The places that are taken once that call has left its own. */
+  placesWithout({ id }: Pick<Call, 'id'>): readonly Place[] {
+    return this.state.places.filter(({ call }) => call.id !== id);
   }
 
   answer(id: number, result: InvocationResult): void {

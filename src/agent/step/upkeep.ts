@@ -83,7 +83,7 @@ export function rest(draft: Draft, goal: Goal): void {
       draft.emit({ kind: 'Offer', containerId: make.id });
     }
   }
-  if (goal.kind === 'Gone' && !traces && draft.state.others.length === 0 && draft.state.place.kind === 'Free') {
+  if (goal.kind === 'Gone' && !traces && draft.state.others.length === 0 && draft.state.places.length === 0) {
     draft.emit({ kind: 'RemoveRecord' });
     if (draft.state.released) {
       draft.set({ life: 'Gone', unsaved: 'None' });

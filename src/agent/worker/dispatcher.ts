@@ -51,13 +51,21 @@ export interface CallOrder {
   readonly attempt: number;
 }
 
+/** A call of which not a byte was sent yet. */
+interface Unsent {
+  readonly containerId: string;
+  readonly requestId: string;
+  /** Why none is to be sent any more. */
+  withheld: string | undefined;
+}
+
 /** Makes calls into the containers of one worker, over connections that it keeps, and leaves the marks of them. */
 export class Dispatcher {
   readonly #options: DispatcherOptions;
   /** Ways to containers, each with what it leads to. */
   readonly #links = new Map<string, { readonly link: WorkerLink; readonly to: WorkerAddress | InitLink }>();
-  /** Calls of which not a byte was sent yet, by container, with why none is to be sent any more. */
-  readonly #unsent = new Map<string, { withheld: string | undefined }>();
+  /** Calls of which not a byte was sent yet. */
+  readonly #unsent = new Set<Unsent>();
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
@@ -65,11 +73,12 @@ export class Dispatcher {
 
   /** Never rejects. Leaves the mark of the call in the very step in which the first byte is sent. */
   async call(order: CallOrder): Promise<CallOutcome> {
+    const { requestId } = order.invocation;
+    const unsent: Unsent = { containerId: order.container.make.id, requestId, withheld: undefined };
+    this.#unsent.add(unsent);
     try {
-      return await this.#call(order);
+      return await this.#call(order, unsent);
     } catch (error) {
-      const { requestId } = order.invocation;
-      this.#unsent.delete(order.container.make.id);
       this.#options.logger.error({ err: error, requestId }, 'serving a call failed');
       return {
         kind: 'Unknown',
@@ -79,25 +88,33 @@ export class Dispatcher {
         warmed: false,
         stamp: this.#options.stamps.next(),
       };
+    } finally {
+      this.#unsent.delete(unsent);
     }
   }
 
-  /** Ends the call in a container, if there is one. */
+  /** Ends the calls in a container. */
   abort(containerId: string, message: string): void {
     this.#withhold(containerId, message);
     this.#links.get(containerId)?.link.abort(message);
   }
 
-  /** Ends the call for a container if not a byte of it was sent. Returns whether that is so. */
-  withdraw(containerId: string, message: string): boolean {
-    if (!this.#unsent.has(containerId)) {
+  /** Ends a call for a container if not a byte of it was sent. Returns whether that is so. */
+  withdraw(containerId: string, requestId: string, message: string): boolean {
+    const unsent = [...this.#unsent].find((each) => each.containerId === containerId && each.requestId === requestId);
+    if (unsent === undefined) {
       return false;
     }
-    this.abort(containerId, message);
+    unsent.withheld ??= message;
+    const { link, to } = this.#links.get(containerId) ?? {};
+    if (to !== undefined && 'ip' in to) {
+      // The one call there waits for its connection. A call to an init is sent at once, or not at all.
+      link?.abort(message);
+    }
     return true;
   }
 
-  /** Closes the connection to a container, and ends the call in it. */
+  /** Closes the connection to a container, and ends the calls in it. */
   close(containerId: string): void {
     this.#withhold(containerId, 'the connection was closed');
     this.#links.get(containerId)?.link.close();
@@ -125,24 +142,23 @@ export class Dispatcher {
   }
 
   #withhold(containerId: string, message: string): void {
-    const unsent = this.#unsent.get(containerId);
-    if (unsent !== undefined) {
-      unsent.withheld ??= message;
+    for (const unsent of this.#unsent) {
+      if (unsent.containerId === containerId) {
+        unsent.withheld ??= message;
+      }
     }
   }
 
-  async #call(order: CallOrder): Promise<CallOutcome> {
+  async #call(order: CallOrder, unsent: Unsent): Promise<CallOutcome> {
     const { clock, mark, stamps } = this.#options;
     const { container, functionName, invocation } = order;
     const { id, timeoutSeconds } = container.make;
     const { load, warm } = container.process;
     const boundMs = boundOf(container);
     const isMarked = order.marked && interfaceOf(container) === 'Emulator';
-    const unsent: { withheld: string | undefined } = { withheld: undefined };
-    this.#unsent.set(id, unsent);
     const logOffset = invocation.tailLog ? await this.#logOffset(id) : 0;
     if (unsent.withheld !== undefined) {
-      return await this.#notSent(order, { kind: 'NotSent', message: unsent.withheld });
+      return await this.#notSent(order, unsent, { kind: 'NotSent', message: unsent.withheld });
     }
     const run = invocation.trace?.running();
     let status = 0;
@@ -157,7 +173,7 @@ export class Dispatcher {
       timeoutSeconds,
       timeoutMs: boundMs,
       onSending: () => {
-        this.#unsent.delete(id);
+        this.#unsent.delete(unsent);
         sentAt = clock.monotonic();
         if (isMarked) {
           this.#mark(id, { requestId: invocation.requestId, until: clock.now() + boundMs });
@@ -176,8 +192,8 @@ export class Dispatcher {
     const answeredAt = clock.monotonic();
     run?.end(answer.kind === 'Answered' ? undefined : answer.kind);
     if (answer.kind === 'NotSent') {
-      this.#unsent.set(id, unsent);
-      return await this.#notSent(order, answer);
+      this.#unsent.add(unsent);
+      return await this.#notSent(order, unsent, answer);
     }
     const end = answer.kind === 'Answered' ? answer.end : undefined;
     const isOk = answer.kind === 'Answered' && status >= 200 && status < 300;
@@ -204,6 +220,7 @@ export class Dispatcher {
   /** Waits a moment, so that the next attempt finds what has become of the worker. */
   async #notSent(
     { attempt, container, invocation }: CallOrder,
+    unsent: Unsent,
     { message, own = false }: Extract<WorkerAnswer, { kind: 'NotSent' }>,
   ): Promise<CallOutcome> {
     const { clock } = this.#options;
@@ -212,20 +229,22 @@ export class Dispatcher {
       await sleep(clock, 10 * attempt);
       // A runtime may be at work after its last answer, for as long as that call had.
       const end = clock.monotonic() + timeoutSeconds * 1_000;
-      while (this.#isBusy(container) && invocation.signal?.aborted !== true && clock.monotonic() < end) {
+      while (this.#isBusy(container, unsent) && invocation.signal?.aborted !== true && clock.monotonic() < end) {
         await sleep(clock, busyEveryMs);
       }
-      this.close(id);
+      if (interfaceOf(container) === 'Emulator') {
+        this.close(id);
+      }
     }
-    this.#unsent.delete(id);
     return { kind: 'NotSent', message, own, gone: invocation.signal?.aborted === true };
   }
 
   /** Whether the init of a container tells that its runtime does not wait for a call yet, and one may be sent. */
-  #isBusy(container: Container): boolean {
-    const { id } = container.make;
-    const isWithheld = this.#unsent.get(id)?.withheld !== undefined;
-    const state = interfaceOf(container) === 'Lambda' && !isWithheld ? this.#options.initOf(id)?.state : undefined;
+  #isBusy(container: Container, { withheld }: Unsent): boolean {
+    const { id, perWorker = 1 } = container.make;
+    // Where it takes several calls, the others keep it busy.
+    const isTold = interfaceOf(container) === 'Lambda' && perWorker === 1 && withheld === undefined;
+    const state = isTold ? this.#options.initOf(id)?.state : undefined;
     return state?.phase === 'Ready' && !state.idle;
   }
 

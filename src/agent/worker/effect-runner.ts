@@ -75,9 +75,9 @@ export class EffectRunner {
     }
   }
 
-  /** Ends the call for a container if not a byte of it was sent. Returns whether that is so. */
-  withdraw(containerId: string): boolean {
-    return this.#dispatcher.withdraw(containerId, 'the agent is stopping');
+  /** Ends a call for a container if not a byte of it was sent. Returns whether that is so. */
+  withdraw(containerId: string, requestId: string): boolean {
+    return this.#dispatcher.withdraw(containerId, requestId, 'the agent is stopping');
   }
 
   /** Ends what is under way, and waits for the end of it. */
@@ -216,7 +216,7 @@ export class EffectRunner {
         marked: true,
         attempt: call.attempts + 1,
       })
-      .then((outcome) => this.#raise({ kind: 'Returned', containerId, outcome }));
+      .then((outcome) => this.#raise({ kind: 'Returned', containerId, id: call.id, outcome }));
   }
 
   async #look({ containerId, delayMs, purpose }: Extract<Effect, { kind: 'Look' }>): Promise<void> {

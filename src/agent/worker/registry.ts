@@ -26,7 +26,7 @@ export class WorkerRegistry {
 
   /** The calls that are in workers; each settles when its caller is told. */
   get currentCalls(): ReadonlySet<Promise<unknown>> {
-    return new Set(this.all.flatMap(({ currentCall }) => currentCall ?? []));
+    return new Set(this.all.flatMap(({ currentCalls }) => currentCalls));
   }
 
   add(worker: Worker): Worker {

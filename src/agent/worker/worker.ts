@@ -116,10 +116,9 @@ export class Worker {
     return callUntilOf(this.#state);
   }
 
-  /** Settles when the caller of the call that is in the worker is told how it ended; undefined for none. */
-  get currentCall(): Promise<unknown> | undefined {
-    const { place } = this.#state;
-    return place.kind === 'Free' ? undefined : this.#effects.callers.resultOf(place.call.id);
+  /** Each settles when the caller of a call that is in the worker is told how it ended. */
+  get currentCalls(): readonly Promise<unknown>[] {
+    return this.#state.places.flatMap(({ call }) => this.#effects.callers.resultOf(call.id) ?? []);
   }
 
   /** Begins to act. */
@@ -232,8 +231,9 @@ export class Worker {
   /** Ends the actor and touches no worker: what goes on in it is for the next run of the agent. */
   async stop(): Promise<void> {
     this.#effects.publisher.reject(new EsbError('the agent is stopping', { code: 'Unavailable' }));
-    const { place } = this.#state;
-    const unsent = place.kind === 'Sent' && this.#effects.withdraw(place.containerId);
+    const unsent = this.#state.places.flatMap(({ call, containerId, kind }) =>
+      kind === 'Sent' && this.#effects.withdraw(containerId, call.requestId) ? [call.id] : [],
+    );
     this.step({ kind: 'Stopped', stamp: this.#effects.stamps.next(), unsent });
     this.#timer.cancel();
     this.#gathering?.cancel();

@@ -59,6 +59,7 @@ const situations: fc.Arbitrary<Situation> = fc
       present: present ?? { shapeHash: 'v1-a', state: each[0], occupied: false },
       others,
       busy: false,
+      several: false,
       manner: how,
     };
   });

@@ -25,9 +25,8 @@ const hangUp = stepsOf('hang up', fc.integer({ min: 1, max: 12 }), ({ worker }, 
   worker.step({ kind: 'HungUp', id });
 });
 const endings = ['Answered', 'Answered', 'Unknown', 'TimedOut', 'CutOff', 'NotSent'] as const;
-const endCall = stepsOf('end call', fc.tuple(fc.constantFrom(...endings), fc.boolean()), (world, [kind, own]) =>
-  world.endCall(kind, own),
-);
+const ends = fc.tuple(fc.constantFrom(...endings), fc.boolean(), fc.nat(3));
+const endCall = stepsOf('end call', ends, (world, [kind, own, at]) => world.endCall(kind, own, at));
 const faults = ['None', 'None', 'None', 'NotBegun', 'Failed', 'FailedAfter', 'Down', 'Silent'] as const;
 const endAction = stepsOf('end action', fc.tuple(fc.nat(3), fc.constantFrom(...faults)), (world, [at, fault]) =>
   world.endAction(at, fault),
@@ -88,6 +87,8 @@ const worlds = fc
         restingState: fc.constantFrom('Running' as const, 'Paused' as const, 'Absent' as const),
         warmUpPayload: fc.constant('{}'),
         runtimeInterface: fc.constantFrom('Lambda' as const, 'Emulator' as const),
+        // Of no meaning with the emulator.
+        perWorker: fc.constantFrom(2, 4),
       },
       { requiredKeys: [] },
     ),
@@ -192,7 +193,7 @@ describe('decide', () => {
     const world = worldOf(desiredFixture({ terminationGraceSeconds: 5 }), 'Running')();
     world.endAction(0, 'None');
     const id = world.invoke();
-    expect(world.sent?.id).toBe(id);
+    expect(world.sent[0]?.id).toBe(id);
     world.apply({ deleting: true }, 0);
     world.worker.advance(4_900);
     expect(world.running.size).toBe(0);
@@ -218,7 +219,7 @@ describe('decide', () => {
       fc.property(worlds, sequences, sequences, (make, before, after) => {
         const world = play(make, before);
         world.worker.step({ kind: 'Refusing' });
-        world.worker.step({ kind: 'Stopped', stamp: '', unsent: false });
+        world.worker.step({ kind: 'Stopped', stamp: '', unsent: [] });
         const begun = world.worker.effects.length;
         for (const step of after) {
           step(world);

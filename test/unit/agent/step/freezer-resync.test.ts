@@ -8,13 +8,15 @@ import { infoOf, WorkerSteps } from '../../../support/worker-steps.ts';
 describe('FreezerResync', () => {
   let worker: WorkerSteps;
   let id: string;
+  let last = 0;
   const present = (): Container => worker.state.present;
   const asked = (kind: 'Settle' | 'Abort' | 'Send'): number =>
     worker.effects.filter((effect) => effect.kind === kind).length;
   const call = (requestId: Invocation['requestId'] = 'r'): void => {
+    last = worker.effects.length;
     worker.step({
       kind: 'Invoked',
-      call: { id: worker.effects.length, requestId, epoch: 1, bytes: 2, arrivedAt: worker.now },
+      call: { id: last, requestId, epoch: 1, bytes: 2, arrivedAt: worker.now },
       gone: false,
     });
   };
@@ -27,7 +29,7 @@ describe('FreezerResync', () => {
       warmed: true,
       stamp: '',
     };
-    worker.step({ kind: 'Returned', containerId: id, outcome });
+    worker.step({ kind: 'Returned', containerId: id, id: last, outcome });
   };
   const thawed = (): void => {
     call();
@@ -137,7 +139,7 @@ describe('FreezerResync', () => {
 
   it('ends with its worker', () => {
     thawed();
-    worker.step({ kind: 'Stopped', stamp: '', unsent: false });
+    worker.step({ kind: 'Stopped', stamp: '', unsent: [] });
     worker.advance(60_000);
     expect(asked('Settle')).toBe(0);
     expect(worker.wakeAt).toBe(Number.POSITIVE_INFINITY);

@@ -79,7 +79,7 @@ describe('reduce', () => {
     const world = running();
     const id = world.invoke();
     for (let attempt = 0; attempt < 3; attempt += 1) {
-      expect(world.sent?.id).toBe(id);
+      expect(world.sent[0]?.id).toBe(id);
       world.endCall('NotSent');
       world.endAction(0, 'None');
     }
@@ -114,7 +114,7 @@ describe('reduce', () => {
     }
     const answer = world.worker.effects.find((effect) => effect.kind === 'Answer' && effect.id === id);
     expect(answer).toMatchObject({ result: { kind: 'Unknown', reason } });
-    expect(world.state.place.kind).toBe('Free');
+    expect(world.state.places).toEqual([]);
   });
 
   it('gives a container up once its shim is to blame, and not while the kernel says that it runs', () => {
@@ -129,7 +129,7 @@ describe('reduce', () => {
     see(false);
     expect(world.state.present.sight).toMatchObject({ kind: 'Known', shim: 'Silent' });
     const call = world.invoke();
-    expect(world.sent?.id).toBe(call);
+    expect(world.sent[0]?.id).toBe(call);
     world.endCall('Answered');
     see(true);
     expect(world.state.present.sight).toMatchObject({ kind: 'Unknown', shim: 'Lost' });
