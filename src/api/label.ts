@@ -11,6 +11,8 @@ export const containerLabels = {
   /** Speaker of the Runtime API in the container; without the label, the emulator of the image. */
   runtimeInterface: 'esb.dev/runtime-interface',
   image: 'esb.dev/image',
+  /** Seconds that a call may take in the container. */
+  timeout: 'esb.dev/timeout',
   /** Handler of the image that spec.handler does not replace; only there for one. */
   handlerInItsPlace: 'esb.dev/handler-in-its-place',
   /** First of the node's users that are in its user namespace. */

@@ -58,8 +58,8 @@ export const mutations: readonly Mutation[] = [
     changes: [
       {
         file: 'src/agent/step/adopt.ts',
-        text: '    occupy(draft, first.containerId, record, mark);\n',
-        by: `    occupy(draft, first.containerId, record, mark);
+        text: '    occupy(draft, first, record, mark);\n',
+        by: `    occupy(draft, first, record, mark);
     draft.change(first.containerId, (found) => ({ ...found, unusable: 'an earlier agent made it' }));
 `,
       },

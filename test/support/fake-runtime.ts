@@ -224,6 +224,7 @@ export class FakeRuntime implements ContainerRuntime {
       shapeHash,
       image: this.imageOf(shape.image.reference),
       task: { kind: 'Created' },
+      timeoutSeconds: shape.timeoutSeconds,
       runtimeInterface: shape.runtimeInterface,
       ...(shape.runtimeInterface === 'Lambda'
         ? { ip: before?.ip ?? this.#freeAddress() }

@@ -137,7 +137,7 @@ function adoptContainers(
     draft.set({
       present: { ...draft.state.present, make: { ...make, runtimeInterface: first.runtimeInterface } },
     });
-    occupy(draft, first.containerId, record, mark);
+    occupy(draft, first, record, mark);
   }
   adoptBeside(draft, record, mark, others);
   const ended = first?.task.kind === 'Stopped';
@@ -183,7 +183,7 @@ export function adoptBeside(
       ],
     });
     draft.emit({ kind: 'Claim', containerId });
-    occupy(draft, containerId, record, mark);
+    occupy(draft, info, record, mark);
     if (task.kind === 'Stopped') {
       count(draft, containerId);
     } else {
@@ -193,15 +193,11 @@ export function adoptBeside(
 }
 
 /** A call that an earlier run of the agent has left goes on in its container. */
-function occupy(
-  draft: Draft,
-  containerId: string,
-  record: WorkerRecord | undefined,
-  mark: FoundMark | undefined,
-): void {
+function occupy(draft: Draft, info: WorkerInfo, record: WorkerRecord | undefined, mark: FoundMark | undefined): void {
+  const { containerId } = info;
   const container = findContainer(draft.state, containerId);
   if (container !== undefined && interfaceOf(container) === 'Lambda') {
-    takeFound(draft, containerId, draft.at.node.initOf(containerId));
+    takeFound(draft, containerId, draft.at.node.initOf(containerId), info);
     return;
   }
   const found = callLeftIn(containerId, mark);
@@ -209,7 +205,8 @@ function occupy(
     return;
   }
   const { id, shapeHash, timeoutSeconds } = container.make;
-  const isTold = id === record?.container?.id || shapeHash === draft.state.desired.shapeHash;
+  const isTold =
+    info.timeoutSeconds !== undefined || id === record?.container?.id || shapeHash === draft.state.desired.shapeHash;
   // Another shape may have had a longer timeout than the resource asks for now.
   const boundMs = callBoundMs(isTold ? timeoutSeconds : longestTimeoutSeconds, false);
   const call = leftCall(found, draft.at.wall, boundMs);
@@ -290,7 +287,8 @@ function makeOf(desired: DesiredWorker, info: WorkerInfo, record: WorkerRecord |
   if (record?.container?.id === id) {
     return { ...makeOfRecord(desired, record.container), runtimeInterface };
   }
-  const { ephemeralStorageMiB, memoryMiB, perWorker, timeoutSeconds } = desired;
+  const { ephemeralStorageMiB, memoryMiB, perWorker } = desired;
+  const { timeoutSeconds = desired.timeoutSeconds } = info;
   const size = { memoryMiB, ephemeralStorageMiB, ...(perWorker === undefined ? {} : { perWorker }) };
   return { id, shapeHash, ...size, timeoutSeconds, runtimeInterface };
 }

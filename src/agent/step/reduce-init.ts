@@ -1,5 +1,6 @@
 import type { InitFailedError } from '../../init/init-failed-error.ts';
 import { readinessBy } from '../../init/readiness.ts';
+import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
 import { terminationOf } from '../model/crash-backoff.ts';
 import { leftCall } from '../model/marked-call.ts';
 import { actionOf, boundOf, type Container, callBoundMs, hasEnded, withProcess } from './container.ts';
@@ -27,7 +28,12 @@ export function initTold(draft: Draft, containerId: string, word: InitWord): voi
 }
 
 /** A call that an earlier run of the agent has sent goes on in its container, or has ended there. */
-export function takeFound(draft: Draft, containerId: string, word: InitWord | undefined): void {
+export function takeFound(
+  draft: Draft,
+  containerId: string,
+  word: InitWord | undefined,
+  info?: Pick<WorkerInfo, 'timeoutSeconds'>,
+): void {
   const container = findContainer(draft.state, containerId);
   if (container === undefined || word?.state === undefined) {
     return;
@@ -37,9 +43,10 @@ export function takeFound(draft: Draft, containerId: string, word: InitWord | un
     draft.emit({ kind: 'Unwatch', containerId });
     endLeft(draft, container, true);
   } else if (requestId !== undefined && container.left === undefined && container.unusable === undefined) {
-    // Another shape may have had a longer timeout.
+    // Another shape may have taken several calls at once, and have had a longer timeout.
+    const { timeoutSeconds = longestTimeoutSeconds } = info ?? container.sight.info ?? {};
     const isTold = container.make.shapeHash === draft.state.desired.shapeHash;
-    const boundMs = isTold ? boundOf(container) : callBoundMs(2 * longestTimeoutSeconds, true);
+    const boundMs = isTold ? boundOf(container) : callBoundMs(2 * timeoutSeconds, true);
     const call = leftCall({ requestId }, draft.at.wall, boundMs);
     draft.put({ ...container, left: call });
     draft.emit({ kind: 'Watch', containerId, call, by: 'Init' });

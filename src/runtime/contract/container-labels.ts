@@ -4,7 +4,7 @@ import type { EnsureRequest, FoundTask, TaskState, WorkerAddress, WorkerInfo, Wo
 
 /** The part of a request that the labels of its container keep. */
 export interface LabelledRequest extends Pick<EnsureRequest, 'identity' | 'epoch' | 'shapeHash'> {
-  readonly shape: Pick<WorkerShape, 'runtimeInterface'>;
+  readonly shape: Pick<WorkerShape, 'runtimeInterface' | 'timeoutSeconds'>;
 }
 
 /** The labels of a container: owner, epoch, shape, way of calls. Labels and task hold the whole state of a worker. */
@@ -28,6 +28,7 @@ export function labelsOf(
       ? { [containerLabels.runtimeInterface]: 'Lambda' }
       : { [containerLabels.port]: String(address.port) }),
     [containerLabels.image]: image,
+    [containerLabels.timeout]: String(request.shape.timeoutSeconds),
     ...(handlerInItsPlace === undefined
       ? {}
       : { [containerLabels.handlerInItsPlace]: handlerInItsPlace.slice(0, 128) }),
@@ -57,6 +58,7 @@ export function workerInfoOf(
     epoch: Number(label('epoch')) || 0,
     shapeHash: label('shape'),
     image: label('image'),
+    ...(Number(label('timeout')) > 0 ? { timeoutSeconds: Number(label('timeout')) } : {}),
     task,
     runtimeInterface,
     ...(label('handlerInItsPlace') === '' ? {} : { handlerInItsPlace: label('handlerInItsPlace') }),

@@ -111,6 +111,8 @@ export interface WorkerInfo {
   /** Image by digest, `name@sha256:…`. */
   readonly image: string;
   readonly task: TaskState;
+  /** The longest that a call in it may take. Absent of a container that an earlier version made. */
+  readonly timeoutSeconds?: number;
   /** Argument that the image's runtime takes for the handler, although the resource names another; absent for none. */
   readonly handlerInItsPlace?: string;
   /** Limits that the worker reached and survived; absent for none. */

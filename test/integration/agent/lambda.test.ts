@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
-import { runtimeImage } from '../../support/emulator-image.ts';
+import { emulatorImage, runtimeImage } from '../../support/emulator-image.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 describe('a worker of interface Lambda on a node with the real agent', () => {
@@ -130,6 +130,27 @@ describe('a worker of interface Lambda on a node with the real agent', () => {
     const { status } = await lab.worker('slow');
     expect(status).toMatchObject({ restartCount: 0, containerID: slow.status?.containerID });
     await lab.remove('slow');
+  });
+
+  it.each([
+    { name: 'hidden', before: 'Lambda', after: 'Lambda' },
+    { name: 'changed', before: 'Emulator', after: 'Lambda' },
+  ] as const)('has the next container where one was deleted while no agent ran: $name', async (each) => {
+    const { after, before, name } = each;
+    const both = lab.lab.registry.put('both:1', await emulatorImage());
+    await lab.apply(name, { image: both, runtimeInterface: before });
+    const worker = await lab.waitForPhase(name, 'Running');
+    const containerId = worker.status?.containerID ?? '';
+    await lab.killAgent();
+    await lab.lab.ctr('tasks', 'rm', '-f', containerId);
+    await lab.lab.ctr('containers', 'rm', containerId);
+    await lab.patch(name, { spec: { runtimeInterface: after } });
+    await lab.startAgent();
+    await lab.untilServing();
+    expect(await lab.invoke(worker, { payload: { n: 6 } })).toMatchObject({ body: '{"n":6}' });
+    const { status } = await lab.waitForPhase(name, 'Running');
+    expect(status?.address).toEqual({ ip: expect.stringMatching(/^10\.234\./) });
+    await lab.remove(name);
   });
 
   it('goes without a trace', async () => {

@@ -302,6 +302,25 @@ describe('a worker with an init, after the agent was killed', () => {
     expect(next.runtime.count('destroy')).toBe(0);
   });
 
+  it('waits for a call in a container of an earlier shape no longer than such a call may take', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    await lab.recorded((record) => record.served !== undefined);
+    void call(lab);
+    await settle();
+    const before = lab.container();
+    const next = await lab.restart();
+    next.fleet.apply(desiredFixture({ ...lambda, shapeHash: 'v1-next', timeoutSeconds: 900, generation: 2 }));
+    next.inits.reconnect(before);
+    await next.clock.advance(4_000);
+    expect(next.runtime.operations).not.toContain(`destroy ${before}`);
+    expect(next.fleet.view('uid-of-hello')?.inFlight).toBe(1);
+    // As one that waits for its turn beside others.
+    await next.clock.advance(5_000);
+    await next.recorded(({ container }) => container?.shapeHash === 'v1-next');
+    await settle();
+    expect(next.runtime.operations).toContain(`destroy ${before}`);
+  });
+
   it('is neither called nor frozen nor removed before its init connects', async () => {
     const lab = await FleetLab.with(desiredFixture(lambda));
     await lab.recorded((record) => record.served !== undefined);

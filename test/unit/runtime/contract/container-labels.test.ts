@@ -15,7 +15,7 @@ const request = {
   epoch: 3,
   shapeHash: 'v1-abc',
 };
-const emulated = { ...request, shape: { runtimeInterface: 'Emulator' } } as const;
+const emulated = { ...request, shape: { runtimeInterface: 'Emulator', timeoutSeconds: 7 } } as const;
 
 describe('the labels of a container', () => {
   it('tell all there is to know of a worker', () => {
@@ -34,13 +34,14 @@ describe('the labels of a container', () => {
       image: 'r/hello@sha256:1',
       task: { kind: 'Missing' },
       runtimeInterface: 'Emulator',
+      timeoutSeconds: 7,
       address: { ip: '10.234.0.7', port: 8080 },
       createdAt: new Date(5),
     });
   });
 
   it('name the address of a worker that our init serves, and no way of calls to it', () => {
-    const shape = { runtimeInterface: 'Lambda' } as const;
+    const shape = { runtimeInterface: 'Lambda', timeoutSeconds: 7 } as const;
     const labels = labelsOf({ ...request, shape }, { ip: '10.234.0.7', port: 8080 }, 'r/hello@sha256:1');
     const record = { id: 'hello-1', labels, image: '', snapshotKey: 'hello-1', createdAt: new Date(5) };
     const info = workerInfoOf(record, { kind: 'Running', pid: 1 });

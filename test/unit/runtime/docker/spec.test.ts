@@ -162,6 +162,7 @@ describe('what the engine tells of a worker', () => {
       image: 'r/x@sha256:1',
       task: { kind: 'Running', pid: 7 },
       runtimeInterface: 'Emulator',
+      timeoutSeconds: 3,
       address: { ip: '172.18.0.2', port: 8080 },
       createdAt: new Date(5),
     });
