@@ -424,8 +424,6 @@ async function build(
           imagePullPolicy: 'IfNotPresent',
           ephemeralStorage: '16Mi',
           terminationGracePeriodSeconds: 2,
-          // The test worker answers as the emulator does.
-          runtimeInterface: 'Emulator',
           ...spec,
         },
       };

@@ -228,7 +228,7 @@ async function build(
     image,
     callers: { javaScript, boto3 },
     async apply(name, spec = {}) {
-      await agentLab.apply(name, { image, runtimeInterface: 'Lambda', ...spec });
+      await agentLab.apply(name, { image, ...spec });
       const worker = await agentLab.waitForWorker(name, 'to be ready', ({ status }) =>
         (status?.conditions ?? []).some(({ type, status: is }) => type === 'Ready' && is === 'True'),
       );

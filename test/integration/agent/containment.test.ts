@@ -48,6 +48,8 @@ beforeAll(async () => {
       resources: { limits: { memory: `${memoryMiB}Mi` }, pids },
       ephemeralStorage: `${tmpMiB}Mi`,
       timeoutSeconds: 60,
+      // One listens on its address.
+      ...(name === 'neighbour' ? { runtimeInterface: 'Emulator' } : {}),
     });
   }
   await Promise.all(['attacker', 'neighbour'].map((name) => lab.waitForPhase(name, 'Running')));
@@ -170,19 +172,25 @@ describe('from inside a worker, the file system', () => {
       `read ${lab.lab.socketPath}`,
       'read /etc/hostname',
       'list /root',
-      'list /run',
       'list /var/lib',
       'read /dev/sda',
       'read /dev/mem',
       'read /dev/kmsg',
     ];
     expect(await attack(...lines)).toEqual(each(lines, expect.stringContaining('no such file or directory')));
-    expect(await attack('list /')).toEqual({ 'list /': 'ok dev etc proc sys tmp usr' });
+    expect(await attack('list /', 'list /run', 'list /run/esb')).toEqual({
+      'list /': 'ok dev etc proc run sys tmp usr',
+      'list /run': 'ok esb',
+      'list /run/esb': 'ok agent init',
+    });
     expect(await attack('mknod /tmp/disk')).toEqual({ 'mknod /tmp/disk': notPermitted });
   });
 
   it('can be written in /tmp alone', async () => {
-    const lines = ['create /x', 'create /etc/x', 'write /etc/resolv.conf', 'create /usr/local/bin/x', 'create /sys/x'];
+    const lines = [
+      ...['create /x', 'create /etc/x', 'write /etc/resolv.conf', 'create /usr/local/bin/x', 'create /sys/x'],
+      ...['create /run/x', 'create /run/esb/agent/x', 'write /run/esb/init'],
+    ];
     expect(await attack('create /tmp/x', ...lines)).toEqual({
       ...each(lines, expect.stringMatching(/read-only file system|permission denied/)),
       'create /tmp/x': 'ok',
@@ -215,9 +223,9 @@ describe('from inside a worker, the file system', () => {
     for (const [line, answer] of Object.entries(await attack(...masked))) {
       expect(answer, line).toMatch(/^(ok|ok empty|.*(no such file or directory|permission denied))$/);
     }
-    // No process but its own.
+    // No process but its own: the init and the runtime.
     const processes = (await attack('list /proc'))['list /proc']?.split(' ').filter((name) => /^\d+$/.test(name));
-    expect(processes).toEqual(['1']);
+    expect(processes).toEqual(['1', expect.stringMatching(/^\d+$/)]);
   });
 
   it('cannot be mounted, unmounted or left', async () => {
@@ -322,22 +330,37 @@ describe('a bomb in a worker', () => {
     await expectNeighbourUnhurt();
   });
 
-  it('of memory in the worker itself ends it alone, and is told', { tags: ['T26'] }, async () => {
-    const worker = await lab.worker('attacker');
+  it('of memory in the function itself ends its runtime alone, and is told', { tags: ['T26'] }, async () => {
+    const before = await lab.worker('attacker');
+    const answer = await lab.invoke(before, { payload: { allocate: 500 } });
+    expect(answer.body).toContain('signal: killed');
+    expect(await attack('create /tmp/after')).toEqual({ 'create /tmp/after': 'ok' });
+    const { status } = await lab.worker('attacker');
+    expect(status).toMatchObject({ containerID: before.status?.containerID, restartCount: 0 });
+    await expectNeighbourUnhurt();
+  });
+
+  it('of memory in a worker with an emulator ends it alone, and is told', { tags: ['T26'] }, async () => {
+    await lab.apply('emulated', {
+      resources: { limits: { memory: `${memoryMiB}Mi` }, pids },
+      runtimeInterface: 'Emulator',
+    });
+    const worker = await lab.waitForPhase('emulated', 'Running');
     const answer = await lab.invoke(worker, { payload: { allocate: 500 } });
     expect(answer).toMatchObject({ outcome: 'OUTCOME_UNKNOWN' });
     const after = await lab.waitForWorker(
-      'attacker',
+      'emulated',
       'to run again',
       ({ status }) => status?.phase === 'Running' && (status.restartCount ?? 0) === 1,
     );
     expect(after.status?.lastTermination).toMatchObject({ exitCode: 137, reason: 'OOMKilled' });
     // A new container has run into nothing.
     await waitFor('the condition to go', async () => {
-      const { status } = await lab.worker('attacker');
+      const { status } = await lab.worker('emulated');
       return (status?.conditions ?? []).every(({ type }) => type !== 'LimitsReached');
     });
     await expectNeighbourUnhurt();
+    await lab.remove('emulated');
   });
 });
 

@@ -46,7 +46,7 @@ describe('a worker on a node with the real agent and a Docker engine', () => {
     });
     const running = await lab.waitForPhase('whole', 'Running');
     const { address, containerID, image } = running.status ?? {};
-    expect(address).toEqual({ ip: expect.stringMatching(/^\d+\.\d+\.\d+\.\d+$/), port: 8080 });
+    expect(address).toEqual({ ip: expect.stringMatching(/^\d+\.\d+\.\d+\.\d+$/) });
     expect(image).toMatch(/^127\.0\.0\.1:\d+\/worker@sha256:[0-9a-f]{64}$/);
     // Output is on its way to the log for a moment, for which the agent does not wait long.
     const first = await lab.invoke(running, { payload: { print: 'spoken', sleepMs: 1_000 }, tailLog: true });

@@ -18,7 +18,7 @@ describe('a worker of interface Lambda on a node with the real agent', () => {
   afterAll(() => lab?.close());
 
   it('starts without the emulator, is called, pauses, and is woken by a call', async () => {
-    await lab.apply('hello', { image, runtimeInterface: 'Lambda' });
+    await lab.apply('hello', { image });
     const running = await lab.waitForPhase('hello', 'Running');
     const containerId = running.status?.containerID ?? '';
     expect(running.status?.address).toEqual({ ip: expect.stringMatching(/^10\.234\./) });
@@ -44,7 +44,7 @@ describe('a worker of interface Lambda on a node with the real agent', () => {
   });
 
   it('tells how a call ended, in the words of Lambda, and takes the next one in the same container', async () => {
-    await lab.apply('ends', { image, runtimeInterface: 'Lambda', timeoutSeconds: 1 });
+    await lab.apply('ends', { image, timeoutSeconds: 1 });
     const worker = await lab.waitForPhase('ends', 'Running');
     const late = await lab.invoke(worker, { requestId: 'late', payload: { sleepMs: 5_000 } });
     expect(JSON.parse(late.body)).toEqual({
@@ -63,7 +63,7 @@ describe('a worker of interface Lambda on a node with the real agent', () => {
   });
 
   it('goes on with a call when its agent is killed, and takes the next one after it', async () => {
-    await lab.apply('long', { image, runtimeInterface: 'Lambda', timeoutSeconds: 20 });
+    await lab.apply('long', { image, timeoutSeconds: 20 });
     const worker = await lab.waitForPhase('long', 'Running');
     const containerId = worker.status?.containerID ?? '';
     const log = () => readFile(join(lab.stateDir, 'logs', `${containerId}.log`), 'utf8');
@@ -84,11 +84,12 @@ describe('a worker of interface Lambda on a node with the real agent', () => {
   });
 
   it('says in the words of Lambda why it cannot be initialized, and is tried again', async () => {
-    await lab.apply('broken', { image, runtimeInterface: 'Lambda', env: [{ name: 'INIT', value: 'error' }] });
+    await lab.apply('broken', { image, env: [{ name: 'INIT', value: 'error' }] });
     const broken = await lab.waitForWorker(
       'broken',
       'to tell of it',
-      ({ status }) => (status?.restartCount ?? 0) > 0 && JSON.stringify(status?.conditions).includes('no wand'),
+      ({ status }) =>
+        (status?.restartCount ?? 0) > 0 && (status?.conditions ?? []).some(({ reason }) => reason === 'InitFailed'),
     );
     expect(broken.status?.lastTermination).toMatchObject({
       exitCode: 1,
@@ -104,7 +105,6 @@ describe('a worker of interface Lambda on a node with the real agent', () => {
   it('keeps a call while its runtime starts again after a timeout, also where the agent is killed meanwhile', async () => {
     const spec = {
       image,
-      runtimeInterface: 'Lambda',
       timeoutSeconds: 1,
       env: [{ name: 'INIT', value: 'slow' }],
     } as const;

@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
+import type { LambdaWorker, LambdaWorkerSpec } from '../../../src/api/lambda-worker.ts';
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
 import { run } from '../../support/command.ts';
 import { emulatorImage } from '../../support/emulator-image.ts';
@@ -20,7 +20,7 @@ interface Chunk {
 
 const root = resolve(import.meta.dirname, '../../..');
 
-describe('the log of a worker with the real emulator', () => {
+describe('the log of a worker', () => {
   let lab: AgentLab;
   let image: string;
 
@@ -34,8 +34,8 @@ describe('the log of a worker with the real emulator', () => {
     await lab?.close();
   });
 
-  async function running(name: string): Promise<LambdaWorker> {
-    await lab.apply(name, { image, timeoutSeconds: 20 });
+  async function running(name: string, spec: Partial<LambdaWorkerSpec> = {}): Promise<LambdaWorker> {
+    await lab.apply(name, { image, timeoutSeconds: 20, ...spec });
     onTestFinished(() => lab.remove(name));
     return await lab.waitForPhase(name, 'Running');
   }
@@ -81,8 +81,14 @@ describe('the log of a worker with the real emulator', () => {
     return log.replaceAll(/\d\d \w{3} \d{4} [\d:,]+ \[INFO\] \(rapid\) [^\n]*\n/g, '');
   }
 
-  it('is split by calls, whichever stream the function writes to and however its lines end', async () => {
-    const worker = await running('split');
+  it.each([
+    // The function is loaded before its first call, and a line that the function leaves open is ended.
+    { runtimeInterface: 'Lambda', loaded: '', ended: '\\n' },
+    // The emulator loads the function once there is a call.
+    { runtimeInterface: 'Emulator', loaded: 'the function is loaded\\n', ended: '' },
+  ] as const)('is split by calls, whichever stream the function writes to, with $runtimeInterface', async (each) => {
+    const { ended, loaded, runtimeInterface } = each;
+    const worker = await running('split', { runtimeInterface });
     const ids = [randomUUID(), randomUUID(), randomUUID()] as const;
     await lab.invoke(worker, { requestId: ids[0], payload: { print: 'first\n', error: 'also first\n' } });
     await lab.invoke(worker, { requestId: ids[1], payload: { print: 'second, not ended', after: 'late\n' } });
@@ -100,11 +106,12 @@ describe('the log of a worker with the real emulator', () => {
       byCall.set(id, functionText(spoken));
     }
     expect([...byCall.keys()].filter((id) => id !== '')).toEqual([...ids]);
-    // The emulator loads the function once it has a call.
     expect(byCall.get(ids[0])).toMatch(
-      /^START RequestId: [^\n]+\nthe function is loaded\nfirst\nalso first\nEND [^\n]+\nREPORT [^\n]+\n$/,
+      new RegExp(`^START RequestId: [^\\n]+\\n${loaded}first\\nalso first\\nEND [^\\n]+\\nREPORT [^\\n]+\\n$`),
     );
-    expect(byCall.get(ids[1])).toMatch(/^START [^\n]+\nsecond, not endedEND RequestId: [^\n]+\nREPORT [^\n]+\n$/);
+    expect(byCall.get(ids[1])).toMatch(
+      new RegExp(`^START [^\\n]+\\nsecond, not ended${ended}END RequestId: [^\\n]+\\nREPORT [^\\n]+\\n$`),
+    );
     expect(byCall.get('')).toContain('late\n');
     expect(functionText(await text('split', { requestId: ids[1] }))).toBe(byCall.get(ids[1]));
     const third = await text('split', { requestId: ids[2] });

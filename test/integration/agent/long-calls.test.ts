@@ -2,7 +2,7 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
+import type { LambdaWorker, LambdaWorkerSpec } from '../../../src/api/lambda-worker.ts';
 import { type AgentLab, type LabAnswer, startAgentLab } from '../../support/agent-lab.ts';
 import { emulatorImage } from '../../support/emulator-image.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -28,8 +28,8 @@ describe('a long call in a worker', () => {
   });
   afterAll(() => lab?.close());
 
-  async function running(name: string, emulated: boolean): Promise<LambdaWorker> {
-    await lab.apply(name, emulated ? { image, timeoutSeconds: longMs / 1_000 + 20 } : {});
+  async function running(name: string, spec?: Partial<LambdaWorkerSpec>): Promise<LambdaWorker> {
+    await lab.apply(name, spec === undefined ? {} : { image, timeoutSeconds: longMs / 1_000 + 20, ...spec });
     return await lab.waitForPhase(name, 'Running');
   }
 
@@ -74,8 +74,8 @@ describe('a long call in a worker', () => {
   }
 
   it('goes on when its agent is killed: others are served, and the worker is called again afterwards', async () => {
-    const worker = await running('killed', true);
-    const other = await running('other-killed', false);
+    const worker = await running('killed', {});
+    const other = await running('other-killed');
     const { written, outcome } = await begin(worker);
     expect((await ask(other)).counter).toBe(1);
     await lab.killAgent();
@@ -107,9 +107,9 @@ describe('a long call in a worker', () => {
     await Promise.all([lab.remove('killed'), lab.remove('other-killed')]);
   });
 
-  it('goes on when its agent stops: others are served in the drain, and calls of its own by another container', async () => {
-    const worker = await running('stopped', true);
-    const other = await running('other-stopped', false);
+  it('goes on when its agent stops: others are served in the drain, and those of its emulator beside it', async () => {
+    const worker = await running('stopped', { runtimeInterface: 'Emulator' });
+    const other = await running('other-stopped');
     const { written, outcome } = await begin(worker);
     const answered: { readonly counter: number; readonly ms: number; readonly at: number }[] = [];
     const done = new AbortController();
@@ -155,7 +155,7 @@ describe('a long call in a worker', () => {
   });
 
   it('goes on when its worker is moved to another node, and is answered', async () => {
-    const worker = await running('moved', true);
+    const worker = await running('moved', {});
     const { written, outcome } = await begin(worker);
     await lab.patch('moved', { status: { assignment: { nodeName: 'node-2', epoch: 2 } } }, 'status');
     const node = await lab.waitForNode('to tell of the call', ({ status }) =>

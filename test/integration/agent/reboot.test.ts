@@ -38,7 +38,6 @@ describe(`a node with ${living} containers whose power is cut`, { timeout: timeo
   const create = async (index: number): Promise<void> => {
     const spec: Partial<LambdaWorkerSpec> = {
       image: lab.lab.image,
-      runtimeInterface: 'Emulator',
       imagePullPolicy: 'IfNotPresent',
       ephemeralStorage: '4Mi',
       terminationGracePeriodSeconds: 2,

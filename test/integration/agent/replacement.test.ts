@@ -134,7 +134,7 @@ describe('a worker whose shape changes', () => {
       spec: { image: lab.lab.image, env: greet('broken', [{ name: 'EXIT', value: '3' }]) },
     });
     const failing = await lab.waitForWorker('stream', 'to tell of the exit', (worker) =>
-      (readyOf(worker)?.message ?? '').includes('exited with code 3'),
+      (readyOf(worker)?.message ?? '').includes('exit status 3'),
     );
     expect(readyOf(failing)).toMatchObject({ status: 'True', reason: 'ReplacementFailed' });
     expect(await call(before)).toMatchObject({ boot });

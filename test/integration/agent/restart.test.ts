@@ -89,19 +89,33 @@ describe('an agent that is killed and started again', () => {
     await lab.remove('late');
   });
 
-  it('calls another container of a worker that it left in the middle of a call', async () => {
-    await counterOf(running);
-    const call = lab.invoke(running, { payload: { sleepMs: 2_500 } }).catch((error: unknown) => error);
-    await untilInWorker(running);
+  /** Kills the agent in the middle of a call; gives the number that the next call of that worker has. */
+  async function counterAfterKill(worker: LambdaWorker): Promise<number> {
+    const call = lab.invoke(worker, { payload: { sleepMs: 2_500 } }).catch((error: unknown) => error);
+    await untilInWorker(worker);
     await lab.killAgent();
     expect(await call).toBeInstanceOf(Error);
     await lab.startAgent();
     await lab.untilServing();
-    const fresh = await waitFor('a fresh worker', async () => {
-      const answer = await lab.invoke(running);
-      return answer.outcome === 'OUTCOME_ANSWERED' ? answer : undefined;
+    return await waitFor('an answer', async () => {
+      const answer = await lab.invoke(worker);
+      return answer.outcome === 'OUTCOME_ANSWERED'
+        ? (JSON.parse(answer.body) as { readonly counter: number }).counter
+        : undefined;
     });
-    expect(JSON.parse(fresh.body)).toMatchObject({ counter: 1 });
+  }
+
+  it('calls a worker that it left in the middle of a call once that is over', async () => {
+    const counter = await counterOf(running);
+    expect(await counterAfterKill(running)).toBe(counter + 2);
+  });
+
+  it('calls another container of a worker with an emulator that it left in the middle of a call', async () => {
+    await lab.apply('emulated', { runtimeInterface: 'Emulator' });
+    const emulated = await lab.waitForPhase('emulated', 'Running');
+    await counterOf(emulated);
+    expect(await counterAfterKill(emulated)).toBe(1);
+    await lab.remove('emulated');
   });
 
   it.each([20, 100, 200, 400])(

@@ -44,12 +44,10 @@ describe('a worker that names no interface, made before ESB served the Runtime A
     image = lab.lab.registry.put('emulated:1', await emulatorImage());
     await lab.startAgent([], before);
     await lab.untilServing();
-    // Takes out what the lab would write.
-    const unnamed = { image, ...({ runtimeInterface: undefined } as object) };
     await Promise.all([
-      lab.apply('runs', unnamed),
-      lab.apply('sleeps', { ...unnamed, desiredState: 'Paused', idlePolicy: { pauseAfterSeconds: 1 } }),
-      lab.apply('rests', { ...unnamed, desiredState: 'Absent' }),
+      lab.apply('runs', { image }),
+      lab.apply('sleeps', { image, desiredState: 'Paused', idlePolicy: { pauseAfterSeconds: 1 } }),
+      lab.apply('rests', { image, desiredState: 'Absent' }),
     ]);
   });
   afterAll(() => lab?.close());

@@ -102,7 +102,6 @@ describe('what other systems fell over on a node:', () => {
     const names = Array.from({ length: 100 }, (_, number) => `sleeper-${number}`);
     const spec = {
       image: lab.lab.image,
-      runtimeInterface: 'Emulator',
       desiredState: 'Paused',
       resources: { limits: { memory: '32Mi' } },
       ephemeralStorage: '4Mi',

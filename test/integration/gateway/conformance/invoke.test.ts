@@ -262,7 +262,7 @@ describe.each(['javaScript', 'boto3'] as const)('Invoke by %s', (which) => {
       ['cold', 'Absent', 'absent'],
     ] as const)('says %s where the worker was %s', async (start, desiredState, found) => {
       const name = `${start}-${which.toLowerCase()}`;
-      await lab.agentLab.apply(name, { image: lab.image, desiredState, runtimeInterface: 'Lambda' });
+      await lab.agentLab.apply(name, { image: lab.image, desiredState });
       onTestFinished(() => lab.agentLab.remove(name));
       await lab.agentLab.waitForPhase(name, desiredState);
       await lab.known(name);

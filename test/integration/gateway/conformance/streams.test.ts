@@ -52,7 +52,6 @@ let lab: ConformanceLab;
 beforeAll(async () => {
   lab = await startConformanceLab();
   await lab.apply('streams', {
-    runtimeInterface: 'Lambda',
     command: ['python3', '-c', RUNTIME],
     args: [],
     timeoutSeconds: 6 * patience(),
