@@ -208,6 +208,7 @@ export class Invoker {
           tailLog: call.tailLog,
           traceId: span === undefined ? call.traceId : continuedXRay(call.traceId, span.context),
           traceParent: span === undefined ? call.traceParent : formatTraceParent(span.context),
+          ...(call.reference.qualifier === undefined ? {} : { invokedFunctionArn: functionArn(call.reference) }),
         },
         caller,
         limitMs,

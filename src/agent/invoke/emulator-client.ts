@@ -28,6 +28,8 @@ export interface WorkerRequest {
   readonly requestId: string;
   /** Base64; empty for none. */
   readonly clientContext: string;
+  /** With a qualifier; empty or absent for the ARN without one. The emulator has one of its own. */
+  readonly invokedFunctionArn?: string | undefined;
   /** As the caller sent it; empty or absent for none. */
   readonly traceId?: string | undefined;
   /** Seconds that the function has. */

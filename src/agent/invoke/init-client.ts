@@ -4,6 +4,9 @@ import type { InitAnswer, InitHead, InitLink } from '../../init/contract.ts';
 import { isTraceId, type WorkerAnswer, type WorkerLink, type WorkerRequest } from './emulator-client.ts';
 import { toldEnd } from './function-end.ts';
 
+/** Text that a header can carry; longer than any ARN of a function. */
+const ARN = /^[\x21-\x7e]{1,512}$/;
+
 /** Calls into one container by its init. */
 export class InitClient implements WorkerLink {
   readonly #link: InitLink;
@@ -15,7 +18,7 @@ export class InitClient implements WorkerLink {
   }
 
   async call(request: WorkerRequest): Promise<WorkerAnswer> {
-    const { functionName, payload, requestId, traceId = '' } = request;
+    const { functionName, invokedFunctionArn = '', payload, requestId, traceId = '' } = request;
     let head: InitHead | undefined;
     this.#current.add(requestId);
     const answer = await this.#link.call({
@@ -23,7 +26,7 @@ export class InitClient implements WorkerLink {
       payload,
       timeoutMs: request.timeoutSeconds * 1_000,
       boundMs: request.timeoutMs,
-      functionArn: functionArn(functionName),
+      functionArn: ARN.test(invokedFunctionArn) ? invokedFunctionArn : functionArn(functionName),
       version: '$LATEST',
       clientContext: contextText(request.clientContext),
       traceId: isTraceId(traceId) ? traceId : '',

@@ -25,6 +25,8 @@ export interface Invocation {
   readonly payload: Buffer;
   /** Base64 as the caller sent it; empty for none. */
   readonly clientContext: string;
+  /** The ARN that the caller named, with its qualifier; empty or absent for the ARN without one. */
+  readonly invokedFunctionArn?: string | undefined;
   /** The caller's X-Amzn-Trace-Id; empty or absent for none. */
   readonly traceId?: string | undefined;
   /** Listener of its stages; absent without tracing. */

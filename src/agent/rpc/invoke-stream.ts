@@ -214,8 +214,8 @@ export class InvokeAnswer {
     const payloadBytes = request.payload.length;
     bytes.take(payloadBytes);
     try {
-      const { clientContext, epoch, payload, requestId, tailLog, traceId } = request;
-      const call = { uid, epoch, requestId, payload, clientContext, traceId, trace, tailLog };
+      const { clientContext, epoch, invokedFunctionArn, payload, requestId, tailLog, traceId } = request;
+      const call = { uid, epoch, requestId, payload, clientContext, invokedFunctionArn, traceId, trace, tailLog };
       return await this.send(uid, (way) => this.#callers.fleet.invoke({ ...call, ...way }), bytes);
     } finally {
       bytes.add(-payloadBytes);

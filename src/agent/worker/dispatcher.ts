@@ -43,7 +43,16 @@ export interface CallOrder {
   readonly functionName: string;
   readonly invocation: Pick<
     Invocation,
-    'payload' | 'requestId' | 'clientContext' | 'traceId' | 'trace' | 'tailLog' | 'onHead' | 'onChunk' | 'room'
+    | 'payload'
+    | 'requestId'
+    | 'clientContext'
+    | 'invokedFunctionArn'
+    | 'traceId'
+    | 'trace'
+    | 'tailLog'
+    | 'onHead'
+    | 'onChunk'
+    | 'room'
   > & { readonly signal?: AbortSignal };
   /** Whether an agent that ends in the middle of it is to leave a mark of it, where no init tells the next one. */
   readonly marked: boolean;
@@ -169,6 +178,7 @@ export class Dispatcher {
       payload: invocation.payload,
       requestId: invocation.requestId,
       clientContext: invocation.clientContext,
+      invokedFunctionArn: invocation.invokedFunctionArn,
       traceId: run?.traceId ?? invocation.traceId,
       timeoutSeconds,
       timeoutMs: boundMs,

@@ -1,3 +1,6 @@
+import { randomUUID } from 'node:crypto';
+import { crc32 } from 'node:zlib';
+
 /*
  * How a trace is told from one program to the next: `traceparent` of W3C Trace Context (level 1), and `X-Amzn-Trace-Id` of AWS
  * X-Ray, which is what Lambda and its runtimes know. Both name the same 16 bytes: a Root of
@@ -74,10 +77,39 @@ export function continuedXRay(given: string, context: TraceContext): string {
   if (traceIdOf(fields) !== context.traceId) {
     return given;
   }
-  const others = [...fields]
-    .filter(([name]) => name !== 'root' && name !== 'parent' && name !== 'sampled')
-    .map(([, field]) => `;${field.text}`);
+  const others = [...fields].filter(([name]) => !known.has(name)).map(([, field]) => `;${field.text}`);
   return `${formatXRay(context)}${others.join('')}`;
+}
+
+/**
+ * The `X-Amzn-Trace-Id` that a function is given, which Lambda never leaves out: Root, Parent, Sampled and Lineage. All
+ * that the caller has sent stays, but for a Root that is none. No call is sampled that the caller does not sample.
+ *
+ * @param given the caller's header; empty for none
+ * @param lineage name of the function
+ */
+export function completeXRay(given: string, lineage: string): string {
+  const fields = xRayFields(given);
+  const root = traceIdOf(fields);
+  const head = [
+    root === undefined ? `Root=1-${hex(Math.floor(Date.now() / 1000))}-${digits(24)}` : fields.get('root')?.text,
+    (root === undefined ? undefined : fields.get('parent')?.text) ?? `Parent=${digits(16)}`,
+    fields.get('sampled')?.text ?? 'Sampled=0',
+  ];
+  const others = [...fields].filter(([name]) => !known.has(name)).map(([, { text }]) => text);
+  const last = fields.has('lineage') ? [] : [`Lineage=1:${hex(crc32(lineage))}:0`];
+  return [...head, ...others, ...last].join(';');
+}
+
+const known: ReadonlySet<string> = new Set(['root', 'parent', 'sampled']);
+
+/** Random hexadecimal digits, 32 at most. */
+function digits(count: number): string {
+  return randomUUID().replaceAll('-', '').slice(-count);
+}
+
+function hex(value: number): string {
+  return value.toString(16).padStart(8, '0');
 }
 
 /** The parent span of a call, by its `traceparent` or else its `X-Amzn-Trace-Id`; undefined for none. Either may be empty. */

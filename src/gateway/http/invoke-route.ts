@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { unreachable } from '../../common/errors.ts';
+import { completeXRay } from '../../common/tracing/trace-context.ts';
 import type { InvokeTimings } from '../../protocol/generated/agent.ts';
 import type { Principal } from '../access/principal.ts';
 import type { Admission } from '../admission/admission.ts';
@@ -183,7 +184,7 @@ function functionCall(
     // Lambda gives it to synchronous calls only.
     clientContext: type === 'RequestResponse' ? clientContext(request) : '',
     tailLog,
-    traceId: observation.traceId,
+    traceId: completeXRay(observation.traceId, reference.name),
     traceParent: observation.traceParent,
   };
 }

@@ -121,6 +121,11 @@ export interface InvokeRequest {
   readonly traceId: string;
   /** The traceparent (W3C Trace Context) of the caller's span of this call, empty for none. */
   readonly traceParent: string;
+  /**
+   * The ARN by which the caller named the function, where that has a qualifier; else unset. An agent
+   * of an earlier release gives the function the ARN without one.
+   */
+  readonly invokedFunctionArn?: string;
 }
 
 /**

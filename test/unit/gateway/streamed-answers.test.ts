@@ -91,13 +91,14 @@ describe('an answer that its function streams', () => {
       begin(invocation);
       return whole;
     });
-    const answer = await fetch(`${url}${PATH}`, { method: 'POST', headers: { 'x-amzn-trace-id': 'Root=1-2-3' } });
+    const trace = 'Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1;Lineage=1:ab:0';
+    const answer = await fetch(`${url}${PATH}`, { method: 'POST', headers: { 'x-amzn-trace-id': trace } });
     await answer.arrayBuffer();
     expect(Object.fromEntries(answer.headers)).toMatchObject({
       'content-type': 'application/vnd.amazon.eventstream',
       'x-amz-executed-version': '$LATEST',
       'x-amzn-requestid': expect.stringMatching(/^[0-9a-f-]{36}$/),
-      'x-amzn-trace-id': 'Root=1-2-3',
+      'x-amzn-trace-id': trace,
     });
   });
 

@@ -17,6 +17,9 @@ const callerSpan = '00f067aa0ba902b7';
 const traceParent = `00-${traceId}-${callerSpan}-01`;
 const root = 'Root=1-4bf92f35-77b34da6a3ce929d0e0e4736';
 
+/** Of the function `hello`, where its caller tells none. */
+const lineage = ';Lineage=1:3610a686:0';
+
 async function tracingOf(service: string, receiver: OtlpReceiver): Promise<Tracing> {
   const tracing = await openTracing({
     service,
@@ -93,8 +96,8 @@ describe('the spans of a call', () => {
     expect(run).toMatchObject({ kind: 'CLIENT', parentSpanId: taken.spanId });
     expect(within(sent, outer) && within(taken, sent) && within(run, taken)).toBe(true);
     // Spans from inside the worker belong below the run.
-    expect(given).toEqual([`${root};Parent=${run.spanId};Sampled=1`]);
-    expect(answer.headers.get('x-amzn-trace-id')).toBe(`${root};Parent=${outer.spanId};Sampled=1`);
+    expect(given).toEqual([`${root};Parent=${run.spanId};Sampled=1${lineage}`]);
+    expect(answer.headers.get('x-amzn-trace-id')).toBe(`${root};Parent=${outer.spanId};Sampled=1${lineage}`);
     const requestId = answer.headers.get('x-amzn-requestid');
     expect(outer.attributes).toMatchObject({
       'rpc.method': 'Invoke',
@@ -138,7 +141,7 @@ describe('the spans of a call', () => {
     const outer = await receiver.span('esb-gateway', 'Invoke');
     expect(outer.parentSpanId).toBe('');
     expect(answer.headers.get('x-amzn-trace-id')).toBe(
-      `Root=1-${outer.traceId.slice(0, 8)}-${outer.traceId.slice(8)};Parent=${outer.spanId};Sampled=1`,
+      `Root=1-${outer.traceId.slice(0, 8)}-${outer.traceId.slice(8)};Parent=${outer.spanId};Sampled=1${lineage}`,
     );
   });
 
@@ -157,7 +160,7 @@ describe('the spans of a call', () => {
     await lab.call('{}', { traceparent: `00-${traceId}-${callerSpan}-00` });
     await flush();
     expect(receiver.spans).toEqual([]);
-    expect(given[0]).toMatch(new RegExp(`^${root};Parent=[0-9a-f]{16};Sampled=0$`));
+    expect(given[0]).toMatch(new RegExp(`^${root};Parent=[0-9a-f]{16};Sampled=0${lineage}$`));
   });
 
   it('tell of a failure of the function', async () => {
@@ -217,7 +220,7 @@ describe('the spans of a call', () => {
     expect(outer.attributes).toMatchObject({ 'esb.invocation_type': 'Event', 'esb.outcome': 'accepted' });
     expect(sent).toMatchObject({ traceId, parentSpanId: outer.spanId });
     const run = await receiver.span('esb-agent', 'run');
-    expect(given).toEqual([`${root};Parent=${run.spanId};Sampled=1`]);
+    expect(given).toEqual([`${root};Parent=${run.spanId};Sampled=1${lineage}`]);
   });
 
   it('of an agent alone belong to the caller', async () => {
@@ -235,7 +238,7 @@ describe('the spans of a call', () => {
     await lab.call('{}', { traceparent: traceParent });
     await flush();
     const sent = await receiver.span('esb-gateway', 'esb.agent.v1.Agent/Invoke');
-    expect(given).toEqual([`${root};Parent=${sent.spanId};Sampled=1`]);
+    expect(given).toEqual([`${root};Parent=${sent.spanId};Sampled=1${lineage}`]);
   });
 });
 
@@ -267,14 +270,14 @@ it('strangers have no spans, and no say in which traces are kept', async () => {
 });
 
 describe('without tracing', () => {
-  it('the trace of the caller reaches the worker as it is', async () => {
+  it('the trace of the caller reaches the worker, and a trace that is not sampled where the caller has none', async () => {
     const { given, lab } = await traced({ gateway: false, agent: false });
     const header = `${root};Parent=${callerSpan};Sampled=1`;
-    const answer = await lab.call('{}', { 'x-amzn-trace-id': header });
-    expect(answer.headers.get('x-amzn-trace-id')).toBe(header);
+    const answer = await lab.call('{}', { 'x-amzn-trace-id': `${header};Lineage=1:ab:0` });
+    expect(answer.headers.get('x-amzn-trace-id')).toBe(`${header};Lineage=1:ab:0`);
     await lab.call('{}', { traceparent: traceParent });
-    const plain = await lab.call('{}');
-    expect(plain.headers.get('x-amzn-trace-id')).toBeNull();
-    expect(given).toEqual([header, header, '']);
+    const plain = (await lab.call('{}')).headers.get('x-amzn-trace-id');
+    expect(plain).toMatch(new RegExp(`^Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0${lineage}$`));
+    expect(given).toEqual([`${header};Lineage=1:ab:0`, `${header}${lineage}`, plain]);
   });
 });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
+  completeXRay,
   continuedXRay,
   formatTraceParent,
   formatXRay,
@@ -78,6 +79,27 @@ describe('X-Amzn-Trace-Id', () => {
     const other = `Root=1-00000001-000000000000000000000002;Parent=${spanId};Sampled=1`;
     expect(continuedXRay(other, context)).toBe(other);
     expect(continuedXRay('Root=1-2-3', context)).toBe('Root=1-2-3');
+  });
+});
+
+describe('the X-Amzn-Trace-Id of a function', () => {
+  const parts = (text: string) => text.split(';').map((part) => part.split('=', 1)[0]);
+  const fixed = `${root};Parent=${spanId};Sampled=1;Lineage=25:ab:1`;
+
+  it('has Root, Parent, Sampled and Lineage where the caller has sent nothing, and is not sampled', () => {
+    const made = completeXRay('', 'hello');
+    expect(made).toMatch(/^Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0;Lineage=1:[0-9a-f]{8}:0$/);
+    expect(Math.abs(Number(`0x${made.slice(7, 15)}`) - Date.now() / 1_000)).toBeLessThan(60);
+    expect(completeXRay('', 'hello')).not.toBe(made);
+    expect(parts(completeXRay('Root=1-2-3;Parent=x', 'hello'))).toEqual(['Root', 'Parent', 'Sampled', 'Lineage']);
+  });
+
+  it('keeps all that the caller has sent of a trace', () => {
+    expect(completeXRay(fixed, 'hello')).toBe(fixed);
+    expect(completeXRay(`Self=1-2-3;${root}`, 'hello')).toMatch(
+      new RegExp(`^${root};Parent=[0-9a-f]{16};Sampled=0;Self=1-2-3;Lineage=1:3610a686:0$`),
+    );
+    expect(completeXRay('x'.repeat(3_000), 'hello')).not.toContain('x');
   });
 });
 

@@ -63,18 +63,20 @@ describe('a synchronous call', () => {
     const answer = await lab.invoke('hello', { LogType: 'Tail', ClientContext: context });
     expect(Buffer.from(answer.LogResult ?? '', 'base64').toString()).toBe('START\nline\nEND\n');
     expect(lab.agent.calls[0]).toMatchObject({ clientContext: context, tailLog: true });
+    const trace = (last: number) =>
+      `Root=1-5759e988-${String(last).padStart(24, '0')};Parent=53995c3f42cd8ad8;Sampled=1;Lineage=1:ab:0`;
     const traced = await fetch(`${lab.url}/2015-03-31/functions/hello/invocations`, {
       method: 'POST',
-      headers: { 'x-amzn-trace-id': 'Root=1-2-3' },
+      headers: { 'x-amzn-trace-id': trace(3) },
     });
-    expect(traced.headers.get('x-amzn-trace-id')).toBe('Root=1-2-3');
+    expect(traced.headers.get('x-amzn-trace-id')).toBe(trace(3));
     const accepted = await fetch(`${lab.url}/2015-03-31/functions/hello/invocations`, {
       method: 'POST',
-      headers: { 'x-amzn-trace-id': 'Root=1-2-4', 'x-amz-invocation-type': 'Event' },
+      headers: { 'x-amzn-trace-id': trace(4), 'x-amz-invocation-type': 'Event' },
     });
     expect(accepted.status).toBe(202);
-    expect(accepted.headers.get('x-amzn-trace-id')).toBe('Root=1-2-4');
-    expect(lab.agent.calls[1]?.traceId).toBe('Root=1-2-3');
+    expect(accepted.headers.get('x-amzn-trace-id')).toBe(trace(4));
+    expect(lab.agent.calls[1]?.traceId).toBe(trace(3));
   });
 
   it.each(['running\r\nset-cookie: a=b', 'run"ning', '\u0000', 'ü€'])(
