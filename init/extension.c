@@ -270,8 +270,10 @@ void extension_next(struct connection *connection)
 	struct extension *extension = identified(connection);
 	if (extension == NULL)
 		return;
-	if (extension->waits != NULL)
+	if (extension->waits != NULL) {
+		worker_breach("one request for the next event at a time");
 		http_close(extension->waits);
+	}
 	extension->waits = connection;
 	extension->state = "Ready";
 	connection->parked = true;

@@ -20,6 +20,7 @@ enum {
 
 static struct connection *connections;
 static int listener = -1;
+static int all_places;
 static int free_places;
 
 static struct connection *of(int fd)
@@ -41,7 +42,7 @@ void http_listen(const char *address, int port, int places)
 		fprintf(stderr, "init: the Runtime API cannot listen on %s:%d: %s\n", address, port, strerror(errno));
 		_exit(125);
 	}
-	free_places = places;
+	all_places = free_places = places;
 	loop_add(listener, EPOLLIN);
 }
 
@@ -85,6 +86,7 @@ static void forget_request(struct connection *connection)
 	buffer_free(&connection->body);
 	connection->state = REQUEST_LINE;
 	connection->parked = false;
+	connection->waited = false;
 	connection->paused = false;
 	connection->skips = false;
 	connection->header_bytes = 0;
@@ -263,8 +265,12 @@ static void accept_one(void)
 	connection->next = connections;
 	connections = connection;
 	loop_add(fd, EPOLLIN);
-	if (--free_places == 0)
+	if (--free_places == 0) {
 		loop_change(listener, 0);
+		static char bound[32];
+		snprintf(bound, sizeof bound, "%d connections", all_places);
+		worker.broken = bound;
+	}
 }
 
 static void receive(struct connection *connection)
@@ -311,8 +317,11 @@ int64_t http_tick(int64_t now)
 	int64_t next = 0;
 	for (struct connection **place = &connections; *place != NULL;) {
 		struct connection *each = *place;
-		if (!each->dead && each->due != 0 && now >= each->due)
+		if (!each->dead && each->due != 0 && now >= each->due) {
+			if (each->state != LINGERING)
+				worker_breach("60 seconds between two parts of a request");
 			http_close(each);
+		}
 		// The next request may have come with the one before.
 		if (!each->dead && each->again) {
 			each->again = false;

@@ -23,6 +23,7 @@ struct connection {
 	bool early; // The answer came before the end of the request.
 	bool paused; // The window of the call is full.
 	bool parked; // Waits for a call or an event.
+	bool waited; // For a call, with this request.
 	bool again; // The beginning of the next request is here.
 	uint64_t parked_order;
 	struct buffer in;

@@ -46,6 +46,11 @@ enum { EXIT_KNOWN_MS = 200 };
 // as in Lambda's SHUTDOWN phase. The end of the container has the grace of the worker.
 enum { INTERNAL_GRACE_MS = 500, EXTERNAL_GRACE_MS = 2000 };
 
+// Breaches of a bound that end a worker, where they come faster than one a second.
+#ifndef MAX_BREACHES
+#define MAX_BREACHES 64
+#endif
+
 // Most milliseconds between two pieces of a request.
 #ifndef BODY_PATIENCE_MS
 #define BODY_PATIENCE_MS (60 * 1000)
@@ -156,6 +161,8 @@ struct worker {
 	int64_t runtime_kill_at; // End of the runtime's part of the grace; 0: none.
 	int64_t kill_at; // End of the grace; 0: none.
 	int64_t finish_at; // End of the init; 0: none.
+	int64_t breaches_until; // Monotonic milliseconds: a second for each breach of late.
+	const char *broken; // The bound for which the worker is to end; NULL: none.
 	bool finished;
 	int exit_code;
 };
@@ -213,7 +220,9 @@ void worker_return(struct call *call, bool begun);
 void worker_settle(struct call *call, const char *outcome, const char *type, const char *message);
 void worker_end(enum stage stage, const char *outcome, const char *type, const char *message);
 void worker_become_ready(void);
-// Ends calls whose answer broke off by a moment.
+// Counts a breach of a bound of the Runtime API. A program that goes on with that is no runtime that errs.
+void worker_breach(const char *bound);
+// Ends calls whose answer broke off by a moment; by INT64_MAX, all whose answer has begun.
 void worker_end_broken(int64_t now);
 void worker_acknowledge(struct call *call, int64_t offset);
 void worker_forget(struct call *call);

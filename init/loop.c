@@ -208,7 +208,7 @@ int main(int count, char **arguments)
 	poll_fd = epoll_create1(EPOLL_CLOEXEC);
 	int signal_fd = signals();
 	loop_add(signal_fd, EPOLLIN);
-	http_listen(worker.config.address, worker.config.port, 16 + 4 * worker.config.concurrency);
+	http_listen(worker.config.address, worker.config.port, 16 + 4 * worker.config.concurrency + 4 * MAX_EXTENSIONS);
 	agent_start(worker.config.socket);
 	process_boot();
 	run(signal_fd);

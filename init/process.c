@@ -58,6 +58,17 @@ static pid_t start(char **argv)
 	return pid;
 }
 
+// Words of Go for an error of exec, which Lambda passes on.
+static const char *words_of(int error)
+{
+	switch (error) {
+	case ENOENT: return "no such file or directory";
+	case EACCES: return "permission denied";
+	case ENOEXEC: return "exec format error";
+	default: return strerror(error);
+	}
+}
+
 static void start_extension(char *path, const char *name)
 {
 	char *argv[] = {path, NULL};
@@ -68,8 +79,7 @@ static void start_extension(char *path, const char *name)
 		if (extension->pid != 0)
 			return;
 		extension->state = "LaunchError";
-		const char *why = errno == EACCES ? "permission denied" : errno == ENOEXEC ? "exec format error" : strerror(errno);
-		snprintf(message, sizeof message, "fork/exec %.150s: %s", path, why);
+		snprintf(message, sizeof message, "fork/exec %.150s: %s", path, words_of(errno));
 	}
 	worker_fail("Extension.LaunchError", message, NULL);
 }
@@ -110,8 +120,12 @@ void process_start_runtime(void)
 	worker.runtime = start(worker.config.argv);
 	if (worker.runtime == 0) {
 		char message[512];
-		snprintf(message, sizeof message, "exec: \"%.200s\": %s", worker.config.argv[0],
-		         errno == ENOENT ? "executable file not found in $PATH" : strerror(errno));
+		const char *program = worker.config.argv[0];
+		if (strchr(program, '/') != NULL)
+			snprintf(message, sizeof message, "fork/exec %.200s: %s", program, words_of(errno));
+		else
+			snprintf(message, sizeof message, "exec: \"%.200s\": %s", program,
+			         errno == ENOENT ? "executable file not found in $PATH" : words_of(errno));
 		worker_fail("Runtime.InvalidEntrypoint", message, NULL);
 	}
 }

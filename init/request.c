@@ -48,7 +48,14 @@ static const char *const wanted[FIELDS] = {
 // Refuses what is not HTTP/1.1, without a word: an answer could be taken for that of another request.
 static void bad(struct connection *connection)
 {
+	worker_breach("HTTP/1.1");
 	http_close(connection);
+}
+
+static void too_large(struct connection *connection, const char *what)
+{
+	worker_breach("16 KiB of header, 1 MiB in a report of an error, 8 KiB in a line");
+	http_refuse(connection, 431, "RequestHeaderFieldsTooLarge", what);
 }
 
 static bool take_request_line(struct connection *connection, char *line)
@@ -251,7 +258,7 @@ static bool line(struct connection *connection)
 	size_t length = end == NULL ? in->length : (size_t)(end - in->bytes) + 1;
 	if (fields && connection->header_bytes + length >
 	    (size_t)(connection->state == TRAILER ? MAX_FAULT + MAX_LINE : strstr(connection->path, "/error") != NULL ? MAX_ERROR_HEADER : MAX_HEADER)) {
-		http_refuse(connection, 431, "RequestHeaderFieldsTooLarge", "the header is larger than this server takes");
+		too_large(connection, "the header is larger than this server takes");
 		return false;
 	}
 	if (end == NULL && length < most && !connection->skips)
@@ -261,7 +268,7 @@ static bool line(struct connection *connection)
 		// A field that is not read is dropped as it comes.
 		char *colon = memchr(in->bytes, ':', in->length);
 		if (!fields || colon == NULL || known_field(in->bytes, (size_t)(colon - in->bytes)) != FIELDS) {
-			http_refuse(connection, 431, "RequestHeaderFieldsTooLarge", "a line is larger than this server takes");
+			too_large(connection, "a line is larger than this server takes");
 			return false;
 		}
 		connection->skips = true;

@@ -34,7 +34,7 @@ void runtime_next(struct connection *connection)
 			return;
 		}
 	}
-	connection->parked = true;
+	connection->parked = connection->waited = true;
 	worker_waits();
 	worker_hand();
 }
@@ -70,6 +70,7 @@ bool runtime_gives(struct call *call)
 	field(&fields, "Lambda-Runtime-Aws-Tenant-Id", call->tenant_id);
 	buffer_add(&fields, "", 1);
 	connection->call = call;
+	connection->waited = false;
 	http_answer(connection, 200, fields.bytes, call->event.bytes, call->event.length);
 	buffer_free(&fields);
 	return true;
@@ -82,6 +83,8 @@ void runtime_left(struct connection *connection)
 	connection->call = NULL;
 	if (call != NULL)
 		worker_return(call, connection->written > 0);
+	else if (connection->waited && !worker.resetting && worker.runtime != 0)
+		worker_breach("one request for the next call at a time");
 	agent_wake();
 }
 

@@ -75,7 +75,8 @@ void worker_fail(const char *type, const char *message, const char *body)
 	if (worker.phase == FAILED || worker.phase == STOPPING)
 		return;
 	worker.phase = FAILED;
-	extensions_say(type);
+	if (worker.init_due != 0)
+		extensions_say(type);
 	log_init_end(strcmp(type, "Sandbox.Timedout") == 0 ? "timeout" : "error", type);
 	set_text(&worker.fault_type, type, MAX_TEXT);
 	set_text(&worker.fault_message, message, MAX_TEXT);
@@ -224,6 +225,16 @@ void worker_become_ready(void)
 	worker_hand();
 }
 
+void worker_breach(const char *bound)
+{
+	int64_t now = now_ms();
+	if (worker.breaches_until < now)
+		worker.breaches_until = now;
+	worker.breaches_until += 1000;
+	if (worker.breaches_until > now + MAX_BREACHES * 1000LL)
+		worker.broken = bound;
+}
+
 // Gives an outcome to each call at a stage.
 void worker_end(enum stage stage, const char *outcome, const char *type, const char *message)
 {
@@ -235,7 +246,7 @@ void worker_end(enum stage stage, const char *outcome, const char *type, const c
 void worker_end_broken(int64_t now)
 {
 	for (struct call *call = worker.calls; call != NULL; call = call->next)
-		if (call->broken_at != 0 && now >= call->broken_at)
+		if (call->stage == RUNNING && call->answering && (now == INT64_MAX || (call->broken_at != 0 && now >= call->broken_at)))
 			worker_settle(call, "Interrupted", "Runtime.TruncatedResponse", "the runtime broke its answer off");
 }
 
@@ -311,8 +322,13 @@ int64_t worker_tick(int64_t now)
 		const char *late = extensions_late();
 		snprintf(text, sizeof text, "Init did not end within %lld seconds%s%.128s%s", (long long)worker.config.init_timeout_ms / 1000,
 		         late == NULL ? "" : ": extension ", late == NULL ? "" : late, late == NULL ? "" : " has not asked for an event");
-		worker.init_due = 0;
 		worker_fail("Sandbox.Timedout", text, NULL);
+		worker.init_due = 0;
+	}
+	if (worker.broken != NULL && worker.phase != FAILED) {
+		char text[128];
+		snprintf(text, sizeof text, "the worker broke a bound of the Runtime API: %s", worker.broken);
+		worker_fail("Runtime.Unknown", text, NULL);
 	}
 	worker_end_broken(now);
 	for (struct call *call = worker.calls, *after; call != NULL; call = after) {

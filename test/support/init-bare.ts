@@ -9,6 +9,8 @@ import { checkedInitProgram } from './init-lab.ts';
 import { waitFor } from './wait-for.ts';
 
 export interface BareInitOptions {
+  /** The init, and what runs it. Default: the one with checks of memory. */
+  readonly program?: readonly string[];
   /** The runtime. Default: a process that sleeps, whose part the test plays. */
   readonly argv?: readonly string[];
   readonly flags?: readonly string[];
@@ -79,7 +81,7 @@ export async function startInitProcess(
   const child = spawn(
     'unshare',
     [
-      ...['--pid', '--fork', '--kill-child', '--mount-proc', await checkedInitProgram()],
+      ...['--pid', '--fork', '--kill-child', '--mount-proc', ...(options.program ?? [await checkedInitProgram()])],
       ...[...flags, ...(options.flags ?? []), '--', ...(options.argv ?? ['sleep', '1000'])],
     ],
     { stdio: ['ignore', options.stdout ?? 'pipe', 'pipe'], env: { ...process.env, FOLDER: folder } },

@@ -16,7 +16,7 @@ export function initProgram(): Promise<string> {
 export function checkedInitProgram(): Promise<string> {
   // A body that stands still is given up sooner, so that a test can wait for the end of that patience.
   const checks =
-    '-O1 -g -DBODY_PATIENCE_MS=1000 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all';
+    '-O1 -g -DBODY_PATIENCE_MS=1000 -DMAX_BREACHES=1000000 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all';
   return builtProgram('init-checked', initSource, (program) =>
     run('make', [`PROGRAM=${program}`, `CFLAGS=${checks}`, `LDFLAGS=${checks}`], { cwd: initSource }),
   );

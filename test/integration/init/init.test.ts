@@ -308,7 +308,6 @@ describe('the init of a worker', () => {
 
   describe('a hostile program in the worker', () => {
     it.each([
-      ['opens more connections than it may', 'flood'],
       ['begins requests and does not end them', 'slow'],
       ['sends headers without end', 'headers'],
       ['asks for the next call over and over', 'next'],
@@ -335,6 +334,17 @@ describe('the init of a worker', () => {
         return (await worker.agent.call({})).facts.outcome?.kind === 'Answered';
       });
     });
+  });
+
+  it('that opens more connections than it may is ended, and says so', async () => {
+    const worker = await start({ files: { 'runtime.py': runtime, 'hostile.py': await fixture('hostile.py') } });
+    await worker.agent.idle();
+    await worker.exec('/usr/bin/python3', '/fixture/hostile.py', 'flood').catch(() => undefined);
+    expect(await worker.agent.until('the fault', () => worker.agent.phase?.fault)).toEqual({
+      errorType: 'Runtime.Unknown',
+      message: 'the worker broke a bound of the Runtime API: 60 connections',
+    });
+    await waitFor('the end of the container', () => worker.ended());
   });
 
   describe('the end of a container', () => {

@@ -197,6 +197,16 @@ describe('a worker with extensions', () => {
     await lab.agentLab.patch('deaf', { spec: { terminationGracePeriodSeconds: 1 } });
   });
 
+  it('tells them of what they registered for, and of nothing else', async () => {
+    await apply('quiet', { events: ['SHUTDOWN'] }, { timeoutSeconds: 1 });
+    expect((await call('quiet')).payload).toMatchObject({ counter: 1 });
+    expect((await call('quiet', { sleep: 600 })).payload).toMatchObject({ errorType: 'Sandbox.Timedout' });
+    expect((await call('quiet')).payload).toMatchObject({ counter: 1 });
+    const log = await lab.logged('quiet', 'alpha: ends SHUTDOWN');
+    expect(log).toContain('alpha: SHUTDOWN timeout');
+    expect(log).not.toContain('INVOKE');
+  });
+
   it('answers those that ask for telemetry as the emulator of AWS does, and they go on', async () => {
     await apply('telemetry', { telemetry: true });
     expect((await call('telemetry')).payload).toMatchObject({ counter: 1 });
