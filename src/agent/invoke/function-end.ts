@@ -1,4 +1,5 @@
-import type { InitEnd, InitHead, InitOutcome } from '../../init/contract.ts';
+import type { InitEnd, InitHead } from '../../init/contract.ts';
+import { FUNCTION_FAILURES } from '../../protocol/function-ends.ts';
 import type { FunctionEnd } from '../model/invocation.ts';
 
 /** A call that has ended in its worker, for the caller. */
@@ -8,15 +9,6 @@ export interface ToldEnd {
   readonly payload?: Buffer;
 }
 
-/** Types of errors that an init gives no type for. */
-const unnamed: Readonly<Record<Exclude<InitOutcome, 'Answered' | 'NotStarted'>, string>> = {
-  Error: 'Runtime.Unknown',
-  Timeout: 'Sandbox.Timedout',
-  Exited: 'Runtime.ExitError',
-  Interrupted: 'Runtime.TruncatedResponse',
-  TooLarge: 'Function.ResponseSizeTooLarge',
-};
-
 /**
  * The end of a call in the words of Lambda.
  *
@@ -25,20 +17,22 @@ const unnamed: Readonly<Record<Exclude<InitOutcome, 'Answered' | 'NotStarted'>, 
 export function toldEnd(
   requestId: string,
   outcome: FunctionEnd['outcome'],
-  { errorBody, errorType, message = '', size }: Omit<InitEnd, 'outcome'>,
+  { errorBody, errorType, message, size }: Omit<InitEnd, 'outcome'>,
   head: InitHead | undefined,
 ): ToldEnd {
   if (outcome === 'Answered') {
     return { end: { outcome } };
   }
-  const end = { outcome, errorType: errorType ?? unnamed[outcome] };
+  const failure = FUNCTION_FAILURES[outcome];
+  const end = { outcome, errorType: errorType ?? failure.errorType };
   const isStreamed = head?.streaming === true || errorBody !== undefined;
   if (outcome === 'Error' && size > 0 && !isStreamed) {
     // The answer that was passed on is the error.
     return { end };
   }
   // Lambda names no call where an answer is too large.
-  const errorMessage = outcome === 'TooLarge' ? message : `RequestId: ${requestId} Error: ${message}`;
+  const text = message ?? failure.message;
+  const errorMessage = outcome === 'TooLarge' ? text : `RequestId: ${requestId} Error: ${text}`;
   const error = errorBody ?? JSON.stringify({ errorType: end.errorType, errorMessage });
   return head === undefined ? { end, payload: Buffer.from(error) } : { end: { ...end, lateError: error } };
 }

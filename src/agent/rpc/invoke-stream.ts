@@ -1,8 +1,8 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { EsbError } from '../../common/errors.ts';
 import type { Tracing } from '../../common/tracing/span.ts';
+import { FUNCTION_FAILURES } from '../../protocol/function-ends.ts';
 import type {
-  FunctionOutcome,
   InvokeHead,
   InvokeManyRequest,
   InvokeManyResponse,
@@ -334,21 +334,21 @@ type Told = Pick<Sparse<InvokeTrailer>, 'outcome' | 'reason' | 'reasonCode'>;
 const CUT_OFF: Told = { outcome: 'OUTCOME_UNKNOWN', reason: 'WorkerExited', reasonCode: 'REASON_WORKER_EXITED' };
 
 /**
- * How a function's end is told; `told` is for gateways of earlier releases, which do not know the rest: an answer that
- * is cut off must not pass for a whole one.
+ * The end of a function for gateways of earlier releases, which know no more: an answer that is cut off must not pass for
+ * a whole one.
  */
-const ENDS: Readonly<Record<FunctionEnd['outcome'], { readonly outcome: FunctionOutcome; readonly told: Told }>> = {
-  Answered: { outcome: 'FUNCTION_OUTCOME_ANSWERED', told: { outcome: 'OUTCOME_ANSWERED' } },
-  Error: { outcome: 'FUNCTION_OUTCOME_ERROR', told: { outcome: 'OUTCOME_ANSWERED' } },
-  Timeout: { outcome: 'FUNCTION_OUTCOME_TIMEOUT', told: { outcome: 'OUTCOME_TIMED_OUT' } },
-  Exited: { outcome: 'FUNCTION_OUTCOME_EXITED', told: CUT_OFF },
-  Interrupted: { outcome: 'FUNCTION_OUTCOME_INTERRUPTED', told: CUT_OFF },
-  TooLarge: { outcome: 'FUNCTION_OUTCOME_TOO_LARGE', told: CUT_OFF },
+const EARLIER: Readonly<Record<FunctionEnd['outcome'], Told>> = {
+  Answered: { outcome: 'OUTCOME_ANSWERED' },
+  Error: { outcome: 'OUTCOME_ANSWERED' },
+  Timeout: { outcome: 'OUTCOME_TIMED_OUT' },
+  Exited: CUT_OFF,
+  Interrupted: CUT_OFF,
+  TooLarge: CUT_OFF,
 };
 
 function endOf({ outcome, errorType = '', lateError = '' }: FunctionEnd): Sparse<InvokeTrailer> {
-  const { told, outcome: known } = ENDS[outcome];
-  return { ...told, functionEnd: { outcome: known, errorType, lateError } };
+  const code = outcome === 'Answered' ? 'FUNCTION_OUTCOME_ANSWERED' : FUNCTION_FAILURES[outcome].code;
+  return { ...EARLIER[outcome], functionEnd: { outcome: code, errorType, lateError } };
 }
 
 /** A result as the last message of an answer. */
