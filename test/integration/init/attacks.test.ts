@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { run } from '../../support/command.ts';
 import { type BareInit, type BareInitOptions, type Peer, startBareInit } from '../../support/init-bare.ts';
+import { initProgram } from '../../support/init-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const several = { flags: ['--concurrency', '2'] };
@@ -241,6 +242,35 @@ describe('the processes', () => {
       errorType: 'Runtime.ExitError',
       message: 'Runtime exited with error: exit status 3',
     });
+  });
+
+  it('that wait for many calls at once may hang up together', async () => {
+    const init = await start({ program: [await initProgram()], flags: ['--concurrency', '80'] });
+    for (let round = 0; round < 2; round += 1) {
+      const peers = await Promise.all(Array.from({ length: 80 }, () => waiting(init)));
+      for (const peer of peers) {
+        peer.socket.destroy();
+      }
+      await init.agent.until('all to be gone', () => init.agent.phase?.idle === false);
+    }
+    await waiting(init);
+    expect(init.agent.phase?.fault).toBeUndefined();
+  });
+
+  it('that ask for the next call over and over end the worker, which is told', async () => {
+    const init = await start({ program: [await initProgram()] });
+    for (let round = 0; !init.hasEnded() && round < 100; round += 1) {
+      const peer = await init.connect().catch(() => undefined);
+      peer?.next();
+      await init.agent.until(
+        'it',
+        () => init.hasEnded() || init.agent.phase?.fault !== undefined || peer?.ended !== true,
+        2_000,
+      );
+    }
+    expect(init.agent.phase?.fault?.message).toBe(
+      'the worker broke a bound of the Runtime API: one request for the next call at a time',
+    );
   });
 
   it('that are started again share no connection with those before', async () => {
