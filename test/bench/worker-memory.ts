@@ -56,7 +56,12 @@ async function weigh(
   const names = Array.from({ length: workers }, (_, index) => `weighed-${index}`);
   const weights: Weights = { own: [], runtime: [] };
   for (const name of names) {
-    await instance.apply(name, { desiredState: 'Paused', idlePolicy: { pauseAfterSeconds: 1 }, runtimeInterface });
+    await instance.apply(name, {
+      ...(runtimeInterface === 'Emulator' ? { image: `${instance.registry}/python-emulator:latest` } : {}),
+      desiredState: 'Paused',
+      idlePolicy: { pauseAfterSeconds: 1 },
+      runtimeInterface,
+    });
     await instance.waitForPhase(name, 'Paused');
     await timedPost(agent, instance.functionUrl(name), '{}');
   }
