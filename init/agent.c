@@ -25,12 +25,15 @@ enum {
 	VERSION = 1,
 	// Largest frame in bytes, in both directions.
 	MAX_FRAME = 256 * 1024,
-	MAX_DATA = 32 * 1024,
+	MAX_DATA = 60 * 1024,
 	// No more is put together while so many bytes wait for the agent.
 	MAX_UNSENT = 64 * 1024,
 	// Pauses in milliseconds between two attempts to reach an agent, which is away while it is replaced.
 	FIRST_PAUSE = 10,
 	LAST_PAUSE = 250,
+	// Milliseconds that news may wait for other news. A worker that is called again and again is busy, then idle, in each
+	// call: told at once, each of them would wake the agent.
+	SOON = 2,
 };
 
 static const char *socket_path;
@@ -41,6 +44,7 @@ static int64_t pause_ms = FIRST_PAUSE;
 static struct buffer in;
 static struct buffer out;
 static bool woken;
+static int64_t soon_at; // 0: no news waits.
 static struct {
 	enum phase phase;
 	bool idle;
@@ -218,8 +222,10 @@ static void flush(void)
 	while (agent >= 0) {
 		if (out.length < MAX_UNSENT)
 			say_all();
-		if (out.length == 0)
+		if (out.length == 0) {
+			soon_at = 0;
 			break;
+		}
 		ssize_t count = send(agent, out.bytes, out.length, MSG_NOSIGNAL);
 		if (count < 0 && errno == EINTR)
 			continue;
@@ -282,6 +288,18 @@ void agent_wake(void)
 	woken = true;
 }
 
+void agent_wake_soon(void)
+{
+	if (soon_at == 0)
+		soon_at = now_ms() + SOON;
+}
+
+void agent_tell(void)
+{
+	woken = false;
+	flush();
+}
+
 static void receive(void)
 {
 	static char bytes[16 * 1024];
@@ -318,17 +336,18 @@ void agent_serve(uint32_t events)
 {
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
 		receive();
-	if (agent >= 0)
-		flush();
+	if (agent >= 0 && (woken || (events & EPOLLOUT)))
+		agent_tell();
 }
 
 int64_t agent_tick(int64_t now)
 {
 	if (again_at != 0 && now >= again_at)
 		connect_agent();
-	if (woken) {
-		woken = false;
-		flush();
-	}
-	return again_at;
+	if (woken || (soon_at != 0 && now >= soon_at))
+		agent_tell();
+	// An agent that is away or takes nothing hears the news with all others.
+	if (soon_at != 0 && now >= soon_at)
+		soon_at = 0;
+	return again_at == 0 || (soon_at != 0 && soon_at < again_at) ? soon_at : again_at;
 }

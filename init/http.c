@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,12 @@
 
 enum {
 	READ_AT_ONCE = 16 * 1024,
+	// Of an answer: each read becomes a message to the agent, and one to the gateway.
+	READ_OF_ANSWER = 60 * 1024,
+	// A runtime is not to be further ahead of its caller than needed. What the kernel takes of an answer before the init
+	// reads is bounded by this buffer, and by the runtime's own, which has room for ten segments and more.
+	RECEIVE_BUFFER = 64 * 1024,
+	SEGMENT = 32000,
 	// Milliseconds in which a peer reads an answer that came before the end of its request. A connection that is closed
 	// with bytes unread takes the answer from it.
 	LINGER_MS = 2000,
@@ -35,9 +42,13 @@ void http_listen(const char *address, int port, int places)
 {
 	struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
 	inet_pton(AF_INET, address, &name.sin_addr);
-	int yes = 1;
+	int yes = 1, buffer = RECEIVE_BUFFER, segment = SEGMENT;
 	listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+	// Those of each connection that is accepted.
+	setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+	setsockopt(listener, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
+	setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
 	if (listener < 0 || bind(listener, (struct sockaddr *)&name, sizeof name) != 0 || listen(listener, 16) != 0) {
 		fprintf(stderr, "init: the Runtime API cannot listen on %s:%d: %s\n", address, port, strerror(errno));
 		_exit(125);
@@ -275,8 +286,8 @@ static void accept_one(void)
 
 static void receive(struct connection *connection)
 {
-	static char bytes[READ_AT_ONCE];
-	ssize_t count = recv(connection->fd, bytes, sizeof bytes, 0);
+	static char bytes[READ_OF_ANSWER];
+	ssize_t count = recv(connection->fd, bytes, connection->act == RESPONSE ? READ_OF_ANSWER : READ_AT_ONCE, 0);
 	if (count < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (count <= 0) {

@@ -282,7 +282,10 @@ bool order_obey(char kind, const char *payload, size_t length);
 void agent_start(const char *path);
 bool agent_owns(int fd);
 void agent_serve(uint32_t events);
+// Has the agent hear what is new at the end of this turn of the loop; soon; in this very step.
 void agent_wake(void);
+void agent_wake_soon(void);
+void agent_tell(void);
 int64_t agent_tick(int64_t now);
 bool agent_connected(void);
 bool agent_knows_all(void);

@@ -53,14 +53,29 @@ const char *environment(const char *name)
 	return value == NULL ? "" : value;
 }
 
+// Events that are asked for, by descriptor, as far as they are noted: most changes are none.
+static uint32_t asked[256];
+
+static bool is_asked(int fd, uint32_t events)
+{
+	if (fd < 0 || fd >= (int)(sizeof asked / sizeof *asked))
+		return false;
+	bool same = asked[fd] == events;
+	asked[fd] = events;
+	return same;
+}
+
 void loop_add(int fd, uint32_t events)
 {
+	is_asked(fd, events);
 	struct epoll_event event = {.events = events, .data.fd = fd};
 	epoll_ctl(poll_fd, EPOLL_CTL_ADD, fd, &event);
 }
 
 void loop_change(int fd, uint32_t events)
 {
+	if (is_asked(fd, events))
+		return;
 	struct epoll_event event = {.events = events, .data.fd = fd};
 	epoll_ctl(poll_fd, EPOLL_CTL_MOD, fd, &event);
 }

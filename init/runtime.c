@@ -129,6 +129,8 @@ void runtime_answered(struct connection *connection)
 	if (!error)
 		set_text(&call->error_body, connection->fields[ERROR_BODY], MAX_FAULT);
 	worker_settle(call, error || (type != NULL && *type != 0) ? "Error" : "Answered", type, NULL);
+	// The caller waits, and the runtime does not.
+	agent_tell();
 	http_accept(connection);
 }
 

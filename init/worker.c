@@ -182,7 +182,8 @@ void worker_hand(void)
 			call->deadline_ms = wall_ms() + call->timeout_ms;
 			extensions_invoke(call);
 		}
-		call_changed(call);
+		call->changed = true;
+		agent_wake_soon();
 		runtime_gives(call);
 	}
 }
@@ -207,7 +208,7 @@ void worker_waits(void)
 			worker.init_ms = 1;
 	}
 	worker_become_ready();
-	agent_wake();
+	agent_wake_soon();
 }
 
 // Ends the initialization when runtime and extensions wait.
@@ -220,8 +221,9 @@ void worker_become_ready(void)
 		extensions_say(NULL);
 		log_init_end("success", NULL);
 		worker.phase = READY;
+		agent_wake();
 	}
-	agent_wake();
+	agent_wake_soon();
 	worker_hand();
 }
 

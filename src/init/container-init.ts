@@ -74,9 +74,7 @@ export class ContainerInit implements InitLink {
     this.containerId = containerId;
     this.#options = options;
     this.#kept = new KeptAnswers(options.clock, (ids) => {
-      for (const id of ids) {
-        this.#say('F', { id });
-      }
+      this.#connected?.connection.send(ids.map((id) => linesFrame('F', { id })));
     });
   }
 

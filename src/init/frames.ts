@@ -74,10 +74,12 @@ function frameHead(kind: FrameToInit, more: Buffer, bytes: number): Buffer {
 
 /** A frame of lines name=value, in which `\n` stands for the end of a line and `\\` for a backslash. */
 export function linesFrame(kind: FrameToInit, fields: Readonly<Record<string, string | number>>): Buffer {
-  const lines = Object.entries(fields).map(
-    ([name, value]) => `${name}=${String(value).replaceAll('\\', '\\\\').replaceAll('\n', '\\n')}\n`,
-  );
-  return frameHead(kind, Buffer.from(lines.join('')), 0);
+  let lines = '';
+  for (const [name, value] of Object.entries(fields)) {
+    const text = String(value);
+    lines += `${name}=${/[\\\n]/.test(text) ? text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n') : text}\n`;
+  }
+  return frameHead(kind, Buffer.from(lines), 0);
 }
 
 /** The frames of a call's event, in pieces to be sent one after the other. The event is not copied. */

@@ -5,6 +5,8 @@ const KEEP_MS = 500;
 /** Bounds of the answers that one init keeps. */
 const MAX_ANSWERS = 32;
 const MAX_BYTES = 128 * 1024;
+/** Share of the bounds down to which the oldest are forgotten, so that not every call tells the init of another. */
+const LEFT = 0.5;
 
 /**
  * Answers that were read in whole, and that their init has yet to forget: an agent that dies before they have left for
@@ -53,8 +55,9 @@ export class KeptAnswers {
   #forgetOld(): void {
     const now = this.#clock.monotonic();
     const old: string[] = [];
+    const share = this.#answers.size > MAX_ANSWERS || this.#bytes > MAX_BYTES ? LEFT : 1;
     for (const [id, { until }] of this.#answers) {
-      if (until > now && this.#answers.size <= MAX_ANSWERS && this.#bytes <= MAX_BYTES) {
+      if (until > now && this.#answers.size <= MAX_ANSWERS * share && this.#bytes <= MAX_BYTES * share) {
         this.#timer ??= this.#clock.setTimer(() => {
           this.#timer = undefined;
           this.#forgetOld();

@@ -92,7 +92,8 @@ function fieldsOf(payload: Buffer): Fields {
   const fields = new Map<string, string>();
   for (const line of lines) {
     const end = line.indexOf('=');
-    const value = line.slice(end + 1).replace(/\\(.)/g, (_, each: string) => (each === 'n' ? '\n' : each));
+    const raw = line.slice(end + 1);
+    const value = raw.includes('\\') ? raw.replace(/\\(.)/g, (_, each: string) => (each === 'n' ? '\n' : each)) : raw;
     // A text of so many characters may have more bytes; the frame bounds them.
     if (value.length > MAX_TEXT_BYTES) {
       throw new InitBreach('the init sent a text that is too long');
@@ -167,7 +168,11 @@ function endOf(fields: Fields): InitEnd {
 
 /** JSON as runtimes send it in a trailer. Anything else is left out. */
 function jsonOf(base64: string | undefined): string | undefined {
-  const text = Buffer.from(base64 ?? '', 'base64').toString();
+  // An exception for each call without an error would cost more than the rest of its frame.
+  if (base64 === undefined) {
+    return undefined;
+  }
+  const text = Buffer.from(base64, 'base64').toString();
   try {
     JSON.parse(text);
     return text;
