@@ -76,12 +76,13 @@ export function startBoto3(clients: PythonClients, endpoint: string): Boto3Calle
     last += 1;
     const answer = Promise.withResolvers<Told>();
     waiting.set(last, answer);
-    const { headers, maxAttempts, credentials, unsigned = false } = options;
+    const { headers, maxAttempts, credentials, unsigned = false, digest = false } = options;
     const line = {
       id: last,
       endpoint: options.endpoint ?? endpoint,
       ...credentials,
       unsigned,
+      digest,
       headers: headers ?? {},
       ...(maxAttempts === undefined ? {} : { maxAttempts }),
       ...question,
@@ -171,7 +172,7 @@ function decoded(output: Members): Members {
       name,
       isBytes(value)
         ? textOf(value.base64)
-        : name === 'EventStream'
+        : name === 'EventStream' && Array.isArray(value)
           ? (value as readonly Members[]).map((event) => decodedEvent(event))
           : value,
     ]),

@@ -1,6 +1,7 @@
+import { createHash } from 'node:crypto';
 import * as sdk from '@aws-sdk/client-lambda';
 import { isBytes } from './boto3-caller.ts';
-import type { CallerOptions, LambdaCaller, Outcome } from './lambda-caller.ts';
+import type { CallerOptions, LambdaCaller, Outcome, StreamDigest } from './lambda-caller.ts';
 
 type Input = Readonly<Record<string, unknown>>;
 type AnyCommand = Parameters<sdk.LambdaClient['send']>[0];
@@ -64,7 +65,11 @@ export function createJavaScriptCaller(endpoint: string): LambdaCaller {
         const { $metadata, ...output } = await clientOf(options).send(command);
         return {
           kind: 'answered',
-          output: readable('EventStream' in output ? { ...output, EventStream: await eventsOf(output) } : output),
+          output: readable(
+            'EventStream' in output
+              ? { ...output, EventStream: await (options.digest === true ? digestOf(output) : eventsOf(output)) }
+              : output,
+          ),
           httpStatus: $metadata.httpStatusCode ?? 0,
           requestId: $metadata.requestId,
           headers,
@@ -110,6 +115,19 @@ function withBytes(input: Input): Input {
   return Object.fromEntries(
     Object.entries(input).map(([name, value]) => [name, isBytes(value) ? Buffer.from(value.base64, 'base64') : value]),
   );
+}
+
+async function digestOf(output: Readonly<Record<string, unknown>>): Promise<StreamDigest> {
+  const whole = createHash('sha256');
+  let size = 0;
+  let end: StreamDigest['end'];
+  for await (const event of output.EventStream as AsyncIterable<Readonly<Record<string, Input>>>) {
+    const payload = (event.PayloadChunk?.Payload ?? new Uint8Array()) as Uint8Array;
+    size += payload.length;
+    whole.update(payload);
+    end = event.InvokeComplete === undefined ? end : (readable(event.InvokeComplete) as StreamDigest['end']);
+  }
+  return { size, sha256: whole.digest('hex'), end };
 }
 
 async function eventsOf(output: Readonly<Record<string, unknown>>): Promise<readonly unknown[]> {

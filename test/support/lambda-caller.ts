@@ -45,6 +45,17 @@ export interface CallerOptions {
   readonly unsigned?: boolean;
   /** Attempts in all. Default 1, so that nothing is hidden by another attempt. */
   readonly maxAttempts?: number;
+  /** Tells a stream of events by a {@link StreamDigest}: one that is too long to be kept. */
+  readonly digest?: boolean;
+}
+
+/** A stream of events without its bytes. */
+export interface StreamDigest {
+  readonly size: number;
+  /** Of all payloads, in hexadecimal digits. */
+  readonly sha256: string;
+  /** The event `InvokeComplete`. */
+  readonly end: Readonly<Record<string, string>> | undefined;
 }
 
 /** One AWS SDK, unmodified, behind what SDKs have in common: operations and members named by the service model. */

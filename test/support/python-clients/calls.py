@@ -14,11 +14,13 @@ gives every operation of the service model, with the least that it has to be ask
 not as the service model has it raises a ModelFault, which boto3 itself would not.
 
 Bytes are {"base64": "..."} in both directions. "accessKeyId", "secretAccessKey", "sessionToken", "unsigned" and
-"maxAttempts" are of the client; "headers" are added to the request before it is signed.
+"maxAttempts" are of the client; "headers" are added to the request before it is signed. With "digest", a stream of
+events is told by the length and the SHA-256 of its payloads, and by its end.
 """
 
 import base64
 import datetime
+import hashlib
 import json
 import sys
 import threading
@@ -103,6 +105,17 @@ def encode(value):
     return value
 
 
+def digested(stream):
+    """A stream that may be too long for one line."""
+    size, whole, end = 0, hashlib.sha256(), None
+    for event in stream:
+        payload = event.get("PayloadChunk", {}).get("Payload", b"")
+        size += len(payload)
+        whole.update(payload)
+        end = event.get("InvokeComplete", end)
+    return {"size": size, "sha256": whole.hexdigest(), "end": end}
+
+
 def decode(value):
     if isinstance(value, dict):
         if set(value) == {"base64"}:
@@ -130,6 +143,8 @@ def perform(call):
     model, status, body = _call.answer
     if isinstance(body, bytes):
         check(service_model.faults_of_output(model, status, body))
+    if call.get("digest", False):
+        returned["EventStream"] = digested(returned["EventStream"])
     return returned
 
 

@@ -110,6 +110,12 @@ describe('aws lambda', () => {
     succeeded(await aws('wait', 'function-exists', '--function-name', 'hello'));
   });
 
+  it('has no operation for answers that stream', async () => {
+    const { exitCode, stderr } = await aws('invoke-with-response-stream', '--function-name', 'hello', 'out');
+    expect(exitCode).toBe(2);
+    expect(stderr).toContain('Invalid choice');
+  });
+
   it('is told to use kubectl where it writes', async () => {
     const { exitCode, stderr } = await aws('delete-function', '--function-name', 'hello');
     expect(exitCode).toBe(255);

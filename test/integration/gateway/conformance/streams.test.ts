@@ -1,16 +1,22 @@
+import { createHash } from 'node:crypto';
 import { InvokeWithResponseStreamCommand, LambdaClient } from '@aws-sdk/client-lambda';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { buildContext } from '../../../images/layer.ts';
+import { ensureShapeImage } from '../../../images/shape-image.ts';
+import { shapes } from '../../../images/shapes.ts';
 import { type ConformanceLab, startConformanceLab } from '../../../support/conformance-lab.ts';
-import { answered, refused } from '../../../support/lambda-caller.ts';
+import { answered, type CallerOptions, refused } from '../../../support/lambda-caller.ts';
 import { patience } from '../../../support/patience.ts';
+import { layoutImage } from '../../../support/test-image.ts';
+import { toolsFolder } from '../../../support/tools.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 
 /**
- * A runtime that streams what its event asks for: `parts`, with `pause` seconds after each; `bytes` in pieces of 64 KiB;
- * `error` in the trailers; an `exit` in the middle.
+ * A runtime that streams what its event asks for: `parts`, with `pause` seconds after each; `bytes` in pieces of 64 KiB,
+ * each of its own where they are to be `mixed`; `error` in the trailers; an `exit` in the middle.
  */
 const RUNTIME = `
-import base64, http.client, json, os, time
+import base64, hashlib, http.client, json, os, time
 api = os.environ["AWS_LAMBDA_RUNTIME_API"]
 waiting = http.client.HTTPConnection(api)
 while True:
@@ -31,7 +37,7 @@ while True:
             print("sent", part, flush=True)
             time.sleep(event.get("pause", 0))
         for piece in range(event.get("bytes", 0) // 65536):
-            send(b"x" * 65536)
+            send(hashlib.shake_256(b"%d" % piece).digest(65536) if "mixed" in event else b"x" * 65536)
             print("piece", piece, flush=True)
         if "exit" in event:
             os._exit(event["exit"])
@@ -56,22 +62,47 @@ beforeAll(async () => {
     args: [],
     timeoutSeconds: 6 * patience(),
   });
+  await lab.apply('long', { command: ['python3', '-c', RUNTIME], args: [], timeoutSeconds: 300 });
+  const node = shapes.find(({ name }) => name === 'node');
+  if (node === undefined) {
+    throw new Error('there is no image with the client for Node.js');
+  }
+  const { layout } = await ensureShapeImage(node, buildContext(toolsFolder()));
+  const image = lab.agentLab.lab.registry.put('node:latest', await layoutImage(layout));
+  await lab.apply('node', { image, args: ['index.streams'], timeoutSeconds: 20 });
   await lab.apply('whole', { functionName: 'whole' });
 });
 
 afterAll(() => lab?.close());
 
+/** Most bytes of a streamed answer. */
+const LARGEST = 200 * 2 ** 20;
+
+/** SHA-256 of the mixed pieces of the longest answer. */
+function mixedDigest(): string {
+  const whole = createHash('sha256');
+  for (let piece = 0; piece < LARGEST / 65_536; piece += 1) {
+    whole.update(createHash('shake256', { outputLength: 65_536 }).update(String(piece)).digest());
+  }
+  return whole.digest('hex');
+}
+
 const part = (Payload: string) => ({ PayloadChunk: { Payload } });
 
 describe.each(['javaScript', 'boto3'] as const)('InvokeWithResponseStream by %s', (which) => {
-  const call = (name: string, event: unknown, more: Readonly<Record<string, unknown>> = {}) =>
-    lab.callers[which].call('InvokeWithResponseStream', {
-      FunctionName: name,
-      Payload: JSON.stringify(event),
-      ...more,
-    });
+  const call = (
+    name: string,
+    event: unknown,
+    more: Readonly<Record<string, unknown>> = {},
+    options: CallerOptions = {},
+  ) =>
+    lab.callers[which].call(
+      'InvokeWithResponseStream',
+      { FunctionName: name, Payload: JSON.stringify(event), ...more },
+      options,
+    );
   /** The text of all chunks, and the end. */
-  const told = async (...[name, event, more]: Parameters<typeof call>) => {
+  const told = async (...[name, event, more]: readonly [string, unknown, Readonly<Record<string, unknown>>?]) => {
     const { output, headers } = answered(await call(name, event, more));
     expect(output).toMatchObject({ StatusCode: 200, ExecutedVersion: '$LATEST' });
     expect(headers['content-type']).toBe('application/vnd.amazon.eventstream');
@@ -93,10 +124,10 @@ describe.each(['javaScript', 'boto3'] as const)('InvokeWithResponseStream by %s'
     expect(Buffer.from(end?.LogResult ?? '', 'base64').toString()).toContain('sent logged');
   });
 
-  it('brings an answer that is much larger than one that is not streamed may be', async () => {
-    const { text, end } = await told('streams', { bytes: 24 * 2 ** 20 });
-    expect(text.length).toBe(24 * 2 ** 20);
-    expect(end).toEqual({});
+  it('brings 200 MB as the function wrote them', async () => {
+    const event = { bytes: LARGEST, mixed: true };
+    const { output } = answered(await call('long', event, {}, { digest: true }));
+    expect(output.EventStream).toEqual({ size: LARGEST, sha256: mixedDigest(), end: {} });
   });
 
   it('says at the end that the function failed in the middle', async () => {
@@ -114,6 +145,17 @@ describe.each(['javaScript', 'boto3'] as const)('InvokeWithResponseStream by %s'
     expect(late).toMatchObject({ text: 'half', end: { ErrorCode: 'Unhandled' } });
     expect(JSON.parse(late.end?.ErrorDetails ?? '')).toMatchObject({ errorType: 'Sandbox.Timedout' });
     expect((await told('streams', { parts: ['again'] })).text).toBe('again');
+  });
+
+  it("brings what a function of AWS's client for Node.js streams, and that it failed in the middle", async () => {
+    const { events } = await told('node', { parts: ['one', 'two'], pause: 0.3 });
+    expect(events).toEqual([part('one'), part('two'), { InvokeComplete: {} }]);
+    const failed = await told('node', { parts: ['half'], pause: 0.3, raise: 'out of cheese' });
+    expect(failed).toMatchObject({ text: 'half', end: { ErrorCode: 'Unhandled' } });
+    expect(JSON.parse(failed.end?.ErrorDetails ?? '')).toMatchObject({
+      errorType: 'Error',
+      errorMessage: 'out of cheese',
+    });
   });
 
   it('brings the answer of a function that does not stream in one piece, and its error at the end', async () => {
@@ -186,7 +228,7 @@ describe('a caller of a streamed answer', () => {
       body: JSON.stringify({ bytes: 190 * 2 ** 20 }),
     });
     await waitFor('the end of the call', async () => (await lines('END')) > ends);
-    expect((await lines('piece')) - pieces).toBeLessThan((32 * 2 ** 20) / 65_536);
+    expect((await lines('piece')) - pieces).toBeLessThan((12 * 2 ** 20) / 65_536);
     const text = Buffer.from(await answer.arrayBuffer()).toString('latin1');
     expect(text).toContain('Sandbox.Timedout');
   });
