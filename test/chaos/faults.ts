@@ -8,7 +8,7 @@ import { readPartRecord } from '../../local/supervisor/supervised-part.ts';
 import { errnoOf, unreachable } from '../../src/common/errors.ts';
 import { type HungShim, HungShims } from './hung-shims.ts';
 import { type Fault, type FaultKind, faultText, type PluginFault, type Target } from './step.ts';
-import { isStopped, processOfContainer, shimOf } from './worker-processes.ts';
+import { isStopped, processesBeside, processOfContainer, shimOf } from './worker-processes.ts';
 
 /** A fault that was done, for the history and for excuses. */
 export interface DoneFault {
@@ -48,6 +48,7 @@ const FEWEST_PLANNED: Readonly<Record<FaultKind, number>> = {
   plugin: 2,
   disk: 2,
   clock: 2,
+  init: 3,
   hang: 1,
   outage: 1,
 };
@@ -146,6 +147,8 @@ export class Faults {
           return await this.#disk(fault);
         case 'clock':
           return await this.#clock(fault);
+        case 'init':
+          return await this.#init(fault);
         case 'hang':
           return await this.#hang(fault);
         case 'outage':
@@ -228,6 +231,23 @@ export class Faults {
     await signalProcess(found.shim, 'SIGSTOP');
     this.#done.push(done);
     this.hung.add({ worker: fault.worker, ...found, done });
+  }
+
+  async #init(fault: Extract<Fault, { kind: 'init' }>): Promise<void> {
+    const { how, worker } = fault;
+    const found = await this.#workerOf(worker);
+    const agent = found === undefined || how !== 'with-agent' ? undefined : await this.#part(`agent-${found.node}`);
+    const [oldest] = found === undefined || how !== 'runtime' ? [] : await processesBeside(found.process.pid);
+    const runtime = oldest === undefined ? undefined : await identify(oldest);
+    const wanted = { alone: [found?.process], 'with-agent': [agent, found?.process], runtime: [runtime] }[how];
+    const targets = wanted.filter((each) => each !== undefined);
+    if (targets.length < wanted.length) {
+      this.#leaveOut(fault, 'there is no such process');
+      return;
+    }
+    await this.#during(fault, async () => {
+      await Promise.all(targets.map((each) => signalProcess(each, 'SIGKILL')));
+    });
   }
 
   async #processOf(target: Target): Promise<ProcessIdentity | undefined> {
@@ -343,6 +363,8 @@ function subject(fault: Fault): string {
     case 'kill':
     case 'stop':
       return JSON.stringify(fault.target);
+    case 'init':
+      return JSON.stringify({ kind: 'worker', worker: fault.worker } satisfies Target);
     case 'hang':
       return JSON.stringify({ kind: 'shim', worker: fault.worker } satisfies Target);
     case 'outage':

@@ -105,6 +105,9 @@ function hinders({ fault }: DoneFault, node: string): boolean {
     case 'disk':
     case 'outage':
       return fault.node === node;
+    case 'init':
+      // Which node that agent had is not told.
+      return fault.how === 'with-agent';
     case 'plugin':
     case 'clock':
     case 'hang':

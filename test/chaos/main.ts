@@ -11,7 +11,8 @@
  *
  * A step is to create, pause, resume, call, change or delete a worker, or a fault: SIGKILL or SIGSTOP of the agent,
  * containerd, a shim, a worker, a gateway, a controller or the API server; a CNI plugin that fails, hangs or answers
- * garbage; a full disk; a step of the clock; a shim that is stopped for good; containerd stopped for 60 s. The steps
+ * garbage; a full disk; a step of the clock; the init of a worker that is killed, alone or
+ * with its agent, or its runtime; a shim that is stopped for good; containerd stopped for 60 s. The steps
  * follow from the seed and the options; when they hit what, the machine decides. The instance runs apart from the
  * machine (test/support/apart.sh), so that another one may run beside it.
  */

@@ -22,6 +22,13 @@ export type Target =
 /** How a CNI plugin misbehaves. `fails-late` does its work and then says that it has failed. */
 export type PluginFault = 'fails' | 'fails-late' | 'hangs' | 'garbage';
 
+export type InitFault = 'alone' | 'with-agent' | 'runtime';
+
+/** Whether a worker has an init: every second one does, and the others have an emulator. */
+export function hasInit(worker: string): boolean {
+  return /[02468]$/.test(worker);
+}
+
 export type Fault =
   /** SIGKILL; what supervises the process starts it again. */
   | { readonly kind: 'kill'; readonly target: Target }
@@ -39,11 +46,13 @@ export type Fault =
   | { readonly kind: 'clock'; readonly seconds: number; readonly forMs: number }
   /** SIGSTOP of the shim of a worker, without SIGCONT: the agent has to end the shim. */
   | { readonly kind: 'hang'; readonly worker: string }
+  /** SIGKILL of the init of a worker, alone or together with its agent, or of the runtime alone. */
+  | { readonly kind: 'init'; readonly worker: string; readonly how: InitFault }
   /** SIGSTOP of containerd for longer than everything that the agent waits for. */
   | { readonly kind: 'outage'; readonly node: string; readonly forMs: number };
 
 export type FaultKind = Fault['kind'];
-export const faultKinds: readonly FaultKind[] = ['kill', 'stop', 'plugin', 'disk', 'clock', 'hang', 'outage'];
+export const faultKinds: readonly FaultKind[] = ['kill', 'stop', 'plugin', 'disk', 'clock', 'init', 'hang', 'outage'];
 
 export type Action =
   | { readonly kind: 'create'; readonly worker: string; readonly wish: Wish }
@@ -89,6 +98,12 @@ function targetText(target: Target): string {
   }
 }
 
+function initText({ how, worker }: Extract<Fault, { kind: 'init' }>): string {
+  return how === 'runtime'
+    ? `SIGKILL runtime of ${worker}`
+    : `SIGKILL init of ${worker}${how === 'alone' ? '' : ' with its agent'}`;
+}
+
 export function faultText(fault: Fault): string {
   switch (fault.kind) {
     case 'kill':
@@ -101,6 +116,8 @@ export function faultText(fault: Fault): string {
       return `disk of ${fault.node} full for ${fault.forMs} ms`;
     case 'clock':
       return `clock ${fault.seconds >= 0 ? '+' : ''}${fault.seconds} s for ${fault.forMs} ms`;
+    case 'init':
+      return initText(fault);
     case 'hang':
       return `SIGSTOP shim of ${fault.worker} for good`;
     case 'outage':

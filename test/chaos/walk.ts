@@ -1,6 +1,6 @@
 import { unreachable } from '../../src/common/errors.ts';
 import { Random } from './random.ts';
-import type { Action, Fault, FaultKind, Step, Target, Wish } from './step.ts';
+import { type Action, type Fault, type FaultKind, hasInit, type Step, type Target, type Wish } from './step.ts';
 
 export interface WalkOptions {
   readonly seed: number;
@@ -16,7 +16,14 @@ export interface WalkOptions {
 
 /** Faults that come by chance. The others last too long for that: one of them has a step of its own. */
 type FrequentKind = Exclude<FaultKind, 'hang' | 'outage'>;
-const weights: Readonly<Record<FrequentKind, number>> = { kill: 44, stop: 34, plugin: 12, disk: 5, clock: 5 };
+const weights: Readonly<Record<FrequentKind, number>> = {
+  kill: 44,
+  stop: 34,
+  plugin: 12,
+  disk: 5,
+  clock: 5,
+  init: 24,
+};
 /** Steps from one shim that is stopped for good to the next one. */
 const HANG_EVERY = 40;
 /** Steps from one outage of containerd to the next one; the first one comes after half as many. */
@@ -142,6 +149,12 @@ function nextFault(
   );
   const forMs = duration(random, longestMs);
   switch (kind) {
+    case 'init': {
+      const names = mild(known).filter(hasInit);
+      return names.length === 0
+        ? { kind: 'kill', target: nextTarget(random, known) }
+        : { kind, worker: random.pick(names), how: random.pick(['alone', 'with-agent', 'runtime']) };
+    }
     case 'kill':
       return { kind, target: nextTarget(random, known) };
     case 'stop':
@@ -231,7 +244,7 @@ function remember(known: Map<string, Known>, action: Action): void {
         (fault.target.kind === 'worker' || fault.target.kind === 'shim')
       ) {
         ended(fault.target.worker);
-      } else if (fault.kind === 'hang') {
+      } else if (fault.kind === 'hang' || (fault.kind === 'init' && fault.how !== 'runtime')) {
         ended(fault.worker);
       }
       return;

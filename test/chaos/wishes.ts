@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type LambdaWorker, lambdaWorkers, type WorkerPhase } from '../../src/api/lambda-worker.ts';
 import { hasCode } from '../../src/common/errors.ts';
 import type { KubeClient } from '../../src/kube/api/types.ts';
-import type { Wish } from './step.ts';
+import { hasInit, type Wish } from './step.ts';
 
 const NAMESPACE = 'default';
 const ATTEMPT_MS = 10_000;
@@ -18,7 +18,7 @@ export interface WishesOptions {
 
 /** Every second worker has an emulator. */
 function interfaceOf(worker: string): Readonly<Record<string, unknown>> {
-  return /[02468]$/.test(worker) ? {} : { runtimeInterface: 'Emulator' };
+  return hasInit(worker) ? {} : { runtimeInterface: 'Emulator' };
 }
 
 /** The phase in which a worker comes to rest without calls. */

@@ -33,6 +33,15 @@ export async function shimOf(pid: number): Promise<number | undefined> {
   return command.includes('containerd-shim') ? parent : undefined;
 }
 
+/** The other processes of the container of that init, the oldest first. */
+export async function processesBeside(init: number): Promise<readonly number[]> {
+  const children = await readFile(`/proc/${init}/task/${init}/children`, 'latin1').catch(() => '');
+  return children
+    .split(' ')
+    .filter((each) => each !== '')
+    .map(Number);
+}
+
 /** Whether that very process is stopped by a signal. */
 export async function isStopped(process: ProcessIdentity): Promise<boolean> {
   const stat = await readFile(`/proc/${process.pid}/stat`, 'latin1').catch(() => '');

@@ -13,7 +13,7 @@ describe('a random walk over what may happen to workers', () => {
         ...['--seed', String(seed), '--workers', '8', '--steps', '80'],
         ...['--longest-fault', '4000', '--rest-within', '120000', '--pace', '1'],
         // A shim that is stopped for good takes up to two minutes: long walks have these.
-        ...['--only', 'kill,stop,plugin,disk,clock'],
+        ...['--only', 'kill,stop,plugin,disk,clock,init'],
       ],
       { mayFail: true, timeoutMs: 400_000 },
     );

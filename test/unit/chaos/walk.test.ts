@@ -33,12 +33,15 @@ describe('a walk', () => {
         'plugin host-local',
         'disk of node-',
         'clock ',
+        'SIGKILL init of chaos-',
+        'SIGKILL runtime of chaos-',
       ]) {
         expect(
           texts.filter((text) => text.startsWith(what)),
           `${what} by seed ${seed}`,
         ).not.toEqual([]);
       }
+      expect(texts.some((text) => /^SIGKILL init of chaos-\d[02468] with its agent$/.test(text))).toBe(true);
       for (const how of ['fails for', 'fails-late for', 'hangs for', 'garbage for']) {
         expect(
           texts.some((text) => text.includes(how)),
