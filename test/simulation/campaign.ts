@@ -13,6 +13,8 @@ export interface CampaignOptions {
   readonly changes?: readonly SourceChange[];
   /** Whether there are workers of interface `Lambda`. Default by the seed. */
   readonly inits?: boolean | undefined;
+  /** Steps after each of which the agent is killed, in a run of its own of each seed. Default one run without that. */
+  readonly killAfter?: readonly number[];
   /** Whether the first violation ends it all. Default false. */
   readonly untilViolation?: boolean;
   readonly onResult?: (result: SimulationResult) => void;
@@ -20,8 +22,10 @@ export interface CampaignOptions {
 
 /** Runs seeds in threads of their own, each with the agent's files in memory. Results are in the order of their end. */
 export async function runCampaign(options: CampaignOptions): Promise<readonly SimulationResult[]> {
-  const { changes = [], inits, onResult, seeds, steps, threads = 2, untilViolation = false } = options;
-  const left = [...seeds];
+  const { changes = [], inits, killAfter = [], onResult, seeds, steps, threads = 2, untilViolation = false } = options;
+  const kills = killAfter.length === 0 ? [undefined] : killAfter;
+  const left = seeds.flatMap((seed) => kills.map((kill) => ({ seed, steps, killAfter: kill })));
+  const count = left.length;
   const results: SimulationResult[] = [];
   const runThread = async (): Promise<void> => {
     const worker = new Worker(join(import.meta.dirname, 'run-worker.ts'), {
@@ -34,11 +38,11 @@ export async function runCampaign(options: CampaignOptions): Promise<readonly Si
     });
     failed.catch(() => undefined);
     try {
-      for (let seed = left.shift(); seed !== undefined; seed = left.shift()) {
+      for (let run = left.shift(); run !== undefined; run = left.shift()) {
         const answered = new Promise<SimulationResult>((resolve) => {
           worker.once('message', resolve);
         });
-        worker.postMessage({ seed, steps });
+        worker.postMessage(run);
         const result = await Promise.race([answered, failed]);
         results.push(result);
         onResult?.(result);
@@ -50,6 +54,6 @@ export async function runCampaign(options: CampaignOptions): Promise<readonly Si
       await worker.terminate();
     }
   };
-  await Promise.all(Array.from({ length: Math.min(threads, seeds.length) }, runThread));
+  await Promise.all(Array.from({ length: Math.min(threads, count) }, runThread));
   return results;
 }

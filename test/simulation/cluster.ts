@@ -3,12 +3,14 @@ import type { InvocationResult } from '../../src/agent/model/invocation.ts';
 import type { WorkerView } from '../../src/agent/model/worker-state.ts';
 import { trailerOf } from '../../src/agent/rpc/invoke-stream.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
+import { EsbError } from '../../src/common/errors.ts';
 import type { AgentAnswer } from '../../src/gateway/agents/agent-call.ts';
 import type { AgentSession } from '../../src/gateway/agents/agent-session.ts';
 import { FleetView } from '../../src/gateway/agents/fleet-view.ts';
 import type { InvokeResult } from '../../src/gateway/agents/function-call.ts';
 import { Invoker } from '../../src/gateway/invoker.ts';
 import { Caller } from '../../src/gateway/lambda/caller.ts';
+import type { RecoverRequest } from '../../src/protocol/generated/agent.ts';
 import type { AgentLife } from './agent-life.ts';
 import type { SimulatedClock } from './simulated-clock.ts';
 
@@ -41,6 +43,8 @@ export type CallerOutcome = InvokeResult['outcome'] | 'refused';
 export interface CallWatcher {
   /** The agent has given the outcome of a call. */
   agentSaid(call: AgentCallFact, result: InvocationResult, answer: string): void;
+  /** The agent has ended a call that an earlier one has sent, or knows nothing of it. */
+  recovered(requestId: string, result: InvocationResult, answer: string): void;
   /** The caller has the outcome of a call. */
   callerGot(requestId: string, outcome: CallerOutcome, body: string): void;
   note(text: string): void;
@@ -59,6 +63,8 @@ export class Cluster {
   readonly atAgent = new Map<string, AgentCallFact>();
   /** Calls without an outcome yet. */
   readonly open = new Map<string, Caller>();
+  /** Calls whose callers have hung up. */
+  readonly hungUp = new Set<string>();
   /** The watch of the agent works. */
   watching = true;
   /** The resource that the agent heard last of each uid: undefined once its assignment was taken away. */
@@ -76,16 +82,23 @@ export class Cluster {
   constructor({ clock, watcher }: ClusterOptions) {
     this.#clock = clock;
     this.#watcher = watcher;
-    const session = {
-      invoke: (
-        request: { requestId: string; epoch: number; payload: Buffer; worker: { uid: string } },
-        caller: Caller,
-      ) => this.#send(request, caller),
-    } as unknown as AgentSession;
+    const sessionTo = (life: AgentLife): AgentSession =>
+      ({
+        run: String(life.number),
+        get isOpen() {
+          return life.alive;
+        },
+        recover: (request: RecoverRequest, caller: Caller) => this.#recover(request, caller),
+        invoke: (
+          request: { requestId: string; epoch: number; payload: Buffer; worker: { uid: string } },
+          caller: Caller,
+        ) => this.#send(request, caller),
+      }) as unknown as AgentSession;
     this.#invoker = new Invoker({
       view: this.#view,
       isViewCurrent: () => true,
-      sessionOf: (node) => (node === NODE && this.life?.serves === true && this.life.alive ? session : undefined),
+      sessionOf: (node) =>
+        node === NODE && this.life?.serves === true && this.life.alive ? sessionTo(this.life) : undefined,
       onActivity: (worker, stamp) => this.#active(worker.uid, stamp),
       clock,
     });
@@ -192,6 +205,7 @@ export class Cluster {
 
   /** A caller hangs up. */
   hangUp(requestId: string): void {
+    this.hungUp.add(requestId);
     this.open.get(requestId)?.hangUp();
   }
 
@@ -238,6 +252,46 @@ export class Cluster {
     }
   }
 
+  /** Asks the agent for the answer of a call that an earlier one has sent. */
+  async #recover({ requestId, run, sentMs, worker }: RecoverRequest, caller: Caller): Promise<AgentAnswer> {
+    const { life } = this;
+    if (life?.fleet === undefined || !life.alive) {
+      return agentGone;
+    }
+    const settled = Promise.withResolvers<AgentAnswer>();
+    this.#losses.set(requestId, () => settled.resolve(agentGone));
+    const signal = new AbortController();
+    caller.onGone = () => signal.abort();
+    let body = '';
+    life.fleet
+      .recover({
+        uid: worker?.uid ?? '',
+        requestId,
+        sentMs: run === String(life.number) ? undefined : sentMs,
+        signal: signal.signal,
+        onHead: () => undefined,
+        onChunk: (chunk) => {
+          body += chunk.toString();
+        },
+      })
+      .then((result) => {
+        if (life.alive) {
+          this.#watcher.recovered(requestId, result, body);
+          settled.resolve({ ...answerOf(result, body), ...(result.kind === 'Unknown' ? { askable: false } : {}) });
+        }
+      })
+      .catch((error: unknown) => {
+        const askable = EsbError.from(error).code === 'Unavailable';
+        settled.resolve({ ...agentGone, reason: 'Error', message: String(error), askable });
+      });
+    try {
+      return await settled.promise;
+    } finally {
+      caller.onGone = undefined;
+      this.#losses.delete(requestId);
+    }
+  }
+
   async #send(
     request: { requestId: string; epoch: number; payload: Buffer; worker: { uid: string } },
     caller: Caller,
@@ -256,9 +310,7 @@ export class Cluster {
     };
     this.atAgent.set(requestId, fact);
     const settled = Promise.withResolvers<AgentAnswer>();
-    this.#losses.set(requestId, () =>
-      settled.resolve({ kind: 'Unknown', reason: 'ConnectionLost', message: 'the agent is gone', stamp: '' }),
-    );
+    this.#losses.set(requestId, () => settled.resolve(agentGone));
     const signal = new AbortController();
     caller.onGone = () => signal.abort();
     let body = '';
@@ -297,6 +349,15 @@ export class Cluster {
   }
 }
 
+/** The agent has ended, and its next run may know the answer. */
+const agentGone = {
+  kind: 'Unknown',
+  reason: 'ConnectionLost',
+  message: 'the agent is gone',
+  stamp: '',
+  askable: true,
+} as const;
+
 function answerOf(result: InvocationResult, body: string): AgentAnswer {
   switch (result.kind) {
     case 'Answered':
@@ -309,6 +370,7 @@ function answerOf(result: InvocationResult, body: string): AgentAnswer {
         trailer: { timings: null, logTail: Buffer.alloc(0), functionEnd: null, ...trailerOf(result) },
       } as unknown as AgentAnswer;
     case 'Unknown':
+      return { ...result, askable: result.reason === 'AgentStopped' };
     case 'Refused':
       return result;
     default:
@@ -338,7 +400,11 @@ function resourceOf({ desired, here, deletedAt }: Resource): LambdaWorker {
       creationTimestamp: '2026-11-01T00:00:00Z',
       ...(deletedAt === undefined ? {} : { deletionTimestamp: '2026-11-01T00:00:00Z' }),
     },
-    spec: { functionName: identity.functionName, timeoutSeconds: desired.timeoutSeconds },
+    spec: {
+      functionName: identity.functionName,
+      timeoutSeconds: desired.timeoutSeconds,
+      runtimeInterface: desired.runtimeInterface,
+    },
     status: { assignment: { nodeName: here ? NODE : ELSEWHERE, epoch: desired.epoch } },
   } as unknown as LambdaWorker;
 }

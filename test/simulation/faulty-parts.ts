@@ -273,7 +273,7 @@ export class FaultyParts {
       return { error: new EsbError('no answer in time', { code: 'DeadlineExceeded', retryable: true }) };
     }
     const code = outcome?.code;
-    if (operation === 'list' && code === undefined) {
+    if (operation === 'list' && code === undefined && life === this.#options.life()) {
       this.#options.onListed();
     }
     return code === undefined

@@ -6,6 +6,7 @@ import type { AgentCallFact, CallerOutcome, CallWatcher, Cluster } from './clust
 import { crashingShape, type FaultyParts, muteShape } from './faulty-parts.ts';
 import { memoryFiles } from './memory-files.ts';
 import type { SimulatedClock } from './simulated-clock.ts';
+import { isBeheaded } from './simulated-inits.ts';
 import type { LiveCall, ProcessWatcher, WorkerProcess, WorkerProcesses } from './worker-processes.ts';
 
 /** Milliseconds within which something has to come true once no fault keeps it from that. */
@@ -22,6 +23,11 @@ export const bounds = {
 
 /** Milliseconds for which the grace of a process may be overstepped by the clock. */
 const SLACK_MS = 50;
+
+/** Milliseconds for which a gateway waits for the next agent at least. */
+const WAITS_MS = 20_000;
+/** Milliseconds in which an agent is asked, and in which an init keeps answers for that. */
+const ASKED_MS = 25_000;
 
 export interface InvariantsOptions {
   readonly clock: SimulatedClock;
@@ -59,6 +65,8 @@ export class Invariants implements ProcessWatcher, CallWatcher {
   /** Since when what is shown of a worker is not true. */
   readonly #untrue = new Map<string, { readonly what: string; readonly since: number }>();
   readonly #hungSince = new Map<string, number>();
+  /** Monotonic milliseconds of the last end of an agent. */
+  #diedAt = 0;
   readonly #lifeSince = new WeakMap<AgentLife, number>();
 
   constructor(options: InvariantsOptions) {
@@ -152,6 +160,7 @@ export class Invariants implements ProcessWatcher, CallWatcher {
 
   /** Forgets the operations of an agent that was killed. */
   died(): void {
+    this.#diedAt = this.#options.clock.monotonic();
     this.#operating.clear();
   }
 
@@ -194,6 +203,10 @@ export class Invariants implements ProcessWatcher, CallWatcher {
     this.suspect(containerId, 'its init has failed');
   }
 
+  worn({ containerId }: WorkerProcess): void {
+    this.suspect(containerId, 'calls hold half of its places');
+  }
+
   unsent(requestId: string): void {
     this.#unsent.add(requestId);
   }
@@ -225,18 +238,7 @@ export class Invariants implements ProcessWatcher, CallWatcher {
         }
         return;
       case 'Answered':
-        if (result.end !== undefined && result.end.outcome !== 'Answered') {
-          if (!body.includes(requestId)) {
-            this.violation(`${requestId} ended ${result.end.outcome}, and its caller reads '${body}'`);
-          }
-          return;
-        }
-        if (!this.#answered.has(requestId) || body !== `"${requestId}"`) {
-          // The caller sees by its size that an answer was cut off.
-          if (body !== '') {
-            this.violation(`${requestId} is said to be answered, with '${body}'`);
-          }
-        }
+        this.#checkAnswer(requestId, result, body);
         return;
       case 'TimedOut':
       case 'Unknown':
@@ -249,6 +251,57 @@ export class Invariants implements ProcessWatcher, CallWatcher {
     }
   }
 
+  recovered(requestId: string, result: InvocationResult, body: string): void {
+    this.note(`${requestId} is asked for: ${result.kind}`);
+    if (result.kind === 'Answered') {
+      this.#checkAnswer(requestId, result, body);
+    } else if (result.kind !== 'Unknown' && this.#sent.has(requestId)) {
+      this.violation(`${requestId} had been sent, and is ${result.kind} to the gateway that asks for it`);
+    }
+  }
+
+  #checkAnswer(requestId: string, { end }: Extract<InvocationResult, { kind: 'Answered' }>, body: string): void {
+    if (end !== undefined && end.outcome !== 'Answered') {
+      const isBegun = body !== '' && `"${requestId}"`.startsWith(body);
+      if (!body.includes(requestId) && !isBegun) {
+        this.violation(`${requestId} ended ${end.outcome}, and its caller reads '${body}'`);
+      }
+      if (body.startsWith('"') && end.lateError === undefined) {
+        this.violation(`${requestId} ended ${end.outcome} amid its answer, and its caller is told of no error`);
+      }
+      return;
+    }
+    if (!this.#answered.has(requestId) || body !== `"${requestId}"`) {
+      // The caller sees by its size that an answer was cut off.
+      if (body !== '') {
+        this.violation(`${requestId} is said to be answered, with '${body}'`);
+      }
+    }
+  }
+
+  /** No answer is lost that an init keeps for the gateway of its call. */
+  #mayBeUnknown(requestId: string): void {
+    const { clock, cluster, faults, processes, runtime } = this.#options;
+    const { life, resources } = cluster();
+    const call = processes().heldCall(requestId);
+    if (call === undefined || isBeheaded(call) || call.asker !== undefined || cluster().hungUp.has(requestId)) {
+      return;
+    }
+    const { containerId, uid } = call.process;
+    const resource = resources.get(uid);
+    const isStranger = (call.life === life && life.alive) || call.told === 'Unknown';
+    // An agent that serves has been asked, and knows of the answer as soon as the init has connected.
+    const serves = life?.serves === true && life.alive;
+    const since = serves ? (this.#lifeSince.get(life) ?? 0) : this.#diedAt;
+    const isAsked = clock.monotonic() - since < (serves ? ASKED_MS : WAITS_MS) && (!serves || call.ended !== undefined);
+    const isWanted = resource?.here === true && resource.deletedAt === undefined;
+    const isQuiet = faults().quietSince(containerId) < call.sentAt && faults().nodeQuietSince < call.sentAt;
+    const runs = runtime.taskOf(containerId) === 'Running' && !this.#suspect.has(containerId);
+    if (!isStranger && isAsked && isWanted && isQuiet && runs) {
+      this.violation(`${requestId} is unknown to its caller, and its init has the answer`);
+    }
+  }
+
   callerGot(requestId: string, outcome: CallerOutcome, body: string): void {
     if (this.#outcomes.has(requestId)) {
       this.violation(`${requestId} has two outcomes`);
@@ -256,6 +309,9 @@ export class Invariants implements ProcessWatcher, CallWatcher {
     this.#outcomes.add(requestId);
     if (outcome === 'refused' && this.#sent.has(requestId)) {
       this.violation(`${requestId} was refused to its caller and had been sent: ${body}`);
+    }
+    if (outcome === 'unknown') {
+      this.#mayBeUnknown(requestId);
     }
     if (outcome === 'answered' && !this.#answered.has(requestId)) {
       this.violation(`${requestId} was answered to its caller, and by no worker`);
@@ -291,13 +347,18 @@ export class Invariants implements ProcessWatcher, CallWatcher {
     if (operation === 'ensure') {
       this.#mayCreate(containerId);
     } else if (operation === 'pause' || operation === 'settle') {
-      const call = processes().byId.get(containerId)?.call;
-      if (call !== undefined && this.#isInside(call)) {
-        this.violation(`${containerId} was frozen (${operation}) with ${call.requestId} in it`);
+      const inside = this.#insideOf(processes().byId.get(containerId));
+      if (inside !== undefined) {
+        this.violation(`${containerId} was frozen (${operation}) with ${inside.requestId} in it`);
       }
     } else if (operation === 'destroy') {
       this.#mayRemove(containerId, 'was removed');
     }
+  }
+
+  /** A call that an agent has to wait for in a process; undefined for none. */
+  #insideOf(process: WorkerProcess | undefined): LiveCall | undefined {
+    return [...(process?.calls.values() ?? [])].find((call) => this.#isInside(call));
   }
 
   /** Whether an agent has to wait for a call: it does not know of its end, and its time is not over. */
@@ -326,13 +387,13 @@ export class Invariants implements ProcessWatcher, CallWatcher {
     const { uid } = info.identity;
     const resource = cluster().resources.get(uid);
     const told = cluster().told.get(uid);
-    const { call } = process;
-    if (call !== undefined && this.#isInside(call)) {
+    const inside = this.#insideOf(process);
+    if (inside !== undefined) {
       const deletedAt = resource === undefined ? 0 : resource.deletedAt;
       const graceMs = (told ?? resource?.desired)?.terminationGraceSeconds ?? 0;
       const mayHurry = deletedAt !== undefined && clock.monotonic() >= deletedAt + graceMs * 1_000 - SLACK_MS;
       if (!mayHurry) {
-        this.violation(`${containerId} ${what} with ${call.requestId} in it`);
+        this.violation(`${containerId} ${what} with ${inside.requestId} in it`);
       }
     }
     const desired = resource?.desired;
@@ -351,7 +412,7 @@ export class Invariants implements ProcessWatcher, CallWatcher {
     const isTwin = [...runtime.containers.values()].some(
       (other) => other.identity.uid === uid && other.containerId !== containerId,
     );
-    const isLeft = call !== undefined && !this.#isInside(call);
+    const isLeft = process.calls.size > 0 && inside === undefined;
     const isBroken =
       isLeft ||
       this.#suspect.has(containerId) ||
@@ -482,7 +543,7 @@ export class Invariants implements ProcessWatcher, CallWatcher {
         continue;
       }
       const undying = runtime.undying.has(containerId);
-      const busy = processes().byId.get(containerId)?.call !== undefined;
+      const busy = (processes().byId.get(containerId)?.calls.size ?? 0) > 0;
       const since = Math.max(began, faults().nodeQuietSince, this.#lifeSince.get(life) ?? 0);
       // Where all stand still, one is given up after the other.
       const bound = bounds.hung + 45_000 * (runtime.hung.size - 1);

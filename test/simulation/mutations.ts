@@ -182,8 +182,8 @@ export const mutations: readonly Mutation[] = [
       },
     ],
     found: /is being frozen \(pause\), and is not idle/,
-    seed: 13,
-    within: 500,
+    seed: 7,
+    within: 100,
     inits: true,
   },
   {
@@ -196,8 +196,8 @@ export const mutations: readonly Mutation[] = [
       },
     ],
     found: /is being frozen \(settle\), and is not idle/,
-    seed: 9,
-    within: 500,
+    seed: 2,
+    within: 300,
     inits: true,
   },
   {
@@ -210,8 +210,8 @@ export const mutations: readonly Mutation[] = [
       },
     ],
     found: /was sent into \S+, which is (Starting|Failed)/,
-    seed: 2,
-    within: 300,
+    seed: 15,
+    within: 100,
     inits: true,
   },
   {
@@ -224,8 +224,8 @@ export const mutations: readonly Mutation[] = [
       },
     ],
     found: /beside call-|with call-\d+ in it/,
-    seed: 15,
-    within: 400,
+    seed: 3,
+    within: 200,
     inits: true,
   },
   {
@@ -238,8 +238,92 @@ export const mutations: readonly Mutation[] = [
       },
     ],
     found: /with call-\d+ in it/,
-    seed: 6,
-    within: 3_000,
+    seed: 52,
+    within: 900,
+    inits: true,
+  },
+  {
+    name: 'a gateway does not ask the next agent for the answer of a call',
+    changes: [
+      {
+        file: 'src/gateway/invoker.ts',
+        text: "return answer.kind === 'Unknown' && answer.askable === true;",
+        by: 'return answer === undefined;',
+      },
+    ],
+    found: /is unknown to its caller, and its init has the answer/,
+    seed: 20,
+    within: 100,
+    inits: true,
+  },
+  {
+    name: 'an agent says that an answer is lost before its init has connected',
+    changes: [
+      {
+        file: 'src/agent/invoke/recovery.ts',
+        text: 'if (left <= 0 || signal.aborted || links.every(({ state }) => state !== undefined)) {',
+        by: 'if (left <= 0 || signal.aborted || links.length >= 0) {',
+      },
+    ],
+    found: /is unknown to its caller, and its init has the answer/,
+    seed: 23,
+    within: 400,
+    inits: true,
+  },
+  {
+    name: 'an agent says that a call was never sent, whatever its init has had',
+    changes: [
+      {
+        file: 'src/agent/invoke/recovery.ts',
+        text: 'links.every((link) => link.neverHad(requestId, sentMs + now - asked))',
+        by: 'links.every(({ state }) => state !== undefined)',
+      },
+    ],
+    found: /had been sent, and is Refused|was sent twice/,
+    seed: 28,
+    within: 200,
+    inits: true,
+  },
+  {
+    name: 'an error amid a streamed answer is not told',
+    changes: [
+      {
+        file: 'src/agent/invoke/function-end.ts',
+        text: '{ end: { ...end, lateError: error } }',
+        by: '{ end }',
+      },
+    ],
+    found: /amid its answer, and its caller is told of no error/,
+    seed: 23,
+    within: 50,
+    inits: true,
+  },
+  {
+    name: 'a worker gets more calls at once than its runtime takes',
+    changes: [
+      {
+        file: 'src/agent/step/container.ts',
+        text: 'return Math.max(0, Math.min(shown, make.perWorker ?? 1) - leftIn(container));',
+        by: 'return shown + 1 - leftIn(container);',
+      },
+    ],
+    found: /was sent into \S+ beside call-/,
+    seed: 16,
+    within: 50,
+    inits: true,
+  },
+  {
+    name: 'a worker that takes several calls is not waited for while the last of them goes on',
+    changes: [
+      {
+        file: 'src/agent/step/state.ts',
+        text: 'return callsIn(state, make.id) > 0 && (grace === undefined || now < grace.until);',
+        by: 'return callsIn(state, make.id) > (make.perWorker === undefined ? 0 : 1);',
+      },
+    ],
+    found: /with call-\d+ in it|and is not idle/,
+    seed: 17,
+    within: 50,
     inits: true,
   },
 ];

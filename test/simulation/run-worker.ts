@@ -1,7 +1,7 @@
 /** A thread that runs one seed after the other. */
 import { parentPort, workerData } from 'node:worker_threads';
 import type { SourceChange } from './hooks.ts';
-import { runOne } from './run-one.ts';
+import { type RunRequest, runOne } from './run-one.ts';
 
 // Errors are made by the thousand, and most of them are part of the game.
 Error.stackTraceLimit = 2;
@@ -11,7 +11,7 @@ const { changes, inits } = workerData as {
   readonly inits: boolean | undefined;
 };
 
-parentPort?.on('message', (request: { readonly seed: number; readonly steps: number }) => {
+parentPort?.on('message', (request: Pick<RunRequest, 'seed' | 'steps' | 'killAfter'>) => {
   runOne({ ...request, changes, inits }).then(
     (result) => parentPort?.postMessage(result),
     (error: unknown) => {

@@ -1,12 +1,22 @@
-import type { InitAnswer, InitLink, InitNews, InitRequest, WorkerInits } from '../../src/init/contract.ts';
+import type { AnswerTaker, InitAnswer, InitLink, InitNews, InitRequest, WorkerInits } from '../../src/init/contract.ts';
 import type { Random } from '../chaos/random.ts';
 import type { FakeRuntime } from '../support/fake-runtime.ts';
 import type { AgentLife } from './agent-life.ts';
 import type { SimulatedClock } from './simulated-clock.ts';
-import type { WorkerProcess } from './worker-processes.ts';
+import type { LiveCall, WorkerProcess } from './worker-processes.ts';
 
 /** Milliseconds within which an init finds its agent again. */
 const CONNECT_MS = 250;
+/** Milliseconds in which gateways ask for an answer. */
+const ASKED_MS = 20_000;
+
+/** Milliseconds that a call may have been on its way to its agent. */
+const ON_ITS_WAY_MS = 500;
+
+/** Whether an answer is lost, or its beginning. */
+export function isBeheaded({ forgotten, isLarge, passed }: LiveCall): boolean {
+  return forgotten || (isLarge && passed > 0);
+}
 
 export interface SimulatedInitsOptions {
   readonly life: AgentLife;
@@ -36,12 +46,18 @@ export class SimulatedInits implements Pick<WorkerInits, 'link' | 'subscribe'> {
       containerId,
       ...this.#wordOf(containerId),
       call: (request) => this.#call(containerId, request),
-      serveAlone: () => undefined,
-      neverHad: () => false,
-      abort: (requestId, message) => this.#connected.get(containerId)?.call?.abort(requestId, message),
-      leave: (requestId, message) => this.#connected.get(containerId)?.call?.abort(requestId, message),
-      // No gateway of the simulation asks again.
-      recover: () => undefined,
+      serveAlone: () => {
+        const process = this.#connected.get(containerId);
+        if (process !== undefined) {
+          process.aloneSince ??= this.#options.clock.monotonic();
+        }
+      },
+      neverHad: (requestId, sentMs) => this.#neverHad(containerId, requestId, sentMs),
+      abort: (requestId, message) =>
+        this.#connected.get(containerId)?.calls.get(requestId)?.abort(requestId, message, false),
+      leave: (requestId, message) =>
+        this.#connected.get(containerId)?.calls.get(requestId)?.abort(requestId, message, true),
+      recover: (requestId, taker) => this.#recover(containerId, requestId, taker),
     };
   }
 
@@ -62,6 +78,15 @@ export class SimulatedInits implements Pick<WorkerInits, 'link' | 'subscribe'> {
     if (life.alive && processOf(containerId) === process && runtime.taskOf(containerId) === 'Running') {
       this.#connected.set(containerId, process);
       process.onConnected();
+      for (const [requestId, call] of process.remembered) {
+        if (call.life !== life) {
+          this.#options.clock.setTimer(() => {
+            if (life.alive && call.ended !== undefined && call.asker?.life !== life) {
+              process.remembered.delete(requestId);
+            }
+          }, ASKED_MS);
+        }
+      }
       this.tell(process);
     }
   }
@@ -77,6 +102,11 @@ export class SimulatedInits implements Pick<WorkerInits, 'link' | 'subscribe'> {
   lose(process: WorkerProcess): void {
     if (this.#connected.get(process.containerId) === process) {
       this.#connected.delete(process.containerId);
+      for (const { asker } of process.remembered.values()) {
+        if (asker?.life === this.#options.life) {
+          asker.onEnd({ kind: 'Unknown', message: 'the connection to the init of the worker ended' });
+        }
+      }
       this.#news(process.containerId);
     }
   }
@@ -91,17 +121,57 @@ export class SimulatedInits implements Pick<WorkerInits, 'link' | 'subscribe'> {
       : this.#options.call(process, request);
   }
 
+  #neverHad(containerId: string, requestId: string, sentMs: number): boolean {
+    const { aloneSince, had } = this.#connected.get(containerId) ?? {};
+    const ago = this.#options.clock.monotonic() - (aloneSince ?? Number.POSITIVE_INFINITY);
+    return had !== undefined && !had.has(requestId) && ago > sentMs + ON_ITS_WAY_MS;
+  }
+
+  /** The whole answer of a call of an earlier agent: once, and where its beginning is not lost with that agent. */
+  #recover(containerId: string, requestId: string, taker: AnswerTaker): Promise<InitAnswer> | undefined {
+    const { life } = this.#options;
+    const call = this.#connected.get(containerId)?.remembered.get(requestId);
+    if (call === undefined || call.life === life || call.asker?.life === life || isBeheaded(call)) {
+      return undefined;
+    }
+    const { ended, parts, streaming } = call;
+    return new Promise((resolve) => {
+      const pass = (part: string): void => taker.onChunk(Buffer.from(part));
+      const begin = (): void => taker.onHead({ contentType: 'application/json', streaming });
+      if (parts.length > 0) {
+        begin();
+        parts.forEach(pass);
+      }
+      let hasBegun = parts.length > 0;
+      call.asker = {
+        life,
+        onPart: (part) => {
+          if (!hasBegun) {
+            hasBegun = true;
+            begin();
+          }
+          pass(part);
+        },
+        onEnd: resolve,
+      };
+      if (ended !== undefined) {
+        resolve({ kind: 'Ended', end: ended });
+      }
+    });
+  }
+
   #wordOf(containerId: string): Pick<InitNews, 'state' | 'found'> {
     const process = this.#connected.get(containerId);
     if (process === undefined) {
       return { state: undefined, found: [] };
     }
-    const { call, lingers, phase, restarts } = process;
-    const found = call !== undefined && call.life !== this.#options.life ? [call] : [];
-    const idle = phase === 'Ready' && call === undefined && !lingers;
+    const { calls, held, lingers, phase, places, remembered, restarts } = process;
+    const found = [...remembered.values()].filter(({ life }) => life !== this.#options.life);
+    const idle = phase === 'Ready' && calls.size === 0 && held === 0 && !lingers;
+    const several = places > 1 ? { places, held } : {};
     return {
-      state: { phase, idle, initMs: 1, restarts },
-      found: found.map(({ requestId }) => ({ requestId, ended: false })),
+      state: { phase, idle, initMs: 1, restarts, ...several },
+      found: found.map(({ ended, requestId }) => ({ requestId, ended: ended !== undefined })),
     };
   }
 

@@ -14,7 +14,7 @@ import { crashingShape, FaultyParts, muteShape } from './faulty-parts.ts';
 import { Invariants, mayRestAbsent } from './invariants.ts';
 import { memoryFiles } from './memory-files.ts';
 import { SimulatedClock, settle } from './simulated-clock.ts';
-import { WorkerProcesses } from './worker-processes.ts';
+import { placesOf, WorkerProcesses } from './worker-processes.ts';
 
 const NAMES = ['w0', 'w1', 'w2', 'w3', 'w4', 'w5'] as const;
 /** Two workers of one function, three of another, and one alone. */
@@ -86,6 +86,7 @@ const silent: Logger = Object.assign(Object.create(null), {
 
 export interface SimulationResult {
   readonly seed: number;
+  readonly killAfter: number | undefined;
   /** Steps done; fewer than asked for where something was violated. */
   readonly steps: number;
   /** Of all that happened, in order. */
@@ -95,6 +96,13 @@ export interface SimulationResult {
   readonly trace: readonly string[];
   readonly calls: number;
   readonly simulatedSeconds: number;
+}
+
+export interface SimulationOptions {
+  /** Whether there are workers of interface `Lambda`. Default by the seed. */
+  readonly inits?: boolean | undefined;
+  /** Step after which the agent is killed. Default none. */
+  readonly killAfter?: number | undefined;
 }
 
 class Violation extends Error {}
@@ -124,9 +132,18 @@ export class Simulation {
   #calls = 0;
   #pendingHash = '';
 
+  /** Step after which the agent is killed, beside those that the seed says. */
+  readonly #killAfter: number | undefined;
+  #isKilled = false;
+
   /** Seeds that are even have workers of interface `Lambda` among others, where nothing else is said. */
-  constructor(seed: number, hasInits = seed % 2 === 0, logger: Logger = silent) {
+  constructor(
+    seed: number,
+    { inits: hasInits = seed % 2 === 0, killAfter }: SimulationOptions = {},
+    logger: Logger = silent,
+  ) {
     this.#seed = seed;
+    this.#killAfter = killAfter;
     this.#hasInits = hasInits;
     this.#logger = logger;
     this.#random = new Random(seed);
@@ -210,6 +227,7 @@ export class Simulation {
     this.#hash.update(this.#pendingHash);
     return {
       seed: this.#seed,
+      killAfter: this.#killAfter,
       steps: this.#step,
       hash: this.#hash.digest('hex'),
       violation: this.#violation,
@@ -438,7 +456,7 @@ export class Simulation {
         this.#processes.exit(containerId, kind === 'oom' ? 137 : 1, kind === 'oom');
         return;
       case 'restart':
-        if (process.call === undefined) {
+        if (process.calls.size === 0 || process.places > 1) {
           this.#note(`${containerId}: its runtime ends`);
           this.#processes.restart(process);
         }
@@ -448,7 +466,7 @@ export class Simulation {
         this.#processes.loseInit(process);
         return;
       case 'freeze':
-        if (process.call === undefined && this.#runtime.taskOf(containerId) === 'Running') {
+        if (process.calls.size === 0 && this.#runtime.taskOf(containerId) === 'Running') {
           this.#note(`${containerId} is frozen by somebody else`);
           process.foreignFrozen = true;
           this.#invariants.suspect(containerId, 'frozen by somebody else');
@@ -781,6 +799,7 @@ export class Simulation {
         timeoutSeconds: 3,
         runtimeInterface: this.#hasInits && INIT_NAMES.includes(name) ? 'Lambda' : 'Emulator',
         startupTimeoutSeconds: 60,
+        ...(this.#hasInits && placesOf(name) > 1 ? { perWorker: placesOf(name) } : {}),
         port: 8080,
         networkMode: 'Bridge',
         restingState: random.pick(['Running', 'Paused', 'Absent']),
@@ -806,6 +825,10 @@ export class Simulation {
   #check(): void {
     this.#invariants.check();
     this.#failOn();
+    if (!this.#isKilled && this.#killAfter !== undefined && this.#step >= this.#killAfter) {
+      this.#isKilled = true;
+      this.#cluster.life?.kill('SIGKILL');
+    }
   }
 
   #failOn(): void {

@@ -1,5 +1,5 @@
 import type { WorkerAnswer, WorkerLink, WorkerRequest } from '../../src/agent/invoke/emulator-client.ts';
-import type { InitAnswer, InitOutcome, InitPhase, InitRequest } from '../../src/init/contract.ts';
+import type { InitAnswer, InitEnd, InitOutcome, InitPhase, InitRequest } from '../../src/init/contract.ts';
 import type { RuntimeEvent, WorkerAddress } from '../../src/runtime/contract/runtime.ts';
 import type { Random } from '../chaos/random.ts';
 import type { FakeRuntime } from '../support/fake-runtime.ts';
@@ -21,7 +21,29 @@ export interface LiveCall {
   /** Its connection breaks. */
   breaks: () => void;
   /** Its agent waits for it no more, where it has that id. */
-  abort: (requestId: string, message: string) => void;
+  abort: (requestId: string, message: string, isKept: boolean) => void;
+  /** Its init throws the answer away. */
+  forgotten: boolean;
+  /** The answer so far, as an init has it. */
+  readonly parts: string[];
+  readonly streaming: boolean;
+  /** Parts of it that the agent has taken that sent the call. */
+  passed: number;
+  /** Its init throws away what its agent has taken. */
+  readonly isLarge: boolean;
+  /** As its init tells it. */
+  ended: InitEnd | undefined;
+  /** A later agent takes its answer. */
+  asker: Asker | undefined;
+  /** Its runtime ends. */
+  exits: () => void;
+}
+
+/** An agent that has asked for the answer of a call that was sent by an earlier one. */
+export interface Asker {
+  readonly life: AgentLife;
+  readonly onPart: (part: string) => void;
+  readonly onEnd: (answer: InitAnswer) => void;
 }
 
 /** The process of a container, from its start to its end. */
@@ -38,7 +60,17 @@ export interface WorkerProcess {
   foreignFrozen: boolean;
   /** Monotonic milliseconds since when it could have taken a call. */
   idleSince: number | undefined;
-  call: LiveCall | undefined;
+  readonly calls: Map<string, LiveCall>;
+  /** Calls that it takes at once. */
+  readonly places: number;
+  /** Places that calls hold which ran out of time. */
+  held: number;
+  /** Calls that its init remembers, by request id. */
+  readonly remembered: Map<string, LiveCall>;
+  /** Request ids of all calls that its init has had. */
+  readonly had: Set<string>;
+  /** Monotonic milliseconds since when its init knows that all calls of the worker come to it. */
+  aloneSince: number | undefined;
   /** Whether it is the init of a worker. */
   readonly isInit: boolean;
   /** As its init has it. */
@@ -59,6 +91,8 @@ export interface ProcessWatcher {
   told(call: LiveCall): void;
   /** The worker has answered a call, with or without an agent that still listens. */
   answered(call: LiveCall): void;
+  /** Calls whose time is over hold half of the places of a worker. */
+  worn(process: WorkerProcess): void;
   /** The init of a worker has failed, and ends. */
   failed(process: WorkerProcess): void;
   violation(text: string): void;
@@ -73,16 +107,19 @@ export interface WorkerProcessesOptions {
 }
 
 /** The emulator's answer, or the end that an init tells. */
-type Told = WorkerAnswer | { readonly kind: 'Ended'; readonly outcome: InitOutcome; readonly message: string };
+type Told = WorkerAnswer | { readonly kind: 'Ended'; readonly end: InitEnd };
 
 /** The part of a call that both ways to a worker have. */
 type Call = Pick<WorkerRequest, 'requestId' | 'timeoutMs' | 'onSending' | 'onChunk'> & {
-  readonly onHead: () => void;
+  readonly onHead: (streaming: boolean) => void;
 };
 
 const initFates = {
-  answer: 76,
+  answer: 60,
+  stream: 12,
+  broken: 2,
   lingers: 8,
+  endless: 2,
   slow: 4,
   silent: 1,
   timeout: 3,
@@ -91,7 +128,16 @@ const initFates = {
   oom: 1,
   lost: 1,
 } as const;
+/** Milliseconds for which an init remembers a call whose answer an agent has. */
+const KEPT_MS = 500;
+/** Milliseconds of a call of the simulation. */
+const TIMEOUT_MS = 3_000;
 const fates = { answer: 84, slow: 4, silent: 2, reset: 3, exit: 3, oom: 1, cutOff: 2 } as const;
+
+/** Calls that workers of that name take at once, where they have an init. */
+export function placesOf(name: string): number {
+  return { w4: 3, w5: 2 }[name] ?? 1;
+}
 
 /** All processes of the node, and the calls in them. */
 export class WorkerProcesses {
@@ -110,7 +156,14 @@ export class WorkerProcesses {
   }
 
   get live(): readonly LiveCall[] {
-    return [...this.byId.values()].flatMap(({ call }) => call ?? []);
+    return [...this.byId.values()].flatMap(({ calls }) => [...calls.values()]);
+  }
+
+  /** A call that an init remembers. */
+  heldCall(requestId: string): LiveCall | undefined {
+    return [...this.byId.values()]
+      .map(({ remembered }) => remembered.get(requestId))
+      .find((call) => call !== undefined);
   }
 
   /** The process of a container ends by itself. */
@@ -176,7 +229,9 @@ export class WorkerProcesses {
 
   /** The init of a process loses its agent for a moment. */
   loseInit(process: WorkerProcess): void {
-    process.call?.breaks();
+    for (const call of process.calls.values()) {
+      call.breaks();
+    }
     process.idleSince = undefined;
     this.#inits?.lose(process);
     this.#inits?.seek(process);
@@ -190,7 +245,11 @@ export class WorkerProcesses {
       return;
     }
     process.phase = 'Starting';
+    for (const call of [...process.calls.values()]) {
+      call.exits();
+    }
     process.lingers = false;
+    process.held = 0;
     process.idleSince = undefined;
     process.restarts += 1;
     this.#inits?.tell(process);
@@ -231,20 +290,18 @@ export class WorkerProcesses {
           case 'TimedOut':
             resolve({ kind: 'Silent' });
             return;
-          case 'Ended': {
-            const { message, outcome } = answer;
-            resolve({ kind: 'Ended', end: { outcome, message, size: 0, durationUs: 1 } });
+          case 'Ended':
+            resolve(answer);
             return;
-          }
           case 'Answered':
           case 'CutOff':
-            resolve({ kind: 'Ended', end: { outcome: 'Answered', size: 1, durationUs: 1 } });
+            watcher.violation(`an init tells ${answer.kind}`);
             return;
           default:
             answer satisfies never;
         }
       };
-      const onHead = (): void => request.onHead({ contentType: 'application/json', streaming: false });
+      const onHead = (streaming: boolean): void => request.onHead({ contentType: 'application/json', streaming });
       this.#arrive(life, process, { ...request, timeoutMs: request.boundMs, onHead }, new Set(), settle);
     });
   }
@@ -294,15 +351,17 @@ export class WorkerProcesses {
       return;
     }
     const { containerId } = process;
-    const { call: inside } = process;
+    const [inside] = process.calls.values();
     const isUnmarked =
       !process.isInit && inside !== undefined && inside.life !== life && inside.requestId.startsWith('warm-up');
-    if (inside !== undefined && !isUnmarked) {
-      watcher.violation(`${request.requestId} was sent into ${containerId} beside ${inside.requestId}`);
+    if (inside !== undefined && !isUnmarked && process.calls.size >= process.places - process.held) {
+      const others = [...process.calls.keys()].join(', ');
+      watcher.violation(`${request.requestId} was sent into ${containerId} beside ${others}`);
     }
     if (runtime.taskOf(containerId) === 'Paused' && !process.foreignFrozen) {
       watcher.violation(`${request.requestId} was sent into ${containerId}, which is frozen`);
     }
+    const fate = this.#fateOf(process);
     const call: LiveCall = {
       requestId: request.requestId,
       process,
@@ -311,9 +370,29 @@ export class WorkerProcesses {
       until: clock.monotonic() + request.timeoutMs,
       told: undefined,
       breaks: () => end({ kind: 'Unknown', message: 'reset' }),
-      abort: (requestId, message) => requestId === request.requestId && end({ kind: 'Unknown', message }),
+      abort: (requestId, message, isKept) => {
+        if (requestId === request.requestId && call.told === undefined) {
+          call.forgotten = !isKept;
+          end({ kind: 'Unknown', message });
+        }
+      },
+      forgotten: false,
+      parts: [],
+      streaming: fate === 'stream' || fate === 'broken',
+      passed: 0,
+      isLarge: process.isInit && this.#options.random.chance(0.2),
+      ended: undefined,
+      asker: undefined,
+      exits: () => undefined,
     };
-    process.call = call;
+    if (!process.isInit) {
+      process.calls.clear();
+    }
+    process.calls.set(request.requestId, call);
+    if (process.isInit) {
+      process.remembered.set(request.requestId, call);
+      process.had.add(request.requestId);
+    }
     process.idleSince = undefined;
     watcher.sent(call);
     const timer = life.clock.setTimer(() => end({ kind: 'TimedOut' }), request.timeoutMs);
@@ -321,37 +400,105 @@ export class WorkerProcesses {
       if (ends.delete(end) && life.alive) {
         timer.cancel();
         call.told = answer.kind;
+        if (answer.kind === 'Ended') {
+          clock.setTimer(() => forget(call), KEPT_MS);
+        }
         watcher.told(call);
         resolve(answer);
       }
     };
     ends.add(end);
-    this.#run(call, request, end);
+    this.#run(call, fate, request, end);
   }
 
-  #run(call: LiveCall, request: Call, end: (answer: Told) => void): void {
+  #fateOf(process: WorkerProcess): keyof typeof fates | keyof typeof initFates {
+    const { random } = this.#options;
+    if (this.calm) {
+      return 'answer';
+    }
+    return process.isInit ? random.weighted(initFates) : random.weighted(fates);
+  }
+
+  #run(
+    call: LiveCall,
+    fate: keyof typeof fates | keyof typeof initFates,
+    request: Call,
+    end: (answer: Told) => void,
+  ): void {
     const { random, watcher } = this.#options;
     const { process } = call;
-    const fate = this.calm ? 'answer' : process.isInit ? random.weighted(initFates) : random.weighted(fates);
     // An init ends a call itself that takes too long.
     const afterMs = fate !== 'slow' ? this.#runsFor() : process.isInit ? 2_900 : random.between(3_000, 13_000);
     if (process.isInit) {
       queueMicrotask(() => this.#inits?.tell(process));
     }
-    const answer = (): void => {
+    const say = (part: string): void => {
+      const isFirst = call.parts.push(part) === 1;
       if (call.told === undefined && call.life.alive) {
-        request.onHead();
-        request.onChunk(Buffer.from(`"${call.requestId}"`));
+        if (isFirst) {
+          request.onHead(call.streaming);
+        }
+        call.passed += 1;
+        request.onChunk(Buffer.from(part));
       }
-      watcher.answered(call);
-      process.lingers = fate === 'lingers';
+      if (call.asker?.life.alive === true) {
+        call.asker.onPart(part);
+      }
+    };
+    /** An init knows the end, and tells it to whom it may concern once it has restarted what has to be. */
+    const tell = (outcome: InitOutcome, more: Partial<InitEnd> = {}, before = (): void => undefined): void => {
+      const told = {
+        kind: 'Ended',
+        end: { outcome, size: call.parts.join('').length, durationUs: 1, ...more },
+      } as const;
+      call.ended = told.end;
       this.#over(call);
-      end({ kind: 'Answered', status: 200 });
+      before();
+      if (call.asker?.life.alive === true) {
+        call.asker.onEnd(told);
+      }
+      end(told);
+    };
+    call.exits = () => tell('Exited', { message: 'another call ended the runtime' });
+    const answer = (rest = `"${call.requestId}"`): void => {
+      say(rest);
+      watcher.answered(call);
+      process.lingers = fate === 'lingers' || fate === 'endless';
+      if (process.isInit) {
+        tell('Answered');
+      } else {
+        this.#over(call);
+        end({ kind: 'Answered', status: 200 });
+      }
     };
     switch (fate) {
+      case 'stream':
+        this.#after(call, afterMs, () => {
+          say('"');
+          this.#after(call, random.between(1, 400), () => {
+            say(call.requestId);
+            this.#after(call, random.between(1, 400), () => answer('"'));
+          });
+        });
+        return;
+      case 'broken':
+        this.#after(call, afterMs, () => {
+          say(`"${call.requestId}`);
+          this.#after(call, random.between(1, 400), () => {
+            watcher.answered(call);
+            tell('Error', { errorType: 'Broken', errorBody: JSON.stringify({ errorType: 'Broken' }) });
+          });
+        });
+        return;
+      case 'endless':
+        this.#after(call, afterMs, () => {
+          answer();
+          this.#endAt(process, call.sentAt + TIMEOUT_MS);
+        });
+        return;
       case 'answer':
       case 'slow':
-        this.#after(call, afterMs, answer);
+        this.#after(call, afterMs, () => answer());
         return;
       case 'lingers':
         this.#after(call, afterMs, () => {
@@ -365,22 +512,21 @@ export class WorkerProcesses {
       case 'silent':
         if (process.isInit) {
           // Later than any agent waits that knows the time of the call.
-          this.#after(call, 60_000, () => this.#over(call));
+          this.#after(call, 60_000, () => tell('Timeout'));
         }
         return;
       case 'timeout':
       case 'exited': {
         const outcome = fate === 'timeout' ? 'Timeout' : 'Exited';
-        this.#after(call, fate === 'timeout' ? 3_000 : afterMs, () => {
-          this.#over(call);
-          this.restart(process);
-          end({ kind: 'Ended', outcome, message: fate });
+        this.#after(call, fate === 'timeout' ? TIMEOUT_MS : afterMs, () => {
+          const isTold = fate === 'timeout' && process.places > 1;
+          tell(outcome, { message: fate }, () => (isTold ? this.#hold(process) : this.restart(process)));
         });
         return;
       }
       case 'lost':
         this.#after(call, afterMs, () => this.loseInit(process));
-        this.#after(call, 3_000, () => this.#over(call));
+        this.#after(call, TIMEOUT_MS, () => tell('Timeout'));
         return;
       case 'reset':
         this.#after(call, afterMs, () => {
@@ -408,6 +554,36 @@ export class WorkerProcesses {
     }
   }
 
+  /** A call whose time is over holds its place, until its runtime has done with it. */
+  #hold(process: WorkerProcess): void {
+    process.held += 1;
+    if (process.held * 2 >= process.places) {
+      this.#options.watcher.worn(process);
+    }
+    this.#rest(process);
+    this.#inits?.tell(process);
+    this.#later(process, this.#options.random.between(100, 20_000), () => {
+      process.held = Math.max(0, process.held - 1);
+      this.#rest(process);
+      this.#inits?.tell(process);
+    });
+  }
+
+  /** An extension that never waits is ended at the deadline of the last call, and its runtime with it. */
+  #endAt(process: WorkerProcess, at: number): void {
+    this.#later(process, Math.max(1, at - this.#options.clock.monotonic()), () => {
+      if (!process.lingers) {
+        return;
+      }
+      const last = Math.max(...[...process.calls.values()].map(({ sentAt }) => sentAt));
+      if (process.calls.size === 0) {
+        this.restart(process);
+      } else {
+        this.#endAt(process, last + TIMEOUT_MS);
+      }
+    });
+  }
+
   #runsFor(): number {
     const { random } = this.#options;
     return random.chance(0.5) ? 0 : random.between(1, random.chance(0.3) ? 2_500 : 60);
@@ -418,7 +594,7 @@ export class WorkerProcesses {
     const { clock, runtime } = this.#options;
     const { process } = call;
     const due = (): void => {
-      if (process.call !== call) {
+      if (process.calls.get(call.requestId) !== call) {
         return;
       }
       if (runtime.taskOf(process.containerId) === 'Paused') {
@@ -438,10 +614,14 @@ export class WorkerProcesses {
   #over(call: LiveCall): void {
     const { runtime } = this.#options;
     const { process, requestId } = call;
-    if (process.call !== call) {
+    if (process.calls.get(requestId) !== call) {
       return;
     }
-    process.call = undefined;
+    process.calls.delete(requestId);
+    call.ended ??= { outcome: 'Timeout', size: 0, durationUs: 1 };
+    if (call.forgotten) {
+      forget(call);
+    }
     this.#rest(process);
     if (process.isInit) {
       this.#inits?.tell(process);
@@ -467,7 +647,8 @@ export class WorkerProcesses {
   }
 
   #rest(process: WorkerProcess): void {
-    const takes = process.listening && (!process.isInit || this.#isReady(process));
+    const isFree = process.calls.size === 0 && process.held === 0;
+    const takes = isFree && process.listening && (!process.isInit || this.#isReady(process));
     process.idleSince = takes ? this.#options.clock.monotonic() : undefined;
   }
 
@@ -489,16 +670,17 @@ export class WorkerProcesses {
         stubborn: random.chance(0.1),
         foreignFrozen: false,
         idleSince: undefined,
-        call: undefined,
+        calls: new Map(),
+        places: info.runtimeInterface === 'Lambda' ? placesOf(info.identity.name) : 1,
+        held: 0,
+        remembered: new Map(),
+        had: new Set(),
+        aloneSince: undefined,
         isInit: info.runtimeInterface === 'Lambda',
         phase: 'Starting',
         lingers: false,
         restarts: 0,
-        onConnected: () => {
-          if (process.call === undefined) {
-            this.#rest(process);
-          }
-        },
+        onConnected: () => this.#rest(process),
       };
       this.byId.set(containerId, process);
       if (process.isInit) {
@@ -516,9 +698,7 @@ export class WorkerProcesses {
         } else if (process.isInit) {
           this.#inits?.seek(process, 5);
         }
-        if (process.call === undefined) {
-          this.#rest(process);
-        }
+        this.#rest(process);
       }
     } else if (kind === 'Exited') {
       this.#end(containerId);
@@ -536,11 +716,16 @@ export class WorkerProcesses {
     if (this.#byIp.get(process.ip) === process) {
       this.#byIp.delete(process.ip);
     }
-    const { call } = process;
-    process.call = undefined;
-    if (call !== undefined) {
+    const calls = [...process.calls.values()];
+    process.calls.clear();
+    for (const call of calls) {
       // Its agent hears of the exit before, after or in the same moment.
       this.#options.clock.setTimer(() => call.breaks(), this.#options.random.between(0, 3));
     }
   }
+}
+
+/** Its init remembers a call no more. */
+function forget({ process, requestId }: LiveCall): void {
+  process.remembered.delete(requestId);
 }
