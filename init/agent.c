@@ -50,6 +50,8 @@ static struct {
 	bool idle;
 	int restarts;
 	int64_t init_ms;
+	int places;
+	int held;
 } told;
 
 static void number(struct buffer *lines, const char *name, int64_t value)
@@ -97,11 +99,17 @@ static void say_phase(enum frame kind)
 	told.idle = worker_idle();
 	told.restarts = worker.restarts;
 	told.init_ms = worker.init_ms;
+	told.places = places_shown();
+	told.held = places_held();
 	text(&lines, "phase", worker_phase());
 	if (told.idle)
 		text(&lines, "idle", "true");
 	number(&lines, "initMs", worker.init_ms);
 	number(&lines, "restarts", worker.restarts);
+	if (worker.config.concurrency > 1) {
+		number(&lines, "places", told.places);
+		number(&lines, "held", told.held);
+	}
 	text(&lines, "errorType", worker.fault_type);
 	text(&lines, "message", worker.fault_message);
 	text(&lines, "body", worker.fault_body);
@@ -165,7 +173,8 @@ static void say_data(struct call *call)
 
 static bool phase_changed(void)
 {
-	return worker.phase != told.phase || worker_idle() != told.idle || worker.restarts != told.restarts || worker.init_ms != told.init_ms;
+	return worker.phase != told.phase || worker_idle() != told.idle || worker.restarts != told.restarts || worker.init_ms != told.init_ms ||
+	       places_shown() != told.places || places_held() != told.held;
 }
 
 // Puts together what the agent does not know yet, as long as it takes it.

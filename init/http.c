@@ -49,7 +49,7 @@ void http_listen(const char *address, int port, int places)
 	setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
 	setsockopt(listener, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
 	setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-	if (listener < 0 || bind(listener, (struct sockaddr *)&name, sizeof name) != 0 || listen(listener, 16) != 0) {
+	if (listener < 0 || bind(listener, (struct sockaddr *)&name, sizeof name) != 0 || listen(listener, places) != 0) {
 		fprintf(stderr, "init: the Runtime API cannot listen on %s:%d: %s\n", address, port, strerror(errno));
 		_exit(125);
 	}

@@ -5,6 +5,7 @@
 //   output.c    what the processes write, and lines of the init between
 //   log.c       the lines that Lambda writes itself
 //   history.c   calls that were forgotten
+//   places.c    how many calls the runtime takes at once
 //   worker.c    phases, calls and their outcomes; the only place that changes them
 //   process.c   start, end and restart of the processes
 //   extension.c the Extensions API
@@ -204,6 +205,16 @@ void log_memory(int64_t kib);
 void history_begin(void);
 void history_add(const char *id);
 void history_say(struct buffer *lines);
+
+// places.c
+void places_clear(void);
+void places_seen(void);
+void places_lost(void);
+bool places_hold(void);
+void places_settle(void);
+bool places_wait(void); // All of the runtime waits for calls, but for what is held.
+int places_shown(void);
+int places_held(void);
 
 // worker.c
 bool worker_idle(void);

@@ -93,6 +93,7 @@ void process_boot(void)
 		output_start(output_writes);
 	}
 	log_init_start();
+	places_clear();
 	worker.began_ms = now_ms();
 	worker.init_ms = 0;
 	worker.init_due = worker.began_ms + worker.config.init_timeout_ms;

@@ -83,9 +83,12 @@ void runtime_left(struct connection *connection)
 	connection->call = NULL;
 	if (call != NULL)
 		worker_return(call, connection->written > 0);
-	// The end of a runtime that waits for many calls ends as many requests.
-	else if (connection->waited && worker.config.concurrency == 1 && !worker.resetting && worker.runtime != 0)
-		worker_breach("one request for the next call at a time");
+	else if (connection->waited && !worker.resetting && worker.runtime != 0) {
+		places_lost();
+		// The end of a runtime that waits for many calls ends as many requests.
+		if (worker.config.concurrency == 1)
+			worker_breach("one request for the next call at a time");
+	}
 	agent_wake();
 }
 

@@ -33,7 +33,7 @@ static struct call *first_waiting(void)
 // A worker may be frozen when the runtime and all extensions wait for the next call, and none is under way.
 bool worker_idle(void)
 {
-	return worker.phase == READY && !worker.resetting && runtime_waiters() > 0 && first_waiting() == NULL && worker_running() == 0 &&
+	return worker.phase == READY && !worker.resetting && places_wait() && first_waiting() == NULL && worker_running() == 0 &&
 	       extensions_wait();
 }
 
@@ -159,7 +159,7 @@ static void expire(struct call *call)
 	bool had_runtime = call->stage == RUNNING;
 	snprintf(text, sizeof text, "Task timed out after %.2f seconds", (double)call->timeout_ms / 1000);
 	worker_settle(call, "Timeout", "Sandbox.Timedout", text);
-	if (had_runtime && worker.config.concurrency == 1)
+	if (had_runtime && !places_hold())
 		process_restart("timeout");
 }
 
@@ -202,6 +202,7 @@ void worker_return(struct call *call, bool begun)
 
 void worker_waits(void)
 {
+	places_seen();
 	if (worker.init_ms == 0) {
 		worker.init_ms = now_ms() - worker.began_ms;
 		if (worker.init_ms == 0)
@@ -351,8 +352,12 @@ int64_t worker_tick(int64_t now)
 	if (worker.linger_at != 0 && now >= worker.linger_at) {
 		worker.linger_at = 0;
 		// A runtime or an extension that does not ask for the next call by then is ended as after a timeout.
-		if (worker.phase == READY && worker.init_ms != 0 && worker_running() == 0 && (runtime_waiters() == 0 || !extensions_wait()))
-			process_restart("timeout");
+		if (worker.phase == READY && worker.init_ms != 0 && worker_running() == 0) {
+			if (runtime_waiters() == 0 || !extensions_wait())
+				process_restart("timeout");
+			else
+				places_settle();
+		}
 	}
 	if (worker.runtime_kill_at != 0 && now >= worker.runtime_kill_at) {
 		worker.runtime_kill_at = 0;

@@ -54,6 +54,11 @@ export function runtimeInterfaceOf({ spec }: LambdaWorker): RuntimeInterface {
   return spec.runtimeInterface ?? unnamedInterface[spec.network?.mode ?? 'Bridge'];
 }
 
+/** Calls that a worker takes at once. The emulator takes one. */
+export function perWorkerOf(worker: LambdaWorker): number {
+  return runtimeInterfaceOf(worker) === 'Lambda' ? (worker.spec.concurrency?.perWorker ?? 1) : 1;
+}
+
 /** Format and levels of a log, with Lambda's defaults. */
 export function loggingOf(logging: LambdaWorkerSpec['logging']) {
   return {

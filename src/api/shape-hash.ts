@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { LambdaWorker } from './generated/lambda-worker.ts';
-import { loggingOf } from './lambda-worker.ts';
+import { loggingOf, perWorkerOf } from './lambda-worker.ts';
 import { resourcesOf } from './worker-resources.ts';
 
 /**
@@ -42,6 +42,7 @@ function shapeOf(worker: LambdaWorker): readonly (readonly [string, unknown])[] 
     ['port', spec.port ?? 8080],
     ['networkMode', spec.network?.mode ?? 'Bridge'],
     ['readOnlyRootFilesystem', spec.readOnlyRootFilesystem ?? true],
+    ...(perWorkerOf(worker) === 1 ? [] : [['perWorker', perWorkerOf(worker)] as const]),
     ...(spec.logging === undefined ? [] : [['logging', Object.values(loggingOf(spec.logging))] as const]),
     // Absent says nothing of the container: one that was made with an earlier default is left as it is.
     ...(spec.runtimeInterface === undefined ? [] : [['runtimeInterface', spec.runtimeInterface] as const]),

@@ -19,7 +19,7 @@ const LAST_BYTES_MS = 5_000;
 /** Milliseconds in which gateways ask for the answers of calls that an earlier run of the agent has sent. */
 const ASKED_MS = 20_000;
 /** Most calls that an init knows. */
-const MAX_FOUND = 1_024;
+const MAX_FOUND = 2_048;
 
 /** Parts of the hub that a container needs. */
 export interface ContainerInitOptions {

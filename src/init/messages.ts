@@ -133,6 +133,7 @@ function stateOf(fields: Fields): InitState {
     idle: phase === 'Ready' && fields.get('idle') === 'true',
     initMs: numberOf(fields, 'initMs'),
     restarts: numberOf(fields, 'restarts'),
+    ...(fields.has('places') ? { places: numberOf(fields, 'places'), held: numberOf(fields, 'held') } : {}),
     ...(errorType === ''
       ? {}
       : { fault: { errorType, message: fields.get('message') ?? '', body: fields.get('body') } }),

@@ -11,6 +11,8 @@ export interface SpecInit extends InitFiles {
   /** Milliseconds between SIGTERM and SIGKILL. */
   readonly graceMs: number;
   readonly madeAt: Date;
+  /** Calls at once; absent for one. */
+  readonly perWorker?: number | undefined;
 }
 
 /** Name of AWS's emulator, by which images start their runtime on a machine without a Runtime API. */
@@ -63,7 +65,7 @@ export function runtimeArguments(program: readonly string[]): readonly string[] 
 /** The first process of a container: the init, which starts the program. */
 export function initArguments(
   program: readonly string[],
-  { graceMs, timeoutMs }: SpecInit,
+  { graceMs, perWorker, timeoutMs }: SpecInit,
   logging: Logging | undefined,
 ): readonly string[] {
   return [
@@ -72,6 +74,7 @@ export function initArguments(
     ...['--init-timeout-ms', String(timeoutMs)],
     // The init takes no 0.
     ...['--grace-ms', String(Math.max(1, graceMs))],
+    ...(perWorker === undefined ? [] : ['--concurrency', String(perWorker)]),
     ...(logging?.format === 'JSON' ? ['--system-log-level', logging.systemLevel] : []),
     '--',
     ...program,

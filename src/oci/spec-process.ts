@@ -19,8 +19,8 @@ const LAMBDA_DEFAULTS = [
 ] as const;
 
 /**
- * Names that neither the image nor the user sets. Lambda reserves all but `AWS_LAMBDA_MAX_CONCURRENCY`, which would
- * make the emulator run several calls at once.
+ * Names that neither the image nor the user sets. Lambda reserves all but `AWS_LAMBDA_MAX_CONCURRENCY`, by which runtime
+ * clients and the emulator run several calls at once: set where the resource asks for that, and for no other number.
  */
 const RESERVED: ReadonlySet<string> = new Set([
   'AWS_LAMBDA_FUNCTION_NAME',
@@ -124,6 +124,9 @@ export function environment(options: EnvironmentSources): readonly string[] {
     variables.set('AWS_LAMBDA_FUNCTION_TIMEOUT', String(shape.timeoutSeconds));
   } else {
     variables.set('AWS_LAMBDA_RUNTIME_API', RUNTIME_API);
+    if (init.perWorker !== undefined) {
+      variables.set('AWS_LAMBDA_MAX_CONCURRENCY', String(init.perWorker));
+    }
   }
   variables.set('AWS_LAMBDA_INITIALIZATION_TYPE', 'on-demand');
   variables.set('AWS_LAMBDA_LOG_GROUP_NAME', `/aws/lambda/${functionName}`);

@@ -118,6 +118,18 @@ const refused: readonly (readonly [string, object, string])[] = [
         'url is an absolute http:// or https:// address',
       ] as const,
   ),
+  ['no call at once', { concurrency: { perWorker: 0 } }, 'greater than or equal to 1'],
+  ['more calls at once than any worker takes', { concurrency: { perWorker: 1_601 } }, 'less than or equal to 1600'],
+  [
+    'several calls at once with the emulator',
+    { runtimeInterface: 'Emulator', concurrency: { perWorker: 2 } },
+    'concurrency.perWorker above 1 needs runtimeInterface Lambda',
+  ],
+  [
+    'several calls at once in the network of the node',
+    { ...hostNetwork, command: ['/usr/local/bin/aws-lambda-rie'], concurrency: { perWorker: 2 } },
+    'concurrency.perWorker above 1 needs runtimeInterface Lambda',
+  ],
   ['a concurrency below nothing', { concurrency: { reserved: -1 } }, 'greater than or equal to 0'],
   ['an unknown effect', { tolerations: [{ key: 'a', effect: 'NoEntry' }] }, 'supported values: "NoSchedule"'],
   ['a toleration of nothing', { tolerations: [{ value: 'a' }] }, 'needs operator Exists'],
@@ -172,6 +184,8 @@ const accepted: readonly (readonly [string, object])[] = [
     'a taint tolerated for a while',
     { tolerations: [{ key: 'a', value: 'b', effect: 'NoExecute', tolerationSeconds: 60 }] },
   ],
+  ['several calls at once', { concurrency: { perWorker: 1_600 } }],
+  ['one call at once with the emulator', { runtimeInterface: 'Emulator', concurrency: { perWorker: 1 } }],
   ['a function that is switched off', { concurrency: { reserved: 0 } }],
   ['failures that go to another function', { asyncInvoke: { onFailure: { functionName: 'letters' } } }],
   [

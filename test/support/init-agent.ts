@@ -9,6 +9,9 @@ export interface InitPhase {
   readonly idle: boolean;
   readonly initMs: number;
   readonly restarts: number;
+  /** Where several calls are in it at once. */
+  readonly places?: number | undefined;
+  readonly held?: number | undefined;
   readonly fault?:
     | { readonly errorType: string; readonly message: string; readonly body?: string | undefined }
     | undefined;
@@ -262,9 +265,27 @@ function present<T extends object>(object: T): T {
   return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as T;
 }
 
-function phaseOf({ phase = '', idle, initMs, restarts, errorType, message = '', body }: Fields): InitPhase {
+function phaseOf({
+  phase = '',
+  idle,
+  initMs,
+  restarts,
+  places,
+  held,
+  errorType,
+  message = '',
+  body,
+}: Fields): InitPhase {
   const fault = errorType === undefined ? undefined : present({ errorType, message, body });
-  return present({ phase, idle: idle === 'true', initMs: Number(initMs), restarts: Number(restarts), fault });
+  const several = places === undefined ? {} : { places: Number(places), held: Number(held) };
+  return present({
+    phase,
+    idle: idle === 'true',
+    initMs: Number(initMs),
+    restarts: Number(restarts),
+    ...several,
+    fault,
+  });
 }
 
 function callOf(id: string, told: Fields): InitCall {

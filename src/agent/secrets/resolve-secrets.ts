@@ -56,6 +56,7 @@ export async function resolveSecrets(
     ephemeralStorageMiB: desired.ephemeralStorageMiB,
     readOnlyRootFilesystem: desired.readOnlyRootFilesystem,
     timeoutSeconds: desired.timeoutSeconds,
+    ...(desired.perWorker === undefined ? {} : { perWorker: desired.perWorker }),
     ...(desired.logging === undefined ? {} : { logging: desired.logging }),
     runtimeInterface: desired.runtimeInterface,
     startupTimeoutSeconds: desired.startupTimeoutSeconds,

@@ -4,6 +4,7 @@ import {
   type LambdaWorker,
   type LambdaWorkerSpecVariable,
   loggingOf,
+  perWorkerOf,
   runtimeInterfaceOf,
   STARTUP_SECONDS,
 } from '../../api/lambda-worker.ts';
@@ -42,6 +43,7 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
     ...resourcesOf(worker),
     readOnlyRootFilesystem: spec.readOnlyRootFilesystem ?? true,
     timeoutSeconds: spec.timeoutSeconds ?? 3,
+    ...(perWorkerOf(worker) === 1 ? {} : { perWorker: perWorkerOf(worker) }),
     ...(spec.logging === undefined ? {} : { logging: loggingOf(spec.logging) }),
     port: spec.port ?? 8080,
     networkMode: spec.network?.mode ?? 'Bridge',

@@ -3,7 +3,7 @@
 import type { ObjectMeta } from '../../kube/api/types.ts';
 
 /**
- * LambdaWorker is one AWS Lambda container image run as a container on one node. Workers of one namespace with the same function name are one function: each handles one call at a time, so their number is its concurrency.
+ * LambdaWorker is one AWS Lambda container image run as a container on one node. Workers of one namespace with the same function name are one function: each handles one call at a time, or as many as concurrency.perWorker says, and all of them together are its concurrency.
  */
 export interface LambdaWorker {
   /**
@@ -257,11 +257,15 @@ export interface LambdaWorkerSpecAsyncInvokeOnFailure {
   readonly url?: string;
 }
 /**
- * How many calls of the function run and wait at once. The setting belongs to the function: the worker created first decides for all workers of the function, and the first by name among workers created in the same second.
+ * How many calls of the function run and wait at once. All but perWorker belong to the function: the worker created first decides for all workers of the function, and the first by name among workers created in the same second.
  */
 export interface LambdaWorkerSpecConcurrency {
   /**
-   * Calls that run at once. Without it as many as the function has workers; 0 switches the function off, as in Lambda.
+   * Calls that this worker takes at once, 1 without it; its runtime client has to ask for as many. The client reads the number from AWS_LAMBDA_MAX_CONCURRENCY, which is set where this is above 1, as in Lambda Managed Instances. Calls share memory, processors and /tmp of the worker. Needs runtimeInterface Lambda. A change makes a new container.
+   */
+  readonly perWorker?: number;
+  /**
+   * Calls that run at once. Without it as many as the workers of the function take; 0 switches the function off, as in Lambda.
    */
   readonly reserved?: number;
   /**

@@ -99,7 +99,7 @@ export class CreationSteps {
    */
   async init(containerId: string, shape: WorkerShape): Promise<SpecInit | undefined> {
     const { clock, inits } = this.#options;
-    const { runtimeInterface, startupTimeoutSeconds, terminationGraceSeconds } = shape;
+    const { perWorker, runtimeInterface, startupTimeoutSeconds, terminationGraceSeconds } = shape;
     if (runtimeInterface !== 'Lambda') {
       return undefined;
     }
@@ -111,6 +111,7 @@ export class CreationSteps {
       timeoutMs: startupTimeoutSeconds * 1000,
       graceMs: terminationGraceSeconds * 1000,
       madeAt: new Date(clock.now()),
+      perWorker,
     };
   }
 

@@ -301,8 +301,62 @@ describe('the init of a worker', () => {
         expect((await worker.agent.ended(id)).facts.outcome).toEqual({ kind: 'Answered' });
       }
       expect((await worker.agent.ended(slow)).facts.outcome).toMatchObject({ kind: 'Timeout' });
+      // The init tells of the held place before the end of the call.
+      expect(worker.agent.phase).toMatchObject({ places: 3, held: 1 });
       expect((await worker.agent.idle()).restarts).toBe(0);
       await waitFor('the late answer to be refused', async () => (await worker.log()).includes('answered 410'));
+      await worker.agent.until('the place to be free', () => worker.agent.phase?.held === 0);
+      expect(worker.agent.phase).toMatchObject({ places: 3, idle: true, restarts: 0 });
+    });
+
+    it('are 64 in one runtime, each answered with its own event', async () => {
+      const worker = await start({ flags: ['--concurrency', '64'], env: { THREADS: '64' } });
+      await worker.agent.until('64 places', () => worker.agent.phase?.places === 64);
+      const ids = Array.from({ length: 128 }, (_, index) => worker.agent.send({ sleep: 0.2, pad: 'x'.repeat(index) }));
+      for (const [index, id] of ids.entries()) {
+        const { answer, facts } = await worker.agent.ended(id);
+        expect(facts.outcome).toEqual({ kind: 'Answered' });
+        expect(JSON.parse(answer.toString()).size).toBe(JSON.stringify({ sleep: 0.2, pad: 'x'.repeat(index) }).length);
+      }
+      expect(await worker.agent.idle()).toMatchObject({ restarts: 0, places: 64, held: 0 });
+    });
+
+    it('are idle only once all that the runtime asked with waits again', async () => {
+      const worker = await start({ flags: ['--concurrency', '3'], env: { THREADS: '3' } });
+      await worker.agent.until('three places', () => worker.agent.phase?.places === 3);
+      await worker.agent.idle();
+      const long = worker.agent.send({ linger: 1 });
+      await worker.agent.ended(long);
+      expect((await worker.agent.call({})).facts.outcome).toEqual({ kind: 'Answered' });
+      expect(worker.agent.phase?.idle).toBe(false);
+      expect(await worker.agent.idle()).toMatchObject({ held: 0 });
+    });
+
+    it('hold a place each that does not wait for calls again in the time of the last one', async () => {
+      const worker = await start({ flags: ['--concurrency', '3'], env: { THREADS: '3' } });
+      await worker.agent.until('three places', () => worker.agent.phase?.places === 3);
+      await worker.agent.call({ linger: 60 }, { timeoutMs: 1_000 });
+      expect(await worker.agent.idle()).toMatchObject({ places: 3, held: 1, restarts: 0 });
+      expect((await worker.agent.call({})).facts.outcome).toEqual({ kind: 'Answered' });
+    });
+
+    it('start the runtime again once none of it waits, or where it never asked for more than one', async () => {
+      const worker = await start({ flags: ['--concurrency', '2'], env: { THREADS: '2' } });
+      await worker.agent.until('two places', () => worker.agent.phase?.places === 2);
+      const both = [1, 2].map(() => worker.agent.send({ sleep: 60 }, { timeoutMs: 500 }));
+      for (const id of both) {
+        expect((await worker.agent.ended(id)).facts.outcome).toMatchObject({ kind: 'Timeout' });
+      }
+      await worker.agent.until('a restart', () => worker.agent.phase?.restarts === 1);
+      expect((await worker.agent.call({})).facts.outcome).toEqual({ kind: 'Answered' });
+      const alone = await start({ flags: ['--concurrency', '8'] });
+      await alone.agent.idle();
+      const [first, second] = [alone.agent.send({ sleep: 60 }, { timeoutMs: 1_000 }), alone.agent.send({})];
+      expect((await alone.agent.ended(first)).facts.outcome).toMatchObject({ kind: 'Timeout' });
+      await alone.agent.until('a restart', () => alone.agent.phase?.restarts === 1);
+      expect(['Answered', 'NotStarted']).toContain((await alone.agent.ended(second)).facts.outcome?.kind);
+      expect((await alone.agent.call({})).facts.outcome).toEqual({ kind: 'Answered' });
+      expect(alone.agent.phase).toMatchObject({ places: 1, held: 0 });
     });
   });
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -19,6 +20,7 @@ type request struct {
 	After string `json:"after"`   // written 200 ms after the answer
 	Sleep int    `json:"sleepMs"` // before the answer, between two lines that say when it begins and ends
 	Exit  bool   `json:"exit"`
+	Told  string `json:"told"` // written in a line of JSON that carries the id of the call
 }
 
 func main() {
@@ -39,6 +41,18 @@ func main() {
 		time.Sleep(time.Hour)
 	}
 	fmt.Println("the function is loaded")
+	// As AWS's clients do.
+	calls, _ := strconv.Atoi(os.Getenv("AWS_LAMBDA_MAX_CONCURRENCY"))
+	if pollers, err := strconv.Atoi(os.Getenv("POLLERS")); err == nil {
+		calls = pollers
+	}
+	for ; calls > 1; calls-- {
+		go serve(api)
+	}
+	serve(api)
+}
+
+func serve(api string) {
 	for {
 		next, err := http.Get(api + "next")
 		if err != nil {
@@ -49,7 +63,12 @@ func main() {
 		next.Body.Close()
 		var wanted request
 		_ = json.Unmarshal(body, &wanted)
+		id := next.Header.Get("Lambda-Runtime-Aws-Request-Id")
 		fmt.Print(wanted.Print)
+		if wanted.Told != "" {
+			line, _ := json.Marshal(map[string]string{"requestId": id, "message": wanted.Told})
+			fmt.Println(string(line))
+		}
 		fmt.Fprint(os.Stderr, wanted.Error)
 		for i := 0; i < wanted.Lines; i++ {
 			fmt.Printf("line %06d of a call\n", i)
@@ -62,7 +81,6 @@ func main() {
 		if wanted.Exit {
 			os.Exit(3)
 		}
-		id := next.Header.Get("Lambda-Runtime-Aws-Request-Id")
 		answer, err := http.Post(api+id+"/response", "application/json", bytes.NewReader(body))
 		if err == nil {
 			answer.Body.Close()

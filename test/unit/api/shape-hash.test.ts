@@ -44,6 +44,7 @@ describe('shapeHashOf', () => {
     ['network', { network: { mode: 'Host' } }],
     ['readOnlyRootFilesystem', { readOnlyRootFilesystem: false }],
     ['runtimeInterface', { runtimeInterface: 'Emulator' }],
+    ['concurrency.perWorker', { concurrency: { perWorker: 2, queueDepth: 100 } }],
     ['logging', { logging: { format: 'JSON' } }],
   ];
 
@@ -61,7 +62,7 @@ describe('shapeHashOf', () => {
     ['imagePullPolicy', { imagePullPolicy: 'Never' }],
     ['startup', { startup: { timeoutSeconds: 1 } }],
     ['asyncInvoke', { asyncInvoke: { maximumRetryAttempts: 0, maximumEventAgeSeconds: 60 } }],
-    ['concurrency', { concurrency: { reserved: 0, queueDepth: 1 } }],
+    ['concurrency', { concurrency: { reserved: 0, queueDepth: 1, perWorker: 1 } }],
     ['a quantity written differently', { resources: { limits: { memory: 134_217_728 }, pids: 256 } }],
     ['an empty list instead of none', { command: [], env: [] }],
   ];

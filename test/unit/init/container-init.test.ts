@@ -458,7 +458,7 @@ describe('a program in the place of the init', () => {
 
   it.each([
     ['says anything else first', (init: PlayedInit) => init.say('P', { phase: 'Ready', initMs: 1, restarts: 0 })],
-    ['claims more calls than there can be', (init: PlayedInit) => init.hello({ calls: 1_025 })],
+    ['claims more calls than there can be', (init: PlayedInit) => init.hello({ calls: 2_049 })],
   ])('that %s is not served any more', async (_, attack) => {
     const room = new PlayedContainer();
     const init = room.connect();

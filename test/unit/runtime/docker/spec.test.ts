@@ -130,6 +130,15 @@ describe('the request for a worker of interface Lambda', () => {
       { Type: 'bind', Source: '/run/inits/w', Target: '/run/esb/agent', ReadOnly: true },
     ]);
     expect(specOf().HostConfig).not.toHaveProperty('Mounts');
+    expect(Cmd).not.toContain('--concurrency');
+  });
+
+  it('tells init and runtime how many calls come at once', () => {
+    const files = { program: '/state/esb-init', folder: '/run/inits/w' };
+    const init = { ...files, timeoutMs: 1, graceMs: 1, madeAt: new Date(0), perWorker: 8 };
+    const { Cmd, Env } = specOf({ runtimeInterface: 'Lambda', perWorker: 8 }, {}, { init });
+    expect(Cmd?.join(' ')).toContain('--concurrency 8');
+    expect(Env).toContain('AWS_LAMBDA_MAX_CONCURRENCY=8');
   });
 });
 
