@@ -83,11 +83,14 @@ function addFleetGauges(registry: Registry, { fleet, heldBytes }: MetricSources)
   addGauge(
     registry,
     'esb_agent_queued_calls',
-    'Calls that wait: for their turn, or for their worker to be ready. A worker has one call at a time.',
+    'Calls that wait: for a place in their worker, or for the worker to be ready.',
     () =>
       fleet
         .views()
-        .reduce((sum, { inFlight, phase }) => sum + Math.max(0, inFlight - (phase === 'Running' ? 1 : 0)), 0),
+        .reduce(
+          (sum, { inFlight, phase, places = 1 }) => sum + Math.max(0, inFlight - (phase === 'Running' ? places : 0)),
+          0,
+        ),
   );
   addGauge(
     registry,

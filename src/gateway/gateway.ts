@@ -214,8 +214,8 @@ export class Gateway {
       },
       concurrencyOf: (name) => {
         const entry = view.function(name);
-        const workers = entry?.workers.length ?? 0;
-        return Math.min(workers, entry?.settings.concurrency?.reserved ?? workers);
+        const places = entry?.places ?? 0;
+        return Math.min(places, entry?.settings.concurrency?.reserved ?? places);
       },
       clock,
       logger,

@@ -387,6 +387,7 @@ function stateOf(view: WorkerView) {
     inFlight: view.inFlight,
     containerId: view.containerId ?? '',
     callable: view.callable,
+    places: view.places ?? 1,
   };
 }
 

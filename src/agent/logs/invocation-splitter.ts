@@ -1,9 +1,11 @@
 /*
  * The emulator, or the init, writes `START RequestId: <id> …` when it hands a call to the runtime, and
  * `END RequestId: <id>` and `REPORT RequestId: <id> …` when it has the answer. Where the log is to be JSON, the init
- * writes the events `platform.start` and `platform.report`. The function writes through the same pipe, and one call at a
- * time is in a worker: the output between these lines belongs to the call.
+ * writes the events `platform.start` and `platform.report`. The function writes through the same pipe. Where one call at a
+ * time is in a worker, the output between these lines belongs to the call; where there are several, each line tells.
  */
+
+import { eachLine, ownerOf } from './line-owner.ts';
 
 /** Consecutive bytes of a log that belong to one call, or to none. */
 export interface LogSpan {
@@ -37,9 +39,15 @@ interface Marker {
 
 /** Assigns each byte of a log to its call. */
 export class InvocationSplitter {
+  readonly #several: boolean;
   #open = '';
   #rest: Buffer = Buffer.alloc(0);
   #offset = 0;
+
+  /** @param several whether several calls at once are in the worker */
+  constructor(several = false) {
+    this.#several = several;
+  }
 
   /** Begins at an offset, within a call that has begun. */
   start(offset: number, requestId: string): void {
@@ -74,6 +82,27 @@ export class InvocationSplitter {
   }
 
   #split(text: Buffer): LogSpan[] {
+    return this.#several ? this.#splitLines(text) : this.#splitBetween(text);
+  }
+
+  #splitLines(text: Buffer): LogSpan[] {
+    const spans: LogSpan[] = [];
+    let at = 0;
+    for (const line of eachLine(text)) {
+      const owner = ownerOf(line);
+      const last = spans.at(-1);
+      if (last?.requestId === owner.requestId && !last.isLast) {
+        const data = text.subarray(last.offset - this.#offset, at + line.length);
+        spans[spans.length - 1] = { ...last, ...owner, data };
+      } else {
+        spans.push({ ...owner, offset: this.#offset + at, data: line });
+      }
+      at += line.length;
+    }
+    return spans;
+  }
+
+  #splitBetween(text: Buffer): LogSpan[] {
     const spans: LogSpan[] = [];
     let begin = 0;
     const cut = (at: number, isLast: boolean): void => {

@@ -35,13 +35,15 @@ export class LogCursor {
   readonly #logs: WorkerLogReader;
   #containerId: string;
   readonly #query: LogQuery;
-  readonly #splitter = new InvocationSplitter();
+  readonly #splitter: InvocationSplitter;
   #id = '';
   #offset = 0;
   #missed = 0;
   #isComplete = false;
 
-  constructor(logs: WorkerLogReader, containerId: string, query: LogQuery) {
+  /** @param several whether several calls at once are in the worker */
+  constructor(logs: WorkerLogReader, containerId: string, query: LogQuery, several = false) {
+    this.#splitter = new InvocationSplitter(several);
     this.#logs = logs;
     this.#containerId = containerId;
     this.#query = query;

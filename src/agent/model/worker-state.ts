@@ -16,6 +16,10 @@ export interface WorkerView {
   /** Whether phase is one to rest in, or one that should be published only when it lasts. */
   readonly transient: boolean;
   readonly inFlight: number;
+  /** Calls that its container may take at once; absent for one. */
+  readonly perWorker?: number | undefined;
+  /** Calls that it takes at once now: as many as its runtime has shown, without places that are held; absent for one. */
+  readonly places?: number | undefined;
   readonly callable: boolean;
   readonly observedGeneration: number;
   readonly containerId?: string;

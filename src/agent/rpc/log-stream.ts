@@ -43,8 +43,9 @@ export async function serveLogs(
       throw new EsbError(`no worker with uid ${uid} on this node`, { code: 'NotFound' });
     }
     const query = queryOf(request);
+    const takesSeveral = (): boolean => (fleet.view(uid)?.perWorker ?? 1) > 1;
     let containerId = await containerOf(fleet, workerLogs, uid);
-    let cursor = containerId === undefined ? undefined : new LogCursor(workerLogs, containerId, query);
+    let cursor = containerId === undefined ? undefined : new LogCursor(workerLogs, containerId, query, takesSeveral());
     await cursor?.begin(sink);
     while (request.follow && !request.previous && cursor?.isComplete !== true && !ended.aborted) {
       await sleep(clock, followMs, ended);
@@ -56,7 +57,7 @@ export async function serveLogs(
       if (present !== undefined && present !== containerId) {
         await cursor?.end(sink);
         containerId = present;
-        cursor = new LogCursor(workerLogs, present, { ...query, tailLines: 0, sinceMs: 0 });
+        cursor = new LogCursor(workerLogs, present, { ...query, tailLines: 0, sinceMs: 0 }, takesSeveral());
         await cursor.begin(sink);
       }
     }

@@ -122,6 +122,7 @@ function isSame(a: WorkerView, b: WorkerView): boolean {
   return (
     a.phase === b.phase &&
     a.inFlight === b.inFlight &&
+    a.places === b.places &&
     a.callable === b.callable &&
     a.epoch === b.epoch &&
     a.containerId === b.containerId

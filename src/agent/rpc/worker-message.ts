@@ -17,5 +17,6 @@ export function workerStateMessage(view: WorkerView): WorkerState {
     inFlight: view.inFlight,
     containerId: view.containerId ?? '',
     callable: view.callable,
+    places: view.places ?? 1,
   };
 }

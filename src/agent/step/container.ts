@@ -255,16 +255,26 @@ export function leftIn(container: Container): number {
   return isOccupied(container) ? Math.max(1, init.kind === 'Connected' ? init.found : 0) : 0;
 }
 
-/** Calls of this run of the agent that it takes at once, as far as its runtime has shown. */
+/** Calls that it takes at once, as far as its runtime has shown. */
+export function capacityOf(container: Container): number {
+  const { init } = container;
+  const perWorker = perWorkerOf(container);
+  return init.kind === 'Connected' ? Math.max(0, Math.min(init.places - init.held, perWorker)) : perWorker;
+}
+
+/** The same for calls of this run of the agent. */
 export function placesIn(container: Container): number {
-  const { init, make } = container;
-  const shown = init.kind === 'Connected' ? init.places - init.held : 1;
-  return Math.max(0, Math.min(shown, make.perWorker ?? 1) - leftIn(container));
+  return capacityOf(container) - leftIn(container);
 }
 
 /** Whether it takes several calls at once. */
-export function takesSeveral({ make }: Container): boolean {
-  return (make.perWorker ?? 1) > 1;
+export function takesSeveral(container: Container): boolean {
+  return perWorkerOf(container) > 1;
+}
+
+/** Calls at once that it was made for. */
+export function perWorkerOf(container: Container): number {
+  return interfaceOf(container) === 'Lambda' ? (container.make.perWorker ?? 1) : 1;
 }
 
 /** Whether calls go to it, where it has a place for them: it runs, listens, and nothing is done to it. */

@@ -6,7 +6,15 @@ import { isAlive } from '../model/plan.ts';
 import type { Replacement } from '../model/status-input.ts';
 import type { WorkerRecord } from '../model/worker-record.ts';
 import type { WorkerView } from '../model/worker-state.ts';
-import { type Activity, actionOf, type Container, interfaceOf, observedOf, shownUnknownAt } from './container.ts';
+import {
+  type Activity,
+  actionOf,
+  type Container,
+  interfaceOf,
+  observedOf,
+  perWorkerOf,
+  shownUnknownAt,
+} from './container.ts';
 import { successorOf } from './rollout.ts';
 import {
   callUntilOf,
@@ -15,6 +23,7 @@ import {
   isCallable,
   isOutdated,
   type Moment,
+  placesOf,
   restOf,
   type WorkerState,
 } from './state.ts';
@@ -92,6 +101,7 @@ export function viewOf(state: WorkerState, { now }: Moment, previous: WorkerView
     epoch: desired.epoch,
     ...status,
     inFlight: inFlightOf(state),
+    ...(perWorkerOf(present) === 1 ? {} : { perWorker: perWorkerOf(present), places: placesOf(state) }),
     callable: isCallable(state, goal, restOf(state, now)),
     observedGeneration: desired.generation,
     ...(info === undefined ? {} : { containerId: info.containerId }),

@@ -8,9 +8,11 @@ import type { Retries } from '../model/retry-schedule.ts';
 import type { WorkerRecord } from '../model/worker-record.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import type { Call } from './call.ts';
-import { type Container, isOccupied, leftIn, placesIn, takesSeveral } from './container.ts';
+import { type Container, capacityOf, isOccupied, leftIn, observedOf, placesIn, takesSeveral } from './container.ts';
 import type { Effect, RecordChange } from './effects.ts';
-import type { InitWord } from './init-sight.ts';
+import type { Moment } from './moment.ts';
+
+export type { Moment, NodeAmounts, NodeFacts } from './moment.ts';
 
 /** The longest timeout that a resource may ask for. */
 export const longestTimeoutSeconds = 900;
@@ -121,40 +123,6 @@ export interface WorkerState {
   readonly grace: { readonly until: number; readonly wall: number } | undefined;
 }
 
-/** Facts of the node for the decision of a worker. Questions alone: none has an effect. */
-export interface NodeFacts {
-  /** Whether the last that was heard of the runtime is that it does not answer. */
-  readonly runtimeDown: boolean;
-  /** Whether containers are made in advance. */
-  readonly precreates: boolean;
-  readonly allocated: NodeAmounts;
-  readonly limits: NodeAmounts;
-  /** Whether a container has room beside all others but `without`. */
-  fits(containerId: string, memoryMiB: number, without: readonly string[]): boolean;
-  /** Whether a worker may have one of its containers replaced now. */
-  mayReplace(uid: string, replaced: { readonly namespace: string; readonly resting: boolean }): boolean;
-  /** Whether a container is that worker's, or no worker's. */
-  mayClaim(containerId: string, uid: string): boolean;
-  /** The last word of the init of a container; undefined where none was ever waited for. */
-  initOf(containerId: string): InitWord | undefined;
-}
-
-/** Amounts of a node that workers take. */
-export interface NodeAmounts {
-  /** Memory limits and `/tmp`. */
-  readonly memoryMiB: number;
-  readonly workers: number;
-}
-
-/** The moment at which an event is looked at. */
-export interface Moment {
-  /** Monotonic milliseconds. */
-  readonly now: number;
-  /** Wall-clock milliseconds. */
-  readonly wall: number;
-  readonly node: NodeFacts;
-}
-
 export function isEnding({ desired, released }: WorkerState): boolean {
   return released || desired.deleting;
 }
@@ -171,6 +139,13 @@ export function inFlightOf(state: WorkerState): number {
     left += leftIn(other);
   }
   return demandOf(state) + left;
+}
+
+/** Calls that the worker takes at once; one at least. */
+export function placesOf({ desired, present }: WorkerState): number {
+  const { kind } = observedOf(present);
+  const isThere = kind === 'Running' || kind === 'Paused';
+  return Math.max(1, isThere ? capacityOf(present) : (desired.perWorker ?? 1));
 }
 
 /** Where the worker rests now. */

@@ -9,13 +9,16 @@ import type { WorkerAnswer, WorkerLink } from '../invoke/emulator-client.ts';
 import type { IssuedStamps, SharedMarker } from '../invoke/in-flight-marker.ts';
 import { InitClient } from '../invoke/init-client.ts';
 import { partOf, reportsEnd } from '../logs/invocation-splitter.ts';
+import { linesOf } from '../logs/line-owner.ts';
 import type { Invocation } from '../model/invocation.ts';
 import type { MarkedCall } from '../model/marked-call.ts';
-import { boundOf, type Container, interfaceOf, type Load, pidOf } from '../step/container.ts';
+import { boundOf, type Container, interfaceOf, type Load, pidOf, takesSeveral } from '../step/container.ts';
 import type { CallOutcome } from '../step/events.ts';
 import { MAX_ATTEMPTS } from '../step/reduce-calls.ts';
 
 const logTailBytes = 4 * 1024;
+/** Bytes that are looked at for these where other calls write beside. */
+const logTailAmongBytes = 256 * 1024;
 /** Milliseconds, and how often in them, that the last line of a call is waited for. */
 const logTailWaitMs = 250;
 const logTailEveryMs = 10;
@@ -219,7 +222,7 @@ export class Dispatcher {
     if (answer.kind === 'Unknown') {
       return { ...answer, ...told, fault: false, stamp: stamps.next() };
     }
-    const logTail = invocation.tailLog ? await this.#logTail(id, logOffset, invocation.requestId) : undefined;
+    const logTail = invocation.tailLog ? await this.#logTail(container, logOffset, invocation.requestId) : undefined;
     const outcome = { kind: answer.kind, ...told, sentAt, answeredAt, logTail, end, stamp: stamps.next() };
     if (answer.kind === 'Answered') {
       mark.end(id, outcome.stamp);
@@ -251,9 +254,9 @@ export class Dispatcher {
 
   /** Whether the init of a container tells that its runtime does not wait for a call yet, and one may be sent. */
   #isBusy(container: Container, { withheld }: Unsent): boolean {
-    const { id, perWorker = 1 } = container.make;
+    const { id } = container.make;
     // Where it takes several calls, the others keep it busy.
-    const isTold = interfaceOf(container) === 'Lambda' && perWorker === 1 && withheld === undefined;
+    const isTold = interfaceOf(container) === 'Lambda' && !takesSeveral(container) && withheld === undefined;
     const state = isTold ? this.#options.initOf(id)?.state : undefined;
     return state?.phase === 'Ready' && !state.idle;
   }
@@ -335,12 +338,14 @@ export class Dispatcher {
    * Output of the call, from `offset` on. The shim writes it a moment after the worker has answered; the last lines of
    * the call before may come as late.
    */
-  async #logTail(containerId: string, offset: number, requestId: string): Promise<Buffer> {
+  async #logTail(container: Container, offset: number, requestId: string): Promise<Buffer> {
+    const several = takesSeveral(container);
+    const bytes = several ? logTailAmongBytes : logTailBytes;
     const tail = await this.#await(
-      () => this.#options.runtime.readLogSince(containerId, offset, logTailBytes),
+      () => this.#options.runtime.readLogSince(container.make.id, offset, bytes),
       (text) => reportsEnd(text, requestId),
     );
-    return partOf(tail, requestId);
+    return several ? linesOf(tail, requestId).subarray(-logTailBytes) : partOf(tail, requestId);
   }
 }
 

@@ -24,6 +24,7 @@ import {
   inFlightOf,
   isQuiet,
   type Moment,
+  placesOf,
   restOf,
   type WorkerState,
 } from '../step/state.ts';
@@ -33,7 +34,7 @@ import { EffectRunner } from './effect-runner.ts';
 
 /** Milliseconds that a command waits for its end by default. */
 const commandMs = 300_000;
-/** Milliseconds that changes of the number of calls, and of nothing else, are gathered for. */
+/** Milliseconds that changes of the number of calls, or of places for them, and of nothing else, are gathered for. */
 const gatherMs = 20;
 
 /**
@@ -77,8 +78,8 @@ export class Worker {
 
   get view(): WorkerView {
     const shown = this.#shown ?? viewOf(this.#state, this.#moment(), undefined);
-    const inFlight = inFlightOf(this.#state);
-    return shown.inFlight === inFlight ? shown : { ...shown, inFlight };
+    const places = shown.places === undefined ? {} : { places: placesOf(this.#state) };
+    return this.#isCounted(shown) ? shown : { ...shown, inFlight: inFlightOf(this.#state), ...places };
   }
 
   get uid(): string {
@@ -298,10 +299,15 @@ export class Worker {
         return;
       }
     }
-    if (shown.inFlight !== inFlightOf(this.#state)) {
+    if (!this.#isCounted(shown)) {
       // Most calls are over before anybody had to know of them.
       this.#gathering ??= this.#context.clock.setTimer(() => this.#publish(this.view), gatherMs);
     }
+  }
+
+  /** Whether a view has the number of calls, and of places for them. */
+  #isCounted({ inFlight, places = 1 }: WorkerView): boolean {
+    return inFlight === inFlightOf(this.#state) && places === placesOf(this.#state);
   }
 
   #publish(view: WorkerView): void {

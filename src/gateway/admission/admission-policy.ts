@@ -21,7 +21,7 @@ const ANSWERS_AHEAD_BYTES = 4 * 2 ** 20;
 export const UNKNOWN_ANSWER_BYTES = 2 ** 20;
 
 export interface ConcurrencySettings {
-  /** Calls that run at once; absent for as many as there are workers. */
+  /** Calls that run at once; absent for as many as the workers take. */
   readonly reserved?: number | undefined;
   /** Calls that wait; further ones are refused. */
   readonly queueDepth?: number | undefined;
@@ -31,6 +31,8 @@ export interface ConcurrencySettings {
 export interface FunctionUse {
   readonly settings: ConcurrencySettings | undefined;
   readonly workers: number;
+  /** Calls that all of them take at once. */
+  readonly places: number;
   /** Calls that are with the workers and their agents. */
   readonly running: number;
   /** Calls that wait for that and count against the queue. */
@@ -46,26 +48,32 @@ export interface FunctionUse {
 export type Entry = 'Enter' | 'Wait' | ThrottleReason;
 
 /**
- * Calls of a function that may be with its workers and their agents. Each worker runs one call at a time: more calls
- * would only move the queue elsewhere.
+ * Calls of a function that may be with its workers and their agents. More than the workers take at once would
+ * only move the queue elsewhere.
  */
-export function runningPlaces({ settings, workers, answerBytes }: FunctionUse): number {
-  const concurrency = Math.min(settings?.reserved ?? workers, workers);
-  return workers === 1 && concurrency === 1 ? 1 + sentAhead(settings, answerBytes) : concurrency;
+export function runningPlaces(use: FunctionUse): number {
+  return concurrencyOf(use) + sentAhead(use);
 }
 
 /** Calls of a function that may wait in the gateway. With the running ones: at most concurrency plus queue depth. */
-export function waitingPlaces({ settings, workers, answerBytes }: FunctionUse): number {
-  const queueDepth = settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH;
-  return workers === 1 && settings?.reserved !== 0 ? queueDepth - sentAhead(settings, answerBytes) : queueDepth;
+export function waitingPlaces(use: FunctionUse): number {
+  return (use.settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH) - sentAhead(use);
 }
 
-function sentAhead(settings: ConcurrencySettings | undefined, answerBytes: number): number {
-  return Math.min(
-    SENT_AHEAD,
-    settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH,
-    Math.floor(ANSWERS_AHEAD_BYTES / Math.max(1, answerBytes)),
-  );
+function concurrencyOf({ places, settings }: FunctionUse): number {
+  return Math.min(settings?.reserved ?? places, places);
+}
+
+/** Calls that are sent ahead to the only worker of a function; none where fewer may run than the worker takes. */
+function sentAhead(use: FunctionUse): number {
+  const { answerBytes, places, settings, workers } = use;
+  return workers === 1 && concurrencyOf(use) === places
+    ? Math.min(
+        SENT_AHEAD,
+        settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH,
+        Math.floor(ANSWERS_AHEAD_BYTES / Math.max(1, answerBytes)),
+      )
+    : 0;
 }
 
 /**

@@ -17,6 +17,8 @@ import type { Room } from './room.ts';
 export interface QueuedFunction {
   readonly name: string;
   readonly workers: readonly unknown[];
+  /** Calls that they take at once. */
+  readonly places: number;
   readonly settings: { readonly concurrency?: ConcurrencySettings | undefined };
 }
 
@@ -61,6 +63,10 @@ export class FunctionQueue implements FunctionUse {
 
   get workers(): number {
     return this.#target.workers.length;
+  }
+
+  get places(): number {
+    return this.#target.places;
   }
 
   /** Without the calls that return: they have waited before. */

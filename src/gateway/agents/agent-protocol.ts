@@ -22,6 +22,8 @@ import type { Sparse } from '../../protocol/sparse.ts';
 /** Longest uid of a resource, and longest text of an error, that is taken from an agent, in characters. */
 const MAX_UID_LENGTH = 128;
 const MAX_MESSAGE_LENGTH = 4_096;
+/** Most calls that a worker takes at once: the bound of the resource definition. */
+const MAX_PLACES = 1_600;
 /** Longest name of an error of a function, and longest JSON of one that came late, in characters. */
 const MAX_ERROR_TYPE_LENGTH = 1_024;
 const MAX_LATE_ERROR_LENGTH = 64 * 1024;
@@ -103,7 +105,7 @@ function checkedEvent({ snapshot, changed, removed }: WatchEvent): WatchEvent {
 }
 
 function checkedState(state: WorkerState): WorkerState | undefined {
-  const { worker, epoch, inFlight, phase } = state;
+  const { worker, epoch, inFlight, phase, places } = state;
   if (worker === null || worker.uid === '' || worker.uid.length > MAX_UID_LENGTH) {
     return undefined;
   }
@@ -112,6 +114,7 @@ function checkedState(state: WorkerState): WorkerState | undefined {
         ...state,
         phase: PHASES.has(phase) ? phase : 'PHASE_UNKNOWN',
         inFlight: Math.max(0, inFlight),
+        places: Math.min(MAX_PLACES, Math.max(1, places)),
       }
     : undefined;
 }

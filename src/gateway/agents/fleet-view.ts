@@ -1,4 +1,4 @@
-import { functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
+import { functionNameOf, type LambdaWorker, perWorkerOf } from '../../api/lambda-worker.ts';
 import type { WorkerRef, WorkerState } from '../../protocol/generated/agent.ts';
 import { type FunctionSettings, speakerOf } from './function-settings.ts';
 import type { Holding, RoutableWorker } from './routing.ts';
@@ -23,6 +23,8 @@ export interface WorkerEntry extends RoutableWorker {
 export interface FunctionEntry {
   readonly name: string;
   readonly workers: readonly WorkerEntry[];
+  /** Calls that its workers take at once, by their resources. */
+  readonly places: number;
   /** The worker that speaks for it. */
   readonly speaker: WorkerEntry;
   /** The settings for all of its calls. */
@@ -35,6 +37,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 interface MutableFunction extends FunctionEntry {
   workers: Mutable<WorkerEntry>[];
+  places: number;
   speaker: WorkerEntry;
   settings: FunctionSettings;
 }
@@ -133,7 +136,7 @@ export class FleetView {
       this.#workers.set(uid, entry);
       owner.workers.push(entry);
     }
-    chooseSpeaker(owner);
+    update(owner);
     this.#changed(entry.functionName);
   }
 
@@ -150,7 +153,7 @@ export class FleetView {
       if (owner.workers.length === 0) {
         this.#functions.delete(entry.functionName);
       }
-      chooseSpeaker(owner);
+      update(owner);
     }
     this.#changed(entry.functionName);
   }
@@ -189,7 +192,14 @@ export class FleetView {
     if (found !== undefined) {
       return found;
     }
-    const made: MutableFunction = { name, workers: [], speaker: worker, settings: resource.spec, rotation: 0 };
+    const made: MutableFunction = {
+      name,
+      workers: [],
+      places: 0,
+      speaker: worker,
+      settings: resource.spec,
+      rotation: 0,
+    };
     this.#functions.set(name, made);
     return made;
   }
@@ -211,6 +221,7 @@ export class FleetView {
       phase: state.phase,
       foreignInFlight: Math.max(0, state.inFlight - (entry?.outstanding ?? 0)),
       callable: state.callable,
+      places: state.places,
     });
     this.#heed(uid);
   }
@@ -253,7 +264,8 @@ export class FleetView {
   }
 }
 
-function chooseSpeaker(owner: MutableFunction): void {
+function update(owner: MutableFunction): void {
+  owner.places = owner.workers.reduce((sum, { resource }) => sum + perWorkerOf(resource), 0);
   owner.speaker = speakerOf(owner.workers) ?? owner.speaker;
   owner.settings = owner.speaker.resource.spec;
 }

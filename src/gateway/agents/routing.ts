@@ -8,6 +8,8 @@ export interface Holding {
   readonly foreignInFlight: number;
   /** Whether a call may lift it out of its resting state. */
   readonly callable: boolean;
+  /** Calls that it takes at once; at least one. */
+  readonly places: number;
 }
 
 /** All that is known of one worker of a function. */
@@ -39,8 +41,8 @@ export type Obstacle =
   | 'NotTakenOver';
 
 /**
- * The best worker to call now: a running idle one, then a paused idle one, then one that has to be started, then the
- * busy one with the shortest queue; last a failed one and one that its owner keeps at rest, whose agent gives the
+ * The best worker to call now: of the running ones with a free place the one with most of its places free, then a paused
+ * one, then one that has to be started, then the full one with the shortest queue for its places; last a failed one and one that its owner keeps at rest, whose agent gives the
  * reason. Equal workers alternate by `rotation`. Only the node in the resource is chosen, and only where its agent
  * holds the worker under the very epoch of the resource: an agent may lag, or lie.
  *
@@ -94,23 +96,28 @@ function currentHolding({ assignment, holding }: RoutableWorker): Holding | unde
   return holding !== undefined && holding.epoch === assignment?.epoch ? holding : undefined;
 }
 
-/** Lower is better. A step of 10,000 is more than any queue. */
-function costOf(holding: Holding, load: number): number {
+/**
+ * Lower is better. A step of 10,000 is more than any queue. A worker that is woken or started for a call is the choice for
+ * the next ones until its places are taken.
+ */
+function costOf(holding: Holding, calls: number): number {
+  const load = calls / holding.places;
+  const isFree = load < 1;
   if (!holding.callable && load === 0 && holding.phase !== 'PHASE_RUNNING') {
     return 60_000;
   }
   switch (holding.phase) {
     case 'PHASE_RUNNING':
-      return load === 0 ? 0 : 30_000 + load;
+      return isFree ? load : 30_000 + load;
     case 'PHASE_PAUSING':
     case 'PHASE_PAUSED':
     case 'PHASE_RESUMING':
-      return load === 0 ? 10_000 : 30_000 + load;
+      return isFree ? 10_000 - load : 30_000 + load;
     case 'PHASE_UNSPECIFIED':
     case 'PHASE_PENDING':
     case 'PHASE_CREATING':
     case 'PHASE_ABSENT':
-      return load === 0 ? 20_000 : 30_000 + load;
+      return isFree ? 20_000 - load : 30_000 + load;
     case 'PHASE_PULLING':
       // A pull may take minutes: a short queue is the better choice.
       return 30_004 + load;

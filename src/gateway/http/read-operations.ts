@@ -1,3 +1,4 @@
+import { perWorkerOf } from '../../api/lambda-worker.ts';
 import type { AccessAction } from '../access/access.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
@@ -149,15 +150,16 @@ export const readOperations: readonly ReadOperation[] = [
   list('ListCodeSigningConfigs', '/2020-04-22/code-signing-configs', () => ({ CodeSigningConfigs: [] })),
 ];
 
-/** Calls at once are as many as there are workers, of which some functions may have reserved theirs. */
+/** Calls at once are as many as all workers take, of which some functions may have reserved theirs. */
 function accountSettings(catalog: FunctionCatalog): object {
   const names = catalog.names();
   let all = 0;
   let reservedInAll = 0;
   for (const name of names) {
     const { speaker, workers } = catalog.find({ name });
-    all += workers.length;
-    reservedInAll += Math.min(workers.length, speaker.resource.spec.concurrency?.reserved ?? 0);
+    const places = workers.reduce((sum, { resource }) => sum + perWorkerOf(resource), 0);
+    all += places;
+    reservedInAll += Math.min(places, speaker.resource.spec.concurrency?.reserved ?? 0);
   }
   return {
     // Code has no limits here; these are Lambda's, since some clients need the members.

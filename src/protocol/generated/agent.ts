@@ -296,4 +296,6 @@ export interface WorkerState {
   readonly containerId: string;
   /** Whether a call may lift it out of its resting state. */
   readonly callable: boolean;
+  /** Calls that it takes at once. 0, of an agent of an earlier release, stands for one. */
+  readonly places: number;
 }

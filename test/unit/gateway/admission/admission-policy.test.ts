@@ -16,6 +16,7 @@ function use(change: Partial<FunctionUse> = {}): FunctionUse {
   return {
     settings: undefined,
     workers: 3,
+    places: change.workers ?? 3,
     running: 0,
     waiting: 0,
     heldCalls: 0,
@@ -37,6 +38,16 @@ describe('the places of a function', () => {
   ])('%s', (_what, settings, workers, running, waiting) => {
     expect(runningPlaces(use({ settings, workers }))).toBe(running);
     expect(waitingPlaces(use({ settings, workers }))).toBe(waiting);
+  });
+
+  it.each([
+    ['as many calls run as its workers take', undefined, 2, 16, 16, 100],
+    ['no more than are reserved', { reserved: 3, queueDepth: 5 }, 2, 16, 3, 5],
+    ['the only worker has some of its queue at its agent', undefined, 1, 8, 72, 36],
+    ['and none there where fewer may run than it takes', { reserved: 1, queueDepth: 5 }, 1, 8, 1, 5],
+  ])('of workers that take several at once: %s', (_what, settings, workers, places, running, waiting) => {
+    expect(runningPlaces(use({ settings, workers, places }))).toBe(running);
+    expect(waitingPlaces(use({ settings, workers, places }))).toBe(waiting);
   });
 
   it.each([

@@ -36,6 +36,9 @@ it('never has more calls running than there are places, and never one waiting wh
       const target = {
         name: 'f',
         workers: [1, 2] as unknown[],
+        get places() {
+          return this.workers.length;
+        },
         settings: { concurrency: { queueDepth: 5 } },
       };
       let changed: (() => void) | undefined;

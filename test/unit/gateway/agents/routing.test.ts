@@ -14,6 +14,7 @@ function worker(name: string, phase: Phase, more: Partial<RoutableWorker & Holdi
       phase,
       foreignInFlight: more.foreignInFlight ?? 0,
       callable: more.callable ?? true,
+      places: more.places ?? 1,
     },
   };
 }
@@ -41,6 +42,42 @@ describe('chooseRoute', () => {
     [
       'one that may be woken before one that may not',
       [worker('a', 'PHASE_PAUSED', { callable: false }), worker('b', 'PHASE_FAILED')],
+      'b',
+    ],
+    [
+      'a free place of a running one before a paused one',
+      [worker('a', 'PHASE_PAUSED', { places: 8 }), worker('b', 'PHASE_RUNNING', { places: 8, outstanding: 7 })],
+      'b',
+    ],
+    [
+      'the one with most of its places free',
+      [
+        worker('a', 'PHASE_RUNNING', { places: 4, outstanding: 2 }),
+        worker('b', 'PHASE_RUNNING', { places: 16, outstanding: 3 }),
+      ],
+      'b',
+    ],
+    [
+      'one that is being woken before another that would have to be',
+      [worker('a', 'PHASE_PAUSED', { places: 2 }), worker('b', 'PHASE_RESUMING', { places: 2, outstanding: 1 })],
+      'b',
+    ],
+    [
+      'another that is paused before one whose places are taken once it is woken',
+      [worker('a', 'PHASE_RESUMING', { places: 2, outstanding: 2 }), worker('b', 'PHASE_PAUSED', { places: 2 })],
+      'b',
+    ],
+    [
+      'one that is being started before another that would have to be',
+      [worker('a', 'PHASE_ABSENT', { places: 2 }), worker('b', 'PHASE_CREATING', { places: 2, outstanding: 1 })],
+      'b',
+    ],
+    [
+      'the shorter queue for its places',
+      [
+        worker('a', 'PHASE_RUNNING', { places: 1, outstanding: 2 }),
+        worker('b', 'PHASE_RUNNING', { places: 8, outstanding: 9 }),
+      ],
       'b',
     ],
     ['one that may not be woken when there is no other', [worker('a', 'PHASE_PAUSED', { callable: false })], 'a'],
@@ -74,6 +111,7 @@ describe('chooseRoute', () => {
             phase: fc.constantFrom(...phases),
             foreignInFlight: fc.nat(3),
             callable: fc.boolean(),
+            places: fc.integer({ min: 1, max: 4 }),
           }),
           { nil: undefined },
         ),
