@@ -6,7 +6,9 @@ import { Agent, request } from 'node:http';
 import { pathToFileURL } from 'node:url';
 
 const [host, port] = (process.env.AWS_LAMBDA_RUNTIME_API ?? '').split(':');
-const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+// Set where a worker takes several calls at once.
+const calls = Number(process.env.AWS_LAMBDA_MAX_CONCURRENCY ?? 1);
+const agent = new Agent({ keepAlive: true, maxSockets: calls });
 
 function call(method, path, body, headers = {}) {
   const { promise, resolve, reject } = Promise.withResolvers();
@@ -102,16 +104,21 @@ try {
   });
   process.exit(1);
 }
-for (;;) {
-  const event = await call('GET', 'invocation/next');
-  const id = event.headers['lambda-runtime-aws-request-id'];
-  try {
-    const answer = await handler(JSON.parse(event.body.toString()), contextOf(event.headers));
-    await call('POST', `invocation/${id}/response`, JSON.stringify(answer) ?? 'null');
-  } catch (error) {
-    console.error(error);
-    await call('POST', `invocation/${id}/error`, describe(error), {
-      'Lambda-Runtime-Function-Error-Type': 'Unhandled',
-    });
+
+async function serve() {
+  for (;;) {
+    const event = await call('GET', 'invocation/next');
+    const id = event.headers['lambda-runtime-aws-request-id'];
+    try {
+      const answer = await handler(JSON.parse(event.body.toString()), contextOf(event.headers));
+      await call('POST', `invocation/${id}/response`, JSON.stringify(answer) ?? 'null');
+    } catch (error) {
+      console.error(error);
+      await call('POST', `invocation/${id}/error`, describe(error), {
+        'Lambda-Runtime-Function-Error-Type': 'Unhandled',
+      });
+    }
   }
 }
+
+await Promise.all(Array.from({ length: calls }, serve));

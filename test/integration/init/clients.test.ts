@@ -63,8 +63,15 @@ describe.each(Object.entries(clients))('%s under the init', (_, clientOf) => {
   }, 120_000);
   afterAll(() => lab?.close());
 
-  const start = async (): Promise<InitWorker> => {
-    const worker = await startInitWorker(lab, { image, env: lambdaEnvironment, ...client.options });
+  const start = async (perWorker = 1): Promise<InitWorker> => {
+    const more =
+      perWorker === 1
+        ? { env: lambdaEnvironment }
+        : {
+            env: { ...lambdaEnvironment, AWS_LAMBDA_MAX_CONCURRENCY: String(perWorker) },
+            flags: ['--concurrency', String(perWorker)],
+          };
+    const worker = await startInitWorker(lab, { image, ...client.options, ...more });
     onTestFinished(async () => {
       await worker.agent.die();
       await lab.ctr('tasks', 'rm', '--force', worker.id).catch(() => undefined);
@@ -91,6 +98,25 @@ describe.each(Object.entries(clients))('%s under the init', (_, clientOf) => {
     expect((await worker.agent.call(client.exit)).facts.outcome?.kind).toBe('Exited');
     await worker.agent.idle();
     expect((await worker.agent.call({})).facts.outcome).toEqual(answered);
+  });
+
+  it('runs several calls at once where its worker is made for that, and goes on after the timeout of one', async () => {
+    const worker = await start(4);
+    await worker.agent.until('four places', () => worker.agent.phase?.places === 4);
+    const late = worker.agent.send(client.sleep(4), { timeoutMs: 1_000 });
+    const ids = Array.from({ length: 3 }, () => worker.agent.send(client.sleep(2)));
+    await worker.agent.until('all to run', () => {
+      const running = new Set(worker.agent.events.filter((event) => event.endsWith('Running')));
+      return running.size === 4;
+    });
+    expect((await worker.agent.ended(late)).facts.outcome?.kind).toBe('Timeout');
+    expect(worker.agent.phase).toMatchObject({ places: 4, held: 1 });
+    for (const id of ids) {
+      expect((await worker.agent.ended(id)).facts.outcome).toEqual(answered);
+    }
+    await worker.agent.until('the place to be free', () => worker.agent.phase?.held === 0);
+    expect((await worker.agent.call({})).facts.outcome).toEqual(answered);
+    expect(await worker.agent.idle()).toMatchObject({ restarts: 0, places: 4 });
   });
 
   it.each([
