@@ -1,0 +1,65 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
+import { settle } from '../../support/manual-clock.ts';
+
+describe('a fleet with a worker that takes several calls at once', () => {
+  let lab: FleetLab;
+  const inIt = (): readonly string[] => lab.inits.calls.map(({ request }) => request.requestId);
+  const invoke = (count: number) =>
+    Array.from({ length: count }, (_, index) => lab.invoke({ requestId: `call-${index}` }));
+
+  beforeEach(async () => {
+    lab = new FleetLab();
+    lab.inits.perWorker = 4;
+    await lab.fleet.adopt();
+    lab.fleet.apply(desiredFixture({ runtimeInterface: 'Lambda', perWorker: 4 }));
+    await settle();
+    lab.inits.tell(lab.container(), { places: 4, held: 0 });
+    await settle();
+  });
+
+  it('has as many in the worker as it takes, each with its own answer', async () => {
+    const calls = invoke(6);
+    await settle();
+    expect(inIt()).toEqual(['call-0', 'call-1', 'call-2', 'call-3']);
+    lab.inits.calls[1]?.answer('"one"');
+    await settle();
+    expect(await calls[1]).toMatchObject({ kind: 'Answered' });
+    expect(inIt()).toEqual(['call-0', 'call-2', 'call-3', 'call-4']);
+    await lab.clock.advance(20);
+    expect(lab.fleet.view('uid-of-hello')).toMatchObject({ inFlight: 5, perWorker: 4, places: 4 });
+    expect(lab.inits.violations).toEqual([]);
+  });
+
+  it('tells gateways of fewer places while calls hold some whose time is over', async () => {
+    lab.inits.tell(lab.container(), { held: 1 });
+    await lab.clock.advance(20);
+    expect(lab.fleet.view('uid-of-hello')).toMatchObject({ places: 3 });
+  });
+
+  it('sends a call again that no runtime took, beside the others', async () => {
+    const calls = invoke(2);
+    await settle();
+    const end = { outcome: 'NotStarted', size: 0, durationUs: 0 } as const;
+    lab.inits.calls[0]?.end({ kind: 'Ended', end });
+    await settle();
+    await lab.clock.advance(10);
+    await settle();
+    expect(inIt()).toEqual(['call-1', 'call-0']);
+    lab.inits.answerAll();
+    await settle();
+    expect(await Promise.all(calls)).toMatchObject([{ kind: 'Answered' }, { kind: 'Answered' }]);
+    expect(lab.phase()).toBe('Running');
+  });
+
+  it('leaves those in the worker to the next agent, and refuses the others', async () => {
+    const calls = invoke(6);
+    await settle();
+    await lab.fleet.stop(0);
+    const ends = await Promise.all(calls);
+    expect(ends.map((end) => (end.kind === 'Answered' ? '' : 'reason' in end ? end.reason : ''))).toEqual([
+      ...Array(4).fill('AgentStopped'),
+      ...Array(2).fill('Unavailable'),
+    ]);
+  });
+});
