@@ -5,7 +5,7 @@ import { unreachable } from '../common/errors.ts';
 import type { TraceSpan, Tracing } from '../common/tracing/span.ts';
 import { continuedXRay, formatTraceParent, parentOf } from '../common/tracing/trace-context.ts';
 import type { Admitted } from './admission/admission.ts';
-import type { AgentAnswer, AnswerSink } from './agents/agent-call.ts';
+import type { AgentAnswer, AnswerSink, AnswerSoFar } from './agents/agent-call.ts';
 import type { AgentSession } from './agents/agent-session.ts';
 import {
   type AnsweredCall,
@@ -129,7 +129,11 @@ export class Invoker {
         refusals = undefined;
         continue;
       }
+      const sentAt = clock.monotonic();
       const answer = await this.#send(route, worker, call, caller, sink);
+      if (waitUntil !== undefined) {
+        waitUntil += clock.monotonic() - sentAt;
+      }
       switch (answer.kind) {
         case 'Answered':
         case 'TimedOut': {
@@ -214,21 +218,23 @@ export class Invoker {
         limitMs,
         sink,
       );
-      const answer = isAskable(sent)
-        ? await this.#recovered(sent, route, worker, call, caller, (next) =>
-            next.recover(
-              {
-                worker: worker.reference,
-                requestId: call.requestId,
-                run: session.run,
-                sentMs: Math.ceil(this.#options.clock.monotonic() - sentAt),
-              },
-              caller,
-              limitMs,
-              sink,
-            ),
-          )
-        : sent;
+      const answer =
+        soFarOf(sent) !== undefined
+          ? await this.#recovered(sent, route, worker, call, caller, (next, soFar) =>
+              next.recover(
+                {
+                  worker: worker.reference,
+                  requestId: call.requestId,
+                  run: session.run,
+                  sentMs: Math.ceil(this.#options.clock.monotonic() - sentAt),
+                },
+                soFar,
+                caller,
+                limitMs,
+                sink,
+              ),
+            )
+          : sent;
       if (span !== undefined) {
         endSending(span, answer);
       }
@@ -248,7 +254,7 @@ export class Invoker {
     { resource }: WorkerEntry,
     call: FunctionCall,
     caller: Caller,
-    ask: (session: AgentSession) => Promise<AgentAnswer>,
+    ask: (session: AgentSession, soFar: AnswerSoFar) => Promise<AgentAnswer>,
   ): Promise<AgentAnswer> {
     const { clock, sessionOf } = this.#options;
     if (runtimeInterfaceOf(resource) !== 'Lambda' || call.isRepeated === true) {
@@ -257,7 +263,7 @@ export class Invoker {
     let until = clock.monotonic() + this.#maxWaitMs;
     const end = until + resource.spec.timeoutSeconds * 1000;
     let answer = sent;
-    while (isAskable(answer) && !caller.gone) {
+    for (let soFar = soFarOf(sent); soFar !== undefined && !caller.gone; soFar = soFarOf(answer)) {
       const left = until - clock.monotonic();
       if (left <= 0) {
         break;
@@ -265,7 +271,7 @@ export class Invoker {
       await this.#nextChange(call.reference.name, Math.min(left, ASK_AGAIN_MS), caller);
       const session = sessionOf(route.nodeName);
       if (session?.isOpen === true && !caller.gone) {
-        answer = await ask(session);
+        answer = await ask(session, soFar);
         if (answer.kind === 'Unknown' && answer.reason === 'ConnectionLost') {
           until = Math.min(end, clock.monotonic() + this.#maxWaitMs);
         }
@@ -321,8 +327,9 @@ export class Invoker {
   }
 }
 
-function isAskable(answer: AgentAnswer): boolean {
-  return answer.kind === 'Unknown' && answer.askable === true;
+/** The beginning of an answer whose rest may be asked for. */
+function soFarOf(answer: AgentAnswer): AnswerSoFar | undefined {
+  return answer.kind === 'Unknown' ? answer.soFar : undefined;
 }
 
 function answerOf(

@@ -8,7 +8,7 @@ import { InitConnection } from './init-connection.ts';
 import { KeptAnswers } from './kept-answers.ts';
 import type { CallTold, Hello, InitMessage } from './messages.ts';
 import { mistakeIn, orderFrame } from './order.ts';
-import { SentCall, WINDOW_BYTES } from './sent-call.ts';
+import { SentCall } from './sent-call.ts';
 
 /** Milliseconds in which a connection has to say who it is. */
 const HELLO_MS = 5_000;
@@ -128,7 +128,7 @@ export class ContainerInit implements InitLink {
       named: new Set(),
       found: new FoundCalls({
         onLost: (id) => this.#say('F', { id }),
-        onRead: (id, bytes) => this.#keep(id, bytes),
+        onRead: (id, call) => this.#keep(id, call),
       }),
       unasked: undefined,
       whole: false,
@@ -184,9 +184,9 @@ export class ContainerInit implements InitLink {
     this.#settle(requestId, { kind: 'Unknown', message }, true);
   }
 
-  recover(requestId: string, taker: AnswerTaker): Promise<InitAnswer> | undefined {
+  recover(requestId: string, from: number, taker: AnswerTaker): Promise<InitAnswer> | undefined {
     const connected = this.#connected;
-    return connected?.whole === true ? connected.found.recover(requestId, taker) : undefined;
+    return connected?.whole === true ? connected.found.recover(requestId, from, taker) : undefined;
   }
 
   /** Ends the connection. Every call goes on. */
@@ -369,7 +369,7 @@ export class ContainerInit implements InitLink {
         return;
       }
       if (answer.kind === 'Ended') {
-        this.#keep(id, pending.call.received);
+        this.#keep(id, pending.call);
       } else {
         this.#say('F', { id });
         this.#left.add(id);
@@ -378,9 +378,9 @@ export class ContainerInit implements InitLink {
   }
 
   /** An answer was read. The init has yet to forget it, as far as it has the whole. */
-  #keep(id: string, bytes: number): void {
-    if (bytes < WINDOW_BYTES) {
-      this.#kept.keep(id, bytes);
+  #keep(id: string, { acknowledged, isKept, received }: SentCall): void {
+    if (isKept) {
+      this.#kept.keep(id, received - acknowledged);
     } else {
       this.#say('F', { id });
     }

@@ -62,6 +62,15 @@ export interface AnswerTaker {
   readonly onChunk: (chunk: Buffer) => void;
   /** Asked after a chunk: settles once more may be read. Does not reject. Undefined for at once. */
   readonly room?: (() => Promise<unknown> | undefined) | undefined;
+  /** Its own word of what it has, asked for after some KiB. The init keeps the rest. Absent for none. */
+  readonly arrival?: (() => Arrival | undefined) | undefined;
+}
+
+/** Bytes of an answer, from the first one on, that its caller has for certain. */
+export interface Arrival {
+  readonly bytes: number;
+  /** Resolves once there are more. Does not reject. */
+  next(): Promise<void>;
 }
 
 /** One call on its way into a worker. */
@@ -114,10 +123,10 @@ export interface InitLink {
   /** The same at the end of the agent: the answer is kept for the next run. */
   leave(requestId: string, message: string): void;
   /**
-   * Takes the whole answer of a call that was found; once for each call. Undefined where there is no such call, or its
-   * answer has lost its beginning. Never rejects.
+   * Takes the answer of a call that was found, from a byte on; once for each call. Undefined where there is no such
+   * call, or its answer is not kept from there on. Never rejects.
    */
-  recover(requestId: string, taker: AnswerTaker): Promise<InitAnswer> | undefined;
+  recover(requestId: string, from: number, taker: AnswerTaker): Promise<InitAnswer> | undefined;
 }
 
 /** A change of what is known of a container: its state, the calls found in it, or the loss of its init. */

@@ -1,4 +1,4 @@
-import type { AnswerTaker, FoundCall, InitAnswer, InitHead } from './contract.ts';
+import type { AnswerTaker, Arrival, FoundCall, InitAnswer, InitHead } from './contract.ts';
 import type { CallTold } from './messages.ts';
 import { type AnswerPart, SentCall } from './sent-call.ts';
 
@@ -9,7 +9,7 @@ export interface FoundCallsListener {
   /** The init may throw the answer away. */
   onLost(id: string): void;
   /** The answer has ended, and was passed on in whole. */
-  onRead(id: string, bytes: number): void;
+  onRead(id: string, call: SentCall): void;
 }
 
 /** Calls of an earlier run of the agent, which an init names when it connects. Their answers wait to be asked for. */
@@ -49,7 +49,7 @@ export class FoundCalls {
       return false;
     }
     call.ended = true;
-    if (call.sent?.received === 0 && end.size > 0) {
+    if (!call.begin(end.size)) {
       this.#lose(id, call);
     }
     call.sent?.checkEnd(end);
@@ -69,8 +69,7 @@ export class FoundCalls {
     if (call?.sent === undefined) {
       return false;
     }
-    if (call.sent.received === 0 && offset > 0) {
-      // The run of the agent before had the beginning.
+    if (!call.begin(offset)) {
       this.#lose(id, call);
       return false;
     }
@@ -81,15 +80,14 @@ export class FoundCalls {
     return isNew;
   }
 
-  /** Passes the whole answer of a call on, once; undefined where it is not there. */
-  recover(id: string, taker: AnswerTaker): Promise<InitAnswer> | undefined {
+  /** Passes the answer of a call on from a byte on, once; undefined where it is not there from that one on. */
+  recover(id: string, from: number, taker: AnswerTaker): Promise<InitAnswer> | undefined {
     const call = this.#calls.get(id);
-    if (call?.sent === undefined || call.taken) {
+    if (call?.take(from, taker) !== true) {
       return undefined;
     }
-    call.take(taker);
     this.#noteRead(id, call);
-    return call.sent.answer;
+    return call.sent?.answer;
   }
 
   /** Forgets a call that has ended: another with its id begins. Says whether the id is free. */
@@ -124,7 +122,7 @@ export class FoundCalls {
 
   #noteRead(id: string, { ended, sent, taken }: FoundAnswer): void {
     if (ended && taken && sent !== undefined) {
-      this.#listener.onRead(id, sent.received);
+      this.#listener.onRead(id, sent);
     }
   }
 
@@ -137,51 +135,87 @@ export class FoundCalls {
 }
 
 /** The answer of one call, kept until a taker comes. */
-class FoundAnswer {
+class FoundAnswer implements AnswerTaker {
   readonly #room = Promise.withResolvers<void>();
   #head: InitHead | undefined;
   #chunks: Buffer[] = [];
-  #taker: AnswerTaker | undefined;
+  #taken: { readonly taker: AnswerTaker; readonly from: number } | undefined;
+  /** First byte that the init has kept; undefined before it is known. */
+  #base: number | undefined;
+  /** Bytes that came, from the first one on. */
+  #end = 0;
   ended = false;
   /** Undefined once the answer is thrown away. */
-  sent: SentCall | undefined = new SentCall({
-    onHead: (head) => {
-      this.#head = head;
-      this.#taker?.onHead(head);
-    },
-    onChunk: (chunk) => {
-      if (this.#taker === undefined) {
-        // The chunk is a part of what was read at once.
-        this.#chunks.push(Buffer.from(chunk));
-      } else {
-        this.#taker.onChunk(chunk);
-      }
-    },
-    room: () => (this.#taker === undefined ? this.#room.promise : this.#taker.room?.()),
-  });
+  sent: SentCall | undefined = new SentCall(this);
 
   get taken(): boolean {
-    return this.#taker !== undefined;
+    return this.#taken !== undefined;
   }
 
   get waitingBytes(): number {
     return this.#chunks.reduce((sum, { length }) => sum + length, 0);
   }
 
-  take(taker: AnswerTaker): void {
-    this.#taker = taker;
+  arrival(): Arrival | undefined {
+    return this.#taken?.taker.arrival?.();
+  }
+
+  onHead(head: InitHead): void {
+    this.#head = head;
+    this.#taken?.taker.onHead(head);
+  }
+
+  onChunk(chunk: Buffer): void {
+    if (this.#taken === undefined) {
+      // The chunk is a part of what was read at once.
+      this.#chunks.push(Buffer.from(chunk));
+    } else {
+      this.#pass(chunk);
+    }
+  }
+
+  room(): Promise<unknown> | undefined {
+    return this.#taken === undefined ? this.#room.promise : this.#taken.taker.room?.();
+  }
+
+  /** Says whether the answer is there for its taker: an earlier run of the agent had what is before this byte. */
+  begin(offset: number): boolean {
+    if (this.#base === undefined) {
+      this.#base = offset;
+      this.#end = offset;
+      this.sent?.beginAt(offset);
+    }
+    return this.#taken === undefined || this.#taken.from >= this.#base;
+  }
+
+  /** Says whether the answer is there from that byte on. */
+  take(from: number, taker: AnswerTaker): boolean {
+    if (this.sent === undefined || this.taken || from < (this.#base ?? 0)) {
+      return false;
+    }
+    this.#taken = { taker, from };
     if (this.#head !== undefined) {
       taker.onHead(this.#head);
     }
     for (const chunk of this.#chunks.splice(0)) {
-      taker.onChunk(chunk);
+      this.#pass(chunk);
     }
     this.#room.resolve();
+    return true;
   }
 
   lose(message: string): void {
     this.sent?.settle({ kind: 'Unknown', message });
     this.sent = undefined;
     this.#chunks = [];
+  }
+
+  #pass(chunk: Buffer): void {
+    const { from = 0, taker } = this.#taken ?? {};
+    const rest = chunk.subarray(Math.max(0, from - this.#end));
+    this.#end += chunk.length;
+    if (rest.length > 0) {
+      taker?.onChunk(rest);
+    }
   }
 }

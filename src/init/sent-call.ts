@@ -6,6 +6,8 @@ export const WINDOW_BYTES = 64 * 1024;
 /** Largest answer that is not streamed, and largest event, in bytes: 6 MiB and what Lambda adds for its envelope. */
 export const MAX_BUFFERED_BYTES = 6 * 1024 * 1024 + 100;
 const MAX_STREAMED_BYTES = 200 * 1024 * 1024;
+/** Bytes of an answer that its caller has and the init need not hold, after which the init is told. */
+const STEP_BYTES = 16 * 1024;
 
 /** A part of an answer. */
 export interface AnswerPart {
@@ -48,6 +50,20 @@ export class SentCall {
     return this.#acknowledged;
   }
 
+  /** Whether the init has all of the answer that is not known to have arrived. */
+  get isKept(): boolean {
+    return this.#taker.arrival !== undefined || this.#received < WINDOW_BYTES;
+  }
+
+  /** Begins with a later part of the answer: an earlier run of the agent had what is before. */
+  beginAt(offset: number): void {
+    if (this.#received === 0) {
+      this.#received = offset;
+      this.#acknowledged = offset;
+      this.#granted = offset;
+    }
+  }
+
   takeHead(head: InitHead): void {
     if (this.#head === undefined) {
       this.#head = head;
@@ -84,30 +100,46 @@ export class SentCall {
   }
 
   /**
-   * An offset that is to be acknowledged; undefined for none, or none yet: `again` is called once there is room. The
-   * first bytes are not before the init has to wait: a short answer is kept whole for the next run of the agent.
+   * An offset that is to be acknowledged; undefined for none, or none yet: `again` is called once there is room, or
+   * more has arrived. Without a word of what has arrived, the first bytes are not before the init has to wait: a short
+   * answer is kept whole for the next run of the agent.
    */
   due(again: () => void): number | undefined {
-    if (this.#over || this.#received < WINDOW_BYTES || this.#waits || this.#received === this.#acknowledged) {
+    const received = this.#received;
+    if (this.#over || this.#waits || received === this.#acknowledged) {
       return undefined;
     }
-    const received = this.#received;
-    if (this.#granted <= this.#acknowledged) {
+    // Most answers are shorter than a step.
+    const arrival = received < STEP_BYTES ? undefined : this.#taker.arrival?.();
+    const least = arrival === undefined ? (this.#acknowledged === 0 ? WINDOW_BYTES : 1) : STEP_BYTES;
+    if (received - this.#acknowledged < least) {
+      return undefined;
+    }
+    if (this.#granted < received) {
       const room = this.#taker.room?.();
       if (room !== undefined) {
-        this.#waits = true;
-        const go = (): void => {
-          this.#waits = false;
-          this.#granted = received;
-          again();
-        };
-        room.then(go, go);
+        this.#wait(room, again, received);
         return undefined;
       }
       this.#granted = received;
     }
-    this.#acknowledged = this.#granted;
-    return this.#acknowledged;
+    const there = Math.min(received, arrival?.bytes ?? received);
+    if (arrival !== undefined && there - this.#acknowledged < STEP_BYTES) {
+      this.#wait(arrival.next(), again, this.#granted);
+      return undefined;
+    }
+    this.#acknowledged = there;
+    return there;
+  }
+
+  #wait(until: Promise<unknown>, again: () => void, granted: number): void {
+    this.#waits = true;
+    const go = (): void => {
+      this.#waits = false;
+      this.#granted = granted;
+      again();
+    };
+    until.then(go, go);
   }
 
   /** @throws {InitBreach} where bytes of the answer are missing */

@@ -4,6 +4,7 @@ import type { WorkerView } from '../../src/agent/model/worker-state.ts';
 import { trailerOf } from '../../src/agent/rpc/invoke-stream.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import { EsbError } from '../../src/common/errors.ts';
+import { GrowingBuffer } from '../../src/common/growing-buffer.ts';
 import type { AgentAnswer } from '../../src/gateway/agents/agent-call.ts';
 import type { AgentSession } from '../../src/gateway/agents/agent-session.ts';
 import { FleetView } from '../../src/gateway/agents/fleet-view.ts';
@@ -268,6 +269,7 @@ export class Cluster {
         uid: worker?.uid ?? '',
         requestId,
         sentMs: run === String(life.number) ? undefined : sentMs,
+        from: 0,
         signal: signal.signal,
         onHead: () => undefined,
         onChunk: (chunk) => {
@@ -277,12 +279,13 @@ export class Cluster {
       .then((result) => {
         if (life.alive) {
           this.#watcher.recovered(requestId, result, body);
-          settled.resolve({ ...answerOf(result, body), ...(result.kind === 'Unknown' ? { askable: false } : {}) });
+          settled.resolve(result.kind === 'Unknown' ? result : answerOf(result, body));
         }
       })
       .catch((error: unknown) => {
-        const askable = EsbError.from(error).code === 'Unavailable';
-        settled.resolve({ ...agentGone, reason: 'Error', message: String(error), askable });
+        const { soFar, ...gone } = agentGone;
+        const isAskable = EsbError.from(error).code === 'Unavailable';
+        settled.resolve({ ...gone, reason: 'Error', message: String(error), ...(isAskable ? { soFar } : {}) });
       });
     try {
       return await settled.promise;
@@ -355,7 +358,13 @@ const agentGone = {
   reason: 'ConnectionLost',
   message: 'the agent is gone',
   stamp: '',
-  askable: true,
+  soFar: {
+    head: { status: 0, contentType: '', streaming: false },
+    body: new GrowingBuffer(),
+    size: 0,
+    read: 0,
+    streamed: false,
+  },
 } as const;
 
 function answerOf(result: InvocationResult, body: string): AgentAnswer {
@@ -370,7 +379,7 @@ function answerOf(result: InvocationResult, body: string): AgentAnswer {
         trailer: { timings: null, logTail: Buffer.alloc(0), functionEnd: null, ...trailerOf(result) },
       } as unknown as AgentAnswer;
     case 'Unknown':
-      return { ...result, askable: result.reason === 'AgentStopped' };
+      return { ...result, ...(result.reason === 'AgentStopped' ? { soFar: agentGone.soFar } : {}) };
     case 'Refused':
       return result;
     default:

@@ -247,8 +247,8 @@ export const mutations: readonly Mutation[] = [
     changes: [
       {
         file: 'src/gateway/invoker.ts',
-        text: "return answer.kind === 'Unknown' && answer.askable === true;",
-        by: 'return answer === undefined;',
+        text: "return answer.kind === 'Unknown' ? answer.soFar : undefined;",
+        by: 'return undefined;',
       },
     ],
     found: /is unknown to its caller, and its init has the answer/,

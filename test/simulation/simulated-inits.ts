@@ -57,7 +57,7 @@ export class SimulatedInits implements Pick<WorkerInits, 'link' | 'subscribe'> {
         this.#connected.get(containerId)?.calls.get(requestId)?.abort(requestId, message, false),
       leave: (requestId, message) =>
         this.#connected.get(containerId)?.calls.get(requestId)?.abort(requestId, message, true),
-      recover: (requestId, taker) => this.#recover(containerId, requestId, taker),
+      recover: (requestId, _from, taker) => this.#recover(containerId, requestId, taker),
     };
   }
 

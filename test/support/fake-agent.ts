@@ -41,6 +41,7 @@ export interface SeenRecover {
   readonly requestId: string;
   readonly run: string;
   readonly sentMs: number;
+  readonly from: number;
 }
 
 /** Claim of an agent about a worker. */
@@ -170,7 +171,7 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
       handle(fakeCall(stream, nextStamp));
     },
     Recover: (stream: InvokeStream): void =>
-      recovered(fakeCall(stream, nextStamp), stream.request as unknown as SeenRecover),
+      void stream.once('data', (request: SeenRecover) => recovered(fakeCall(stream, nextStamp), request)),
     InvokeMany: (shared: ServerDuplexStream<ManyRequest, object>): void => {
       const open = new Map<number, InvokeStream>();
       shares.add(shared);

@@ -58,7 +58,7 @@ class FakeLink implements InitLink {
     this.#inits.leave(this.containerId, requestId, message);
   }
 
-  recover(requestId: string, taker: AnswerTaker): Promise<InitAnswer> | undefined {
+  recover(requestId: string, _from: number, taker: AnswerTaker): Promise<InitAnswer> | undefined {
     return this.#inits.recover(this.containerId, requestId, taker);
   }
 }

@@ -4,6 +4,7 @@ import { buildConnector, Client, type Dispatcher } from 'undici';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { MAX_RESPONSE_BYTES } from '../../common/emulator-answer.ts';
 import { EsbError, isShortage, messageOf } from '../../common/errors.ts';
+import type { Arrival } from '../../init/contract.ts';
 import type { WorkerAddress } from '../../runtime/contract/runtime.ts';
 import { isShared, listensOn } from '../../runtime/start/port-owner.ts';
 import type { AnswerHead, FunctionEnd } from '../model/invocation.ts';
@@ -43,6 +44,8 @@ export interface WorkerRequest {
   readonly onChunk: (chunk: Buffer) => void;
   /** Asked after a chunk: settles once more may be read. Does not reject. Undefined, or absent, for at once. */
   readonly room?: (() => Promise<unknown> | undefined) | undefined;
+  /** Of a worker with an init: {@link Invocation.arrival}. */
+  readonly arrival?: (() => Arrival) | undefined;
 }
 
 /** Whether a header can carry the text. Enough for every sender of traces. */

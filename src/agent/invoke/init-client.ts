@@ -37,6 +37,7 @@ export class InitClient implements WorkerLink {
       },
       onChunk: request.onChunk,
       room: request.room,
+      arrival: request.arrival,
     });
     this.#current.delete(requestId);
     return workerAnswer(requestId, answer, head, request);

@@ -22,12 +22,17 @@ export interface RecoveryTools {
 
 /** Passes on the answer of a call that an earlier run of the agent has sent, as {@link Fleet.recover} says. */
 export async function recoverCall(recovery: Recovery, tools: RecoveryTools): Promise<InvocationResult> {
-  const { requestId } = recovery;
+  const { from, onChunk, onHead, requestId } = recovery;
   let head: InitHead | undefined;
   const answer = await findAnswer(recovery, tools, (told) => {
     head = told;
   });
-  const result = workerAnswer(requestId, answer, head, recovery);
+  // The gateway may have a part of a text that stands in the place of the answer.
+  const has = answer.kind === 'Ended' ? Math.max(0, from - answer.end.size) : 0;
+  const result = workerAnswer(requestId, answer, head, {
+    onHead,
+    onChunk: (chunk) => onChunk(chunk.subarray(has)),
+  });
   switch (result.kind) {
     case 'Answered': {
       const run = answer.kind === 'Ended' ? answer.end.durationUs : 0;
@@ -47,7 +52,7 @@ export async function recoverCall(recovery: Recovery, tools: RecoveryTools): Pro
 }
 
 async function findAnswer(
-  { onChunk, onHead, requestId, room, sentMs, signal }: Recovery,
+  { arrival, from, onChunk, onHead, requestId, room, sentMs, signal }: Recovery,
   { clock, containerIds, inits, thaw }: RecoveryTools,
   onTold: (head: InitHead) => void,
 ): Promise<InitAnswer> {
@@ -58,6 +63,7 @@ async function findAnswer(
     },
     onChunk,
     room,
+    arrival,
   };
   const asked = clock.monotonic();
   const until = asked + TOLD_MS;
@@ -65,7 +71,7 @@ async function findAnswer(
     const ids = containerIds();
     const links = ids.flatMap((id) => inits.link(id) ?? []);
     for (const link of links) {
-      const answer = link.recover(requestId, taker);
+      const answer = link.recover(requestId, from, taker);
       if (answer !== undefined) {
         return await answer;
       }

@@ -1,4 +1,4 @@
-import type { InitOutcome } from '../../init/contract.ts';
+import type { Arrival, InitOutcome } from '../../init/contract.ts';
 import type { RefusalReason, UnknownReason } from '../../protocol/reasons.ts';
 
 export type { RefusalReason, UnknownReason } from '../../protocol/reasons.ts';
@@ -42,10 +42,15 @@ export interface Invocation {
    * once.
    */
   readonly room?: (() => Promise<unknown> | undefined) | undefined;
+  /** Bytes of the answer that have arrived at the gateway. Undefined, or absent, where it does not tell. */
+  readonly arrival?: (() => Arrival) | undefined;
 }
 
 /** The wish for the answer of a call that an earlier run of the agent has taken. */
-export interface Recovery extends Pick<Invocation, 'uid' | 'requestId' | 'signal' | 'onHead' | 'onChunk' | 'room'> {
+export interface Recovery
+  extends Pick<Invocation, 'uid' | 'requestId' | 'signal' | 'onHead' | 'onChunk' | 'room' | 'arrival'> {
+  /** Bytes of the answer that the gateway has. */
+  readonly from: number;
   /** Milliseconds since the call left its gateway. Undefined where this run of the agent may have taken it. */
   readonly sentMs: number | undefined;
 }

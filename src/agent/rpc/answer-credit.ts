@@ -9,7 +9,13 @@ export class AnswerCredit {
   #closed = false;
   #waiting: PromiseWithResolvers<void> | undefined;
 
-  constructor(window: number) {
+  /**
+   * @param from bytes that were on their way before
+   * @param read bytes of these that the caller has read
+   */
+  constructor(window: number, from = 0, read = from) {
+    this.#sent = from;
+    this.#read = read;
     this.#window = Math.min(Math.max(1, window), MAX_WINDOW);
   }
 

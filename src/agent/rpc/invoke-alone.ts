@@ -9,12 +9,13 @@ import type {
 import type { Sparse } from '../../protocol/sparse.ts';
 import type { InvocationResult } from '../model/invocation.ts';
 import { AnswerCredit } from './answer-credit.ts';
+import { ArrivedBytes } from './arrived-bytes.ts';
 import { type Callers, InvokeAnswer } from './invoke-stream.ts';
 import { resolveWorker } from './served-fleet.ts';
 
 export type InvokeCall = ServerWritableStream<InvokeRequest, Sparse<InvokeResponse>>;
 
-export type RecoverCall = ServerWritableStream<RecoverRequest, Sparse<InvokeResponse>>;
+export type RecoverCall = ServerDuplexStream<RecoverRequest, Sparse<InvokeResponse>>;
 
 export type InvokeStreamedCall = ServerDuplexStream<InvokeStreamedRequest, Sparse<InvokeResponse>>;
 
@@ -33,13 +34,23 @@ export function serveInvoke(call: InvokeCall, callers: Callers): Promise<Invocat
  * @param ownRun name of this process
  * @throws {EsbError} what the caller is to be told instead of a trailer
  */
-export function serveRecover(call: RecoverCall, callers: Callers, ownRun: string): Promise<InvocationResult> {
-  const { requestId, run, worker } = call.request;
-  const sentMs = run === '' || run === ownRun ? undefined : call.request.sentMs;
-  return serveAlone(call, callers, (answer) => {
-    const uid = resolveWorker(callers.fleet, worker);
-    return answer.send(uid, (way) => callers.fleet.recover({ uid, requestId, sentMs, ...way }));
-  });
+export async function serveRecover(call: RecoverCall, callers: Callers, ownRun: string): Promise<InvocationResult> {
+  const first = await firstOf(
+    call,
+    (request) => request.worker !== null,
+    ({ from, read, window }) => ({ credit: new AnswerCredit(window, from, read), arrival: new ArrivedBytes(from) }),
+  );
+  const { from, requestId, run, worker } = first.request;
+  const sentMs = run === '' || run === ownRun ? undefined : first.request.sentMs;
+  return await serveAlone(
+    call,
+    callers,
+    (answer) => {
+      const uid = resolveWorker(callers.fleet, worker);
+      return answer.send(uid, (way) => callers.fleet.recover({ uid, requestId, sentMs, from, ...way }));
+    },
+    first,
+  );
 }
 
 /**
@@ -48,14 +59,39 @@ export function serveRecover(call: RecoverCall, callers: Callers, ownRun: string
  * @throws {EsbError} what the caller is to be told instead of a trailer
  */
 export async function serveInvokeStreamed(call: InvokeStreamedCall, callers: Callers): Promise<InvocationResult> {
-  const first = Promise.withResolvers<{ readonly request: InvokeRequest; readonly credit: AnswerCredit }>();
-  let credit: AnswerCredit | undefined;
-  call.on('data', ({ invoke, window, read }: InvokeStreamedRequest) => {
-    if (credit !== undefined) {
-      credit.read(read);
-    } else if (invoke !== null) {
-      credit = new AnswerCredit(window);
-      first.resolve({ request: invoke, credit });
+  const first = await firstOf(
+    call,
+    ({ invoke }) => invoke !== null,
+    ({ window }) => ({ credit: new AnswerCredit(window), arrival: new ArrivedBytes() }),
+  );
+  return await serveAlone(call, callers, (answer) => answer.run(first.request.invoke as InvokeRequest), first);
+}
+
+/** How much of an answer its caller has, by its own word. */
+interface Progress {
+  readonly credit: AnswerCredit;
+  readonly arrival: ArrivedBytes;
+}
+
+/**
+ * The message of a stream that has its call. The progress hears the messages after it.
+ *
+ * @throws {EsbError} `InvalidArgument` where there is none
+ */
+async function firstOf<T extends { readonly read: number; readonly arrived: number }>(
+  call: ServerDuplexStream<T, Sparse<InvokeResponse>>,
+  hasCall: (request: T) => boolean,
+  progressOf: (request: T) => Progress,
+): Promise<Progress & { readonly request: T }> {
+  const first = Promise.withResolvers<Progress & { readonly request: T }>();
+  let progress: Progress | undefined;
+  call.on('data', (request: T) => {
+    if (progress !== undefined) {
+      progress.credit.read(request.read);
+      progress.arrival.note(request.arrived);
+    } else if (hasCall(request)) {
+      progress = progressOf(request);
+      first.resolve({ request, ...progress });
     }
   });
   const noCall = (): void => first.reject(new EsbError('the stream has no call', { code: 'InvalidArgument' }));
@@ -64,22 +100,22 @@ export async function serveInvokeStreamed(call: InvokeStreamedCall, callers: Cal
   if (call.cancelled) {
     noCall();
   }
-  const { request, credit: given } = await first.promise;
-  return await serveAlone(call, callers, (answer) => answer.run(request), given);
+  return await first.promise;
 }
 
 async function serveAlone(
   call: InvokeCall | InvokeStreamedCall | RecoverCall,
   callers: Callers,
   serve: (answer: InvokeAnswer) => Promise<InvocationResult>,
-  credit?: AnswerCredit,
+  progress?: Progress,
 ): Promise<InvocationResult> {
   const answer = new InvokeAnswer(
     (message, sent) => {
       call.write(message, sent);
     },
     callers,
-    credit,
+    progress?.credit,
+    progress?.arrival,
   );
   // Called at the end of every call, once all of the answer has left or the connection is gone.
   call.once('cancelled', () => answer.close());

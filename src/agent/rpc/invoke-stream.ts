@@ -14,6 +14,7 @@ import { reasonCodeOf } from '../../protocol/reasons.ts';
 import type { Sparse } from '../../protocol/sparse.ts';
 import type { FunctionEnd, InvocationResult, Recovery } from '../model/invocation.ts';
 import type { AnswerCredit } from './answer-credit.ts';
+import { ArrivedBytes } from './arrived-bytes.ts';
 import type { CallBudget, CallBytes } from './call-budget.ts';
 import { CallTrace } from './call-trace.ts';
 import { resolveWorker, type ServedFleet } from './served-fleet.ts';
@@ -27,7 +28,7 @@ export type InvokeManyCall = ServerDuplexStream<InvokeManyRequest, Sparse<Invoke
 type Send = (message: Sparse<InvokeResponse>, sent: () => void) => void;
 
 /** The way of an answer to its caller. */
-type Way = Pick<Recovery, 'signal' | 'onHead' | 'onChunk' | 'room'>;
+type Way = Pick<Recovery, 'signal' | 'onHead' | 'onChunk' | 'room' | 'arrival'>;
 
 /** Whose answers these are, and what they are held to. */
 export interface Callers {
@@ -120,9 +121,11 @@ export async function serveInvokeMany(
       settle();
     }
   };
-  const onRequest = ({ call: number, invoke, cancel }: InvokeManyRequest): void => {
+  const onRequest = ({ arrived, call: number, invoke, cancel }: InvokeManyRequest): void => {
     if (cancel) {
       answers.get(number)?.abandon();
+    } else if (arrived > 0) {
+      answers.get(number)?.arrival.note(arrived);
     } else if (invoke !== null) {
       // Never rejects.
       void serve(number, invoke);
@@ -146,15 +149,15 @@ export async function serveInvokeMany(
 }
 
 /**
- * The way back to one caller. Bytes that wait there count against the budget of the agent. A worker's answer is read at
- * the worker's own pace, since the call holds the place in the worker, until there is no room; then the worker waits
- * two seconds at most, and the answer is lost; with a credit, the worker waits until its caller has read. Bytes of one read
- * go in one message: every message costs both sides an encrypted record, a system call and a wake-up.
+ * The way back to one caller. Bytes that wait there count against the budget of the agent. An answer is read at the pace
+ * of the worker, whose place the call holds, until there is no room: then the worker waits, two seconds at most without
+ * a credit. Bytes of one read go in one message, which costs both sides a record, a system call and a wake-up.
  */
 export class InvokeAnswer {
   readonly #send: Send;
   readonly #callers: Callers;
   readonly #credit: AnswerCredit | undefined;
+  #arrival: ArrivedBytes | undefined;
   readonly #gone = new AbortController();
   #bytes: CallBytes | undefined;
   #over = false;
@@ -166,7 +169,8 @@ export class InvokeAnswer {
   #overflowed = false;
 
   /** @param credit of a caller that tells what it has read */
-  constructor(send: Send, callers: Callers, credit?: AnswerCredit) {
+  constructor(send: Send, callers: Callers, credit?: AnswerCredit, arrival?: ArrivedBytes) {
+    this.#arrival = arrival;
     this.#send = send;
     this.#callers = callers;
     this.#credit = credit;
@@ -191,10 +195,21 @@ export class InvokeAnswer {
     }
   }
 
+  /** Bytes that have arrived, by the word of the caller. */
+  get arrival(): ArrivedBytes {
+    this.#arrival ??= new ArrivedBytes(this.#isLost ? Number.POSITIVE_INFINITY : 0);
+    return this.#arrival;
+  }
+
   /** The caller has hung up. */
   abandon(): void {
     this.#gone.abort();
     this.#credit?.close();
+    this.#arrival?.closeIf(true);
+  }
+
+  get #isLost(): boolean {
+    return this.#overflowed || this.#gone.signal.aborted;
   }
 
   /** Whether nothing is held for it any more. */
@@ -216,7 +231,8 @@ export class InvokeAnswer {
     try {
       const { clientContext, epoch, invokedFunctionArn, payload, requestId, tailLog, traceId } = request;
       const call = { uid, epoch, requestId, payload, clientContext, invokedFunctionArn, traceId, trace, tailLog };
-      return await this.send(uid, (way) => this.#callers.fleet.invoke({ ...call, ...way }), bytes);
+      const arrival = request.acknowledges ? () => this.arrival : undefined;
+      return await this.send(uid, (way) => this.#callers.fleet.invoke({ ...call, ...way, arrival }), bytes);
     } finally {
       bytes.add(-payloadBytes);
     }
@@ -247,6 +263,7 @@ export class InvokeAnswer {
       },
       onChunk: (chunk) => this.#take(chunk, bytes),
       room: () => this.#room(bytes),
+      arrival: () => this.arrival,
     });
     if (this.#overflowed) {
       this.#write();
@@ -259,7 +276,7 @@ export class InvokeAnswer {
   }
 
   #take(chunk: Buffer, bytes: CallBytes): void {
-    if (this.#overflowed || this.#gone.signal.aborted) {
+    if (this.#isLost) {
       return;
     }
     bytes.add(chunk.length);
@@ -276,12 +293,13 @@ export class InvokeAnswer {
   /** A caller that does not read holds the worker for a moment, and then loses the answer, unless it has a credit. */
   #room(bytes: CallBytes): Promise<void> | undefined {
     const credit = this.#credit;
-    if (this.#overflowed || this.#gone.signal.aborted) {
+    if (this.#isLost) {
       return undefined;
     }
     if (credit === undefined) {
       return bytes.room()?.then((there) => {
         this.#overflowed ||= !there;
+        this.#arrival?.closeIf(this.#overflowed);
       });
     }
     const wait = credit.room() ?? bytes.room();
@@ -314,18 +332,12 @@ export class InvokeAnswer {
     this.#head = undefined;
     this.#chunks = [];
     this.#gathered = 0;
-    if (this.#overflowed || this.#gone.signal.aborted) {
+    if (this.#isLost) {
       this.#bytes?.add(-bytes);
       return;
     }
-    const message = {
-      ...(head === undefined ? {} : { head }),
-      ...(chunk === undefined ? {} : { chunk }),
-      ...(trailer === undefined ? {} : { trailer }),
-    };
-    this.#send(message, () => {
-      this.#bytes?.add(-bytes);
-    });
+    const parts = { ...(head && { head }), ...(chunk && { chunk }), ...(trailer && { trailer }) };
+    this.#send(parts, () => this.#bytes?.add(-bytes));
   }
 }
 

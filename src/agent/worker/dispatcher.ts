@@ -56,6 +56,7 @@ export interface CallOrder {
     | 'onHead'
     | 'onChunk'
     | 'room'
+    | 'arrival'
   > & { readonly signal?: AbortSignal };
   /** Whether an agent that ends in the middle of it is to leave a mark of it, where no init tells the next one. */
   readonly marked: boolean;
@@ -201,6 +202,7 @@ export class Dispatcher {
         invocation.onChunk(chunk);
       },
       room: invocation.room,
+      arrival: invocation.arrival,
     });
     const answeredAt = clock.monotonic();
     run?.end(answer.kind === 'Answered' ? undefined : answer.kind);

@@ -1,6 +1,6 @@
 import type { ClientHttp2Session } from 'node:http2';
 import { MAX_RESPONSE_BYTES } from '../../common/emulator-answer.ts';
-import { messageOf, unreachable } from '../../common/errors.ts';
+import { unreachable } from '../../common/errors.ts';
 import { GrowingBuffer } from '../../common/growing-buffer.ts';
 import type {
   InvokeFailure,
@@ -16,10 +16,8 @@ import type { Refusal } from './refusals.ts';
 
 /** Largest streamed answer, in bytes, as in Lambda. */
 export const MAX_STREAMED_BYTES = 200 * 1024 * 1024;
-/** Bytes of a streamed answer that may be on their way from worker to caller, in agent and gateway. */
-export const STREAM_WINDOW_BYTES = 256 * 1024;
-/** Bytes of an answer after which its agent is told that they were read. */
-const READ_STEP_BYTES = STREAM_WINDOW_BYTES / 4;
+/** Bytes of an answer after which its agent is told that they have arrived; until then the init of the worker holds them. */
+export const ARRIVED_STEP_BYTES = 16 * 1024;
 /** Unread bytes of a streamed answer after which its agent does not keep to the window. */
 const MAX_UNREAD_BYTES = 4 * 1024 * 1024;
 
@@ -27,6 +25,9 @@ const MAX_UNREAD_BYTES = 4 * 1024 * 1024;
 const MAX_CALL_NUMBER = 0xffff_ffff;
 
 const NO_HEAD: InvokeHead = { status: 0, contentType: '', streaming: false };
+
+/** A call as it is sent. The way that it goes says whether the agent is told what has arrived. */
+export type NewCall = Omit<InvokeRequest, 'acknowledges'>;
 
 /** How a call ended, as far as its agent or the loss of it tells. */
 export type AgentAnswer =
@@ -50,12 +51,23 @@ export type AgentAnswer =
       readonly reason: string;
       readonly message: string;
       readonly stamp: string;
-      /** Whether the agent's next run may know the answer. Absent where not. */
-      readonly askable?: boolean;
+      /** As far as the answer came, where the agent's next run may know the rest. */
+      readonly soFar?: AnswerSoFar;
     };
 
+/** The beginning of an answer. */
+export interface AnswerSoFar {
+  readonly head: InvokeHead;
+  readonly body: GrowingBuffer;
+  /** Bytes that came. */
+  readonly size: number;
+  /** Bytes of a streamed answer that the caller has read. */
+  readonly read: number;
+  readonly streamed: boolean;
+}
+
 /** `Recovery`: of a call that was sent before, which nothing but the word of an agent shows not to have begun. */
-export type CallAim = 'Call' | 'Recovery';
+type CallAim = 'Call' | 'Recovery';
 
 /** The way that a call went to its agent. */
 export interface CallWay {
@@ -65,6 +77,8 @@ export interface CallWay {
   cancel(): void;
   /** Hears how many bytes of the answer, from the first one on, have been read; absent where the agent does not ask. */
   onRead?(bytes: number): void;
+  /** The same of bytes that have arrived. */
+  onArrived?(bytes: number): void;
 }
 
 /** The receiver of an answer that a runtime streams. */
@@ -82,22 +96,28 @@ export class AgentCall {
   readonly #limit: number;
   readonly #onSettled: () => void;
   readonly #answered = Promise.withResolvers<AgentAnswer>();
-  #head: InvokeHead = NO_HEAD;
-  readonly #body = new GrowingBuffer();
-  #size = 0;
-  #read = 0;
+  #head: InvokeHead;
+  readonly #body: GrowingBuffer;
+  #size: number;
+  #read: number;
   #settled = false;
   readonly #sink: AnswerSink | undefined;
-  #streamed = false;
+  #streamed: boolean;
   readonly #aim: CallAim;
 
   /**
    * @param limit monotonic milliseconds after which the call counts as lost at the agent
    * @param onSettled called once, before the answer resolves
    * @param sink gets an answer that the runtime streams; all others are gathered
+   * @param soFar beginning of an answer that is asked for again
    */
-  constructor(limit: number, onSettled: () => void, sink?: AnswerSink, aim: CallAim = 'Call') {
-    this.#aim = aim;
+  constructor(limit: number, onSettled: () => void, sink?: AnswerSink, soFar?: AnswerSoFar) {
+    this.#aim = soFar === undefined ? 'Call' : 'Recovery';
+    this.#head = soFar?.head ?? NO_HEAD;
+    this.#body = soFar?.body ?? new GrowingBuffer();
+    this.#size = soFar?.size ?? 0;
+    this.#read = soFar?.read ?? 0;
+    this.#streamed = soFar?.streamed ?? false;
     this.#limit = limit;
     this.#onSettled = onSettled;
     this.#sink = sink;
@@ -132,6 +152,7 @@ export class AgentCall {
         }
         this.#noteRead(chunk.length);
       }
+      this.way?.onArrived?.(this.#size);
     }
     if (trailer !== null) {
       this.#settle(this.#answerOf(trailer));
@@ -142,7 +163,8 @@ export class AgentCall {
   fail({ code, message, reasonCode }: InvokeFailure): void {
     const reason = reasonIn(reasonCode, code);
     if (this.#aim === 'Recovery') {
-      this.#settle({ kind: 'Unknown', reason: code, message, stamp: '', askable: code === 'Unavailable' });
+      const more = code === 'Unavailable' ? { soFar: this.#soFar } : {};
+      this.#settle({ kind: 'Unknown', reason: code, message, stamp: '', ...more });
       return;
     }
     this.#settle(
@@ -154,7 +176,7 @@ export class AgentCall {
 
   /** The agent has never looked at it. */
   refuse(message: string): void {
-    this.#settle(this.#aim === 'Call' ? notTaken(message) : lost(message, !this.#streamed));
+    this.#settle(this.#aim === 'Call' ? notTaken(message) : this.#lost(message));
   }
 
   /** The way to the agent is gone. */
@@ -162,7 +184,7 @@ export class AgentCall {
     if (this.way?.neverSeen ?? true) {
       this.refuse(message);
     } else {
-      this.#settle(lost(message, !this.#streamed));
+      this.#settle(this.#lost(message));
     }
   }
 
@@ -215,11 +237,19 @@ export class AgentCall {
           reason: reason?.name ?? (trailer.reason === '' ? 'ConnectionLost' : trailer.reason),
           message,
           stamp: trailer.stamp,
-          ...(this.#aim === 'Call' && reason?.name === 'AgentStopped' && !this.#streamed ? { askable: true } : {}),
+          ...(this.#aim === 'Call' && reason?.name === 'AgentStopped' ? { soFar: this.#soFar } : {}),
         };
       default:
         return unreachable(trailer.outcome);
     }
+  }
+
+  get #soFar(): AnswerSoFar {
+    return { head: this.#head, body: this.#body, size: this.#size, read: this.#read, streamed: this.#streamed };
+  }
+
+  #lost(message: string): AgentAnswer {
+    return { kind: 'Unknown', reason: 'ConnectionLost', message, stamp: '', soFar: this.#soFar };
   }
 
   #whole(trailer: InvokeTrailer): AgentAnswer {
@@ -230,7 +260,9 @@ export class AgentCall {
   #settle(answer: AgentAnswer): void {
     if (!this.#settled) {
       this.#settled = true;
-      this.#body.clear();
+      if (answer.kind !== 'Unknown' || answer.soFar === undefined) {
+        this.#body.clear();
+      }
       this.#onSettled();
       // An answer that has begun was no refusal, even by the word of its agent.
       this.#answered.resolve(
@@ -244,74 +276,15 @@ function notTaken(message: string): AgentAnswer {
   return { kind: 'Refused', reason: 'ConnectionLost', message };
 }
 
-function lost(message: string, askable: boolean): AgentAnswer {
-  return { kind: 'Unknown', reason: 'ConnectionLost', message, stamp: '', ...(askable ? { askable } : {}) };
-}
-
-/**
- * Opens a stream of a call's own, which answers as an Invoke does. Undefined, and the call refused, where the session
- * takes none.
- */
-export function openStream(
-  session: ClientHttp2Session,
-  protocol: AgentProtocol,
-  path: string,
-  call: AgentCall,
-  ended: (end: GrpcEnd) => void,
-): GrpcStream | undefined {
-  try {
-    return new GrpcStream(session, path, { message: (bytes) => call.take(protocol.decodeInvoke(bytes)), ended });
-  } catch (error) {
-    call.refuse(messageOf(error));
-    return undefined;
-  }
-}
-
-/** Sends one call on a stream of its own. */
-export function sendAlone(
-  session: ClientHttp2Session,
-  protocol: AgentProtocol,
-  request: InvokeRequest,
-  call: AgentCall,
-): void {
-  const stream = openStream(session, protocol, protocol.invokePath, call, (end) => settle(call, end));
-  if (stream !== undefined) {
-    call.way = stream;
-    stream.end(protocol.encodeInvoke(request));
-  }
-}
-
-/** Sends one call whose answer is read at its caller's pace. An agent of an earlier release runs it as any other. */
-export function sendStreamed(
-  session: ClientHttp2Session,
-  protocol: AgentProtocol,
-  request: InvokeRequest,
-  call: AgentCall,
-): void {
-  const stream = openStream(session, protocol, protocol.invokeStreamedPath, call, (end) => {
-    if (stream?.isUnimplemented === true && !call.isSettled) {
-      sendAlone(session, protocol, request, call);
-    } else {
-      settle(call, end);
+/** Tells of a number that grows, each time that it has grown by so much. */
+export function inSteps(step: number, from: number, tell: (bytes: number) => void): (bytes: number) => void {
+  let said = from;
+  return (bytes) => {
+    if (bytes - said >= step) {
+      said = bytes;
+      tell(bytes);
     }
-  });
-  if (stream === undefined) {
-    return;
-  }
-  let said = 0;
-  call.way = {
-    get neverSeen() {
-      return stream.neverSeen;
-    },
-    cancel: () => stream.cancel(),
-    onRead(bytes) {
-      if (bytes - said >= READ_STEP_BYTES && stream.isWritable) {
-        said = bytes;
-        stream.write(protocol.encodeInvokeStreamed({ read: bytes }));
-      }
-    },
   };
-  stream.write(protocol.encodeInvokeStreamed({ invoke: request, window: STREAM_WINDOW_BYTES }));
 }
 
 /** A stream that carries many small calls to one agent, numbered. */
@@ -335,7 +308,7 @@ export class SharedCallStream {
     return this.#open && this.#stream.isWritable && this.#last < MAX_CALL_NUMBER;
   }
 
-  send(request: InvokeRequest, call: AgentCall): void {
+  send(request: NewCall, call: AgentCall): void {
     this.#last += 1;
     const number = this.#last;
     this.#calls.set(number, call);
@@ -347,8 +320,15 @@ export class SharedCallStream {
         return stream.neverSeen || stream.isEndedInOrder;
       },
       cancel: () => this.#cancel(number),
+      onArrived: inSteps(ARRIVED_STEP_BYTES, 0, (arrived) => this.#tellArrived(number, arrived)),
     };
-    this.#stream.write(this.#protocol.encodeInvokeMany({ call: number, invoke: request }));
+    this.#stream.write(this.#protocol.encodeInvokeMany({ call: number, invoke: { ...request, acknowledges: true } }));
+  }
+
+  #tellArrived(number: number, arrived: number): void {
+    if (this.#calls.has(number) && this.#stream.isWritable) {
+      this.#stream.write(this.#protocol.encodeInvokeMany({ call: number, arrived }));
+    }
   }
 
   #cancel(number: number): void {

@@ -54,14 +54,14 @@ export interface AgentProtocol {
   readonly invokeStreamedPath: string;
   readonly recoverPath: string;
   readonly watchPath: string;
-  encodeInvoke(request: InvokeRequest): Buffer;
+  encodeInvoke(request: Sparse<InvokeRequest>): Buffer;
   decodeInvoke(bytes: Buffer): InvokeResponse;
   encodeInvokeMany(request: Sparse<InvokeManyRequest>): Buffer;
   decodeInvokeMany(bytes: Buffer): InvokeManyResponse;
   /** Answers are those of an Invoke. */
   encodeInvokeStreamed(request: Sparse<InvokeStreamedRequest>): Buffer;
   /** Answers are those of an Invoke. */
-  encodeRecover(request: RecoverRequest): Buffer;
+  encodeRecover(request: Sparse<RecoverRequest>): Buffer;
   encodeWatch(): Buffer;
   decodeWatch(bytes: Buffer): WatchEvent;
 }

@@ -4,19 +4,19 @@ import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { HostPort } from '../../common/host-port.ts';
 import { type CertifiedKey, certificatesIn } from '../../common/x509.ts';
-import type { InvokeRequest, RecoverRequest, WatchEvent } from '../../protocol/generated/agent.ts';
+import type { WatchEvent } from '../../protocol/generated/agent.ts';
 import type { Caller } from '../lambda/caller.ts';
 import {
   type AgentAnswer,
   AgentCall,
   type AnswerSink,
-  type CallAim,
+  type AnswerSoFar,
+  type NewCall,
   SharedCallStream,
-  sendAlone,
-  sendStreamed,
 } from './agent-call.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
-import { askAgain } from './ask-again.ts';
+import { askAgain, type LostCall } from './ask-again.ts';
+import { sendAlone, sendStreamed } from './call-streams.ts';
 import { GrpcStream } from './grpc-stream.ts';
 
 /** Milliseconds from the first packet to the snapshot; an agent that takes longer counts as unreachable. */
@@ -133,9 +133,9 @@ export class AgentSession {
    * @param limitMs milliseconds after which the call counts as lost, looked at with each ping
    * @param sink gets an answer that the runtime streams, at the pace of the caller
    */
-  invoke(request: InvokeRequest, caller: Caller, limitMs: number, sink?: AnswerSink): Promise<AgentAnswer> {
+  invoke(request: NewCall, caller: Caller, limitMs: number, sink?: AnswerSink): Promise<AgentAnswer> {
     const { protocol } = this.#options;
-    const call = this.#begin(caller, limitMs, sink, 'Call');
+    const call = this.#begin(caller, limitMs, sink);
     const state = this.#state;
     if (sink !== undefined) {
       sendStreamed(this.#http2, protocol, request, call);
@@ -147,14 +147,20 @@ export class AgentSession {
     return call.answer;
   }
 
-  /** Asks for the answer of a call that an earlier run of the agent was sent. The answer may be asked for again. */
-  recover(request: RecoverRequest, caller: Caller, limitMs: number, sink?: AnswerSink): Promise<AgentAnswer> {
-    const call = this.#begin(caller, limitMs, sink, 'Recovery');
-    askAgain(this.#http2, this.#options.protocol, request, call);
+  /** Asks for the rest of the answer of a call that an earlier run of the agent was sent. May be repeated. */
+  recover(
+    request: LostCall,
+    soFar: AnswerSoFar,
+    caller: Caller,
+    limitMs: number,
+    sink?: AnswerSink,
+  ): Promise<AgentAnswer> {
+    const call = this.#begin(caller, limitMs, sink, soFar);
+    askAgain(this.#http2, this.#options.protocol, request, call, soFar);
     return call.answer;
   }
 
-  #begin(caller: Caller, limitMs: number, sink: AnswerSink | undefined, aim: CallAim): AgentCall {
+  #begin(caller: Caller, limitMs: number, sink: AnswerSink | undefined, soFar?: AnswerSoFar): AgentCall {
     const onSettled = (): void => {
       this.#calls.delete(call);
       caller.onGone = undefined;
@@ -164,7 +170,7 @@ export class AgentSession {
         }
       }
     };
-    const call = new AgentCall(this.#options.clock.monotonic() + limitMs, onSettled, sink, aim);
+    const call = new AgentCall(this.#options.clock.monotonic() + limitMs, onSettled, sink, soFar);
     this.#calls.add(call);
     caller.onGone = () => call.abandon();
     return call;

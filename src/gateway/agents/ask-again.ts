@@ -1,20 +1,26 @@
 import type { ClientHttp2Session } from 'node:http2';
 import type { RecoverRequest } from '../../protocol/generated/agent.ts';
-import { type AgentCall, openStream, settle } from './agent-call.ts';
+import { type AgentCall, type AnswerSoFar, settle } from './agent-call.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
+import { openStream, STREAM_WINDOW_BYTES, tellingWay } from './call-streams.ts';
 
-/** Asks for the answer of a call that was sent to an earlier run of the agent. Agents of earlier releases keep none. */
+/** A call that an earlier run of an agent was sent. */
+export type LostCall = Pick<RecoverRequest, 'worker' | 'requestId' | 'run' | 'sentMs'>;
+
+/** Asks for the rest of the answer of a call that was sent to an earlier run of the agent. Agents of earlier releases keep none. */
 export function askAgain(
   session: ClientHttp2Session,
   protocol: AgentProtocol,
-  request: RecoverRequest,
+  request: LostCall,
   call: AgentCall,
+  { read, size }: AnswerSoFar,
 ): void {
   const stream = openStream(session, protocol, protocol.recoverPath, call, (end) => {
     settle(call, stream?.isUnimplemented === true ? { ...end, code: 'Unimplemented' } : end);
   });
   if (stream !== undefined) {
-    call.way = stream;
-    stream.end(protocol.encodeRecover(request));
+    call.way = tellingWay(stream, protocol.encodeRecover, { read, size });
+    const from = { from: size, window: STREAM_WINDOW_BYTES, read };
+    stream.write(protocol.encodeRecover({ ...request, ...from }));
   }
 }

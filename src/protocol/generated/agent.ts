@@ -89,12 +89,14 @@ export interface InvokeHead {
   readonly streaming: boolean;
 }
 
-/** Exactly one of invoke and cancel. */
+/** Exactly one of invoke, cancel and arrived. */
 export interface InvokeManyRequest {
   readonly call: number;
   readonly invoke: InvokeRequest | null;
   /** The caller no longer waits for this call; nothing more is sent of it. */
   readonly cancel: boolean;
+  /** Bytes of chunks, from the first one on, that have arrived at the caller; 0 for no word of that. */
+  readonly arrived: number;
 }
 
 /** Exactly one of answer and failure; a trailer or a failure is the last of its call. */
@@ -126,6 +128,8 @@ export interface InvokeRequest {
    * of an earlier release gives the function the ARN without one.
    */
   readonly invokedFunctionArn?: string;
+  /** Whether the caller tells how much of the answer has arrived. Its worker keeps the rest, for the agent that comes next. */
+  readonly acknowledges: boolean;
 }
 
 /**
@@ -145,6 +149,8 @@ export interface InvokeStreamedRequest {
   readonly window: number;
   /** Bytes of chunks, from the first one on, that the caller has read. */
   readonly read: number;
+  /** As in InvokeManyRequest. */
+  readonly arrived: number;
 }
 
 /** Microseconds. */
@@ -258,6 +264,13 @@ export interface RecoverRequest {
   readonly run: string;
   /** Milliseconds since the call was sent. */
   readonly sentMs: number;
+  /** Bytes of chunks that have arrived by way of an earlier run. The answer goes on from there. */
+  readonly from: number;
+  /** As in InvokeStreamedRequest. */
+  readonly window: number;
+  readonly read: number;
+  /** As in InvokeManyRequest. Messages after the first have read and arrived alone. */
+  readonly arrived: number;
 }
 
 export interface Snapshot {

@@ -269,7 +269,7 @@ describe('the next agent', () => {
       },
     };
     // Waits for one who asks.
-    expect(await lab.link().recover('kept', taker)).toEqual(ended('Answered'));
+    expect(await lab.link().recover('kept', 0, taker)).toEqual(ended('Answered'));
     expect(bytes).toBe(MiB);
     expect(await peer.answer()).toMatchObject({ status: 202 });
     await waitFor('its end', () => lab.link().found[0]?.ended, { everyMs: 5 });

@@ -1,7 +1,7 @@
 import { InvokeWithResponseStreamCommand, LambdaClient } from '@aws-sdk/client-lambda';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { FunctionEnd, Invocation, InvocationResult } from '../../../src/agent/model/invocation.ts';
-import { agentServerLab } from '../../support/agent-server-lab.ts';
+import { type AgentServerLabOptions, agentServerLab } from '../../support/agent-server-lab.ts';
 import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
 import { gatewayLab } from '../../support/gateway-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -20,7 +20,7 @@ function answered(end?: FunctionEnd): InvocationResult {
 
 const whole = answered({ outcome: 'Answered' });
 
-function begin({ onHead }: Invocation): void {
+function begin({ onHead }: Pick<Invocation, 'onHead'>): void {
   onHead({ status: 200, contentType: 'text/plain', streaming: true });
 }
 
@@ -64,10 +64,11 @@ async function streamed(url: string, input: Input = {}, onChunk?: (text: string)
 }
 
 /** A gateway and the agent's own server, with a fleet that does what it is told. */
-async function lab() {
+async function lab(gateway: AgentServerLabOptions['gateway'] = {}) {
   const fleet = fakeFleet();
   fleet.show(viewFixture());
-  return { fleet, ...(await agentServerLab({ fleet })) };
+  const made = await agentServerLab({ fleet, gateway });
+  return Object.assign(made, { fleet });
 }
 
 describe('an answer that its function streams', () => {
@@ -144,8 +145,38 @@ describe('an answer that its function streams', () => {
     expect(text).toContain('esb_gateway_requests_total{operation="InvokeWithResponseStream",status="200"} 1');
   });
 
-  it('ends with an unknown outcome where the agent is lost in the middle', async () => {
-    const { fleet, url, server } = await lab();
+  it('goes on from the byte that came last where the agent is lost in the middle', async () => {
+    const made = await lab();
+    const { fleet, url } = made;
+    const part = Buffer.alloc(40_000, 'x');
+    const arrived = Promise.withResolvers<number>();
+    fleet.onInvoke(async (invocation) => {
+      begin(invocation);
+      invocation.onChunk(part);
+      await invocation.arrival?.().next();
+      arrived.resolve(invocation.arrival?.().bytes ?? 0);
+      return await new Promise(() => undefined);
+    });
+    const asked: number[] = [];
+    fleet.onRecover(async (recovery) => {
+      begin(recovery);
+      asked.push(recovery.from, recovery.arrival?.().bytes ?? -1);
+      recovery.onChunk(part);
+      await recovery.arrival?.().next();
+      asked.push(recovery.arrival?.().bytes ?? -1);
+      recovery.onChunk(Buffer.from('end'));
+      return whole;
+    });
+    const told = streamed(url);
+    expect(await arrived.promise).toBe(40_000);
+    await made.server.close();
+    await made.startAgent();
+    expect(await told).toMatchObject({ text: `${'x'.repeat(80_000)}end`, end: {} });
+    expect(asked).toEqual([40_000, 40_000, 80_000]);
+  });
+
+  it('ends with an unknown outcome where the agent is lost in the middle, and does not come back', async () => {
+    const { fleet, url, server } = await lab({ maxWaitMs: 300 });
     fleet.onInvoke(async (invocation) => {
       begin(invocation);
       invocation.onChunk(Buffer.from('half'));
@@ -209,7 +240,7 @@ describe('an answer that its function streams', () => {
     await waitFor('nothing to be held', async () =>
       /^esb_gateway_held_bytes 0$/m.test((await gateway.metrics.page()).text),
     );
-  });
+  }, 30_000);
 });
 
 describe('an answer that its function does not stream', () => {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { ArrivedBytes } from '../../../src/agent/rpc/arrived-bytes.ts';
 import { markOf } from '../../../src/init/call-history.ts';
 import type { InitAnswer, InitRequest } from '../../../src/init/contract.ts';
 import { settle } from '../../support/manual-clock.ts';
@@ -58,6 +59,31 @@ describe('a call', () => {
     await settle();
     expect(init.heard.at(-1)).toBe(`A id=a\noffset=${WINDOW}`);
     expect(init.ended).toBe(false);
+  });
+
+  it('is acknowledged as far as it has arrived, where its caller tells', async () => {
+    const room = new PlayedContainer();
+    const init = await room.connected();
+    const arrival = new ArrivedBytes();
+    await answering(room, init, { arrival: () => arrival });
+    init.data('a', 0, Buffer.alloc(WINDOW));
+    await settle();
+    expect(init.heard.slice(2)).toEqual([]);
+    arrival.note(20_000);
+    await settle();
+    // Each word costs both sides something.
+    arrival.note(20_001);
+    await settle();
+    arrival.note(50_000);
+    await settle();
+    expect(init.heard.slice(2)).toEqual(['A id=a\noffset=20000', 'A id=a\noffset=50000']);
+    init.end('a', 'Answered', WINDOW);
+    await settle();
+    // The rest is kept for half a second.
+    expect(init.heard).toHaveLength(4);
+    await room.clock.advance(500);
+    await settle();
+    expect(init.heard.at(-1)).toBe('F id=a');
   });
 
   it.each([
@@ -321,9 +347,13 @@ describe('an answer that was read', () => {
 });
 
 /** Asks for the answer of a call of an earlier agent. */
-function ask(room: PlayedContainer, id: string): { answer: Promise<InitAnswer> | undefined; heard: string[] } {
+function ask(
+  room: PlayedContainer,
+  id: string,
+  from = 0,
+): { answer: Promise<InitAnswer> | undefined; heard: string[] } {
   const heard: string[] = [];
-  const answer = room.container.recover(id, {
+  const answer = room.container.recover(id, from, {
     onHead: ({ contentType }) => heard.push(`head ${contentType}`),
     onChunk: (chunk) => heard.push(`chunk ${chunk.toString().slice(0, 9)}`),
   });
@@ -411,6 +441,46 @@ describe('calls of an earlier agent', () => {
     expect(init.heard).toEqual(['F id=x']);
     expect(ask(room, 'x').answer).toBeUndefined();
     expect(early.heard).toEqual(['head text/plain']);
+  });
+
+  it.each([
+    ['before they are asked for', true],
+    ['afterwards', false],
+  ])('go on from the byte that was asked for, which comes %s', async (_, early) => {
+    const room = new PlayedContainer();
+    const init = await found(room);
+    const come = async (): Promise<void> => {
+      init.data('x', 100, 'abcdef');
+      await settle();
+    };
+    if (early) {
+      await come();
+    }
+    const { answer, heard } = ask(room, 'x', 102);
+    if (!early) {
+      await come();
+    }
+    init.data('x', 106, 'ghi');
+    init.end('x', 'Answered', 109);
+    expect(await answer).toMatchObject({ kind: 'Ended' });
+    expect(heard).toEqual(['head text/plain', 'chunk cdef', 'chunk ghi']);
+  });
+
+  it('are unknown to those who ask for bytes that are gone, and have ended for those who have them all', async () => {
+    const room = new PlayedContainer();
+    const init = await found(room);
+    init.end('x', 'Answered', 100);
+    await settle();
+    expect(ask(room, 'x', 99).answer).toBeUndefined();
+    const { answer, heard } = ask(room, 'x', 100);
+    expect(await answer).toMatchObject({ kind: 'Ended', end: { size: 100 } });
+    expect(heard).toEqual(['head text/plain']);
+    const later = new PlayedContainer();
+    const other = await found(later);
+    const asked = ask(later, 'x', 99);
+    other.data('x', 100, 'abc');
+    await settle();
+    expect(await asked.answer).toMatchObject({ kind: 'Unknown' });
   });
 
   it('are forgotten where nobody asks, and before another call with the id begins', async () => {

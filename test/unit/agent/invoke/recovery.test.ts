@@ -18,6 +18,7 @@ const recover = (lab: FleetLab, requestId: string, more: Partial<Recovery> = {})
     uid: 'uid-of-hello',
     requestId,
     sentMs: 100,
+    from: 0,
     signal: new AbortController().signal,
     onHead: () => undefined,
     onChunk: () => undefined,
