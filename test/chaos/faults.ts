@@ -31,9 +31,9 @@ export interface FaultsOptions {
   readonly note: (text: string) => void;
 }
 
-/** How long a worker may take until it has a shim that can be stopped for good. */
-const SHIM_WITHIN_MS = 60_000;
-const SHIM_EVERY_MS = 500;
+/** How long a worker may take until it has the process that a fault is for. */
+const FOUND_WITHIN_MS = 60_000;
+const LOOK_EVERY_MS = 500;
 /**
  * How long an outage waits for what is done to the same containerd. Longer ones, such as another outage, leave it out.
  */
@@ -173,7 +173,7 @@ export class Faults {
       !this.#healing.signal.aborted &&
       (this.#busy.has(what) || (await this.#part(`containerd-${node}`)) === undefined)
     ) {
-      await this.#for(SHIM_EVERY_MS);
+      await this.#for(LOOK_EVERY_MS);
     }
   }
 
@@ -222,7 +222,7 @@ export class Faults {
   }
 
   async #hang(fault: Extract<Fault, { kind: 'hang' }>): Promise<void> {
-    const found = await this.#untilShimOf(fault.worker);
+    const found = await this.#until(() => this.#shimOf(fault.worker));
     if (found === undefined || this.hung.has(found.shim)) {
       this.#leaveOut(fault, found === undefined ? 'there is no such process' : 'stopped for good before');
       return;
@@ -234,20 +234,28 @@ export class Faults {
   }
 
   async #init(fault: Extract<Fault, { kind: 'init' }>): Promise<void> {
-    const { how, worker } = fault;
-    const found = await this.#workerOf(worker);
-    const agent = found === undefined || how !== 'with-agent' ? undefined : await this.#part(`agent-${found.node}`);
-    const [oldest] = found === undefined || how !== 'runtime' ? [] : await processesBeside(found.process.pid);
-    const runtime = oldest === undefined ? undefined : await identify(oldest);
-    const wanted = { alone: [found?.process], 'with-agent': [agent, found?.process], runtime: [runtime] }[how];
-    const targets = wanted.filter((each) => each !== undefined);
-    if (targets.length < wanted.length) {
+    const targets = await this.#until(() => this.#targetsOf(fault));
+    if (targets === undefined) {
       this.#leaveOut(fault, 'there is no such process');
       return;
     }
     await this.#during(fault, async () => {
       await Promise.all(targets.map((each) => signalProcess(each, 'SIGKILL')));
     });
+  }
+
+  async #targetsOf({ how, worker }: Extract<Fault, { kind: 'init' }>): Promise<readonly ProcessIdentity[] | undefined> {
+    const found = await this.#workerOf(worker);
+    if (found === undefined || how === 'alone') {
+      return found === undefined ? undefined : [found.process];
+    }
+    if (how === 'with-agent') {
+      const agent = await this.#part(`agent-${found.node}`);
+      return agent === undefined ? undefined : [agent, found.process];
+    }
+    const [oldest] = await processesBeside(found.process.pid);
+    const runtime = oldest === undefined ? undefined : await identify(oldest);
+    return runtime === undefined ? undefined : [runtime];
   }
 
   async #processOf(target: Target): Promise<ProcessIdentity | undefined> {
@@ -280,15 +288,15 @@ export class Faults {
     return process === undefined ? undefined : { node: place.node, process };
   }
 
-  /** As {@link Faults.#shimOf}, of a worker that may be just about to be made, by an API server that may be away. */
-  async #untilShimOf(worker: string): Promise<Shim | undefined> {
-    const end = performance.now() + SHIM_WITHIN_MS;
+  /** Finds processes of a worker that may be just about to be made, by an API server that may be away. */
+  async #until<Found>(find: () => Promise<Found | undefined>): Promise<Found | undefined> {
+    const end = performance.now() + FOUND_WITHIN_MS;
     for (;;) {
-      const found = await this.#shimOf(worker).catch(() => undefined);
+      const found = await find().catch(() => undefined);
       if (found !== undefined || this.#healing.signal.aborted || performance.now() > end) {
         return found;
       }
-      await this.#for(SHIM_EVERY_MS);
+      await this.#for(LOOK_EVERY_MS);
     }
   }
 
