@@ -60,6 +60,7 @@ describe('aws lambda invoke', () => {
   it('gives the tail of the log', async () => {
     const result = await invoke('hello', '--log-type', 'Tail', '--payload', '{"print":"seen"}');
     const tail = Buffer.from(String(succeeded(result).LogResult), 'base64').toString();
+    expect(tail).toMatch(/\nREPORT RequestId: [^\n]*\tMemory Size: 128 MB\tMax Memory Used: \d+ MB(?:\t|\n)/);
     expect(tail).toContain('seen');
   });
 
