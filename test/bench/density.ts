@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as elapse } from 'node:timers/promises';
 import type { BareContainer } from './bare-containerd.ts';
 import { type BenchResult, compare } from './bench-result.ts';
-import { agentProcess, type Process, processes, proportionalMiB } from './processes.ts';
+import { agentProcess, childrenOf, type Process, processes, proportionalMiB } from './processes.ts';
 import { type Scenario, times } from './scenario.ts';
 
 /** Bare containers whose shims are weighed. */
@@ -107,7 +107,10 @@ export const density: Scenario = {
     }
     const agentWeight = await proportionalMiB(agent.pid);
     const shimWeight = await weightOf(own);
-    const inits = (await processes()).filter(({ commandLine }) => commandLine.startsWith('/run/esb/init '));
+    const inits = await childrenOf(
+      (await processes()).filter(({ commandLine }) => commandLine.startsWith('/run/esb/init ')),
+      own,
+    );
     const initWeight = await weightOf(inits);
     const each = (agentWeight + shimWeight + initWeight) / workers;
     const idle = await load(agent.pid);

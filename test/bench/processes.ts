@@ -48,6 +48,13 @@ export async function containerProcesses(containerId: string): Promise<Process[]
   return all.filter((_, index) => groups[index]?.includes(containerId));
 }
 
+/** Those of the processes whose parent is one of the others. */
+export async function childrenOf(those: readonly Process[], parents: readonly Process[]): Promise<Process[]> {
+  const pids = new Set(parents.map(({ pid }) => pid));
+  const stats = await Promise.all(those.map(({ pid }) => readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '')));
+  return those.filter((_, index) => pids.has(Number(stats[index]?.split(') ')[1]?.split(' ')[1])));
+}
+
 /** Proportional set size in MiB; 0 for a process that has ended. */
 export async function proportionalMiB(pid: number): Promise<number> {
   const text = await readFile(`/proc/${pid}/smaps_rollup`, 'latin1').catch(() => '');
