@@ -6,7 +6,9 @@ export interface OwnedLine {
   readonly isLast: boolean;
 }
 
-const LAMBDA_LINE = /^(?:START|END|(REPORT)) RequestId: (\S{1,256})/;
+/** Also `RequestId: … Error: …`, and the line of a call whose time was over. */
+const LAMBDA_LINE =
+  /^(?:(?:START |END |(REPORT) )?RequestId: (\S{1,256})|\d{4}-\d\d-\d\dT[\d:.]{12}Z (\S{1,256}) Task timed out after )/;
 const nobodys: OwnedLine = { requestId: '', isLast: false };
 
 /**
@@ -17,7 +19,8 @@ export function ownerOf(line: Buffer): OwnedLine {
   if (line[0] === 0x7b && line.includes('equestId"')) {
     return ownerOfJson(line.toString());
   }
-  const [, report, requestId] = LAMBDA_LINE.exec(line.toString('latin1', 0, 300)) ?? [];
+  const [, report, named, late] = LAMBDA_LINE.exec(line.toString('latin1', 0, 330)) ?? [];
+  const requestId = named ?? late;
   return requestId === undefined ? nobodys : { requestId, isLast: report !== undefined };
 }
 

@@ -9,6 +9,8 @@ describe('a line of a log with several calls at once', () => {
     ['the first line of Lambda', 'START RequestId: one Version: $LATEST\n', 'one', false],
     ['the last but one', 'END RequestId: one\n', 'one', false],
     ['the last one', 'REPORT RequestId: one\tDuration: 1.00 ms\n', 'one', true],
+    ['the line of a timeout', `${time} one Task timed out after 1.00 seconds\n`, 'one', false],
+    ['the line of an error', 'RequestId: one Error: Runtime exited with error: exit status 7\n', 'one', false],
     ['a line of the Node client', '{"timestamp":"t","level":"INFO","requestId":"one","message":"hi"}\n', 'one', false],
     ['a line of the Python client', '{"level":"INFO","message":"hi","AWSRequestId":"one"}\n', 'one', false],
     ['an event', `{"time":"${time}","type":"platform.start","record":{"requestId":"one"}}\n`, 'one', false],
