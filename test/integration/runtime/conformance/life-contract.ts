@@ -25,6 +25,7 @@ export const lifeContract: ConformanceTests = (bench) => {
       runtimeInterface: 'Emulator',
       address: { ip: expect.stringMatching(/^\d+\.\d+\.\d+\.\d+$/), port: 8080 },
       createdAt: expect.any(Date),
+      timeoutSeconds: 3,
     });
     expect(Math.abs(info.createdAt.getTime() - Date.now())).toBeLessThan(60_000);
     expect(await call(info)).toMatchObject({
