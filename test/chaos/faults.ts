@@ -48,7 +48,7 @@ const FEWEST_PLANNED: Readonly<Record<FaultKind, number>> = {
   plugin: 2,
   disk: 2,
   clock: 2,
-  init: 3,
+  init: 5,
   hang: 1,
   outage: 1,
 };
