@@ -114,6 +114,7 @@ export class Gateway {
       clock,
       sessionOf: (nodeName) => this.#agents.session(nodeName),
       onActivity: (worker, stamp) => this.#activity.note(worker.reference, stamp),
+      onAskedAgain: (result) => this.metrics.askedAgain(result),
       tracing: options.observation?.tracing,
       ...(options.maxWaitMs === undefined ? {} : { maxWaitMs: options.maxWaitMs }),
     });

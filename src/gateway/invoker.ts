@@ -7,6 +7,7 @@ import { continuedXRay, formatTraceParent, parentOf } from '../common/tracing/tr
 import type { Admitted } from './admission/admission.ts';
 import type { AgentAnswer, AnswerSink, AnswerSoFar } from './agents/agent-call.ts';
 import type { AgentSession } from './agents/agent-session.ts';
+import type { AskedAgain } from './agents/ask-again.ts';
 import {
   type AnsweredCall,
   type FunctionAnswer,
@@ -46,6 +47,8 @@ export interface InvokerOptions {
   readonly sessionOf: (nodeName: string) => AgentSession | undefined;
   /** Called with the agent's stamp of each call that reached a worker. */
   readonly onActivity: (worker: WorkerEntry, stamp: string) => void;
+  /** Called for each call whose agent ended under it, and whose answer was asked for. */
+  readonly onAskedAgain?: (result: AskedAgain) => void;
   readonly clock: Clock;
   /** Receives a span for each time that a call is sent to an agent; undefined for no spans. */
   readonly tracing?: Tracing | undefined;
@@ -277,7 +280,9 @@ export class Invoker {
         }
       }
     }
-    return answer.kind === 'Unknown' ? sent : answer;
+    const isUnknown = answer.kind === 'Unknown';
+    this.#options.onAskedAgain?.(isUnknown ? 'unknown' : answer.kind === 'Refused' ? 'not_started' : 'recovered');
+    return isUnknown ? sent : answer;
   }
 
   /** Resolves at the next change of the function, when the caller hangs up, and at the latest after `delayMs`. */

@@ -1,13 +1,9 @@
 import { existsSync } from 'node:fs';
-import { setTimeout } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { patience } from '../support/patience.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { type CounterAnswer, functionTimeout, instance, type WorkerSpec } from './support/instance.ts';
 import { Parts } from './support/parts.ts';
-
-/** Ends of the agent while calls come. */
-const kills = Number(process.env.ESB_AGENT_KILLS ?? 5);
 
 describe('a worker whose image has no emulator', () => {
   const esb = instance();
@@ -176,42 +172,6 @@ describe('a worker whose image has no emulator', () => {
     await parts.stop('agent-node-1');
     await parts.start('agent-node-1');
     expect(await call).toMatchObject({ functionError: undefined, payload: { counter: 1 } });
-  });
-
-  it('runs no call twice, and answers in whole or not at all, while its agent dies again and again', async () => {
-    await apply('plain-kills', { timeoutSeconds: 60 });
-    await esb.ready('plain-kills');
-    const { bootId } = (await esb.invoke('plain-kills')).payload;
-    const counters: number[] = [];
-    let calls = 1;
-    let unknown = 0;
-    let over = false;
-    const caller = async (): Promise<void> => {
-      while (!over) {
-        calls += 1;
-        const { functionError, payload } = await esb.invoke('plain-kills', { size: 1_000, sleep: 0.02 });
-        if (functionError === undefined) {
-          expect(payload.bootId).toBe(bootId);
-          counters.push(payload.counter);
-        } else {
-          expect(JSON.stringify(payload)).toContain('unknown');
-          unknown += 1;
-        }
-      }
-    };
-    const calling = caller();
-    for (let kill = 0; kill < kills; kill += 1) {
-      await setTimeout(500 + 37 * kill);
-      await killAgent();
-    }
-    over = true;
-    await calling;
-    expect(new Set(counters).size).toBe(counters.length);
-    const { counter } = (await esb.invoke('plain-kills')).payload;
-    expect(counter).toBeLessThanOrEqual(calls + 1);
-    expect(counter).toBeGreaterThanOrEqual(calls + 1 - unknown);
-    expect({ calls, unknown }).toEqual({ calls, unknown: expect.toSatisfy((count: number) => count <= kills) });
-    process.stdout.write(`${kills} kills, ${calls} calls, ${unknown} unknown\n`);
   });
 });
 

@@ -4,6 +4,9 @@ import { type AgentCall, type AnswerSoFar, settle } from './agent-call.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
 import { openStream, STREAM_WINDOW_BYTES, tellingWay } from './call-streams.ts';
 
+/** End of a call for which the next run of its agent was asked. */
+export type AskedAgain = 'recovered' | 'not_started' | 'unknown';
+
 /** A call that an earlier run of an agent was sent. */
 export type LostCall = Pick<RecoverRequest, 'worker' | 'requestId' | 'run' | 'sentMs'>;
 

@@ -25,6 +25,8 @@ export interface GatewayMetrics {
   eventTried(result: string): void;
   eventEnded(result: string): void;
   agentFailed(): void;
+  /** The next run of an agent was asked for the answer of a call. */
+  askedAgain(result: string): void;
   activityWritten(ok: boolean): void;
   /** Every metric, for their documentation. */
   readonly registry: Registry;
@@ -61,6 +63,11 @@ export function createGatewayMetrics(
     'Patches of status.lastInvocationTime, by whether they succeeded.',
     ['ok'],
   );
+  const askedAgain = counter(
+    'esb_gateway_calls_asked_again_total',
+    'Calls whose agent ended under them, by what its next run said: recovered, not_started, after which the call is sent again, or unknown.',
+    ['result'],
+  );
   for (const [key, [name, help]] of Object.entries(GAUGES)) {
     const read = gauges[key as keyof GatewayGauges];
     new Gauge({
@@ -78,6 +85,7 @@ export function createGatewayMetrics(
     eventTried: (result) => tries.inc({ result }),
     eventEnded: (result) => events.inc({ result }),
     agentFailed: () => agentFailures.inc(),
+    askedAgain: (result) => askedAgain.inc({ result }),
     activityWritten: (ok) => activity.inc({ ok: String(ok) }),
     page: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
   };

@@ -34,6 +34,9 @@ describe('a call whose agent ended in the middle of it', () => {
     expect(asked).toEqual([expect.objectContaining({ requestId, run: 'run-1', from: 2, sentMs: expect.any(Number) })]);
     expect(asked[0]?.sentMs).toBeGreaterThanOrEqual(20);
     await waitFor('the activity', async () => lab.patches.length > 0);
+    expect((await lab.gateway.metrics.page()).text).toContain(
+      'esb_gateway_calls_asked_again_total{result="recovered"} 1',
+    );
   });
 
   it('is asked for again where that run dies as well, or is still looking', async () => {

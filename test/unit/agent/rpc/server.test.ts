@@ -789,7 +789,12 @@ describe('a gateway whose certificate names namespaces', () => {
         ? { kind: 'Refused', reason: 'NotFound', message: 'no such worker' }
         : { kind: 'Answered', stamp: '', timings };
     });
-    return { ...lab, other, invoked };
+    const recovered: string[] = [];
+    lab.fleet.onRecover(async ({ uid }) => {
+      recovered.push(uid);
+      return { kind: 'Unknown', reason: 'AgentStopped', message: 'not kept', stamp: '' };
+    });
+    return { ...lab, other, invoked, recovered };
   }
   const till = { namespace: 'shop', name: 'till', uid: 'uid-of-till' };
   const nameless = { namespace: 'shop', name: 'till' };
@@ -814,7 +819,7 @@ describe('a gateway whose certificate names namespaces', () => {
   });
 
   it.each([till, nameless])('calls, hints at and reads none of another (%j)', async (worker) => {
-    const { connect, gateway, fleet, invoked } = await two();
+    const { connect, gateway, fleet, invoked, recovered } = await two();
     const client = connect(await gateway());
     for (const method of ['ensure', 'pause', 'resume', 'destroy']) {
       await expect(client.call(method, { worker, epoch: 1 })).rejects.toMatchObject({
@@ -833,12 +838,16 @@ describe('a gateway whose certificate names namespaces', () => {
     await waitFor('the refusal', () => answers.length === 1);
     expect(answers[0].failure?.code ?? answers[0].answer.trailer.reason).toBe('NotFound');
     shared.end();
+    const asked = client.duplex('recover');
+    asked.write({ worker, requestId: 'r-1' });
+    await partsOf(asked).catch(() => undefined);
+    expect(recovered).not.toContain('uid-of-till');
     expect(invoked).not.toContain('uid-of-till');
     expect(fleet.asked.filter((asked) => asked.includes('uid-of-till'))).toEqual([]);
   });
 
   it('has all of that in each namespace that is named', async () => {
-    const { connect, gateway, invoked } = await two();
+    const { connect, gateway, invoked, recovered } = await two();
     const client = connect(await gateway('shop', 'pay'));
     const { workers }: Part = await client.call('list', {});
     expect(workers).toHaveLength(1);
@@ -846,6 +855,10 @@ describe('a gateway whose certificate names namespaces', () => {
     expect(await partsOf(client.stream('getLogs', { worker: till }))).toHaveLength(1);
     await partsOf(client.stream('invoke', { ...invoke(), worker: till }));
     expect(invoked).toEqual(['uid-of-till']);
+    const asked = client.duplex('recover');
+    asked.write({ worker: till, requestId: 'r-1' });
+    await partsOf(asked);
+    expect(recovered).toEqual(['uid-of-till']);
   });
 
   it('has everything with a certificate of an earlier release, which names none', async () => {
