@@ -1,7 +1,7 @@
 import type { Clock, Timer } from '../common/clock.ts';
 
-/** Milliseconds in which the bytes of an answer leave the agent for its caller. */
-const KEEP_MS = 500;
+/** Milliseconds in which the bytes of an answer reach the gateway, on a machine that is busy. */
+const KEEP_MS = 2_000;
 /** Bounds of the answers that one init keeps. */
 const MAX_ANSWERS = 32;
 const MAX_BYTES = 128 * 1024;

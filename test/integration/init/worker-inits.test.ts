@@ -187,7 +187,7 @@ describe('a worker', () => {
     await peer.answer();
     peer.respond('had', '{}');
     expect(await sent.answer).toEqual(ended('Answered'));
-    await delay(700);
+    await delay(2_500);
     await lab.restart();
     await waitFor('the init', () => lab.link()?.state, { everyMs: 5 });
     const link = lab.link();

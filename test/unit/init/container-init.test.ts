@@ -36,7 +36,7 @@ describe('a call', () => {
     expect(await answer).toMatchObject({ kind: 'Ended', end: { outcome: 'Answered', size: 3, durationUs: 7 } });
     expect(heard).toEqual(['sending', 'head text/plain true', 'chunk 3']);
     // An agent that dies now leaves the answer to the next.
-    await room.clock.advance(499);
+    await room.clock.advance(1_999);
     expect(init.heard.slice(2)).toEqual([]);
     await room.clock.advance(1);
     await settle();
@@ -79,9 +79,9 @@ describe('a call', () => {
     expect(init.heard.slice(2)).toEqual(['A id=a\noffset=20000', 'A id=a\noffset=50000']);
     init.end('a', 'Answered', WINDOW);
     await settle();
-    // The rest is kept for half a second.
+    // The rest is kept for two seconds.
     expect(init.heard).toHaveLength(4);
-    await room.clock.advance(500);
+    await room.clock.advance(2_000);
     await settle();
     expect(init.heard.at(-1)).toBe('F id=a');
   });
@@ -406,7 +406,7 @@ describe('calls of an earlier agent', () => {
     expect(await answer).toMatchObject({ kind: 'Ended', end: { outcome: 'Answered' } });
     expect(heard).toEqual(['head text/plain', 'chunk abc', 'chunk def']);
     expect(init.heard).toEqual([]);
-    await room.clock.advance(500);
+    await room.clock.advance(2_000);
     await settle();
     expect(init.heard).toEqual(['F id=x']);
   });
