@@ -16,11 +16,11 @@ import { waitFor } from '../../support/wait-for.ts';
 import { filesEntered } from '../../support/walk.ts';
 
 /**
- * Files that a walk may enter: of the agent, and of all. The numbers are those of the source as it is, and only go
- * down.
+ * Files that a walk may enter: of the agent, and of all. The numbers are those of the source as it is, and go down, but
+ * for what Lambda gives to each call: a trace.
  */
 const most = {
-  invocation: { agent: 14, all: 47 },
+  invocation: { agent: 14, all: 48 },
   reconcile: { agent: 32 },
 };
 
