@@ -144,7 +144,7 @@ func serveRuntime(api string, handle http.HandlerFunc) {
 func main() {
 	address := flag.String("runtime-interface-emulator-address", "0.0.0.0:8080", "where to listen")
 	flag.String("runtime-api-address", "127.0.0.1:9001", "not used: there is no runtime behind this one")
-	flag.Parse()
+	_ = flag.CommandLine.Parse(arguments())
 	if os.Getenv("IGNORE_SIGTERM") != "" {
 		signal.Ignore(syscall.SIGTERM)
 	} else {
