@@ -38,6 +38,8 @@ export class InFlightMarker {
   readonly #onError: (error: unknown) => void;
   /** Whether the file says that a call is in the worker. */
   #marked = false;
+  /** Whether the container that was called last is gone: the file tells of calls that were left alone. */
+  #gone = false;
   #stamp: string;
 
   /**
@@ -53,6 +55,7 @@ export class InFlightMarker {
   begin(containerId: string, call: MarkedCall): void {
     this.#containerId = containerId;
     this.#call = textOf(call);
+    this.#gone = false;
     this.#write(busy);
     this.#marked = true;
   }
@@ -78,6 +81,10 @@ export class InFlightMarker {
     if (!this.#left.delete(containerId)) {
       return;
     }
+    if (this.#gone) {
+      this.remove();
+      return;
+    }
     const isOpen = this.#descriptor !== undefined;
     this.#try(() => this.#write(this.#marked ? busy : idle));
     if (!isOpen) {
@@ -97,6 +104,7 @@ export class InFlightMarker {
   /** The container is gone, with every call in it. */
   remove(): void {
     if (this.#left.size > 0) {
+      this.#gone = true;
       this.#try(() => this.#write(idle));
       this.#marked = false;
       this.release();

@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Finding } from '../../../../src/cli/doctor/finding.ts';
 import { run } from '../../../support/command.ts';
+import { initProgram } from '../../../support/init-lab.ts';
 import { type Lab, startLab } from '../../../support/lab.ts';
 import { toolsFolder } from '../../../support/tools.ts';
 
@@ -43,6 +44,7 @@ describe('the doctor of a node', () => {
         ...['--containerd-socket', lab.socketPath],
         ...['--cni-bin-dir', tools],
         ...['--run-dir', '/dev/shm/esb'],
+        ...['--init-program', await initProgram()],
         ...flags,
       ],
       { mayFail: true, env: { ...process.env, PATH: `${tools}:${process.env.PATH ?? ''}` } },
@@ -72,6 +74,7 @@ describe('the doctor of a node', () => {
       'containerd',
       'runc',
       'shim',
+      'init of workers',
       'CNI plugin',
       'network configuration',
       'nftables',

@@ -242,6 +242,16 @@ describe('marks of calls in flight', () => {
     expect(readMarks(path)).toEqual([]);
   });
 
+  it('go with the last container, be that the one with the call that was left', () => {
+    const path = folder();
+    const mark = new InFlightMarker(path, 'uid-1', undefined, (error) => expect.unreachable(String(error)));
+    mark.keep('hello-1', { requestId: 'left' });
+    mark.begin('hello-2', { requestId: 'a-request', until: 1_800_000_000_000 });
+    mark.remove();
+    mark.forget('hello-1');
+    expect(readMarks(path)).toEqual([]);
+  });
+
   it('that were being written count as a call', () => {
     const path = folder();
     writeFileSync(join(path, 'uid-1.mark'), '');
