@@ -336,6 +336,9 @@ static void receive(void)
 			disconnect();
 			return;
 		}
+		// An order may end an answer, which is told in that very step: to an agent that is gone by then.
+		if (agent < 0)
+			return;
 		done += 4 + length;
 	}
 	buffer_drop(&in, done);

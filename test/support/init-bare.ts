@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -32,6 +33,8 @@ export interface InitProcess {
   hasEnded(): boolean;
   /** Waits until the init has ended. */
   ended(): Promise<void>;
+  /** Has the init stand still, as a freezer does, or go on. */
+  stand(still: boolean): void;
   /** Ends the init, and says what the checks of memory found. */
   close(): Promise<string>;
 }
@@ -105,6 +108,10 @@ export async function startInitProcess(
     hasEnded,
     async ended() {
       await waitFor('the end of the init', hasEnded, { everyMs: 10, timeoutMs: 20_000 });
+    },
+    stand(still) {
+      const pid = Number(readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8'));
+      process.kill(pid, still ? 'SIGSTOP' : 'SIGCONT');
     },
     async close() {
       child.kill('SIGKILL');

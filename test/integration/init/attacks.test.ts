@@ -458,6 +458,31 @@ describe('an agent', () => {
     expect(whole.length - answer.length).toBeLessThanOrEqual(told);
   });
 
+  it('that dies just after it made room for the end of an answer leaves that to the next one', async () => {
+    const init = await start();
+    const peer = await waiting(init);
+    init.agent.acknowledges = false;
+    const id = init.agent.send({});
+    await peer.answer();
+    const window = 64 * 1024;
+    peer.respond(id, 'y'.repeat(window + 1_000));
+    await waitFor(
+      'a full window',
+      () => init.agent.events.includes(`C ${id} Running`) && init.agent.known(id).answer.length === window,
+    );
+    // The init has read the rest, for which there is no room.
+    await delay(100);
+    init.stand(true);
+    init.agent.acknowledge(id);
+    await init.agent.die();
+    await init.agent.listen();
+    init.stand(false);
+    const { facts, answer } = await init.agent.ended(id);
+    expect(facts).toMatchObject({ outcome: { kind: 'Answered' }, size: window + 1_000 });
+    expect(answer).toHaveLength(1_000);
+    expect(await peer.answer()).toMatchObject({ status: 202 });
+  });
+
   it('that hangs up at once is not asked again without a pause', async () => {
     const init = await start();
     await init.agent.die();
