@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -23,6 +24,8 @@ enum {
 	// Milliseconds in which a peer reads an answer that came before the end of its request. A connection that is closed
 	// with bytes unread takes the answer from it.
 	LINGER_MS = 2000,
+	// Descriptors of the init itself: its log, pipes and signals, the agent, and a start of a process.
+	OWN_FILES = 32,
 };
 
 static struct connection *connections;
@@ -53,6 +56,10 @@ void http_listen(const char *address, int port, int places)
 		fprintf(stderr, "init: the Runtime API cannot listen on %s:%d: %s\n", address, port, strerror(errno));
 		_exit(125);
 	}
+	// A connection that cannot be accepted would keep the loop busy.
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < (rlim_t)places + OWN_FILES)
+		places = files.rlim_cur > OWN_FILES ? (int)files.rlim_cur - OWN_FILES : 1;
 	all_places = free_places = places;
 	loop_add(listener, EPOLLIN);
 }

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { run } from '../../support/command.ts';
 import { type BareInit, type BareInitOptions, type Peer, startBareInit } from '../../support/init-bare.ts';
-import { initProgram } from '../../support/init-lab.ts';
+import { checkedInitProgram, initProgram } from '../../support/init-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const several = { flags: ['--concurrency', '2'] };
@@ -255,6 +255,17 @@ describe('the processes', () => {
     }
     await waiting(init);
     expect(init.agent.phase?.fault).toBeUndefined();
+  });
+
+  it('that hold more connections than the init has descriptors for end the worker, which is told', async () => {
+    const program = ['prlimit', '--nofile=64', await checkedInitProgram()];
+    const init = await start({ program, flags: ['--concurrency', '20'] });
+    for (let count = 0; count < 60; count++) {
+      await init.connect().catch(() => undefined);
+    }
+    const fault = await init.agent.until('the fault', () => init.agent.phase?.fault);
+    expect(fault.message).toBe('the worker broke a bound of the Runtime API: 32 connections');
+    await init.ended();
   });
 
   it('that ask for the next call over and over end the worker, which is told', async () => {
