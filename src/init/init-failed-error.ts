@@ -9,6 +9,9 @@ const SIGNALS: ReadonlyMap<string, number> = new Map([
   ['Terminated', 143],
 ]);
 
+/** Largest status with which a process exits. */
+const MAX_EXIT_STATUS = 255;
+
 /** `InitFailed`: a worker did not become ready. The message has Lambda's words. */
 export class InitFailedError extends EsbError {
   /** Exit code of the process whose end was the failure; 1 where none ended by itself. */
@@ -52,7 +55,7 @@ function exitCodeOf(errorType: string, message: string): number {
   }
   const [, status, signal] = /(?:^|: )(?:exit (?:status|code) (\d+)|signal: (.+))$/.exec(message) ?? [];
   if (status !== undefined) {
-    return Number(status);
+    return Number(status) > MAX_EXIT_STATUS ? 1 : Number(status);
   }
   // Without either a runtime has ended with 0.
   return signal === undefined ? 0 : (SIGNALS.get(signal) ?? 1);
