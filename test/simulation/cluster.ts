@@ -5,7 +5,7 @@ import { trailerOf } from '../../src/agent/rpc/invoke-stream.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import { EsbError } from '../../src/common/errors.ts';
 import { GrowingBuffer } from '../../src/common/growing-buffer.ts';
-import type { AgentAnswer } from '../../src/gateway/agents/agent-call.ts';
+import { type AgentAnswer, ReadBytes } from '../../src/gateway/agents/agent-call.ts';
 import type { AgentSession } from '../../src/gateway/agents/agent-session.ts';
 import { FleetView } from '../../src/gateway/agents/fleet-view.ts';
 import type { InvokeResult } from '../../src/gateway/agents/function-call.ts';
@@ -362,7 +362,7 @@ const agentGone = {
     head: { status: 0, contentType: '', streaming: false },
     body: new GrowingBuffer(),
     size: 0,
-    read: 0,
+    read: new ReadBytes(),
     streamed: false,
   },
 } as const;

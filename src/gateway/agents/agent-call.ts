@@ -61,9 +61,27 @@ export interface AnswerSoFar {
   readonly body: GrowingBuffer;
   /** Bytes that came. */
   readonly size: number;
-  /** Bytes of a streamed answer that the caller has read. */
-  readonly read: number;
+  readonly read: ReadBytes;
   readonly streamed: boolean;
+}
+
+/**
+ * Bytes of an answer that its caller has read. Those that are on their way to the caller when an agent ends are counted
+ * when they are read, for the run of the agent that goes on with the answer.
+ */
+export class ReadBytes {
+  #bytes = 0;
+  /** Hears each change. */
+  onRead: ((bytes: number) => void) | undefined;
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  note(bytes: number): void {
+    this.#bytes += bytes;
+    this.onRead?.(this.#bytes);
+  }
 }
 
 /** `Recovery`: of a call that was sent before, which nothing but the word of an agent shows not to have begun. */
@@ -99,7 +117,7 @@ export class AgentCall {
   #head: InvokeHead;
   readonly #body: GrowingBuffer;
   #size: number;
-  #read: number;
+  readonly #read: ReadBytes;
   #settled = false;
   readonly #sink: AnswerSink | undefined;
   #streamed: boolean;
@@ -116,7 +134,8 @@ export class AgentCall {
     this.#head = soFar?.head ?? NO_HEAD;
     this.#body = soFar?.body ?? new GrowingBuffer();
     this.#size = soFar?.size ?? 0;
-    this.#read = soFar?.read ?? 0;
+    this.#read = soFar?.read ?? new ReadBytes();
+    this.#read.onRead = (bytes) => this.way?.onRead?.(bytes);
     this.#streamed = soFar?.streamed ?? false;
     this.#limit = limit;
     this.#onSettled = onSettled;
@@ -150,7 +169,7 @@ export class AgentCall {
         if (this.#size <= MAX_RESPONSE_BYTES) {
           this.#body.append(chunk);
         }
-        this.#noteRead(chunk.length);
+        this.#read.note(chunk.length);
       }
       this.way?.onArrived?.(this.#size);
     }
@@ -202,18 +221,13 @@ export class AgentCall {
   }
 
   #pass(chunk: Buffer): void {
-    if (this.#size > MAX_STREAMED_BYTES || this.#size - this.#read > MAX_UNREAD_BYTES) {
+    if (this.#size > MAX_STREAMED_BYTES || this.#size - this.#read.bytes > MAX_UNREAD_BYTES) {
       const message = 'the agent sent more of a streamed answer than was asked for';
       this.#settle({ kind: 'Unknown', reason: 'InvalidAnswer', message, stamp: '' });
       this.way?.cancel();
     } else {
-      this.#sink?.chunk(chunk, () => this.#noteRead(chunk.length));
+      this.#sink?.chunk(chunk, () => this.#read.note(chunk.length));
     }
-  }
-
-  #noteRead(bytes: number): void {
-    this.#read += bytes;
-    this.way?.onRead?.(this.#read);
   }
 
   #answerOf(trailer: InvokeTrailer): AgentAnswer {

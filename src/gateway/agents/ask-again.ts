@@ -16,12 +16,14 @@ export function askAgain(
   protocol: AgentProtocol,
   request: LostCall,
   call: AgentCall,
-  { read, size }: AnswerSoFar,
+  soFar: AnswerSoFar,
 ): void {
   const stream = openStream(session, protocol, protocol.recoverPath, call, (end) => {
     settle(call, stream?.isUnimplemented === true ? { ...end, code: 'Unimplemented' } : end);
   });
   if (stream !== undefined) {
+    const { size } = soFar;
+    const read = soFar.read.bytes;
     call.way = tellingWay(stream, protocol.encodeRecover, { read, size });
     const from = { from: size, window: STREAM_WINDOW_BYTES, read };
     stream.write(protocol.encodeRecover({ ...request, ...from }));

@@ -1,14 +1,6 @@
 import type { ClientHttp2Session } from 'node:http2';
 import { messageOf } from '../../common/errors.ts';
-import {
-  type AgentCall,
-  type AnswerSoFar,
-  ARRIVED_STEP_BYTES,
-  type CallWay,
-  inSteps,
-  type NewCall,
-  settle,
-} from './agent-call.ts';
+import { type AgentCall, ARRIVED_STEP_BYTES, type CallWay, inSteps, type NewCall, settle } from './agent-call.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
 import { type GrpcEnd, GrpcStream } from './grpc-stream.ts';
 
@@ -75,7 +67,7 @@ export function sendStreamed(
 export function tellingWay(
   stream: GrpcStream,
   encode: (words: { readonly read?: number; readonly arrived?: number }) => Buffer,
-  from: Pick<AnswerSoFar, 'read' | 'size'> = { read: 0, size: 0 },
+  from: { readonly read: number; readonly size: number } = { read: 0, size: 0 },
 ): CallWay {
   const tell = (words: Parameters<typeof encode>[0]): void => {
     if (stream.isWritable) {

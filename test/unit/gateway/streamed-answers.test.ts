@@ -175,6 +175,45 @@ describe('an answer that its function streams', () => {
     expect(asked).toEqual([40_000, 40_000, 80_000]);
   });
 
+  it('goes on where its caller has read what was on its way when the agent was lost', async () => {
+    const made = await lab();
+    const { fleet, url } = made;
+    const total = 24 * MIB;
+    let sent = 0;
+    const write = async (call: Pick<Invocation, 'onHead' | 'onChunk' | 'room' | 'signal'>): Promise<void> => {
+      begin(call);
+      for (; sent < total && !call.signal.aborted; sent += MIB / 16) {
+        call.onChunk(Buffer.alloc(MIB / 16, 'x'));
+        await call.room?.();
+      }
+    };
+    fleet.onInvoke(async (invocation) => {
+      await write(invocation);
+      return await new Promise(() => undefined);
+    });
+    fleet.onRecover(async (recovery) => {
+      sent = recovery.from;
+      await write(recovery);
+      return whole;
+    });
+    const answer = await fetch(`${url}${PATH}`, { method: 'POST' });
+    let still = 0;
+    let last = -1;
+    await waitFor(
+      'the function to be held up',
+      () => {
+        still = sent === last ? still + 1 : 0;
+        last = sent;
+        return still === 10;
+      },
+      { everyMs: 100 },
+    );
+    expect(sent).toBeLessThan(total);
+    await made.server.close();
+    await made.startAgent();
+    expect((await answer.arrayBuffer()).byteLength).toBeGreaterThan(total);
+  }, 20_000);
+
   it('ends with an unknown outcome where the agent is lost in the middle, and does not come back', async () => {
     const { fleet, url, server } = await lab({ maxWaitMs: 300 });
     fleet.onInvoke(async (invocation) => {

@@ -108,6 +108,26 @@ describe('an answer that is streamed', () => {
     expect(await one.answer).toMatchObject({ kind: 'Answered', streamed: true, size: 1_000, body: Buffer.alloc(0) });
   });
 
+  it('that goes on by the next run of its agent counts what is read of its beginning', async () => {
+    const { one, read } = streamedCall();
+    one.take(streamingHead);
+    one.take(piece(Buffer.alloc(1_000)));
+    one.lose('the agent ended');
+    const lost = await one.answer;
+    const soFar = lost.kind === 'Unknown' ? lost.soFar : undefined;
+    const next = new AgentCall(
+      Number.POSITIVE_INFINITY,
+      () => undefined,
+      { begin() {}, chunk: (_, taken) => taken() },
+      soFar,
+    );
+    const told: number[] = [];
+    next.way = { neverSeen: false, cancel() {}, onRead: (bytes) => told.push(bytes) };
+    read();
+    next.take(piece(Buffer.alloc(500)));
+    expect(told).toEqual([1_000, 1_500]);
+  });
+
   it('of an agent that sends on unasked is cut off', async () => {
     const { one, got } = streamedCall();
     one.take(streamingHead);
