@@ -40,16 +40,20 @@ export async function serveRecover(call: RecoverCall, callers: Callers, ownRun: 
     (request) => request.worker !== null,
     ({ from, read, window }) => ({ credit: new AnswerCredit(window, from, read), arrival: new ArrivedBytes(from) }),
   );
-  const { from, requestId, run, worker } = first.request;
+  const { from, requestId, run, window, worker } = first.request;
+  // A gateway of the release before says nothing of what has arrived and was read.
+  const progress = window > 0 ? first : undefined;
   const sentMs = run === '' || run === ownRun ? undefined : first.request.sentMs;
   return await serveAlone(
     call,
     callers,
     (answer) => {
       const uid = resolveWorker(callers.fleet, worker);
-      return answer.send(uid, (way) => callers.fleet.recover({ uid, requestId, sentMs, from, ...way }));
+      return answer.send(uid, ({ arrival, ...way }) =>
+        callers.fleet.recover({ uid, requestId, sentMs, from, ...way, arrival: progress && arrival }),
+      );
     },
-    first,
+    progress,
   );
 }
 
