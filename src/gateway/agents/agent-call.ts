@@ -84,6 +84,11 @@ export class ReadBytes {
   }
 }
 
+/** The same of an agent that tells the whole once more. */
+export function withoutBeginning({ streamed }: AnswerSoFar): AnswerSoFar {
+  return { head: NO_HEAD, body: new GrowingBuffer(), size: 0, read: new ReadBytes(), streamed };
+}
+
 /** `Recovery`: of a call that was sent before, which nothing but the word of an agent shows not to have begun. */
 type CallAim = 'Call' | 'Recovery';
 

@@ -13,9 +13,10 @@ import {
   type AnswerSoFar,
   type NewCall,
   SharedCallStream,
+  withoutBeginning,
 } from './agent-call.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
-import { askAgain, type LostCall } from './ask-again.ts';
+import { askAgain, askEarlier, type LostCall } from './ask-again.ts';
 import { sendAlone, sendStreamed } from './call-streams.ts';
 import { GrpcStream } from './grpc-stream.ts';
 
@@ -155,8 +156,14 @@ export class AgentSession {
     limitMs: number,
     sink?: AnswerSink,
   ): Promise<AgentAnswer> {
+    const { protocol } = this.#options;
+    if (this.#run === '') {
+      const call = this.#begin(caller, limitMs, sink, withoutBeginning(soFar));
+      askEarlier(this.#http2, protocol, request, call, soFar);
+      return call.answer;
+    }
     const call = this.#begin(caller, limitMs, sink, soFar);
-    askAgain(this.#http2, this.#options.protocol, request, call, soFar);
+    askAgain(this.#http2, protocol, request, call, soFar);
     return call.answer;
   }
 

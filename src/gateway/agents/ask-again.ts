@@ -10,7 +10,7 @@ export type AskedAgain = 'recovered' | 'not_started' | 'unknown';
 /** A call that an earlier run of an agent was sent. */
 export type LostCall = Pick<RecoverRequest, 'worker' | 'requestId' | 'run' | 'sentMs'>;
 
-/** Asks for the rest of the answer of a call that was sent to an earlier run of the agent. Agents of earlier releases keep none. */
+/** Asks for the rest of the answer of a call that was sent to an earlier run of the agent. */
 export function askAgain(
   session: ClientHttp2Session,
   protocol: AgentProtocol,
@@ -27,5 +27,33 @@ export function askAgain(
     call.way = tellingWay(stream, protocol.encodeRecover, { read, size });
     const from = { from: size, window: STREAM_WINDOW_BYTES, read };
     stream.write(protocol.encodeRecover({ ...request, ...from }));
+  }
+}
+
+/**
+ * The same of an agent of the release before, which names no run. The agent takes one message, waits for the end of the
+ * request, and tells the whole answer: of one that has begun to go to its caller no more is known.
+ */
+export function askEarlier(
+  session: ClientHttp2Session,
+  protocol: AgentProtocol,
+  { requestId, worker }: LostCall,
+  call: AgentCall,
+  { streamed }: AnswerSoFar,
+): void {
+  if (streamed) {
+    settle(call, {
+      kind: 'Error',
+      code: 'Unimplemented',
+      message: 'the agent does not go on in the middle of an answer',
+    });
+    return;
+  }
+  const stream = openStream(session, protocol, protocol.recoverPath, call, (end) => {
+    settle(call, stream?.isUnimplemented === true ? { ...end, code: 'Unimplemented' } : end);
+  });
+  if (stream !== undefined) {
+    call.way = stream;
+    stream.end(protocol.encodeRecover({ requestId, worker }));
   }
 }
