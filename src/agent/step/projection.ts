@@ -148,7 +148,8 @@ export function recordOf(state: WorkerState, { now, wall }: Moment, stamps: read
     version: 1,
     desired,
     rest: restOf(state, now),
-    container: present.make,
+    // Another may have been made under its name since.
+    container: { ...present.make, runtimeInterface: interfaceOf(present) },
     ...(served === undefined ? {} : { served }),
     ...(warm ? { warmContainer: present.make.id } : {}),
     ...(startedAt === undefined ? {} : { startedAt }),

@@ -436,4 +436,24 @@ describe('a worker whose interface became Lambda without a change of its shape',
     expect(await resultOf(pending)).toMatchObject({ kind: 'Answered' });
     expect(next.runtime.count('destroy')).toBe(0);
   });
+
+  it('is called in the container made anew by an agent that finds no runtime', async () => {
+    const lab = await upgraded();
+    lab.runtime.exit(lab.container(), 1);
+    await settle();
+    await call(lab);
+    lab.inits.answerAll();
+    await settle();
+    await lab.recorded((record) => record.served !== undefined && record.served.address === undefined);
+    lab.runtime.down = true;
+    const next = await lab.restart();
+    const { pending } = await call(next, { requestId: 'second' });
+    next.inits.reconnect(next.container());
+    await settle();
+    next.inits.answerAll();
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Answered' });
+    next.runtime.down = false;
+    await next.clock.advance(60_000);
+    expect(next.runtime.count('destroy')).toBe(0);
+  });
 });
