@@ -132,11 +132,9 @@ export class Invoker {
         refusals = undefined;
         continue;
       }
-      const sentAt = clock.monotonic();
-      const answer = await this.#send(route, worker, call, caller, sink);
-      if (waitUntil !== undefined) {
-        waitUntil += clock.monotonic() - sentAt;
-      }
+      const answer = await this.#send(route, worker, call, caller, sink, (lostMs) => {
+        waitUntil = waitUntil === undefined ? undefined : waitUntil + lostMs;
+      });
       switch (answer.kind) {
         case 'Answered':
         case 'TimedOut': {
@@ -177,12 +175,14 @@ export class Invoker {
     }
   }
 
+  /** @param onLost hears how long a call took whose agent ended under it, with the wait for the next run */
   async #send(
     route: Route,
     worker: WorkerEntry,
     call: FunctionCall,
     caller: Caller,
     sink: AnswerSink | undefined,
+    onLost: (milliseconds: number) => void,
   ): Promise<AgentAnswer> {
     const session = this.#options.sessionOf(route.nodeName);
     if (session === undefined) {
@@ -238,6 +238,9 @@ export class Invoker {
               ),
             )
           : sent;
+      if (answer !== sent) {
+        onLost(this.#options.clock.monotonic() - sentAt);
+      }
       if (span !== undefined) {
         endSending(span, answer);
       }

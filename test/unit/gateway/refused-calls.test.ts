@@ -75,6 +75,15 @@ describe('the refusal of', () => {
     expect(lab.agent.calls).toHaveLength(1);
   });
 
+  it('agents that take their time to refuse, within the time that a call waits', async () => {
+    const lab = await gatewayLab({ maxWaitMs: 1_000 });
+    await lab.addWorker('hello');
+    lab.agent.onInvoke((call) => void setTimeout(() => call.refuse('Unavailable', 'the runtime does not answer'), 800));
+    const before = Date.now();
+    await expect(lab.invoke('hello')).rejects.toMatchObject({ name: 'ServiceException' });
+    expect(Date.now() - before).toBeLessThan(3_000);
+  });
+
   it('an operation that there is not', async () => {
     const lab = await gatewayLab();
     const answer = await fetch(`${lab.url}/2015-03-31/methods/`);
