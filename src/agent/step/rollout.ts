@@ -63,6 +63,11 @@ function mannerOf(draft: Draft, goal: Goal): Manner {
       return 'Later';
     }
   }
+  if (successor === undefined && others.some((other) => isInUse(draft.state, other))) {
+    // Each container whose calls go on takes as much of the node again: one worker has two at most.
+    giveTurn(draft);
+    return 'Later';
+  }
   if (!takeTurn(draft, goal.kind === 'Paused')) {
     return 'Later';
   }

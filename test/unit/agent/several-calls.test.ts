@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
+import { waitFor } from '../../support/wait-for.ts';
 
 describe('a fleet with a worker that takes several calls at once', () => {
   let lab: FleetLab;
@@ -61,5 +62,35 @@ describe('a fleet with a worker that takes several calls at once', () => {
       ...Array(4).fill('AgentStopped'),
       ...Array(2).fill('Unavailable'),
     ]);
+  });
+
+  it('has calls in two containers at most, however often its shape changes', async () => {
+    const running = (): readonly string[] =>
+      [...lab.runtime.containers.keys()].filter((id) => lab.runtime.taskOf(id) === 'Running');
+    const change = async (shape: number): Promise<number> => {
+      const spec = { perWorker: 4, timeoutSeconds: 900, shapeHash: `v1-${shape}`, generation: shape };
+      lab.fleet.apply(desiredFixture({ runtimeInterface: 'Lambda', ...spec }));
+      await settle();
+      await lab.clock.advance(100);
+      void lab.invoke({ requestId: `call-${shape}` });
+      await settle();
+      return running().length;
+    };
+    void lab.invoke({ requestId: 'call-1' });
+    await settle();
+    const counts: number[] = [];
+    for (let shape = 2; shape < 8; shape += 1) {
+      counts.push(await change(shape));
+    }
+    expect(Math.max(...counts)).toBe(2);
+    expect(lab.inits.violations).toEqual([]);
+    // A record is written before a container goes.
+    const last = lab.container('hello', 'v1-7');
+    await waitFor('the last shape alone', async () => {
+      lab.inits.answerAll();
+      await settle();
+      await lab.clock.advance(2_000);
+      return running().length === 1 && running().includes(last);
+    });
   });
 });
