@@ -54,7 +54,9 @@ function refusalOf({ at, state }: Draft, { epoch }: Arrival, gone: boolean): Clo
   if (nodeFull !== undefined && !at.node.fits(present.make.id, takenMiB(desired), [])) {
     return ['NodeFull', nodeFull];
   }
-  return waiting.length >= queueLimits.calls || waitingBytes >= queueLimits.bytes
+  // As many as it takes at once come together while it wakes.
+  const most = Math.max(queueLimits.calls, desired.perWorker ?? 1);
+  return waiting.length >= most || waitingBytes >= queueLimits.bytes
     ? ['QueueFull', `${waiting.length} calls wait for this worker already`]
     : undefined;
 }

@@ -93,4 +93,18 @@ describe('a fleet with a worker that takes several calls at once', () => {
       return running().length === 1 && running().includes(last);
     });
   });
+
+  it('lets as many wait as it takes, while it starts', async () => {
+    const cold = new FleetLab();
+    cold.inits.initial = { phase: 'Starting', idle: false, initMs: 0, restarts: 0 };
+    await cold.fleet.adopt();
+    cold.fleet.apply(desiredFixture({ runtimeInterface: 'Lambda', perWorker: 1_600 }));
+    await settle();
+    const refused: string[] = [];
+    for (let call = 0; call < 1_601; call += 1) {
+      void cold.invoke().then((end) => refused.push('reason' in end ? end.reason : end.kind));
+    }
+    await settle();
+    expect(refused).toEqual(['QueueFull']);
+  });
 });
