@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import type { Writable } from 'node:stream';
 import { credentials, makeGenericClientConstructor } from '@grpc/grpc-js';
 import { type LambdaNode, lambdaNodes } from '../../src/api/lambda-node.ts';
 import { type LambdaWorker, type LambdaWorkerSpec, lambdaWorkers } from '../../src/api/lambda-worker.ts';
@@ -507,7 +508,10 @@ async function build(
     unary,
     async *stream<Message>(method: string, request: object) {
       const methods = await connected();
-      yield* methods[method]?.call(client, request) as AsyncIterable<Message>;
+      const call = methods[method]?.call(client, request) as AsyncIterable<Message> & Partial<Writable>;
+      // A method that takes a stream takes the request as the first message of that, and as its last.
+      call.end?.(request);
+      yield* call;
     },
     onNode: async (program, ...args) => (await run('nsenter', [`--net=${lab.netnsPath}`, program, ...args])).stdout,
     health,

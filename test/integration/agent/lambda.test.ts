@@ -148,8 +148,11 @@ describe('a worker of interface Lambda on a node with the real agent', () => {
     await lab.startAgent();
     await lab.untilServing();
     expect(await lab.invoke(worker, { payload: { n: 6 } })).toMatchObject({ body: '{"n":6}' });
-    const { status } = await lab.waitForPhase(name, 'Running');
-    expect(status?.address).toEqual({ ip: expect.stringMatching(/^10\.234\./) });
+    const address = await waitFor('the address of the next container', async () => {
+      const { status } = await lab.worker(name);
+      return status?.address?.port === undefined ? status?.address : undefined;
+    });
+    expect(address).toEqual({ ip: expect.stringMatching(/^10\.234\./) });
     await lab.remove(name);
   });
 

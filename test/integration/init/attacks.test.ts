@@ -279,9 +279,9 @@ describe('the processes', () => {
         2_000,
       );
     }
-    expect(init.agent.phase?.fault?.message).toBe(
-      'the worker broke a bound of the Runtime API: one request for the next call at a time',
-    );
+    expect(await init.agent.until('the fault', () => init.agent.phase?.fault)).toMatchObject({
+      message: 'the worker broke a bound of the Runtime API: one request for the next call at a time',
+    });
   });
 
   it('that are started again share no connection with those before', async () => {
