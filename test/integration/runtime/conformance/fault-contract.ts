@@ -42,11 +42,12 @@ export const faultContract: ConformanceTests = (bench) => {
     const { address } = await runtime.ensure(wanted);
     await expect(lab.call(address, { allocate: 200 })).rejects.toThrow();
     await waitFor('its end', async () => (await state(wanted.containerId)) === 'Stopped');
+    // Docker knows the reason with the event, which may come after the end.
+    await waitFor('the event', () => seen.includes('OutOfMemory'));
     expect((await runtime.inspect(wanted.containerId))?.task).toMatchObject({
       exitCode: 137,
       oomKilled: true,
     });
-    await waitFor('the event', () => seen.includes('OutOfMemory'));
     unsubscribe();
   });
 
