@@ -139,6 +139,7 @@ class FoundAnswer implements AnswerTaker {
   readonly #room = Promise.withResolvers<void>();
   #head: InitHead | undefined;
   #chunks: Buffer[] = [];
+  waitingBytes = 0;
   #taken: { readonly taker: AnswerTaker; readonly from: number } | undefined;
   /** First byte that the init has kept; undefined before it is known. */
   #base: number | undefined;
@@ -150,10 +151,6 @@ class FoundAnswer implements AnswerTaker {
 
   get taken(): boolean {
     return this.#taken !== undefined;
-  }
-
-  get waitingBytes(): number {
-    return this.#chunks.reduce((sum, { length }) => sum + length, 0);
   }
 
   arrival(): Arrival | undefined {
@@ -169,6 +166,7 @@ class FoundAnswer implements AnswerTaker {
     if (this.#taken === undefined) {
       // The chunk is a part of what was read at once.
       this.#chunks.push(Buffer.from(chunk));
+      this.waitingBytes += chunk.length;
     } else {
       this.#pass(chunk);
     }
@@ -200,6 +198,7 @@ class FoundAnswer implements AnswerTaker {
     for (const chunk of this.#chunks.splice(0)) {
       this.#pass(chunk);
     }
+    this.waitingBytes = 0;
     this.#room.resolve();
     return true;
   }
@@ -208,6 +207,7 @@ class FoundAnswer implements AnswerTaker {
     this.sent?.settle({ kind: 'Unknown', message });
     this.sent = undefined;
     this.#chunks = [];
+    this.waitingBytes = 0;
   }
 
   #pass(chunk: Buffer): void {
