@@ -214,6 +214,7 @@ class Run {
           this.#task() === 'Running' &&
           inside === undefined &&
           this.#slowness === 0 &&
+          !this.#stalls.has('inspect') &&
           lab.runtime.works('inspect')
         ) {
           lab.runtime.foreign('Paused', this.#serving());
