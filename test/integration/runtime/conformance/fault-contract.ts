@@ -42,12 +42,13 @@ export const faultContract: ConformanceTests = (bench) => {
     const { address } = await runtime.ensure(wanted);
     await expect(lab.call(address, { allocate: 200 })).rejects.toThrow();
     await waitFor('its end', async () => (await state(wanted.containerId)) === 'Stopped');
-    // Docker knows the reason with the event, which may come after the end.
     await waitFor('the event', () => seen.includes('OutOfMemory'));
-    expect((await runtime.inspect(wanted.containerId))?.task).toMatchObject({
-      exitCode: 137,
-      oomKilled: true,
+    // Docker learns of the end first, and of the kernel's reason a moment later.
+    const task = await waitFor('the reason', async () => {
+      const info = await runtime.inspect(wanted.containerId);
+      return info?.task.kind === 'Stopped' && info.task.oomKilled ? info.task : undefined;
     });
+    expect(task).toMatchObject({ exitCode: 137 });
     unsubscribe();
   });
 
