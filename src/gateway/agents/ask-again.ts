@@ -3,6 +3,7 @@ import type { RecoverRequest } from '../../protocol/generated/agent.ts';
 import { type AgentCall, type AnswerSoFar, settle } from './agent-call.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
 import { openStream, STREAM_WINDOW_BYTES, tellingWay } from './call-streams.ts';
+import type { GrpcStream } from './grpc-stream.ts';
 
 /** End of a call for which the next run of its agent was asked. */
 export type AskedAgain = 'recovered' | 'not_started' | 'unknown';
@@ -18,9 +19,7 @@ export function askAgain(
   call: AgentCall,
   soFar: AnswerSoFar,
 ): void {
-  const stream = openStream(session, protocol, protocol.recoverPath, call, (end) => {
-    settle(call, stream?.isUnimplemented === true ? { ...end, code: 'Unimplemented' } : end);
-  });
+  const stream = openRecovery(session, protocol, call);
   if (stream !== undefined) {
     const { size } = soFar;
     const read = soFar.read.bytes;
@@ -49,11 +48,16 @@ export function askEarlier(
     });
     return;
   }
-  const stream = openStream(session, protocol, protocol.recoverPath, call, (end) => {
-    settle(call, stream?.isUnimplemented === true ? { ...end, code: 'Unimplemented' } : end);
-  });
+  const stream = openRecovery(session, protocol, call);
   if (stream !== undefined) {
     call.way = stream;
     stream.end(protocol.encodeRecover({ requestId, worker }));
   }
+}
+
+function openRecovery(session: ClientHttp2Session, protocol: AgentProtocol, call: AgentCall): GrpcStream | undefined {
+  const stream = openStream(session, protocol, protocol.recoverPath, call, (end) => {
+    settle(call, stream?.isUnimplemented === true ? { ...end, code: 'Unimplemented' } : end);
+  });
+  return stream;
 }

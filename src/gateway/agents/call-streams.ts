@@ -8,6 +8,7 @@ import { type GrpcEnd, GrpcStream } from './grpc-stream.ts';
 export const STREAM_WINDOW_BYTES = 256 * 1024;
 /** Bytes of an answer after which its agent is told that they were read. */
 const READ_STEP_BYTES = STREAM_WINDOW_BYTES / 4;
+
 /**
  * Opens a stream of a call's own, which answers as an Invoke does. Undefined, and the call refused, where the session
  * takes none.
