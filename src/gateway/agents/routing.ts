@@ -42,9 +42,10 @@ export type Obstacle =
 
 /**
  * The best worker to call now: of the running ones with a free place the one with most of its places free, then a paused
- * one, then one that has to be started, then the full one with the shortest queue for its places; last a failed one and one that its owner keeps at rest, whose agent gives the
- * reason. Equal workers alternate by `rotation`. Only the node in the resource is chosen, and only where its agent
- * holds the worker under the very epoch of the resource: an agent may lag, or lie.
+ * one, then one that has to be started, then the full one with the shortest queue for its places; last a failed one and
+ * one that its owner keeps at rest, whose agent gives the reason. Equal workers alternate by `rotation`. Only the node in
+ * the resource is chosen, and only where its agent holds the worker under the very epoch of the resource: an agent may
+ * lag, or lie.
  *
  * @param tried uids that have refused this call
  * @returns undefined when no worker is left

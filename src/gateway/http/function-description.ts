@@ -23,6 +23,8 @@ export interface CatalogFunction {
   /** The worker that speaks for it. */
   readonly speaker: DescribedWorker;
   readonly workers: FunctionEntry['workers'];
+  /** Calls that they take at once. */
+  readonly places: number;
 }
 
 /** The functions of a gateway, for the operations that read. */
@@ -45,10 +47,10 @@ export class FunctionCatalog {
    */
   find(reference: FunctionReference): CatalogFunction {
     const { invoker, architectureOf } = this.#options;
-    const { speaker, workers } = invoker.find(reference);
+    const { places, speaker, workers } = invoker.find(reference);
     const { resource } = speaker;
     const nodeName = resource.status?.assignment?.nodeName;
-    return { speaker: { resource, architecture: nodeName && architectureOf(nodeName) }, workers };
+    return { speaker: { resource, architecture: nodeName && architectureOf(nodeName) }, workers, places };
   }
 }
 

@@ -1,4 +1,3 @@
-import { perWorkerOf } from '../../api/lambda-worker.ts';
 import type { AccessAction } from '../access/access.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
@@ -156,8 +155,7 @@ function accountSettings(catalog: FunctionCatalog): object {
   let all = 0;
   let reservedInAll = 0;
   for (const name of names) {
-    const { speaker, workers } = catalog.find({ name });
-    const places = workers.reduce((sum, { resource }) => sum + perWorkerOf(resource), 0);
+    const { places, speaker } = catalog.find({ name });
     all += places;
     reservedInAll += Math.min(places, speaker.resource.spec.concurrency?.reserved ?? 0);
   }
