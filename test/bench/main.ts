@@ -8,7 +8,7 @@ import { applyToRunning } from './apply-to-running.ts';
 import { BareContainerd } from './bare-containerd.ts';
 import { BenchInstance } from './bench-instance.ts';
 import { type BenchResult, tableOf } from './bench-result.ts';
-import { coldStart, coldStartPrepared } from './cold-start.ts';
+import { coldStart, coldStartMany, coldStartPrepared } from './cold-start.ts';
 import { density } from './density.ts';
 import { firstCall } from './first-call.ts';
 import { gatewayOverhead } from './gateway-overhead.ts';
@@ -40,6 +40,7 @@ const scenarios: readonly Scenario[] = [
   warmThroughput,
   applyToRunning,
   coldStartPrepared,
+  coldStartMany,
   workerMemory,
   density,
   gatewayOverhead,
