@@ -323,7 +323,7 @@ int64_t worker_tick(int64_t now)
 	if (worker.init_due != 0 && now >= worker.init_due) {
 		char text[256];
 		const char *late = extensions_late();
-		snprintf(text, sizeof text, "Init did not end within %lld seconds%s%.128s%s", (long long)worker.config.init_timeout_ms / 1000,
+		snprintf(text, sizeof text, "Task timed out after %.2f seconds%s%.128s%s", (double)worker.config.init_timeout_ms / 1000,
 		         late == NULL ? "" : ": extension ", late == NULL ? "" : late, late == NULL ? "" : " has not asked for an event");
 		worker_fail("Sandbox.Timedout", text, NULL);
 		worker.init_due = 0;

@@ -380,8 +380,10 @@ function answerOf(result: InvocationResult, body: string): AgentAnswer {
       } as unknown as AgentAnswer;
     case 'Unknown':
       return { ...result, ...(result.reason === 'AgentStopped' ? { soFar: agentGone.soFar } : {}) };
-    case 'Refused':
-      return result;
+    case 'Refused': {
+      const { fault, ...refusal } = result;
+      return { ...refusal, ...(fault && { fault: { ...fault, body: fault.body ?? '' } }) };
+    }
     default:
       return result satisfies never;
   }

@@ -1,4 +1,6 @@
 import type { EsbError } from '../../common/errors.ts';
+import type { InitFault } from '../../init/contract.ts';
+import { InitFailedError } from '../../init/init-failed-error.ts';
 import type { RuntimeInterface } from '../../runtime/contract/runtime.ts';
 import {
   type Backoff,
@@ -10,7 +12,7 @@ import {
   silenceBackoff,
   startBackoff,
 } from './backoff.ts';
-import type { RefusalReason } from './invocation.ts';
+import type { Closing } from './invocation.ts';
 import type { Failure } from './status-input.ts';
 import type { WorkerView } from './worker-state.ts';
 
@@ -42,6 +44,8 @@ export const noSetbacks: Setbacks = {
 interface Exit {
   readonly termination: Termination;
   readonly runtimeInterface: RuntimeInterface;
+  /** Why it could not be initialized again, where that was its end. */
+  readonly fault?: InitFault | undefined;
 }
 
 /** How a process ended. */
@@ -61,11 +65,11 @@ export function startDelayMs({ silences, starts }: Setbacks, now: number): numbe
 }
 
 /** Why calls are refused meanwhile. */
-export function refusalFor({ failure }: Setbacks): readonly [RefusalReason, string] {
+export function refusalFor({ failure }: Setbacks): Closing {
   const message = failure?.message ?? 'it failed before';
   return failure?.exited === true
-    ? ['CrashLoopBackOff', `the worker starts again later: ${message}`]
-    : ['StartFailed', message];
+    ? ['CrashLoopBackOff', `the worker starts again later: ${message}`, failure.fault]
+    : ['StartFailed', message, failure?.fault];
 }
 
 /** The setbacks of a worker that crashed before the agent ended, and is put off still. */
@@ -102,7 +106,8 @@ export function mended({ failure, restartPending }: Setbacks): Setbacks {
 }
 
 export function failureOf(error: Pick<EsbError, 'code' | 'message'>, delaySeconds: number): Failure {
-  return { code: error.code, message: error.message, exited: false, delaySeconds };
+  const fault = error instanceof InitFailedError ? error.fault : undefined;
+  return { code: error.code, message: error.message, exited: false, delaySeconds, ...(fault && { fault }) };
 }
 
 function exitOf(exit: Exit, crashes: Backoff, now: number): Failure {
@@ -111,6 +116,7 @@ function exitOf(exit: Exit, crashes: Backoff, now: number): Failure {
     message: exitMessage(exit),
     exited: true,
     delaySeconds: Math.ceil(remainingMs(crashes, now) / 1_000),
+    ...(exit.fault && { fault: exit.fault }),
   };
 }
 

@@ -373,13 +373,11 @@ export function trailerOf(result: InvocationResult): Sparse<InvokeTrailer> {
         timings: result.timings,
         ...(result.logTail === undefined ? {} : { logTail: result.logTail }),
       };
-    case 'Refused':
-      return {
-        outcome: 'OUTCOME_REFUSED',
-        reason: result.reason,
-        reasonCode: reasonCodeOf(result.reason),
-        message: result.message,
-      };
+    case 'Refused': {
+      const { fault, message, reason } = result;
+      const initFault = fault === undefined ? null : { ...fault, body: fault.body ?? '' };
+      return { outcome: 'OUTCOME_REFUSED', reason, reasonCode: reasonCodeOf(reason), message, initFault };
+    }
     case 'Unknown':
       return {
         outcome: 'OUTCOME_UNKNOWN',

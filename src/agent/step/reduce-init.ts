@@ -86,7 +86,7 @@ function endLeft(draft: Draft, container: Container, seen: boolean): void {
 }
 
 /** The process of a container ends for that. The action that makes or removes a container tells the same itself. */
-function initFailed(draft: Draft, containerId: string, { exitCode, message }: InitFailedError): void {
+function initFailed(draft: Draft, containerId: string, { exitCode, fault, message }: InitFailedError): void {
   const container = findContainer(draft.state, containerId);
   const action = container === undefined ? undefined : actionOf(container);
   if (
@@ -99,7 +99,7 @@ function initFailed(draft: Draft, containerId: string, { exitCode, message }: In
     return;
   }
   draft.put(withProcess({ ...container, unusable: container.unusable ?? message }, { exitCounted: true }));
-  exited(draft, containerId, terminationOf(exitCode, false, new Date(draft.at.wall), message));
+  exited(draft, containerId, terminationOf(exitCode, false, new Date(draft.at.wall), message), fault);
   draft.save();
   draft.show();
 }

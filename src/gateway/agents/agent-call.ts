@@ -248,7 +248,12 @@ export class AgentCall {
         return { kind: 'TimedOut', trailer };
       case 'OUTCOME_REFUSED':
         // The outcome says that the call was not started. A reason of a later release passes, as `Unavailable` does.
-        return { kind: 'Refused', reason: reason?.started === 'no' ? reason.name : 'Unavailable', message };
+        return {
+          kind: 'Refused',
+          reason: reason?.started === 'no' ? reason.name : 'Unavailable',
+          message,
+          ...(trailer.initFault && { fault: trailer.initFault }),
+        };
       case 'OUTCOME_UNKNOWN':
       case 'OUTCOME_UNSPECIFIED':
         return {

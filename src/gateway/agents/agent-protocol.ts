@@ -2,6 +2,7 @@ import { loadAgentProto } from '../../protocol/agent-proto.ts';
 import {
   type FunctionEnd,
   FunctionOutcome,
+  type InitFault,
   type InvokeFailure,
   type InvokeHead,
   type InvokeManyRequest,
@@ -24,9 +25,9 @@ const MAX_UID_LENGTH = 128;
 const MAX_MESSAGE_LENGTH = 4_096;
 /** Most calls that a worker takes at once: the bound of the resource definition. */
 const MAX_PLACES = 1_600;
-/** Longest name of an error of a function, and longest JSON of one that came late, in characters. */
+/** Longest name of an error of a function, and longest JSON of one that is no answer's body, in characters. */
 const MAX_ERROR_TYPE_LENGTH = 1_024;
-const MAX_LATE_ERROR_LENGTH = 64 * 1024;
+const MAX_ERROR_LENGTH = 64 * 1024;
 /** Bytes of output that a call is answered with, as with Lambda. */
 const MAX_LOG_TAIL_BYTES = 4_096;
 /** Microseconds; a day is more than any call takes. */
@@ -141,7 +142,15 @@ function checkedEnd({ outcome, errorType, lateError }: FunctionEnd): FunctionEnd
   return {
     outcome: FUNCTION_OUTCOMES.has(outcome) ? outcome : 'FUNCTION_OUTCOME_UNSPECIFIED',
     errorType: errorType.slice(0, MAX_ERROR_TYPE_LENGTH),
-    lateError: lateError.length <= MAX_LATE_ERROR_LENGTH ? lateError : '',
+    lateError: lateError.length <= MAX_ERROR_LENGTH ? lateError : '',
+  };
+}
+
+function checkedFault({ errorType, message, body }: InitFault): InitFault {
+  return {
+    errorType: errorType.slice(0, MAX_ERROR_TYPE_LENGTH),
+    message: message.slice(0, MAX_MESSAGE_LENGTH),
+    body: body.length <= MAX_ERROR_LENGTH ? body : '',
   };
 }
 
@@ -155,6 +164,7 @@ function checkedTrailer(trailer: InvokeTrailer): InvokeTrailer {
     timings: trailer.timings === null ? null : checkedTimings(trailer.timings),
     logTail: trailer.logTail.subarray(-MAX_LOG_TAIL_BYTES),
     functionEnd: trailer.functionEnd === null ? null : checkedEnd(trailer.functionEnd),
+    initFault: trailer.initFault === null ? null : checkedFault(trailer.initFault),
   };
 }
 

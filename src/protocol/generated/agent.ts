@@ -71,6 +71,15 @@ export interface GetMetricsResponse {
   readonly text: string;
 }
 
+/** Why the initialization of a worker failed, by the word of its init. */
+export interface InitFault {
+  /** In Lambda's words, or the runtime's. */
+  readonly errorType: string;
+  readonly message: string;
+  /** JSON of the error that the runtime reported; empty for none. */
+  readonly body: string;
+}
+
 /** The gRPC status of a call that has a stream of its own, for one that shares a stream. */
 export interface InvokeFailure {
   /** CamelCase. */
@@ -182,6 +191,12 @@ export interface InvokeTrailer {
    * it and not by outcome and reason, which then are for receivers that do not.
    */
   readonly functionEnd: FunctionEnd | null;
+  /**
+   * With a refusal by a worker whose initialization failed for a reason of its function. Lambda answers a call with this
+   * error; another worker may be tried first. Unset for every other reason. A receiver that does not know it has the
+   * refusal.
+   */
+  readonly initFault: InitFault | null;
 }
 
 export interface ListRequest {}

@@ -72,7 +72,7 @@ describe('the init of a worker', () => {
       [
         'takes too long',
         { INIT_SLEEP: '60' },
-        { errorType: 'Sandbox.Timedout', message: 'Init did not end within 2 seconds' },
+        { errorType: 'Sandbox.Timedout', message: 'Task timed out after 2.00 seconds' },
       ],
     ])('that %s is told in the words of Lambda, and ends the container', async (_, env, fault) => {
       const worker = await start({ env, flags: ['--init-timeout-ms', '2000'] });

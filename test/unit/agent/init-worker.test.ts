@@ -157,12 +157,14 @@ describe('a worker with an init', () => {
     lab.fleet.apply(desiredFixture(lambda));
     await settle();
     const message = 'Runtime exited with error: exit status 1';
-    lab.inits.fail(lab.container(), { errorType: 'Runtime.ExitError', message });
-    await settle();
+    const fault = { errorType: 'Runtime.ExitError', message };
+    const { pending: first } = await call(lab);
+    lab.inits.fail(lab.container(), fault);
+    expect(await resultOf(first)).toMatchObject({ kind: 'Refused', reason: 'StartFailed', fault });
     expect(lab.ready()).toMatchObject({ status: 'False', reason: 'InitFailed' });
     expect(lab.ready()?.message).toContain(`Runtime.ExitError: ${message}`);
     const { pending } = await call(lab);
-    expect(await resultOf(pending)).toMatchObject({ kind: 'Refused', reason: 'StartFailed' });
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Refused', reason: 'StartFailed', fault });
     expect(lab.runtime.count('ensure')).toBe(1);
     expect(lab.fleet.view('uid-of-hello')).toMatchObject({
       restartCount: 0,
@@ -182,7 +184,7 @@ describe('a worker with an init', () => {
     ['Runtime.ExitError', 'Runtime exited with error: signal: killed', 137, 'Error'],
     ['Runtime.ExitError', 'Runtime exited without providing a reason', 0, 'Completed'],
     ['Extension.Crash', 'extension spy exited with error: exit status 2', 2, 'Error'],
-    ['Sandbox.Timedout', 'Init did not end within 60 seconds', 1, 'Error'],
+    ['Sandbox.Timedout', 'Task timed out after 60.00 seconds', 1, 'Error'],
     ['Function.Broken', 'no wand: exit status 9', 1, 'Error'],
   ])(
     'that fails in its start by %s, %s, is shown to have ended with %i',
@@ -216,7 +218,7 @@ describe('a worker with an init', () => {
 
   it('that fails later goes, is counted as a crash once, and starts again', async () => {
     const lab = await FleetLab.with(desiredFixture(lambda));
-    const fault = { errorType: 'Sandbox.Timedout', message: 'Init did not end within 60 seconds' };
+    const fault = { errorType: 'Sandbox.Timedout', message: 'Task timed out after 60.00 seconds' };
     lab.inits.fail(lab.container(), fault);
     lab.runtime.exit(lab.container(), 1);
     await settle();
@@ -227,6 +229,19 @@ describe('a worker with an init', () => {
     lab.inits.fail(lab.container(), fault);
     await settle();
     expect(lab.ready()).toMatchObject({ reason: 'CrashLoopBackOff' });
+    const { pending } = await call(lab);
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Refused', reason: 'CrashLoopBackOff', fault });
+  });
+
+  it('has its calls refused with no fault of the function where its start fails for another reason', async () => {
+    const lab = new FleetLab();
+    const error = InitFailedError.untold('the init has not said within 70 s that the worker is ready');
+    lab.runtime.fail('ensure', { error });
+    await lab.fleet.adopt();
+    lab.fleet.apply(desiredFixture(lambda));
+    await settle();
+    const { pending } = await call(lab);
+    expect(await resultOf(pending)).toEqual({ kind: 'Refused', reason: 'StartFailed', message: error.message });
   });
 
   it('that breaks the protocol goes, with the breach as the reason', async () => {
