@@ -84,6 +84,19 @@ export function afterExit(setbacks: Setbacks, exit: Exit, aliveMs: number, now: 
   return { ...setbacks, crashes, restartPending: true, failure: exitOf(exit, crashes, now) };
 }
 
+/**
+ * The setbacks of the container that takes the place of one that is worn by calls whose time is over. A container that is
+ * worn soon after its start is worn by its function: another one is made with the pauses of one that exits.
+ *
+ * @param aliveMs how long the worn one had run
+ */
+export function afterWear({ crashes: before }: Setbacks, aliveMs: number, now: number): Setbacks {
+  const crashes = failed(aliveMs >= healthyMs ? noBackoff : before, crashBackoff, now);
+  const message = 'calls whose time was over held half of its places';
+  const delaySeconds = Math.ceil(remainingMs(crashes, now) / 1_000);
+  return { ...noSetbacks, crashes, failure: { code: 'Error', message, exited: true, delaySeconds } };
+}
+
 export function afterFailedStart(setbacks: Setbacks, error: EsbError, now: number): Setbacks {
   const next =
     error.code === 'NotListening'
