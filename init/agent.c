@@ -113,6 +113,7 @@ static void say_phase(enum frame kind)
 	text(&lines, "errorType", worker.fault_type);
 	text(&lines, "message", worker.fault_message);
 	text(&lines, "body", worker.fault_body);
+	text(&lines, "bound", worker.fault_bound);
 	if (kind == HELLO) {
 		static char session[37];
 		if (*session == 0)

@@ -228,14 +228,24 @@ void worker_become_ready(void)
 	worker_hand();
 }
 
-void worker_breach(const char *bound)
+void worker_breach(enum weight weight, const char *bound)
 {
 	int64_t now = now_ms();
 	if (worker.breaches_until < now)
 		worker.breaches_until = now;
-	worker.breaches_until += 1000;
+	worker.breaches_until += weight * 1000LL;
 	if (worker.breaches_until > now + MAX_BREACHES * 1000LL)
 		worker.broken = bound;
+}
+
+bool worker_piece(void)
+{
+	int64_t now = now_us();
+	if (worker.pieces_until < now)
+		worker.pieces_until = now;
+	int64_t each = 1000 * 1000 / (PIECES_PER_SECOND * worker.config.concurrency);
+	worker.pieces_until += each < 1 ? 1 : each;
+	return worker.pieces_until > now + each * MAX_PIECES;
 }
 
 // Gives an outcome to each call at a stage.
@@ -328,7 +338,8 @@ int64_t worker_tick(int64_t now)
 		worker_fail("Sandbox.Timedout", text, NULL);
 		worker.init_due = 0;
 	}
-	if (worker.broken != NULL && worker.phase != FAILED) {
+	if (worker.broken != NULL && worker.phase != FAILED && worker.phase != STOPPING) {
+		worker.fault_bound = worker.broken;
 		char text[128];
 		snprintf(text, sizeof text, "the worker broke a bound of the Runtime API: %s", worker.broken);
 		worker_fail("Runtime.Unknown", text, NULL);

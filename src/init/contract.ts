@@ -7,6 +7,8 @@ export interface InitFault {
   readonly message: string;
   /** JSON that the runtime reported, as it came. */
   readonly body?: string | undefined;
+  /** The bound that the worker broke, where that is why; absent from inits of an earlier release. */
+  readonly bound?: string | undefined;
 }
 
 /** A worker as its init has told it last. */

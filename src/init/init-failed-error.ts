@@ -15,6 +15,7 @@ const MAX_EXIT_STATUS = 255;
 interface Known {
   readonly exitCode?: number;
   readonly oomKilled?: boolean;
+  readonly abused?: boolean;
   readonly fault?: InitFault | undefined;
 }
 
@@ -23,21 +24,37 @@ export class InitFailedError extends EsbError {
   /** Exit code of the process whose end was the failure; 1 where none ended by itself. */
   readonly exitCode: number;
   readonly oomKilled: boolean;
+  /** Whether it was ended for what it sent to the Runtime API or to the agent. */
+  readonly abused: boolean;
   /** The fault that callers are told. Undefined where the failure is not the function's own. */
   readonly fault: InitFault | undefined;
 
-  private constructor(message: string, { exitCode = 1, oomKilled = false, fault }: Known, cause?: unknown) {
+  private constructor(
+    message: string,
+    { exitCode = 1, oomKilled = false, abused = false, fault }: Known,
+    cause?: unknown,
+  ) {
     super(message, { code: 'InitFailed', cause });
     this.exitCode = exitCode;
     this.oomKilled = oomKilled;
+    this.abused = abused;
     this.fault = fault;
   }
 
   /** Of a worker whose init said why. A runtime that reported an error knows more than the init. */
   static of(fault: InitFault): InitFailedError {
-    const { body, errorType, message } = fault;
+    const { body, bound, errorType, message } = fault;
     const exitCode = exitCodeOf(errorType, message);
-    return new InitFailedError(`${errorType}: ${reported(body) ?? message}`, { exitCode, fault });
+    return new InitFailedError(`${errorType}: ${reported(body) ?? message}`, {
+      exitCode,
+      abused: bound !== undefined,
+      fault,
+    });
+  }
+
+  /** Of a worker whose init broke the protocol. */
+  static broken(breach: string): InitFailedError {
+    return new InitFailedError(`Runtime.Unknown: ${breach}`, { abused: true });
   }
 
   /** Of a worker whose init has not said why. */
@@ -53,7 +70,8 @@ export class InitFailedError extends EsbError {
   /** The same of a worker of which the kernel ended a process for want of memory. */
   starved(): InitFailedError {
     const message = `${this.message}; the worker used more memory than its limit`;
-    return new InitFailedError(message, { exitCode: this.exitCode, oomKilled: true, fault: this.fault }, this);
+    const { abused, exitCode, fault } = this;
+    return new InitFailedError(message, { exitCode, oomKilled: true, abused, fault }, this);
   }
 }
 

@@ -128,6 +128,7 @@ function stateOf(fields: Fields): InitState {
     throw new InitBreach('the init sent no phase that is known');
   }
   const errorType = wordOf(fields, 'errorType');
+  const bound = wordOf(fields, 'bound');
   return {
     phase,
     idle: phase === 'Ready' && fields.get('idle') === 'true',
@@ -136,7 +137,14 @@ function stateOf(fields: Fields): InitState {
     ...(fields.has('places') ? { places: numberOf(fields, 'places'), held: numberOf(fields, 'held') } : {}),
     ...(errorType === ''
       ? {}
-      : { fault: { errorType, message: fields.get('message') ?? '', body: fields.get('body') } }),
+      : {
+          fault: {
+            errorType,
+            message: fields.get('message') ?? '',
+            body: fields.get('body'),
+            ...(bound === '' ? {} : { bound }),
+          },
+        }),
   };
 }
 

@@ -13,7 +13,13 @@ export interface InitPhase {
   readonly places?: number | undefined;
   readonly held?: number | undefined;
   readonly fault?:
-    | { readonly errorType: string; readonly message: string; readonly body?: string | undefined }
+    | {
+        readonly errorType: string;
+        readonly message: string;
+        readonly body?: string | undefined;
+        /** The bound of the Runtime API for which the worker is ended. */
+        readonly bound?: string | undefined;
+      }
     | undefined;
 }
 
@@ -275,8 +281,9 @@ function phaseOf({
   errorType,
   message = '',
   body,
+  bound,
 }: Fields): InitPhase {
-  const fault = errorType === undefined ? undefined : present({ errorType, message, body });
+  const fault = errorType === undefined ? undefined : present({ errorType, message, body, bound });
   const several = places === undefined ? {} : { places: Number(places), held: Number(held) };
   return present({
     phase,

@@ -54,6 +54,35 @@ export function terminationOf(exitCode: number, oomKilled: boolean, finishedAt: 
   return { exitCode, reason, finishedAt: finishedAt.toISOString(), message: lastLinesOf(output) };
 }
 
+/** How a worker ended whose init has failed. */
+export function terminationByInit(
+  { abused, exitCode, message, oomKilled }: InitFailedError,
+  finishedAt: Date,
+): Termination {
+  const termination = terminationOf(exitCode, oomKilled, finishedAt, message);
+  return abused && !oomKilled ? { ...termination, reason: 'RuntimeApiAbused' } : termination;
+}
+
+/** Abuse of the Runtime API, or of the agent, for which a worker was ended of late. */
+export interface Abuse {
+  readonly message: string;
+  /** Monotonic milliseconds until which that is shown: a worker that is put off runs again by then. */
+  readonly until: number;
+}
+
+/** Undefined where a worker did not end for that, or long ago. */
+export function abuseOf(
+  { finishedAt, message, reason }: Termination,
+  { now, wall }: { readonly now: number; readonly wall: number },
+): Abuse | undefined {
+  if (reason !== 'RuntimeApiAbused') {
+    return undefined;
+  }
+  // The wall clock may have stepped.
+  const leftMs = Math.min(Date.parse(finishedAt) + healthyMs - wall, healthyMs);
+  return leftMs > 0 ? { message, until: now + leftMs } : undefined;
+}
+
 /** Monotonic milliseconds from which on it may be started. */
 export function startsAt({ crashes, silences, starts }: Setbacks): number {
   return Math.max(crashes.until, starts.until, silences.until);
@@ -140,6 +169,9 @@ const NO_EMULATOR =
 
 function exitMessage({ runtimeInterface, termination: exit }: Exit): string {
   const lastLine = exit.message.trimEnd().split('\n').at(-1) ?? '';
+  if (exit.reason === 'RuntimeApiAbused') {
+    return `ended for what it sent: ${lastLine}`;
+  }
   const how =
     exit.reason === 'OOMKilled'
       ? 'killed for using more memory than its limit'

@@ -56,6 +56,8 @@ export interface StatusInput {
   readonly outdated: boolean;
   /** Present while the container that serves is of an earlier shape. */
   readonly replacement: Replacement | undefined;
+  /** Words on what the worker sent, where it was ended for that of late. */
+  readonly abuse: string | undefined;
   /** Whether the last call timed out before the function was loaded. */
   readonly loadTimedOut: boolean;
   readonly previous: WorkerView | undefined;

@@ -244,6 +244,48 @@ describe('a worker with an init', () => {
     expect(await resultOf(pending)).toEqual({ kind: 'Refused', reason: 'StartFailed', message: error.message });
   });
 
+  it('that breaks a bound of the Runtime API again and again is put off, and a condition names the bound', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    const limits = () => lab.fleet.view('uid-of-hello')?.conditions.LimitsReached;
+    const flood = async (): Promise<void> => {
+      const message = 'the worker broke a bound of the Runtime API: 60 connections';
+      lab.inits.fail(lab.container(), { errorType: 'Runtime.Unknown', message, bound: '60 connections' });
+      await settle();
+    };
+    expect(limits()).toBeUndefined();
+    await flood();
+    expect(lab.phase()).toBe('Running');
+    expect(limits()).toMatchObject({
+      status: 'True',
+      reason: 'RuntimeApiAbused',
+      message: expect.stringContaining('60 connections'),
+    });
+    expect(lab.fleet.view('uid-of-hello')?.lastTermination?.reason).toBe('RuntimeApiAbused');
+    await flood();
+    expect(lab.ready()).toMatchObject({
+      reason: 'CrashLoopBackOff',
+      message: expect.stringContaining('60 connections'),
+    });
+    await lab.clock.advance(11_000);
+    expect(lab.phase()).toBe('Running');
+    await lab.clock.advance(580_000);
+    expect(limits()).toMatchObject({ reason: 'RuntimeApiAbused' });
+    await lab.clock.advance(10_000);
+    expect(limits()).toBeUndefined();
+  });
+
+  it('that breaks a bound in its start has the condition, and the pauses of a start that fails', async () => {
+    const lab = new FleetLab();
+    lab.inits.initial = { phase: 'Starting', idle: false, initMs: 0, restarts: 0 };
+    await lab.fleet.adopt();
+    lab.fleet.apply(desiredFixture(lambda));
+    await settle();
+    lab.inits.fail(lab.container(), { errorType: 'Runtime.Unknown', message: 'a flood', bound: '60 connections' });
+    await settle();
+    expect(lab.ready()).toMatchObject({ reason: 'InitFailed' });
+    expect(lab.fleet.view('uid-of-hello')?.conditions.LimitsReached).toMatchObject({ reason: 'RuntimeApiAbused' });
+  });
+
   it('that breaks the protocol goes, with the breach as the reason', async () => {
     const lab = await FleetLab.with(desiredFixture(lambda));
     lab.inits.breach(lab.container(), 'a frame of 5 MB');

@@ -10,7 +10,7 @@ import { toolsFolder } from '../../../support/tools.ts';
 
 /** A runtime that writes its event to its log, and answers with nothing or with the `half` of an answer. */
 const RUNTIME = `
-import http.client, json, os, time
+import http.client, json, os
 api = os.environ["AWS_LAMBDA_RUNTIME_API"]
 waiting = http.client.HTTPConnection(api)
 while True:
@@ -29,8 +29,6 @@ while True:
         os._exit(event["exit"])
     if "half" in event:
         answer.close()
-        # The end of the connection and the next request must not come to the init as one.
-        time.sleep(0.2)
     else:
         answer.getresponse().read()
 `;
