@@ -171,6 +171,19 @@ describe('with the interface Lambda', () => {
     expect(await lab.agentLab.api.kubectl(['describe', 'lambdaworker', name])).toContain(words);
   });
 
+  it('a start that fails is told to no caller while another worker of the function takes calls', async () => {
+    const pair = { image, runtimeInterface: 'Lambda', functionName: 'pair' } as const;
+    await lab.agentLab.apply('pair-broken', { ...pair, args: ['raises.handler'] });
+    onTestFinished(() => lab.agentLab.remove('pair-broken'));
+    await lab.known('pair');
+    expect(await failed('javaScript', 'pair')).toMatchObject({ errorMessage: 'out of cheese' });
+    await lab.apply('pair-whole', pair);
+    onTestFinished(() => lab.agentLab.remove('pair-whole'));
+    for (let counter = 1; counter <= 5; counter += 1) {
+      expect(parsed((await call('pair')).payload)).toMatchObject({ counter });
+    }
+  });
+
   it('a start that fails is the failure of an Event, whose record has the error', async () => {
     await lab.agentLab.apply('start-event', {
       image,
