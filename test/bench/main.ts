@@ -15,6 +15,7 @@ import { gatewayOverhead } from './gateway-overhead.ts';
 import { gatewayStorm } from './gateway-storm.ts';
 import { gatewayThroughput } from './gateway-throughput.ts';
 import { placement } from './placement.ts';
+import { runtimeConcurrent } from './runtime-concurrent.ts';
 import { runtimeOverhead } from './runtime-overhead.ts';
 import { runtimeThroughput } from './runtime-throughput.ts';
 import type { ClusterScenario, Scenario } from './scenario.ts';
@@ -34,6 +35,7 @@ const scenarios: readonly Scenario[] = [
   firstCall,
   runtimeOverhead,
   runtimeThroughput,
+  runtimeConcurrent,
   streamFirstByte,
   streamThroughput,
   warmOverhead,
