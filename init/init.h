@@ -28,7 +28,8 @@ enum {
 	MAX_BUFFERED = 6 * 1024 * 1024 + 100,
 	// Largest streamed answer in bytes.
 	MAX_STREAMED = 200 * 1024 * 1024,
-	// Most bytes of an answer that the agent has not acknowledged.
+	// Most bytes of an answer that the agent has not acknowledged: as many as it takes, and where it does not say.
+	MAX_WINDOW = 256 * 1024,
 	WINDOW = 64 * 1024,
 	// Largest report of an error in initialization, and largest error in a trailer, in bytes.
 	MAX_FAULT = 64 * 1024,
@@ -113,6 +114,7 @@ struct call {
 	char *content_type;
 	char invocation[37]; // Value of Lambda-Runtime-Invocation-Id.
 	int64_t size;
+	int64_t window; // Bytes of the answer that this agent takes beyond those that it has acknowledged.
 	// Of the wall clock, since 1970: when a runtime has to have it, and from then on when it has to have ended.
 	int64_t deadline_ms;
 	int64_t timeout_ms; // From the moment at which a runtime gets it.

@@ -74,6 +74,10 @@ static bool take_invoke(const char *payload, size_t length)
 	            number_of(payload, length, "timeoutMs", &call->timeout_ms) && is_id(call->id) && call->version != NULL && call->size <= MAX_BUFFERED;
 	// A clock that no one sets. An agent of before gives the deadline alone.
 	number_of(payload, length, "beginByMs", &call->begin_by);
+	int64_t window;
+	call->window = WINDOW;
+	if (number_of(payload, length, "window", &window) && window > WINDOW)
+		call->window = window > MAX_WINDOW ? MAX_WINDOW : window;
 	if (good)
 		worker_take(call);
 	else

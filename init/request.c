@@ -320,7 +320,8 @@ static bool piece(struct connection *connection)
 		length = (size_t)connection->left;
 	struct call *call = connection->act == RESPONSE || connection->act == ERROR ? connection->call : NULL;
 	if (call != NULL && !call->forgotten) {
-		size_t room = WINDOW - call->held.length;
+		// An agent before may have taken more than this one does.
+		size_t room = call->held.length < (size_t)call->window ? (size_t)call->window - call->held.length : 0;
 		if (room == 0) {
 			connection->paused = true;
 			return false;

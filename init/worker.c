@@ -301,6 +301,8 @@ void worker_acknowledge(struct call *call, int64_t offset)
 		call->sent = offset;
 	if (call->answers != NULL)
 		http_resume(call->answers);
+	// There may be more of it than an agent takes at once.
+	agent_wake();
 }
 
 // Forgets a call. One that a runtime has goes on, its answer is thrown away, and its outcome is told.

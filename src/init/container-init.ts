@@ -8,7 +8,7 @@ import { InitConnection } from './init-connection.ts';
 import { KeptAnswers } from './kept-answers.ts';
 import type { CallTold, Hello, InitMessage } from './messages.ts';
 import { mistakeIn, orderFrame } from './order.ts';
-import { SentCall } from './sent-call.ts';
+import { ARRIVAL_WINDOW_BYTES, SentCall } from './sent-call.ts';
 
 /** Milliseconds in which a connection has to say who it is. */
 const HELLO_MS = 5_000;
@@ -151,7 +151,7 @@ export class ContainerInit implements InitLink {
     }
     // An init takes a call that it knows for the same one.
     this.#kept.drop(requestId);
-    const call = new SentCall(request);
+    const call = new SentCall(request, request.arrival && ARRIVAL_WINDOW_BYTES);
     const bound = this.#options.clock.setTimer(() => this.#overdue(requestId), request.boundMs);
     this.#calls.set(requestId, { call, on: connected, bound });
     request.onSending();

@@ -31,6 +31,10 @@ export class FoundCalls {
 
   /** Calls whose answers are read, by id. */
   get read(): readonly (readonly [string, SentCall])[] {
+    if (this.#calls.size === 0) {
+      // Asked for after each read of the connection.
+      return [];
+    }
     return [...this.#calls].flatMap(([id, { sent }]) => (sent === undefined ? [] : [[id, sent] as const]));
   }
 

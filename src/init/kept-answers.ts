@@ -4,7 +4,7 @@ import type { Clock, Timer } from '../common/clock.ts';
 const KEEP_MS = 2_000;
 /** Bounds of the answers that one init keeps. */
 const MAX_ANSWERS = 32;
-const MAX_BYTES = 128 * 1024;
+const MAX_BYTES = 512 * 1024;
 /** Share of the bounds down to which the oldest are forgotten, so that not every call tells the init of another. */
 const LEFT = 0.5;
 

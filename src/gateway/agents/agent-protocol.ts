@@ -38,7 +38,7 @@ const CODE = /^[A-Za-z]{1,64}$/;
 const CONTENT_TYPE = /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+(?:[ \t]*;[\t\x20-\x7e]*)?$/;
 const MAX_CONTENT_TYPE_LENGTH = 256;
 /** The schema's own pattern of `status.lastInvocationTime`, in UTC. */
-const STAMP = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z$/;
+const STAMP = /^\d{4}-(?:0[1-9]|1[0-2])-(\d{2})T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?Z$/;
 
 const PHASES: ReadonlySet<string> = new Set(Object.keys(Phase));
 const OUTCOMES: ReadonlySet<string> = new Set(Object.keys(Outcome));
@@ -179,7 +179,12 @@ function checkedCode(code: string): string {
 
 /** Whether the API server would accept a stamp unchanged: there is no 31st of February. */
 function isStamp(stamp: string): boolean {
-  const time = STAMP.test(stamp) ? Date.parse(stamp) : Number.NaN;
+  const day = Number(STAMP.exec(stamp)?.[1] ?? 0);
+  if (day <= 28) {
+    // So it is on most days, and the long way was 3 % of a profile of the gateway.
+    return day > 0;
+  }
+  const time = Date.parse(stamp);
   return !Number.isNaN(time) && new Date(time).toISOString().startsWith(stamp.slice(0, 19));
 }
 

@@ -61,6 +61,28 @@ describe('a call', () => {
     expect(init.ended).toBe(false);
   });
 
+  it('whose caller tells what has arrived has a window of 256 KiB, by the word of its order', async () => {
+    const room = new PlayedContainer();
+    const init = await room.connected();
+    const arrival = new ArrivedBytes();
+    const { answer } = await answering(room, init, { arrival: () => arrival });
+    expect(init.heard[0]).toContain('\nwindow=262144');
+    for (let at = 0; at < 4 * WINDOW; at += WINDOW) {
+      init.data('a', at, Buffer.alloc(WINDOW));
+    }
+    await settle();
+    expect(init.ended).toBe(false);
+    init.data('a', 4 * WINDOW, 'x');
+    expect(await answer).toMatchObject({ message: 'the init sent more of an answer than it was asked for' });
+  });
+
+  it('of any other caller has one of 64 KiB, as every call of inits of before', async () => {
+    const room = new PlayedContainer();
+    const init = await room.connected();
+    await answering(room, init);
+    expect(init.heard[0]).not.toContain('window');
+  });
+
   it('is acknowledged as far as it has arrived, where its caller tells', async () => {
     const room = new PlayedContainer();
     const init = await room.connected();
