@@ -29,10 +29,8 @@ const healthPort = 9092;
 
 /** A gateway's process and the ways to it. */
 export interface LabGateway {
-  /** Where the test reaches it, through two relays that buffer some MiB. */
+  /** Where the test reaches it. */
   readonly url: string;
-  /** Its port on the loopback of the node. */
-  readonly port: number;
   readonly process: OwnedProcess;
   /** GET of its health server, as `status body`. */
   health(path: string): Promise<string>;
@@ -192,7 +190,6 @@ async function build(
     }
     return {
       url,
-      port: gatewayPort,
       process: started,
       health,
       async stop() {

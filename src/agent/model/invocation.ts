@@ -1,4 +1,4 @@
-import type { Arrival, InitFault, InitOutcome } from '../../init/contract.ts';
+import type { Arrival, InitOutcome } from '../../init/contract.ts';
 import type { RefusalReason, UnknownReason } from '../../protocol/reasons.ts';
 
 export type { RefusalReason, UnknownReason } from '../../protocol/reasons.ts';
@@ -53,6 +53,7 @@ export interface Recovery
   readonly from: number;
   /** Milliseconds since the call left its gateway. Undefined where this run of the agent may have taken it. */
   readonly sentMs: number | undefined;
+  readonly tailLog: boolean;
 }
 
 export interface AnswerHead {
@@ -93,13 +94,7 @@ export type InvocationResult =
       readonly timings: InvocationTimings;
       readonly logTail?: Buffer;
     }
-  | {
-      readonly kind: 'Refused';
-      readonly reason: RefusalReason;
-      readonly message: string;
-      /** Of a worker whose initialization failed for a reason of its function. */
-      readonly fault?: InitFault | undefined;
-    }
+  | { readonly kind: 'Refused'; readonly reason: RefusalReason; readonly message: string }
   | {
       readonly kind: 'Unknown';
       readonly reason: UnknownReason;
@@ -113,6 +108,5 @@ export type InvocationResult =
       readonly timings: InvocationTimings;
       readonly logTail?: Buffer;
     };
-
-/** Why a call that has not been sent is not sent any more, with the fault of the function where it has one. */
-export type Closing = readonly [reason: RefusalReason, message: string, fault?: InitFault | undefined];
+/** Why a call that has not been sent is not sent any more. */
+export type Closing = readonly [RefusalReason, string];
