@@ -106,7 +106,7 @@ const upToDate = section<WorkerReasons['UpToDate']>(
 
 const limits = section<WorkerReasons['LimitsReached']>(
   'LambdaWorker: LimitsReached',
-  'Only there once the worker ran into a limit, until its container is made again; `LoadTimeout` until a call is answered. Written by the agent.',
+  'Only there once the worker ran into a limit, until its container is made again; `LoadTimeout` until a call is answered, `RuntimeApiAbused` for ten minutes after the end. Written by the agent.',
   {
     OutOfMemory: ['True', 'the kernel ended a process of the worker for want of memory'],
     LoadTimeout: [
@@ -114,6 +114,10 @@ const limits = section<WorkerReasons['LimitsReached']>(
       'the function takes longer to load than `spec.timeoutSeconds`, against which loading counts: raise it',
     ],
     ProcessLimit: ['True', 'the worker was refused further processes or threads: `spec.resources.pids`'],
+    RuntimeApiAbused: [
+      'True',
+      'the worker was ended for what it sent to the Runtime API or to its agent; the message names the [bound](../explanation/security.md#what-a-worker-says-to-its-agent)',
+    ],
   },
 );
 
@@ -153,6 +157,7 @@ const termination = section<TerminationReason>(
     Completed: ['', 'with exit code 0'],
     Error: ['', 'with another exit code; from 129 on by a signal'],
     OOMKilled: ['', 'by the kernel, for using more memory than its limit'],
+    RuntimeApiAbused: ['', 'by its init or its agent, for what it sent to them'],
   },
 );
 

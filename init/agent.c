@@ -113,6 +113,7 @@ static void say_phase(enum frame kind)
 	text(&lines, "errorType", worker.fault_type);
 	text(&lines, "message", worker.fault_message);
 	text(&lines, "body", worker.fault_body);
+	text(&lines, "bound", worker.fault_bound);
 	if (kind == HELLO) {
 		static char session[37];
 		if (*session == 0)
@@ -123,7 +124,6 @@ static void say_phase(enum frame kind)
 		number(&lines, "version", VERSION);
 		text(&lines, "session", session);
 		number(&lines, "calls", calls);
-		text(&lines, "again", "true");
 		history_say(&lines);
 	}
 	lines_frame(kind, &lines);
@@ -133,12 +133,9 @@ static void say_call(struct call *call, bool with_outcome)
 {
 	static const char *const stages[] = {"Arriving", "Waiting", "Running", "Ended"};
 	struct buffer lines = {0};
-	text(&lines, "id", call->id);
-	// What was told before may still be on its way.
-	if (!call->introduced && call->again != 0)
-		number(&lines, "again", call->again);
 	call->introduced = true;
 	call->changed = !with_outcome && call->outcome != NULL;
+	text(&lines, "id", call->id);
 	text(&lines, "stage", stages[call->changed ? RUNNING : call->stage]);
 	if (call->streaming)
 		text(&lines, "streaming", "true");
@@ -156,10 +153,23 @@ static void say_call(struct call *call, bool with_outcome)
 	lines_frame(CALL, &lines);
 }
 
+// Bytes of an answer that the agent has not been sent.
+static size_t unsent(const struct call *call)
+{
+	return call->held.length - (size_t)(call->sent - call->base);
+}
+
+// As many of them as the agent takes now.
+static size_t sendable(const struct call *call)
+{
+	size_t beyond = call->held.length > (size_t)call->window ? call->held.length - (size_t)call->window : 0;
+	return unsent(call) > beyond ? unsent(call) - beyond : 0;
+}
+
 static void say_data(struct call *call)
 {
 	size_t from = (size_t)(call->sent - call->base);
-	size_t length = call->held.length - from;
+	size_t length = sendable(call);
 	if (length > MAX_DATA)
 		length = MAX_DATA;
 	struct buffer head = {0};
@@ -188,12 +198,14 @@ static void say_all(void)
 		say_phase(PHASE);
 	for (struct call *call = worker.calls; call != NULL; call = call->next) {
 		// The outcome comes after the last byte of the answer.
-		while (out.length < MAX_UNSENT && call->stage != ARRIVING && (call->changed || call->sent < call->base + (int64_t)call->held.length)) {
-			bool data = call->sent < call->base + (int64_t)call->held.length;
+		while (out.length < MAX_UNSENT && call->stage != ARRIVING && (call->changed || unsent(call) > 0)) {
+			bool data = unsent(call) > 0;
 			if (call->changed && (!data || !call->introduced || call->outcome == NULL))
 				say_call(call, !data);
-			else
+			else if (sendable(call) > 0)
 				say_data(call);
+			else
+				break;
 		}
 	}
 }
@@ -209,7 +221,7 @@ bool agent_knows_all(void)
 		return false;
 	bool all = !phase_changed() && out.length == 0;
 	for (struct call *call = worker.calls; call != NULL; call = call->next)
-		all = all && !call->changed && call->sent == call->base + (int64_t)call->held.length;
+		all = all && !call->changed && unsent(call) == 0;
 	return all;
 }
 
@@ -259,8 +271,9 @@ static void hello(void)
 	for (struct call *call = worker.calls; call != NULL; call = call->next) {
 		call->changed = true;
 		call->introduced = false;
-		call->again = 0;
 		call->sent = call->base;
+		// The agent may be one of an earlier release.
+		call->window = WINDOW;
 	}
 	connected = true;
 	say_phase(HELLO);

@@ -24,6 +24,8 @@ enum {
 	// Milliseconds in which a peer reads an answer that came before the end of its request. A connection that is closed
 	// with bytes unread takes the answer from it.
 	LINGER_MS = 2000,
+	// Milliseconds before the end of these in which one that has read the answer has stopped to send.
+	STOPPED_MS = 500,
 	// Descriptors of the init itself: its log, pipes and signals, the agent, and a start of a process.
 	OWN_FILES = 32,
 };
@@ -109,6 +111,9 @@ static void forget_request(struct connection *connection)
 	connection->skips = false;
 	connection->header_bytes = 0;
 	connection->left = 0;
+	connection->framing = 0;
+	connection->judged_at = 0;
+	connection->blank = false;
 	connection->total = 0;
 	connection->limit = MAX_FAULT;
 	connection->act = UNKNOWN;
@@ -160,7 +165,7 @@ static void flush(struct connection *connection)
 			if (connection->early) {
 				shutdown(connection->fd, SHUT_WR);
 				connection->state = LINGERING;
-				connection->due = now_ms() + LINGER_MS;
+				connection->due = awake_ms() + LINGER_MS;
 				buffer_free(&connection->in);
 			} else if (connection->close) {
 				http_close(connection);
@@ -291,6 +296,38 @@ static void accept_one(void)
 	}
 }
 
+// Ends a worker by a sender who was told that its body is too large, and goes on.
+static void endless(struct connection *connection)
+{
+	worker_breach(FLOOD, "an end to a body that is too large, within 2 seconds and 200 MiB");
+	http_close(connection);
+}
+
+// Drops what comes after an answer.
+static void drop(struct connection *connection, ssize_t count)
+{
+	connection->heard = awake_ms();
+	if (connection->total <= connection->limit)
+		return;
+	connection->total += count;
+	if (connection->total > connection->limit + MAX_STREAMED)
+		endless(connection);
+}
+
+// The time of a connection is over.
+static void expire(struct connection *connection)
+{
+	bool lingers = connection->state == LINGERING;
+	// A body whose length was said has an end.
+	if (lingers && connection->chunked && connection->total > connection->limit && connection->heard > connection->due - STOPPED_MS)
+		endless(connection);
+	else if (!lingers && connection->state <= HEADER)
+		worker_breach(ODD, "10 seconds for the header of a request");
+	else if (!lingers)
+		worker_breach(FLOOD, "60 seconds for the body of a request");
+	http_close(connection);
+}
+
 static void receive(struct connection *connection)
 {
 	static char bytes[READ_OF_ANSWER];
@@ -301,12 +338,11 @@ static void receive(struct connection *connection)
 		http_close(connection);
 		return;
 	}
-	if (connection->state == LINGERING)
+	if (connection->state == LINGERING) {
+		drop(connection, count);
 		return;
+	}
 	buffer_add(&connection->in, bytes, (size_t)count);
-	// A request that has begun has to go on.
-	if (connection->state != ANSWERED)
-		connection->due = now_ms() + BODY_PATIENCE_MS;
 	process(connection);
 }
 
@@ -333,13 +369,13 @@ void http_serve(int fd, uint32_t events)
 int64_t http_tick(int64_t now)
 {
 	int64_t next = 0;
+	int64_t awake = awake_ms();
 	for (struct connection **place = &connections; *place != NULL;) {
 		struct connection *each = *place;
-		if (!each->dead && each->due != 0 && now >= each->due) {
-			if (each->state != LINGERING)
-				worker_breach("60 seconds between two parts of a request");
-			http_close(each);
-		}
+		if (!each->dead && each->due != 0 && awake >= each->due)
+			expire(each);
+		if (!each->dead && each->judged_at != 0 && (awake >= each->judged_at || worker_running() == 0))
+			runtime_next(each);
 		// The next request may have come with the one before.
 		if (!each->dead && each->again) {
 			each->again = false;
@@ -353,8 +389,11 @@ int64_t http_tick(int64_t now)
 			free(each);
 			continue;
 		}
-		if (each->due != 0 && (next == 0 || each->due < next))
-			next = each->due;
+		int64_t due = each->judged_at != 0 ? each->judged_at : each->due;
+		if (due != 0) {
+			int64_t at = now + (due - awake < LONGEST_TURN_MS ? due - awake : LONGEST_TURN_MS);
+			next = next == 0 || at < next ? at : next;
+		}
 		place = &each->next;
 	}
 	return next;

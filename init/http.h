@@ -31,13 +31,17 @@ struct connection {
 	struct buffer body; // Of small requests.
 	size_t header_bytes;
 	int64_t left; // Bytes of the body or of the chunk.
-	int64_t due; // Monotonic milliseconds; 0: none.
+	int64_t framing; // Bytes of the lines of chunks, beyond what is usual.
+	int64_t due; // By awake_ms(); 0: none.
+	int64_t heard; // By awake_ms(): the last byte that came after an answer.
+	int64_t judged_at; // By awake_ms(): when a request for a call counts that came before the answer to the one before.
 	enum act act;
 	int64_t total;
 	int64_t limit;
 	struct call *call; // Answered by this request, or handed to it.
 	bool chunked;
 	bool skips; // The line that is being read is dropped.
+	bool blank; // The line before was empty.
 	size_t written; // Bytes of out.
 	char method[8];
 	char path[512];

@@ -28,7 +28,8 @@ enum {
 	MAX_BUFFERED = 6 * 1024 * 1024 + 100,
 	// Largest streamed answer in bytes.
 	MAX_STREAMED = 200 * 1024 * 1024,
-	// Most bytes of an answer that the agent has not acknowledged.
+	// Most bytes of an answer that the agent has not acknowledged: as many as it takes, and where it does not say.
+	MAX_WINDOW = 256 * 1024,
 	WINDOW = 64 * 1024,
 	// Largest report of an error in initialization, and largest error in a trailer, in bytes.
 	MAX_FAULT = 64 * 1024,
@@ -43,6 +44,9 @@ enum {
 // Milliseconds from the end of the connection of an answer until the end of its process would be known.
 enum { EXIT_KNOWN_MS = 200 };
 
+// Milliseconds in which an answer is read that a request for the next call has overtaken: they came over two connections.
+enum { OVERTAKEN_MS = 50 };
+
 // Milliseconds that runtime and extensions have for their end before they start again, where there are extensions: as many
 // as in Lambda's SHUTDOWN phase. The end of the container has the grace of the worker.
 enum { INTERNAL_GRACE_MS = 500, EXTERNAL_GRACE_MS = 2000 };
@@ -52,10 +56,29 @@ enum { INTERNAL_GRACE_MS = 500, EXTERNAL_GRACE_MS = 2000 };
 #define MAX_BREACHES 64
 #endif
 
-// Most milliseconds between two pieces of a request.
+// Weight of a breach: what a runtime that errs may do, what hardly any does, and what none does.
+enum weight { SLIP = 1, ODD = 32, FLOOD = 65 };
+
+// Most milliseconds from the first byte of a request to the end of its header, and then to the end of its body. The body
+// of an answer has the time of its call.
+#ifndef HEAD_PATIENCE_MS
+#define HEAD_PATIENCE_MS (10 * 1000)
+#endif
 #ifndef BODY_PATIENCE_MS
 #define BODY_PATIENCE_MS (60 * 1000)
 #endif
+
+// Milliseconds that a turn of the loop counts at most in awake_ms(), and in which the loop turns while a peer is waited for.
+enum { LONGEST_TURN_MS = 1000 };
+
+// Pieces of an answer below so many bytes: as many as a worker may send at once, and in a second from then on for each
+// call at once. Streams of single letters are far below; a flood of single bytes costs more than it brings.
+enum { SMALL_PIECE = 16, PIECES_PER_SECOND = 10 * 1000 };
+#ifndef MAX_PIECES
+#define MAX_PIECES (1000 * 1000)
+#endif
+// Bytes of the framing of chunks beyond 16 for each and twice its data: as many are borne as in net/http of Go.
+enum { MAX_FRAMING = 16 * 1024 };
 
 // Levels of Lambda's own lines.
 enum level { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARN };
@@ -91,6 +114,7 @@ struct call {
 	char *content_type;
 	char invocation[37]; // Value of Lambda-Runtime-Invocation-Id.
 	int64_t size;
+	int64_t window; // Bytes of the answer that this agent takes beyond those that it has acknowledged.
 	// Of the wall clock, since 1970: when a runtime has to have it, and from then on when it has to have ended.
 	int64_t deadline_ms;
 	int64_t timeout_ms; // From the moment at which a runtime gets it.
@@ -107,7 +131,6 @@ struct call {
 	// Told to the agent.
 	bool changed;
 	bool introduced; // Bytes of the answer may follow.
-	int64_t again;   // Number under which the agent has asked to be told once more; 0: it has not.
 	bool streaming;
 	bool answering;
 	char *answer_type;
@@ -147,6 +170,7 @@ struct worker {
 	char *fault_type;
 	char *fault_message;
 	char *fault_body;
+	const char *fault_bound; // The bound for which the worker is ended; NULL: another fault.
 	int64_t began_ms;
 	int64_t init_ms; // 0: the runtime has not asked for a call yet.
 	int64_t init_due; // Monotonic milliseconds; 0: none.
@@ -163,8 +187,9 @@ struct worker {
 	int64_t runtime_kill_at; // End of the runtime's part of the grace; 0: none.
 	int64_t kill_at; // End of the grace; 0: none.
 	int64_t finish_at; // End of the init; 0: none.
-	int64_t breaches_until; // Monotonic milliseconds: a second for each breach of late.
-	const char *broken; // The bound for which the worker is to end; NULL: none.
+	int64_t breaches_until; // Monotonic milliseconds: a second for the weight of each breach of late.
+	int64_t pieces_until; // Monotonic microseconds: the time that the small pieces of late may take.
+	const char *broken; // A bound that was broken too often; NULL: none.
 	bool finished;
 	int exit_code;
 };
@@ -175,6 +200,8 @@ extern char **environ;
 // Clocks.
 int64_t now_ms(void);
 int64_t now_us(void);
+// Milliseconds in which the init has run: a peer is not slow while both are frozen, or have no processor.
+int64_t awake_ms(void);
 int64_t wall_ms(void);
 // A random UUID.
 void token(char into[37]);
@@ -233,13 +260,13 @@ void worker_settle(struct call *call, const char *outcome, const char *type, con
 void worker_end(enum stage stage, const char *outcome, const char *type, const char *message);
 void worker_become_ready(void);
 // Counts a breach of a bound of the Runtime API. A program that goes on with that is no runtime that errs.
-void worker_breach(const char *bound);
+void worker_breach(enum weight weight, const char *bound);
+// Counts a small piece of an answer. Says whether it is one too many.
+bool worker_piece(void);
 // Ends calls whose answer broke off by a moment; by INT64_MAX, all whose answer has begun.
 void worker_end_broken(int64_t now);
 void worker_acknowledge(struct call *call, int64_t offset);
 void worker_forget(struct call *call);
-// Tells the agent of a call and its answer once more, under a number.
-void worker_tell_again(struct call *call, int64_t number);
 void call_free(struct call *call);
 int64_t worker_tick(int64_t now); // Does what is due; returns when the next is, 0 for never.
 

@@ -31,6 +31,21 @@ int64_t now_ms(void)
 	return now_us() / 1000;
 }
 
+static int64_t awake;
+
+int64_t awake_ms(void)
+{
+	return awake;
+}
+
+static void pass_time(void)
+{
+	static int64_t last;
+	int64_t now = now_ms();
+	awake += now - last > LONGEST_TURN_MS ? LONGEST_TURN_MS : now - last;
+	last = now;
+}
+
 int64_t wall_ms(void)
 {
 	return clock_us(CLOCK_REALTIME) / 1000;
@@ -132,6 +147,7 @@ static void run(int signal_fd)
 	while (!worker.finished) {
 		struct epoll_event events[32];
 		int count = epoll_wait(poll_fd, events, 32, tick());
+		pass_time();
 		for (int index = 0; index < count; index++) {
 			int fd = events[index].data.fd;
 			if (fd == signal_fd)

@@ -9,7 +9,6 @@ enum order {
 	EVENT = 'E',  // Bytes of a call's event, in order.
 	ACK = 'A',    // The agent has the answer up to an offset.
 	FORGET = 'F', // No caller waits for a call any more.
-	TELL = 'T',   // Tell of a call once more, as to an agent that has just connected.
 	ALONE = 'L',  // From now on the calls of this worker come to this container alone.
 	STOP = 'S',   // End extensions and runtime, then the init.
 };
@@ -75,6 +74,10 @@ static bool take_invoke(const char *payload, size_t length)
 	            number_of(payload, length, "timeoutMs", &call->timeout_ms) && is_id(call->id) && call->version != NULL && call->size <= MAX_BUFFERED;
 	// A clock that no one sets. An agent of before gives the deadline alone.
 	number_of(payload, length, "beginByMs", &call->begin_by);
+	int64_t window;
+	call->window = WINDOW;
+	if (number_of(payload, length, "window", &window) && window > WINDOW)
+		call->window = window > MAX_WINDOW ? MAX_WINDOW : window;
 	if (good)
 		worker_take(call);
 	else
@@ -122,12 +125,6 @@ bool order_obey(char kind, const char *payload, size_t length)
 	case FORGET:
 		if ((call = call_of(payload, length)) != NULL)
 			worker_forget(call);
-		return true;
-	case TELL:
-		if (!number_of(payload, length, "number", &value))
-			return false;
-		if ((call = call_of(payload, length)) != NULL)
-			worker_tell_again(call, value);
 		return true;
 	case ALONE:
 		history_begin();

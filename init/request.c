@@ -48,14 +48,21 @@ static const char *const wanted[FIELDS] = {
 // Refuses what is not HTTP/1.1, without a word: an answer could be taken for that of another request.
 static void bad(struct connection *connection)
 {
-	worker_breach("HTTP/1.1");
+	worker_breach(SLIP, "HTTP/1.1");
 	http_close(connection);
 }
 
 static void too_large(struct connection *connection, const char *what)
 {
-	worker_breach("16 KiB of header, 1 MiB in a report of an error, 8 KiB in a line");
+	worker_breach(SLIP, "16 KiB of header, 1 MiB in a report of an error, 8 KiB in a line");
 	http_refuse(connection, 431, "RequestHeaderFieldsTooLarge", what);
+}
+
+// Ends a worker by the sender of what no client sends.
+static void flood(struct connection *connection, const char *bound)
+{
+	worker_breach(FLOOD, bound);
+	http_close(connection);
 }
 
 static bool take_request_line(struct connection *connection, char *line)
@@ -200,6 +207,7 @@ static void begin_body(struct connection *connection)
 		return;
 	}
 	connection->state = connection->chunked ? CHUNK_SIZE : SIZED;
+	connection->due = awake_ms() + BODY_PATIENCE_MS;
 	find_act(connection);
 	bool waits = expect != NULL && strcasecmp(expect, "100-continue") == 0;
 	if (connection->dead || connection->state >= ANSWERED || (waits && !http_continue(connection)))
@@ -208,13 +216,27 @@ static void begin_body(struct connection *connection)
 		act(connection);
 }
 
-static void take_line(struct connection *connection, char *line)
+// A chunk begins whose line has so many bytes. Its data are to be in a proportion to the work, RFC 9112 section 7.1.1.
+static void begin_chunk(struct connection *connection, size_t length)
+{
+	connection->state = CHUNK_DATA;
+	connection->framing += (int64_t)length + 2 - 16 - (connection->left < MAX_FRAMING ? 2 * connection->left : 2 * MAX_FRAMING);
+	if (connection->framing < 0)
+		connection->framing = 0;
+	if (connection->framing > MAX_FRAMING)
+		flood(connection, "lines of chunks in proportion to their data");
+	else if (connection->left < SMALL_PIECE && worker_piece())
+		flood(connection, "10,000 pieces below 16 bytes in a second, 1,000,000 at once");
+}
+
+static void take_line(struct connection *connection, char *line, size_t length)
 {
 	switch ((enum state)connection->state) {
 	case REQUEST_LINE:
-		// An empty line before a request is allowed, RFC 9112 section 2.2.
-		if (*line != 0 && !take_request_line(connection, line))
+		// One empty line before a request is allowed, RFC 9112 section 2.2.
+		if (*line == 0 ? connection->blank : !take_request_line(connection, line))
 			bad(connection);
+		connection->blank = true;
 		break;
 	case HEADER:
 		if (*line == 0)
@@ -229,7 +251,7 @@ static void take_line(struct connection *connection, char *line)
 			connection->state = TRAILER;
 			connection->header_bytes = 0;
 		} else {
-			connection->state = CHUNK_DATA;
+			begin_chunk(connection, length);
 		}
 		break;
 	case CHUNK_END:
@@ -285,7 +307,7 @@ static bool line(struct connection *connection)
 	memcpy(text, in->bytes, length);
 	text[strcspn(text, "\r\n")] = 0;
 	buffer_drop(in, length);
-	take_line(connection, text);
+	take_line(connection, text, length);
 	free(text);
 	return true;
 }
@@ -298,7 +320,8 @@ static bool piece(struct connection *connection)
 		length = (size_t)connection->left;
 	struct call *call = connection->act == RESPONSE || connection->act == ERROR ? connection->call : NULL;
 	if (call != NULL && !call->forgotten) {
-		size_t room = WINDOW - call->held.length;
+		// An agent before may have taken more than this one does.
+		size_t room = call->held.length < (size_t)call->window ? (size_t)call->window - call->held.length : 0;
 		if (room == 0) {
 			connection->paused = true;
 			return false;
@@ -339,10 +362,15 @@ static bool piece(struct connection *connection)
 void request_read(struct connection *connection)
 {
 	bool more = true;
+	if (connection->state == REQUEST_LINE && connection->due == 0)
+		connection->due = awake_ms() + HEAD_PATIENCE_MS;
 	while (more && !connection->dead && connection->state < ANSWERED) {
 		if (connection->state == SIZED || connection->state == CHUNK_DATA)
 			more = piece(connection);
 		else
 			more = line(connection);
 	}
+	// Nothing of a request is here yet.
+	if (connection->state == REQUEST_LINE && connection->in.length == 0)
+		connection->due = 0;
 }

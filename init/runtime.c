@@ -18,6 +18,8 @@ void runtime_forsake(void)
 // time limit of its own.
 void runtime_next(struct connection *connection)
 {
+	bool judged = connection->judged_at != 0;
+	connection->judged_at = 0;
 	if (worker.phase == FAILED || worker.resetting) {
 		http_close(connection);
 		return;
@@ -26,6 +28,10 @@ void runtime_next(struct connection *connection)
 	if (worker.config.concurrency == 1 && worker.phase != STOPPING) {
 		runtime_forsake();
 		worker_end_broken(INT64_MAX);
+		if (worker_running() > 0 && !judged) {
+			connection->judged_at = awake_ms() + OVERTAKEN_MS;
+			return;
+		}
 		if (worker_running() > 0) {
 			worker_end(RUNNING, "Interrupted", "Runtime.InvalidStateTransition",
 			           "the runtime asked for the next call without an answer to the one before");
@@ -87,7 +93,7 @@ void runtime_left(struct connection *connection)
 		places_lost();
 		// The end of a runtime that waits for many calls ends as many requests.
 		if (worker.config.concurrency == 1)
-			worker_breach("one request for the next call at a time");
+			worker_breach(SLIP, "one request for the next call at a time");
 	}
 	agent_wake();
 }

@@ -228,14 +228,24 @@ void worker_become_ready(void)
 	worker_hand();
 }
 
-void worker_breach(const char *bound)
+void worker_breach(enum weight weight, const char *bound)
 {
 	int64_t now = now_ms();
 	if (worker.breaches_until < now)
 		worker.breaches_until = now;
-	worker.breaches_until += 1000;
+	worker.breaches_until += weight * 1000LL;
 	if (worker.breaches_until > now + MAX_BREACHES * 1000LL)
 		worker.broken = bound;
+}
+
+bool worker_piece(void)
+{
+	int64_t now = now_us();
+	if (worker.pieces_until < now)
+		worker.pieces_until = now;
+	int64_t each = 1000 * 1000 / (PIECES_PER_SECOND * worker.config.concurrency);
+	worker.pieces_until += each < 1 ? 1 : each;
+	return worker.pieces_until > now + each * MAX_PIECES;
 }
 
 // Gives an outcome to each call at a stage.
@@ -291,6 +301,8 @@ void worker_acknowledge(struct call *call, int64_t offset)
 		call->sent = offset;
 	if (call->answers != NULL)
 		http_resume(call->answers);
+	// There may be more of it than an agent takes at once.
+	agent_wake();
 }
 
 // Forgets a call. One that a runtime has goes on, its answer is thrown away, and its outcome is told.
@@ -301,14 +313,6 @@ void worker_forget(struct call *call)
 	if (call->stage != RUNNING)
 		worker_settle(call, "NotStarted", NULL, "the agent forgot the call");
 	agent_wake();
-}
-
-void worker_tell_again(struct call *call, int64_t number)
-{
-	call->again = number;
-	call->introduced = false;
-	call->sent = call->base;
-	call_changed(call);
 }
 
 // Says whether nobody has to hear of a call any more. An agent that is there says itself when it has heard enough.
@@ -331,12 +335,13 @@ int64_t worker_tick(int64_t now)
 	if (worker.init_due != 0 && now >= worker.init_due) {
 		char text[256];
 		const char *late = extensions_late();
-		snprintf(text, sizeof text, "Init did not end within %lld seconds%s%.128s%s", (long long)worker.config.init_timeout_ms / 1000,
+		snprintf(text, sizeof text, "Task timed out after %.2f seconds%s%.128s%s", (double)worker.config.init_timeout_ms / 1000,
 		         late == NULL ? "" : ": extension ", late == NULL ? "" : late, late == NULL ? "" : " has not asked for an event");
 		worker_fail("Sandbox.Timedout", text, NULL);
 		worker.init_due = 0;
 	}
-	if (worker.broken != NULL && worker.phase != FAILED) {
+	if (worker.broken != NULL && worker.phase != FAILED && worker.phase != STOPPING) {
+		worker.fault_bound = worker.broken;
 		char text[128];
 		snprintf(text, sizeof text, "the worker broke a bound of the Runtime API: %s", worker.broken);
 		worker_fail("Runtime.Unknown", text, NULL);

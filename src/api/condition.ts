@@ -26,7 +26,7 @@ export const workerConditions = {
   ready: 'Ready',
   /** Agent: whether the generation asked for is the one that serves. */
   upToDate: 'UpToDate',
-  /** Agent: whether the kernel held the worker to its limits while it ran; only there when it did. */
+  /** Agent: whether the worker ran into a limit; only there when it did. */
   limitsReached: 'LimitsReached',
   /** Agent: whether the image runs another handler than spec.handler; only there when it does. */
   handlerIgnored: 'HandlerIgnored',
@@ -81,7 +81,7 @@ export interface WorkerReasons {
     | 'Terminating'
     | 'Unknown';
   readonly UpToDate: 'Absent' | 'NodeFull' | 'Replacing' | 'ReplacementFailed' | 'UpToDate';
-  readonly LimitsReached: 'LoadTimeout' | 'OutOfMemory' | 'ProcessLimit';
+  readonly LimitsReached: 'LoadTimeout' | 'OutOfMemory' | 'ProcessLimit' | 'RuntimeApiAbused';
   readonly HandlerIgnored: 'HandlerInImage';
   readonly WithinPolicy: 'MadeBeforePolicy' | 'PolicyRefused';
   readonly CleanedUp: 'CleanedUp' | 'Removing';
@@ -91,7 +91,7 @@ export interface WorkerReasons {
 export type WorkerReason = WorkerReasons[keyof WorkerReasons];
 
 /** How the process of a worker ended unasked. */
-export type TerminationReason = 'Completed' | 'Error' | 'OOMKilled';
+export type TerminationReason = 'Completed' | 'Error' | 'OOMKilled' | 'RuntimeApiAbused';
 
 /** Reasons of the Events that the controller writes. */
 export type EventReason =

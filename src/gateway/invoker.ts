@@ -96,7 +96,7 @@ export class Invoker {
    *
    * @param place given up while the call waits for a worker that is away, so that all such calls wait at the same time
    * @param sink gets an answer that the function streams; the result then has what came after
-   * @throws {LambdaError} when the call has run nowhere
+   * @throws {LambdaError} when the call has run nowhere, but for a function that cannot be initialized
    */
   async invoke(call: FunctionCall, caller: Caller, place: CallPlace, sink?: AnswerSink): Promise<InvokeResult> {
     const { view, clock } = this.#options;
@@ -111,9 +111,12 @@ export class Invoker {
       const worker = route === undefined ? undefined : view.worker(route.uid);
       if (route === undefined || worker === undefined) {
         // A worker that says no for good is a better answer than to wait for one that may not come.
-        const final = refusals?.final(functionArn(call.reference));
-        if (final !== undefined) {
+        const final = refusals?.final({ arn: functionArn(call.reference), requestId: call.requestId });
+        if (final instanceof LambdaError) {
           throw final;
+        }
+        if (final !== undefined) {
+          return { ...final, outcome: 'init-failed', timings: undefined, logTail: undefined };
         }
         waitUntil ??= clock.monotonic() + this.#maxWaitMs;
         const left = waitUntil - clock.monotonic();
@@ -229,7 +232,6 @@ export class Invoker {
                   worker: worker.reference,
                   requestId: call.requestId,
                   run: session.run,
-                  tailLog: call.tailLog,
                   sentMs: Math.ceil(this.#options.clock.monotonic() - sentAt),
                 },
                 soFar,

@@ -12,37 +12,66 @@ const SIGNALS: ReadonlyMap<string, number> = new Map([
 /** Largest status with which a process exits. */
 const MAX_EXIT_STATUS = 255;
 
-/** `InitFailed`: a worker did not become ready. The message has Lambda's words. */
+interface Known {
+  readonly exitCode?: number;
+  readonly oomKilled?: boolean;
+  readonly abused?: boolean;
+  readonly fault?: InitFault | undefined;
+}
+
+/** `InitFailed`: a worker did not become ready. The message has Lambda's words where its init said why. */
 export class InitFailedError extends EsbError {
   /** Exit code of the process whose end was the failure; 1 where none ended by itself. */
   readonly exitCode: number;
   readonly oomKilled: boolean;
+  /** Whether it was ended for what it sent to the Runtime API or to the agent. */
+  readonly abused: boolean;
+  /** The fault that callers are told. Undefined where the failure is not the function's own. */
+  readonly fault: InitFault | undefined;
 
-  private constructor(message: string, exitCode: number, oomKilled: boolean, cause?: unknown) {
+  private constructor(
+    message: string,
+    { exitCode = 1, oomKilled = false, abused = false, fault }: Known,
+    cause?: unknown,
+  ) {
     super(message, { code: 'InitFailed', cause });
     this.exitCode = exitCode;
     this.oomKilled = oomKilled;
+    this.abused = abused;
+    this.fault = fault;
   }
 
   /** Of a worker whose init said why. A runtime that reported an error knows more than the init. */
-  static of({ body, errorType, message }: InitFault): InitFailedError {
-    return new InitFailedError(`${errorType}: ${reported(body) ?? message}`, exitCodeOf(errorType, message), false);
+  static of(fault: InitFault): InitFailedError {
+    const { body, bound, errorType, message } = fault;
+    const exitCode = exitCodeOf(errorType, message);
+    return new InitFailedError(`${errorType}: ${reported(body) ?? message}`, {
+      exitCode,
+      abused: bound !== undefined,
+      fault,
+    });
   }
 
-  /** Of a worker whose init said nothing. */
-  static silent(message: string): InitFailedError {
-    return new InitFailedError(message, 1, false);
+  /** Of a worker whose init broke the protocol. */
+  static broken(breach: string): InitFailedError {
+    return new InitFailedError(`Runtime.Unknown: ${breach}`, { abused: true });
+  }
+
+  /** Of a worker whose init has not said why. */
+  static untold(message: string): InitFailedError {
+    return new InitFailedError(message, {});
   }
 
   /** The same with more words. */
   explained(words: string): InitFailedError {
-    return new InitFailedError(`${this.message}; ${words}`, this.exitCode, this.oomKilled, this);
+    return new InitFailedError(`${this.message}; ${words}`, this, this);
   }
 
   /** The same of a worker of which the kernel ended a process for want of memory. */
   starved(): InitFailedError {
     const message = `${this.message}; the worker used more memory than its limit`;
-    return new InitFailedError(message, this.exitCode, true, this);
+    const { abused, exitCode, fault } = this;
+    return new InitFailedError(message, { exitCode, oomKilled: true, abused, fault }, this);
   }
 }
 

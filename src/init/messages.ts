@@ -19,8 +19,6 @@ export interface CallTold {
   readonly head: InitHead | undefined;
   /** Known once the call has ended. */
   readonly end: InitEnd | undefined;
-  /** Number of the order to tell of the call once more that this begins to follow; undefined for news. */
-  readonly again: number | undefined;
 }
 
 export interface Hello {
@@ -30,8 +28,6 @@ export interface Hello {
   readonly calls: number;
   /** Undefined where the init does not remember the calls that it forgot. */
   readonly history: CallHistory | undefined;
-  /** Whether the init tells of a call once more when it is asked. */
-  readonly tellsAgain: boolean;
 }
 
 /** Words of an init, in a form that is checked. */
@@ -73,7 +69,6 @@ export function readMessage(kind: string, payload: Buffer): InitMessage {
         session: wordOf(fields, 'session'),
         calls: numberOf(fields, 'calls'),
         history: fields.has('since') ? readHistory(numberOf(fields, 'since'), fields.get('past') ?? '') : undefined,
-        tellsAgain: fields.get('again') === 'true',
       };
     }
     case 'P':
@@ -133,6 +128,7 @@ function stateOf(fields: Fields): InitState {
     throw new InitBreach('the init sent no phase that is known');
   }
   const errorType = wordOf(fields, 'errorType');
+  const bound = wordOf(fields, 'bound');
   return {
     phase,
     idle: phase === 'Ready' && fields.get('idle') === 'true',
@@ -141,7 +137,14 @@ function stateOf(fields: Fields): InitState {
     ...(fields.has('places') ? { places: numberOf(fields, 'places'), held: numberOf(fields, 'held') } : {}),
     ...(errorType === ''
       ? {}
-      : { fault: { errorType, message: fields.get('message') ?? '', body: fields.get('body') } }),
+      : {
+          fault: {
+            errorType,
+            message: fields.get('message') ?? '',
+            body: fields.get('body'),
+            ...(bound === '' ? {} : { bound }),
+          },
+        }),
   };
 }
 
@@ -153,7 +156,6 @@ function callOf(fields: Fields): CallTold {
         ? { contentType: wordOf(fields, 'contentType'), streaming: fields.get('streaming') === 'true' }
         : undefined,
     end: fields.has('outcome') ? endOf(fields) : undefined,
-    again: fields.has('again') ? numberOf(fields, 'again') : undefined,
   };
 }
 

@@ -1,7 +1,7 @@
 import type { Clock } from '../common/clock.ts';
 import type { InitRequest } from './contract.ts';
 import { linesFrame, MAX_FRAME_BYTES } from './frames.ts';
-import { MAX_BUFFERED_BYTES } from './sent-call.ts';
+import { ARRIVAL_WINDOW_BYTES, MAX_BUFFERED_BYTES } from './sent-call.ts';
 
 /** Milliseconds that a call has at least to reach a runtime. */
 const LEAST_WAIT_MS = 1_000;
@@ -11,7 +11,7 @@ const KERNEL_AHEAD_MS = Number(process.hrtime.bigint()) / 1e6 - performance.now(
 
 /** The frame by which a call begins. */
 export function orderFrame(request: InitRequest, clock: Pick<Clock, 'now' | 'monotonic'>): Buffer {
-  const { requestId, payload, timeoutMs, boundMs, functionArn, version, clientContext, traceId } = request;
+  const { requestId, payload, timeoutMs, boundMs, functionArn, version, clientContext, traceId, arrival } = request;
   // A call that reaches its runtime later could not end within the bound.
   const waitMs = Math.max(LEAST_WAIT_MS, boundMs - timeoutMs - LEAST_WAIT_MS);
   return linesFrame('I', {
@@ -25,6 +25,8 @@ export function orderFrame(request: InitRequest, clock: Pick<Clock, 'now' | 'mon
     functionArn,
     clientContext,
     traceId,
+    // Inits of before send no more than 64 KiB beyond what was acknowledged.
+    ...(arrival === undefined ? {} : { window: ARRIVAL_WINDOW_BYTES }),
   });
 }
 

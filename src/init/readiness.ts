@@ -11,7 +11,7 @@ export type Readiness =
 /** How far a worker is by the news of its init. One that is stopping has told all, and its process ends. */
 export function readinessBy({ state, breach }: Pick<InitNews, 'state' | 'breach'>): Readiness {
   if (breach !== undefined) {
-    return { kind: 'Failed', error: InitFailedError.of({ errorType: 'Runtime.Unknown', message: breach }) };
+    return { kind: 'Failed', error: InitFailedError.broken(breach) };
   }
   if (state?.phase === 'Failed') {
     const fault = state.fault ?? { errorType: 'Runtime.Unknown', message: 'the initialization failed' };

@@ -1,8 +1,10 @@
-import type { AnswerTaker, Arrival, InitAnswer, InitEnd, InitHead } from './contract.ts';
+import type { AnswerTaker, InitAnswer, InitEnd, InitHead } from './contract.ts';
 import { InitBreach } from './frames.ts';
 
-/** Bytes that an init may send beyond what was acknowledged. */
-export const WINDOW_BYTES = 64 * 1024;
+/** Bytes of an answer that an init may send beyond what was acknowledged. */
+const WINDOW_BYTES = 64 * 1024;
+/** The same of a call whose receiver tells what has arrived, by the word of its order. */
+export const ARRIVAL_WINDOW_BYTES = 256 * 1024;
 /** Largest answer that is not streamed, and largest event, in bytes: 6 MiB and what Lambda adds for its envelope. */
 export const MAX_BUFFERED_BYTES = 6 * 1024 * 1024 + 100;
 const MAX_STREAMED_BYTES = 200 * 1024 * 1024;
@@ -18,6 +20,7 @@ export interface AnswerPart {
 /** One call that an init was sent, until its outcome is known. */
 export class SentCall {
   readonly #taker: AnswerTaker;
+  readonly #window: number;
   readonly #done = Promise.withResolvers<InitAnswer>();
   #head: InitHead | undefined;
   #received = 0;
@@ -27,17 +30,13 @@ export class SentCall {
   #waits = false;
   #over = false;
 
-  constructor(taker: AnswerTaker) {
+  constructor(taker: AnswerTaker, window = WINDOW_BYTES) {
     this.#taker = taker;
+    this.#window = window;
   }
 
   get answer(): Promise<InitAnswer> {
     return this.#done.promise;
-  }
-
-  /** The receiver's word of its arrival; undefined for none. */
-  get arrival(): Arrival | undefined {
-    return this.#taker.arrival?.();
   }
 
   /** Bytes of the answer that came. */
@@ -89,7 +88,7 @@ export class SentCall {
     if (this.#head === undefined || offset > this.#received || bytes.length === 0) {
       throw new InitBreach('the init sent a part of an answer out of its order');
     }
-    if (end > this.#acknowledged + WINDOW_BYTES) {
+    if (end > this.#acknowledged + this.#window) {
       throw new InitBreach('the init sent more of an answer than it was asked for');
     }
     if (end > (this.#head.streaming ? MAX_STREAMED_BYTES : MAX_BUFFERED_BYTES)) {

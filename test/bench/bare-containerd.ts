@@ -15,6 +15,7 @@ import { stateOfTask } from '../support/freezer.ts';
 import type { BenchInstance } from './bench-instance.ts';
 import { startProgram } from './program.ts';
 import { timedRequest } from './timed-call.ts';
+import { makeCertificates, startFrontHop } from './two-hop-proxy.ts';
 
 const protos = join(import.meta.dirname, '../../proto');
 const namespace = 'esb-bench';
@@ -160,7 +161,7 @@ export class BareContainerd {
     for (const client of this.#clients.values()) {
       client.close();
     }
-    this.#api?.stop();
+    await this.#api?.stop();
     await run('ip', ['link', 'del', bridge], { mayFail: true });
     // The image goes with the instance.
     await rm(this.#folder, { recursive: true, force: true });
@@ -296,22 +297,39 @@ export interface BareRuntimeApi {
   urlOf(address: string): string;
   /** Waits until a runtime asks for a call. */
   untilWaiting(url: string): Promise<void>;
+  readonly pid: number;
+  /** Starts another hop in front, by gRPC over mutual TLS: where that one takes the same calls, and its process. */
+  startFrontHop(): Promise<FrontHop>;
+  stop(): Promise<void>;
+}
+
+export interface FrontHop {
+  readonly pid: number;
+  /** The way to a function through both hops, by the way straight to the last. */
+  urlOf(straight: string): string;
   stop(): void;
 }
 
 export async function startBareRuntimeApi(): Promise<BareRuntimeApi> {
-  const { line, stop } = await startProgram('bare-runtime-api.ts');
-  const [api, front] = line.split(' ');
+  const certificates = await makeCertificates();
+  const { line, pid, stop } = await startProgram('bare-runtime-api.ts', [certificates]);
+  const [api, front, hop] = line.split(' ');
   const agent = new Agent({ keepAlive: true });
   return {
+    pid,
+    async startFrontHop() {
+      const { url, ...program } = await startFrontHop(Number(hop), certificates);
+      return { pid: program.pid, stop: program.stop, urlOf: (straight) => url + new URL(straight).pathname.slice(1) };
+    },
     addressOn: (host) => `${host}:${api}`,
     urlOf: (address) => `http://127.0.0.1:${front}/${address}`,
     async untilWaiting(url) {
       await timedRequest(agent, url, 'GET', '');
     },
-    stop() {
+    async stop() {
       agent.destroy();
       stop();
+      await rm(certificates, { recursive: true, force: true });
     },
   };
 }

@@ -1,6 +1,7 @@
 // The bare Runtime API, as a program: one page, without any code of ours, for runtimes on any address.
-//   node bare-runtime-api.ts
-// Prints the port for runtimes and the port for callers. A runtime has the address that it comes from as its name:
+//   node bare-runtime-api.ts CERTIFICATES
+// Prints the port for runtimes, the port for callers, and the port for calls by gRPC from another hop (bare-proxy.ts). A
+// runtime has the address that it comes from as its name:
 //   GET /ADDRESS    answered once a runtime of that address waits for a call
 //   POST /ADDRESS   a call
 // The front is the same as the gateway's: Fastify.
@@ -8,15 +9,17 @@ import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import fastify, { type FastifyReply } from 'fastify';
+import { serveHop } from './bare-hop.ts';
 
 interface Call {
   readonly event: Buffer;
-  readonly reply: FastifyReply;
+  /** Takes the answer, and its bytes as they come where the function streams. */
+  readonly answer: (body: Buffer | IncomingMessage) => void;
 }
 
-/** A runtime of one address: its open request for the next call, or the calls that wait for one. */
+/** A runtime of one address: its open requests for a next call, or the calls that wait for one. */
 interface Runtime {
-  next: ServerResponse | undefined;
+  readonly nexts: ServerResponse[];
   readonly waiting: Call[];
   readonly watchers: FastifyReply[];
 }
@@ -25,23 +28,23 @@ const runtimes = new Map<string, Runtime>();
 const running = new Map<string, Call>();
 
 function runtimeOf(address: string): Runtime {
-  const known = runtimes.get(address) ?? { next: undefined, waiting: [], watchers: [] };
+  const known = runtimes.get(address) ?? { nexts: [], waiting: [], watchers: [] };
   runtimes.set(address, known);
   return known;
 }
 
 function hand(runtime: Runtime): void {
-  const { next, waiting, watchers } = runtime;
-  if (next === undefined) {
+  const { nexts, waiting, watchers } = runtime;
+  if (nexts.length === 0) {
     return;
   }
   for (const watcher of watchers.splice(0)) {
     watcher.send('');
   }
   const call = waiting.shift();
-  if (call !== undefined) {
+  const next = call === undefined ? undefined : nexts.shift();
+  if (call !== undefined && next !== undefined) {
     const id = randomUUID();
-    runtime.next = undefined;
     running.set(id, call);
     next.writeHead(200, {
       'content-type': 'application/json',
@@ -64,13 +67,13 @@ function answered(request: IncomingMessage, response: ServerResponse): void {
   };
   if (request.headers['lambda-runtime-function-response-mode'] === 'streaming') {
     request.on('end', accept);
-    call?.reply.type('application/octet-stream').send(request);
+    call?.answer(request);
     return;
   }
   const chunks: Buffer[] = [];
   request.on('data', (chunk: Buffer) => chunks.push(chunk));
   request.on('end', () => {
-    call?.reply.type('application/json').send(Buffer.concat(chunks));
+    call?.answer(Buffer.concat(chunks));
     accept();
   });
 }
@@ -78,7 +81,7 @@ function answered(request: IncomingMessage, response: ServerResponse): void {
 const api = createServer((request, response) => {
   const runtime = runtimeOf(request.socket.remoteAddress?.replace('::ffff:', '') ?? '');
   if (request.url?.endsWith('/next') === true) {
-    runtime.next = response;
+    runtime.nexts.push(response);
     hand(runtime);
   } else {
     answered(request, response);
@@ -98,8 +101,23 @@ front.get<{ Params: { address: string } }>('/:address', (request, reply) => {
 });
 front.post<{ Params: { address: string } }>('/:address', (request, reply) => {
   const runtime = runtimeOf(request.params.address);
-  runtime.waiting.push({ event: request.body as Buffer, reply });
+  const answer = (body: Buffer | IncomingMessage): void => {
+    reply.type(Buffer.isBuffer(body) ? 'application/json' : 'application/octet-stream').send(body);
+  };
+  runtime.waiting.push({ event: request.body as Buffer, answer });
   hand(runtime);
 });
 await front.listen({ port: 0, host: '127.0.0.1' });
-console.log(`${(api.address() as AddressInfo).port} ${(front.server.address() as AddressInfo).port}`);
+const hopPort = await serveHop(process.argv[2] ?? '', (call) => {
+  const runtime = runtimeOf(call.request.requestId);
+  const answer = (body: Buffer | IncomingMessage): void => {
+    if (!Buffer.isBuffer(body)) {
+      throw new Error('streamed answers are not passed on between hops');
+    }
+    call.write({ chunk: body });
+    call.end();
+  };
+  runtime.waiting.push({ event: call.request.payload, answer });
+  hand(runtime);
+});
+console.log(`${(api.address() as AddressInfo).port} ${(front.server.address() as AddressInfo).port} ${hopPort}`);

@@ -8,8 +8,6 @@ export interface BenchResult extends Distribution {
   readonly ratio: { readonly p50: number; readonly p99: number };
   readonly budget: string;
   readonly met: boolean;
-  /** Whether the budget of the second step is met too; absent where there is none. */
-  readonly nextMet?: boolean;
   /** Calls that failed, where that is part of the budget. */
   readonly failures?: number;
   /** Further measurements of the same run, in words. */
@@ -23,8 +21,6 @@ export interface Comparison {
   readonly baseline: { readonly what: string; readonly sample: Sample };
   readonly budget: string;
   readonly met: (ours: Distribution, baseline: Distribution) => boolean;
-  /** The budget of the second step. */
-  readonly next?: (ours: Distribution, baseline: Distribution) => boolean;
   readonly failures?: number;
   readonly note?: string;
 }
@@ -40,7 +36,6 @@ export function compare(comparison: Comparison): BenchResult {
     ratio: { p50: ours.p50 / baseline.p50, p99: ours.p99 / baseline.p99 },
     budget: comparison.budget,
     met: comparison.met(ours, baseline),
-    ...(comparison.next === undefined ? {} : { nextMet: comparison.next(ours, baseline) }),
     ...(comparison.failures === undefined ? {} : { failures: comparison.failures }),
     ...(comparison.note === undefined ? {} : { note: comparison.note }),
   };
@@ -50,13 +45,6 @@ const digits = (value: number): string => value.toFixed(value < 10 ? 2 : value <
 
 /** There is no ratio to nothing. */
 const ratioText = (value: number): string => (Number.isFinite(value) ? value.toFixed(2) : '–');
-
-function verdictOf({ met, nextMet }: BenchResult): string {
-  if (!met) {
-    return 'MISSED';
-  }
-  return nextMet === undefined ? 'met' : nextMet ? 'both met' : 'first met';
-}
 
 /** The results as a Markdown table. */
 export function tableOf(results: readonly BenchResult[]): string {
@@ -70,7 +58,7 @@ export function tableOf(results: readonly BenchResult[]): string {
     `${digits(result.baseline.p50)} / ${digits(result.baseline.p99)}`,
     `${ratioText(result.ratio.p50)} / ${ratioText(result.ratio.p99)}`,
     result.budget,
-    verdictOf(result),
+    result.met ? 'met' : 'MISSED',
   ]);
   const head = ['what', 'unit', 'n', 'p50', 'p95', 'p99', 'bare p50 / p99', 'ratio p50 / p99', 'budget', ''];
   const widths = head.map((text, column) => Math.max(text.length, ...rows.map((row) => row[column]?.length ?? 0)));

@@ -8,13 +8,14 @@ import { applyToRunning } from './apply-to-running.ts';
 import { BareContainerd } from './bare-containerd.ts';
 import { BenchInstance } from './bench-instance.ts';
 import { type BenchResult, tableOf } from './bench-result.ts';
-import { coldStart, coldStartPrepared } from './cold-start.ts';
+import { coldStart, coldStartMany, coldStartPrepared } from './cold-start.ts';
 import { density } from './density.ts';
 import { firstCall } from './first-call.ts';
 import { gatewayOverhead } from './gateway-overhead.ts';
 import { gatewayStorm } from './gateway-storm.ts';
 import { gatewayThroughput } from './gateway-throughput.ts';
 import { placement } from './placement.ts';
+import { runtimeConcurrent } from './runtime-concurrent.ts';
 import { runtimeOverhead } from './runtime-overhead.ts';
 import { runtimeThroughput } from './runtime-throughput.ts';
 import type { ClusterScenario, Scenario } from './scenario.ts';
@@ -34,12 +35,14 @@ const scenarios: readonly Scenario[] = [
   firstCall,
   runtimeOverhead,
   runtimeThroughput,
+  runtimeConcurrent,
   streamFirstByte,
   streamThroughput,
   warmOverhead,
   warmThroughput,
   applyToRunning,
   coldStartPrepared,
+  coldStartMany,
   workerMemory,
   density,
   gatewayOverhead,

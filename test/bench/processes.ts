@@ -73,6 +73,19 @@ export async function peakResidentMiB(pid: number): Promise<number> {
   return Number(/^VmHWM:\s+(\d+) kB$/m.exec(text)?.[1]) / 1024;
 }
 
+/** Clock ticks of the kernel in a second, in which it tells processor time (USER_HZ). */
+const TICKS = 100;
+
+/** Seconds of processor that processes have taken, user and system. Rejects for one that has ended. */
+export async function processorSeconds(pids: readonly number[]): Promise<number> {
+  const stats = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/stat`, 'latin1')));
+  const ticks = stats.map((stat) => {
+    const fields = stat.slice(stat.lastIndexOf(') ') + 2).split(' ');
+    return Number(fields[11]) + Number(fields[12]);
+  });
+  return ticks.reduce((sum, each) => sum + each, 0) / TICKS;
+}
+
 /** Resident set of a Node.js process that does nothing, in MiB. */
 export async function bareNodeMiB(): Promise<number> {
   const child = execFile(process.execPath, ['--eval', 'setInterval(() => undefined, 1000); console.log()']);

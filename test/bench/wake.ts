@@ -63,9 +63,8 @@ export const wake: Scenario = {
       unit: 'ms',
       ours,
       baseline: { what: 'Tasks.Resume by a raw stub', sample: baseline },
-      budget: 'p50 ≤ 1.2 ×, p99 ≤ 2 × bare, then 1 ms and 5 ms',
-      met: (mine, bareOnes) => mine.p50 <= 1.2 * bareOnes.p50 && mine.p99 <= 2 * bareOnes.p99,
-      next: (mine) => mine.p50 <= 1 && mine.p99 <= 5,
+      budget: 'p50 ≤ 0.06 ×, p99 ≤ 0.25 × bare',
+      met: (mine, bareOnes) => mine.p50 <= 0.06 * bareOnes.p50 && mine.p99 <= 0.25 * bareOnes.p99,
       note: `less a call of the same worker at once afterwards: p50 ${quantile(afterHot, 0.5).toFixed(2)} ms, p99 ${quantile(afterHot, 0.99).toFixed(2)} ms`,
     });
   },

@@ -122,11 +122,14 @@ describe('a worker whose image has no emulator', () => {
     );
     const { stdout } = await esb.kubectl(['describe', 'lambdaworker', 'plain-broken']);
     expect(stdout).toContain('Runtime.HandlerNotFound');
-    const told = await esb.invoke('plain-broken').then(
-      ({ payload }) => JSON.stringify(payload),
-      (error: Error) => error.message,
-    );
-    expect(told).toContain('HandlerNotFound');
+    expect(await esb.invoke('plain-broken')).toMatchObject({
+      status: 200,
+      functionError: 'Unhandled',
+      payload: {
+        errorType: 'Runtime.HandlerNotFound',
+        errorMessage: expect.stringContaining("Handler 'missing' missing on module 'lambda_function'"),
+      },
+    });
     await esb.patch('plain-broken', { args: null });
     await esb.ready('plain-broken');
     expect((await esb.invoke('plain-broken')).payload.counter).toBe(1);

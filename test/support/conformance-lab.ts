@@ -29,8 +29,10 @@ const healthPort = 9092;
 
 /** A gateway's process and the ways to it. */
 export interface LabGateway {
-  /** Where the test reaches it. */
+  /** Where the test reaches it, through two relays that buffer some MiB. */
   readonly url: string;
+  /** Its port on the loopback of the node. */
+  readonly port: number;
   readonly process: OwnedProcess;
   /** GET of its health server, as `status body`. */
   health(path: string): Promise<string>;
@@ -190,6 +192,7 @@ async function build(
     }
     return {
       url,
+      port: gatewayPort,
       process: started,
       health,
       async stop() {

@@ -20,7 +20,7 @@ import {
   X509CertificateGenerator,
 } from '@peculiar/x509';
 import type { LambdaNode } from '../../src/api/lambda-node.ts';
-import type { FunctionEnd } from '../../src/protocol/generated/agent.ts';
+import type { FunctionEnd, InitFault } from '../../src/protocol/generated/agent.ts';
 import type { Sparse } from '../../src/protocol/sparse.ts';
 import type { IssuedCertificate } from './certificate-authority.ts';
 import { nodeFixture } from './worker-fixture.ts';
@@ -42,7 +42,6 @@ export interface SeenRecover {
   readonly run: string;
   readonly sentMs: number;
   readonly from: number;
-  readonly tailLog: boolean;
 }
 
 /** Claim of an agent about a worker. */
@@ -79,7 +78,7 @@ export interface FakeCall {
       readonly stamp?: string;
     },
   ): void;
-  refuse(reason: string, message?: string): void;
+  refuse(reason: string, message?: string, initFault?: Sparse<InitFault>): void;
   unknown(reason: string, message?: string): void;
   timeOut(): void;
   /** Ends the call with a gRPC status instead of a trailer; `code` goes along as `esb-code`. */
@@ -338,7 +337,8 @@ function fakeCall(stream: InvokeStream, nextStamp: () => string): FakeCall {
         functionEnd: options.end,
       });
     },
-    refuse: (reason, message = `refused: ${reason}`) => end({ outcome: 'OUTCOME_REFUSED', reason, message }),
+    refuse: (reason, message = `refused: ${reason}`, initFault) =>
+      end({ outcome: 'OUTCOME_REFUSED', reason, message, initFault }),
     unknown: (reason, message = `lost: ${reason}`) =>
       end({ outcome: 'OUTCOME_UNKNOWN', reason, message, stamp: nextStamp() }),
     timeOut: () => end({ outcome: 'OUTCOME_TIMED_OUT', message: 'too slow', stamp: nextStamp(), timings }),

@@ -13,7 +13,13 @@ export interface InitPhase {
   readonly places?: number | undefined;
   readonly held?: number | undefined;
   readonly fault?:
-    | { readonly errorType: string; readonly message: string; readonly body?: string | undefined }
+    | {
+        readonly errorType: string;
+        readonly message: string;
+        readonly body?: string | undefined;
+        /** The bound of the Runtime API for which the worker is ended. */
+        readonly bound?: string | undefined;
+      }
     | undefined;
 }
 
@@ -62,8 +68,6 @@ export class InitAgent {
   #serial = 0;
   /** Whether bytes of answers are acknowledged. */
   acknowledges = true;
-  /** Whether the init has said that it tells of calls once more. */
-  tellsAgain = false;
   /** Bytes that came twice. */
   repeated = 0;
 
@@ -172,11 +176,6 @@ export class InitAgent {
     this.#say('F', { id });
   }
 
-  /** Has the init tell of a call once more. */
-  tellAgain(id: string, number: number): void {
-    this.#say('T', { id, number });
-  }
-
   stop(graceMs: number): void {
     this.#say('S', { reason: 'spindown', graceMs });
   }
@@ -219,14 +218,13 @@ export class InitAgent {
       return;
     }
     const told = fieldsOf(payload);
-    const { again, id, outcome, stage = '', phase = '' } = told;
+    const { id, outcome, stage = '', phase = '' } = told;
     if (kind !== 'C' || id === undefined) {
       this.#events.push(`${kind} ${phase}`);
-      this.tellsAgain ||= again === 'true';
       this.#phase = phaseOf(told);
       return;
     }
-    this.#events.push(`C ${id} ${outcome ?? stage}${again === undefined ? '' : ` again ${again}`}`);
+    this.#events.push(`C ${id} ${outcome ?? stage}`);
     this.#calls.set(id, { answer: [], length: 0, ...this.#calls.get(id), facts: callOf(id, told) });
     if (outcome !== undefined) {
       this.#waiting.get(id)?.();
@@ -283,8 +281,9 @@ function phaseOf({
   errorType,
   message = '',
   body,
+  bound,
 }: Fields): InitPhase {
-  const fault = errorType === undefined ? undefined : present({ errorType, message, body });
+  const fault = errorType === undefined ? undefined : present({ errorType, message, body, bound });
   const several = places === undefined ? {} : { places: Number(places), held: Number(held) };
   return present({
     phase,

@@ -27,8 +27,8 @@ export interface InitProcess {
   readonly folder: string;
   /** Output so far. */
   log(): string;
-  /** Opens a connection to the Runtime API. */
-  connect(): Promise<Peer>;
+  /** Opens a connection to the Runtime API. `heedless`: it goes on to send after the init has said its last word. */
+  connect(manner?: 'heedless'): Promise<Peer>;
   /** Whether the init has ended. */
   hasEnded(): boolean;
   /** Waits until the init has ended. */
@@ -100,8 +100,8 @@ export async function startInitProcess(
   return {
     folder,
     log: () => said,
-    async connect() {
-      const peer = connect(port, '127.0.0.1');
+    async connect(manner) {
+      const peer = connect({ port, host: '127.0.0.1', allowHalfOpen: manner === 'heedless' });
       await once(peer, 'connect');
       return new Peer(peer);
     },

@@ -102,6 +102,9 @@ export function workerAnswer(
  * read other letters there.
  */
 function contextText(base64: string): string {
+  if (base64 === '') {
+    return '';
+  }
   const text = Buffer.from(base64, 'base64').toString('utf8');
   return text.replace(/[\u007f-\uffff]/g, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

@@ -29,7 +29,7 @@ export function statusOf(input: StatusInput): Status {
     NetworkReady: networkCondition(input),
     Ready: withReplacement(readyItself(input, phase), input.replacement),
     UpToDate: upToDateCondition(input, phase),
-    LimitsReached: limitsCondition(input) ?? loadCondition(input),
+    LimitsReached: abuseCondition(input) ?? limitsCondition(input) ?? loadCondition(input),
     HandlerIgnored: handlerCondition(input),
     WithinPolicy: policyCondition(input),
     CleanedUp: cleanedUpCondition(input),
@@ -287,6 +287,10 @@ function limitsCondition({ info, desired }: StatusInput): ConditionView | undefi
     return yes('ProcessLimit', processes);
   }
   return yes('OutOfMemory', hits.processes === 0 ? memory : `${memory}; ${processes}`);
+}
+
+function abuseCondition({ abuse }: StatusInput): ConditionView | undefined {
+  return abuse === undefined ? undefined : yes('RuntimeApiAbused', `it was ended for what it sent: ${abuse}`);
 }
 
 function loadCondition({ desired, loadTimedOut }: StatusInput): ConditionView | undefined {

@@ -1,4 +1,6 @@
 import type { EsbError } from '../../common/errors.ts';
+import type { InitFault } from '../../init/contract.ts';
+import { InitFailedError } from '../../init/init-failed-error.ts';
 import type { RuntimeInterface } from '../../runtime/contract/runtime.ts';
 import {
   type Backoff,
@@ -10,7 +12,7 @@ import {
   silenceBackoff,
   startBackoff,
 } from './backoff.ts';
-import type { RefusalReason } from './invocation.ts';
+import type { Closing } from './invocation.ts';
 import type { Failure } from './status-input.ts';
 import type { WorkerView } from './worker-state.ts';
 
@@ -42,12 +44,43 @@ export const noSetbacks: Setbacks = {
 interface Exit {
   readonly termination: Termination;
   readonly runtimeInterface: RuntimeInterface;
+  /** Why it could not be initialized again, where that was its end. */
+  readonly fault?: InitFault | undefined;
 }
 
 /** How a process ended. */
 export function terminationOf(exitCode: number, oomKilled: boolean, finishedAt: Date, output: string): Termination {
   const reason = oomKilled ? 'OOMKilled' : exitCode === 0 ? 'Completed' : 'Error';
   return { exitCode, reason, finishedAt: finishedAt.toISOString(), message: lastLinesOf(output) };
+}
+
+/** How a worker ended whose init has failed. */
+export function terminationByInit(
+  { abused, exitCode, message, oomKilled }: InitFailedError,
+  finishedAt: Date,
+): Termination {
+  const termination = terminationOf(exitCode, oomKilled, finishedAt, message);
+  return abused && !oomKilled ? { ...termination, reason: 'RuntimeApiAbused' } : termination;
+}
+
+/** Abuse of the Runtime API, or of the agent, for which a worker was ended of late. */
+export interface Abuse {
+  readonly message: string;
+  /** Monotonic milliseconds until which that is shown: a worker that is put off runs again by then. */
+  readonly until: number;
+}
+
+/** Undefined where a worker did not end for that, or long ago. */
+export function abuseOf(
+  { finishedAt, message, reason }: Termination,
+  { now, wall }: { readonly now: number; readonly wall: number },
+): Abuse | undefined {
+  if (reason !== 'RuntimeApiAbused') {
+    return undefined;
+  }
+  // The wall clock may have stepped.
+  const leftMs = Math.min(Date.parse(finishedAt) + healthyMs - wall, healthyMs);
+  return leftMs > 0 ? { message, until: now + leftMs } : undefined;
 }
 
 /** Monotonic milliseconds from which on it may be started. */
@@ -61,11 +94,11 @@ export function startDelayMs({ silences, starts }: Setbacks, now: number): numbe
 }
 
 /** Why calls are refused meanwhile. */
-export function refusalFor({ failure }: Setbacks): readonly [RefusalReason, string] {
+export function refusalFor({ failure }: Setbacks): Closing {
   const message = failure?.message ?? 'it failed before';
   return failure?.exited === true
-    ? ['CrashLoopBackOff', `the worker starts again later: ${message}`]
-    : ['StartFailed', message];
+    ? ['CrashLoopBackOff', `the worker starts again later: ${message}`, failure.fault]
+    : ['StartFailed', message, failure?.fault];
 }
 
 /** The setbacks of a worker that crashed before the agent ended, and is put off still. */
@@ -78,6 +111,19 @@ export function remembering(setbacks: Setbacks, exit: Exit, now: number): Setbac
 export function afterExit(setbacks: Setbacks, exit: Exit, aliveMs: number, now: number): Setbacks {
   const crashes = failed(aliveMs >= healthyMs ? noBackoff : setbacks.crashes, crashBackoff, now);
   return { ...setbacks, crashes, restartPending: true, failure: exitOf(exit, crashes, now) };
+}
+
+/**
+ * The setbacks of the container that takes the place of one that is worn by calls whose time is over. A container that is
+ * worn soon after its start is worn by its function: another one is made with the pauses of one that exits.
+ *
+ * @param aliveMs how long the worn one had run
+ */
+export function afterWear({ crashes: before }: Setbacks, aliveMs: number, now: number): Setbacks {
+  const crashes = failed(aliveMs >= healthyMs ? noBackoff : before, crashBackoff, now);
+  const message = 'calls whose time was over held half of its places';
+  const delaySeconds = Math.ceil(remainingMs(crashes, now) / 1_000);
+  return { ...noSetbacks, crashes, failure: { code: 'Error', message, exited: true, delaySeconds } };
 }
 
 export function afterFailedStart(setbacks: Setbacks, error: EsbError, now: number): Setbacks {
@@ -102,7 +148,8 @@ export function mended({ failure, restartPending }: Setbacks): Setbacks {
 }
 
 export function failureOf(error: Pick<EsbError, 'code' | 'message'>, delaySeconds: number): Failure {
-  return { code: error.code, message: error.message, exited: false, delaySeconds };
+  const fault = error instanceof InitFailedError ? error.fault : undefined;
+  return { code: error.code, message: error.message, exited: false, delaySeconds, ...(fault && { fault }) };
 }
 
 function exitOf(exit: Exit, crashes: Backoff, now: number): Failure {
@@ -111,6 +158,7 @@ function exitOf(exit: Exit, crashes: Backoff, now: number): Failure {
     message: exitMessage(exit),
     exited: true,
     delaySeconds: Math.ceil(remainingMs(crashes, now) / 1_000),
+    ...(exit.fault && { fault: exit.fault }),
   };
 }
 
@@ -121,6 +169,9 @@ const NO_EMULATOR =
 
 function exitMessage({ runtimeInterface, termination: exit }: Exit): string {
   const lastLine = exit.message.trimEnd().split('\n').at(-1) ?? '';
+  if (exit.reason === 'RuntimeApiAbused') {
+    return `ended for what it sent: ${lastLine}`;
+  }
   const how =
     exit.reason === 'OOMKilled'
       ? 'killed for using more memory than its limit'

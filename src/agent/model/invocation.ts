@@ -1,4 +1,4 @@
-import type { Arrival, InitOutcome } from '../../init/contract.ts';
+import type { Arrival, InitFault, InitOutcome } from '../../init/contract.ts';
 import type { RefusalReason, UnknownReason } from '../../protocol/reasons.ts';
 
 export type { RefusalReason, UnknownReason } from '../../protocol/reasons.ts';
@@ -53,7 +53,6 @@ export interface Recovery
   readonly from: number;
   /** Milliseconds since the call left its gateway. Undefined where this run of the agent may have taken it. */
   readonly sentMs: number | undefined;
-  readonly tailLog: boolean;
 }
 
 export interface AnswerHead {
@@ -94,7 +93,13 @@ export type InvocationResult =
       readonly timings: InvocationTimings;
       readonly logTail?: Buffer;
     }
-  | { readonly kind: 'Refused'; readonly reason: RefusalReason; readonly message: string }
+  | {
+      readonly kind: 'Refused';
+      readonly reason: RefusalReason;
+      readonly message: string;
+      /** Of a worker whose initialization failed for a reason of its function. */
+      readonly fault?: InitFault | undefined;
+    }
   | {
       readonly kind: 'Unknown';
       readonly reason: UnknownReason;
@@ -108,5 +113,6 @@ export type InvocationResult =
       readonly timings: InvocationTimings;
       readonly logTail?: Buffer;
     };
-/** Why a call that has not been sent is not sent any more. */
-export type Closing = readonly [RefusalReason, string];
+
+/** Why a call that has not been sent is not sent any more, with the fault of the function where it has one. */
+export type Closing = readonly [reason: RefusalReason, message: string, fault?: InitFault | undefined];

@@ -1,5 +1,6 @@
 import type { TerminationReason } from '../../api/condition.ts';
 import type { EsbError } from '../../common/errors.ts';
+import type { InitFault } from '../../init/contract.ts';
 import type { EnsureStep, WorkerInfo } from '../../runtime/contract/runtime.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import type { Goal } from './goal.ts';
@@ -15,6 +16,8 @@ export interface Failure {
   readonly exited: boolean;
   /** Seconds until the next attempt; 0 for an attempt at once. */
   readonly delaySeconds: number;
+  /** Of a failed initialization, as its init told it: what calls are answered with meanwhile. */
+  readonly fault?: InitFault | undefined;
 }
 
 /** Progress of the replacement of a container that serves. */
@@ -53,6 +56,8 @@ export interface StatusInput {
   readonly outdated: boolean;
   /** Present while the container that serves is of an earlier shape. */
   readonly replacement: Replacement | undefined;
+  /** Words on what the worker sent, where it was ended for that of late. */
+  readonly abuse: string | undefined;
   /** Whether the last call timed out before the function was loaded. */
   readonly loadTimedOut: boolean;
   readonly previous: WorkerView | undefined;

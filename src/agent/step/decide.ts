@@ -1,4 +1,4 @@
-import { refusalFor, startsAt } from '../model/crash-backoff.ts';
+import { abuseOf, refusalFor, startsAt } from '../model/crash-backoff.ts';
 import { type Action, isOptional } from '../model/plan.ts';
 import { notBefore, unavailableRetryMs, withDelay } from '../model/retry-schedule.ts';
 import {
@@ -295,7 +295,8 @@ function saveRecord(draft: Draft): void {
 }
 
 /** The next moment at which a decision comes out otherwise without an event. */
-function wakeAt({ at: { now }, state }: Draft): number {
+function wakeAt({ at, state }: Draft): number {
+  const { now } = at;
   let next = Number.POSITIVE_INFINITY;
   const consider = (time: number): void => {
     next = time > now && time < next ? time : next;
@@ -305,6 +306,9 @@ function wakeAt({ at: { now }, state }: Draft): number {
   }
   consider(restsUntil(state, now));
   consider(shownUnknownAt(state.present));
+  if (state.lastTermination !== undefined) {
+    consider(abuseOf(state.lastTermination, at)?.until ?? next);
+  }
   consider(state.quietUntil);
   consider(state.grace?.until ?? next);
   for (const container of containersOf(state)) {

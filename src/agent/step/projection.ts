@@ -1,6 +1,7 @@
 import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
 import { snapshotOf } from '../model/backoff.ts';
 import { statusOf } from '../model/conditions.ts';
+import { abuseOf } from '../model/crash-backoff.ts';
 import type { Goal } from '../model/goal.ts';
 import { isAlive } from '../model/plan.ts';
 import type { Replacement } from '../model/status-input.ts';
@@ -32,8 +33,9 @@ import {
 export const KEPT_STAMPS = 16;
 
 /** Everything that a view shows beside the number of calls, to be compared by value with that of another moment. */
-export function signsOf(state: WorkerState, { now }: Moment): readonly unknown[] {
-  const { desired, others, present } = state;
+export function signsOf(state: WorkerState, at: Moment): readonly unknown[] {
+  const { now } = at;
+  const { desired, lastTermination, others, present } = state;
   const goal = goalAt(state, now);
   const successor = others.length === 0 ? undefined : successorOf({ state }, desired.shapeHash);
   return [
@@ -44,7 +46,8 @@ export function signsOf(state: WorkerState, { now }: Moment): readonly unknown[]
     state.nodeFull,
     state.noRoomBeside,
     state.restartCount,
-    state.lastTermination,
+    lastTermination,
+    lastTermination !== undefined && abuseOf(lastTermination, at) !== undefined,
     state.observedStamp,
     others.length > 0,
     present.make,
@@ -71,7 +74,8 @@ function progressOf(activity: Activity): Pick<Replacement, 'step' | 'detail'> {
 }
 
 /** The worker as gateways and its status are to have it. */
-export function viewOf(state: WorkerState, { now }: Moment, previous: WorkerView | undefined): WorkerView {
+export function viewOf(state: WorkerState, at: Moment, previous: WorkerView | undefined): WorkerView {
+  const { now } = at;
   const { desired, lastTermination, observedStamp, others, present } = state;
   const { process, setbacks, sight, traces } = present;
   const { info } = sight;
@@ -91,6 +95,7 @@ export function viewOf(state: WorkerState, { now }: Moment, previous: WorkerView
     nodeFull: state.nodeFull,
     outdated: isOutdated(state),
     replacement: replacementOf(state, goal),
+    abuse: lastTermination === undefined ? undefined : abuseOf(lastTermination, at)?.message,
     loadTimedOut: process.load === 'TimedOut',
     cold: desired.warmUpPayload !== undefined && !process.warm,
     previous,

@@ -8,6 +8,7 @@ import {
   refusalFor,
   startDelayMs,
   startsAt,
+  terminationByInit,
   terminationOf,
 } from '../model/crash-backoff.ts';
 import type { Action } from '../model/plan.ts';
@@ -277,10 +278,9 @@ function startFailed(draft: Draft, containerId: string, error: EsbError): void {
     exited(draft, containerId, terminationOf(exitCode, oomKilled, finishedAt, output));
   } else {
     if (error instanceof InitFailedError) {
-      const { exitCode, message, oomKilled } = error;
       // Its init ends for that.
       draft.change(containerId, (container) => withProcess(container, { exitCounted: true }));
-      terminated(draft, containerId, terminationOf(exitCode, oomKilled, new Date(draft.at.wall), message));
+      terminated(draft, containerId, terminationByInit(error, new Date(draft.at.wall)));
     }
     changeSetbacks(draft, containerId, (setbacks) => afterFailedStart(setbacks, error, now));
   }

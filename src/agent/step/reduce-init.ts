@@ -1,7 +1,7 @@
 import type { InitFailedError } from '../../init/init-failed-error.ts';
 import { readinessBy } from '../../init/readiness.ts';
 import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
-import { terminationOf } from '../model/crash-backoff.ts';
+import { terminationByInit } from '../model/crash-backoff.ts';
 import { leftCall } from '../model/marked-call.ts';
 import { actionOf, boundOf, type Container, callBoundMs, hasEnded, withProcess } from './container.ts';
 import type { WorkerEvent } from './events.ts';
@@ -86,7 +86,7 @@ function endLeft(draft: Draft, container: Container, seen: boolean): void {
 }
 
 /** The process of a container ends for that. The action that makes or removes a container tells the same itself. */
-function initFailed(draft: Draft, containerId: string, { exitCode, message }: InitFailedError): void {
+function initFailed(draft: Draft, containerId: string, error: InitFailedError): void {
   const container = findContainer(draft.state, containerId);
   const action = container === undefined ? undefined : actionOf(container);
   if (
@@ -98,8 +98,8 @@ function initFailed(draft: Draft, containerId: string, { exitCode, message }: In
   ) {
     return;
   }
-  draft.put(withProcess({ ...container, unusable: container.unusable ?? message }, { exitCounted: true }));
-  exited(draft, containerId, terminationOf(exitCode, false, new Date(draft.at.wall), message));
+  draft.put(withProcess({ ...container, unusable: container.unusable ?? error.message }, { exitCounted: true }));
+  exited(draft, containerId, terminationByInit(error, new Date(draft.at.wall)), error.fault);
   draft.save();
   draft.show();
 }

@@ -1,5 +1,5 @@
 import { unreachable } from '../../common/errors.ts';
-import { startsAt } from '../model/crash-backoff.ts';
+import { afterWear, startsAt } from '../model/crash-backoff.ts';
 import type { Goal } from '../model/goal.ts';
 import { isAlive, type Manner, type ObservedContainer, type Plan, plan, type Rearrangement } from '../model/plan.ts';
 import { newContainerAt, nextMake } from './adopt.ts';
@@ -126,7 +126,7 @@ function giveTurn(draft: Draft): void {
 function apply(draft: Draft, rearrangement: Rearrangement): void {
   switch (rearrangement.kind) {
     case 'Begin':
-      draft.set({ others: [...draft.state.others, create(draft)] });
+      draft.set({ others: [...draft.state.others, createBeside(draft)] });
       return;
     case 'Renew':
       renew(draft);
@@ -160,6 +160,27 @@ function create(draft: Draft): Container {
   const make = nextMake(draft.state, draft.at);
   draft.emit({ kind: 'Claim', containerId: make.id });
   return newContainerAt(make, draft.at);
+}
+
+/** A container that is to take the place of the present one, with the setbacks of that where it is of the same shape. */
+function createBeside(draft: Draft): Container {
+  const container = create(draft);
+  const { present } = draft.state;
+  if (isOutdated(draft.state)) {
+    return container;
+  }
+  if (present.unusable !== undefined) {
+    return { ...container, setbacks: present.setbacks };
+  }
+  const { now } = draft.at;
+  const setbacks = afterWear(present.setbacks, now - present.process.startedMonotonic, now);
+  draft.emit({
+    kind: 'Log',
+    level: 'warn',
+    fields: { container: present.make.id, delaySeconds: setbacks.failure?.delaySeconds },
+    message: 'a container is worn by calls whose time is over, and is replaced',
+  });
+  return { ...container, setbacks };
 }
 
 /** From here on a new container, of which nothing is there yet, is the present one. */

@@ -1,4 +1,5 @@
 import { unreachable } from '../../common/errors.ts';
+import type { InitFault } from '../../init/contract.ts';
 import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
 import { afterExit, type Termination, terminationOf } from '../model/crash-backoff.ts';
 import { assumed } from '../model/idle-policy.ts';
@@ -113,15 +114,19 @@ export function countExit(draft: Draft, containerId: string, { info, output }: S
   draft.save();
 }
 
-/** A process ended by itself, after which its worker is put off. */
-export function exited(draft: Draft, containerId: string, termination: Termination): void {
+/**
+ * A process ended by itself, after which its worker is put off.
+ *
+ * @param fault why it could not be initialized again, where that was its end
+ */
+export function exited(draft: Draft, containerId: string, termination: Termination, fault?: InitFault): void {
   const container = terminated(draft, containerId, termination);
   if (container === undefined) {
     return;
   }
   const { now } = draft.at;
   const aliveMs = now - container.process.startedMonotonic;
-  const exit = { termination, runtimeInterface: interfaceOf(container) };
+  const exit = { termination, runtimeInterface: interfaceOf(container), fault };
   draft.put({ ...container, setbacks: afterExit(container.setbacks, exit, aliveMs, now) });
   draft.emit({
     kind: 'Log',

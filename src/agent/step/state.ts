@@ -2,7 +2,7 @@ import { takenMiB } from '../../api/worker-resources.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import { type Goal, goalOf, mayWake } from '../model/goal.ts';
 import { type Idle, type Rest, restNow, touched } from '../model/idle-policy.ts';
-import type { Closing, InvocationResult, RefusalReason } from '../model/invocation.ts';
+import type { Closing, InvocationResult } from '../model/invocation.ts';
 import type { FoundMark } from '../model/marked-call.ts';
 import type { Retries } from '../model/retry-schedule.ts';
 import type { WorkerRecord } from '../model/worker-record.ts';
@@ -358,12 +358,12 @@ export class Draft {
     this.emit({ kind: 'Answer', id, result });
   }
 
-  refuse(call: Pick<Call, 'id'>, [reason, message]: Closing): void {
-    this.answer(call.id, { kind: 'Refused', reason, message });
+  refuse(call: Pick<Call, 'id'>, [reason, message, fault]: Closing): void {
+    this.answer(call.id, { kind: 'Refused', reason, message, ...(fault && { fault }) });
   }
 
   /** Refuses the calls that wait and of which `condition` holds. */
-  refuseWhere(condition: (call: Call) => boolean, reason: RefusalReason, message: string): void {
+  refuseWhere(condition: (call: Call) => boolean, ...[reason, message, fault]: Closing): void {
     const refused = this.state.waiting.filter(condition);
     if (refused.length > 0) {
       this.set({
@@ -371,7 +371,7 @@ export class Draft {
         waitingBytes: this.state.waitingBytes - refused.reduce((sum, { bytes }) => sum + bytes, 0),
       });
       for (const call of refused) {
-        this.refuse(call, [reason, message]);
+        this.refuse(call, [reason, message, fault]);
       }
     }
     if (reason !== 'Fenced' && reason !== 'Unavailable') {

@@ -17,13 +17,14 @@ export interface FunctionCall {
   readonly traceParent: string;
 }
 
-/** The result of a call that may have run. */
+/** The result of a call. */
 export interface InvokeResult extends FunctionAnswer {
   /**
    * `answered`: by the function, with a value or an error. `exited`, `interrupted`, `too-large`: the
-   * end that the worker reported. `unknown`: the call may have run, in whole or in part.
+   * end that the worker reported. `init-failed`: its function could not be initialized, and the call has not run.
+   * `unknown`: the call may have run, in whole or in part.
    */
-  readonly outcome: 'answered' | 'timed-out' | 'exited' | 'interrupted' | 'too-large' | 'unknown';
+  readonly outcome: 'answered' | 'timed-out' | 'exited' | 'interrupted' | 'too-large' | 'init-failed' | 'unknown';
   readonly timings: InvokeTimings | undefined;
   readonly logTail: Buffer | undefined;
 }

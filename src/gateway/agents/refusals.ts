@@ -1,5 +1,7 @@
+import type { InitFault } from '../../protocol/generated/agent.ts';
 import type { RefusalReason } from '../../protocol/reasons.ts';
 import { LambdaError, throttled } from '../lambda/lambda-error.ts';
+import { type FunctionAnswer, functionError } from './emulator-translation.ts';
 
 /** A refusal by one worker: the function has not begun, and any worker may be tried. */
 export interface Refusal {
@@ -7,7 +9,15 @@ export interface Refusal {
   /** `ConnectionLost` where the call never reached the agent. */
   readonly reason: RefusalReason | 'ConnectionLost';
   readonly message: string;
+  /** Of a worker whose initialization failed for a reason of its function. */
+  readonly fault?: InitFault;
 }
+
+/** A call that no worker takes, as far as its end needs it. */
+type RefusedCall = { readonly arn: string; readonly requestId: string };
+
+/** The end of such a call: Lambda answers it with the error of a function that cannot be initialized. */
+type RefusedEnd = LambdaError | FunctionAnswer;
 
 /** A refusal that lasts: another worker is tried, and where all refuse, the caller is told at once. */
 interface LastingRule {
@@ -15,11 +25,17 @@ interface LastingRule {
   readonly rank: number;
   /** Whether a caller is told although another worker's refusal may pass soon. */
   readonly urgent: boolean;
-  readonly error: (refusal: Refusal, arn: string) => LambdaError;
+  readonly end: (refusal: Refusal, call: RefusedCall) => RefusedEnd;
 }
 
-const notReady = ({ reason, message }: Refusal, arn: string): LambdaError =>
-  new LambdaError('ResourceNotReadyException', `No worker of ${arn} can be started (${reason}): ${message}`);
+function notReady({ fault, reason, message }: Refusal, { arn, requestId }: RefusedCall): RefusedEnd {
+  if (fault === undefined) {
+    return new LambdaError('ResourceNotReadyException', `No worker of ${arn} can be started (${reason}): ${message}`);
+  }
+  return fault.body === ''
+    ? functionError(fault.errorType, `RequestId: ${requestId} Error: ${fault.message}`)
+    : { body: Buffer.from(fault.body), functionError: true };
+}
 
 /** Undefined for a refusal that may pass: another worker is tried, and this one again soon. */
 const RULES: Readonly<Record<Refusal['reason'], LastingRule | undefined>> = {
@@ -32,7 +48,7 @@ const RULES: Readonly<Record<Refusal['reason'], LastingRule | undefined>> = {
   QueueFull: {
     rank: 0,
     urgent: true,
-    error: () =>
+    end: () =>
       throttled(
         'Rate Exceeded. Every worker of the function is busy and its queue is full.',
         'ReservedFunctionConcurrentInvocationLimitExceeded',
@@ -41,14 +57,14 @@ const RULES: Readonly<Record<Refusal['reason'], LastingRule | undefined>> = {
   NodeFull: {
     rank: 1,
     urgent: true,
-    error: ({ message }) => throttled(`No room to start a worker: ${message}`, 'ConcurrentInvocationLimitExceeded', 5),
+    end: ({ message }) => throttled(`No room to start a worker: ${message}`, 'ConcurrentInvocationLimitExceeded', 5),
   },
-  StartFailed: { rank: 2, urgent: false, error: notReady },
-  CrashLoopBackOff: { rank: 3, urgent: false, error: notReady },
+  StartFailed: { rank: 2, urgent: false, end: notReady },
+  CrashLoopBackOff: { rank: 3, urgent: false, end: notReady },
   PausedByOwner: {
     rank: 4,
     urgent: false,
-    error: ({ message }, arn) =>
+    end: ({ message }, { arn }) =>
       new LambdaError(
         'ResourceConflictException',
         `The function ${arn} is paused by its owner and its wakePolicy is Never: ${message}`,
@@ -75,11 +91,11 @@ export class Refusals {
     }
   }
 
-  /** The error to end the call with, where a wait does not help. */
-  final(arn: string): LambdaError | undefined {
+  /** How the call ends, where a wait does not help. */
+  final(call: RefusedCall): RefusedEnd | undefined {
     const lasting = this.#lasting;
     return lasting !== undefined && (this.passing === undefined || lasting.rule.urgent)
-      ? lasting.rule.error(lasting.refusal, arn)
+      ? lasting.rule.end(lasting.refusal, call)
       : undefined;
   }
 }

@@ -54,8 +54,8 @@ export class FunctionCatalog {
   }
 }
 
-/** Lambda's words for why an update failed, by the reason of a condition. */
-const updateCodes: ReadonlyMap<string, string> = new Map([
+/** Lambda's words for why a function cannot be started, by the reason of a condition. */
+const failureCodes: ReadonlyMap<string, string> = new Map([
   ['ImageNotFound', 'InvalidImage'],
   ['ImageInvalid', 'InvalidImage'],
   ['NoEntrypoint', 'InvalidImage'],
@@ -70,11 +70,24 @@ const updateCodes: ReadonlyMap<string, string> = new Map([
   ['WarmUpFailed', 'FunctionError'],
 ]);
 
-/** Why one worker is not up to the newest spec. */
-interface Update {
-  readonly kind: 'InProgress' | 'Failed';
+/** The same for what cannot be initialized, by the type of the error; any other type is the runtime's. */
+const initCodes: ReadonlyMap<string, string> = new Map([
+  ['Runtime.InvalidEntrypoint', 'FunctionError.InvalidEntryPoint'],
+  ['Sandbox.Timedout', 'FunctionError.InitTimeout'],
+  ['Extension.Crash', 'FunctionError.ExtensionInitError'],
+  ['Extension.InitError', 'FunctionError.ExtensionInitError'],
+  ['Extension.LaunchError', 'FunctionError.ExtensionInitError'],
+]);
+
+/** A condition's word on what is wrong. */
+interface Failure {
   readonly reason: string;
   readonly message: string;
+}
+
+/** Why one worker is not up to the newest spec. */
+interface Update extends Failure {
+  readonly kind: 'InProgress' | 'Failed';
 }
 
 /**
@@ -166,7 +179,14 @@ function stateOf(workers: readonly LambdaWorker[]) {
     const reason = 'Every worker is kept at rest by its owner (wakePolicy: Never).';
     return { State: 'Inactive', StateReason: reason, StateReasonCode: 'Idle' };
   }
-  return { State: 'Failed', StateReason: failureOf(workers), StateReasonCode: 'InternalError' };
+  const failure = failureOf(workers);
+  return failure === undefined
+    ? { State: 'Failed', StateReason: 'No worker can be started.', StateReasonCode: 'InternalError' }
+    : {
+        State: 'Failed',
+        StateReason: `${failure.reason}: ${failure.message}`,
+        StateReasonCode: failureCode(failure),
+      };
 }
 
 /** One worker that cannot be changed fails the update, and one that is not there yet holds it up. */
@@ -178,7 +198,7 @@ function updateOf(workers: readonly LambdaWorker[]) {
     : {
         LastUpdateStatus: telling.kind,
         LastUpdateStatusReason: `${telling.reason}: ${telling.message}`,
-        LastUpdateStatusReasonCode: telling.kind === 'Failed' ? updateCode(telling) : undefined,
+        LastUpdateStatusReasonCode: telling.kind === 'Failed' ? failureCode(telling) : undefined,
       };
 }
 
@@ -204,10 +224,20 @@ function workerUpdate({ metadata, status }: LambdaWorker): Update | undefined {
   return reason === ('Replacing' satisfies WorkerReason) ? { kind: 'InProgress', reason, message } : undefined;
 }
 
-/** Why a replacement failed stands before the colon of its message. */
-function updateCode({ message, reason }: Update): string {
-  const code = reason === ('ReplacementFailed' satisfies WorkerReason) ? message.split(':', 1)[0] : reason;
-  return updateCodes.get(code ?? '') ?? 'InternalError';
+/** Lambda's word for a failure. Why a replacement failed stands before the first colon of its message. */
+function failureCode({ message, reason }: Failure): string {
+  if (reason === ('ReplacementFailed' satisfies WorkerReason)) {
+    const [, why = message, rest = ''] = /^(\w+): (.*)$/s.exec(message) ?? [];
+    return failureCode({ reason: why, message: rest });
+  }
+  return reason === 'InitFailed' ? initCode(message) : (failureCodes.get(reason) ?? 'InternalError');
+}
+
+/** The message is that of an `InitFailedError`: a type, what was wrong, and the want of memory where there was one. */
+function initCode(message: string): string {
+  return message.includes('; the worker used more memory than its limit')
+    ? 'FunctionError.InitResourceExhausted'
+    : (initCodes.get(message.split(':', 1)[0] ?? '') ?? 'FunctionError.RuntimeInitError');
 }
 
 function workerState({ spec, status }: LambdaWorker): 'Active' | 'Pending' | 'Inactive' | 'Failed' {
@@ -234,12 +264,12 @@ function workerState({ spec, status }: LambdaWorker): 'Active' | 'Pending' | 'In
   }
 }
 
-function failureOf(workers: readonly LambdaWorker[]): string {
+function failureOf(workers: readonly LambdaWorker[]): Failure | undefined {
   for (const { status } of workers) {
     const failed = status?.conditions?.find(({ type, status: value }) => type === 'Ready' && value === 'False');
     if (failed !== undefined) {
-      return `${failed.reason}: ${failed.message}`;
+      return failed;
     }
   }
-  return 'No worker can be started.';
+  return undefined;
 }

@@ -287,6 +287,8 @@ function resultName(answer: InvokeResult): string {
       return answer.outcome;
     case 'too-large':
       return 'too_large';
+    case 'init-failed':
+      return 'init_failed';
     case 'unknown':
       return 'unknown';
     default:

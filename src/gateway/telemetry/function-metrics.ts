@@ -48,7 +48,7 @@ export function registerFunctionMetrics(
   const known = new Map<string, FunctionMeters>();
   const calls = new Counter({
     name: 'esb_gateway_calls_total',
-    help: 'Calls that were answered, by function, by how (ok, function_error, timed_out, exited, interrupted, too_large, unknown, accepted, dry_run, hung_up, or the name of an error) and by how they found their worker: warm, resumed, cold; empty when they did not run.',
+    help: 'Calls that were answered, by function, by how (ok, function_error, timed_out, exited, interrupted, too_large, init_failed, unknown, accepted, dry_run, hung_up, or the name of an error) and by how they found their worker: warm, resumed, cold; empty when they did not run.',
     labelNames: ['function', 'outcome', 'start'],
     registers,
     // The first metric of the page: afterwards all of a deleted function are gone.

@@ -40,8 +40,8 @@ export interface CallInfo {
 
 export interface CallReport {
   /**
-   * `ok`, `function_error`, `timed_out`, `exited`, `interrupted`, `too_large`, `unknown`, `accepted`, `dry_run`,
-   * `hung_up`, or the name of an error.
+   * `ok`, `function_error`, `timed_out`, `exited`, `interrupted`, `too_large`, `init_failed`, `unknown`, `accepted`,
+   * `dry_run`, `hung_up`, or the name of an error.
    */
   readonly result: string;
   /** The HTTP status; 0 when nothing was answered. */
@@ -245,6 +245,7 @@ const FAULTS: ReadonlySet<string> = new Set([
   'exited',
   'interrupted',
   'too_large',
+  'init_failed',
   'unknown',
 ]);
 

@@ -71,6 +71,15 @@ export interface GetMetricsResponse {
   readonly text: string;
 }
 
+/** Why the initialization of a worker failed, by the word of its init. */
+export interface InitFault {
+  /** In Lambda's words, or the runtime's. */
+  readonly errorType: string;
+  readonly message: string;
+  /** JSON of the error that the runtime reported; empty for none. */
+  readonly body: string;
+}
+
 /** The gRPC status of a call that has a stream of its own, for one that shares a stream. */
 export interface InvokeFailure {
   /** CamelCase. */
@@ -89,7 +98,7 @@ export interface InvokeHead {
   readonly streaming: boolean;
 }
 
-/** At most one of invoke, cancel and arrived. */
+/** Exactly one of invoke, cancel and arrived. */
 export interface InvokeManyRequest {
   readonly call: number;
   readonly invoke: InvokeRequest | null;
@@ -97,8 +106,6 @@ export interface InvokeManyRequest {
   readonly cancel: boolean;
   /** Bytes of chunks, from the first one on, that have arrived at the caller; 0 for no word of that. */
   readonly arrived: number;
-  /** Calls whose whole answers have arrived, with any other word or alone, within some 100 ms. */
-  readonly done: readonly number[];
 }
 
 /** Exactly one of answer and failure; a trailer or a failure is the last of its call. */
@@ -132,8 +139,6 @@ export interface InvokeRequest {
   readonly invokedFunctionArn?: string;
   /** Whether the caller tells how much of the answer has arrived. Its worker keeps the rest, for the agent that comes next. */
   readonly acknowledges: boolean;
-  /** Whether the caller says as well that it has the whole answer, by done of the stream. Until then the worker keeps it. */
-  readonly confirms: boolean;
 }
 
 /**
@@ -155,8 +160,6 @@ export interface InvokeStreamedRequest {
   readonly read: number;
   /** As in InvokeManyRequest. */
   readonly arrived: number;
-  /** The whole answer has arrived. The agent waits for that before it ends the stream. */
-  readonly done: boolean;
 }
 
 /** Microseconds. */
@@ -188,6 +191,12 @@ export interface InvokeTrailer {
    * it and not by outcome and reason, which then are for receivers that do not.
    */
   readonly functionEnd: FunctionEnd | null;
+  /**
+   * With a refusal by a worker whose initialization failed for a reason of its function. Lambda answers a call with this
+   * error; another worker may be tried first. Unset for every other reason. A receiver that does not know it has the
+   * refusal.
+   */
+  readonly initFault: InitFault | null;
 }
 
 export interface ListRequest {}
@@ -275,14 +284,8 @@ export interface RecoverRequest {
   /** As in InvokeStreamedRequest. */
   readonly window: number;
   readonly read: number;
-  /** As in InvokeManyRequest. Messages after the first have read, arrived and done alone. */
+  /** As in InvokeManyRequest. Messages after the first have read and arrived alone. */
   readonly arrived: number;
-  /** As in InvokeRequest. */
-  readonly confirms: boolean;
-  /** As in InvokeStreamedRequest. */
-  readonly done: boolean;
-  /** As in InvokeRequest. */
-  readonly tailLog: boolean;
 }
 
 export interface Snapshot {

@@ -4,14 +4,13 @@ import type { Attachment } from '../../cni/contract.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
 import type { Mount } from '../../containerd/snapshot-service.ts';
-import type { NewTask } from '../../containerd/task-service.ts';
-import { InitFailedError } from '../../init/init-failed-error.ts';
+import type { NewTask, TaskExitStatus } from '../../containerd/task-service.ts';
 import { buildRuntimeSpec, hostnameOf } from '../../oci/runtime-spec.ts';
 import { handlerInItsPlace } from '../../oci/spec-process.ts';
 import { labelsOf, workerInfoOf } from '../contract/container-labels.ts';
 import type { EnsureRequest, WorkerInfo } from '../contract/runtime.ts';
 import type { LocalImage } from '../images/image-store.ts';
-import { placeOf, type WorkerPlace } from '../lifecycle/creation-steps.ts';
+import { type FirstProcess, placeOf, type WorkerPlace } from '../lifecycle/creation-steps.ts';
 import { createError, creationStep, memoryTooSmall, networkError } from '../start/create-error.ts';
 import { HOST_MODE_IP, withHostPorts } from '../start/host-port.ts';
 import type { WorkerIsolation } from './isolation.ts';
@@ -102,22 +101,17 @@ export class WorkerCreation {
   /** Waits until a running worker can take calls, or fails with its exit. */
   async untilReady(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
     const { cgroups, client, clock, steps } = this.#parts;
-    try {
-      await steps.untilReady(
-        containerId,
-        place,
-        (ended) => client.tasks.wait(containerId, { signal: ended }),
-        async ({ exitCode, exitedAt }) => ({
-          exitCode,
-          oomKilled: exitCode !== 0 && cgroups.oomKills(containerId) > 0,
-          finishedAt: exitedAt ?? new Date(clock.now()),
-        }),
-        signal,
-      );
-    } catch (error) {
-      // An init knows no more of a runtime than its signal.
-      throw error instanceof InitFailedError && cgroups.oomKills(containerId) > 0 ? error.starved() : error;
-    }
+    const isStarved = (): boolean => cgroups.oomKills(containerId) > 0;
+    const process: FirstProcess<TaskExitStatus> = {
+      exited: (ended) => client.tasks.wait(containerId, { signal: ended }),
+      exitOf: async ({ exitCode, exitedAt }) => ({
+        exitCode,
+        oomKilled: exitCode !== 0 && isStarved(),
+        finishedAt: exitedAt ?? new Date(clock.now()),
+      }),
+      isStarved,
+    };
+    await steps.untilReady(containerId, place, process, signal);
   }
 
   async #make(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<MadeWorker> {

@@ -3,7 +3,6 @@ import { EsbError, hasCode, undefinedIfNotFound } from '../../common/errors.ts';
 import type { ContainerService, DockerContainer } from '../../docker/container-service.ts';
 import type { DockerClient } from '../../docker/docker-client.ts';
 import type { DockerVersion } from '../../docker/system-service.ts';
-import { InitFailedError } from '../../init/init-failed-error.ts';
 import { linuxPlatform } from '../../oci/image-config.ts';
 import { handlerInItsPlace } from '../../oci/spec-process.ts';
 import { isWorker } from '../contract/container-labels.ts';
@@ -135,18 +134,12 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
   }
 
   async untilReady(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
-    try {
-      await this.#parts.steps.untilReady(
-        containerId,
-        place,
-        (ended) => this.#containers.wait(containerId, ended),
-        () => this.#exitOf(containerId, containerId),
-        signal,
-      );
-    } catch (error) {
-      // An init knows no more of a runtime than its signal.
-      throw error instanceof InitFailedError && (await this.#isStarved(containerId)) ? error.starved() : error;
-    }
+    const process = {
+      exited: (ended: AbortSignal) => this.#containers.wait(containerId, ended),
+      exitOf: () => this.#exitOf(containerId, containerId),
+      isStarved: () => this.#isStarved(containerId),
+    };
+    await this.#parts.steps.untilReady(containerId, place, process, signal);
   }
 
   async find(containerId: string, options: CallOptions = {}): Promise<WorkerInfo | undefined> {

@@ -74,6 +74,16 @@ export function placeOf(
   return { kind: 'Port', address, pid };
 }
 
+/** The first process of a container, and what its runtime can tell of it. */
+export interface FirstProcess<Exit> {
+  /** Settles when the process has ended; rejects when its signal fires. */
+  readonly exited: (signal: AbortSignal) => Promise<Exit>;
+  /** Describes that end. */
+  readonly exitOf: (exit: Exit) => Promise<Omit<WorkerExit, 'output'>>;
+  /** Whether the kernel has ended a process of the container for want of memory. */
+  readonly isStarved: () => boolean | Promise<boolean>;
+}
+
 /** Steps of a creation that are the same in every runtime. */
 export class CreationSteps {
   readonly #options: CreationStepsOptions;
@@ -118,8 +128,6 @@ export class CreationSteps {
   /**
    * Waits until a running worker can take calls.
    *
-   * @param exited settles when the first process has ended; rejects when its signal fires
-   * @param exitOf describes that end
    * @throws {WorkerExitError} when the process ends first
    * @throws {InitFailedError} when its init fails, or says nothing in time
    * @throws {EsbError} `NotListening` after the deadline of a port
@@ -127,8 +135,7 @@ export class CreationSteps {
   async untilReady<Exit>(
     containerId: string,
     place: WorkerPlace,
-    exited: (signal: AbortSignal) => Promise<Exit>,
-    exitOf: (exit: Exit) => Promise<Omit<WorkerExit, 'output'>>,
+    { exited, exitOf, isStarved }: FirstProcess<Exit>,
     signal: AbortSignal,
   ): Promise<void> {
     const { clock } = this.#options;
@@ -155,7 +162,9 @@ export class CreationSteps {
         await Promise.race([isReady, sleep(clock, LAST_WORDS_MS, ended)]);
       }
     } catch (error) {
-      throw isLate && isAborted(error) ? await late() : await this.#explained(containerId, error);
+      const failure = isLate && isAborted(error) ? await late() : await this.#explained(containerId, error);
+      // An init knows no more of a runtime than its signal.
+      throw failure instanceof InitFailedError && (await isStarved()) ? failure.starved() : failure;
     } finally {
       timer.cancel();
       controller.abort(new AbortedError(WAITING));
@@ -202,7 +211,7 @@ export class CreationSteps {
       case 'Init': {
         const deadlineMs = place.startupTimeoutSeconds * 1000 + INIT_MARGIN_MS;
         const words = `the init of ${containerId} has not said within ${deadlineMs / 1000} s that the worker is ready`;
-        const silent = InitFailedError.silent(words);
+        const silent = InitFailedError.untold(words);
         return {
           ready: (ended) => inits?.untilReady(containerId, ended) ?? Promise.reject(silent),
           deadlineMs,

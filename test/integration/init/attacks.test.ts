@@ -469,6 +469,34 @@ describe('an agent', () => {
     expect(whole.length - answer.length).toBeLessThanOrEqual(told);
   });
 
+  it('that takes more of an answer gets more, and one after it that does not say so no more than 64 KiB', async () => {
+    const init = await start();
+    const peer = await waiting(init);
+    init.agent.acknowledges = false;
+    const id = init.agent.send({}, { order: { window: String(1024 ** 3) } });
+    await peer.answer();
+    const [least, most] = [64 * 1024, 256 * 1024];
+    peer.respond(id, 'y'.repeat(most + 1_000));
+    const holds = async (bytes: number): Promise<void> => {
+      const length = (): number | false =>
+        init.agent.events.includes(`C ${id} Running`) && init.agent.known(id).answer.length;
+      await waitFor(`${bytes} bytes`, () => length() === bytes);
+      await delay(100);
+      expect(length()).toBe(bytes);
+    };
+    await holds(most);
+    await init.agent.die();
+    await init.agent.listen();
+    await holds(least);
+    init.agent.acknowledge(id);
+    await holds(2 * least);
+    init.agent.acknowledges = true;
+    init.agent.acknowledge(id);
+    const { facts, answer } = await init.agent.ended(id);
+    expect(facts).toMatchObject({ outcome: { kind: 'Answered' }, size: most + 1_000 });
+    expect(answer).toHaveLength(most + 1_000);
+  });
+
   it('that dies just after it made room for the end of an answer leaves that to the next one', async () => {
     const init = await start();
     const peer = await waiting(init);

@@ -157,12 +157,14 @@ describe('a worker with an init', () => {
     lab.fleet.apply(desiredFixture(lambda));
     await settle();
     const message = 'Runtime exited with error: exit status 1';
-    lab.inits.fail(lab.container(), { errorType: 'Runtime.ExitError', message });
-    await settle();
+    const fault = { errorType: 'Runtime.ExitError', message };
+    const { pending: first } = await call(lab);
+    lab.inits.fail(lab.container(), fault);
+    expect(await resultOf(first)).toMatchObject({ kind: 'Refused', reason: 'StartFailed', fault });
     expect(lab.ready()).toMatchObject({ status: 'False', reason: 'InitFailed' });
     expect(lab.ready()?.message).toContain(`Runtime.ExitError: ${message}`);
     const { pending } = await call(lab);
-    expect(await resultOf(pending)).toMatchObject({ kind: 'Refused', reason: 'StartFailed' });
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Refused', reason: 'StartFailed', fault });
     expect(lab.runtime.count('ensure')).toBe(1);
     expect(lab.fleet.view('uid-of-hello')).toMatchObject({
       restartCount: 0,
@@ -182,7 +184,7 @@ describe('a worker with an init', () => {
     ['Runtime.ExitError', 'Runtime exited with error: signal: killed', 137, 'Error'],
     ['Runtime.ExitError', 'Runtime exited without providing a reason', 0, 'Completed'],
     ['Extension.Crash', 'extension spy exited with error: exit status 2', 2, 'Error'],
-    ['Sandbox.Timedout', 'Init did not end within 60 seconds', 1, 'Error'],
+    ['Sandbox.Timedout', 'Task timed out after 60.00 seconds', 1, 'Error'],
     ['Function.Broken', 'no wand: exit status 9', 1, 'Error'],
   ])(
     'that fails in its start by %s, %s, is shown to have ended with %i',
@@ -216,7 +218,7 @@ describe('a worker with an init', () => {
 
   it('that fails later goes, is counted as a crash once, and starts again', async () => {
     const lab = await FleetLab.with(desiredFixture(lambda));
-    const fault = { errorType: 'Sandbox.Timedout', message: 'Init did not end within 60 seconds' };
+    const fault = { errorType: 'Sandbox.Timedout', message: 'Task timed out after 60.00 seconds' };
     lab.inits.fail(lab.container(), fault);
     lab.runtime.exit(lab.container(), 1);
     await settle();
@@ -227,6 +229,61 @@ describe('a worker with an init', () => {
     lab.inits.fail(lab.container(), fault);
     await settle();
     expect(lab.ready()).toMatchObject({ reason: 'CrashLoopBackOff' });
+    const { pending } = await call(lab);
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Refused', reason: 'CrashLoopBackOff', fault });
+  });
+
+  it('has its calls refused with no fault of the function where its start fails for another reason', async () => {
+    const lab = new FleetLab();
+    const error = InitFailedError.untold('the init has not said within 70 s that the worker is ready');
+    lab.runtime.fail('ensure', { error });
+    await lab.fleet.adopt();
+    lab.fleet.apply(desiredFixture(lambda));
+    await settle();
+    const { pending } = await call(lab);
+    expect(await resultOf(pending)).toEqual({ kind: 'Refused', reason: 'StartFailed', message: error.message });
+  });
+
+  it('that breaks a bound of the Runtime API again and again is put off, and a condition names the bound', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    const limits = () => lab.fleet.view('uid-of-hello')?.conditions.LimitsReached;
+    const flood = async (): Promise<void> => {
+      const message = 'the worker broke a bound of the Runtime API: 60 connections';
+      lab.inits.fail(lab.container(), { errorType: 'Runtime.Unknown', message, bound: '60 connections' });
+      await settle();
+    };
+    expect(limits()).toBeUndefined();
+    await flood();
+    expect(lab.phase()).toBe('Running');
+    expect(limits()).toMatchObject({
+      status: 'True',
+      reason: 'RuntimeApiAbused',
+      message: expect.stringContaining('60 connections'),
+    });
+    expect(lab.fleet.view('uid-of-hello')?.lastTermination?.reason).toBe('RuntimeApiAbused');
+    await flood();
+    expect(lab.ready()).toMatchObject({
+      reason: 'CrashLoopBackOff',
+      message: expect.stringContaining('60 connections'),
+    });
+    await lab.clock.advance(11_000);
+    expect(lab.phase()).toBe('Running');
+    await lab.clock.advance(580_000);
+    expect(limits()).toMatchObject({ reason: 'RuntimeApiAbused' });
+    await lab.clock.advance(10_000);
+    expect(limits()).toBeUndefined();
+  });
+
+  it('that breaks a bound in its start has the condition, and the pauses of a start that fails', async () => {
+    const lab = new FleetLab();
+    lab.inits.initial = { phase: 'Starting', idle: false, initMs: 0, restarts: 0 };
+    await lab.fleet.adopt();
+    lab.fleet.apply(desiredFixture(lambda));
+    await settle();
+    lab.inits.fail(lab.container(), { errorType: 'Runtime.Unknown', message: 'a flood', bound: '60 connections' });
+    await settle();
+    expect(lab.ready()).toMatchObject({ reason: 'InitFailed' });
+    expect(lab.fleet.view('uid-of-hello')?.conditions.LimitsReached).toMatchObject({ reason: 'RuntimeApiAbused' });
   });
 
   it('that breaks the protocol goes, with the breach as the reason', async () => {

@@ -94,6 +94,53 @@ describe('a fleet with a worker that takes several calls at once', () => {
     });
   });
 
+  describe('whose container is of no more use with calls in it', () => {
+    const running = (): readonly string[] =>
+      [...lab.runtime.containers.keys()].filter((id) => lab.runtime.taskOf(id) === 'Running');
+    /** Ends the use of the container by `how`. Milliseconds until another one runs; it then serves alone. */
+    const replaced = async (how: (containerId: string) => void): Promise<number> => {
+      const [id = ''] = running();
+      how(id);
+      let ms = 0;
+      const other = (): string | undefined => running().find((each) => each !== id);
+      for (await settle(); other() === undefined && ms < 60_000; ms += 500) {
+        await lab.clock.advance(500);
+        await settle();
+      }
+      lab.inits.tell(other() ?? '', { places: 4, held: 0 });
+      // A record is written before a container goes.
+      await waitFor('the other alone', async () => {
+        await settle();
+        await lab.clock.advance(10);
+        return !running().includes(id);
+      });
+      return ms;
+    };
+    const wear = (id: string): void => lab.inits.tell(id, { places: 4, held: 2 });
+    const end = (id: string): void => {
+      void lab.invoke();
+      lab.inits.fail(id, { errorType: 'Runtime.Unknown', message: 'a flood', bound: '60 connections' });
+      lab.inits.calls.at(-1)?.end({ kind: 'Unknown', message: 'the worker ended' });
+    };
+
+    it.each([
+      ['calls hold half of its places', wear],
+      ['its init has ended it', end],
+    ])('is replaced at once where %s, and later and later where that repeats', async (_, how) => {
+      expect(await replaced(how)).toBe(0);
+      const second = await replaced(how);
+      expect(second).toBeGreaterThan(9_000);
+      expect(second).toBeLessThan(12_000);
+      expect(await replaced(how)).toBeGreaterThan(19_000);
+    });
+
+    it('is replaced at once again after it did well for long', async () => {
+      expect(await replaced(wear)).toBe(0);
+      await lab.clock.advance(600_000);
+      expect(await replaced(wear)).toBe(0);
+    });
+  });
+
   it('lets as many wait as it takes, while it starts', async () => {
     const cold = new FleetLab();
     cold.inits.initial = { phase: 'Starting', idle: false, initMs: 0, restarts: 0 };

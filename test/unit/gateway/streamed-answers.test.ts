@@ -145,6 +145,18 @@ describe('an answer that its function streams', () => {
     expect(text).toContain('esb_gateway_requests_total{operation="InvokeWithResponseStream",status="200"} 1');
   });
 
+  it('is the end alone, with the error of Lambda, where the function cannot be initialized', async () => {
+    const { fleet, url } = await lab();
+    const body = '{"errorType":"Function.Broken","errorMessage":"no wand"}';
+    const fault = { errorType: 'Function.Broken', message: 'no wand', body };
+    fleet.onInvoke(async () => ({ kind: 'Refused', reason: 'StartFailed', message: 'no wand', fault }));
+    expect(await streamed(url)).toEqual({
+      text: '',
+      chunks: 0,
+      end: { ErrorCode: 'Unhandled', ErrorDetails: body },
+    });
+  });
+
   it('goes on from the byte that came last where the agent is lost in the middle', async () => {
     const made = await lab();
     const { fleet, url } = made;

@@ -11,7 +11,7 @@ it.each([
   ['Extension.LaunchError', 'fork/exec /opt/extensions/alpha: permission denied', 1],
   // No field of the status has room for what a worker may say in the place of its init.
   ['Runtime.ExitError', 'Runtime exited with error: exit status 99999999999', 1],
-  ['Sandbox.Timedout', 'Init did not end within 60 seconds', 1],
+  ['Sandbox.Timedout', 'Task timed out after 60.00 seconds', 1],
 ])('the exit code of %s: %s is %i', (errorType, message, exitCode) => {
   expect(InitFailedError.of({ errorType, message })).toMatchObject({ exitCode, message: `${errorType}: ${message}` });
 });

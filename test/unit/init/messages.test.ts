@@ -16,20 +16,18 @@ describe('a message', () => {
     const message = words(
       'H',
       ...['phase=Failed', 'idle=true', 'initMs=0', 'restarts=0', 'errorType=Function.S\u00e4d', 'message=a\\nb\\\\c=d'],
-      ...['body={}', 'version=1', 'session=s', 'calls=0'],
+      ...['body={}', 'bound=60 connections', 'version=1', 'session=s', 'calls=0'],
     );
     expect(message).toEqual({
       kind: 'Hello',
       session: 's',
       calls: 0,
-      history: undefined,
-      tellsAgain: false,
       state: {
         phase: 'Failed',
         idle: false,
         initMs: 0,
         restarts: 0,
-        fault: { errorType: 'Function.S?d', message: 'a\nb\\c=d', body: '{}' },
+        fault: { errorType: 'Function.S?d', message: 'a\nb\\c=d', body: '{}', bound: '60 connections' },
       },
     });
   });

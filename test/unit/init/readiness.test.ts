@@ -39,6 +39,9 @@ describe('a worker', () => {
 
   it('fails when its init broke the protocol', () => {
     const readiness = readinessBy({ state: undefined, breach: 'a frame of 1 GiB' });
-    expect(readiness).toMatchObject({ kind: 'Failed', error: { message: 'Runtime.Unknown: a frame of 1 GiB' } });
+    expect(readiness).toMatchObject({
+      kind: 'Failed',
+      error: { message: 'Runtime.Unknown: a frame of 1 GiB', abused: true },
+    });
   });
 });

@@ -8,15 +8,17 @@ import { patience } from '../../../support/patience.ts';
 import { layoutImage, withFiles } from '../../../support/test-image.ts';
 import { toolsFolder } from '../../../support/tools.ts';
 
-/** A runtime that answers with nothing, or with the `half` of an answer. */
+/** A runtime that writes its event to its log, and answers with nothing or with the `half` of an answer. */
 const RUNTIME = `
-import http.client, json, os, time
+import http.client, json, os
 api = os.environ["AWS_LAMBDA_RUNTIME_API"]
 waiting = http.client.HTTPConnection(api)
 while True:
     waiting.request("GET", "/2018-06-01/runtime/invocation/next")
     got = waiting.getresponse()
-    event = json.loads(got.read())
+    text = got.read()
+    print(text.decode(), flush=True)
+    event = json.loads(text)
     answer = http.client.HTTPConnection(api)
     answer.putrequest("POST", f"/2018-06-01/runtime/invocation/{got.headers['Lambda-Runtime-Aws-Request-Id']}/response")
     answer.putheader("Content-Length", "100" if "half" in event else "0")
@@ -27,11 +29,13 @@ while True:
         os._exit(event["exit"])
     if "half" in event:
         answer.close()
-        # The end of the connection and the next request must not come to the init as one.
-        time.sleep(0.2)
     else:
         answer.getresponse().read()
 `;
+
+interface Ends {
+  readonly InvokeComplete?: Readonly<Record<string, string>>;
+}
 
 describe('with the interface Lambda', () => {
   let lab: ConformanceLab;
@@ -42,7 +46,8 @@ describe('with the interface Lambda', () => {
     const progress = createProgress({ write: () => undefined });
     const { layout } = await ensureSampleImage('python-counter', { progress, tools: toolsFolder() });
     const wrong = { path: '/var/task/wrong.py', content: 'def handler(event, context)\n' };
-    image = lab.agentLab.lab.registry.put('ends:1', await withFiles(await layoutImage(layout), [wrong]));
+    const raises = { path: '/var/task/raises.py', content: 'raise ValueError("out of cheese")\n' };
+    image = lab.agentLab.lab.registry.put('ends:1', await withFiles(await layoutImage(layout), [wrong, raises]));
     const runtimeInterface = 'Lambda' as const;
     await lab.apply('ends', {
       image,
@@ -99,19 +104,50 @@ describe('with the interface Lambda', () => {
     expect(headers['content-length']).toBe('0');
   });
 
+  /** The answer of an SDK to a call of a function that cannot be initialized, and the end of its stream. */
+  const failed = async (which: 'javaScript' | 'boto3', FunctionName: string) => {
+    const caller = lab.callers[which];
+    const { headers, httpStatus, output, requestId } = answered(await caller.call('Invoke', { FunctionName }));
+    expect([httpStatus, output.FunctionError, headers['x-esb-start']]).toEqual([200, 'Unhandled', undefined]);
+    const streamed = answered(await caller.call('InvokeWithResponseStream', { FunctionName }));
+    const [{ InvokeComplete: end } = {}, ...more] = streamed.output.EventStream as readonly Ends[];
+    expect([end?.ErrorCode, more]).toEqual(['Unhandled', []]);
+    const told = (payload: unknown, id: string | undefined): Record<string, unknown> =>
+      parsed(String(payload).replaceAll(id ?? '', 'REQUEST'));
+    const error = told(output.Payload, requestId);
+    expect(told(end?.ErrorDetails, streamed.requestId)).toEqual(error);
+    return error;
+  };
+
   const python = (code: string): Partial<LambdaWorkerSpec> => ({ command: ['python3', '-c', code], args: [] });
 
+  const own = (why: string): string => `RequestId: REQUEST Error: ${why}`;
+
   it.each([
-    ['module', { args: ['nowhere.handler'] }, "Runtime.ImportModuleError: Unable to import module 'nowhere'"],
-    ['handler', { args: ['lambda_function.nobody'] }, "Runtime.HandlerNotFound: Handler 'nobody' missing on module"],
-    ['syntax', { args: ['wrong.handler'] }, "Runtime.UserCodeSyntaxError: Syntax error in module 'wrong'"],
-    ['program', { command: ['/no/such'] }, 'Runtime.InvalidEntrypoint: fork/exec /no/such: no such file or directory'],
-    ['exit', python('exit(7)'), 'Runtime.ExitError: Runtime exited with error: exit status 7'],
-    ['leave', python('exit(0)'), 'Runtime.ExitError: Runtime exited without providing a reason'],
-    ['memory', python('bytearray(512 << 20)'), 'Runtime.ExitError: Runtime exited with error: signal: killed'],
-    ['hang', python('import time; time.sleep(600)'), 'Sandbox.Timedout: Init did not end within 4 seconds'],
-  ])('a start without its %s is told in the words of Lambda', async (what, spec, words) => {
+    ['module', { args: ['nowhere.handler'] }, 'Runtime.ImportModuleError', "Unable to import module 'nowhere'", 1],
+    [
+      'handler',
+      { args: ['lambda_function.nobody'] },
+      'Runtime.HandlerNotFound',
+      "Handler 'nobody' missing on module",
+      1,
+    ],
+    ['syntax', { args: ['wrong.handler'] }, 'Runtime.UserCodeSyntaxError', "Syntax error in module 'wrong'", 1],
+    ['import', { args: ['raises.handler'] }, 'ValueError', 'out of cheese', 1],
+    [
+      'program',
+      { command: ['/no/such'] },
+      'Runtime.InvalidEntrypoint',
+      'fork/exec /no/such: no such file or directory',
+      1,
+    ],
+    ['status', python('exit(7)'), 'Runtime.ExitError', 'Runtime exited with error: exit status 7', 7],
+    ['reason', python('exit(0)'), 'Runtime.ExitError', 'Runtime exited without providing a reason', 0],
+    ['memory', python('bytearray(512 << 20)'), 'Runtime.ExitError', 'Runtime exited with error: signal: killed', 137],
+    ['time', python('import time; time.sleep(600)'), 'Sandbox.Timedout', 'Task timed out after 4.00 seconds', 1],
+  ])('a start without its %s is told in the words of Lambda', async (what, spec, errorType, why, exitCode) => {
     const name = `start-${what}`;
+    const words = `${errorType}: ${why}`;
     await lab.agentLab.apply(name, {
       image,
       runtimeInterface: 'Lambda',
@@ -120,13 +156,46 @@ describe('with the interface Lambda', () => {
       ...spec,
     });
     onTestFinished(() => lab.agentLab.remove(name));
-    await lab.agentLab.waitForWorker(name, 'to tell of it', ({ status }) =>
+    await lab.known(name);
+    // The first one waits for the start.
+    const error = await failed('javaScript', name);
+    expect(error).toMatchObject({ errorType, errorMessage: expect.stringContaining(why) });
+    if (!('stackTrace' in error)) {
+      expect(error).toEqual({ errorType, errorMessage: own(why) });
+    }
+    expect(await failed('boto3', name)).toEqual(error);
+    const { status } = await lab.agentLab.waitForWorker(name, 'to tell of it', ({ status }) =>
       (status?.conditions ?? []).some(({ reason, message }) => reason === 'InitFailed' && message.includes(words)),
     );
+    expect(status?.lastTermination).toMatchObject({ exitCode, message: expect.stringContaining(words) });
     expect(await lab.agentLab.api.kubectl(['describe', 'lambdaworker', name])).toContain(words);
-    await lab.known(name);
-    const told = await lab.callers.javaScript.call('Invoke', { FunctionName: name });
-    expect(JSON.stringify(told)).toContain(JSON.stringify(words).slice(1, -1));
+  });
+
+  it('a start that fails is told to no caller while another worker of the function takes calls', async () => {
+    const pair = { image, runtimeInterface: 'Lambda', functionName: 'pair' } as const;
+    await lab.agentLab.apply('pair-broken', { ...pair, args: ['raises.handler'] });
+    onTestFinished(() => lab.agentLab.remove('pair-broken'));
+    await lab.known('pair');
+    expect(await failed('javaScript', 'pair')).toMatchObject({ errorMessage: 'out of cheese' });
+    await lab.apply('pair-whole', pair);
+    onTestFinished(() => lab.agentLab.remove('pair-whole'));
+    for (let counter = 1; counter <= 5; counter += 1) {
+      expect(parsed((await call('pair')).payload)).toMatchObject({ counter });
+    }
+  });
+
+  it('a start that fails is the failure of an Event, whose record has the error', async () => {
+    await lab.agentLab.apply('start-event', {
+      image,
+      runtimeInterface: 'Lambda',
+      args: ['raises.handler'],
+      asyncInvoke: { maximumRetryAttempts: 0, maximumEventAgeSeconds: 60, onFailure: { functionName: 'raw' } },
+    });
+    onTestFinished(() => lab.agentLab.remove('start-event'));
+    await lab.known('start-event');
+    answered(await lab.callers.javaScript.call('Invoke', { FunctionName: 'start-event', InvocationType: 'Event' }));
+    const log = await lab.logged('raw', 'out of cheese');
+    expect(log).toContain('RetriesExhausted');
   });
 
   it('a function that loads for five seconds has none of them in a call', async () => {

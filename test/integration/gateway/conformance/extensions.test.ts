@@ -147,20 +147,26 @@ describe('a worker with extensions', () => {
       'ends before it registers',
       { register: 4 },
       undefined,
-      'Extension.Crash: exit status 4; its last output: EXTENSION\tName: alpha\tState: Exited',
+      'Extension.Crash',
+      'exit status 4',
+      '; its last output: EXTENSION\tName: alpha\tState: Exited',
     ],
-    ['reports an error', { initError: 5 }, undefined, 'Extension.InitError: exit status 5'],
+    ['reports an error', { initError: 5 }, undefined, 'Extension.InitError', 'exit status 5', ''],
     [
       'never registers',
       { register: 'never' },
       undefined,
-      'Sandbox.Timedout: Init did not end within 3 seconds: extension alpha has not asked for an event',
+      'Sandbox.Timedout',
+      'Task timed out after 3.00 seconds: extension alpha has not asked for an event',
+      '',
     ],
     [
       'is no program',
       {},
       () => put('no-program', [at('alpha', 0o644)]),
-      'Extension.LaunchError: fork/exec /opt/extensions/alpha: permission denied',
+      'Extension.LaunchError',
+      'fork/exec /opt/extensions/alpha: permission denied',
+      '',
     ],
     [
       'is one too many',
@@ -170,10 +176,13 @@ describe('a worker with extensions', () => {
           'many',
           Array.from({ length: 11 }, (_, index) => at(`each-${index + 10}`)),
         ),
-      'Extension.LaunchError: Extension limit (10) reached',
+      'Extension.LaunchError',
+      'Extension limit (10) reached',
+      '',
     ],
-  ])('does not start where one %s, and says so', async (what, wishes, from, words) => {
+  ])('does not start where one %s, and says so', async (what, wishes, from, errorType, why, more) => {
     const name = `init-${what.replaceAll(' ', '-')}`;
+    const words = `${errorType}: ${why}${more}`;
     const own = await from?.();
     await lab.agentLab.apply(name, spec(wishes, { startup: { timeoutSeconds: 3 }, ...(own && { image: own }) }));
     onTestFinished(() => lab.agentLab.remove(name));
@@ -181,8 +190,9 @@ describe('a worker with extensions', () => {
       (status?.conditions ?? []).some(({ reason, message }) => reason === 'InitFailed' && message.includes(words)),
     );
     await lab.known(name);
-    const told = await lab.callers.javaScript.call('Invoke', { FunctionName: name });
-    expect(JSON.stringify(told)).toContain(JSON.stringify(words).slice(1, -1));
+    const { functionError, payload, requestId } = await call(name);
+    expect(functionError).toBe('Unhandled');
+    expect(payload).toEqual({ errorType, errorMessage: `RequestId: ${requestId} Error: ${why}` });
   });
 
   it('gives those that do not end two seconds before the next start, whatever grace the worker has', async () => {

@@ -2,12 +2,17 @@ import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createProgress } from '../../../../local/common/progress.ts';
 import { ensureSampleImage } from '../../../../local/image/sample-image.ts';
+import { findCondition } from '../../../../src/api/condition.ts';
+import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { type ConformanceLab, parsed, startConformanceLab } from '../../../support/conformance-lab.ts';
 import { answered } from '../../../support/lambda-caller.ts';
 import { layoutImage, withFiles } from '../../../support/test-image.ts';
 import { toolsFolder } from '../../../support/tools.ts';
 
-/** A function whose image attacks the Runtime API, on from its first call; answers are the attack of two kinds. */
+/**
+ * A function whose image attacks the Runtime API, on from its first call, or from a moment after its start; answers are
+ * the attack of two kinds.
+ */
 const HOSTILE = `
 import http.client, json, os, socket, threading, time
 API = os.environ["AWS_LAMBDA_RUNTIME_API"]
@@ -50,6 +55,8 @@ def endless(call, headers, part):
     piece = b"%x\\r\\n%s\\r\\n" % (len(part), part)
     while True:
         one.sendall(piece)
+if "AFTER_SECONDS" in os.environ:
+    threading.Timer(float(os.environ["AFTER_SECONDS"]), attack).start()
 waiting = http.client.HTTPConnection(API)
 while True:
     try:
@@ -111,6 +118,16 @@ describe('a hostile image', () => {
     await lab.apply('victim', { image, runtimeInterface: 'Lambda' });
     restShare = await watched();
   });
+  const apply = (name: string, attack: string, env: Readonly<Record<string, string>> = {}) =>
+    lab.apply(name, {
+      image,
+      runtimeInterface: 'Lambda',
+      command: ['python3', '/var/task/hostile.py'],
+      args: [],
+      env: Object.entries({ ATTACK: attack, ...env }).map(([key, value]) => ({ name: key, value })),
+      timeoutSeconds: 120,
+      resources: { limits: { cpu: '500m', memory: '128Mi' }, pids: 64 },
+    });
   afterAll(() => lab?.close());
 
   it.each([
@@ -118,33 +135,39 @@ describe('a hostile image', () => {
     ['headers', '16 KiB of header'],
     ['following', 'one request for the next call at a time'],
     ['garbage', 'HTTP/1.1'],
-    ['slow', undefined],
-    ['bytes', undefined],
-    ['answer', undefined],
-  ])('that attacks by %s costs the agent a tenth of a processor at most, and no other call', async (attack, bound) => {
-    const name = `hostile-${attack}`;
-    await lab.apply(name, {
-      image,
-      runtimeInterface: 'Lambda',
-      command: ['python3', '/var/task/hostile.py'],
-      args: [],
-      env: [{ name: 'ATTACK', value: attack }],
-      timeoutSeconds: 3,
-      resources: { limits: { cpu: '500m', memory: '128Mi' }, pids: 64 },
-    });
-    onTestFinished(() => lab.agentLab.remove(name));
-    const first = lab.callers.javaScript.call('Invoke', { FunctionName: name, Payload: '{}' });
-    expect((await watched()) - restShare).toBeLessThan(0.1);
-    const outcome = await first;
-    if (bound !== undefined) {
+    ['slow', '10 seconds for the header of a request'],
+    ['bytes', '10,000 pieces below 16 bytes in a second'],
+    ['answer', 'an end to a body that is too large'],
+  ])(
+    'that attacks by %s costs the agent a tenth of a processor at most, and no other call, and is ended',
+    async (attack, bound) => {
+      const name = `hostile-${attack}`;
+      await apply(name, attack);
+      onTestFinished(() => lab.agentLab.remove(name));
+      const first = lab.callers.javaScript.call('Invoke', { FunctionName: name, Payload: '{}' });
+      expect((await watched()) - restShare).toBeLessThan(0.1);
       // Its container is made again, and the resource says why.
-      const { status } = await lab.agentLab.waitForWorker(name, 'to be ended', (worker) =>
-        (worker.status?.lastTermination?.message ?? '').includes(`broke a bound of the Runtime API: ${bound}`),
-      );
-      expect(status?.restartCount).toBeGreaterThan(0);
-    } else if (attack !== 'slow') {
-      const { errorType } = parsed(answered(outcome).output.Payload);
-      expect(errorType).toBe(attack === 'bytes' ? 'Sandbox.Timedout' : 'Function.ResponseSizeTooLarge');
-    }
+      const isEnded = ({ status }: LambdaWorker): boolean =>
+        status?.lastTermination?.reason === 'RuntimeApiAbused' && (status.restartCount ?? 0) > 0;
+      const { status } = await lab.agentLab.waitForWorker(name, 'to be ended', isEnded);
+      expect(findCondition(status?.conditions, 'LimitsReached')).toMatchObject({
+        reason: 'RuntimeApiAbused',
+        message: expect.stringContaining(`broke a bound of the Runtime API: ${bound}`),
+      });
+      if (attack === 'answer') {
+        const { errorType } = parsed(answered(await first).output.Payload);
+        expect(errorType).toBe('Function.ResponseSizeTooLarge');
+      }
+    },
+  );
+
+  it('that attacks again and again is put off', async () => {
+    await apply('hostile-again', 'connections', { AFTER_SECONDS: '2' });
+    onTestFinished(() => lab.agentLab.remove('hostile-again'));
+    const isPutOff = ({ status }: LambdaWorker): boolean =>
+      findCondition(status?.conditions, 'Ready')?.reason === 'CrashLoopBackOff';
+    const { status } = await lab.agentLab.waitForWorker('hostile-again', 'to be put off', isPutOff);
+    expect(findCondition(status?.conditions, 'Ready')?.message).toContain('60 connections');
+    expect(status?.restartCount).toBe(1);
   });
 });

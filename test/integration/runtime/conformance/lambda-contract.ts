@@ -71,7 +71,7 @@ export const lambdaContract: ConformanceTests = (bench) => {
   it.each([
     ['error', 'Function.Broken: no wand', '', 1],
     ['exit', 'Runtime.ExitError: Runtime exited with error: exit status 3', 'cannot find my wand\n', 3],
-    ['hang', 'Sandbox.Timedout: Init did not end within 2 seconds', '', 1],
+    ['hang', 'Sandbox.Timedout: Task timed out after 2.00 seconds', '', 1],
   ])('that fail to initialize by %s are told of in the words of Lambda', async (how, message, output, exitCode) => {
     const { inits, runtime } = await run();
     const request = wanted(how, { env: [{ name: 'INIT', value: how }], startupTimeoutSeconds: 2 });

@@ -268,6 +268,22 @@ describe("the agent's gRPC server", () => {
       outcome: 'OUTCOME_REFUSED',
       reason: 'Fenced',
       message: 'epoch is 7',
+      initFault: null,
+    });
+  });
+
+  it('tells why a function cannot be initialized beside a refusal, which gateways of the release before go by', async () => {
+    const { connect, serve, gateway, fleet } = await agent();
+    serve();
+    const fault = { errorType: 'Runtime.ExitError', message: 'Runtime exited with error: exit status 3' };
+    fleet.onInvoke(async () => ({ kind: 'Refused', reason: 'StartFailed', message: 'why', fault }));
+    const [part] = await partsOf(connect(await gateway()).stream('invoke', invoke()));
+    expect(part.trailer).toMatchObject({
+      outcome: 'OUTCOME_REFUSED',
+      reason: 'StartFailed',
+      message: 'why',
+      functionEnd: null,
+      initFault: { ...fault, body: '' },
     });
   });
 

@@ -12,6 +12,7 @@ const trailer: InvokeTrailer = {
   timings: null,
   logTail: Buffer.alloc(0),
   functionEnd: null,
+  initFault: null,
 };
 
 function piece(chunk: Buffer): InvokeResponse {

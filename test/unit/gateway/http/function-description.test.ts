@@ -127,6 +127,18 @@ describe('describeFunction', () => {
     });
   });
 
+  /** A worker whose condition says that, all of it seen in generation 2. */
+  const saying = (type: string, status: 'True' | 'False', reason: string, message: string): WorkerFixture => ({
+    name: `${type}-${reason}`.toLowerCase(),
+    metadata: { generation: 2 },
+    status: {
+      phase: 'Running',
+      observedGeneration: 2,
+      conditions: [{ type, status, reason, message, lastTransitionTime: '2026-11-01T00:00:00Z' }],
+    },
+  });
+  const updated = saying('UpToDate', 'True', 'UpToDate', 'this generation serves');
+
   it('says why none can be started', () => {
     const failed = described({
       status: {
@@ -145,21 +157,34 @@ describe('describeFunction', () => {
     expect(failed).toMatchObject({
       State: 'Failed',
       StateReason: 'StartFailed: no such file',
+      StateReasonCode: 'InternalError',
       LastUpdateStatus: 'Failed',
     });
   });
 
-  /** A worker whose condition says that, all of it seen in generation 2. */
-  const saying = (type: string, status: 'True' | 'False', reason: string, message: string): WorkerFixture => ({
-    name: `${type}-${reason}`.toLowerCase(),
-    metadata: { generation: 2 },
-    status: {
-      phase: 'Running',
-      observedGeneration: 2,
-      conditions: [{ type, status, reason, message, lastTransitionTime: '2026-11-01T00:00:00Z' }],
-    },
+  it.each([
+    ['Runtime.ImportModuleError: Unable to import module', 'FunctionError.RuntimeInitError'],
+    ['Runtime.ExitError: Runtime exited with error: exit status 3', 'FunctionError.RuntimeInitError'],
+    [
+      'Runtime.ExitError: Runtime exited with error: signal: killed; the worker used more memory than its limit',
+      'FunctionError.InitResourceExhausted',
+    ],
+    ['Runtime.InvalidEntrypoint: fork/exec /no/such: no such file', 'FunctionError.InvalidEntryPoint'],
+    ['Sandbox.Timedout: Task timed out after 60.00 seconds', 'FunctionError.InitTimeout'],
+    ['Extension.Crash: exit status 4', 'FunctionError.ExtensionInitError'],
+    ['ValueError: out of cheese', 'FunctionError.RuntimeInitError'],
+  ])('says in the words of Lambda why one cannot be initialized: %s', (message, code) => {
+    const ready = { type: 'Ready', status: 'False', reason: 'InitFailed', message } as const;
+    const conditions = [{ ...ready, lastTransitionTime: '2026-11-01T00:00:00Z' }];
+    expect(described({ status: { phase: 'Failed', conditions } })).toMatchObject({
+      State: 'Failed',
+      StateReason: `InitFailed: ${message}`,
+      StateReasonCode: code,
+      LastUpdateStatusReasonCode: code,
+    });
+    const one = described(updated, saying('UpToDate', 'False', 'ReplacementFailed', `InitFailed: ${message}`));
+    expect(one).toMatchObject({ State: 'Active', LastUpdateStatusReasonCode: code });
   });
-  const updated = saying('UpToDate', 'True', 'UpToDate', 'this generation serves');
 
   it.each([
     ['Replacing', 'the earlier container serves', 'InProgress', undefined],

@@ -17,6 +17,7 @@ describe('a started worker of interface Lambda', () => {
   let inits: FakeInits;
   let exited: PromiseWithResolvers<number>;
   let output: string;
+  let starved: boolean;
 
   beforeEach(() => {
     clock = manualClock();
@@ -25,6 +26,7 @@ describe('a started worker of interface Lambda', () => {
     inits.initial = undefined;
     exited = Promise.withResolvers();
     output = 'last words\n';
+    starved = false;
   });
 
   const stepsOf = (some: WorkerInits | undefined): CreationSteps =>
@@ -45,7 +47,8 @@ describe('a started worker of interface Lambda', () => {
     const place = placeOf({ containerId: 'w', runtimeInterface: 'Lambda' }, 1, shape);
     const exitOf = (exitCode: number) =>
       Promise.resolve({ exitCode, oomKilled: false, finishedAt: new Date(clock.now()) });
-    const started = steps.untilReady('w', place, () => exited.promise, exitOf, signal);
+    const process = { exited: () => exited.promise, exitOf, isStarved: () => starved };
+    const started = steps.untilReady('w', place, process, signal);
     const [settled] = await Promise.allSettled([started, meanwhile()]);
     expect(clock.pending()).toBe(0);
     return settled.status === 'fulfilled' ? 'Ready' : settled.reason;
@@ -66,6 +69,16 @@ describe('a started worker of interface Lambda', () => {
     expect(await outcome(() => inits.fail('w', fault))).toMatchObject({
       code: 'InitFailed',
       message: 'Runtime.ImportModuleError: no module app',
+    });
+  });
+
+  it('fails with the want of memory beside them where the kernel has ended a process', async () => {
+    starved = true;
+    const fault = { errorType: 'Runtime.ExitError', message: 'Runtime exited with error: signal: killed' };
+    expect(await outcome(() => inits.fail('w', fault))).toMatchObject({
+      message: expect.stringMatching(/^Runtime\.ExitError: .*signal: killed; .*more memory than its limit$/),
+      oomKilled: true,
+      fault,
     });
   });
 
