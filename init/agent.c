@@ -124,6 +124,7 @@ static void say_phase(enum frame kind)
 		number(&lines, "version", VERSION);
 		text(&lines, "session", session);
 		number(&lines, "calls", calls);
+		text(&lines, "again", "true");
 		history_say(&lines);
 	}
 	lines_frame(kind, &lines);
@@ -133,9 +134,12 @@ static void say_call(struct call *call, bool with_outcome)
 {
 	static const char *const stages[] = {"Arriving", "Waiting", "Running", "Ended"};
 	struct buffer lines = {0};
+	text(&lines, "id", call->id);
+	// What was told before may still be on its way.
+	if (!call->introduced && call->again != 0)
+		number(&lines, "again", call->again);
 	call->introduced = true;
 	call->changed = !with_outcome && call->outcome != NULL;
-	text(&lines, "id", call->id);
 	text(&lines, "stage", stages[call->changed ? RUNNING : call->stage]);
 	if (call->streaming)
 		text(&lines, "streaming", "true");
@@ -271,6 +275,7 @@ static void hello(void)
 	for (struct call *call = worker.calls; call != NULL; call = call->next) {
 		call->changed = true;
 		call->introduced = false;
+		call->again = 0;
 		call->sent = call->base;
 		// The agent may be one of an earlier release.
 		call->window = WINDOW;

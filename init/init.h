@@ -131,6 +131,7 @@ struct call {
 	// Told to the agent.
 	bool changed;
 	bool introduced; // Bytes of the answer may follow.
+	int64_t again;   // Number under which the agent has asked to be told once more; 0: it has not.
 	bool streaming;
 	bool answering;
 	char *answer_type;
@@ -267,6 +268,8 @@ bool worker_piece(void);
 void worker_end_broken(int64_t now);
 void worker_acknowledge(struct call *call, int64_t offset);
 void worker_forget(struct call *call);
+// Tells the agent of a call and its answer once more, under a number.
+void worker_tell_again(struct call *call, int64_t number);
 void call_free(struct call *call);
 int64_t worker_tick(int64_t now); // Does what is due; returns when the next is, 0 for never.
 

@@ -9,6 +9,7 @@ enum order {
 	EVENT = 'E',  // Bytes of a call's event, in order.
 	ACK = 'A',    // The agent has the answer up to an offset.
 	FORGET = 'F', // No caller waits for a call any more.
+	TELL = 'T',   // Tell of a call once more, as to an agent that has just connected.
 	ALONE = 'L',  // From now on the calls of this worker come to this container alone.
 	STOP = 'S',   // End extensions and runtime, then the init.
 };
@@ -125,6 +126,12 @@ bool order_obey(char kind, const char *payload, size_t length)
 	case FORGET:
 		if ((call = call_of(payload, length)) != NULL)
 			worker_forget(call);
+		return true;
+	case TELL:
+		if (!number_of(payload, length, "number", &value))
+			return false;
+		if ((call = call_of(payload, length)) != NULL)
+			worker_tell_again(call, value);
 		return true;
 	case ALONE:
 		history_begin();

@@ -315,6 +315,15 @@ void worker_forget(struct call *call)
 	agent_wake();
 }
 
+void worker_tell_again(struct call *call, int64_t number)
+{
+	call->again = number;
+	call->introduced = false;
+	call->sent = call->base;
+	call->window = WINDOW;
+	call_changed(call);
+}
+
 // Says whether nobody has to hear of a call any more. An agent that is there says itself when it has heard enough.
 static bool forgettable(const struct call *call, int64_t now)
 {

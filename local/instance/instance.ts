@@ -27,7 +27,7 @@ export interface Instance {
   readonly gateways: readonly string[];
 }
 
-/** Variables of the caller that the parts get, to find programs and reach the network. */
+/** Variables of the caller that the parts get, to find programs, reach the network and start quickly. */
 const passedOn = [
   'HOME',
   'LANG',
@@ -38,6 +38,7 @@ const passedOn = [
   'https_proxy',
   'SSL_CERT_FILE',
   'SSL_CERT_DIR',
+  'NODE_COMPILE_CACHE',
 ] as const;
 
 const SUPERVISOR_DEADLINE_MS = 20_000;

@@ -232,6 +232,7 @@ export class Invoker {
                   worker: worker.reference,
                   requestId: call.requestId,
                   run: session.run,
+                  tailLog: call.tailLog,
                   sentMs: Math.ceil(this.#options.clock.monotonic() - sentAt),
                 },
                 soFar,

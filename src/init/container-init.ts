@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { Clock, Timer } from '../common/clock.ts';
 import { neverHad } from './call-history.ts';
+import type { Connected, Pending } from './connected.ts';
 import type { AnswerTaker, FoundCall, InitAnswer, InitLink, InitNews, InitRequest, InitState } from './contract.ts';
 import { FoundCalls } from './found-calls.ts';
 import { eventFrames, InitBreach, linesFrame } from './frames.ts';
@@ -17,7 +18,7 @@ const RETURN_MS = 2_000;
 /** Milliseconds that the last bytes of an answer may take once there is room for them. */
 const LAST_BYTES_MS = 5_000;
 /** Milliseconds in which gateways ask for the answers of calls that an earlier run of the agent has sent. */
-const ASKED_MS = 20_000;
+const ASKED_MS = 60_000;
 /** Most calls that an init knows. */
 const MAX_FOUND = 2_048;
 
@@ -27,29 +28,6 @@ export interface ContainerInitOptions {
   readonly onNews: (news: InitNews) => void;
   /** A connection has ended, and another may come. */
   readonly onFree: () => void;
-}
-
-/** A connection, and how far its init has come with what it knows. */
-interface Connected {
-  readonly connection: InitConnection;
-  /** With the monotonic milliseconds at which it came. */
-  hello: (Hello & { readonly at: number }) | undefined;
-  state: InitState | undefined;
-  /** Calls from before the connection that the init has named. */
-  readonly named: Set<string>;
-  readonly found: FoundCalls;
-  unasked: Timer | undefined;
-  whole: boolean;
-  readonly late: Timer;
-  /** Whether the init was told that all calls come to it. */
-  isAlone: boolean;
-}
-
-/** A call, and the connection on which its init was last known to have it. */
-interface Pending {
-  readonly call: SentCall;
-  on: Connected;
-  bound: Timer;
 }
 
 /**
@@ -73,9 +51,7 @@ export class ContainerInit implements InitLink {
   constructor(containerId: string, options: ContainerInitOptions) {
     this.containerId = containerId;
     this.#options = options;
-    this.#kept = new KeptAnswers(options.clock, (ids) => {
-      this.#connected?.connection.send(ids.map((id) => linesFrame('F', { id })));
-    });
+    this.#kept = new KeptAnswers(options.clock, (ids) => this.#connected?.connection.send(this.#forgetting(ids)));
   }
 
   get state(): InitState | undefined {
@@ -129,6 +105,10 @@ export class ContainerInit implements InitLink {
       found: new FoundCalls({
         onLost: (id) => this.#say('F', { id }),
         onRead: (id, call) => this.#keep(id, call),
+        onTellAgain: (id, number) => {
+          this.#kept.release(id);
+          this.#say('T', { id, number });
+        },
       }),
       unasked: undefined,
       whole: false,
@@ -156,7 +136,8 @@ export class ContainerInit implements InitLink {
     this.#calls.set(requestId, { call, on: connected, bound });
     request.onSending();
     connected.connection.allowCall();
-    connected.connection.send([order, ...eventFrames(requestId, payload)]);
+    const arrived = this.#forgetting(this.#kept.takeArrived());
+    connected.connection.send([...arrived, order, ...eventFrames(requestId, payload)]);
     return call.answer;
   }
 
@@ -227,6 +208,7 @@ export class ContainerInit implements InitLink {
     connected.late.cancel();
     this.#lost?.cancel();
     connected.hello = { ...hello, at: this.#options.clock.monotonic() };
+    connected.found.tellsAgain = hello.tellsAgain;
     connected.state = state;
     this.#left.clear();
     if (this.#session !== session) {
@@ -378,12 +360,18 @@ export class ContainerInit implements InitLink {
   }
 
   /** An answer was read. The init has yet to forget it, as far as it has the whole. */
-  #keep(id: string, { acknowledged, isKept, received }: SentCall): void {
+  #keep(id: string, { acknowledged, arrival, isKept, received }: SentCall): void {
     if (isKept) {
-      this.#kept.keep(id, received - acknowledged);
+      this.#kept.keep(id, received - acknowledged, arrival, this.state?.places ?? 1);
     } else {
       this.#say('F', { id });
     }
+  }
+
+  /** Words for the init. */
+  #forgetting(ids: readonly string[]): readonly Buffer[] {
+    this.#connected?.found.forgotten(ids);
+    return ids.map((id) => linesFrame('F', { id }));
   }
 
   #settleAll(answer: InitAnswer): void {
@@ -392,7 +380,7 @@ export class ContainerInit implements InitLink {
     }
   }
 
-  #say(kind: 'A' | 'F' | 'L', fields: Readonly<Record<string, string | number>>): void {
+  #say(kind: 'A' | 'F' | 'L' | 'T', fields: Readonly<Record<string, string | number>>): void {
     this.#connected?.connection.send([linesFrame(kind, fields)]);
   }
 }

@@ -64,8 +64,10 @@ export interface AnswerTaker {
   readonly onChunk: (chunk: Buffer) => void;
   /** Asked after a chunk: settles once more may be read. Does not reject. Undefined for at once. */
   readonly room?: (() => Promise<unknown> | undefined) | undefined;
-  /** Its own word of what it has, asked for after some KiB. The init keeps the rest. Absent for none. */
+  /** Its own word of what it has, asked for after some KiB and at the end. The init keeps the rest. Absent for none. */
   readonly arrival?: (() => Arrival | undefined) | undefined;
+  /** Fires when no caller waits for the answer any more. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Bytes of an answer, from the first one on, that its caller has for certain. */
@@ -73,6 +75,8 @@ export interface Arrival {
   readonly bytes: number;
   /** Resolves once there are more. Does not reject. */
   next(): Promise<void>;
+  /** Calls the listener, at once or later, when the answer has come to its end there, or is not waited for any more. */
+  onWhole(listener: () => void): void;
 }
 
 /** One call on its way into a worker. */
@@ -125,8 +129,8 @@ export interface InitLink {
   /** The same at the end of the agent: the answer is kept for the next run. */
   leave(requestId: string, message: string): void;
   /**
-   * Takes the answer of a call that was found, from a byte on; once for each call. Undefined where there is no such
-   * call, or its answer is not kept from there on. Never rejects.
+   * Takes the answer of a call that was found, from a byte on. An earlier asker hears that the outcome is unknown.
+   * Undefined where there is no such call, or its answer is not kept from there on. Never rejects.
    */
   recover(requestId: string, from: number, taker: AnswerTaker): Promise<InitAnswer> | undefined;
 }

@@ -1,6 +1,7 @@
-import type { AnswerTaker, Arrival, FoundCall, InitAnswer, InitHead } from './contract.ts';
+import type { AnswerTaker, FoundCall, InitAnswer } from './contract.ts';
+import { FoundAnswer } from './found-answer.ts';
 import type { CallTold } from './messages.ts';
-import { type AnswerPart, SentCall } from './sent-call.ts';
+import type { AnswerPart, SentCall } from './sent-call.ts';
 
 /** Bytes of answers that wait to be asked for, of one init. */
 const MAX_WAITING_BYTES = 256 * 1024;
@@ -10,12 +11,18 @@ export interface FoundCallsListener {
   onLost(id: string): void;
   /** The answer has ended, and was passed on in whole. */
   onRead(id: string, call: SentCall): void;
+  /** The init is to tell of the call once more, under a number. */
+  onTellAgain(id: string, number: number): void;
 }
 
 /** Calls of an earlier run of the agent, which an init names when it connects. Their answers wait to be asked for. */
 export class FoundCalls {
   readonly #listener: FoundCallsListener;
   readonly #calls = new Map<string, FoundAnswer>();
+  #orders = 0;
+  #expired = false;
+  /** Whether the init tells of a call once more when it is asked. Of others, each answer is passed on once. */
+  tellsAgain = false;
 
   constructor(listener: FoundCallsListener) {
     this.#listener = listener;
@@ -43,23 +50,27 @@ export class FoundCalls {
    *
    * @throws {InitBreach}
    */
-  told({ end, head, id }: CallTold): boolean {
+  told({ again, end, head, id }: CallTold): boolean {
     const call = this.#calls.get(id) ?? new FoundAnswer();
     this.#calls.set(id, call);
+    const hasEnded = end !== undefined && !call.ended;
+    call.ended ||= hasEnded;
+    if (!call.hears(again)) {
+      return hasEnded;
+    }
     if (head !== undefined) {
       call.sent?.takeHead(head);
     }
-    if (end === undefined || call.ended) {
-      return false;
+    if (end !== undefined) {
+      if (!call.begin(end.size)) {
+        this.#lose(id, call);
+      }
+      call.sent?.checkEnd(end);
+      call.sent?.settle({ kind: 'Ended', end });
+      call.isWhole = true;
+      this.#noteRead(id, call);
     }
-    call.ended = true;
-    if (!call.begin(end.size)) {
-      this.#lose(id, call);
-    }
-    call.sent?.checkEnd(end);
-    call.sent?.settle({ kind: 'Ended', end });
-    this.#noteRead(id, call);
-    return true;
+    return hasEnded;
   }
 
   /**
@@ -70,7 +81,7 @@ export class FoundCalls {
   takeData(part: AnswerPart & { readonly id: string }): boolean {
     const { id, offset } = part;
     const call = this.#calls.get(id);
-    if (call?.sent === undefined) {
+    if (call?.sent === undefined || !call.hears(undefined)) {
       return false;
     }
     if (!call.begin(offset)) {
@@ -79,17 +90,33 @@ export class FoundCalls {
     }
     const isNew = call.sent.takeData(part);
     if (isNew && this.#waitingBytes > MAX_WAITING_BYTES) {
-      this.#lose(id, call);
+      if (this.tellsAgain) {
+        call.drop();
+      } else {
+        this.#lose(id, call);
+      }
     }
     return isNew;
   }
 
-  /** Passes the answer of a call on from a byte on, once; undefined where it is not there from that one on. */
+  /**
+   * Passes the answer of a call on from a byte on; undefined where it is not there from that one on. The newest taker
+   * has it: an earlier one is told that the outcome is unknown.
+   */
   recover(id: string, from: number, taker: AnswerTaker): Promise<InitAnswer> | undefined {
     const call = this.#calls.get(id);
-    if (call?.take(from, taker) !== true) {
+    if (call === undefined) {
       return undefined;
     }
+    if (call.needsTelling && this.tellsAgain) {
+      this.#orders += 1;
+      call.awaitTelling(this.#orders);
+      this.#listener.onTellAgain(id, this.#orders);
+    }
+    if (!call.take(from, taker)) {
+      return undefined;
+    }
+    taker.signal?.addEventListener('abort', () => this.#expired && this.#giveUp(id, call), { once: true });
     this.#noteRead(id, call);
     return call.sent?.answer;
   }
@@ -104,12 +131,18 @@ export class FoundCalls {
     return !this.#calls.has(id);
   }
 
-  /** Gives up the answers that were not asked for in time. */
+  /** The init was told to forget these. */
+  forgotten(ids: readonly string[]): void {
+    for (const id of ids) {
+      this.#calls.get(id)?.lose('the answer is not kept any more');
+    }
+  }
+
+  /** Gives up the answers that no caller waits for. */
   expire(): void {
+    this.#expired = true;
     for (const [id, call] of this.#calls) {
-      if (!call.taken) {
-        this.#lose(id, call);
-      }
+      this.#giveUp(id, call);
     }
   }
 
@@ -124,102 +157,21 @@ export class FoundCalls {
     return [...this.#calls.values()].reduce((sum, { waitingBytes }) => sum + waitingBytes, 0);
   }
 
-  #noteRead(id: string, { ended, sent, taken }: FoundAnswer): void {
-    if (ended && taken && sent !== undefined) {
+  #noteRead(id: string, { isWhole, sent, taken }: FoundAnswer): void {
+    if (isWhole && taken && sent !== undefined) {
       this.#listener.onRead(id, sent);
     }
   }
 
+  #giveUp(id: string, call: FoundAnswer): void {
+    if (!call.isAwaited) {
+      this.#lose(id, call);
+    }
+  }
+
   #lose(id: string, call: FoundAnswer): void {
-    if (call.sent !== undefined) {
-      call.lose('the beginning of the answer was lost with the agent');
+    if (call.lose('the beginning of the answer was lost with the agent')) {
       this.#listener.onLost(id);
-    }
-  }
-}
-
-/** The answer of one call, kept until a taker comes. */
-class FoundAnswer implements AnswerTaker {
-  readonly #room = Promise.withResolvers<void>();
-  #head: InitHead | undefined;
-  #chunks: Buffer[] = [];
-  waitingBytes = 0;
-  #taken: { readonly taker: AnswerTaker; readonly from: number } | undefined;
-  /** First byte that the init has kept; undefined before it is known. */
-  #base: number | undefined;
-  /** Bytes that came, from the first one on. */
-  #end = 0;
-  ended = false;
-  /** Undefined once the answer is thrown away. */
-  sent: SentCall | undefined = new SentCall(this);
-
-  get taken(): boolean {
-    return this.#taken !== undefined;
-  }
-
-  arrival(): Arrival | undefined {
-    return this.#taken?.taker.arrival?.();
-  }
-
-  onHead(head: InitHead): void {
-    this.#head = head;
-    this.#taken?.taker.onHead(head);
-  }
-
-  onChunk(chunk: Buffer): void {
-    if (this.#taken === undefined) {
-      // The chunk is a part of what was read at once.
-      this.#chunks.push(Buffer.from(chunk));
-      this.waitingBytes += chunk.length;
-    } else {
-      this.#pass(chunk);
-    }
-  }
-
-  room(): Promise<unknown> | undefined {
-    return this.#taken === undefined ? this.#room.promise : this.#taken.taker.room?.();
-  }
-
-  /** Says whether the answer is there for its taker: an earlier run of the agent had what is before this byte. */
-  begin(offset: number): boolean {
-    if (this.#base === undefined) {
-      this.#base = offset;
-      this.#end = offset;
-      this.sent?.beginAt(offset);
-    }
-    return this.#taken === undefined || this.#taken.from >= this.#base;
-  }
-
-  /** Says whether the answer is there from that byte on. */
-  take(from: number, taker: AnswerTaker): boolean {
-    if (this.sent === undefined || this.taken || from < (this.#base ?? 0)) {
-      return false;
-    }
-    this.#taken = { taker, from };
-    if (this.#head !== undefined) {
-      taker.onHead(this.#head);
-    }
-    for (const chunk of this.#chunks.splice(0)) {
-      this.#pass(chunk);
-    }
-    this.waitingBytes = 0;
-    this.#room.resolve();
-    return true;
-  }
-
-  lose(message: string): void {
-    this.sent?.settle({ kind: 'Unknown', message });
-    this.sent = undefined;
-    this.#chunks = [];
-    this.waitingBytes = 0;
-  }
-
-  #pass(chunk: Buffer): void {
-    const { from = 0, taker } = this.#taken ?? {};
-    const rest = chunk.subarray(Math.max(0, from - this.#end));
-    this.#end += chunk.length;
-    if (rest.length > 0) {
-      taker?.onChunk(rest);
     }
   }
 }

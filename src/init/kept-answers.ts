@@ -1,24 +1,37 @@
 import type { Clock, Timer } from '../common/clock.ts';
+import type { Arrival } from './contract.ts';
 
-/** Milliseconds in which the bytes of an answer reach the gateway, on a machine that is busy. */
-const KEEP_MS = 2_000;
-/** Bounds of the answers that one init keeps. */
-const MAX_ANSWERS = 32;
+/** Milliseconds that an answer is kept for the next run of the agent where no word of its arrival comes. */
+const KEEP_MS = 60_000;
+/** Milliseconds until the init hears which answers have arrived, unless the next call goes there before. */
+const GATHER_MS = 100;
+/** Bounds of the answers that one init keeps, the bytes for each call that its worker takes at once. */
+const MAX_ANSWERS = 1_024;
 const MAX_BYTES = 512 * 1024;
+/** Bytes that an init holds of a call beside its answer. */
+const CALL_BYTES = 1_024;
 /** Share of the bounds down to which the oldest are forgotten, so that not every call tells the init of another. */
 const LEFT = 0.5;
 
+interface KeptAnswer {
+  readonly bytes: number;
+  readonly until: number;
+}
+
 /**
- * Answers that were read in whole, and that their init has yet to forget: an agent that dies before they have left for
- * their callers leaves them to its next run.
+ * Answers that were read in whole, and that their init has yet to forget: an agent that dies before they have arrived at
+ * their gateways leaves them to its next run.
  */
 export class KeptAnswers {
   readonly #clock: Clock;
   readonly #forget: (ids: readonly string[]) => void;
   /** The oldest first. */
-  readonly #answers = new Map<string, { readonly bytes: number; readonly until: number }>();
+  readonly #answers = new Map<string, KeptAnswer>();
+  /** Those that have arrived. */
+  readonly #arrived = new Set<string>();
   #bytes = 0;
   #timer: Timer | undefined;
+  #gathering: Timer | undefined;
 
   /** @param forget tells the init */
   constructor(clock: Clock, forget: (ids: readonly string[]) => void) {
@@ -26,45 +39,76 @@ export class KeptAnswers {
     this.#forget = forget;
   }
 
-  keep(id: string, bytes: number): void {
-    this.#answers.set(id, { bytes, until: this.#clock.monotonic() + KEEP_MS });
-    this.#bytes += bytes;
-    this.#forgetOld();
+  /**
+   * @param arrival word of the gateway; undefined for none
+   * @param places calls that the worker takes at once
+   */
+  keep(id: string, bytes: number, arrival: Arrival | undefined, places: number): void {
+    this.release(id);
+    const answer = { bytes: bytes + CALL_BYTES, until: this.#clock.monotonic() + KEEP_MS };
+    this.#answers.set(id, answer);
+    this.#bytes += answer.bytes;
+    this.#forgetOld(MAX_BYTES * places);
+    arrival?.onWhole(() => {
+      if (this.#answers.get(id) === answer) {
+        this.release(id);
+        this.#arrived.add(id);
+        this.#gathering ??= this.#clock.setTimer(() => this.#forgetArrived(), GATHER_MS);
+      }
+    });
+  }
+
+  /** Ids of answers that have arrived. The caller tells the init. */
+  takeArrived(): readonly string[] {
+    this.#gathering?.cancel();
+    this.#gathering = undefined;
+    const ids = [...this.#arrived];
+    this.#arrived.clear();
+    return ids;
   }
 
   /** Forgets one now, if it is kept. */
   drop(id: string): void {
-    if (this.#remove(id)) {
+    if (this.release(id)) {
       this.#forget([id]);
     }
+  }
+
+  /** Keeps one no more, without a word to the init. Says whether it was kept. */
+  release(id: string): boolean {
+    this.#bytes -= this.#answers.get(id)?.bytes ?? 0;
+    return this.#answers.delete(id) || this.#arrived.delete(id);
   }
 
   /** The init is gone, or tells of them again. */
   clear(): void {
     this.#answers.clear();
+    this.takeArrived();
     this.#bytes = 0;
     this.#timer?.cancel();
     this.#timer = undefined;
   }
 
-  #remove(id: string): boolean {
-    this.#bytes -= this.#answers.get(id)?.bytes ?? 0;
-    return this.#answers.delete(id);
+  #forgetArrived(): void {
+    const ids = this.takeArrived();
+    if (ids.length > 0) {
+      this.#forget(ids);
+    }
   }
 
-  #forgetOld(): void {
+  #forgetOld(maxBytes: number): void {
     const now = this.#clock.monotonic();
     const old: string[] = [];
-    const share = this.#answers.size > MAX_ANSWERS || this.#bytes > MAX_BYTES ? LEFT : 1;
+    const share = this.#answers.size > MAX_ANSWERS || this.#bytes > maxBytes ? LEFT : 1;
     for (const [id, { until }] of this.#answers) {
-      if (until > now && this.#answers.size <= MAX_ANSWERS * share && this.#bytes <= MAX_BYTES * share) {
+      if (until > now && this.#answers.size <= MAX_ANSWERS * share && this.#bytes <= maxBytes * share) {
         this.#timer ??= this.#clock.setTimer(() => {
           this.#timer = undefined;
-          this.#forgetOld();
+          this.#forgetOld(maxBytes);
         }, until - now);
         break;
       }
-      this.#remove(id);
+      this.release(id);
       old.push(id);
     }
     if (old.length > 0) {

@@ -19,6 +19,8 @@ export interface CallTold {
   readonly head: InitHead | undefined;
   /** Known once the call has ended. */
   readonly end: InitEnd | undefined;
+  /** Number of the order to tell of the call once more that this begins to follow; undefined for news. */
+  readonly again: number | undefined;
 }
 
 export interface Hello {
@@ -28,6 +30,8 @@ export interface Hello {
   readonly calls: number;
   /** Undefined where the init does not remember the calls that it forgot. */
   readonly history: CallHistory | undefined;
+  /** Whether the init tells of a call once more when it is asked. */
+  readonly tellsAgain: boolean;
 }
 
 /** Words of an init, in a form that is checked. */
@@ -69,6 +73,7 @@ export function readMessage(kind: string, payload: Buffer): InitMessage {
         session: wordOf(fields, 'session'),
         calls: numberOf(fields, 'calls'),
         history: fields.has('since') ? readHistory(numberOf(fields, 'since'), fields.get('past') ?? '') : undefined,
+        tellsAgain: fields.get('again') === 'true',
       };
     }
     case 'P':
@@ -156,6 +161,7 @@ function callOf(fields: Fields): CallTold {
         ? { contentType: wordOf(fields, 'contentType'), streaming: fields.get('streaming') === 'true' }
         : undefined,
     end: fields.has('outcome') ? endOf(fields) : undefined,
+    again: fields.has('again') ? numberOf(fields, 'again') : undefined,
   };
 }
 

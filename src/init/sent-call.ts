@@ -1,4 +1,4 @@
-import type { AnswerTaker, InitAnswer, InitEnd, InitHead } from './contract.ts';
+import type { AnswerTaker, Arrival, InitAnswer, InitEnd, InitHead } from './contract.ts';
 import { InitBreach } from './frames.ts';
 
 /** Bytes of an answer that an init may send beyond what was acknowledged. */
@@ -37,6 +37,11 @@ export class SentCall {
 
   get answer(): Promise<InitAnswer> {
     return this.#done.promise;
+  }
+
+  /** The receiver's word of its arrival; undefined for none. */
+  get arrival(): Arrival | undefined {
+    return this.#taker.arrival?.();
   }
 
   /** Bytes of the answer that came. */

@@ -42,6 +42,7 @@ export interface SeenRecover {
   readonly run: string;
   readonly sentMs: number;
   readonly from: number;
+  readonly tailLog: boolean;
 }
 
 /** Claim of an agent about a worker. */

@@ -68,6 +68,8 @@ export class InitAgent {
   #serial = 0;
   /** Whether bytes of answers are acknowledged. */
   acknowledges = true;
+  /** Whether the init has said that it tells of calls once more. */
+  tellsAgain = false;
   /** Bytes that came twice. */
   repeated = 0;
 
@@ -176,6 +178,11 @@ export class InitAgent {
     this.#say('F', { id });
   }
 
+  /** Has the init tell of a call once more. */
+  tellAgain(id: string, number: number): void {
+    this.#say('T', { id, number });
+  }
+
   stop(graceMs: number): void {
     this.#say('S', { reason: 'spindown', graceMs });
   }
@@ -218,13 +225,14 @@ export class InitAgent {
       return;
     }
     const told = fieldsOf(payload);
-    const { id, outcome, stage = '', phase = '' } = told;
+    const { again, id, outcome, stage = '', phase = '' } = told;
     if (kind !== 'C' || id === undefined) {
       this.#events.push(`${kind} ${phase}`);
+      this.tellsAgain ||= again === 'true';
       this.#phase = phaseOf(told);
       return;
     }
-    this.#events.push(`C ${id} ${outcome ?? stage}`);
+    this.#events.push(`C ${id} ${outcome ?? stage}${again === undefined ? '' : ` again ${again}`}`);
     this.#calls.set(id, { answer: [], length: 0, ...this.#calls.get(id), facts: callOf(id, told) });
     if (outcome !== undefined) {
       this.#waiting.get(id)?.();

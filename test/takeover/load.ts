@@ -11,7 +11,9 @@ export interface LoadedWorker {
   readonly streams: TakeoverShape['streams'];
   /** Whether its callers leave it the time to be paused. */
   readonly isPausing: boolean;
-  /** Calls at once. With one call at a time, the others wait in the agent. */
+  /** Calls that it takes at once. */
+  readonly places: number;
+  /** Calls under way. Those that find no place wait in the agent. */
   readonly callers: number;
 }
 
@@ -21,6 +23,14 @@ const kinds = {
   big: {
     weight: 12,
     event: (random: Random) => ({ sleep: random.between(0, 500) / 1_000, size: random.between(60_000, 2_000_000) }),
+  },
+  bulky: {
+    weight: 6,
+    event: (random: Random) => ({
+      sleep: random.between(0, 500) / 1_000,
+      size: random.between(10, 400_000),
+      filler: random.between(33_000, 100_000),
+    }),
   },
   long: { weight: 4, event: (_: Random, longSeconds: number) => ({ sleep: longSeconds, size: 100 }) },
   streamed: {
@@ -33,6 +43,7 @@ const kinds = {
   },
 } as const;
 export type CallKind = keyof typeof kinds;
+export const callKinds = Object.keys(kinds) as readonly CallKind[];
 
 export interface CallEvent {
   readonly id: string;
@@ -42,6 +53,8 @@ export interface CallEvent {
   readonly parts: number;
   /** Seconds before each part. */
   readonly pause: number;
+  /** Bytes beside these in the event: more than 32 KiB have a stream of their own. */
+  readonly filler: number;
 }
 
 /** How a call ended for its caller. `Refused`: with the word that it did not run. */
@@ -72,6 +85,7 @@ export class Load {
   readonly #options: LoadOptions;
   readonly #random: Random;
   readonly #callers: Promise<void>[];
+  readonly #underWay = new Map<CallEvent, CallKind>();
   #isOver = false;
   #next = 0;
 
@@ -81,6 +95,11 @@ export class Load {
     this.#callers = options.workers.flatMap((worker) =>
       Array.from({ length: worker.callers }, () => this.#callOn(worker)),
     );
+  }
+
+  /** Kinds of the calls that are under way. */
+  get underWay(): readonly CallKind[] {
+    return [...this.#underWay.values()];
   }
 
   /** Begins no call any more, and waits for the ends of those under way. */
@@ -101,21 +120,24 @@ export class Load {
     const { lambda, longSeconds } = this.#options;
     const kind = this.#kindFor(worker);
     this.#next += 1;
-    const asked = { parts: 0, ...kinds[kind].event(this.#random, longSeconds) };
+    const asked = { parts: 0, filler: 0, ...kinds[kind].event(this.#random, longSeconds) };
     const parts = worker.streams === 'Always' ? Math.max(1, asked.parts) : asked.parts;
     const event = { ...asked, id: `call-${this.#next}`, parts, pause: parts === 0 ? 0 : asked.sleep / parts };
     const beganAt = performance.now();
     const send = kind === 'streamed' ? callStreamed : callOnce;
+    this.#underWay.set(event, kind);
     const { end, why } = await send(lambda, worker.name, event).catch((error: Error) => ({
       end: error.name === 'ServiceException' ? ('Refused' as const) : ('Failed' as const),
       why: `${error.name}: ${messageOf(error)}`,
     }));
+    this.#underWay.delete(event);
     this.calls.push({ worker: worker.name, kind, event, end, why, beganAt, endedAt: performance.now() });
   }
 
   #kindFor({ streams }: LoadedWorker): CallKind {
-    const { short, big, long, streamed } = kinds;
+    const { short, big, bulky, long, streamed } = kinds;
     return this.#random.weighted({
+      bulky: bulky.weight,
       short: short.weight,
       big: big.weight,
       long: long.weight,
@@ -126,16 +148,20 @@ export class Load {
 
 type End = Pick<LoadedCall, 'end' | 'why'>;
 
+function payloadOf(event: CallEvent): string {
+  return JSON.stringify({ ...event, filler: 'y'.repeat(event.filler) });
+}
+
 async function callOnce(lambda: LambdaClient, name: string, event: CallEvent): Promise<End> {
   const { FunctionError, Payload } = await lambda.send(
-    new InvokeCommand({ FunctionName: name, Payload: JSON.stringify(event) }),
+    new InvokeCommand({ FunctionName: name, Payload: payloadOf(event) }),
   );
   return judge(event, FunctionError, Buffer.from(Payload ?? []).toString());
 }
 
 async function callStreamed(lambda: LambdaClient, name: string, event: CallEvent): Promise<End> {
   const { EventStream = [] } = await lambda.send(
-    new InvokeWithResponseStreamCommand({ FunctionName: name, Payload: JSON.stringify(event) }),
+    new InvokeWithResponseStreamCommand({ FunctionName: name, Payload: payloadOf(event) }),
   );
   const parts: Uint8Array[] = [];
   for await (const { PayloadChunk, InvokeComplete } of EventStream) {

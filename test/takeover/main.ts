@@ -8,10 +8,11 @@
  *   npm run test:takeover -- --keep FOLDER    keeps the logs of all parts
  *
  * Workers in Python, Node.js (with streamed answers, and without), Go and bash are called all the time: shortly, for 30
- * seconds, with large answers and with streamed ones. Half of them are paused between calls. The agent is killed by
- * SIGKILL, and started at once: most times when it serves, and each fifth time in the middle of its start. Each function
- * notes the calls that it runs, so at the end the calls are known that ran twice, and the runtimes that were lost. The
- * instance runs apart from the machine (test/support/apart.sh).
+ * seconds, with large events, with large answers and with streamed ones. Half of them take three calls at once, and half
+ * are paused between calls. The agent is killed by SIGKILL, and started at once: most times once calls are answered, and
+ * each fifth time in the middle of its start. Each function notes the calls that it runs, so at the end the calls are
+ * known that ran twice, and the runtimes that were lost. Any call that is not answered fails the run. The instance runs
+ * apart from the machine (test/support/apart.sh).
  */
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -70,7 +71,13 @@ async function main(): Promise<number> {
   if (process.env[APART] === undefined) {
     requireRootOnLinux('test:takeover');
     await prepare();
-    return runHeldApart([...process.execArgv, ...process.argv.slice(1)], { [APART]: '1' });
+    const compiled = await mkdtemp('/tmp/esb-compiled-');
+    try {
+      const env = { [APART]: '1', NODE_COMPILE_CACHE: compiled };
+      return await runHeldApart([...process.execArgv, ...process.argv.slice(1)], env);
+    } finally {
+      await rm(compiled, { recursive: true, force: true });
+    }
   }
   const interrupted = untilAborted(interruption());
   // Paths of Unix sockets below it must stay under 108 bytes.

@@ -5,10 +5,11 @@ import { LambdaClient } from '@aws-sdk/client-lambda';
 import { homeAt } from '../../local/common/home.ts';
 import { repositoryRoot } from '../../local/common/repository.ts';
 import { readInstanceState } from '../../local/instance/instance-state.ts';
+import { probeHealth } from '../../local/supervisor/health-probe.ts';
 import { createSupervisorClient } from '../../local/supervisor/supervisor-client.ts';
-import type { Random } from '../chaos/random.ts';
 import type { ShapeImage } from '../images/shape-image.ts';
 import { run } from '../support/command.ts';
+import { stateOfTask } from '../support/freezer.ts';
 import { waitFor } from '../support/wait-for.ts';
 import type { LoadedWorker } from './load.ts';
 import { type NotedRun, runsIn } from './verdict.ts';
@@ -25,9 +26,11 @@ export interface TakeoverInstance extends AsyncDisposable {
   removeWorkers(workers: readonly LoadedWorker[]): Promise<void>;
   /** Puts an image into the registry of the instance, and returns its name. */
   push(name: string, image: ShapeImage): Promise<string>;
-  /** SIGKILL of the agent; the next one is started at once. Settles with it on its way, or serving. */
-  killAgent(random: Random): Promise<void>;
+  /** SIGKILL of the agent; the next one is started at once. */
+  killAgent(): Promise<void>;
   untilAgentServes(): Promise<void>;
+  /** Number of workers that are paused now. */
+  pausedWorkers(): Promise<number>;
   /** Calls that the functions noted. */
   runs(workers: readonly LoadedWorker[]): Promise<readonly NotedRun[]>;
 }
@@ -37,8 +40,14 @@ export async function takeDown(root: string): Promise<void> {
   await esb(root, 'down');
 }
 
-/** Brings an instance up, of one node and one gateway. */
+/**
+ * Brings an instance up, of one node and one gateway. Its agents start from compiled code, as long as
+ * NODE_COMPILE_CACHE names a folder: half of a start is the reading of the sources.
+ */
 export async function bringUp(root: string): Promise<void> {
+  const agent = join(repositoryRoot(), 'src/agent/main.ts');
+  // A process that is killed leaves no compiled code.
+  await run(process.execPath, ['--disable-warning=ExperimentalWarning', '-e', `import(${JSON.stringify(agent)})`]);
   await esb(root, 'up', '--nodes', '1', '--gateways', '1', '--controllers', '1', '--no-sample');
 }
 
@@ -60,15 +69,19 @@ export async function openTakeoverInstance(root: string): Promise<TakeoverInstan
       timeoutMs: 180_000,
       ...(input === undefined ? {} : { input }),
     });
+  const health = { kind: 'http', url: `http://127.0.0.1:${ports[`${AGENT}-health`]}/readyz` } as const;
   const untilAgentServes = async (): Promise<void> => {
-    await waitFor(
-      'a healthy agent',
-      async () => {
-        const { parts } = await supervisor.status();
-        return parts.find((part) => part.name === AGENT)?.health === 'healthy';
-      },
-      { timeoutMs: 60_000, everyMs: 50 },
-    );
+    await waitFor('a healthy agent', async () => (await probeHealth(health, 2_000)) === 'healthy', {
+      timeoutMs: 60_000,
+      everyMs: 20,
+    });
+  };
+  const tasks = async (): Promise<readonly (readonly string[])[]> => {
+    const { stdout } = await run(join(home.root, 'bin/ctr'), [
+      ...['--address', join(home.root, 'nodes/node-1/containerd.sock')],
+      ...['--namespace', 'esb', 'tasks', 'ls'],
+    ]);
+    return stdout.split('\n').map((line) => line.split(/\s+/));
   };
   return {
     lambda,
@@ -86,31 +99,22 @@ export async function openTakeoverInstance(root: string): Promise<TakeoverInstan
       await run(join(home.root, 'bin/crane'), ['push', '--insecure', layout, image]);
       return image;
     },
-    async killAgent(random) {
+    async killAgent() {
       // By hand: the supervisor itself waits ever longer with a part that ends often.
       await supervisor.stopPart(AGENT, { with: 'SIGKILL' });
       await supervisor.startPart(AGENT);
-      if (random.chance(0.2)) {
-        // The next kill comes in the middle of the start.
-        await setTimeout(random.between(0, 1_500));
-      } else {
-        await untilAgentServes();
-        await setTimeout(random.between(0, 2_000));
-      }
+    },
+    async pausedWorkers() {
+      const states = await Promise.all((await tasks()).map(([, pid, told = '']) => stateOfTask(told, Number(pid))));
+      return states.filter((state) => state === 'PAUSED').length;
     },
     async runs(workers) {
       const { stdout } = await kubectl(['get', 'lw', '-o', 'json']);
       const { items } = JSON.parse(stdout) as { readonly items: readonly StoredWorker[] };
-      const tasks = await run(join(home.root, 'bin/ctr'), [
-        ...['--address', join(home.root, 'nodes/node-1/containerd.sock')],
-        ...['--namespace', 'esb', 'tasks', 'ls'],
-      ]);
+      const running = await tasks();
       const noted = workers.map(async ({ name }) => {
         const id = items.find(({ metadata }) => metadata.name === name)?.status.containerID ?? '';
-        const pid = tasks.stdout
-          .split('\n')
-          .find((line) => line.startsWith(`${id} `))
-          ?.split(/\s+/)[1];
+        const [, pid] = running.find(([task]) => task === id) ?? [];
         return runsIn(name, await readFile(`/proc/${pid}/root/tmp/ran`, 'utf8').catch(() => ''));
       });
       return (await Promise.all(noted)).flat();
@@ -136,7 +140,7 @@ function esb(root: string, ...args: readonly string[]): Promise<unknown> {
   });
 }
 
-function resourceOf({ isPausing, name }: LoadedWorker, image: string): object {
+function resourceOf({ isPausing, name, places }: LoadedWorker, image: string): object {
   return {
     apiVersion: 'esb.dev/v1alpha1',
     kind: 'LambdaWorker',
@@ -147,6 +151,7 @@ function resourceOf({ isPausing, name }: LoadedWorker, image: string): object {
       runtimeInterface: 'Lambda',
       timeoutSeconds: TIMEOUT_SECONDS,
       resources: { limits: { memory: '256Mi' } },
+      ...(places > 1 ? { concurrency: { perWorker: places } } : {}),
       ...(isPausing ? { desiredState: 'Paused', idlePolicy: { pauseAfterSeconds: 1 } } : {}),
     },
   };

@@ -1,7 +1,9 @@
+import { setTimeout } from 'node:timers/promises';
 import { Random } from '../chaos/random.ts';
 import { buildContext } from '../images/layer.ts';
 import { ensureShapeImage } from '../images/shape-image.ts';
-import { Load, type LoadedWorker } from './load.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { type CallKind, Load, type LoadedWorker } from './load.ts';
 import { takeoverShapes } from './shapes.ts';
 import type { TakeoverInstance } from './takeover-instance.ts';
 import { type Verdict, verdictOn } from './verdict.ts';
@@ -19,6 +21,19 @@ export interface TakeoverOptions {
 
 /** Kills between two lines about the progress. */
 const LINE_EVERY = 50;
+/** Kills between two looks at which workers are paused. */
+const LOOK_EVERY = 10;
+/** Share of the agents that are killed in the middle of their start, and most milliseconds until then. */
+const EARLY_CHANCE = 0.2;
+const START_MS = 1_200;
+/** Milliseconds of an agent from its first answer: most for some hundreds, some for long enough to pause workers. */
+const SHORT_LIFE_MS = 400;
+const LONG_LIFE_MS = 3_000;
+const LONG_LIFE_CHANCE = 0.05;
+/** Milliseconds in which the gateway finds an agent that serves, and has a call answered. */
+const FOUND_MS = 20_000;
+/** Calls at once of a worker that takes several. */
+const PLACES = 3;
 
 /** Kills the agent under load, and judges what became of the calls. */
 export async function takeover(instance: TakeoverInstance, options: TakeoverOptions): Promise<Verdict> {
@@ -34,7 +49,9 @@ export async function takeover(instance: TakeoverInstance, options: TakeoverOpti
     const { shape, streams } = takeoverShapes[index % takeoverShapes.length] as (typeof takeoverShapes)[number];
     const name = `${shape.name}-${round + 1}`;
     images.set(name, names.get(shape.name) ?? '');
-    return { name, streams, isPausing: index % 2 === 0, callers: 1 + (round % 2) };
+    // Each shape with one call at a time and with several, and half of both paused.
+    const places = (index + round) % 4 >= 2 ? PLACES : 1;
+    return { name, streams, isPausing: (index % 2 === 0) !== round >= 2, places, callers: places + (round % 2) };
   });
   await instance.makeWorkers(workers, images);
   try {
@@ -42,6 +59,17 @@ export async function takeover(instance: TakeoverInstance, options: TakeoverOpti
   } finally {
     await instance.removeWorkers(workers);
   }
+}
+
+/** The time of an agent, from its start to its end. */
+async function live(instance: TakeoverInstance, random: Random, hasAnswered: () => boolean): Promise<void> {
+  if (random.chance(EARLY_CHANCE)) {
+    await setTimeout(random.between(0, START_MS));
+    return;
+  }
+  await instance.untilAgentServes();
+  await waitFor('the first answer by an agent', hasAnswered, { timeoutMs: FOUND_MS, everyMs: 10 });
+  await setTimeout(random.chance(LONG_LIFE_CHANCE) ? LONG_LIFE_MS : random.between(0, SHORT_LIFE_MS));
 }
 
 async function killUnderLoad(
@@ -52,15 +80,31 @@ async function killUnderLoad(
   const load = new Load({ lambda: instance.lambda, workers, seed, longSeconds });
   const random = new Random(seed + 1);
   const began = performance.now();
+  const hits = new Map<CallKind, number>();
+  const paused: number[] = [];
   for (let kill = 1; kill <= kills; kill += 1) {
-    await instance.killAgent(random);
+    if (kill % LOOK_EVERY === 0) {
+      paused.push(await instance.pausedWorkers());
+    }
+    for (const kind of load.underWay) {
+      hits.set(kind, (hits.get(kind) ?? 0) + 1);
+    }
+    const answered = load.calls.length;
+    await instance.killAgent();
+    await live(instance, random, () => load.calls.length > answered);
     if (kill % LINE_EVERY === 0) {
-      const unknown = load.calls.filter(({ end }) => end !== 'Answered').length;
-      const seconds = Math.round((performance.now() - began) / 1_000);
-      write(`${kill} kills in ${seconds} s, ${load.calls.length} calls, ${unknown} not answered\n`);
+      const others = load.calls.filter(({ end }) => end !== 'Answered');
+      const seconds = (performance.now() - began) / 1_000;
+      const each = (seconds / kill).toFixed(2);
+      write(
+        `${kill} of ${kills} kills in ${Math.round(seconds)} s (${each} s each), ${load.calls.length} calls, ` +
+          `${others.length} not answered\n`,
+      );
     }
   }
   await instance.untilAgentServes();
   await load.end();
-  return verdictOn(load.calls, await instance.runs(workers));
+  const sum = paused.reduce((all, count) => all + count, 0);
+  const met = { kills, calls: hits, paused: sum / Math.max(1, paused.length) };
+  return verdictOn(load.calls, await instance.runs(workers), met);
 }

@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/clock.ts';
 import { EsbError, unreachable } from '../../common/errors.ts';
 import type { InitAnswer, InitHead, WorkerInits } from '../../init/contract.ts';
+import { type LogTools, logTailOf } from '../logs/log-tail.ts';
 import type { InvocationResult, Recovery } from '../model/invocation.ts';
 import { workerAnswer } from './init-client.ts';
 
@@ -9,22 +10,27 @@ const TOLD_MS = 5_000;
 /** Milliseconds between two looks at whether the worker is frozen. */
 const LOOK_MS = 200;
 
-export interface RecoveryTools {
-  readonly clock: Clock;
+export interface RecoveryTools extends LogTools {
   readonly inits: Pick<WorkerInits, 'link' | 'subscribe'>;
-  /** Containers of the worker, at the moment. */
-  readonly containerIds: () => readonly string[];
+  /** Containers of the worker at the moment, and whether they take several calls at once. */
+  readonly containers: () => readonly { readonly id: string; readonly several: boolean }[];
   /** Thaws the worker where it is frozen. */
   readonly thaw: () => void;
   /** The stamp of the activity, taken at the end. */
   readonly stamp: () => string;
 }
 
+/** An answer, and the container that it came from. */
+interface FoundEnd {
+  readonly answer: InitAnswer;
+  readonly container?: ReturnType<RecoveryTools['containers']>[number] | undefined;
+}
+
 /** Passes on the answer of a call that an earlier run of the agent has sent, as {@link Fleet.recover} says. */
 export async function recoverCall(recovery: Recovery, tools: RecoveryTools): Promise<InvocationResult> {
   const { from, onChunk, onHead, requestId } = recovery;
   let head: InitHead | undefined;
-  const answer = await findAnswer(recovery, tools, (told) => {
+  const { answer, container } = await findAnswer(recovery, tools, (told) => {
     head = told;
   });
   // The gateway may have a part of a text that stands in the place of the answer.
@@ -37,7 +43,12 @@ export async function recoverCall(recovery: Recovery, tools: RecoveryTools): Pro
     case 'Answered': {
       const run = answer.kind === 'Ended' ? answer.end.durationUs : 0;
       const timings = { queued: 0, wake: 0, run, start: 'running' } as const;
-      return { kind: 'Answered', end: result.end, stamp: tools.stamp(), timings };
+      const logged =
+        recovery.tailLog && container !== undefined
+          ? { containerId: container.id, several: container.several, requestId, offset: undefined }
+          : undefined;
+      const logTail = logged === undefined ? {} : { logTail: await logTailOf(tools, logged) };
+      return { kind: 'Answered', end: result.end, stamp: tools.stamp(), timings, ...logTail };
     }
     case 'NotSent':
       return { kind: 'Refused', reason: 'Unavailable', message: result.message };
@@ -53,9 +64,9 @@ export async function recoverCall(recovery: Recovery, tools: RecoveryTools): Pro
 
 async function findAnswer(
   { arrival, from, onChunk, onHead, requestId, room, sentMs, signal }: Recovery,
-  { clock, containerIds, inits, thaw }: RecoveryTools,
+  { clock, containers, inits, thaw }: RecoveryTools,
   onTold: (head: InitHead) => void,
-): Promise<InitAnswer> {
+): Promise<FoundEnd> {
   const taker = {
     onHead: (head: InitHead): void => {
       onTold(head);
@@ -64,30 +75,31 @@ async function findAnswer(
     onChunk,
     room,
     arrival,
+    signal,
   };
   const asked = clock.monotonic();
   const until = asked + TOLD_MS;
   for (;;) {
-    const ids = containerIds();
-    const links = ids.flatMap((id) => inits.link(id) ?? []);
-    for (const link of links) {
-      const answer = link.recover(requestId, from, taker);
+    const known = containers();
+    for (const container of known) {
+      const answer = inits.link(container.id)?.recover(requestId, from, taker);
       if (answer !== undefined) {
-        return await answer;
+        return { answer: await answer, container };
       }
     }
+    const links = known.flatMap(({ id }) => inits.link(id) ?? []);
     const now = clock.monotonic();
     if (
       sentMs !== undefined &&
       links.length > 0 &&
-      links.length === ids.length &&
+      links.length === known.length &&
       links.every((link) => link.neverHad(requestId, sentMs + now - asked))
     ) {
-      return { kind: 'NotSent', message: 'the agent ended before it sent the call', own: true };
+      return { answer: { kind: 'NotSent', message: 'the agent ended before it sent the call', own: true } };
     }
     const left = until - now;
     if (left <= 0 || signal.aborted || links.every(({ state }) => state !== undefined)) {
-      return { kind: 'Unknown', message: 'the agent was replaced, and the answer of the call is not kept' };
+      return { answer: { kind: 'Unknown', message: 'the agent was replaced, and the answer of the call is not kept' } };
     }
     thaw();
     await nextNews(inits, clock, Math.min(left, LOOK_MS));

@@ -153,6 +153,16 @@ export function partOf(text: Buffer, requestId: string): Buffer {
   return text.subarray(from);
 }
 
+/** The output in `text` up to the last line of a call. */
+export function untilEnd(text: Buffer, requestId: string): Buffer {
+  for (const marker of markersOf(text)) {
+    if (marker.word === 'REPORT' && marker.requestId === requestId) {
+      return text.subarray(0, marker.lineEnd);
+    }
+  }
+  return text;
+}
+
 function* markersOf(text: Buffer): Generator<Marker, undefined> {
   let mark = text.indexOf(MARK);
   let event = text.indexOf(EVENT_MARK);

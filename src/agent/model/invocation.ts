@@ -53,6 +53,7 @@ export interface Recovery
   readonly from: number;
   /** Milliseconds since the call left its gateway. Undefined where this run of the agent may have taken it. */
   readonly sentMs: number | undefined;
+  readonly tailLog: boolean;
 }
 
 export interface AnswerHead {

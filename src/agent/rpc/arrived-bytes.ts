@@ -4,6 +4,8 @@ import type { Arrival } from '../../init/contract.ts';
 export class ArrivedBytes implements Arrival {
   #bytes: number;
   #next: PromiseWithResolvers<void> | undefined;
+  #whole = false;
+  readonly #listeners: (() => void)[] = [];
 
   /** @param from bytes that arrived by way of an earlier run of the agent */
   constructor(from = 0) {
@@ -28,10 +30,20 @@ export class ArrivedBytes implements Arrival {
     }
   }
 
-  /** No byte need be kept any more where the answer is lost to its caller. */
-  closeIf(isLost: boolean): void {
-    if (isLost) {
-      this.note(Number.POSITIVE_INFINITY);
+  onWhole(listener: () => void): void {
+    if (this.#whole) {
+      listener();
+    } else {
+      this.#listeners.push(listener);
+    }
+  }
+
+  /** The whole answer has arrived, or no caller waits for it. */
+  end(): void {
+    this.#whole = true;
+    this.note(Number.POSITIVE_INFINITY);
+    for (const listener of this.#listeners.splice(0)) {
+      listener();
     }
   }
 }

@@ -38,9 +38,13 @@ export async function serveRecover(call: RecoverCall, callers: Callers, ownRun: 
   const first = await firstOf(
     call,
     (request) => request.worker !== null,
-    ({ from, read, window }) => ({ credit: new AnswerCredit(window, from, read), arrival: new ArrivedBytes(from) }),
+    ({ confirms, from, read, window }) => ({
+      credit: new AnswerCredit(window, from, read),
+      arrival: new ArrivedBytes(from),
+      confirms,
+    }),
   );
-  const { from, requestId, run, window, worker } = first.request;
+  const { from, requestId, run, tailLog, window, worker } = first.request;
   // A gateway of the release before says nothing of what has arrived and was read.
   const progress = window > 0 ? first : undefined;
   const sentMs = run === '' || run === ownRun ? undefined : first.request.sentMs;
@@ -50,10 +54,11 @@ export async function serveRecover(call: RecoverCall, callers: Callers, ownRun: 
     (answer) => {
       const uid = resolveWorker(callers.fleet, worker);
       return answer.send(uid, ({ arrival, ...way }) =>
-        callers.fleet.recover({ uid, requestId, sentMs, from, ...way, arrival: progress && arrival }),
+        callers.fleet.recover({ uid, requestId, sentMs, from, tailLog, ...way, arrival: progress && arrival }),
       );
     },
     progress,
+    true,
   );
 }
 
@@ -66,7 +71,11 @@ export async function serveInvokeStreamed(call: InvokeStreamedCall, callers: Cal
   const first = await firstOf(
     call,
     ({ invoke }) => invoke !== null,
-    ({ window }) => ({ credit: new AnswerCredit(window), arrival: new ArrivedBytes() }),
+    ({ invoke, window }) => ({
+      credit: new AnswerCredit(window),
+      arrival: new ArrivedBytes(),
+      confirms: invoke?.confirms === true,
+    }),
   );
   return await serveAlone(call, callers, (answer) => answer.run(first.request.invoke as InvokeRequest), first);
 }
@@ -75,6 +84,8 @@ export async function serveInvokeStreamed(call: InvokeStreamedCall, callers: Cal
 interface Progress {
   readonly credit: AnswerCredit;
   readonly arrival: ArrivedBytes;
+  /** Whether the caller says when the whole has arrived. */
+  readonly confirms: boolean;
 }
 
 /**
@@ -82,7 +93,7 @@ interface Progress {
  *
  * @throws {EsbError} `InvalidArgument` where there is none
  */
-async function firstOf<T extends { readonly read: number; readonly arrived: number }>(
+async function firstOf<T extends { readonly read: number; readonly arrived: number; readonly done: boolean }>(
   call: ServerDuplexStream<T, Sparse<InvokeResponse>>,
   hasCall: (request: T) => boolean,
   progressOf: (request: T) => Progress,
@@ -93,6 +104,9 @@ async function firstOf<T extends { readonly read: number; readonly arrived: numb
     if (progress !== undefined) {
       progress.credit.read(request.read);
       progress.arrival.note(request.arrived);
+      if (request.done) {
+        progress.arrival.end();
+      }
     } else if (hasCall(request)) {
       progress = progressOf(request);
       first.resolve({ request, ...progress });
@@ -107,11 +121,13 @@ async function firstOf<T extends { readonly read: number; readonly arrived: numb
   return await first.promise;
 }
 
+/** @param isKept whether the answer stays for the next who asks, where this caller is gone */
 async function serveAlone(
   call: InvokeCall | InvokeStreamedCall | RecoverCall,
   callers: Callers,
   serve: (answer: InvokeAnswer) => Promise<InvocationResult>,
   progress?: Progress,
+  isKept = false,
 ): Promise<InvocationResult> {
   const answer = new InvokeAnswer(
     (message, sent) => {
@@ -120,6 +136,7 @@ async function serveAlone(
     callers,
     progress?.credit,
     progress?.arrival,
+    isKept,
   );
   // Called at the end of every call, once all of the answer has left or the connection is gone.
   call.once('cancelled', () => answer.close());
@@ -128,9 +145,25 @@ async function serveAlone(
   }
   const onCancelled = (): void => answer.abandon();
   call.on('cancelled', onCancelled);
+  let result: InvocationResult;
   try {
-    return await serve(answer);
+    result = await serve(answer);
   } finally {
     call.off('cancelled', onCancelled);
   }
+  if (progress?.confirms === true && !call.cancelled) {
+    await wordOfArrival(call, progress.arrival);
+  }
+  return result;
+}
+
+/** Resolves once the caller has said that the whole answer has arrived, and when the stream is over. */
+async function wordOfArrival(
+  call: InvokeStreamedCall | InvokeCall | RecoverCall,
+  arrival: ArrivedBytes,
+): Promise<void> {
+  const over = Promise.withResolvers<void>();
+  arrival.onWhole(() => over.resolve());
+  call.once('cancelled', () => over.resolve());
+  await over.promise;
 }

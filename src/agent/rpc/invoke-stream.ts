@@ -1,7 +1,6 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { EsbError } from '../../common/errors.ts';
 import type { Tracing } from '../../common/tracing/span.ts';
-import { FUNCTION_FAILURES } from '../../protocol/function-ends.ts';
 import type {
   InvokeHead,
   InvokeManyRequest,
@@ -12,15 +11,18 @@ import type {
 } from '../../protocol/generated/agent.ts';
 import { reasonCodeOf } from '../../protocol/reasons.ts';
 import type { Sparse } from '../../protocol/sparse.ts';
-import type { FunctionEnd, InvocationResult, Recovery } from '../model/invocation.ts';
+import type { InvocationResult, Recovery } from '../model/invocation.ts';
 import type { AnswerCredit } from './answer-credit.ts';
 import { ArrivedBytes } from './arrived-bytes.ts';
 import type { CallBudget, CallBytes } from './call-budget.ts';
 import { CallTrace } from './call-trace.ts';
+import { trailerOf } from './invoke-trailer.ts';
 import { resolveWorker, type ServedFleet } from './served-fleet.ts';
 
 /** Bytes of an answer that are worth a message of their own before the next part is known. */
 const gatherBytes = 64 * 1024;
+/** Answers of one stream that wait for the word that they have arrived. */
+const MAX_UNCONFIRMED = 4_096;
 
 export type InvokeManyCall = ServerDuplexStream<InvokeManyRequest, Sparse<InvokeManyResponse>>;
 
@@ -59,6 +61,8 @@ export async function serveInvokeMany(
   const answers = new Map<number, InvokeAnswer>();
   /** Those whose last bytes may not have left. */
   const unsent = new Set<InvokeAnswer>();
+  /** Those that have left, and of which the caller will say that they have arrived. */
+  const unconfirmed = new Map<number, ArrivedBytes>();
   const ended = Promise.withResolvers<void>();
   let closing = false;
   let broken = false;
@@ -116,12 +120,20 @@ export async function serveInvokeMany(
       write({ call: number, failure: { code, message, reasonCode: reasonCodeOf(code) } });
     } finally {
       answers.delete(number);
+      if (request.confirms && !broken) {
+        unconfirmed.set(number, answer.arrival);
+        confirmOld(unconfirmed);
+      }
       ended = true;
       forget();
       settle();
     }
   };
-  const onRequest = ({ arrived, call: number, invoke, cancel }: InvokeManyRequest): void => {
+  const onRequest = ({ arrived, call: number, done, invoke, cancel }: InvokeManyRequest): void => {
+    for (const each of done) {
+      unconfirmed.get(each)?.end();
+      unconfirmed.delete(each);
+    }
     if (cancel) {
       answers.get(number)?.abandon();
     } else if (arrived > 0) {
@@ -148,6 +160,16 @@ export async function serveInvokeMany(
   }
 }
 
+/** A caller that says nothing any more has all but the newest answers. */
+function confirmOld(unconfirmed: Map<number, ArrivedBytes>): void {
+  const [oldest] = unconfirmed;
+  if (unconfirmed.size > MAX_UNCONFIRMED && oldest !== undefined) {
+    const [number, arrival] = oldest;
+    unconfirmed.delete(number);
+    arrival.end();
+  }
+}
+
 /**
  * The way back to one caller. Bytes that wait there count against the budget of the agent. An answer is read at the pace
  * of the worker, whose place the call holds, until there is no room: then the worker waits, two seconds at most without
@@ -158,6 +180,7 @@ export class InvokeAnswer {
   readonly #callers: Callers;
   readonly #credit: AnswerCredit | undefined;
   #arrival: ArrivedBytes | undefined;
+  readonly #isKept: boolean;
   readonly #gone = new AbortController();
   #bytes: CallBytes | undefined;
   #over = false;
@@ -168,9 +191,13 @@ export class InvokeAnswer {
   #flush: NodeJS.Immediate | undefined;
   #overflowed = false;
 
-  /** @param credit of a caller that tells what it has read */
-  constructor(send: Send, callers: Callers, credit?: AnswerCredit, arrival?: ArrivedBytes) {
+  /**
+   * @param credit of a caller that tells what it has read
+   * @param isKept whether the answer stays for the next who asks, where this caller is gone
+   */
+  constructor(send: Send, callers: Callers, credit?: AnswerCredit, arrival?: ArrivedBytes, isKept = false) {
     this.#arrival = arrival;
+    this.#isKept = isKept;
     this.#send = send;
     this.#callers = callers;
     this.#credit = credit;
@@ -197,7 +224,12 @@ export class InvokeAnswer {
 
   /** Bytes that have arrived, by the word of the caller. */
   get arrival(): ArrivedBytes {
-    this.#arrival ??= new ArrivedBytes(this.#isLost ? Number.POSITIVE_INFINITY : 0);
+    if (this.#arrival === undefined) {
+      this.#arrival = new ArrivedBytes();
+      if (this.#isLost) {
+        this.#arrival.end();
+      }
+    }
     return this.#arrival;
   }
 
@@ -205,7 +237,9 @@ export class InvokeAnswer {
   abandon(): void {
     this.#gone.abort();
     this.#credit?.close();
-    this.#arrival?.closeIf(true);
+    if (!this.#isKept) {
+      this.#arrival?.end();
+    }
   }
 
   get #isLost(): boolean {
@@ -298,8 +332,10 @@ export class InvokeAnswer {
     }
     if (credit === undefined) {
       return bytes.room()?.then((there) => {
-        this.#overflowed ||= !there;
-        this.#arrival?.closeIf(this.#overflowed);
+        if (!there) {
+          this.#overflowed = true;
+          this.#arrival?.end();
+        }
       });
     }
     const wait = credit.room() ?? bytes.room();
@@ -338,61 +374,5 @@ export class InvokeAnswer {
     }
     const parts = { ...(head && { head }), ...(chunk && { chunk }), ...(trailer && { trailer }) };
     this.#send(parts, () => this.#bytes?.add(-bytes));
-  }
-}
-
-type Told = Pick<Sparse<InvokeTrailer>, 'outcome' | 'reason' | 'reasonCode'>;
-
-const CUT_OFF: Told = { outcome: 'OUTCOME_UNKNOWN', reason: 'WorkerExited', reasonCode: 'REASON_WORKER_EXITED' };
-
-/**
- * The end of a function for gateways of earlier releases, which know no more: an answer that is cut off must not pass for
- * a whole one.
- */
-const EARLIER: Readonly<Record<FunctionEnd['outcome'], Told>> = {
-  Answered: { outcome: 'OUTCOME_ANSWERED' },
-  Error: { outcome: 'OUTCOME_ANSWERED' },
-  Timeout: { outcome: 'OUTCOME_TIMED_OUT' },
-  Exited: CUT_OFF,
-  Interrupted: CUT_OFF,
-  TooLarge: CUT_OFF,
-};
-
-function endOf({ outcome, errorType = '', lateError = '' }: FunctionEnd): Sparse<InvokeTrailer> {
-  const code = outcome === 'Answered' ? 'FUNCTION_OUTCOME_ANSWERED' : FUNCTION_FAILURES[outcome].code;
-  return { ...EARLIER[outcome], functionEnd: { outcome: code, errorType, lateError } };
-}
-
-/** A result as the last message of an answer. */
-export function trailerOf(result: InvocationResult): Sparse<InvokeTrailer> {
-  switch (result.kind) {
-    case 'Answered':
-      return {
-        ...(result.end === undefined ? { outcome: 'OUTCOME_ANSWERED' } : endOf(result.end)),
-        stamp: result.stamp,
-        timings: result.timings,
-        ...(result.logTail === undefined ? {} : { logTail: result.logTail }),
-      };
-    case 'Refused': {
-      const { fault, message, reason } = result;
-      const initFault = fault === undefined ? null : { ...fault, body: fault.body ?? '' };
-      return { outcome: 'OUTCOME_REFUSED', reason, reasonCode: reasonCodeOf(reason), message, initFault };
-    }
-    case 'Unknown':
-      return {
-        outcome: 'OUTCOME_UNKNOWN',
-        reason: result.reason,
-        reasonCode: reasonCodeOf(result.reason),
-        message: result.message,
-        stamp: result.stamp,
-      };
-    case 'TimedOut':
-      return {
-        outcome: 'OUTCOME_TIMED_OUT',
-        message: result.message,
-        stamp: result.stamp,
-        timings: result.timings,
-        ...(result.logTail === undefined ? {} : { logTail: result.logTail }),
-      };
   }
 }

@@ -8,20 +8,13 @@ import type { ContainerRuntime, WorkerAddress } from '../../runtime/contract/run
 import type { WorkerAnswer, WorkerLink } from '../invoke/emulator-client.ts';
 import type { IssuedStamps, SharedMarker } from '../invoke/in-flight-marker.ts';
 import { InitClient } from '../invoke/init-client.ts';
-import { partOf, reportsEnd } from '../logs/invocation-splitter.ts';
-import { linesOf } from '../logs/line-owner.ts';
+import { LOG_TAIL_BYTES, logTailOf, readUntil } from '../logs/log-tail.ts';
 import type { Invocation } from '../model/invocation.ts';
 import type { MarkedCall } from '../model/marked-call.ts';
 import { boundOf, type Container, interfaceOf, type Load, pidOf, takesSeveral } from '../step/container.ts';
 import type { CallOutcome } from '../step/events.ts';
 import { MAX_ATTEMPTS } from '../step/reduce-calls.ts';
 
-const logTailBytes = 4 * 1024;
-/** Bytes that are looked at for these where other calls write beside. */
-const logTailAmongBytes = 256 * 1024;
-/** Milliseconds, and how often in them, that the last line of a call is waited for. */
-const logTailWaitMs = 250;
-const logTailEveryMs = 10;
 /** Milliseconds between two looks at a runtime that is busy. */
 const busyEveryMs = 20;
 /** Line of the emulator when a call runs out of time before the runtime has loaded the function. */
@@ -224,7 +217,8 @@ export class Dispatcher {
     if (answer.kind === 'Unknown') {
       return { ...answer, ...told, fault: false, stamp: stamps.next() };
     }
-    const logTail = invocation.tailLog ? await this.#logTail(container, logOffset, invocation.requestId) : undefined;
+    const logged = { containerId: id, requestId: invocation.requestId, several: takesSeveral(container) };
+    const logTail = invocation.tailLog ? await logTailOf(this.#options, { ...logged, offset: logOffset }) : undefined;
     const outcome = { kind: answer.kind, ...told, sentAt, answeredAt, logTail, end, stamp: stamps.next() };
     if (answer.kind === 'Answered') {
       mark.end(id, outcome.stamp);
@@ -300,30 +294,12 @@ export class Dispatcher {
 
   /** Output since the last start of the runtime, once the line about its end for its time is in it. */
   async #lastStart(containerId: string): Promise<string> {
-    const tail = await this.#await(
-      () => this.#options.runtime.readLog(containerId, logTailBytes),
+    const tail = await readUntil(
+      this.#options,
+      () => this.#options.runtime.readLog(containerId, LOG_TAIL_BYTES),
       (text) => text.includes(endedForItsTime),
     );
     return tail.subarray(Math.max(0, tail.lastIndexOf('INIT START'))).toString('utf8');
-  }
-
-  /** Reads the log until it holds what is waited for, for a quarter of a second. Empty where it cannot be read. */
-  async #await(read: () => Promise<Buffer>, isThere: (text: Buffer) => boolean): Promise<Buffer> {
-    const { clock, logger } = this.#options;
-    let text: Buffer = Buffer.alloc(0);
-    try {
-      const end = clock.monotonic() + logTailWaitMs;
-      for (;;) {
-        text = await read();
-        if (isThere(text) || clock.monotonic() >= end) {
-          break;
-        }
-        await sleep(clock, logTailEveryMs);
-      }
-    } catch (error) {
-      logger.debug({ err: error }, 'cannot read the log of a worker');
-    }
-    return text;
   }
 
   async #logOffset(containerId: string): Promise<number> {
@@ -334,20 +310,6 @@ export class Dispatcher {
       logger.debug({ err: error }, 'cannot read the log of a worker');
       return 0;
     }
-  }
-
-  /**
-   * Output of the call, from `offset` on. The shim writes it a moment after the worker has answered; the last lines of
-   * the call before may come as late.
-   */
-  async #logTail(container: Container, offset: number, requestId: string): Promise<Buffer> {
-    const several = takesSeveral(container);
-    const bytes = several ? logTailAmongBytes : logTailBytes;
-    const tail = await this.#await(
-      () => this.#options.runtime.readLogSince(container.make.id, offset, bytes),
-      (text) => reportsEnd(text, requestId),
-    );
-    return several ? linesOf(tail, requestId).subarray(-logTailBytes) : partOf(tail, requestId);
   }
 }
 

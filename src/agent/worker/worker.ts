@@ -11,7 +11,7 @@ import type { WorkerView } from '../model/worker-state.ts';
 import type { SecretName } from '../secrets/secret-cache.ts';
 import type { WorkerStart } from '../step/adopt.ts';
 import { adopted } from '../step/begin.ts';
-import { type Container, expects } from '../step/container.ts';
+import { type Container, expects, takesSeveral } from '../step/container.ts';
 import { decide } from '../step/decide.ts';
 import type { WorkerEvent } from '../step/events.ts';
 import { signsOf, viewOf } from '../step/projection.ts';
@@ -144,11 +144,10 @@ export class Worker {
 
   /** Passes on the answer of a call that an earlier run of the agent has sent. */
   recover(recovery: Recovery): Promise<InvocationResult> {
-    const { clock, inits } = this.#context;
+    const { clock, inits, logger, runtime } = this.#context;
     return recoverCall(recovery, {
-      clock,
-      inits,
-      containerIds: () => containersOf(this.#state).map(({ make }) => make.id),
+      ...{ clock, inits, logger, runtime },
+      containers: () => containersOf(this.#state).map((one) => ({ id: one.make.id, several: takesSeveral(one) })),
       stamp: () => this.#effects.stamps.next(),
       thaw: () => void (mayThaw(this.#state, clock.monotonic()) && this.step({ kind: 'Woken' })),
     });

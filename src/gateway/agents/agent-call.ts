@@ -1,4 +1,3 @@
-import type { ClientHttp2Session } from 'node:http2';
 import { MAX_RESPONSE_BYTES } from '../../common/emulator-answer.ts';
 import { unreachable } from '../../common/errors.ts';
 import { GrowingBuffer } from '../../common/growing-buffer.ts';
@@ -10,8 +9,7 @@ import type {
   InvokeTrailer,
 } from '../../protocol/generated/agent.ts';
 import { reasonIn } from '../../protocol/reasons.ts';
-import type { AgentProtocol } from './agent-protocol.ts';
-import { type GrpcEnd, GrpcStream } from './grpc-stream.ts';
+import type { GrpcEnd } from './grpc-stream.ts';
 import type { Refusal } from './refusals.ts';
 
 /** Largest streamed answer, in bytes, as in Lambda. */
@@ -21,13 +19,10 @@ export const ARRIVED_STEP_BYTES = 16 * 1024;
 /** Unread bytes of a streamed answer after which its agent does not keep to the window. */
 const MAX_UNREAD_BYTES = 4 * 1024 * 1024;
 
-/** Largest number of a call on a shared stream; after it calls have streams of their own. */
-const MAX_CALL_NUMBER = 0xffff_ffff;
-
 const NO_HEAD: InvokeHead = { status: 0, contentType: '', streaming: false };
 
 /** A call as it is sent. The way that it goes says whether the agent is told what has arrived. */
-export type NewCall = Omit<InvokeRequest, 'acknowledges'>;
+export type NewCall = Omit<InvokeRequest, 'acknowledges' | 'confirms'>;
 
 /** How a call ended, as far as its agent or the loss of it tells. */
 export type AgentAnswer =
@@ -102,6 +97,8 @@ export interface CallWay {
   onRead?(bytes: number): void;
   /** The same of bytes that have arrived. */
   onArrived?(bytes: number): void;
+  /** Hears that the whole answer is there. */
+  onWhole?(): void;
 }
 
 /** The receiver of an answer that a runtime streams. */
@@ -180,6 +177,7 @@ export class AgentCall {
     }
     if (trailer !== null) {
       this.#settle(this.#answerOf(trailer));
+      this.way?.onWhole?.();
     }
   }
 
@@ -309,79 +307,6 @@ export function inSteps(step: number, from: number, tell: (bytes: number) => voi
       tell(bytes);
     }
   };
-}
-
-/** A stream that carries many small calls to one agent, numbered. */
-export class SharedCallStream {
-  readonly #protocol: AgentProtocol;
-  readonly #stream: GrpcStream;
-  readonly #calls = new Map<number, AgentCall>();
-  #last = 0;
-  #open = true;
-
-  /** Errors of a session that takes no streams are thrown as they are. */
-  constructor(session: ClientHttp2Session, protocol: AgentProtocol) {
-    this.#protocol = protocol;
-    this.#stream = new GrpcStream(session, protocol.invokeManyPath, {
-      message: (bytes) => this.#take(bytes),
-      ended: (end) => this.#ended(end),
-    });
-  }
-
-  get isOpen(): boolean {
-    return this.#open && this.#stream.isWritable && this.#last < MAX_CALL_NUMBER;
-  }
-
-  send(request: NewCall, call: AgentCall): void {
-    this.#last += 1;
-    const number = this.#last;
-    this.#calls.set(number, call);
-    const stream = this.#stream;
-    call.way = {
-      get neverSeen() {
-        // At an orderly end the agent has answered all calls that it took. The loss of the connection right after may
-        // be noticed first.
-        return stream.neverSeen || stream.isEndedInOrder;
-      },
-      cancel: () => this.#cancel(number),
-      onArrived: inSteps(ARRIVED_STEP_BYTES, 0, (arrived) => this.#tellArrived(number, arrived)),
-    };
-    this.#stream.write(this.#protocol.encodeInvokeMany({ call: number, invoke: { ...request, acknowledges: true } }));
-  }
-
-  #tellArrived(number: number, arrived: number): void {
-    if (this.#calls.has(number) && this.#stream.isWritable) {
-      this.#stream.write(this.#protocol.encodeInvokeMany({ call: number, arrived }));
-    }
-  }
-
-  #cancel(number: number): void {
-    if (this.#calls.delete(number) && this.#stream.isWritable) {
-      this.#stream.write(this.#protocol.encodeInvokeMany({ call: number, cancel: true }));
-    }
-  }
-
-  #take(bytes: Buffer): void {
-    const { call: number, answer, failure } = this.#protocol.decodeInvokeMany(bytes);
-    const call = this.#calls.get(number);
-    if (answer !== null) {
-      call?.take(answer);
-    }
-    if (failure !== null) {
-      call?.fail(failure);
-    }
-    if (failure !== null || (answer !== null && answer.trailer !== null)) {
-      this.#calls.delete(number);
-    }
-  }
-
-  #ended(end: GrpcEnd): void {
-    this.#open = false;
-    for (const call of this.#calls.values()) {
-      settle(call, end);
-    }
-    this.#calls.clear();
-  }
 }
 
 /** Settles a call whose stream ended without the end of its answer. */

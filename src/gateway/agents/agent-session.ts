@@ -12,13 +12,13 @@ import {
   type AnswerSink,
   type AnswerSoFar,
   type NewCall,
-  SharedCallStream,
   withoutBeginning,
 } from './agent-call.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
 import { askAgain, askEarlier, type LostCall } from './ask-again.ts';
-import { sendAlone, sendStreamed } from './call-streams.ts';
+import { sendStreamed } from './call-streams.ts';
 import { GrpcStream } from './grpc-stream.ts';
+import { SharedCallStream } from './shared-call-stream.ts';
 
 /** Milliseconds from the first packet to the snapshot; an agent that takes longer counts as unreachable. */
 const OPEN_TIMEOUT_MS = 10_000;
@@ -138,12 +138,16 @@ export class AgentSession {
     const { protocol } = this.#options;
     const call = this.#begin(caller, limitMs, sink);
     const state = this.#state;
-    if (sink !== undefined) {
-      sendStreamed(this.#http2, protocol, request, call);
-    } else if (state.kind === 'Open' && state.shared.isOpen && request.payload.length <= SHARED_PAYLOAD_BYTES) {
+    if (
+      sink === undefined &&
+      state.kind === 'Open' &&
+      state.shared.isOpen &&
+      request.payload.length <= SHARED_PAYLOAD_BYTES
+    ) {
       state.shared.send(request, call);
     } else {
-      sendAlone(this.#http2, protocol, request, call);
+      // The way back tells what has arrived.
+      sendStreamed(this.#http2, protocol, request, call);
     }
     return call.answer;
   }
@@ -229,7 +233,10 @@ export class AgentSession {
       this.#timer.cancel();
       this.#schedulePing();
       this.#run = event.snapshot.run;
-      this.#state = { kind: 'Open', shared: new SharedCallStream(this.#http2, this.#options.protocol) };
+      this.#state = {
+        kind: 'Open',
+        shared: new SharedCallStream(this.#http2, this.#options.protocol, this.#options.clock),
+      };
     }
     if (this.isOpen) {
       this.#options.onWatch(event);

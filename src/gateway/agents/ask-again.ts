@@ -9,7 +9,7 @@ import type { GrpcStream } from './grpc-stream.ts';
 export type AskedAgain = 'recovered' | 'not_started' | 'unknown';
 
 /** A call that an earlier run of an agent was sent. */
-export type LostCall = Pick<RecoverRequest, 'worker' | 'requestId' | 'run' | 'sentMs'>;
+export type LostCall = Pick<RecoverRequest, 'worker' | 'requestId' | 'run' | 'sentMs' | 'tailLog'>;
 
 /** Asks for the rest of the answer of a call that was sent to an earlier run of the agent. */
 export function askAgain(
@@ -24,7 +24,7 @@ export function askAgain(
     const { size } = soFar;
     const read = soFar.read.bytes;
     call.way = tellingWay(stream, protocol.encodeRecover, { read, size });
-    const from = { from: size, window: STREAM_WINDOW_BYTES, read };
+    const from = { from: size, window: STREAM_WINDOW_BYTES, read, confirms: true };
     stream.write(protocol.encodeRecover({ ...request, ...from }));
   }
 }

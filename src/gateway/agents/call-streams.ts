@@ -28,13 +28,8 @@ export function openStream(
   }
 }
 
-/** Sends one call on a stream of its own. */
-export function sendAlone(
-  session: ClientHttp2Session,
-  protocol: AgentProtocol,
-  request: NewCall,
-  call: AgentCall,
-): void {
+/** The same to an agent of an earlier release. */
+function sendAlone(session: ClientHttp2Session, protocol: AgentProtocol, request: NewCall, call: AgentCall): void {
   const stream = openStream(session, protocol, protocol.invokePath, call, (end) => settle(call, end));
   if (stream !== undefined) {
     call.way = stream;
@@ -42,7 +37,10 @@ export function sendAlone(
   }
 }
 
-/** Sends one call whose answer is read at its caller's pace. An agent of an earlier release runs it as any other. */
+/**
+ * Sends one call on a stream of its own, whose agent hears what of the answer has arrived and was read. An agent of an
+ * earlier release runs it as any other.
+ */
 export function sendStreamed(
   session: ClientHttp2Session,
   protocol: AgentProtocol,
@@ -60,14 +58,14 @@ export function sendStreamed(
     return;
   }
   call.way = tellingWay(stream, protocol.encodeInvokeStreamed);
-  const invoke = { ...request, acknowledges: true };
+  const invoke = { ...request, acknowledges: true, confirms: true };
   stream.write(protocol.encodeInvokeStreamed({ invoke, window: STREAM_WINDOW_BYTES }));
 }
 
 /** A stream of a call's own, whose agent is told how much of the answer has arrived and was read. */
 export function tellingWay(
   stream: GrpcStream,
-  encode: (words: { readonly read?: number; readonly arrived?: number }) => Buffer,
+  encode: (words: { readonly read?: number; readonly arrived?: number; readonly done?: boolean }) => Buffer,
   from: { readonly read: number; readonly size: number } = { read: 0, size: 0 },
 ): CallWay {
   const tell = (words: Parameters<typeof encode>[0]): void => {
@@ -82,5 +80,6 @@ export function tellingWay(
     cancel: () => stream.cancel(),
     onRead: inSteps(READ_STEP_BYTES, from.read, (read) => tell({ read })),
     onArrived: inSteps(ARRIVED_STEP_BYTES, from.size, (arrived) => tell({ arrived })),
+    onWhole: () => tell({ done: true }),
   };
 }

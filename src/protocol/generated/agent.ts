@@ -98,7 +98,7 @@ export interface InvokeHead {
   readonly streaming: boolean;
 }
 
-/** Exactly one of invoke, cancel and arrived. */
+/** At most one of invoke, cancel and arrived. */
 export interface InvokeManyRequest {
   readonly call: number;
   readonly invoke: InvokeRequest | null;
@@ -106,6 +106,8 @@ export interface InvokeManyRequest {
   readonly cancel: boolean;
   /** Bytes of chunks, from the first one on, that have arrived at the caller; 0 for no word of that. */
   readonly arrived: number;
+  /** Calls whose whole answers have arrived, with any other word or alone, within some 100 ms. */
+  readonly done: readonly number[];
 }
 
 /** Exactly one of answer and failure; a trailer or a failure is the last of its call. */
@@ -139,6 +141,8 @@ export interface InvokeRequest {
   readonly invokedFunctionArn?: string;
   /** Whether the caller tells how much of the answer has arrived. Its worker keeps the rest, for the agent that comes next. */
   readonly acknowledges: boolean;
+  /** Whether the caller says as well that it has the whole answer, by done of the stream. Until then the worker keeps it. */
+  readonly confirms: boolean;
 }
 
 /**
@@ -160,6 +164,8 @@ export interface InvokeStreamedRequest {
   readonly read: number;
   /** As in InvokeManyRequest. */
   readonly arrived: number;
+  /** The whole answer has arrived. The agent waits for that before it ends the stream. */
+  readonly done: boolean;
 }
 
 /** Microseconds. */
@@ -284,8 +290,14 @@ export interface RecoverRequest {
   /** As in InvokeStreamedRequest. */
   readonly window: number;
   readonly read: number;
-  /** As in InvokeManyRequest. Messages after the first have read and arrived alone. */
+  /** As in InvokeManyRequest. Messages after the first have read, arrived and done alone. */
   readonly arrived: number;
+  /** As in InvokeRequest. */
+  readonly confirms: boolean;
+  /** As in InvokeStreamedRequest. */
+  readonly done: boolean;
+  /** As in InvokeRequest. */
+  readonly tailLog: boolean;
 }
 
 export interface Snapshot {

@@ -190,6 +190,28 @@ describe('the init of a worker', () => {
     });
   });
 
+  it('tells of an answer once more, as often as its agent asks', async () => {
+    const worker = await start();
+    await worker.agent.idle();
+    expect(worker.agent.tellsAgain).toBe(true);
+    worker.agent.acknowledges = false;
+    const id = worker.agent.send({ bytes: 1_000 });
+    await worker.agent.ended(id);
+    for (const number of [1, 2]) {
+      const before = worker.agent.events.length;
+      worker.agent.tellAgain(id, number);
+      await worker.agent.until('the end', () => worker.agent.events.slice(before).includes(`C ${id} Answered`));
+      const told = worker.agent.events.slice(before).filter((event) => event.startsWith('C'));
+      expect(told).toEqual([`C ${id} Running again ${number}`, `C ${id} Answered`]);
+      expect(worker.agent.repeated).toBe(number * 1_000);
+    }
+    worker.agent.forget(id);
+    const before = worker.agent.events.length;
+    worker.agent.tellAgain(id, 3);
+    expect((await worker.agent.call({ print: 'next' })).facts.outcome).toEqual({ kind: 'Answered' });
+    expect(worker.agent.events.slice(before).filter((event) => event.includes(id))).toEqual([]);
+  });
+
   describe('an agent that is killed', () => {
     it('in a running call gets its answer when the agent is back, and the runtime lives', async () => {
       const worker = await start();

@@ -74,6 +74,52 @@ describe('a call whose agent ended in the middle of it', () => {
     expect(lab.agent.calls).toHaveLength(1);
   });
 
+  it('is asked for with the end of its log, where its caller wishes that', async () => {
+    const lab = await dyingAgent();
+    const wishes: boolean[] = [];
+    lab.agent.onRecover((call, { tailLog }) => {
+      wishes.push(tailLog);
+      call.answer('lf', { end: answered, logTail: 'END' });
+    });
+    const { LogResult = '' } = await lab.invoke('hello', { LogType: 'Tail' });
+    expect(wishes).toEqual([true]);
+    expect(Buffer.from(LogResult, 'base64').toString()).toBe('END');
+  });
+
+  it('is waited for no more once its caller hangs up', async () => {
+    const lab = await gatewayLab({ maxWaitMs: 60_000 });
+    await lab.addWorker('hello');
+    const hangUp = new AbortController();
+    lab.agent.onInvoke(() => void lab.agent.kill().then(() => hangUp.abort()));
+    await expect(lab.invoke('hello', {}, hangUp.signal)).rejects.toThrow();
+    await waitFor('the end of the wait', async () =>
+      (await lab.gateway.metrics.page()).text.includes('esb_gateway_calls_asked_again_total{result="unknown"} 1'),
+    );
+    let asked = 0;
+    lab.agent.onRecover(() => {
+      asked += 1;
+    });
+    await lab.agent.revive();
+    await lab.connected();
+    await waitFor('the next call', async () => {
+      lab.agent.onInvoke((call) => call.answer('"next"', { end: answered }));
+      return payloadOf(await lab.invoke('hello')) === '"next"';
+    });
+    expect(asked).toBe(0);
+  });
+
+  it('is given up at the agent where its caller hangs up while it is asked for', async () => {
+    const lab = await dyingAgent();
+    const hangUp = new AbortController();
+    const gone = Promise.withResolvers<void>();
+    lab.agent.onRecover((call) => {
+      void call.cancelled.then(() => gone.resolve());
+      hangUp.abort();
+    });
+    await expect(lab.invoke('hello', {}, hangUp.signal)).rejects.toThrow();
+    await gone.promise;
+  });
+
   it('is unknown where the agent does not come back', async () => {
     const lab = await gatewayLab({ maxWaitMs: 300 });
     await lab.addWorker('hello');

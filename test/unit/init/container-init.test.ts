@@ -36,7 +36,7 @@ describe('a call', () => {
     expect(await answer).toMatchObject({ kind: 'Ended', end: { outcome: 'Answered', size: 3, durationUs: 7 } });
     expect(heard).toEqual(['sending', 'head text/plain true', 'chunk 3']);
     // An agent that dies now leaves the answer to the next.
-    await room.clock.advance(1_999);
+    await room.clock.advance(59_999);
     expect(init.heard.slice(2)).toEqual([]);
     await room.clock.advance(1);
     await settle();
@@ -103,7 +103,8 @@ describe('a call', () => {
     await settle();
     // The rest is kept for two seconds.
     expect(init.heard).toHaveLength(4);
-    await room.clock.advance(2_000);
+    arrival.end();
+    await room.clock.advance(100);
     await settle();
     expect(init.heard.at(-1)).toBe('F id=a');
   });
@@ -257,7 +258,7 @@ describe('a connection that is lost', () => {
     second.end('a', 'Answered', 5);
     expect(await answer).toMatchObject({ kind: 'Ended' });
     expect(heard).toEqual(['sending', 'head text/plain true', 'chunk 3', 'chunk 2']);
-    await room.clock.advance(10_000);
+    await room.clock.advance(60_000);
     expect(room.clock.pending()).toBe(0);
   });
 
@@ -335,17 +336,55 @@ describe('an answer that was read', () => {
     expect(init.heard.slice(order)).toEqual(['F id=a', expect.stringMatching(/^I id=a/), 'E 4']);
   });
 
+  it('is kept until its gateway has it, and is forgotten with the next call, or soon', async () => {
+    const room = new PlayedContainer();
+    const init = await room.connected();
+    const arrival = new ArrivedBytes();
+    const { answer } = await answering(room, init, { arrival: () => arrival });
+    init.end('a', 'Answered', 0);
+    await answer;
+    await room.clock.advance(30_000);
+    const order = init.heard.length;
+    arrival.end();
+    const next = new ArrivedBytes();
+    const other = room.send('b', { arrival: () => next });
+    await settle();
+    expect(init.heard.slice(order)).toEqual(['F id=a', expect.stringMatching(/^I id=b/), 'E 4']);
+    init.end('b', 'Answered', 0);
+    await other.answer;
+    next.end();
+    await room.clock.advance(99);
+    expect(init.heard.at(-1)).toBe('E 4');
+    await room.clock.advance(1);
+    await settle();
+    expect(init.heard.at(-1)).toBe('F id=b');
+  });
+
+  it('is kept though many are, where the worker takes many calls at once', async () => {
+    const room = new PlayedContainer();
+    const init = room.connect();
+    init.hello({ places: 4, held: 0 });
+    await settle();
+    for (let call = 0; call < 800; call += 1) {
+      const { answer } = room.send(`call-${call}`);
+      init.end(`call-${call}`, 'Answered', 0);
+      await answer;
+    }
+    await settle();
+    expect(init.heard.filter((each) => each.startsWith('F'))).toEqual([]);
+  });
+
   it('is forgotten at once, with the older half, where there are many, or where the init has not the whole of it', async () => {
     const room = new PlayedContainer();
     const init = await room.connected();
-    for (let call = 0; call < 40; call += 1) {
+    for (let call = 0; call < 600; call += 1) {
       const { answer } = room.send(`call-${call}`);
       init.end(`call-${call}`, 'Answered', 0);
       await answer;
     }
     await settle();
     const forgotten = init.heard.filter((each) => each.startsWith('F'));
-    expect(forgotten).toEqual(Array.from({ length: 17 }, (_, call) => `F id=call-${call}`));
+    expect(forgotten).toEqual(Array.from({ length: 257 }, (_, call) => `F id=call-${call}`));
     await answering(room, init);
     for (const at of [0, WINDOW / 2]) {
       init.data('a', at, Buffer.alloc(WINDOW / 2));
@@ -428,9 +467,114 @@ describe('calls of an earlier agent', () => {
     expect(await answer).toMatchObject({ kind: 'Ended', end: { outcome: 'Answered' } });
     expect(heard).toEqual(['head text/plain', 'chunk abc', 'chunk def']);
     expect(init.heard).toEqual([]);
-    await room.clock.advance(2_000);
+    await room.clock.advance(60_000);
     await settle();
     expect(init.heard).toEqual(['F id=x']);
+  });
+
+  describe('of an init that tells again', () => {
+    /** As {@link found}, with an init that tells of a call once more. */
+    async function foundAgain(room: PlayedContainer): Promise<PlayedInit> {
+      const init = room.connect();
+      init.hello({ calls: 1, idle: false, again: true });
+      init.say('C', { id: 'x', stage: 'Running', answering: true, contentType: 'text/plain' });
+      await settle();
+      return init;
+    }
+
+    const again = (init: PlayedInit, number: number): void =>
+      init.say('C', { id: 'x', stage: 'Running', answering: true, contentType: 'text/plain', again: number });
+
+    it('go to the newest who asks, and are unknown to those who asked before', async () => {
+      const room = new PlayedContainer();
+      const init = await foundAgain(room);
+      init.data('x', 0, 'abc');
+      await settle();
+      const older = ask(room, 'x');
+      const newer = ask(room, 'x');
+      expect(await older.answer).toMatchObject({ kind: 'Unknown' });
+      await settle();
+      expect(init.heard).toEqual(['T id=x\nnumber=1']);
+      // Words from before the order may be on their way.
+      init.data('x', 3, 'def');
+      again(init, 1);
+      init.data('x', 0, 'abcdef');
+      init.end('x', 'Answered', 6);
+      expect(await newer.answer).toMatchObject({ kind: 'Ended' });
+      expect(older.heard).toEqual(['head text/plain', 'chunk abc']);
+      expect(newer.heard).toEqual(['head text/plain', 'chunk abcdef']);
+    });
+
+    it('go to the newest also where the one before had the end, as long as they are kept', async () => {
+      const room = new PlayedContainer();
+      const init = await foundAgain(room);
+      const first = ask(room, 'x');
+      init.data('x', 0, 'abc');
+      init.end('x', 'Answered', 3);
+      expect(await first.answer).toMatchObject({ kind: 'Ended' });
+      await room.clock.advance(30_000);
+      const second = ask(room, 'x', 1);
+      again(init, 1);
+      init.data('x', 0, 'abc');
+      init.end('x', 'Answered', 3);
+      expect(await second.answer).toMatchObject({ kind: 'Ended' });
+      expect(second.heard).toEqual(['head text/plain', 'chunk bc']);
+      await room.clock.advance(60_000);
+      await settle();
+      expect(init.heard).toEqual(['T id=x\nnumber=1', 'F id=x']);
+      expect(ask(room, 'x').answer).toBeUndefined();
+    });
+
+    it('are kept by the init alone where there are many bytes, and told again to those who ask', async () => {
+      const room = new PlayedContainer();
+      const init = room.connect();
+      const ids = Array.from({ length: 12 }, (_, call) => `call-${call}`);
+      init.hello({ calls: ids.length, idle: false, again: true, places: 12, held: 0 });
+      const tell = (id: string, more = {}): void => {
+        init.say('C', { id, stage: 'Running', answering: true, contentType: 'text/plain', ...more });
+        init.data(id, 0, Buffer.alloc(50_000));
+      };
+      for (const id of ids) {
+        tell(id);
+        await settle();
+      }
+      expect(init.heard).toEqual([]);
+      const asked = ids.map((id) => ask(room, id));
+      await settle();
+      // Five of them fit.
+      expect(init.heard).toHaveLength(7);
+      for (const order of init.heard.slice()) {
+        const [, id = '', number] = /id=(\S+)\nnumber=(\d+)/.exec(order) ?? [];
+        tell(id, { again: number });
+        await settle();
+      }
+      for (const id of ids) {
+        init.end(id, 'Answered', 50_000);
+      }
+      for (const { answer } of asked) {
+        expect(await answer).toMatchObject({ kind: 'Ended' });
+      }
+    });
+
+    it('are given up once nobody can ask any more, also where the one who asked is gone', async () => {
+      const room = new PlayedContainer();
+      const init = await foundAgain(room);
+      init.data('x', 0, 'abc');
+      await settle();
+      const gone = new AbortController();
+      const answer = room.container.recover('x', 0, {
+        onHead: () => undefined,
+        onChunk: () => undefined,
+        signal: gone.signal,
+      });
+      gone.abort();
+      await room.clock.advance(59_000);
+      expect(init.heard).toEqual([]);
+      await room.clock.advance(1_000);
+      await settle();
+      expect(init.heard).toEqual(['F id=x']);
+      expect(await answer).toMatchObject({ kind: 'Unknown' });
+    });
   });
 
   it('wait for those who ask where their answer is long, and then go on', async () => {
@@ -509,7 +653,7 @@ describe('calls of an earlier agent', () => {
     const room = new PlayedContainer();
     const init = await found(room);
     expect(await room.send('x').answer).toMatchObject({ kind: 'NotSent', own: true });
-    await room.clock.advance(20_000);
+    await room.clock.advance(60_000);
     await settle();
     expect(init.heard).toEqual(['F id=x']);
     expect(ask(room, 'x').answer).toBeUndefined();

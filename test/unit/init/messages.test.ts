@@ -22,6 +22,8 @@ describe('a message', () => {
       kind: 'Hello',
       session: 's',
       calls: 0,
+      history: undefined,
+      tellsAgain: false,
       state: {
         phase: 'Failed',
         idle: false,

@@ -19,6 +19,7 @@ const recover = (lab: FleetLab, requestId: string, more: Partial<Recovery> = {})
     requestId,
     sentMs: 100,
     from: 0,
+    tailLog: false,
     signal: new AbortController().signal,
     onHead: () => undefined,
     onChunk: () => undefined,
@@ -60,6 +61,23 @@ describe('a call that its gateway asks for', () => {
     await lab.clock.advance(1);
     expect(await result).toMatchObject({ kind: 'Answered' });
     expect(chunks).toEqual(['"done"']);
+  });
+});
+
+describe('the end of the log of a call that its gateway asks for', () => {
+  it('has the lines of that call, though others have written before and since', async () => {
+    const lab = await killed();
+    lab.inits.reconnect(lab.container());
+    const lines = ['before', 'sent', 'since'].map(
+      (id) =>
+        `START RequestId: ${id} Version: $LATEST\nwords of ${id}\nEND RequestId: ${id}\nREPORT RequestId: ${id}\tX\n`,
+    );
+    lab.runtime.logs.set(lab.container(), lines.join(''));
+    const result = recover(lab, 'sent', { tailLog: true });
+    await lab.clock.advance(300);
+    lab.inits.left.find(({ request }) => request.requestId === 'sent')?.answer('"done"');
+    await lab.clock.advance(300);
+    expect(String(((await result) as { readonly logTail?: Buffer }).logTail)).toBe(lines[1]);
   });
 });
 

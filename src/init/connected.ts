@@ -1,0 +1,29 @@
+import type { Timer } from '../common/clock.ts';
+import type { InitState } from './contract.ts';
+import type { FoundCalls } from './found-calls.ts';
+import type { InitConnection } from './init-connection.ts';
+import type { Hello } from './messages.ts';
+import type { SentCall } from './sent-call.ts';
+
+/** A connection, and how far its init has come with what it knows. */
+export interface Connected {
+  readonly connection: InitConnection;
+  /** With the monotonic milliseconds at which it came. */
+  hello: (Hello & { readonly at: number }) | undefined;
+  state: InitState | undefined;
+  /** Calls from before the connection that the init has named. */
+  readonly named: Set<string>;
+  readonly found: FoundCalls;
+  unasked: Timer | undefined;
+  whole: boolean;
+  readonly late: Timer;
+  /** Whether the init was told that all calls come to it. */
+  isAlone: boolean;
+}
+
+/** A call, and the connection on which its init was last known to have it. */
+export interface Pending {
+  readonly call: SentCall;
+  on: Connected;
+  bound: Timer;
+}
