@@ -19,8 +19,11 @@ import { CallTrace } from './call-trace.ts';
 import { trailerOf } from './invoke-trailer.ts';
 import { resolveWorker, type ServedFleet } from './served-fleet.ts';
 
-/** Bytes of an answer that are worth a message of their own before the next part is known. */
-const gatherBytes = 64 * 1024;
+/**
+ * Bytes of an answer that are worth a message of their own before the next part is known. A piece of an init has 60 KiB,
+ * and two of them are not copied together.
+ */
+const gatherBytes = 32 * 1024;
 /** Answers of one stream that wait for the word that they have arrived. */
 const MAX_UNCONFIRMED = 4_096;
 
