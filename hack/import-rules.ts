@@ -98,10 +98,11 @@ const agent: RoomTable = {
 const controller: RoomTable = {
   rooms: {
     metrics: { holds: 'metrics', imports: [] },
-    scheduling: { holds: 'nodes as they are seen, liveness, placement', imports: [] },
+    nodes: { holds: 'liveness of nodes, and their state as LambdaNodes show it', imports: [] },
+    scheduling: { holds: 'nodes as they are seen, placement', imports: ['nodes'] },
     certificates: { holds: 'the client authority, certificates of gateways', imports: [] },
-    workers: { holds: 'assignment, moves and deletion of workers', imports: ['scheduling', 'metrics'] },
-    reservation: { holds: 'hold Pods', imports: ['scheduling'] },
+    workers: { holds: 'assignment, moves and deletion of workers', imports: ['nodes', 'scheduling', 'metrics'] },
+    reservation: { holds: 'hold Pods', imports: ['nodes', 'scheduling'] },
   },
 };
 

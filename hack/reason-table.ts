@@ -1,5 +1,5 @@
 import type { NodeReason } from '../src/agent/node/node-health.ts';
-import type { EventReason, TerminationReason, WorkerReasons } from '../src/api/condition.ts';
+import type { EventReason, NodeStateReasons, TerminationReason, WorkerReasons } from '../src/api/condition.ts';
 import { ERROR_CODES } from '../src/common/error-codes.ts';
 import type { HealthReason } from '../src/common/health.ts';
 import { REASONS } from '../src/protocol/reasons.ts';
@@ -220,7 +220,8 @@ const events = section<EventReason>(
       'Warning',
       'LambdaNode: the scheduler finds no room for its hold Pod, so the node gets no more workers',
     ],
-    NodeLost: ['Warning', 'LambdaNode: its Lease is not renewed. LambdaWorker: its node is lost'],
+    NodeLost: ['Warning', 'LambdaNode: its Lease is not renewed. LambdaWorker: its node is lost or unreachable'],
+    NodeUnreachable: ['Warning', 'LambdaNode: its Lease is not renewed, and its workers stay for now'],
     CleanupSkipped: [
       'Warning',
       'LambdaWorker: the worker was let go without being cleaned up, since its node is gone for good',
@@ -232,6 +233,30 @@ const node = section<keyof typeof nodeTold>(
   'LambdaNode',
   'Written by its agent. `Ready` is False while `ContainerdReady`, `NetworkReady` or `DiskReady` is, with the reason of the first of them, often an [error code](#error-codes); `ClockStable`, `Clean` and `MovesDone` do not keep the node from working. `MovesDone` is there while it is False. `Retired` is only there once `spec.retired` is set.',
   nodeTold,
+);
+
+const nodeState = section<NodeStateReasons[keyof NodeStateReasons]>(
+  'LambdaNode: state of the node',
+  'Written by the controller, and read by the controller that leads next. `Ready` belongs to the agent again as soon as that reports. Each of the others is there only while it is True.',
+  {
+    NodeUnreachable: ['Ready: Unknown', 'the Lease of the node is not renewed; new workers go to other nodes'],
+    AgentStarting: [
+      'Unreachable: True',
+      'its workers stay for five minutes, since the Pod of its agent pulls its image or starts',
+    ],
+    RateLimited: [
+      'Unreachable: True',
+      'its workers stay until it is its turn: one node in ten seconds is given up in each zone, one in 100 seconds in a zone of more than 50 nodes of which 55 % are silent',
+    ],
+    ManyUnreachable: [
+      'Unreachable: True',
+      'its workers stay, since 55 % of the nodes of its zone, or all nodes, are silent',
+    ],
+    NoNodeHeard: ['Unreachable: True', 'its workers stay, since no node was heard while it was silent'],
+    LeaseExpired: ['Lost: True', 'its workers are served elsewhere where they can be'],
+    WorkersLeave: ['Draining: True', 'it is drained, as by `kubectl drain`; its workers leave'],
+    MemoryNotReserved: ['Unheld: True', 'the memory of its workers is not reserved; the node gets no more workers'],
+  },
 );
 
 const readiness = section<Exclude<HealthReason | NodeReason, keyof typeof nodeTold>>(
@@ -282,6 +307,7 @@ export const reasonSections: readonly ReasonSection[] = [
   cleanedUp,
   termination,
   node,
+  nodeState,
   events,
   readiness,
   calls,

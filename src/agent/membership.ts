@@ -95,7 +95,7 @@ export function createMembership(
 /** Shows the node in the API server: its Lease, its LambdaNode, and the ranges that its subnet may not meet. */
 export function join(parts: AgentParts, cluster: Cluster, { health }: Workload, { registration }: Membership): void {
   const { clock, config, logger, metrics, tasks } = parts;
-  const { client, leaseClient, ownNode, policy, ranges } = cluster;
+  const { client, leaseClient, ownLambdaNode, ownNode, policy, ranges } = cluster;
   const { nodeName, systemNamespace: namespace } = config.cluster;
   const lease = { client: leaseClient, nodeName, namespace, clock, logger, onRenewal: metrics.leaseRenewed };
   tasks.run('lease', (signal) => keepNodeLease(lease, signal));
@@ -107,9 +107,14 @@ export function join(parts: AgentParts, cluster: Cluster, { health }: Workload, 
     return fit.ok;
   });
   ownNode.subscribe(() => registration.hurry());
+  ownLambdaNode.subscribe(({ kind, object }) => {
+    if (kind !== 'deleted') {
+      registration.noteObject(object);
+    }
+  });
   cluster.publishedRanges.start();
   ownNode.start();
-  cluster.ownLambdaNode.start();
+  ownLambdaNode.start();
   cluster.policies.start();
   tasks.run('policy of workers', (signal) => policy.run(signal));
 }

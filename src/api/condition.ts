@@ -36,14 +36,40 @@ export const workerConditions = {
   cleanedUp: 'CleanedUp',
 } as const;
 
-/** Types of the conditions of a LambdaNode; all written by its agent. */
+/** Types of the conditions of a LambdaNode, with their writers; where none is named, the agent. */
 export const nodeConditions = {
+  /** Agent, and the controller while nothing is heard of the agent. */
   ready: 'Ready',
   containerdReady: 'ContainerdReady',
   networkReady: 'NetworkReady',
   /** Only there once spec.retired is set: True when nothing of ESB is left on the node. */
   retired: 'Retired',
+  /** Controller: the node is silent, and its workers stay for now; only there while it is True. */
+  unreachable: 'Unreachable',
+  /** Controller: the node is silent, and its workers are served elsewhere; only there while it is True. */
+  lost: 'Lost',
+  /** Controller: the workers of the node leave it; only there while it is True. */
+  draining: 'Draining',
+  /** Controller: the memory of the node is not reserved for workers; only there while it is True. */
+  unheld: 'Unheld',
 } as const;
+
+/** Types of the conditions of a LambdaNode that the controller alone writes. */
+export const nodeStateConditions: readonly string[] = [
+  nodeConditions.unreachable,
+  nodeConditions.lost,
+  nodeConditions.draining,
+  nodeConditions.unheld,
+];
+
+/** Reasons of the conditions of a LambdaNode that the controller writes. */
+export interface NodeStateReasons {
+  readonly Ready: 'NodeUnreachable';
+  readonly Unreachable: 'AgentStarting' | 'ManyUnreachable' | 'NoNodeHeard' | 'RateLimited';
+  readonly Lost: 'LeaseExpired';
+  readonly Draining: 'WorkersLeave';
+  readonly Unheld: 'MemoryNotReserved';
+}
 
 /** Reasons of each condition of a worker, beside the codes of errors. `docs/reference/reasons.md` explains each. */
 export interface WorkerReasons {
@@ -103,6 +129,7 @@ export type EventReason =
   | 'FailedScheduling'
   | 'HoldRefused'
   | 'NodeLost'
+  | 'NodeUnreachable'
   | 'Reassigned'
   | 'Unassigned';
 
@@ -116,6 +143,14 @@ export const changingReasons: ReadonlySet<string> = new Set<WorkerReason>([
   'NodeFull',
   'Unknown',
 ]);
+
+/** Whether the controller has the last word on the readiness of a node, since its agent was silent. */
+export function isReadinessTaken(
+  conditions: readonly { readonly type: string; readonly reason: string }[] | undefined,
+): boolean {
+  const ready = findCondition(conditions, nodeConditions.ready);
+  return ready?.reason === ('NodeUnreachable' satisfies NodeStateReasons['Ready']);
+}
 
 export function findCondition<T extends { readonly type: string }>(
   conditions: readonly T[] | undefined,

@@ -30,8 +30,10 @@ import type { ControllerConfig } from '../options/controller.ts';
 import { type LeaderOptions, NODE_INDEX, nodeIndex, runLeader } from './manager.ts';
 import { type ControllerMetrics, registerControllerMetrics } from './metrics/controller-metrics.ts';
 import { registerReconcilerMetrics } from './metrics/reconciler-metrics.ts';
+import { AGENT_NODE_INDEX, AGENT_POD_SELECTOR, agentNodeIndex, transformAgentPod } from './nodes/agent-pod.ts';
+import { NodeLiveness } from './nodes/liveness.ts';
+import { earlierLives } from './nodes/node-state.ts';
 import type { HoldSource } from './reservation/hold-controller.ts';
-import { NodeLiveness } from './scheduling/liveness.ts';
 import { transformWorker } from './workers/cache-transform.ts';
 import { FUNCTION_INDEX, functionIndex } from './workers/disruption-budget.ts';
 import { LEAVING_INDEX, leavingIndex } from './workers/left-nodes.ts';
@@ -109,6 +111,12 @@ function createInformers({ cluster, hold }: ControllerConfig, client: KubeClient
     ),
     lambdaNodes: new ListWatchInformer(client, lambdaNodes, {}, { logger, indexes: { [LEAVING_INDEX]: leavingIndex } }),
     nodes: new ListWatchInformer(client, coreNodes, {}, { logger, transform: slimNode }),
+    agentPods: new ListWatchInformer<Pod>(
+      client,
+      pods,
+      { namespace: cluster.systemNamespace, labelSelector: AGENT_POD_SELECTOR },
+      { logger, indexes: { [AGENT_NODE_INDEX]: agentNodeIndex }, transform: transformAgentPod },
+    ),
     requests: new ListWatchInformer(
       client,
       certificateSigningRequests,
@@ -174,7 +182,7 @@ async function competeForLead(
   await elector.run(signal, async (term) => {
     const client = fencedClient(given.client, () => elector.isLeader());
     const events = new EventRecorder({ client, controller: 'esb.dev/controller', instance: identity, logger, clock });
-    const liveness = new NodeLiveness();
+    const liveness = new NodeLiveness(earlierLives(given.lambdaNodes.cache.list(), clock.now()));
     events.start();
     observation.liveness = liveness;
     try {
@@ -187,15 +195,19 @@ async function competeForLead(
 }
 
 /**
- * The fields of a Node that the controller uses: labels, taints, cordon, memory and Pod ranges. The rest is large and
- * changes often.
+ * The fields of a Node that the controller uses: labels, taints, cordon, memory, Pod ranges and whether its kubelet
+ * is heard. The rest is large and changes often.
  */
 function slimNode({ metadata, spec, status }: Node): Node {
   const { taints, unschedulable, podCIDR, podCIDRs } = spec ?? {};
   const memory = status?.capacity?.memory;
+  const ready = status?.conditions?.find(({ type }) => type === 'Ready');
   return {
     metadata: { ...metadata, annotations: {} },
     spec: { taints, unschedulable, podCIDR, podCIDRs },
-    status: { capacity: memory === undefined ? undefined : { memory } },
+    status: {
+      capacity: memory === undefined ? undefined : { memory },
+      conditions: ready === undefined ? undefined : [{ type: ready.type, status: ready.status }],
+    },
   };
 }

@@ -9,7 +9,7 @@ import { repeat } from '../common/repeat.ts';
 import { TaskGroup } from '../common/task-group.ts';
 import type { CertifiedKey } from '../common/x509.ts';
 import { keyText, objectKey } from '../kube/api/object-key.ts';
-import type { CertificateSigningRequest, Node } from '../kube/api/resource-types.ts';
+import type { CertificateSigningRequest, Node, Pod } from '../kube/api/resource-types.ts';
 import type { CacheEvent, Informer, KubeClient } from '../kube/api/types.ts';
 import {
   createReconciler,
@@ -23,13 +23,16 @@ import { referenceTo } from '../kube/events/event-series.ts';
 import { CaController } from './certificates/ca-controller.ts';
 import { type RequestStanding, signRequest } from './certificates/csr-signer.ts';
 import type { ControllerMetrics } from './metrics/controller-metrics.ts';
+import { AGENT_NODE_INDEX, isAgentStarting } from './nodes/agent-pod.ts';
+import { type LeaseReaderOptions, readLeases, readLeasesOnce } from './nodes/lease-reader.ts';
+import type { NodeLiveness, ReadNode } from './nodes/liveness.ts';
+import { lifeText } from './nodes/node-state.ts';
+import { StateKeeper } from './nodes/state-keeper.ts';
 import { HoldController, type HoldSource } from './reservation/hold-controller.ts';
 import { removeHoldPods } from './reservation/removal.ts';
 import { AssignmentCache } from './scheduling/assignment-cache.ts';
-import { readLeases } from './scheduling/lease-reader.ts';
-import type { NodeLiveness } from './scheduling/liveness.ts';
 import { sweepNode } from './scheduling/node-gc.ts';
-import { NodeSnapshot } from './scheduling/node-snapshot.ts';
+import { type NodeClosures, NodeSnapshot } from './scheduling/node-snapshot.ts';
 import { nodeFingerprint, placementFingerprint } from './scheduling/node-view.ts';
 import { publishRanges } from './scheduling/range-publisher.ts';
 import { LeftNodes } from './workers/left-nodes.ts';
@@ -50,9 +53,11 @@ export interface LeaderOptions {
   readonly lambdaNodes: Informer<LambdaNode>;
   readonly nodes: Informer<Node>;
   readonly requests: Informer<CertificateSigningRequest>;
+  /** Pods of agents; {@link AGENT_NODE_INDEX} is among its indexes. Empty where agents run outside of Pods. */
+  readonly agentPods: Informer<Pod>;
   /** Undefined where no hold Pods are made. */
   readonly holds: HoldSource | undefined;
-  /** Of this term: nothing is known yet. */
+  /** Of this term: knows what the leader before has found. */
   readonly liveness: NodeLiveness;
   readonly events: EventSink<EventReason>;
   readonly metrics: ControllerMetrics;
@@ -67,6 +72,8 @@ const CONCURRENCY = 32;
 const WAKE_AFTER_MS = 200;
 /** The same for each waiting worker: a look takes some 0.05 ms, so that looks take at most a quarter of the time. */
 const WAKE_EACH_MS = 0.2;
+/** Milliseconds that the first reading of all Leases may take; workers are placed without one where it takes longer. */
+const FIRST_READING_MS = 5_000;
 /** Milliseconds between two looks at the client authority, and after a look that failed. */
 const AUTHORITY_EVERY_MS = 60_000;
 const AUTHORITY_RETRY_MS = 2_000;
@@ -90,7 +97,7 @@ export function nodeIndex(worker: LambdaWorker): readonly string[] {
 export async function runLeader(options: LeaderOptions, signal: AbortSignal): Promise<void> {
   const term = new Term(options);
   try {
-    term.start();
+    await term.start(signal);
     await aborted(signal);
   } finally {
     await term.stop();
@@ -110,6 +117,7 @@ class Term {
   readonly #nodeQueue: Reconciler;
   readonly #requestQueue: Reconciler;
   readonly #holds: HoldController | undefined;
+  readonly #states: StateKeeper;
   #unsubscribe: readonly (() => void)[] = [];
   #waking: Timer | undefined;
 
@@ -119,15 +127,17 @@ class Term {
     const assignments = this.#assignments;
     this.#options = options;
     this.#tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
+    const closures: NodeClosures = { closureOf: (node) => this.#holds?.closureOf(node) };
     const snapshot = new NodeSnapshot({
       client,
       lambdaNodes,
       nodes: options.nodes.cache,
       liveness,
       assignments,
-      closures: { closureOf: (node) => this.#holds?.closureOf(node) },
+      closures,
       clock,
     });
+    this.#states = new StateKeeper({ ...options, lambdaNodes, closures, metrics: options.reconcilerMetrics });
     this.#snapshot = snapshot;
     this.#left = new LeftNodes({ lambdaNodes, snapshot, clock });
     this.#reconciler = new WorkerReconciler({
@@ -157,14 +167,22 @@ class Term {
             snapshot,
             assignments,
             onClosure: (node) => {
+              this.#states.look(node);
               this.#lookAtWorkersOf(node);
               this.#wakeWaiting();
             },
           });
   }
 
-  start(): void {
-    const { lambdaNodes, nodes, requests, workers } = this.#options;
+  async start(signal: AbortSignal): Promise<void> {
+    const { lambdaNodes, logger, nodes, requests, workers } = this.#options;
+    try {
+      // First, so that no worker is placed on a node that died while no controller led.
+      await readLeasesOnce(this.#leaseReading(), { signal, deadlineMs: FIRST_READING_MS });
+    } catch (error) {
+      signal.throwIfAborted();
+      logger.warn({ error: messageOf(error) }, 'leases could not be read at the beginning of the term');
+    }
     this.#unsubscribe = [
       workers.subscribe((change) => this.#workerChanged(change)),
       lambdaNodes.subscribe((change) => this.#lambdaNodeChanged(change)),
@@ -179,6 +197,7 @@ class Term {
     this.#holds?.start();
     this.#workerQueue.start();
     this.#nodeQueue.start();
+    this.#states.start();
     this.#requestQueue.start();
     this.#startTasks();
   }
@@ -189,14 +208,17 @@ class Term {
       end();
     }
     const queues = [this.#workerQueue, this.#nodeQueue, this.#requestQueue];
-    await Promise.all([...queues.map((queue) => queue.stop()), this.#holds?.stop(), this.#tasks.stop()]);
+    await Promise.all([
+      ...queues.map((queue) => queue.stop()),
+      this.#holds?.stop(),
+      this.#states.stop(),
+      this.#tasks.stop(),
+    ]);
   }
 
   #startTasks(): void {
-    const { clock, holds, lambdaNodes, leaseClient: client, logger, nodes } = this.#options;
-    const nodeNames = (): readonly string[] => lambdaNodes.cache.list().map((node) => node.metadata.name);
-    const onChange = (changed: readonly string[]): void => this.#livenessChanged(changed);
-    this.#tasks.run('leases', (signal) => readLeases({ ...this.#options, client, nodeNames, onChange }, signal));
+    const { clock, holds, logger, nodes } = this.#options;
+    this.#tasks.run('leases', (signal) => readLeases(this.#leaseReading(), signal));
     if (holds === undefined) {
       this.#tasks.run('holds', (signal) => removeHoldPods(this.#options, signal));
     }
@@ -205,6 +227,21 @@ class Term {
       logger.warn({ error: messageOf(error) }, 'client authority could not be refreshed');
     const period = { clock, everyMs: AUTHORITY_EVERY_MS, retryMs: AUTHORITY_RETRY_MS, onError };
     this.#tasks.run('authority', (signal) => repeat(period, signal, () => this.#authority.refresh({ signal })));
+  }
+
+  #leaseReading(): LeaseReaderOptions {
+    return {
+      ...this.#options,
+      client: this.#options.leaseClient,
+      nodes: () => this.#options.lambdaNodes.cache.list().map(({ metadata }) => this.#readNode(metadata.name)),
+      onChange: (changed) => this.#livenessChanged(changed),
+    };
+  }
+
+  #readNode(name: string): ReadNode {
+    const { agentPods, nodes } = this.#options;
+    const pods = agentPods.cache.byIndex(AGENT_NODE_INDEX, name);
+    return { name, ...this.#snapshot.situation(name), agentStarting: isAgentStarting(pods, nodes.cache.get({ name })) };
   }
 
   async #sign(name: string, call: CallOptions): Promise<ReconcileResult> {
@@ -246,6 +283,7 @@ class Term {
       change.kind === 'updated' && placementFingerprint(change.object) === placementFingerprint(change.old);
     const { name } = change.object.metadata;
     this.#holds?.noteNode(change);
+    this.#states.look(name);
     if (!isSame) {
       this.#wakeWaiting();
       this.#holds?.look(name);
@@ -274,18 +312,21 @@ class Term {
   #livenessChanged(changed: readonly string[]): void {
     const { events, lambdaNodes, liveness, logger } = this.#options;
     for (const name of changed) {
-      const state = liveness.of(name);
-      logger.info({ node: name, liveness: state }, 'node liveness changed');
+      const life = liveness.life(name);
+      logger.info({ node: name, liveness: life }, 'node liveness changed');
       const node = lambdaNodes.cache.get({ name });
-      if (node !== undefined && state === 'lost') {
+      const note = lifeText(life);
+      if (node !== undefined && note !== undefined) {
+        const reason = life.kind === 'lost' ? 'NodeLost' : 'NodeUnreachable';
         events.record({
           regarding: referenceTo(lambdaNodeType, node),
           type: 'Warning',
-          reason: 'NodeLost',
+          reason,
           action: 'Watch',
-          note: 'its Lease is not renewed; its workers are served elsewhere where they can be',
+          note,
         });
       }
+      this.#states.look(name);
       this.#nodeMatters(name);
     }
     this.#wakeWaiting();

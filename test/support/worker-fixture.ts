@@ -1,5 +1,6 @@
 import type { LambdaNode, LambdaNodeStatus } from '../../src/api/lambda-node.ts';
 import type { LambdaWorker, LambdaWorkerSpec, LambdaWorkerStatus } from '../../src/api/lambda-worker.ts';
+import type { ReadNode } from '../../src/controller/nodes/liveness.ts';
 
 export interface WorkerFixture {
   readonly name?: string;
@@ -77,4 +78,9 @@ export function nodeFixture(fixture: NodeFixture = {}): LambdaNode {
       ...fixture.status,
     },
   };
+}
+
+/** A node of a reading of Leases: of one zone with all others, whose agent is not being started. */
+export function readNodeFixture(name: string, more: Partial<ReadNode> = {}): ReadNode {
+  return { name, zone: '', agentStarting: false, isLeft: false, ...more };
 }

@@ -1,3 +1,4 @@
+import { isReadinessTaken } from '../../api/condition.ts';
 import { type LambdaNode, lambdaNodes } from '../../api/lambda-node.ts';
 import { fieldManagers } from '../../api/name.ts';
 import type { Clock } from '../../common/clock.ts';
@@ -7,7 +8,7 @@ import type { Node } from '../../kube/api/resource-types.ts';
 import type { Informer, KubeClient } from '../../kube/api/types.ts';
 import { canonicalJson } from '../model/canonical-json.ts';
 import type { NodeHealth } from './node-health.ts';
-import { type NodeFacts, nodeStatus } from './node-status.ts';
+import { type NodeFacts, nodeStatus, reportOf } from './node-status.ts';
 
 /** Milliseconds between two writes, but for changes of conditions, certificate and cordon. */
 const writeEveryMs = 10_000;
@@ -59,6 +60,14 @@ export class NodeRegistration {
   /** Writes soon: the certificate or the Node has changed. A change of conditions does the same. */
   hurry(): void {
     this.#hurry.abort();
+  }
+
+  /** Writes soon where the controller has told that this agent is not heard. Call it at every change of the object. */
+  noteObject(node: LambdaNode): void {
+    if (isReadinessTaken(node.status?.conditions)) {
+      this.#readAt = Number.NEGATIVE_INFINITY;
+      this.hurry();
+    }
   }
 
   /** Keeps the LambdaNode until `signal` fires. */
@@ -137,7 +146,7 @@ export class NodeRegistration {
       conditions: health.conditions(),
     };
     const status = nodeStatus(facts, present.status, clock.now());
-    if (canonicalJson(status) !== canonicalJson(present.status)) {
+    if (canonicalJson(status) !== canonicalJson(reportOf(present.status))) {
       const body = { ...identity, metadata: { name }, status };
       const options = { subresource: 'status', signal, deadlineMs } as const;
       this.#present = await client.patch(lambdaNodes, { name }, { ...apply, body }, options);

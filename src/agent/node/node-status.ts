@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { arch, networkInterfaces, release, totalmem } from 'node:os';
-import { type Condition, findCondition, transition } from '../../api/condition.ts';
+import { type Condition, findCondition, nodeStateConditions, transition } from '../../api/condition.ts';
 import type { LambdaNodeStatus, NodeAmounts } from '../../api/lambda-node.ts';
 import { formatHostPort, type HostPort, parseHostPort } from '../../common/host-port.ts';
 import type { Node } from '../../kube/api/resource-types.ts';
@@ -71,6 +71,13 @@ export function nodeStatus(facts: NodeFacts, present: LambdaNodeStatus | undefin
       return transition(before, { ...condition, message: condition.message.slice(0, maxMessageLength) }, now);
     }),
   };
+}
+
+/** The part of a status that the agent writes: what the controller has found out about the node is not among it. */
+export function reportOf(status: LambdaNodeStatus | undefined): LambdaNodeStatus | undefined {
+  return status?.conditions === undefined
+    ? status
+    : { ...status, conditions: status.conditions.filter(({ type }) => !nodeStateConditions.includes(type)) };
 }
 
 /** Versions that do not change while the agent runs. */

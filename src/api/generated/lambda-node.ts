@@ -67,7 +67,7 @@ export interface LambdaNodeStatus {
    */
   readonly unschedulable?: boolean;
   /**
-   * Ready, ContainerdReady, NetworkReady and Retired.
+   * Ready, ContainerdReady, NetworkReady and Retired, by the agent; Unreachable, Lost, Draining and Unheld, by the controller, each only while it is True. Ready is Unknown, by the controller, while nothing is heard of the agent.
    */
   readonly conditions?: readonly LambdaNodeStatusCondition[];
 }

@@ -3,7 +3,7 @@ import type { Closure } from '../scheduling/place.ts';
 import type { HoldView } from './hold-pod.ts';
 
 /** Milliseconds for which the scheduler may look for room before the node gets no more workers. */
-const UNHELD_AFTER_MS = 30_000;
+export const UNHELD_AFTER_MS = 30_000;
 /**
  * Milliseconds after which an eviction without a cordon is no drain any more: the Pod was deleted by hand, or made room
  * for one of higher priority. Workers that fit elsewhere have left by then, and the rest stays.

@@ -16,9 +16,10 @@ import {
 } from '../../kube/controller/reconciler.ts';
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
+import { earlierClosure } from '../nodes/node-state.ts';
 import type { AssignmentCache } from '../scheduling/assignment-cache.ts';
 import type { NodeClosures, NodeSnapshot } from '../scheduling/node-snapshot.ts';
-import { decideHold, type HoldAction, type HoldDecision } from './decide.ts';
+import { decideHold, type HoldAction, type HoldDecision, UNHELD_AFTER_MS } from './decide.ts';
 import { type HoldSettings, holdNodeOf, holdPod, holdPodName, holdView, imagePatch, memoryOf } from './hold-pod.ts';
 import { releaseHoldPod, removeHoldPod } from './removal.ts';
 
@@ -68,6 +69,8 @@ export class HoldController implements NodeClosures {
   readonly #options: HoldControllerOptions;
   readonly #queue: Reconciler;
   readonly #tracks = new Map<string, Track>();
+  /** Nodes that this controller has looked at. */
+  readonly #looked = new Set<string>();
   /** Nodes that had workers at the last change of a worker. */
   readonly #loaded = new Set<string>();
   #unsubscribe: (() => void) | undefined;
@@ -79,8 +82,9 @@ export class HoldController implements NodeClosures {
     this.#queue = createReconciler({ name: 'holds', workers: CONCURRENCY, reconcile, logger, clock, metrics });
   }
 
+  /** Until the first look at a node, the closure that the leader before has found. */
   closureOf(node: string): HoldDecision['closure'] {
-    return this.#tracks.get(node)?.closure;
+    return this.#looked.has(node) ? this.#tracks.get(node)?.closure : this.#earlier(node);
   }
 
   look(node: string): void {
@@ -144,6 +148,7 @@ export class HoldController implements NodeClosures {
     if (pod === undefined && assigned === 0) {
       const wasClosed = this.closureOf(nodeName) !== undefined;
       this.#tracks.delete(nodeName);
+      this.#looked.add(nodeName);
       if (wasClosed) {
         this.#options.onClosure(nodeName);
       }
@@ -168,8 +173,11 @@ export class HoldController implements NodeClosures {
     const seen = `${pod?.metadata.uid ?? ''} ${view?.state.kind ?? ''}`;
     let track = this.#tracks.get(nodeName);
     if (track === undefined) {
-      track = { seen, since: now, unheldSince: undefined, wasCordoned: false, closure: undefined };
+      const closure = this.closureOf(nodeName);
+      const unheldSince = closure === 'unheld' ? now - UNHELD_AFTER_MS : undefined;
+      track = { seen, since: now, unheldSince, wasCordoned: false, closure };
       this.#tracks.set(nodeName, track);
+      this.#looked.add(nodeName);
     }
     if (track.seen !== seen) {
       track.seen = seen;
@@ -242,6 +250,11 @@ export class HoldController implements NodeClosures {
           : 'the node is not cordoned, and its workers stay, since they fit nowhere else',
       });
     }
+  }
+
+  #earlier(nodeName: string): HoldDecision['closure'] {
+    const node = this.#options.lambdaNodes.get({ name: nodeName });
+    return node === undefined ? undefined : earlierClosure(node);
   }
 
   async #act(

@@ -4,9 +4,9 @@ import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { nodes as coreNodes, type Node } from '../../kube/api/resource-types.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
+import { isSilent, type NodeLiveness, type ReadNode } from '../nodes/liveness.ts';
 import { type AssignmentCache, functionKeyOf } from './assignment-cache.ts';
 import { completeImageName } from './image-name.ts';
-import type { NodeLiveness } from './liveness.ts';
 import {
   goneBecause,
   isNodeCordoned,
@@ -18,6 +18,10 @@ import {
 } from './node-view.ts';
 import type { Candidate, Closure } from './place.ts';
 import { evictionBy, type Taint, taintText, taintVerdict } from './taint.ts';
+
+/** Labels of a Node that say where it is. */
+const REGION_LABEL = 'topology.kubernetes.io/region';
+const ZONE_LABEL = 'topology.kubernetes.io/zone';
 
 /** Nodes that are closed to new workers because of their hold Pod. */
 export interface NodeClosures {
@@ -75,7 +79,8 @@ export class NodeSnapshot {
 
   standing(worker: LambdaWorker, name: string): WorkerStanding {
     const { closed, goneBecause, liveness, taints } = this.#view(name);
-    const standing = { liveness, goneBecause };
+    const life = this.#options.liveness.life(name);
+    const standing = { liveness, goneBecause, ...(life.kind === 'unreachable' ? { stays: life.because } : {}) };
     if (closed === 'retired') {
       return { ...standing, leave: { kind: 'retired' } };
     }
@@ -90,6 +95,14 @@ export class NodeSnapshot {
     };
   }
 
+  /** Where the node stands among others: its zone, by the labels that count, and whether its workers leave it anyway. */
+  situation(name: string): Pick<ReadNode, 'zone' | 'isLeft'> {
+    const lambdaNode = this.#options.lambdaNodes.get({ name });
+    const { labels } = this.#view(name);
+    const isLeft = (lambdaNode !== undefined && isRetired(lambdaNode)) || this.seesNodeDeleted(name);
+    return { zone: `${labels[REGION_LABEL] ?? ''} ${labels[ZONE_LABEL] ?? ''}`, isLeft };
+  }
+
   /** The facts that the hold Pod of a node depends on. */
   presence(name: string): NodePresence {
     const lambdaNode = this.#options.lambdaNodes.get({ name });
@@ -97,7 +110,7 @@ export class NodeSnapshot {
     const { liveness, goneBecause: because } = this.#view(name);
     return {
       exists: lambdaNode !== undefined && node !== undefined && because === undefined,
-      lost: liveness === 'lost',
+      lost: isSilent(liveness),
       retired: lambdaNode !== undefined && isRetired(lambdaNode),
       cordoned: (lambdaNode !== undefined && isCordoned(lambdaNode)) || isNodeCordoned(node),
     };

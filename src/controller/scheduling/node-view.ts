@@ -2,7 +2,7 @@ import { isTrue, nodeConditions } from '../../api/condition.ts';
 import { isCordoned, isRetired, type LambdaNode, type NodeAmounts } from '../../api/lambda-node.ts';
 import { quantityToMiB } from '../../api/quantity.ts';
 import type { Node } from '../../kube/api/resource-types.ts';
-import type { Liveness } from './liveness.ts';
+import { isSilent, type Liveness, type StayReason } from '../nodes/liveness.ts';
 import type { Closure } from './place.ts';
 import { OUT_OF_SERVICE_TAINT, type Taint, UNSCHEDULABLE_TAINT } from './taint.ts';
 
@@ -81,7 +81,7 @@ export interface NodeView {
   readonly labels: Readonly<Record<string, string>>;
   readonly liveness: Liveness;
   readonly goneBecause: string | undefined;
-  /** Reports itself ready, and is neither lost nor gone. */
+  /** Reports itself ready, and is neither silent nor gone. */
   readonly ready: boolean;
   readonly closed: Closure | undefined;
   /** Taints that workers may tolerate. */
@@ -123,7 +123,7 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
     goneBecause: because,
     ready:
       isTrue(lambdaNode?.status?.conditions, nodeConditions.ready) &&
-      liveness !== 'lost' &&
+      !isSilent(liveness) &&
       because === undefined &&
       lambdaNode?.metadata.deletionTimestamp === undefined,
     closed: closedBy(facts),
@@ -137,6 +137,8 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
 /** The state of the node that a worker is assigned to. */
 export interface NodeStanding {
   readonly liveness: Liveness;
+  /** Why the workers of an unreachable node stay. */
+  readonly stays?: StayReason | undefined;
   /** Why the node never comes back, as a clause ("its LambdaNode was deleted"); absent while it may. */
   readonly goneBecause?: string | undefined;
   /** The reason why the worker has to leave a healthy node; absent while it may stay. */

@@ -8,6 +8,8 @@ import {
 import { type Assignment, type LambdaWorker, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { WriteCause } from '../metrics/controller-metrics.ts';
+import { isSilent, type StayReason } from '../nodes/liveness.ts';
+import { stayClause } from '../nodes/node-state.ts';
 import type { Leave, NodeStanding } from '../scheduling/node-view.ts';
 import type { Placement } from '../scheduling/place.ts';
 import { assignedTo, draftCondition, type Refusal, type StatusDraft, says, unplaced } from './status-draft.ts';
@@ -57,9 +59,13 @@ export type WorkerDecision =
 type Trouble =
   | { readonly kind: 'gone'; readonly because: string }
   | { readonly kind: 'lost' }
+  | { readonly kind: 'unreachable'; readonly because: StayReason }
   | { readonly kind: 'full' }
   | { readonly kind: 'pinnedElsewhere'; readonly nodeName: string }
   | Leave;
+
+/** Trouble for which the worker moves where another node fits. */
+type MovingTrouble = Exclude<Trouble, { readonly kind: 'unreachable' }>;
 
 const nothing: WorkerDecision = { kind: 'nothing' };
 
@@ -82,6 +88,14 @@ export function isRefusedByFullNode(worker: LambdaWorker): boolean {
   return ready?.status === 'False' && ready.reason === ('NodeFull' satisfies WorkerReason);
 }
 
+/**
+ * Whether the silence of its node is told to a worker. Where no node is heard at all, agents and workers are hardly to
+ * blame, and thousands of writes would be one load more on the API server.
+ */
+function isToldOfSilence({ liveness, stays }: NodeStanding): boolean {
+  return isSilent(liveness) && stays !== 'NoNodeHeard';
+}
+
 function troubleOf({ worker, standing }: DecisionInput, assignment: Assignment): Trouble | undefined {
   if (standing.goneBecause !== undefined) {
     return { kind: 'gone', because: standing.goneBecause };
@@ -95,6 +109,9 @@ function troubleOf({ worker, standing }: DecisionInput, assignment: Assignment):
   const { nodeName } = worker.spec;
   if (nodeName !== undefined && nodeName !== assignment.nodeName) {
     return { kind: 'pinnedElsewhere', nodeName };
+  }
+  if (isToldOfSilence(standing) && standing.stays !== undefined) {
+    return { kind: 'unreachable', because: standing.stays };
   }
   if (nodeName === undefined && isRefusedByFullNode(worker)) {
     return { kind: 'full' };
@@ -150,7 +167,7 @@ function assign(
   };
 }
 
-function why(trouble: Trouble, from: string): string {
+function why(trouble: MovingTrouble, from: string): string {
   switch (trouble.kind) {
     case 'gone':
       return `${from} is gone for good: ${trouble.because}`;
@@ -188,11 +205,16 @@ function tellLoss(
 }
 
 /** The node that a write rests on being gone, if any. */
-function goneNodeOf(trouble: Trouble, { nodeName }: Assignment): string | undefined {
+function goneNodeOf(trouble: MovingTrouble, { nodeName }: Assignment): string | undefined {
   return trouble.kind === 'gone' ? nodeName : undefined;
 }
 
-function takeAway(worker: LambdaWorker, assignment: Assignment, trouble: Trouble, refusal: Refusal): WorkerDecision {
+function takeAway(
+  worker: LambdaWorker,
+  assignment: Assignment,
+  trouble: MovingTrouble,
+  refusal: Refusal,
+): WorkerDecision {
   const { nodeName, epoch } = assignment;
   return {
     kind: 'write',
@@ -204,7 +226,7 @@ function takeAway(worker: LambdaWorker, assignment: Assignment, trouble: Trouble
 }
 
 /** No other node will do: the worker stays with its node, or loses it. */
-function stay(input: DecisionInput, assignment: Assignment, trouble: Trouble, refusal: Refusal): WorkerDecision {
+function stay(input: DecisionInput, assignment: Assignment, trouble: MovingTrouble, refusal: Refusal): WorkerDecision {
   const { worker } = input;
   const { nodeName } = assignment;
   const keeps = assignedTo(worker, nodeName);
@@ -281,7 +303,7 @@ function decideDeletingHere(input: DecisionInput): WorkerDecision {
   if (standing.goneBecause !== undefined) {
     return { kind: 'removeFinalizer', because: standing.goneBecause, isNodeGone: true };
   }
-  if (standing.liveness === 'lost') {
+  if (isToldOfSilence(standing)) {
     const message = `nothing has been heard of ${assignment.nodeName}; the worker is removed once that node has cleaned up, or its LambdaNode or Node is deleted`;
     const scheduled = findCondition(worker.status?.conditions, workerConditions.scheduled);
     return tellLoss(input, assignment, message, scheduled ?? assignedTo(worker, assignment.nodeName));
@@ -307,6 +329,10 @@ export function decide(input: DecisionInput): WorkerDecision {
     return hasFinalizer(worker)
       ? tell(worker, assignment, assignedTo(worker, assignment.nodeName))
       : { kind: 'addFinalizer' };
+  }
+  if (trouble.kind === 'unreachable') {
+    const message = `nothing has been heard of ${assignment.nodeName}; the worker stays there for now, since ${stayClause(trouble.because)}`;
+    return tellLoss(input, assignment, message, assignedTo(worker, assignment.nodeName));
   }
   if (trouble.kind === 'full' && !input.mayLeaveFullNode) {
     return nothing;

@@ -11,6 +11,7 @@ import type { ReconcileResult } from '../../kube/controller/reconciler.ts';
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { type RecordedEvent, referenceTo } from '../../kube/events/event-series.ts';
 import type { ControllerMetrics, WriteCause } from '../metrics/controller-metrics.ts';
+import { isSilent } from '../nodes/liveness.ts';
 import { type AssignmentCache, startsAtOnce } from '../scheduling/assignment-cache.ts';
 import type { NodeSnapshot, WorkerStanding } from '../scheduling/node-snapshot.ts';
 import { type Placement, place } from '../scheduling/place.ts';
@@ -201,7 +202,7 @@ export class WorkerReconciler {
     const { assignment } = worker.status ?? {};
     const { deletionTimestamp } = worker.metadata;
     const { left } = this.#options;
-    if (standing.liveness !== 'lost' && standing.goneBecause === undefined) {
+    if (!isSilent(standing.liveness) && standing.goneBecause === undefined) {
       this.#lossTold.delete(uid);
     }
     if (standing.leave === undefined) {

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { LambdaNode, LambdaNodeStatus } from '../../../src/api/lambda-node.ts';
+import { NodeLiveness } from '../../../src/controller/nodes/liveness.ts';
 import { AssignmentCache } from '../../../src/controller/scheduling/assignment-cache.ts';
-import { NodeLiveness } from '../../../src/controller/scheduling/liveness.ts';
 import { NodeSnapshot } from '../../../src/controller/scheduling/node-snapshot.ts';
 import { placementFingerprint } from '../../../src/controller/scheduling/node-view.ts';
 import { place } from '../../../src/controller/scheduling/place.ts';

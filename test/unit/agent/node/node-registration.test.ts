@@ -12,6 +12,7 @@ import { createKubeClient } from '../../../../src/kube/client/client.ts';
 import { type FakeApiServer, startFakeApiServer } from '../../../support/fake-api-server.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import { waitFor } from '../../../support/wait-for.ts';
+import { nodeFixture } from '../../../support/worker-fixture.ts';
 
 async function world(given?: FakeApiServer) {
   const api = given ?? (await startFakeApiServer());
@@ -105,6 +106,65 @@ describe('the registration of a node', () => {
     await registration.write();
     expect(writes()).toBe(before + 1);
     expect(stored()?.status?.allocated).toEqual({ memoryMiB: 128, workers: 1 });
+  });
+
+  it('leaves alone what the controller has found out about the node', async () => {
+    const { api, clock, registration, stored, writes } = await world();
+    await registration.write();
+    const node = stored() ?? nodeFixture();
+    const draining = {
+      type: 'Draining',
+      status: 'True',
+      lastTransitionTime: '2026-11-01T00:00:00Z',
+      reason: 'WorkersLeave',
+      message: '',
+    } as const;
+    api.put<LambdaNode>(lambdaNodes, {
+      ...node,
+      status: { ...node.status, conditions: [...(node.status?.conditions ?? []), draining] },
+    });
+    const before = writes();
+    await clock.advance(61_000);
+    await registration.write();
+    expect(writes()).toBe(before);
+  });
+
+  it('says soon that its node is ready once the controller has told that it was not heard', async () => {
+    const { api, clock, registration, stored, writes } = await world();
+    const stop = new AbortController();
+    const running = registration.run(stop.signal);
+    onTestFinished(async () => {
+      stop.abort();
+      await running.catch(() => undefined);
+    });
+    await waitFor('the registration', () => stored()?.status?.conditions);
+    const node = stored() ?? nodeFixture();
+    const told = api.put<LambdaNode>(lambdaNodes, {
+      ...node,
+      status: {
+        ...node.status,
+        conditions: [
+          {
+            type: 'Ready',
+            status: 'Unknown',
+            lastTransitionTime: '2026-11-01T00:00:00Z',
+            reason: 'NodeUnreachable',
+            message: '',
+          },
+        ],
+      },
+    });
+    const before = writes();
+    registration.noteObject(told);
+    await waitFor('the report', async () => {
+      await clock.advance(250);
+      return writes() > before;
+    });
+    expect(stored()?.status?.conditions?.[0]).toMatchObject({ type: 'Ready', status: 'True' });
+    const rest = writes();
+    registration.noteObject(stored() ?? told);
+    await clock.advance(30_000);
+    expect(writes()).toBe(rest);
   });
 
   it('carries over the labels and the cordon of the Node of the same name', async () => {

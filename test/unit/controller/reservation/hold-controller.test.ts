@@ -10,7 +10,7 @@ import type { KubeClient, ObjectKey, PatchBody, ResourceType } from '../../../..
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
 import { fakeInformer } from '../../../support/fake-informer.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
-import { nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
+import { type NodeFixture, nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
 
 const settings = { image: 'esb:1', pullPolicy: 'IfNotPresent' };
 const refused = {
@@ -246,6 +246,48 @@ describe('HoldController', () => {
     scene.workers(0);
     await scene.look();
     expect(scene.closings).toEqual(['node-1 unheld', 'node-1 open']);
+  });
+
+  describe('that begins to lead', () => {
+    /** The leader before has found the node unheld, or draining. */
+    const earlier = (scene: Scene, type: 'Unheld' | 'Draining'): void => {
+      const condition = { type, status: 'True', lastTransitionTime: '2026-11-01T00:00:00Z', reason: type, message: '' };
+      scene.lambdaNodes.set(
+        nodeFixture({ metadata: { resourceVersion: '99' }, status: { conditions: [condition] } } as NodeFixture),
+      );
+    };
+
+    it('keeps a node closed that was unheld, before the first look and until its Pod is held', async () => {
+      const scene = new Scene();
+      scene.workers(1);
+      earlier(scene, 'Unheld');
+      expect(scene.reconciler.closureOf('node-1')).toBe('unheld');
+      scene.show(refused);
+      expect(await scene.look()).toEqual({});
+      expect(scene.reconciler.closureOf('node-1')).toBe('unheld');
+      expect(scene.events).toEqual([]);
+      scene.show(held);
+      await scene.look();
+      expect(scene.closings).toEqual(['node-1 open']);
+      expect(scene.reconciler.closureOf('node-1')).toBeUndefined();
+    });
+
+    it('keeps a node closed that was draining, until it has seen what became of its Pod', async () => {
+      const scene = new Scene();
+      scene.workers(1);
+      earlier(scene, 'Draining');
+      expect(scene.reconciler.closureOf('node-1')).toBe('draining');
+      scene.show(held, { deletionTimestamp: 'now' });
+      await scene.look();
+      expect(scene.reconciler.closureOf('node-1')).toBe('draining');
+    });
+
+    it('opens a node that has no workers any more, and tells so', async () => {
+      const scene = new Scene();
+      earlier(scene, 'Unheld');
+      await scene.look();
+      expect(scene.closings).toEqual(['node-1 open']);
+    });
   });
 
   it('lets go what is left of a node that is gone', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
+import { NodeLiveness } from '../../../../src/controller/nodes/liveness.ts';
 import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
-import { NodeLiveness } from '../../../../src/controller/scheduling/liveness.ts';
 import { NodeSnapshot } from '../../../../src/controller/scheduling/node-snapshot.ts';
 import type { Node } from '../../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../../src/kube/api/types.ts';

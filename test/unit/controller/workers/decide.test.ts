@@ -273,6 +273,42 @@ describe('an assigned worker', () => {
     });
   });
 
+  it.each(['AgentStarting', 'ManyUnreachable', 'RateLimited'] as const)(
+    'stays on a node that is unreachable and is told so once (%s)',
+    (stays) => {
+      const standing = { liveness: 'unreachable', stays } as const;
+      const first = decision(assigned(), { standing });
+      expect(first).toMatchObject({
+        kind: 'write',
+        cause: 'lost',
+        status: {
+          assignment: { nodeName: 'node-1', epoch: 3 },
+          ready: { status: 'Unknown', reason: 'NodeLost' },
+          phase: 'Unknown',
+        },
+      });
+      const message = first.kind === 'write' ? (first.status.ready?.message ?? '') : '';
+      const conditions = [scheduled, condition('Ready', 'Unknown', 'NodeLost', message)];
+      expect(decision(assigned({ phase: 'Unknown', conditions }), { standing })).toEqual({ kind: 'nothing' });
+      expect(decision(assigned(), { standing, isLossTold: true })).toEqual({ kind: 'nothing' });
+    },
+  );
+
+  it('is left alone while no node is heard at all, deleted or not', () => {
+    const standing = { liveness: 'unreachable', stays: 'NoNodeHeard' } as const;
+    expect(decision(assigned(), { standing })).toEqual({ kind: 'nothing' });
+    expect(decision(assigned({ metadata: deleting }), { standing })).toEqual({ kind: 'nothing' });
+  });
+
+  it('leaves an unreachable node that is drained or retired, and follows its pin', () => {
+    for (const kind of ['draining', 'retired'] as const) {
+      const standing = { liveness: 'unreachable', stays: 'ManyUnreachable', leave: { kind } } as const;
+      expect(decision(assigned(), { standing })).toMatchObject({ cause: 'moved' });
+    }
+    const standing = { liveness: 'unreachable', stays: 'ManyUnreachable' } as const;
+    expect(decision(assigned({ spec: { nodeName: 'node-2' } }), { standing })).toMatchObject({ cause: 'moved' });
+  });
+
   it('is taken for lost, whatever else its node is', () => {
     const standing = { liveness: 'lost', leave: { kind: 'retired' } } as const;
     expect(decision(assigned(), { standing, place: () => nowhere })).toMatchObject({
@@ -427,6 +463,8 @@ describe('whatever is known', () => {
       standing: fc.constantFrom<DecisionInput['standing']>(
         { liveness: 'fresh' },
         { liveness: 'quiet' },
+        { liveness: 'unreachable', stays: 'RateLimited' },
+        { liveness: 'unreachable', stays: 'NoNodeHeard' },
         lost,
         gone,
         { liveness: 'fresh', leave: { kind: 'retired' } },
@@ -440,7 +478,7 @@ describe('whatever is known', () => {
       deletingMs: fc.constantFrom(0, 400_000),
       left: fc.array(
         fc.record({
-          liveness: fc.constantFrom('fresh' as const, 'quiet' as const, 'lost' as const),
+          liveness: fc.constantFrom('fresh' as const, 'quiet' as const, 'unreachable' as const, 'lost' as const),
           lists: fc.constantFrom(true, false, undefined),
           leftMs: fc.constantFrom(0, 60_000),
         }),

@@ -4,8 +4,8 @@ import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { registerControllerMetrics } from '../../../../src/controller/metrics/controller-metrics.ts';
+import { NodeLiveness } from '../../../../src/controller/nodes/liveness.ts';
 import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
-import { NodeLiveness } from '../../../../src/controller/scheduling/liveness.ts';
 import { NodeSnapshot } from '../../../../src/controller/scheduling/node-snapshot.ts';
 import { FUNCTION_INDEX, functionIndex } from '../../../../src/controller/workers/disruption-budget.ts';
 import { LEAVING_INDEX, LeftNodes, leavingIndex } from '../../../../src/controller/workers/left-nodes.ts';
@@ -15,7 +15,7 @@ import type { Node } from '../../../../src/kube/api/resource-types.ts';
 import type { KubeClient, KubeObject, ObjectKey, PatchBody, ResourceType } from '../../../../src/kube/api/types.ts';
 import { createObjectCache, type WritableCache } from '../../../../src/kube/cache/object-cache.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
-import { nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
+import { nodeFixture, readNodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
 
 type Write = {
   readonly name: string;
@@ -348,7 +348,7 @@ describe('WorkerReconciler', () => {
     });
     scene.put(running);
     const read = (at: number, stamp: string) =>
-      scene.liveness.observe({ at, nodes: ['node-1'], stamps: new Map([['node-1', stamp]]) });
+      scene.liveness.observe({ at, nodes: [readNodeFixture('node-1')], stamps: new Map([['node-1', stamp]]) });
     for (let at = 0; at <= 50_000; at += 5000) {
       read(at, 'one');
     }

@@ -1,0 +1,176 @@
+import {
+  type ConditionDraft,
+  findCondition,
+  isReadinessTaken,
+  isTrue,
+  type NodeStateReasons,
+  nodeConditions,
+  nodeStateConditions,
+  transition,
+} from '../../api/condition.ts';
+import type { LambdaNode } from '../../api/lambda-node.ts';
+import { fieldManagers } from '../../api/name.ts';
+import { unreachable } from '../../common/errors.ts';
+import type { PatchBody } from '../../kube/api/types.ts';
+import type { EarlierLife, NodeLife, StayReason } from './liveness.ts';
+
+/** Why a node that is well gets no new workers: by its hold Pod. */
+export type HoldClosure = 'draining' | 'unheld';
+
+/** The state of a node as this controller sees it. */
+export interface NodeState {
+  readonly life: NodeLife;
+  readonly closure: HoldClosure | undefined;
+}
+
+const stays: Readonly<Record<StayReason, string>> = {
+  AgentStarting: 'its agent is being started',
+  ManyUnreachable: 'so many nodes of its zone are unreachable that the fault is hardly theirs',
+  NoNodeHeard: 'no other node was heard either',
+  RateLimited: 'one node after the other is given up',
+};
+
+type StateReason = NodeStateReasons[keyof NodeStateReasons];
+
+/** The consequence of the silence of a node, for people; undefined for a node that is not silent. */
+export function lifeText(life: NodeLife): string | undefined {
+  switch (life.kind) {
+    case 'fresh':
+    case 'quiet':
+      return undefined;
+    case 'unreachable':
+      return `its Lease is not renewed; its workers stay for now, since ${stays[life.because]}`;
+    case 'lost':
+      return 'its Lease is not renewed; its workers are served elsewhere where they can be';
+    default:
+      return unreachable(life);
+  }
+}
+
+/** Why the workers of an unreachable node stay, as a clause about the node. */
+export function stayClause(because: StayReason): string {
+  return stays[because];
+}
+
+function draft(
+  { metadata: { generation } }: LambdaNode,
+  type: string,
+  reason: StateReason,
+  message: string,
+  status: ConditionDraft['status'] = 'True',
+): ConditionDraft {
+  return { type, status, reason, message, ...(generation === undefined ? {} : { observedGeneration: generation }) };
+}
+
+function lifeCondition(node: LambdaNode, life: NodeLife): ConditionDraft | undefined {
+  const text = lifeText(life);
+  if (text === undefined) {
+    return undefined;
+  }
+  return life.kind === 'unreachable'
+    ? draft(node, nodeConditions.unreachable, life.because, text)
+    : draft(node, nodeConditions.lost, 'LeaseExpired', text);
+}
+
+function closureCondition(node: LambdaNode, closure: HoldClosure | undefined): ConditionDraft | undefined {
+  switch (closure) {
+    case undefined:
+      return undefined;
+    case 'draining':
+      return draft(node, nodeConditions.draining, 'WorkersLeave', 'its workers leave it');
+    case 'unheld':
+      return draft(
+        node,
+        nodeConditions.unheld,
+        'MemoryNotReserved',
+        'the memory of its workers is not reserved, so that no more workers come',
+      );
+    default:
+      return unreachable(closure);
+  }
+}
+
+/**
+ * The condition Ready, where the controller has the last word on it. The word is given once for each silence: an agent
+ * that reports and renews no Lease is not overruled again. After the node was heard the word stays until the agent has
+ * written what holds now.
+ */
+function readiness(node: LambdaNode, isSilent: boolean): ConditionDraft | undefined {
+  const { conditions } = node.status ?? {};
+  const present = findCondition(conditions, nodeConditions.ready);
+  if (isReadinessTaken(conditions)) {
+    return present;
+  }
+  const isTold = isTrue(conditions, nodeConditions.lost) || isTrue(conditions, nodeConditions.unreachable);
+  return isSilent && !isTold
+    ? draft(node, nodeConditions.ready, 'NodeUnreachable', 'nothing has been heard of its agent', 'Unknown')
+    : undefined;
+}
+
+/**
+ * The write that brings the conditions of a LambdaNode in line with the state of its node; undefined where they are.
+ * A forced server-side apply, which succeeds only on the version that was read.
+ *
+ * @param now wall-clock milliseconds
+ */
+export function nodeStatePatch(node: LambdaNode, { life, closure }: NodeState, now: number): PatchBody | undefined {
+  const present = node.status?.conditions;
+  const told = lifeCondition(node, life);
+  const drafts = [readiness(node, told !== undefined), told, closureCondition(node, closure)].filter(
+    (one) => one !== undefined,
+  );
+  const isObsolete = present?.some(
+    ({ type }) => nodeStateConditions.includes(type) && drafts.every((one) => one.type !== type),
+  );
+  const isMissing = drafts.some(({ type, status, reason, message }) => {
+    const found = findCondition(present, type);
+    return found?.status !== status || found.reason !== reason || found.message !== message;
+  });
+  if (isObsolete !== true && !isMissing) {
+    return undefined;
+  }
+  const conditions = drafts.map((wanted) => transition(findCondition(present, wanted.type), wanted, now));
+  return {
+    kind: 'apply',
+    fieldManager: fieldManagers.controller,
+    body: { metadata: { resourceVersion: node.metadata.resourceVersion }, status: { conditions } },
+  };
+}
+
+/**
+ * The findings of the leader before about the nodes that were not well, by name.
+ *
+ * @param now wall-clock milliseconds
+ */
+export function earlierLives(nodes: readonly LambdaNode[], now: number): ReadonlyMap<string, EarlierLife> {
+  const lives = nodes.map((node) => [node.metadata.name, earlierLife(node, now)] as const);
+  return new Map(lives.flatMap(([name, life]) => (life === undefined ? [] : [[name, life] as const])));
+}
+
+function earlierLife(node: LambdaNode, now: number): EarlierLife | undefined {
+  const conditions = node.status?.conditions;
+  const told = (type: string) => (isTrue(conditions, type) ? findCondition(conditions, type) : undefined);
+  const lost = told(nodeConditions.lost);
+  if (lost !== undefined) {
+    return { life: { kind: 'lost' }, forMs: now - Date.parse(lost.lastTransitionTime) };
+  }
+  const silent = told(nodeConditions.unreachable);
+  if (silent === undefined) {
+    return undefined;
+  }
+  const because = isStayReason(silent.reason) ? silent.reason : 'RateLimited';
+  return { life: { kind: 'unreachable', because }, forMs: now - Date.parse(silent.lastTransitionTime) };
+}
+
+function isStayReason(reason: string): reason is StayReason {
+  return Object.hasOwn(stays, reason);
+}
+
+/** The closure that the leader before has found. */
+export function earlierClosure(node: LambdaNode): HoldClosure | undefined {
+  const conditions = node.status?.conditions;
+  if (isTrue(conditions, nodeConditions.draining)) {
+    return 'draining';
+  }
+  return isTrue(conditions, nodeConditions.unheld) ? 'unheld' : undefined;
+}
