@@ -1,4 +1,5 @@
-import { lambdaNodes } from '../api/lambda-node.ts';
+import { totalmem } from 'node:os';
+import { lambdaNodes, type NodeAmounts } from '../api/lambda-node.ts';
 import { ASSIGNED_NODE_FIELD, type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { CLIENT_CA_NAME, CLUSTER_RANGES_NAME, WORKER_POLICY_NAME } from '../api/name.ts';
 import type { Clock } from '../common/clock.ts';
@@ -10,6 +11,7 @@ import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import type { AgentConfig } from '../options/agent.ts';
 import { ClusterCidrs } from './node/cluster-cidrs.ts';
+import { promisedCapacity } from './node/promised-capacity.ts';
 import { WorkerPolicy } from './sync/worker-policy.ts';
 
 /**
@@ -38,12 +40,20 @@ export function createCluster(config: AgentConfig, clock: Clock, logger: Logger)
   const ownNode = watchOne(nodes, nodeName);
   const publishedRanges = watchOne(configMaps, CLUSTER_RANGES_NAME, systemNamespace);
   const policies = watchOne(configMaps, WORKER_POLICY_NAME, systemNamespace);
+  const ownLambdaNode = watchOne(lambdaNodes, nodeName);
+  const machineMiB = totalmem() / 2 ** 20;
   return {
     client,
     /** Of the Lease alone, which does not wait for other requests. */
     leaseClient,
     ownNode,
-    ownLambdaNode: watchOne(lambdaNodes, nodeName),
+    ownLambdaNode,
+    /** The capacity that this node promises to workers, by what is known now. */
+    promised: (): NodeAmounts => {
+      const key = { name: nodeName };
+      const wished = ownLambdaNode.cache.get(key)?.spec.capacity;
+      return promisedCapacity(config.capacity, wished, ownNode.cache.get(key), machineMiB);
+    },
     clientAuthority: watchOne(configMaps, CLIENT_CA_NAME, systemNamespace),
     publishedRanges,
     policies,

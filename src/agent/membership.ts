@@ -70,7 +70,7 @@ export function createMembership(
         ...nodeVersions(ownNode.cache.get({ name: nodeName })),
         ...(health.containerdVersion === undefined ? {} : { containerd: health.containerdVersion }),
       },
-      capacity: workload.capacity,
+      capacity: cluster.promised(),
       allocated: fleet.allocation(),
       setAside: fleet.setAside(),
       leaving: fleet.stillHere(told),
@@ -93,7 +93,12 @@ export function createMembership(
 }
 
 /** Shows the node in the API server: its Lease, its LambdaNode, and the ranges that its subnet may not meet. */
-export function join(parts: AgentParts, cluster: Cluster, { health }: Workload, { registration }: Membership): void {
+export function join(
+  parts: AgentParts,
+  cluster: Cluster,
+  { fleet, health }: Workload,
+  { registration }: Membership,
+): void {
   const { clock, config, logger, metrics, tasks } = parts;
   const { client, leaseClient, ownLambdaNode, ownNode, policy, ranges } = cluster;
   const { nodeName, systemNamespace: namespace } = config.cluster;
@@ -106,8 +111,14 @@ export function join(parts: AgentParts, cluster: Cluster, { health }: Workload, 
     health.note('schema', fit);
     return fit.ok;
   });
-  ownNode.subscribe(() => registration.hurry());
+  ownNode.subscribe(() => {
+    fleet.resize(cluster.promised());
+    registration.hurry();
+  });
   ownLambdaNode.subscribe(({ kind, object }) => {
+    if (fleet.resize(cluster.promised())) {
+      registration.hurry();
+    }
     if (kind !== 'deleted') {
       registration.noteObject(object);
     }

@@ -17,7 +17,6 @@ import { parseHostPortRange } from '../runtime/start/host-port-allocator.ts';
 import type { AgentParts } from './agent-parts.ts';
 import type { Cluster } from './cluster.ts';
 import { NetworkGarbageCollector } from './gc/network-gc.ts';
-import { defaultMemoryMiB } from './node/node-status.ts';
 
 /** The runtime of a node, and the parts of the node's network that come with it. */
 export interface NodeRuntime {
@@ -96,7 +95,11 @@ function commonOptions(
   };
 }
 
-async function onContainerd(parts: AgentParts, { ranges }: Cluster, common: CommonOptions): Promise<NodeRuntime> {
+async function onContainerd(
+  parts: AgentParts,
+  { promised, ranges }: Cluster,
+  common: CommonOptions,
+): Promise<NodeRuntime> {
   const { config, clock, logger, resolvConfPath, runDir, stateDir } = parts;
   const { runner } = common;
   const { capacity, isolation, network: flags } = config;
@@ -128,7 +131,7 @@ async function onContainerd(parts: AgentParts, { ranges }: Cluster, common: Comm
       isolation: {
         cgroupDriver: isolation.cgroupDriver,
         cgroupParent: isolation.cgroupParent,
-        promisedMiB: capacity.memoryMiB ?? defaultMemoryMiB(),
+        promisedMiB: () => promised().memoryMiB,
         userIds,
         oomScoreAdj: isolation.oomScoreAdj,
       },

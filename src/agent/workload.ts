@@ -1,5 +1,4 @@
 import { join } from 'node:path';
-import type { NodeAmounts } from '../api/lambda-node.ts';
 import { sleep } from '../common/deadline.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
@@ -12,7 +11,6 @@ import { StalledOutput } from './logs/stalled-output.ts';
 import { diskHealth } from './node/disk-health.ts';
 import { watchEventLoop } from './node/event-loop.ts';
 import { NodeHealth } from './node/node-health.ts';
-import { defaultMemoryMiB } from './node/node-status.ts';
 import type { NodeRuntime } from './node-runtime.ts';
 import type { CallBudget } from './rpc/call-budget.ts';
 import { createSecretCache } from './secrets/secret-cache.ts';
@@ -29,10 +27,6 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
   const { clock, config, logger, metrics, runDir, stateDir } = parts;
   const { inits, runtime } = node;
   const { kubeconfig, systemNamespace } = config.cluster;
-  const capacity: NodeAmounts = {
-    memoryMiB: config.capacity.memoryMiB ?? defaultMemoryMiB(),
-    workers: config.capacity.maxWorkers,
-  };
   const secretReader = createSecretCache({
     client: cluster.client,
     folder: join(runDir, 'secrets'),
@@ -47,7 +41,7 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
     logger,
     stateDir,
     runDir,
-    capacity,
+    capacity: cluster.promised(),
     limits: { maxPrepared: config.capacity.preparedWorkers },
     metrics: {
       action: metrics.action,
@@ -93,7 +87,7 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
     refusals: node.refusals,
     images: () => imageCollector.collection,
   });
-  return { runtime, capacity, fleet, secretReader, health, garbage, imageCollector };
+  return { runtime, fleet, secretReader, health, garbage, imageCollector };
 }
 
 function createHealth({ clock, logger, stateDir }: AgentParts, { runtime }: NodeRuntime, fleet: NodeFleet): NodeHealth {

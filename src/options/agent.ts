@@ -39,7 +39,7 @@ export const agentFlags = {
   capacity: {
     memoryMiB: wholeNumber(
       '--memory <MiB>',
-      'memory that workers may be promised, /tmp included; 70 % of the machine by default',
+      'memory that workers may be promised, /tmp included; 70 % of what Pods may have by default, else of the machine',
       1,
     ),
     maxWorkers: wholeNumber('--max-workers <n>', 'how many workers may be here', 1).or(1000),

@@ -1,3 +1,4 @@
+import { isReadinessTaken } from '../../src/api/condition.ts';
 import { type LambdaNode, type LambdaNodeStatus, lambdaNodes } from '../../src/api/lambda-node.ts';
 import { type LambdaWorker, type LambdaWorkerStatus, lambdaWorkers } from '../../src/api/lambda-worker.ts';
 import { leases } from '../../src/kube/api/resource-types.ts';
@@ -46,6 +47,19 @@ export async function startFakeNode(
       { subresource: 'status' },
     );
   };
+  /** Takes the word on readiness back that the controller had while this agent was silent. */
+  const reportReady = async (): Promise<void> => {
+    const conditions = (await client.get(lambdaNodes, { name }, { deadlineMs: 5000 }))?.status?.conditions;
+    if (isReadinessTaken(conditions)) {
+      const ready = { type: 'Ready', status: 'True', lastTransitionTime: stamp(), reason: 'Ready', message: '' };
+      await client.patch(
+        lambdaNodes,
+        { name },
+        { kind: 'apply', fieldManager: 'esb-agent', body: { status: { conditions: [ready] } } },
+        { subresource: 'status', deadlineMs: 5000 },
+      );
+    }
+  };
   const beat = async (): Promise<void> => {
     while (true) {
       const renewTime = new Date().toISOString().replace('Z', '000Z');
@@ -57,6 +71,7 @@ export async function startFakeNode(
           { deadlineMs: 5000 },
         )
         .catch(() => undefined);
+      await reportReady().catch(() => undefined);
       const pause = Promise.withResolvers<'again'>();
       const timer = setTimeout(() => pause.resolve('again'), 1000);
       const next = await Promise.race([pause.promise, stop.promise]);

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { arch, networkInterfaces, release, totalmem } from 'node:os';
+import { arch, networkInterfaces, release } from 'node:os';
 import { type Condition, findCondition, nodeStateConditions, transition } from '../../api/condition.ts';
 import type { LambdaNodeStatus, NodeAmounts } from '../../api/lambda-node.ts';
 import { formatHostPort, type HostPort, parseHostPort } from '../../common/host-port.ts';
@@ -15,10 +15,6 @@ const maxMessageLength = 32_768;
 const maxSetAside = 64;
 const maxSetAsideMessage = 1_024;
 const maxLeaving = 1_024;
-/** Part of the machine's memory that is promised to workers by default. */
-const defaultMemoryShare = 0.7;
-/** MiB that the default is a multiple of: the memory of a machine differs by some MiB between kernels. */
-const defaultMemoryStep = 64;
 
 export interface NodeFacts {
   readonly endpoint: string;
@@ -95,12 +91,6 @@ export function machineVersions(agentVersion: string): NonNullable<LambdaNodeSta
 export function nodeVersions(node: Node | undefined): { readonly operatingSystem?: string } {
   const osImage = node?.status?.nodeInfo?.osImage ?? '';
   return osImage === '' ? {} : { operatingSystem: osImage };
-}
-
-/** MiB that may be promised to workers by default. */
-export function defaultMemoryMiB(): number {
-  const share = (totalmem() / 2 ** 20) * defaultMemoryShare;
-  return Math.floor(share / defaultMemoryStep) * defaultMemoryStep;
 }
 
 /**

@@ -2,15 +2,33 @@ import type { NodeAmounts } from '../step/state.ts';
 
 /** Keeps count of what the containers of a node take, from before they are made until they are proven gone. */
 export class NodeCapacity {
-  readonly limits: NodeAmounts;
+  #limits: NodeAmounts;
   readonly #held = new Map<string, number>();
   readonly #onFreed: () => void;
   #memoryMiB = 0;
 
   /** @param onFreed told when there is more room than before */
   constructor(limits: NodeAmounts, onFreed: () => void) {
-    this.limits = limits;
+    this.#limits = limits;
     this.#onFreed = onFreed;
+  }
+
+  get limits(): NodeAmounts {
+    return this.#limits;
+  }
+
+  /**
+   * Takes other limits; what is held stays held.
+   *
+   * @returns whether they differ from those of before
+   */
+  resize(limits: NodeAmounts): boolean {
+    const { memoryMiB, workers } = this.#limits;
+    this.#limits = limits;
+    if (limits.memoryMiB > memoryMiB || limits.workers > workers) {
+      this.#onFreed();
+    }
+    return limits.memoryMiB !== memoryMiB || limits.workers !== workers;
   }
 
   get allocated(): NodeAmounts {

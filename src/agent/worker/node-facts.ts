@@ -12,7 +12,9 @@ export function factsOf({ capacity, claims, inits, limiter, outlook, precreated 
     get allocated() {
       return capacity.allocated;
     },
-    limits: capacity.limits,
+    get limits() {
+      return capacity.limits;
+    },
     precreates: precreated.enabled,
     fits: (containerId, memoryMiB, without) => capacity.fits(containerId, memoryMiB, without),
     mayReplace: (uid, replaced) => limiter.mayTake(uid, replaced),

@@ -66,6 +66,12 @@ export interface NodeFleet extends Fleet {
   secrets(): readonly SecretName[];
   /** Resources that the containers of the node take. */
   allocation(): NodeAmounts;
+  /**
+   * Takes other limits for all workers together. Those that are there keep what they have.
+   *
+   * @returns whether the limits are other ones than before
+   */
+  resize(capacity: NodeAmounts): boolean;
   /** Whether the records can be written. */
   storageHealth(): Health;
   /** Workers that are no longer this node's, and have a call in them that ends first. */

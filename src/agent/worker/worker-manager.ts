@@ -85,16 +85,7 @@ class WorkerManager implements NodeFleet {
       limit: limits.maxPrepared ?? 0,
       onAgain: (containerId) => registry.ofContainer(containerId)?.step({ kind: 'Retried' }),
     });
-    const node = new NodeLook({
-      runtime,
-      clock,
-      logger,
-      random,
-      registry,
-      answers,
-      precreated,
-      setAsides,
-    });
+    const node = new NodeLook({ runtime, clock, logger, random, registry, answers, precreated, setAsides });
     this.#registry = registry;
     this.#node = node;
     this.#orphans = new OrphanSweep({
@@ -265,6 +256,10 @@ class WorkerManager implements NodeFleet {
 
   allocation(): NodeAmounts {
     return this.#context.capacity.allocated;
+  }
+
+  resize(capacity: NodeAmounts): boolean {
+    return this.#context.capacity.resize(capacity);
   }
 
   storageHealth(): Health {

@@ -30,6 +30,20 @@ export interface LambdaNodeSpec {
    * Whether ESB leaves this node. No more workers are assigned here, those it has are moved elsewhere or, where nothing else has room for them, taken away; then the agent removes everything that it made there and says so in the condition Retired.
    */
   readonly retired: boolean;
+  readonly capacity?: LambdaNodeSpecCapacity;
+}
+/**
+ * Capacity that may be promised to workers here, in place of that by the flags of the agent. Workers that are there stay when it is less than they take.
+ */
+export interface LambdaNodeSpecCapacity {
+  /**
+   * Memory in MiB, at most that of the machine. A worker takes its memory limit and the size of its /tmp.
+   */
+  readonly memoryMiB?: number;
+  /**
+   * Number of workers, at most the flag of the agent.
+   */
+  readonly workers?: number;
 }
 /**
  * Report of the agent about its node.

@@ -58,6 +58,7 @@ export function placementFingerprint(node: LambdaNode): string {
     isRetired(node),
     node.metadata.labels ?? {},
     node.status?.capacity ?? none,
+    node.spec?.capacity ?? {},
   ]);
 }
 
@@ -86,7 +87,7 @@ export interface NodeView {
   readonly closed: Closure | undefined;
   /** Taints that workers may tolerate. */
   readonly taints: readonly Taint[];
-  /** The promise that the agent reports, at most the memory of its Node. */
+  /** The promise that the agent reports, at most the memory of its Node and the wish of its owner. */
   readonly capacity: NodeAmounts;
   /** Promised amounts, as the node reports. */
   readonly said: NodeAmounts;
@@ -116,6 +117,7 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
   const because = goneBecause(lambdaNode, node, liveness === 'fresh');
   const { memoryMiB, workers } = lambdaNode?.status?.capacity ?? none;
   const most = quantityToMiB(node?.status?.capacity?.memory, Number.POSITIVE_INFINITY);
+  const wished = lambdaNode?.spec?.capacity;
   return {
     name,
     labels: (node ?? lambdaNode)?.metadata.labels ?? {},
@@ -128,7 +130,10 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
       lambdaNode?.metadata.deletionTimestamp === undefined,
     closed: closedBy(facts),
     taints: (node?.spec?.taints ?? []).filter(({ key }) => key !== UNSCHEDULABLE_TAINT),
-    capacity: { memoryMiB: Math.min(memoryMiB, most), workers },
+    capacity: {
+      memoryMiB: Math.min(memoryMiB, most, wished?.memoryMiB ?? most),
+      workers: Math.min(workers, wished?.workers ?? workers),
+    },
     said: lambdaNode?.status?.allocated ?? none,
     images: new Set(lambdaNode?.status?.images),
   };

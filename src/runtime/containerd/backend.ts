@@ -45,8 +45,6 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   readonly #parts: ContainerdParts;
   readonly #creation: WorkerCreation;
   readonly #removal: WorkerRemoval;
-  /** Whether the parent of all workers has its limits. */
-  #isLimited = false;
 
   constructor(parts: ContainerdParts, creation: WorkerCreation, removal: WorkerRemoval) {
     this.#parts = parts;
@@ -107,7 +105,7 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     const { background, limits } = this.#parts;
     const info = await this.#creation.launch(request, made, signal);
     limits.watch(request.containerId);
-    if (!this.#isLimited) {
+    if (!this.#parts.isolation.isLimited) {
       background.run('limiting the workers together', () => this.#limitAll());
     }
     return info;
@@ -268,7 +266,6 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     const { isolation, logger } = this.#parts;
     try {
       const { kind } = await isolation.limit();
-      this.#isLimited = kind === 'Limited';
       if (kind === 'InUse') {
         logger.warn('workers hold more memory than they are promised, their common limit waits');
       }

@@ -17,7 +17,7 @@ export interface IsolationOptions {
   /** Cgroup above the workers' own. Default `/esb`, with systemd `esb.slice`. */
   readonly cgroupParent?: string | undefined;
   /** Memory promised to all workers together, MiB: the limit of the cgroup above them. Default: no limit. */
-  readonly promisedMiB?: number | undefined;
+  readonly promisedMiB?: (() => number) | undefined;
   /** Users of the node for user namespaces of workers. Default: no user namespaces. */
   readonly userIds?: UserIds | undefined;
   /** `oom_score_adj` of workers. Default {@link DEFAULT_OOM_SCORE_ADJ}. */
@@ -56,6 +56,8 @@ export class Isolation {
   readonly #options: IsolationOptions;
   readonly #cgroups: ReturnType<typeof cgroupParent>;
   readonly #blocks: UserIdBlocks | undefined;
+  /** The promise that the workers were limited to. */
+  #limitedMiB: number | undefined;
   #maskedPaths: Promise<readonly string[]> | undefined;
 
   /** @param records gives our containers; called before the first worker gets its users */
@@ -86,13 +88,20 @@ export class Isolation {
 
   /** Limits all workers together to their promise, where the parent exists. May be repeated at any time. */
   async limit(): Promise<LimitOutcome> {
-    const { promisedMiB } = this.#options;
+    const promisedMiB = this.#options.promisedMiB?.();
     if (promisedMiB === undefined) {
       return { kind: 'Limited' };
     }
     const { folder } = this.#cgroups;
     const place = { root: CGROUP_ROOT, folder, isVersion2: await isCgroup2(CGROUP_ROOT) };
-    return await limitParent(parentLimits(promisedMiB, await machineSize()), place);
+    const outcome = await limitParent(parentLimits(promisedMiB, await machineSize()), place);
+    this.#limitedMiB = outcome.kind === 'Limited' ? promisedMiB : undefined;
+    return outcome;
+  }
+
+  /** Whether the common limit of the workers is what is promised to them now. */
+  get isLimited(): boolean {
+    return this.#limitedMiB === this.#options.promisedMiB?.();
   }
 
   /** @throws {EsbError} `UserIdsExhausted` */

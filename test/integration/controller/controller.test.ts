@@ -15,6 +15,7 @@ import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { controllerFlags } from '../../../src/options/controller.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
+import { clearObjects } from '../../support/clear-objects.ts';
 import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
 import { fastClock } from '../../support/fast-clock.ts';
 import { optionsOf } from '../../support/options.ts';
@@ -54,6 +55,9 @@ describe('the controller, as the user esb:controller of a real API server', () =
   afterEach(async () => {
     await Promise.all(fakeNodes.map((node) => node.die()));
     fakeNodes.length = 0;
+    // Nodes of earlier tests would count: where most nodes are silent, none is lost.
+    await clearObjects(admin, lambdaWorkers);
+    await clearObjects(admin, lambdaNodes);
   });
 
   afterAll(async () => {

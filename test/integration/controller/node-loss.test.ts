@@ -5,10 +5,11 @@ import { stringify } from 'yaml';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { leases, type Node, nodes, type Pod, pods } from '../../../src/kube/api/resource-types.ts';
-import type { KubeClient, KubeObject, ResourceType } from '../../../src/kube/api/types.ts';
+import type { KubeClient } from '../../../src/kube/api/types.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
+import { clearObjects } from '../../support/clear-objects.ts';
 import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
 import { type OwnedProcess, startOwnedProcess } from '../../support/owned-process.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -40,8 +41,8 @@ describe('nodes that die', () => {
     await Promise.all([...controllers.values()].map((one) => one.kill()));
     controllers.clear();
     await Promise.all(fleet.splice(0).map((node) => node.die()));
-    await clear(lambdaWorkers);
-    await clear(lambdaNodes);
+    await clearObjects(admin, lambdaWorkers);
+    await clearObjects(admin, lambdaNodes);
     await admin.delete(leases, { namespace: 'esb-system', name: 'esb-controller' });
   });
 
@@ -50,13 +51,6 @@ describe('nodes that die', () => {
     await server.stop();
   });
 
-  const clear = async <T extends KubeObject>(type: ResourceType<T>): Promise<void> => {
-    for (const { metadata } of (await admin.list(type)).items) {
-      const key = { name: metadata.name, ...(type.namespaced ? { namespace } : {}) };
-      await admin.patch(type, key, { kind: 'merge', body: { metadata: { finalizers: null } } });
-      await admin.delete(type, key);
-    }
-  };
   const startController = async (identity: string): Promise<void> => {
     controllers.set(
       identity,
@@ -86,7 +80,7 @@ describe('nodes that die', () => {
       fleet.push(await startFakeNode(admin, `node-${number}`, { capacity: { memoryMiB: 65_536, workers: 100 } }));
     }
   };
-  const die = (...numbers: readonly number[]) => Promise.all(numbers.map((number) => fleet[number]?.die()));
+  const die = (...numbers: readonly number[]) => Promise.all(numbers.map(async (number) => await fleet[number]?.die()));
   const createWorkers = (prefix: string, count: number) =>
     server.kubectl(
       ['create', '-f', '-'],
@@ -167,7 +161,7 @@ describe('nodes that die', () => {
 
     fleet[0]?.live();
     await told('node-0', 'Lost', undefined);
-    expect((await conditionsOf('node-0')).Ready).toBe('Unknown NodeUnreachable');
+    await told('node-0', 'Ready', 'True Ready');
   });
 
   it('are left one after the other, one in ten seconds, where four of ten die at once', {

@@ -12,6 +12,7 @@ import { createKubeConnectionSource } from '../../../src/kube/client/kube-config
 import { controllerFlags } from '../../../src/options/controller.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { renderChart } from '../../support/chart.ts';
+import { clearObjects } from '../../support/clear-objects.ts';
 import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
 import { fastClock } from '../../support/fast-clock.ts';
 import { optionsOf } from '../../support/options.ts';
@@ -59,6 +60,9 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
   afterEach(async () => {
     await Promise.all(fakeNodes.map((node) => node.die()));
     fakeNodes.length = 0;
+    // Nodes of earlier tests would count: where most nodes are silent, none is lost.
+    await clearObjects(admin, lambdaWorkers);
+    await clearObjects(admin, lambdaNodes);
   });
 
   afterAll(async () => {

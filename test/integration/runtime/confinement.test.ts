@@ -55,7 +55,7 @@ describe('a worker', () => {
 
   it('fights other workers and nobody else for what all of them are promised', async () => {
     const promisedMiB = 200;
-    runtime = await lab.runtime({ confinement: { cgroupParent: lab.cgroupParent, promisedMiB } });
+    runtime = await lab.runtime({ confinement: { cgroupParent: lab.cgroupParent, promisedMiB: () => promisedMiB } });
     const value = async (version1: readonly string[], version2: string): Promise<number> => {
       const [hierarchy = '', file = ''] = version1;
       const paths = [join(hierarchy, lab.cgroupParent, file), join(lab.cgroupParent, version2)];

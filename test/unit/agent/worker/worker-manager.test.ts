@@ -624,6 +624,32 @@ describe('room on the node', () => {
   });
 });
 
+describe('other limits of the node', () => {
+  it('are taken at once by a worker that waits for room', async () => {
+    const lab = await FleetLab.with(desiredFixture({ memoryMiB: 200 }), { capacity: { memoryMiB: 288, workers: 10 } });
+    lab.fleet.apply(desiredFixture({ name: 'second', memoryMiB: 200 }));
+    await settle();
+    expect(lab.fleet.resize({ memoryMiB: 288, workers: 10 })).toBe(false);
+    expect(lab.ready('second')).toMatchObject({ status: 'False', reason: 'NodeFull' });
+    expect(lab.fleet.resize({ memoryMiB: 600, workers: 10 })).toBe(true);
+    await settle();
+    await lab.clock.advance(1);
+    expect(lab.phase('second')).toBe('Running');
+  });
+
+  it('end no worker that is there when they are less than it takes, and keep others out', async () => {
+    const lab = await FleetLab.with(desiredFixture());
+    expect(lab.fleet.resize({ memoryMiB: 100, workers: 10 })).toBe(true);
+    lab.fleet.apply(desiredFixture({ name: 'second' }));
+    await lab.clock.advance(60_000);
+    expect(lab.task()).toBe('Running');
+    expect(lab.ready('second')).toMatchObject({
+      reason: 'NodeFull',
+      message: expect.stringContaining('of 100 MiB') as string,
+    });
+  });
+});
+
 describe('resources of a cluster that was set back to a backup', () => {
   it('are older than what a running agent knows, and change nothing', async () => {
     const lab = await FleetLab.with(desiredFixture({ epoch: 5, generation: 7 }));

@@ -141,7 +141,10 @@ describe('the controller that leads next', () => {
   });
 
   it('finds nothing in a LambdaNode of the release before', () => {
-    expect(earlierLives([nodeFixture(), { metadata: { name: 'bare' }, spec: { unschedulable: false, retired: false } }], NOW).size).toBe(0);
+    expect(
+      earlierLives([nodeFixture(), { metadata: { name: 'bare' }, spec: { unschedulable: false, retired: false } }], NOW)
+        .size,
+    ).toBe(0);
     expect(earlierClosure(nodeFixture())).toBeUndefined();
   });
 });

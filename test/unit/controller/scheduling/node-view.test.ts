@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
 import {
   goneBecause,
   nodeFingerprint,
@@ -84,6 +85,24 @@ describe('nodeView', () => {
     const sized = { ...node(), status: { capacity: { memory: '2097152Ki' } } };
     expect(view({ lambdaNode, node: sized }).capacity).toEqual({ memoryMiB: 2_048, workers: 10 });
     expect(view({ lambdaNode, node: node() }).capacity.memoryMiB).toBe(1_000_000);
+  });
+
+  it('has no more capacity than its owner wishes, whatever its agent says', () => {
+    const capacity = { memoryMiB: 8_192, workers: 100 };
+    const wishing = (wish: NonNullable<LambdaNode['spec']['capacity']>) => {
+      const base = nodeFixture({ status: { capacity } });
+      return { ...base, spec: { ...base.spec, capacity: wish } };
+    };
+    expect(view({ lambdaNode: wishing({ memoryMiB: 1_024 }) }).capacity).toEqual({ memoryMiB: 1_024, workers: 100 });
+    expect(view({ lambdaNode: wishing({ workers: 3 }) }).capacity).toEqual({ memoryMiB: 8_192, workers: 3 });
+    // The agent takes the larger wish over and says so.
+    expect(view({ lambdaNode: wishing({ memoryMiB: 100_000, workers: 1_000 }) }).capacity).toEqual(capacity);
+    expect(placementFingerprint(wishing({ workers: 3 }))).not.toBe(placementFingerprint(wishing({ workers: 4 })));
+  });
+
+  it('is ready while it is quiet, and not while nothing is heard of it', () => {
+    const readiness = (['fresh', 'quiet', 'unreachable', 'lost'] as const).map((liveness) => view({ liveness }).ready);
+    expect(readiness).toEqual([true, true, false, false]);
   });
 
   it('is closed by its cordon, also by the one that its agent has not told of yet', () => {
