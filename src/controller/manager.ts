@@ -1,4 +1,4 @@
-import type { EventReason } from '../api/condition.ts';
+import { type EventReason, isTrue, nodeConditions } from '../api/condition.ts';
 import { isRetired, type LambdaNode, lambdaNodes as lambdaNodeType } from '../api/lambda-node.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock, Timer } from '../common/clock.ts';
@@ -316,8 +316,10 @@ class Term {
       logger.info({ node: name, liveness: life }, 'node liveness changed');
       const node = lambdaNodes.cache.get({ name });
       const note = lifeText(life);
-      if (node !== undefined && note !== undefined) {
-        const reason = life.kind === 'lost' ? 'NodeLost' : 'NodeUnreachable';
+      const isLost = life.kind === 'lost';
+      const isTold = isTrue(node?.status?.conditions, isLost ? nodeConditions.lost : nodeConditions.unreachable);
+      if (node !== undefined && note !== undefined && !isTold) {
+        const reason = isLost ? 'NodeLost' : 'NodeUnreachable';
         events.record({
           regarding: referenceTo(lambdaNodeType, node),
           type: 'Warning',

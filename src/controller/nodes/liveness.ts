@@ -1,4 +1,5 @@
 import type { NodeStateReasons } from '../../api/condition.ts';
+import { unreachable } from '../../common/errors.ts';
 import { LossBrake, type SilentNode, type ZoneCount } from './loss-brake.ts';
 
 /**
@@ -20,8 +21,10 @@ export type Liveness = 'fresh' | 'quiet' | 'unreachable' | 'lost';
 export type StayReason = NodeStateReasons['Unreachable'];
 
 export type NodeLife =
-  | { readonly kind: Exclude<Liveness, 'unreachable'> }
-  | { readonly kind: 'unreachable'; readonly because: StayReason };
+  | { readonly kind: 'fresh' | 'quiet' }
+  | { readonly kind: 'unreachable'; readonly because: StayReason }
+  /** Not confirmed is a loss that the leader before has found: the node may have come back, and no worker moves yet. */
+  | { readonly kind: 'lost'; readonly isConfirmed: boolean };
 
 /** Whether nothing has been heard of a node for so long that it gets no more workers. */
 export function isSilent(liveness: Liveness): boolean {
@@ -182,8 +185,12 @@ export class NodeLiveness {
       return fresh;
     }
     const { name, zone, isLeft } = node;
-    if (this.of(name) === 'lost' || admitted.has(name) || (isLeft && isOverdue(node, sign))) {
-      return { kind: 'lost' };
+    if (admitted.has(name) || (isLeft && isOverdue(node, sign))) {
+      return { kind: 'lost', isConfirmed: true };
+    }
+    const before = this.life(name);
+    if (before.kind === 'lost') {
+      return { kind: 'lost', isConfirmed: before.isConfirmed || sign.silentMs >= LOST_AFTER_MS + FRESH_FOR_MS };
     }
     if (sign.silentMs >= LOST_AFTER_MS) {
       return { kind: 'unreachable', because: this.#staysBecause(node, sign, this.#brake.isHeld(zone)) };
@@ -208,10 +215,21 @@ function isOverdue({ agentStarting }: ReadNode, { overdueMs }: Sign): boolean {
 }
 
 function isSame(one: NodeLife, other: NodeLife): boolean {
-  return (
-    one.kind === other.kind &&
-    (one.kind !== 'unreachable' || other.kind !== 'unreachable' || one.because === other.because)
-  );
+  return detailOf(one) === detailOf(other);
+}
+
+function detailOf(life: NodeLife): string {
+  switch (life.kind) {
+    case 'fresh':
+    case 'quiet':
+      return life.kind;
+    case 'unreachable':
+      return `${life.kind} ${life.because}`;
+    case 'lost':
+      return `${life.kind} ${life.isConfirmed}`;
+    default:
+      return unreachable(life);
+  }
 }
 
 /** The start of a node that an earlier leader knew. A node that has come back meanwhile gets the time to say so. */

@@ -152,7 +152,7 @@ function earlierLife(node: LambdaNode, now: number): EarlierLife | undefined {
   const told = (type: string) => (isTrue(conditions, type) ? findCondition(conditions, type) : undefined);
   const lost = told(nodeConditions.lost);
   if (lost !== undefined) {
-    return { life: { kind: 'lost' }, forMs: now - Date.parse(lost.lastTransitionTime) };
+    return { life: { kind: 'lost', isConfirmed: false }, forMs: now - Date.parse(lost.lastTransitionTime) };
   }
   const silent = told(nodeConditions.unreachable);
   if (silent === undefined) {

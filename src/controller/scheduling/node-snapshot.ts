@@ -2,9 +2,10 @@ import { isCordoned, isRetired, type LambdaNode, lambdaNodes } from '../../api/l
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
+import { unreachable } from '../../common/errors.ts';
 import { nodes as coreNodes, type Node } from '../../kube/api/resource-types.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
-import { isSilent, type NodeLiveness, type ReadNode } from '../nodes/liveness.ts';
+import { isSilent, type NodeLife, type NodeLiveness, type ReadNode } from '../nodes/liveness.ts';
 import { type AssignmentCache, functionKeyOf } from './assignment-cache.ts';
 import { completeImageName } from './image-name.ts';
 import {
@@ -78,9 +79,8 @@ export class NodeSnapshot {
   }
 
   standing(worker: LambdaWorker, name: string): WorkerStanding {
-    const { closed, goneBecause, liveness, taints } = this.#view(name);
-    const life = this.#options.liveness.life(name);
-    const standing = { liveness, goneBecause, ...(life.kind === 'unreachable' ? { stays: life.because } : {}) };
+    const { closed, goneBecause, taints } = this.#view(name);
+    const standing = { ...lifeStanding(this.#options.liveness.life(name)), goneBecause };
     if (closed === 'retired') {
       return { ...standing, leave: { kind: 'retired' } };
     }
@@ -200,6 +200,20 @@ export class NodeSnapshot {
   #sinceMs(name: string, taint: Taint): number {
     const now = this.#options.clock.monotonic();
     return now - (this.#taintedAt.get(name)?.get(taintText(taint)) ?? now);
+  }
+}
+
+function lifeStanding(life: NodeLife): Pick<NodeStanding, 'liveness' | 'stays'> {
+  switch (life.kind) {
+    case 'fresh':
+    case 'quiet':
+      return { liveness: life.kind };
+    case 'unreachable':
+      return { liveness: life.kind, stays: life.because };
+    case 'lost':
+      return { liveness: life.isConfirmed ? 'lost' : 'unreachable' };
+    default:
+      return unreachable(life);
   }
 }
 

@@ -142,7 +142,7 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
 /** The state of the node that a worker is assigned to. */
 export interface NodeStanding {
   readonly liveness: Liveness;
-  /** Why the workers of an unreachable node stay. */
+  /** Why the workers of an unreachable node stay; absent where an earlier leader has found the node lost. */
   readonly stays?: StayReason | undefined;
   /** Why the node never comes back, as a clause ("its LambdaNode was deleted"); absent while it may. */
   readonly goneBecause?: string | undefined;

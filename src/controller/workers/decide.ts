@@ -8,7 +8,7 @@ import {
 import { type Assignment, type LambdaWorker, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { WriteCause } from '../metrics/controller-metrics.ts';
-import { isSilent, type StayReason } from '../nodes/liveness.ts';
+import type { StayReason } from '../nodes/liveness.ts';
 import { stayClause } from '../nodes/node-state.ts';
 import type { Leave, NodeStanding } from '../scheduling/node-view.ts';
 import type { Placement } from '../scheduling/place.ts';
@@ -93,7 +93,7 @@ export function isRefusedByFullNode(worker: LambdaWorker): boolean {
  * blame, and thousands of writes would be one load more on the API server.
  */
 function isToldOfSilence({ liveness, stays }: NodeStanding): boolean {
-  return isSilent(liveness) && stays !== 'NoNodeHeard';
+  return liveness === 'lost' || (stays !== undefined && stays !== 'NoNodeHeard');
 }
 
 function troubleOf({ worker, standing }: DecisionInput, assignment: Assignment): Trouble | undefined {

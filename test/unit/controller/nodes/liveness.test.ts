@@ -210,7 +210,7 @@ describe('many nodes that are silent at once', () => {
 });
 
 describe('a controller that begins to lead', () => {
-  const lost: EarlierLife = { life: { kind: 'lost' }, forMs: 5_000 };
+  const lost: EarlierLife = { life: { kind: 'lost', isConfirmed: false }, forMs: 5_000 };
   const unreachable = (because: StayReason, forMs = 0): EarlierLife => ({
     life: { kind: 'unreachable', because },
     forMs,
@@ -223,6 +223,15 @@ describe('a controller that begins to lead', () => {
     expect(scene.of('a')).toBe('lost');
     scene.pass(300, 'b');
     expect(scene.of('a')).toBe('lost');
+  });
+
+  it('lets a node that was lost twenty seconds to come back, before its workers move', () => {
+    const scene = new Scene(['a', 'b'], new Map([['a', lost]]));
+    expect(scene.pass(15, 'b')).toEqual([]);
+    expect(scene.liveness.life('a')).toEqual({ kind: 'lost', isConfirmed: false });
+    expect(scene.pass(5, 'b')).toEqual(['a']);
+    expect(scene.liveness.life('a')).toEqual({ kind: 'lost', isConfirmed: true });
+    expect(scene.pass(60, 'b')).toEqual([]);
   });
 
   it('hears a node that has come back by its next renewal', () => {

@@ -11,7 +11,7 @@ import { nodeFixture } from '../../../support/worker-fixture.ts';
 
 const NOW = Date.parse('2026-11-01T01:00:00Z');
 const well: NodeState = { life: { kind: 'fresh' }, closure: undefined };
-const lost: NodeState = { life: { kind: 'lost' }, closure: undefined };
+const lost: NodeState = { life: { kind: 'lost', isConfirmed: true }, closure: undefined };
 const waits: NodeState = { life: { kind: 'unreachable', because: 'RateLimited' }, closure: undefined };
 
 /** Conditions that the write applies; undefined where there is none. */
@@ -122,7 +122,10 @@ describe('the controller that leads next', () => {
 
   it('reads back what was found', () => {
     expect(read(well)).toEqual({ life: undefined, closure: undefined });
-    expect(read(lost)).toEqual({ life: { life: { kind: 'lost' }, forMs: 60_000 }, closure: undefined });
+    expect(read(lost)).toEqual({
+      life: { life: { kind: 'lost', isConfirmed: false }, forMs: 60_000 },
+      closure: undefined,
+    });
     for (const because of ['AgentStarting', 'ManyUnreachable', 'NoNodeHeard', 'RateLimited'] as const) {
       const life = { kind: 'unreachable', because } as const;
       expect(read({ life, closure: 'unheld' })).toEqual({ life: { life, forMs: 60_000 }, closure: 'unheld' });

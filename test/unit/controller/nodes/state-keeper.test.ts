@@ -12,7 +12,10 @@ import { nodeFixture } from '../../../support/worker-fixture.ts';
 /** One node that is lost, and the writes about it. */
 function scene(node: LambdaNode = nodeFixture()) {
   const writes: string[] = [];
-  const world: { life: NodeLife; fault: Error | undefined } = { life: { kind: 'lost' }, fault: undefined };
+  const world: { life: NodeLife; fault: Error | undefined } = {
+    life: { kind: 'lost', isConfirmed: true },
+    fault: undefined,
+  };
   const keeper = new StateKeeper({
     client: {
       patch: (_type: ResourceType<LambdaNode>, { name }: ObjectKey, _patch: PatchBody, options?: object) => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
-import { NodeLiveness } from '../../../../src/controller/nodes/liveness.ts';
+import { type EarlierLife, NodeLiveness } from '../../../../src/controller/nodes/liveness.ts';
 import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
 import { NodeSnapshot } from '../../../../src/controller/scheduling/node-snapshot.ts';
 import type { Node } from '../../../../src/kube/api/resource-types.ts';
@@ -12,7 +12,7 @@ import { nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
 type Taints = NonNullable<NonNullable<Node['spec']>['taints']>;
 
 /** A snapshot over caches that a test fills. */
-function scene() {
+function scene(earlier?: ReadonlyMap<string, EarlierLife>) {
   const lambdaNodes = createObjectCache<LambdaNode>();
   const nodes = createObjectCache<Node>();
   const closures = new Map<string, 'draining' | 'unheld'>();
@@ -21,7 +21,7 @@ function scene() {
     client: {} as KubeClient,
     lambdaNodes,
     nodes,
-    liveness: new NodeLiveness(),
+    liveness: new NodeLiveness(earlier),
     assignments: new AssignmentCache(),
     closures: { closureOf: (node) => closures.get(node) },
     clock,
@@ -101,6 +101,43 @@ describe('how a node stands to a worker of its own', () => {
     taint([]);
     taint([driving]);
     expect(snapshot.standing(worker, 'node-1').changesAfterMs).toBe(60_000);
+  });
+});
+
+describe('a node that an earlier leader has found silent', () => {
+  const found = (life: EarlierLife['life']) => scene(new Map([['node-1', { life, forMs: 0 }]])).snapshot;
+
+  it('keeps its workers until its loss is confirmed, and says nothing of it', () => {
+    const standing = found({ kind: 'lost', isConfirmed: false }).standing(workerFixture(), 'node-1');
+    expect(standing).toEqual({ liveness: 'unreachable' });
+  });
+
+  it('says why its workers stay', () => {
+    const standing = found({ kind: 'unreachable', because: 'RateLimited' }).standing(workerFixture(), 'node-1');
+    expect(standing).toEqual({ liveness: 'unreachable', stays: 'RateLimited' });
+  });
+
+  it('gets no worker from the first moment on', () => {
+    const snapshot = found({ kind: 'lost', isConfirmed: false });
+    expect(snapshot.candidates(workerFixture(), false)).toMatchObject([{ name: 'node-1', ready: false }]);
+    expect(snapshot.presence('node-1')).toMatchObject({ lost: true });
+  });
+});
+
+describe('the situation of a node', () => {
+  it('is its zone, by the labels of its Node', () => {
+    const { nodes, snapshot } = scene();
+    const { zone } = snapshot.situation('node-1');
+    const labels = { 'topology.kubernetes.io/region': 'r', 'topology.kubernetes.io/zone': 'z' };
+    nodes.set({ metadata: { name: 'node-1', labels, resourceVersion: '2' } });
+    expect(snapshot.situation('node-1')).toEqual({ zone: 'r z', isLeft: false });
+    expect(zone).not.toBe('r z');
+  });
+
+  it('is to be left once ESB is to leave it', () => {
+    const { lambdaNodes, snapshot } = scene();
+    lambdaNodes.set(nodeFixture({ retired: true, metadata: { resourceVersion: '2' } }));
+    expect(snapshot.situation('node-1').isLeft).toBe(true);
   });
 });
 
