@@ -1,6 +1,6 @@
 import type { KubeClient, KubeObject, ResourceType } from '../../src/kube/api/types.ts';
 
-/** Deletes all objects of a kind, whatever finalizers they have. */
+/** Deletes all objects of a kind, those with finalizers as well. */
 export async function clearObjects<T extends KubeObject>(client: KubeClient, type: ResourceType<T>): Promise<void> {
   for (const { metadata } of (await client.list(type)).items) {
     const { name, namespace } = metadata;

@@ -182,7 +182,7 @@ describe('the chart', () => {
     const open = await rules(['--skip-tests', ...set('gateway.authentication.enabled=false', 'hold.enabled=false')]);
     expect(open).not.toContain('tokenreviews');
     expect(open).not.toContain('esb-access-keys');
-    expect(open).toContain('"resources":["pods"],"verbs":["list","patch","delete"]');
+    expect(open).toContain('"resources":["pods"],"verbs":["list","watch","patch","delete"]');
     const all = await rules([]);
     expect(all).toContain('tokenreviews');
     expect(all).not.toContain('"*"');
