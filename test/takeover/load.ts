@@ -111,8 +111,8 @@ export class Load {
   async #callOn(worker: LoadedWorker): Promise<void> {
     while (!this.#isOver) {
       await this.#call(worker);
-      // A worker that is paused after a second.
-      await setTimeout(worker.isPausing ? this.#random.between(500, 3_500) : this.#random.between(0, 200));
+      // A worker that is paused after a second, by an agent that lives about as long.
+      await setTimeout(worker.isPausing ? this.#random.between(3_000, 20_000) : this.#random.between(0, 200));
     }
   }
 
