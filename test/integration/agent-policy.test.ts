@@ -125,6 +125,30 @@ describe('an agent', () => {
     await expect(agent.patch(leases, system('node-2'), lease)).rejects.toMatchObject(refusal);
   });
 
+  it('changes no condition of its LambdaNode that the controller has written', { tags: ['P33'] }, async () => {
+    const key = { name: 'node-1' };
+    const body = (...types: readonly string[]) => ({
+      conditions: types.map((type) => ({
+        type,
+        status: 'True',
+        reason: 'Told',
+        message: '',
+        lastTransitionTime: '2026-11-01T00:00:00Z',
+      })),
+    });
+    const write = (patch: PatchBody) => agent.patch(lambdaNodes, key, patch, { subresource: 'status' });
+    const refusal = { code: 'Forbidden', message: expect.stringContaining('by the controller alone') as string };
+    await write(status(body('Ready')));
+    await expect(write(status(body('Ready', 'Lost')))).rejects.toMatchObject(refusal);
+    const found: PatchBody = { kind: 'apply', fieldManager: 'esb-controller', body: { status: body('Unheld') } };
+    await admin.patch(lambdaNodes, key, found, { subresource: 'status' });
+    await write(status(body('Ready', 'DiskReady')));
+    await expect(write({ kind: 'merge', body: { status: body('Ready') } })).rejects.toMatchObject(refusal);
+    const { items } = await admin.list(lambdaNodes);
+    const types = items.find(({ metadata }) => metadata.name === 'node-1')?.status?.conditions?.map(({ type }) => type);
+    expect(types?.toSorted()).toEqual(['DiskReady', 'Ready', 'Unheld']);
+  });
+
   it('tells of the workers of its node alone, and leaves their assignment as it is', {
     tags: ['P24'],
   }, async () => {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
 import { testImage } from '../../support/test-image.ts';
+import { waitFor } from '../../support/wait-for.ts';
 
 /** Workers that fill the node. With 40 of 200 MiB on a node with 8 GiB it takes as much memory of this machine. */
 const workers = Number(process.env.ESB_MEMORY_WORKERS ?? 8);
@@ -94,6 +95,29 @@ describe('a node that has promised all of its memory', () => {
 
   it('holds its workers together to what it has promised', async () => {
     expect(await ofAll('memory.limit_in_bytes', 'memory.max')).toBe(promisedMiB * mebibyte);
+  });
+
+  it('promises more or less from the next moment on as its owner wishes', async () => {
+    const wish = (capacity: object | null): Promise<string> =>
+      lab.api.kubectl([
+        ...['patch', 'lambdanode', lab.nodeName, '--type=merge', '-p'],
+        JSON.stringify({ spec: { capacity } }),
+      ]);
+    await lab.apply('one-more', spec);
+    await lab.waitForWorker('one-more', 'to be refused', (worker) =>
+      (worker.status?.conditions ?? []).some(({ reason }) => reason === 'NodeFull'),
+    );
+    await wish({ memoryMiB: promisedMiB + takenMiB });
+    await lab.waitForPhase('one-more', 'Running');
+    await lab.waitForNode('to promise more', ({ status }) => status?.capacity?.memoryMiB === promisedMiB + takenMiB);
+    await waitFor(
+      'the common limit to follow',
+      async () => (await ofAll('memory.limit_in_bytes', 'memory.max')) === (promisedMiB + takenMiB) * mebibyte,
+    );
+    await wish(null);
+    await lab.waitForNode('to promise less', ({ status }) => status?.capacity?.memoryMiB === promisedMiB);
+    expect((await lab.worker('one-more')).status?.phase).toBe('Running');
+    await lab.remove('one-more');
   });
 
   it('hurts nobody else while all of them fill memory and /tmp at once', async () => {
