@@ -189,7 +189,7 @@ struct worker {
 	int64_t kill_at; // End of the grace; 0: none.
 	int64_t finish_at; // End of the init; 0: none.
 	int64_t breaches_until; // Monotonic milliseconds: a second for the weight of each breach of late.
-	int64_t pieces_until; // Monotonic microseconds: the time that the small pieces of late may take.
+	int64_t pieces_until; // Monotonic nanoseconds: the time that the small pieces of late may take.
 	const char *broken; // A bound that was broken too often; NULL: none.
 	bool finished;
 	int exit_code;

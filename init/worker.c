@@ -240,11 +240,12 @@ void worker_breach(enum weight weight, const char *bound)
 
 bool worker_piece(void)
 {
-	int64_t now = now_us();
+	int64_t now = now_us() * 1000;
 	if (worker.pieces_until < now)
 		worker.pieces_until = now;
-	int64_t each = 1000 * 1000 / (PIECES_PER_SECOND * worker.config.concurrency);
-	worker.pieces_until += each < 1 ? 1 : each;
+	// Of a worker that takes a thousand calls at once, a piece takes less than a microsecond.
+	int64_t each = 1000 * 1000 * 1000 / ((int64_t)PIECES_PER_SECOND * worker.config.concurrency);
+	worker.pieces_until += each;
 	return worker.pieces_until > now + each * MAX_PIECES;
 }
 

@@ -6,8 +6,8 @@ import { strictInitProgram } from '../../support/init-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 /** An init that breaches end, ended with the test, in which the checks of memory have to have found nothing. */
-async function start(): Promise<BareInit> {
-  const init = await startBareInit({ program: [await strictInitProgram()] });
+async function start(flags: readonly string[] = []): Promise<BareInit> {
+  const init = await startBareInit({ program: [await strictInitProgram()], flags });
   onTestFinished(async () => expect(await init.close()).toBe(''));
   return init;
 }
@@ -134,6 +134,16 @@ describe('a worker goes on', () => {
     const { facts, answer } = await init.agent.ended(id);
     expect(facts.outcome).toEqual({ kind: 'Answered' });
     expect(answer).toHaveLength(15_000);
+  });
+
+  it('with single letters where it takes as many calls at once as a resource may ask for', async () => {
+    const init = await start(['--concurrency', '1600']);
+    const { peer, id } = await called(init);
+    peer.stream(id, 'x', 'y');
+    peer.send('0\r\n\r\n');
+    const { facts, answer } = await init.agent.ended(id);
+    expect(facts.outcome).toEqual({ kind: 'Answered' });
+    expect(answer.toString()).toBe('xy');
   });
 
   it('where both it and a header stood still, as they do in a freezer', async () => {
