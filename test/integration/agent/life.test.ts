@@ -1,4 +1,9 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { isTrue, nodeConditions } from '../../../src/api/condition.ts';
+import { lambdaNodes } from '../../../src/api/lambda-node.ts';
+import { nodeStatePatch } from '../../../src/controller/nodes/node-state.ts';
+import { createKubeClient } from '../../../src/kube/client/client.ts';
+import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -28,6 +33,31 @@ describe('a worker on a node with the real agent', () => {
     });
     const lease = await lab.api.kubectl(['get', 'lease', '-n', 'esb-system', 'node-1', '-o', 'name']);
     expect(lease.trim()).toBe('lease.coordination.k8s.io/node-1');
+  });
+
+  it('is ready again at once where the controller has told that nothing was heard, and keeps what else it told', async () => {
+    const admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: lab.api.adminKubeconfig }) });
+    onTestFinished(() => admin.close());
+    const told = nodeStatePatch(
+      await lab.node(),
+      { life: { kind: 'unreachable', because: 'RateLimited' }, closure: 'unheld' },
+      Date.now(),
+    );
+    if (told === undefined) {
+      throw new Error('the node is told to be unreachable');
+    }
+    await admin.patch(lambdaNodes, { name: lab.nodeName }, told, { subresource: 'status' });
+    const began = performance.now();
+    const { status } = await lab.waitForNode('to be ready again', (node) =>
+      isTrue(node.status?.conditions, nodeConditions.ready),
+    );
+    expect(performance.now() - began).toBeLessThan(8_000);
+    expect(isTrue(status?.conditions, nodeConditions.unheld)).toBe(true);
+    const heard = nodeStatePatch(await lab.node(), { life: { kind: 'fresh' }, closure: undefined }, Date.now());
+    await admin.patch(lambdaNodes, { name: lab.nodeName }, heard ?? told, { subresource: 'status' });
+    const after = (await lab.node()).status?.conditions;
+    expect(after?.map(({ type }) => type)).not.toContain('Unheld');
+    expect(isTrue(after, nodeConditions.ready)).toBe(true);
   });
 
   it('starts, is called, pauses, and is woken by a call', async () => {
