@@ -170,10 +170,12 @@ export class NodeLiveness {
       if (isLeft) {
         continue;
       }
-      const isSilent = !sign.isRenewed && (sign.silentMs >= LOST_AFTER_MS || this.of(name) === 'lost');
+      const isLost = !sign.isRenewed && this.of(name) === 'lost';
+      // A node that is quiet counts as silent: nodes that fail at once are overdue one after the other.
+      const isSilent = isLost || sign.silentMs >= FRESH_FOR_MS;
       const { heard, silent: others } = zones.get(zone) ?? { heard: 0, silent: 0 };
       zones.set(zone, isSilent ? { heard, silent: others + 1 } : { heard: heard + 1, silent: others });
-      if (isSilent && this.of(name) !== 'lost' && isOverdue(node, sign)) {
+      if (!isLost && isOverdue(node, sign)) {
         silent.push({ name, zone, silentMs: sign.overdueMs });
       }
     }

@@ -190,6 +190,16 @@ describe('many nodes that are silent at once', () => {
     expect(scene.lost().length).toBeGreaterThan(0);
   });
 
+  it('are not lost either where the first of them was silent some seconds before the others', () => {
+    const scene = new Scene(all);
+    for (let second = 0; second < 600; second += 5) {
+      scene.now += 5_000;
+      scene.renew(...(second === 0 ? all.slice(1) : all.slice(7)));
+      scene.read();
+    }
+    expect(scene.lost()).toEqual([]);
+  });
+
   it('are left at the usual rate where their zone is silent and another is heard', () => {
     const scene = new Scene(all);
     for (const name of all.slice(0, 4)) {
