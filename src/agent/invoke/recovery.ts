@@ -1,4 +1,4 @@
-import type { Clock } from '../../common/clock.ts';
+import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, unreachable } from '../../common/errors.ts';
 import type { InitAnswer, InitHead, WorkerInits } from '../../init/contract.ts';
 import { type LogTools, logTailOf } from '../logs/log-tail.ts';
@@ -64,9 +64,10 @@ export async function recoverCall(recovery: Recovery, tools: RecoveryTools): Pro
 
 async function findAnswer(
   { arrival, from, onChunk, onHead, requestId, room, sentMs, signal }: Recovery,
-  { clock, containers, inits, thaw }: RecoveryTools,
+  tools: RecoveryTools,
   onTold: (head: InitHead) => void,
 ): Promise<FoundEnd> {
+  const { clock, containers, inits, thaw } = tools;
   const taker = {
     onHead: (head: InitHead): void => {
       onTold(head);
@@ -84,7 +85,7 @@ async function findAnswer(
     for (const container of known) {
       const answer = inits.link(container.id)?.recover(requestId, from, taker);
       if (answer !== undefined) {
-        return { answer: await answer, container };
+        return { answer: await endOf(answer, tools, signal), container };
       }
     }
     const links = known.flatMap(({ id }) => inits.link(id) ?? []);
@@ -104,6 +105,25 @@ async function findAnswer(
     thaw();
     await nextNews(inits, clock, Math.min(left, LOOK_MS));
   }
+}
+
+/** The end of an answer that was found. The init of a worker that was frozen meanwhile may have a part of it still. */
+async function endOf(
+  answer: Promise<InitAnswer>,
+  { clock, thaw }: RecoveryTools,
+  signal: AbortSignal,
+): Promise<InitAnswer> {
+  const look = (): Timer =>
+    clock.setTimer(() => {
+      if (!signal.aborted) {
+        thaw();
+        timer = look();
+      }
+    }, LOOK_MS);
+  let timer = look();
+  const end = await answer;
+  timer.cancel();
+  return end;
 }
 
 /** Resolves once an init of the node tells something, at the latest after that many milliseconds. */

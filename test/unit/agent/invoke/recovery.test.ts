@@ -102,6 +102,25 @@ describe('a worker that is frozen when its gateway asks', () => {
     expect(await result).toMatchObject({ kind: 'Refused' });
   });
 
+  it('is thawed also where its init has named the call, and may hold a part of the answer', async () => {
+    const before = await FleetLab.with(desiredFixture({ runtimeInterface: 'Lambda', pauseAfterSeconds: 1 }));
+    await before.recorded((record) => record.startedAt !== undefined);
+    void before.invoke({ requestId: 'sent' });
+    await before.clock.advance(500);
+    const lab = await before.restart();
+    lab.inits.reconnect(lab.container());
+    await lab.clock.advance(300);
+    lab.inits.find(lab.container(), [{ requestId: 'sent', ended: true }]);
+    await lab.clock.advance(5_000);
+    expect(lab.task()).toBe('Paused');
+    const result = recover(lab, 'sent');
+    await lab.clock.advance(500);
+    expect(lab.task()).toBe('Running');
+    lab.inits.left.find(({ request }) => request.requestId === 'sent')?.answer('"done"');
+    await lab.clock.advance(1);
+    expect(await result).toMatchObject({ kind: 'Answered' });
+  });
+
   it('stays frozen where no call may wake it, and the call is unknown', async () => {
     const lab = await frozen({ wakePolicy: 'Never' });
     const result = recover(lab, 'waiting');
