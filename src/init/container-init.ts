@@ -64,8 +64,8 @@ export class ContainerInit implements InitLink {
   }
 
   get found(): readonly FoundCall[] {
-    const { whole, found } = this.#connected ?? {};
-    return whole === true && found !== undefined ? found.list : [];
+    const { whole, found, state } = this.#connected ?? {};
+    return whole === true && found !== undefined ? found.list(state?.idle === true) : [];
   }
 
   /** Why the init is not served any more. */

@@ -28,8 +28,9 @@ export class FoundCalls {
     this.#listener = listener;
   }
 
-  get list(): readonly FoundCall[] {
-    return [...this.#calls].map(([requestId, { ended }]) => ({ requestId, ended }));
+  /** @param isIdle whether the worker waits for the next call: all have ended, also where the end has yet to be told */
+  list(isIdle: boolean): readonly FoundCall[] {
+    return [...this.#calls].map(([requestId, { ended }]) => ({ requestId, ended: ended || isIdle }));
   }
 
   has(id: string): boolean {

@@ -454,6 +454,15 @@ describe('calls of an earlier agent', () => {
     expect(room.news.at(-1)?.found[0]).toEqual({ requestId: 'x', ended: true });
   });
 
+  it('have ended where the worker waits for the next call, though their ends follow bytes that nobody asks for', async () => {
+    const room = new PlayedContainer();
+    const init = await found(room);
+    init.data('x', 0, Buffer.alloc(WINDOW));
+    init.say('P', { phase: 'Ready', idle: true, initMs: 5, restarts: 0 });
+    await settle();
+    expect(room.news.at(-1)).toMatchObject({ state: { idle: true }, found: [{ requestId: 'x', ended: true }] });
+  });
+
   it('are answered to those who ask, whether they have ended or not', async () => {
     const room = new PlayedContainer();
     const init = await found(room);
