@@ -102,7 +102,7 @@ const controller: RoomTable = {
     scheduling: { holds: 'nodes as they are seen, placement', imports: ['nodes'] },
     certificates: { holds: 'the client authority, certificates of gateways', imports: [] },
     workers: { holds: 'assignment, moves and deletion of workers', imports: ['nodes', 'scheduling', 'metrics'] },
-    reservation: { holds: 'hold Pods', imports: ['nodes', 'scheduling'] },
+    reservation: { holds: 'guard and reservation of each node', imports: ['nodes', 'scheduling'] },
   },
 };
 

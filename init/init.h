@@ -208,6 +208,8 @@ int64_t wall_ms(void);
 void token(char into[37]);
 // Value of an environment variable; empty when there is none.
 const char *environment(const char *name);
+// Waits without an end where the arguments are those of a Pod that stands for workers; false where they are not.
+bool hold(int count, char **arguments);
 
 // output.c
 void output_start(int streams[2]);

@@ -228,6 +228,8 @@ static void configure(int count, char **arguments)
 
 int main(int count, char **arguments)
 {
+	if (hold(count, arguments))
+		return 0;
 	configure(count, arguments);
 	if (getpid() != 1) {
 		fprintf(stderr, "init: not process 1 of a container: a restart of the runtime kills every process\n");

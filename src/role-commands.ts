@@ -22,7 +22,7 @@ function addRole<Groups extends FlagGroups>(
   addFlags(command, flags);
 }
 
-/** Adds the roles: controller, gateway, agent, and the Pod that holds memory for workers. */
+/** Adds the roles: controller, gateway, agent, and what Pods of the release before run. */
 export function addRoles(program: Command): void {
   addRole(
     program,
@@ -56,7 +56,7 @@ export function addRoles(program: Command): void {
   addRole(
     program,
     'hold',
-    "wait for the end: the hold Pod of a node, which asks for its workers' memory",
+    'wait for the end: the Pod that stood for the workers of a node in the release before',
     { server: { logLevel } },
     async (_options, context) => {
       const { runHold } = await import('./cli/hold.ts');

@@ -68,6 +68,7 @@ export async function runAgent(config: AgentConfig, context: RoleContext, spawne
     const membership = createMembership(parts, cluster, port, workload, () => leave !== undefined);
     stops.defer(() => fleet.stop(config.upkeep.drainSeconds * 1_000, () => port.server.refuse()));
 
+    await membership.reservation.load();
     const started = startRuntime(parts, runtime);
     healthServer = await startHealthServer(parseHostPort(config.server.health), {
       // A roll-out does not have to wait for an agent that has nothing more to do here.
@@ -181,9 +182,10 @@ function startChores(
 async function leaveNode(
   { clock, logger, runDir, signal, stateDir }: AgentParts,
   { health, runtime }: Workload,
-  { decommission, registration }: Membership,
+  { decommission, registration, reservation }: Membership,
 ): Promise<void> {
   try {
+    await reservation.end();
     await uninstall({ runtime, health, registration, stateDir, runDir, clock, logger }, signal);
     await decommission.wantedAgain(signal);
     logger.info('the node is wanted again: the agent ends to be started again');

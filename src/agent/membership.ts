@@ -1,3 +1,4 @@
+import { join as joinPath } from 'node:path';
 import { checkDefinitions } from '../api/schema-revision.ts';
 import type { Clock } from '../common/clock.ts';
 import { programVersion } from '../common/program-version.ts';
@@ -8,6 +9,7 @@ import { Decommission } from './node/decommission.ts';
 import { keepNodeLease } from './node/node-lease.ts';
 import { NodeRegistration } from './node/node-registration.ts';
 import { machineVersions, nodeVersions } from './node/node-status.ts';
+import { RESERVATION_FILE, Reservation } from './node/reservation.ts';
 import type { Port } from './port.ts';
 import { AssignmentWatch } from './sync/assignment-watch.ts';
 import { StatusWriter } from './sync/status-writer.ts';
@@ -24,7 +26,7 @@ export type Membership = ReturnType<typeof createMembership>;
  * @param isLeaving whether the agent takes everything off the node
  */
 export function createMembership(
-  { clock, config, logger, metrics, stops }: AgentParts,
+  { clock, config, logger, metrics, stateDir, stops }: AgentParts,
   cluster: Cluster,
   port: Port,
   workload: Workload,
@@ -72,11 +74,18 @@ export function createMembership(
       },
       capacity: cluster.promised(),
       allocated: fleet.allocation(),
+      promisedMiB: fleet.limits().memoryMiB,
       setAside: fleet.setAside(),
       leaving: fleet.stillHere(told),
       images: isLeaving() ? [] : await images(),
     }),
     clock,
+    logger,
+  });
+  const reservation = new Reservation({
+    fleet,
+    file: joinPath(stateDir, RESERVATION_FILE),
+    onChange: () => registration.hurry(),
     logger,
   });
   const decommission = new Decommission({
@@ -89,7 +98,7 @@ export function createMembership(
     clock,
     logger,
   });
-  return { writer, watch, registration, decommission };
+  return { writer, watch, registration, reservation, decommission };
 }
 
 /** Shows the node in the API server: its Lease, its LambdaNode, and the ranges that its subnet may not meet. */
@@ -97,7 +106,7 @@ export function join(
   parts: AgentParts,
   cluster: Cluster,
   { fleet, health }: Workload,
-  { registration }: Membership,
+  { registration, reservation }: Membership,
 ): void {
   const { clock, config, logger, metrics, tasks } = parts;
   const { client, leaseClient, ownLambdaNode, ownNode, policy, ranges } = cluster;
@@ -120,6 +129,7 @@ export function join(
       registration.hurry();
     }
     if (kind !== 'deleted') {
+      reservation.note(object);
       registration.noteObject(object);
     }
   });

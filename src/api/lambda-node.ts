@@ -20,10 +20,10 @@ export function isCordoned(node: LambdaNode): boolean {
   return node.spec?.unschedulable === true || node.status?.unschedulable === true;
 }
 
-/** Kept on a node's hold Pod until the node has no workers, so that a drain waits for that. */
+/** Kept on a node's guard Pod until the node has no workers, so that a drain waits for that. */
 export const HOLD_FINALIZER = 'esb.dev/hold';
 
-/** Labels of hold Pods, and the selector that finds them. */
+/** Labels of hold Pods, the guard and the reservation of each node, and the selector that finds them. */
 export const holdLabels = {
   'app.kubernetes.io/name': 'esb',
   'app.kubernetes.io/component': 'hold',
@@ -32,6 +32,11 @@ export const holdLabels = {
 export const HOLD_SELECTOR = Object.entries(holdLabels)
   .map(([name, value]) => `${name}=${value}`)
   .join(',');
+
+/** Label that tells hold Pods apart. That of an earlier release, which was both, has none. */
+export const HOLD_ROLE_LABEL = 'esb.dev/hold-role';
+export const GUARD_ROLE = 'guard';
+export const RESERVE_ROLE = 'reserve';
 
 /** Whether ESB is to leave this node. Never taken back: the agent does not register again while its process lives. */
 export function isRetired(node: LambdaNode): boolean {

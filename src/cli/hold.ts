@@ -5,8 +5,7 @@ import type { RoleContext } from '../common/role-context.ts';
 const HEARTBEAT_MS = 60 * 60_000;
 
 /**
- * Does nothing until it has to end: the program of the hold Pod of a node, whose memory request makes the share of the
- * workers visible to the scheduler.
+ * Does nothing until it has to end: the program of the one Pod that each node with workers had in the release before.
  */
 export async function runHold(context: RoleContext): Promise<void> {
   const { signal, logger } = context;

@@ -33,7 +33,7 @@ import { registerReconcilerMetrics } from './metrics/reconciler-metrics.ts';
 import { AGENT_NODE_INDEX, AGENT_POD_SELECTOR, agentNodeIndex, transformAgentPod } from './nodes/agent-pod.ts';
 import { NodeLiveness } from './nodes/liveness.ts';
 import { earlierLives } from './nodes/node-state.ts';
-import type { HoldSource } from './reservation/hold-controller.ts';
+import { HOLD_INDEX, type HoldSource, holdIndex } from './reservation/hold-controller.ts';
 import { transformWorker } from './workers/cache-transform.ts';
 import { FUNCTION_INDEX, functionIndex } from './workers/disruption-budget.ts';
 import { LEAVING_INDEX, leavingIndex } from './workers/left-nodes.ts';
@@ -133,7 +133,7 @@ function createInformers({ cluster, hold }: ControllerConfig, client: KubeClient
             client,
             pods,
             { namespace: cluster.systemNamespace, labelSelector: HOLD_SELECTOR },
-            { logger },
+            { logger, indexes: { [HOLD_INDEX]: holdIndex } },
           ),
         };
   return { ...always, holds, all: [...Object.values(always), ...(holds === undefined ? [] : [holds.pods])] };
@@ -195,18 +195,18 @@ async function competeForLead(
 }
 
 /**
- * The fields of a Node that the controller uses: labels, taints, cordon, memory, Pod ranges and whether its kubelet
- * is heard. The rest is large and changes often.
+ * The fields of a Node that the controller uses: labels, taints, cordon, memory for Pods, Pod ranges and whether its
+ * kubelet is heard. The rest is large and changes often.
  */
 function slimNode({ metadata, spec, status }: Node): Node {
   const { taints, unschedulable, podCIDR, podCIDRs } = spec ?? {};
-  const memory = status?.capacity?.memory;
+  const memory = status?.allocatable?.memory;
   const ready = status?.conditions?.find(({ type }) => type === 'Ready');
   return {
     metadata: { ...metadata, annotations: {} },
     spec: { taints, unschedulable, podCIDR, podCIDRs },
     status: {
-      capacity: memory === undefined ? undefined : { memory },
+      allocatable: memory === undefined ? undefined : { memory },
       conditions: ready === undefined ? undefined : [{ type: ready.type, status: ready.status }],
     },
   };

@@ -127,7 +127,10 @@ class Term {
     const assignments = this.#assignments;
     this.#options = options;
     this.#tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
-    const closures: NodeClosures = { closureOf: (node) => this.#holds?.closureOf(node) };
+    const closures: NodeClosures = {
+      closureOf: (node) => this.#holds?.closureOf(node),
+      isGrowing: (node) => this.#holds?.isGrowing(node) === true,
+    };
     const snapshot = new NodeSnapshot({
       client,
       lambdaNodes,
@@ -164,6 +167,7 @@ class Term {
             ...options.holds,
             metrics: options.reconcilerMetrics,
             lambdaNodes,
+            workersOf: (node) => options.workers.cache.byIndex(NODE_INDEX, node),
             snapshot,
             assignments,
             onClosure: (node) => {

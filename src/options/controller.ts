@@ -12,7 +12,7 @@ export const controllerFlags = {
   hold: {
     image: text(
       '--hold-image <image>',
-      "this program's image, for the Pod that stands for the memory of a node's workers; no such Pods without it",
+      "this program's image, for the guard and the reservation of each node; no such Pods without it",
     ),
     pullPolicy: choice('--hold-pull-policy <policy>', 'when that image is pulled', [
       'Always',

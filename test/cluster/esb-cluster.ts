@@ -50,11 +50,11 @@ interface Pod {
   readonly spec: { readonly containers: readonly { readonly image: string }[] };
 }
 
-/** The values that the lab has to give: its images, its database, and memory that two nodes of one machine share. */
-function releaseValues(tag: string): object {
+/** The values that the lab has to give, its images and its database, and those of agents, which are none by default. */
+function releaseValues(tag: string, agent: object): object {
   return {
     image: { repository: imageRepository, tag },
-    agent: { memoryMiB: 2048 },
+    agent,
     gateway: {
       events: { store: 'postgres', postgres: { secretName: eventSecret } },
       podDisruptionBudget: { enabled: true },
@@ -64,9 +64,9 @@ function releaseValues(tag: string): object {
 }
 
 /** `moreValues`: path of values that go before those of the lab. */
-export async function openEsbCluster(lab: ClusterLab, moreValues?: string): Promise<EsbCluster> {
+export async function openEsbCluster(lab: ClusterLab, moreValues?: string, agent: object = {}): Promise<EsbCluster> {
   const file = join(lab.folder, 'values.yaml');
-  await writeFile(file, stringify(releaseValues(imageTags[0])));
+  await writeFile(file, stringify(releaseValues(imageTags[0], agent)));
   const values = ['-f', file, ...(moreValues === undefined ? [] : ['-f', moreValues])];
   await lab.kubectl(['create', 'serviceaccount', caller]);
   await lab.kubectl(['apply', '-f', '-'], `${stringify(callerRole)}---\n${stringify(callerBinding)}`);

@@ -34,6 +34,7 @@ import { manifestsScenario } from './scenarios/manifests.ts';
 import { nodesScenario } from './scenarios/nodes.ts';
 import { rebootScenario } from './scenarios/reboot.ts';
 import { releaseScenario } from './scenarios/release.ts';
+import { reservationScenario } from './scenarios/reservation.ts';
 import { rightsScenario } from './scenarios/rights.ts';
 import { allTraces, type Traces, uninstallScenario } from './scenarios/uninstall.ts';
 
@@ -49,11 +50,15 @@ const scenarioNames = [
   'upgrade',
   'definitions',
   'reboot',
+  'reservation',
   'nodes',
   'uninstall',
   'manifests',
   'how-tos',
 ] as const;
+
+/** Values of agents in the scenario of the release before, which fills a node. */
+const boundedAgent = { memoryMiB: 2048 };
 
 const write = (text: string): void => void process.stdout.write(text);
 const { values } = programOptions(import.meta.filename, {
@@ -98,7 +103,11 @@ async function runApart(env: Readonly<Record<string, string>>): Promise<number> 
 }
 
 /** Runs scenarios in a cluster that has the images, and nothing of ESB yet. */
-async function inCluster(report: Report, work: (esb: EsbCluster, before: Traces) => Promise<void>): Promise<void> {
+async function inCluster(
+  report: Report,
+  work: (esb: EsbCluster, before: Traces) => Promise<void>,
+  agent: object = {},
+): Promise<void> {
   const lab = await startClusterLab();
   const failedBefore = report.failed.length;
   const database = await startPostgresServer({ listen: labAddress }).catch(async (error: unknown) => {
@@ -117,7 +126,7 @@ async function inCluster(report: Report, work: (esb: EsbCluster, before: Traces)
     const url = `postgres://esb@${labAddress}/postgres`;
     const secret = ['create', 'secret', 'generic', eventSecret, '-n', systemNamespace];
     await lab.kubectl([...secret, `--from-literal=url=${url}`]);
-    const esb = await openEsbCluster(lab, values.values);
+    const esb = await openEsbCluster(lab, values.values, agent);
     await work(esb, await allTraces(esb));
   } finally {
     if (values.keep !== undefined && report.failed.length > failedBefore) {
@@ -134,10 +143,14 @@ async function inCluster(report: Report, work: (esb: EsbCluster, before: Traces)
 /** Scenarios in an order in which each finds what the ones before left. */
 async function runScenarios(report: Report, wanted: (name: string) => boolean): Promise<void> {
   if (wanted('release')) {
-    await inCluster(report, async (esb, before) => {
-      await pushImage(process.env[PREVIOUS_LAYOUT] ?? '', `esb:${previousTag}`);
-      await releaseScenario(esb, report, process.env[PREVIOUS_CHART] ?? '', before);
-    });
+    await inCluster(
+      report,
+      async (esb, before) => {
+        await pushImage(process.env[PREVIOUS_LAYOUT] ?? '', `esb:${previousTag}`);
+        await releaseScenario(esb, report, process.env[PREVIOUS_CHART] ?? '', before);
+      },
+      boundedAgent,
+    );
   }
   if (scenarioNames.every((name) => name === 'release' || !wanted(name))) {
     return;
@@ -157,6 +170,9 @@ async function runScenarios(report: Report, wanted: (name: string) => boolean): 
     }
     if (wanted('reboot')) {
       await rebootScenario(esb, report);
+    }
+    if (wanted('reservation')) {
+      await reservationScenario(esb, report);
     }
     if (wanted('nodes')) {
       await nodesScenario(esb, report);

@@ -18,6 +18,7 @@ export const roomyNode: NodeFacts = {
   allocated: { memoryMiB: 0, workers: 0 },
   limits: { memoryMiB: 10_000, workers: 100 },
   fits: () => true,
+  mayFitLater: () => false,
   mayReplace: () => true,
   mayClaim: () => true,
   initOf: () => undefined,

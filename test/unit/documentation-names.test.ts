@@ -23,6 +23,8 @@ const foreignFlags: ReadonlySet<string> = new Set([
   // pip, the AWS command line
   '--python-version',
   '--endpoint-url',
+  // cluster-autoscaler
+  '--max-graceful-termination-sec',
   // npm run image
   '--insecure',
   '--archive',

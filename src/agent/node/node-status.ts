@@ -22,6 +22,8 @@ export interface NodeFacts {
   readonly versions: NonNullable<LambdaNodeStatus['versions']>;
   readonly capacity: NodeAmounts;
   readonly allocated: NodeAmounts;
+  /** MiB that workers may have together now. */
+  readonly promisedMiB: number;
   readonly images: readonly string[];
   /** Containers that could not be removed. */
   readonly setAside: readonly SetAside[];
@@ -47,6 +49,7 @@ export function nodeStatus(facts: NodeFacts, present: LambdaNodeStatus | undefin
     ),
     capacity: facts.capacity,
     allocated: facts.allocated,
+    promised: { memoryMiB: facts.promisedMiB },
     images: facts.images
       .filter((image) => image.length <= maxImageLength)
       .toSorted()
@@ -71,9 +74,13 @@ export function nodeStatus(facts: NodeFacts, present: LambdaNodeStatus | undefin
 
 /** The part of a status that the agent writes: what the controller has found out about the node is not among it. */
 export function reportOf(status: LambdaNodeStatus | undefined): LambdaNodeStatus | undefined {
-  return status?.conditions === undefined
-    ? status
-    : { ...status, conditions: status.conditions.filter(({ type }) => !nodeStateConditions.includes(type)) };
+  if (status === undefined) {
+    return undefined;
+  }
+  const { reserved: _, conditions, ...report } = status;
+  return conditions === undefined
+    ? report
+    : { ...report, conditions: conditions.filter(({ type }) => !nodeStateConditions.includes(type)) };
 }
 
 /** Versions that do not change while the agent runs. */

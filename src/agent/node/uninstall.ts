@@ -9,6 +9,7 @@ import { MARK_SUFFIX } from '../invoke/in-flight-marker.ts';
 import { OUTDATED_FOLDER } from '../worker/outdated-records.ts';
 import type { NodeHealth } from './node-health.ts';
 import type { NodeRegistration } from './node-registration.ts';
+import { RESERVATION_FILE } from './reservation.ts';
 
 /** Milliseconds until a failed removal or write is tried again. */
 const retryMs = 5_000;
@@ -22,6 +23,7 @@ const stateNames: readonly string[] = [
   'images.json',
   'init',
   'logs',
+  RESERVATION_FILE,
   'resolv.conf',
   'server-next.pem',
   'server.pem',

@@ -36,6 +36,9 @@ import { hurry, rest, resync } from './upkeep.ts';
 /** Milliseconds that a call waits for a runtime that does not answer. */
 const patienceMs = 5_000;
 
+/** Milliseconds that a call waits for the node to have more reserved: a kubelet allocates more within a second or two. */
+const roomPatienceMs = 8_000;
+
 /** Effects to carry out now, with the state once they are begun. */
 export interface Decision extends Reduced {
   /** Monotonic milliseconds of the next moment at which it comes out otherwise without an event; infinite for none. */
@@ -255,10 +258,16 @@ function mayStart(draft: Draft, container: Container): boolean {
   if (!isServing) {
     return true;
   }
-  if (!draft.at.node.fits(container.make.id, sizeOf(container), draft.given())) {
+  const { node, now } = draft.at;
+  const needs = [container.make.id, sizeOf(container), draft.given()] as const;
+  if (!node.fits(...needs)) {
     const nodeFull = draft.noRoom();
     draft.set({ nodeFull });
-    draft.refuseWhere(() => true, 'NodeFull', nodeFull);
+    if (!node.mayFitLater(...needs)) {
+      draft.refuseWhere(() => true, 'NodeFull', nodeFull);
+    } else if (draft.state.waiting.some((call) => now - call.arrivedAt >= roomPatienceMs)) {
+      draft.refuseWhere((call) => now - call.arrivedAt >= roomPatienceMs, 'NodeFull', nodeFull);
+    }
     return false;
   }
   if (draft.state.nodeFull !== undefined) {
@@ -310,6 +319,11 @@ function wakeAt({ at, state }: Draft): number {
     consider(abuseOf(state.lastTermination, at)?.until ?? next);
   }
   consider(state.quietUntil);
+  if (state.nodeFull !== undefined) {
+    for (const { arrivedAt } of state.waiting) {
+      consider(arrivedAt + roomPatienceMs);
+    }
+  }
   consider(state.grace?.until ?? next);
   for (const container of containersOf(state)) {
     const { look: looks, resync: due, retries, setbacks } = container;

@@ -51,7 +51,8 @@ function refusalOf({ at, state }: Draft, { epoch }: Arrival, gone: boolean): Clo
   if (putOff !== undefined) {
     return putOff;
   }
-  if (nodeFull !== undefined && !at.node.fits(present.make.id, takenMiB(desired), [])) {
+  const needs = [present.make.id, takenMiB(desired), []] as const;
+  if (nodeFull !== undefined && !at.node.fits(...needs) && !at.node.mayFitLater(...needs)) {
     return ['NodeFull', nodeFull];
   }
   // As many as it takes at once come together while it wakes.

@@ -17,6 +17,7 @@ export function factsOf({ capacity, claims, inits, limiter, outlook, precreated 
     },
     precreates: precreated.enabled,
     fits: (containerId, memoryMiB, without) => capacity.fits(containerId, memoryMiB, without),
+    mayFitLater: (containerId, memoryMiB, without) => capacity.mayFitLater(containerId, memoryMiB, without),
     mayReplace: (uid, replaced) => limiter.mayTake(uid, replaced),
     mayClaim: (containerId, uid) => claims.mayClaim(containerId, uid),
     initOf: (containerId) => inits.link(containerId),

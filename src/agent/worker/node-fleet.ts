@@ -72,6 +72,10 @@ export interface NodeFleet extends Fleet {
    * @returns whether the limits are other ones than before
    */
   resize(capacity: NodeAmounts): boolean;
+  /** Resources that they may take together now. */
+  limits(): NodeAmounts;
+  /** Takes in how many MiB are reserved for workers; undefined where they may have the whole capacity. */
+  reserve(memoryMiB: number | undefined): void;
   /** Whether the records can be written. */
   storageHealth(): Health;
   /** Workers that are no longer this node's, and have a call in them that ends first. */

@@ -262,6 +262,14 @@ class WorkerManager implements NodeFleet {
     return this.#context.capacity.resize(capacity);
   }
 
+  limits(): NodeAmounts {
+    return this.#context.capacity.limits;
+  }
+
+  reserve(memoryMiB: number | undefined): void {
+    this.#context.capacity.reserve(memoryMiB);
+  }
+
   storageHealth(): Health {
     return this.#context.records.health;
   }

@@ -60,6 +60,8 @@ export interface LambdaNodeStatus {
   readonly versions?: LambdaNodeStatusVersions;
   readonly capacity?: LambdaNodeStatusCapacity;
   readonly allocated?: LambdaNodeStatusAllocated;
+  readonly reserved?: LambdaNodeStatusReserved;
+  readonly promised?: LambdaNodeStatusPromised;
   /**
    * References of images that are on the node, completed as Docker does.
    *
@@ -135,6 +137,24 @@ export interface LambdaNodeStatusAllocated {
    * Number of workers.
    */
   readonly workers: number;
+}
+/**
+ * Memory that the kubelet has allocated to the reservation of the node, for workers; they get no more, together. Written by the controller. Absent where nothing is reserved for workers, as without hold Pods; then they may have the whole capacity.
+ */
+export interface LambdaNodeStatusReserved {
+  /**
+   * Memory in MiB.
+   */
+  readonly memoryMiB: number;
+}
+/**
+ * Memory that the agent lets workers have together now, the lesser of capacity and reserved. Absent where the agent is one of an earlier release, which heeds no reservation.
+ */
+export interface LambdaNodeStatusPromised {
+  /**
+   * Memory in MiB.
+   */
+  readonly memoryMiB: number;
 }
 /**
  * One of them.

@@ -3,10 +3,9 @@ import { type LambdaNode, lambdaNodes as lambdaNodeType } from '../../api/lambda
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
-import { hasCode, unreachable } from '../../common/errors.ts';
+import { hasCode } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import { objectKey } from '../../kube/api/object-key.ts';
-import { type Pod, pods as podType } from '../../kube/api/resource-types.ts';
+import type { Pod } from '../../kube/api/resource-types.ts';
 import type { CacheEvent, Informer, KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import {
   createReconciler,
@@ -17,24 +16,44 @@ import {
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
 import { earlierClosure } from '../nodes/node-state.ts';
-import type { AssignmentCache } from '../scheduling/assignment-cache.ts';
+import {
+  type AssignmentCache,
+  isRefusedByFullNode,
+  isReplacedLater,
+  takesRoom,
+} from '../scheduling/assignment-cache.ts';
 import type { NodeClosures, NodeSnapshot } from '../scheduling/node-snapshot.ts';
-import { decideHold, type HoldAction, type HoldDecision, UNHELD_AFTER_MS } from './decide.ts';
-import { type HoldSettings, holdNodeOf, holdPod, holdPodName, holdView, imagePatch, memoryOf } from './hold-pod.ts';
-import { releaseHoldPod, removeHoldPod } from './removal.ts';
+import { type Closing, closureBy, UNHELD_AFTER_MS } from './closure.ts';
+import { decideGuard, type GuardAction, type GuardDecision, isEmpty } from './decide-guard.ts';
+import { decideReserve, type ReserveDecision } from './decide-reserve.ts';
+import { guardGraceSeconds, guardPodName, type HoldSettings, holdNodeOf, holdView, reserveView } from './hold-pod.ts';
+import { CATCH_UP_MS, type HeldNode, HoldWriter } from './hold-writer.ts';
+import { restingOf, wantedMiB } from './sizing.ts';
+import { StateAge } from './state-age.ts';
+import { isEvictedByTaint } from './tolerations.ts';
 
 /** The input for hold Pods. */
 export interface HoldSource {
   readonly settings: HoldSettings;
-  /** Hold Pods of the system namespace, synced already. */
+  /** Hold Pods of the system namespace, synced already; {@link HOLD_INDEX} is among its indexes. */
   readonly pods: Informer<Pod>;
+}
+
+/** Index of hold Pods: by their node. */
+export const HOLD_INDEX = 'node';
+
+export function holdIndex(pod: Pod): readonly string[] {
+  const node = holdNodeOf(pod);
+  return node === undefined ? [] : [node];
 }
 
 export interface HoldControllerOptions extends HoldSource {
   readonly client: KubeClient;
   readonly systemNamespace: string;
   readonly lambdaNodes: ObjectCache<LambdaNode>;
-  readonly snapshot: Pick<NodeSnapshot, 'presence'>;
+  /** The workers of a node. */
+  readonly workersOf: (node: string) => readonly LambdaWorker[];
+  readonly snapshot: Pick<NodeSnapshot, 'capacity' | 'presence'>;
   readonly assignments: AssignmentCache;
   readonly events: EventSink<EventReason>;
   readonly clock: Clock;
@@ -43,48 +62,67 @@ export interface HoldControllerOptions extends HoldSource {
   readonly onClosure: (node: string) => void;
 }
 
-/** The memory of one node. */
+/** The memory of one node between two looks. */
 interface Track {
-  /** The Pod and its state at the last look, and since when (monotonic milliseconds). */
-  seen: string;
-  since: number;
+  readonly guard: StateAge;
+  /** Which Pods of the reservation have ended. */
+  readonly ended: StateAge;
+  /** Whether less is wanted than the reservation asks for. */
+  readonly lower: StateAge;
+  /** Until when (monotonic milliseconds) the node is about to have more for its workers than now. */
+  growsUntil: number | undefined;
+  /** MiB that the node could promise at the last look. */
+  promiseMiB: number;
+  /** Since when the kubelet has given less than is wanted, and no more than before. */
   unheldSince: number | undefined;
-  /** Whether the node was cordoned at some time while the Pod was in its state. */
-  wasCordoned: boolean;
-  closure: HoldDecision['closure'];
+  /** Whether the node was cordoned, or about to leave, at some time while the guard was in its state. */
+  wasClosed: boolean;
+  closing: Closing | undefined;
+}
+
+/** Everything about one node at one look. */
+interface Look extends HeldNode {
+  /** Workers by the assignments, and by the word of their agent. */
+  readonly counts: { readonly assigned: number; readonly present: number };
+  readonly wantedMiB: number;
 }
 
 /** Errors of a write to a Pod that is not as the cache shows it. */
 const behind = ['AlreadyExists', 'Conflict', 'Invalid', 'NotFound'] as const;
-/** Milliseconds after which the cache should have caught up. */
-const CATCH_UP_MS = 1_000;
+
+/** Milliseconds that an agent gets to start the workers that it has room for now, and to tell. */
+const START_MS = 10_000;
 
 const CONCURRENCY = 4;
 
 /**
- * Keeps one hold Pod for each node that has workers, as {@link decideHold} decides. Looks at a Pod after each change
- * that concerns the Pod.
+ * Keeps a guard and a reservation for each node that has workers, as {@link decideGuard} and {@link decideReserve} say.
+ * Looks at a node after each change that concerns its Pods.
  */
 export class HoldController implements NodeClosures {
   readonly #options: HoldControllerOptions;
   readonly #queue: Reconciler;
+  readonly #writer: HoldWriter;
   readonly #tracks = new Map<string, Track>();
   /** Nodes that this controller has looked at. */
   readonly #looked = new Set<string>();
-  /** Nodes that had workers at the last change of a worker. */
-  readonly #loaded = new Set<string>();
   #unsubscribe: (() => void) | undefined;
 
   constructor(options: HoldControllerOptions) {
     this.#options = options;
+    this.#writer = new HoldWriter(options);
     const { clock, logger, metrics } = options;
     const reconcile = (node: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(node, call);
     this.#queue = createReconciler({ name: 'holds', workers: CONCURRENCY, reconcile, logger, clock, metrics });
   }
 
   /** Until the first look at a node, the closure that the leader before has found. */
-  closureOf(node: string): HoldDecision['closure'] {
-    return this.#looked.has(node) ? this.#tracks.get(node)?.closure : this.#earlier(node);
+  closureOf(node: string): ReturnType<NodeClosures['closureOf']> {
+    return this.#looked.has(node) ? this.#tracks.get(node)?.closing?.closure : this.#earlier(node);
+  }
+
+  isGrowing(node: string): boolean {
+    return this.#tracks.get(node)?.growsUntil !== undefined;
   }
 
   look(node: string): void {
@@ -94,32 +132,30 @@ export class HoldController implements NodeClosures {
   /** Looks at the node when its agent has reported other containers. */
   noteNode(change: CacheEvent<LambdaNode>): void {
     const { object } = change;
-    const present = ({ status }: LambdaNode) => `${status?.allocated?.workers} ${status?.capacity?.memoryMiB}`;
+    const present = ({ status }: LambdaNode) => JSON.stringify([status?.allocated, status?.capacity, status?.promised]);
     if (change.kind !== 'updated' || present(object) !== present(change.old)) {
       this.look(object.metadata.name);
     }
   }
 
   /**
-   * Looks at the nodes of a changed worker where their first worker came or their last one went. Call it after the
+   * Looks at the nodes that a worker came to or left, or where it takes more or less than before. Call it after the
    * assignment cache has the change.
    */
   noteWorker(change: CacheEvent<LambdaWorker>): void {
-    const nodes = [change.object, ...(change.kind === 'updated' ? [change.old] : [])].map(
-      ({ status }) => status?.assignment?.nodeName,
-    );
-    for (const node of new Set(nodes)) {
-      if (node === undefined) {
-        continue;
-      }
-      const isLoaded = this.#options.assignments.load(node).assigned > 0;
-      if (isLoaded !== this.#loaded.has(node)) {
-        this.#queue.add(node);
-      }
-      if (isLoaded) {
-        this.#loaded.add(node);
-      } else {
-        this.#loaded.delete(node);
+    const what = (worker: LambdaWorker) => {
+      const { metadata, spec, status } = worker;
+      const { resources, ephemeralStorage, timeoutSeconds, wakePolicy } = spec;
+      const waits = [isRefusedByFullNode(worker), isReplacedLater(worker)];
+      const size = [resources?.limits?.memory, ephemeralStorage, takesRoom(worker), metadata.deletionTimestamp];
+      return JSON.stringify([status?.assignment?.nodeName, timeoutSeconds, wakePolicy, ...size, ...waits]);
+    };
+    if (change.kind === 'updated' && what(change.object) === what(change.old)) {
+      return;
+    }
+    for (const { status } of [change.object, ...(change.kind === 'updated' ? [change.old] : [])]) {
+      if (status?.assignment !== undefined) {
+        this.#queue.add(status.assignment.nodeName);
       }
     }
   }
@@ -141,159 +177,199 @@ export class HoldController implements NodeClosures {
 
   /** Errors are those of the API server; the node is then looked at again after a growing wait. */
   async reconcile(nodeName: string, options: CallOptions): Promise<ReconcileResult> {
-    const { pods, systemNamespace, lambdaNodes, assignments } = this.#options;
-    const pod = pods.cache.get({ namespace: systemNamespace, name: holdPodName(nodeName) });
-    const node = lambdaNodes.get({ name: nodeName });
-    const { assigned } = assignments.load(nodeName);
-    if (pod === undefined && assigned === 0) {
+    const look = this.#look(nodeName);
+    if (look.guard === undefined && look.reserves.length === 0 && look.counts.assigned === 0) {
       const wasClosed = this.closureOf(nodeName) !== undefined;
       this.#tracks.delete(nodeName);
       this.#looked.add(nodeName);
       if (wasClosed) {
         this.#options.onClosure(nodeName);
       }
+      await this.#writer.promise(look, 0, options);
       return {};
     }
-    const decision = this.#decide(nodeName, node, pod, assigned);
+    const { guard, reserve, againAfterMs, promiseMiB } = this.#decide(look);
     try {
-      await this.#act(nodeName, node, pod, decision.action, options);
+      // Before the reservation becomes smaller. A larger one is promised once the kubelet has allocated it.
+      await this.#writer.promise(look, promiseMiB, options);
+      await this.#writer.guard(look, guard.action, options);
+      await this.#writer.reserve(look, reserve.action, options);
     } catch (error) {
       if (behind.some((code) => hasCode(error, code))) {
         return { requeueAfterMs: CATCH_UP_MS };
       }
       throw error;
     }
-    return decision.againAfterMs === undefined ? {} : { requeueAfterMs: decision.againAfterMs };
+    // The event of what was made usually comes first.
+    const isMade = guard.action.kind === 'create' || reserve.action.kind === 'create';
+    const waits = [...(isMade ? [CATCH_UP_MS] : []), ...(againAfterMs === undefined ? [] : [againAfterMs])];
+    return waits.length === 0 ? {} : { requeueAfterMs: Math.min(...waits) };
   }
 
-  #decide(nodeName: string, node: LambdaNode | undefined, pod: Pod | undefined, assigned: number): HoldDecision {
-    const { clock, settings, snapshot } = this.#options;
+  #look(nodeName: string): Look {
+    const { assignments, lambdaNodes, pods, snapshot, systemNamespace: namespace, workersOf } = this.#options;
+    const node = lambdaNodes.get({ name: nodeName });
+    const workers = workersOf(nodeName);
+    const { assigned, used } = assignments.load(nodeName);
+    const { allocated, promised } = node?.status ?? {};
+    const counts = { assigned, present: allocated?.workers ?? 0 };
+    const capacityMiB = snapshot.capacity(nodeName).memoryMiB;
+    const usedMiB = Math.max(used.memoryMiB, allocated?.memoryMiB ?? 0);
+    return {
+      nodeName,
+      node,
+      presence: snapshot.presence(nodeName),
+      guard: pods.cache.get({ namespace, name: guardPodName(nodeName) }),
+      reserves: pods.cache.byIndex(HOLD_INDEX, nodeName).flatMap((pod) => {
+        const view = reserveView(pod);
+        return view === undefined ? [] : [{ pod, view }];
+      }),
+      counts,
+      wantedMiB:
+        // An agent of an earlier release lets workers have the whole capacity.
+        promised === undefined && node !== undefined && assigned + counts.present > 0
+          ? capacityMiB
+          : wantedMiB({ ...restingOf(workers), usedMiB, capacityMiB }),
+      graceSeconds: guardGraceSeconds(Math.max(0, ...workers.map(({ spec }) => spec.timeoutSeconds))),
+    };
+  }
+
+  #decide(look: Look): {
+    readonly guard: GuardDecision;
+    readonly reserve: ReserveDecision;
+    readonly promiseMiB: number;
+    readonly againAfterMs: number | undefined;
+  } {
+    const { clock, settings } = this.#options;
+    const { counts, nodeName, node, presence, reserves } = look;
     const now = clock.monotonic();
-    const view = pod === undefined ? undefined : holdView(pod);
-    const seen = `${pod?.metadata.uid ?? ''} ${view?.state.kind ?? ''}`;
+    const track = this.#track(nodeName);
+    const guardIs = look.guard === undefined ? undefined : holdView(look.guard);
+    if (track.guard.isNew(`${look.guard?.metadata.uid ?? ''} ${guardIs?.state.kind ?? ''}`, now)) {
+      track.wasClosed = false;
+    }
+    const isClosed = presence.cordoned || presence.departure !== undefined;
+    track.wasClosed ||= isClosed;
+    const { image } = settings;
+    const guard = decideGuard({
+      ...presence,
+      ...counts,
+      isBack: track.wasClosed && !isClosed,
+      isTainted: isEvictedByTaint(presence.taints, look.guard?.spec?.tolerations ?? []),
+      wanted: { image, graceSeconds: look.graceSeconds },
+      pod: guardIs,
+      sinceMs: track.guard.ms(now),
+    });
+    const pods = reserves.map(({ view }) => view);
+    const ended = reserves.filter(({ view }) => view.state.kind === 'ended').map(({ pod }) => pod.metadata.uid);
+    track.ended.isNew(ended.join(), now);
+    track.lower.isNew(String(pods.reduce((total, { memoryMiB }) => total + memoryMiB, 0) > look.wantedMiB), now);
+    const earlierMiB = guardIs?.isEarlier === true && guardIs.state.kind === 'held' ? guardIs.memoryMiB : 0;
+    const reserve = decideReserve({
+      ...presence,
+      isEmpty: isEmpty({ ...presence, ...counts }),
+      isDraining: guard.draining !== undefined,
+      isHeldBefore: guardIs?.isEarlier === true,
+      image,
+      wantedMiB: look.wantedMiB,
+      promisedMiB: node?.status?.promised?.memoryMiB,
+      pods,
+      endedForMs: track.ended.ms(now),
+      lowerForMs: track.lower.ms(now),
+    });
+    const promiseMiB = reserve.promiseMiB + earlierMiB;
+    const isShort = promiseMiB < look.wantedMiB;
+    if (!isShort && guard.refusal === undefined) {
+      track.unheldSince = undefined;
+    } else if (track.unheldSince === undefined || promiseMiB > track.promiseMiB) {
+      track.unheldSince = now;
+    }
+    track.promiseMiB = promiseMiB;
+    const { closing, againAfterMs } = closureBy({
+      draining: guard.draining,
+      refusal: guard.refusal ?? reserve.refusal,
+      unheldForMs: track.unheldSince === undefined ? undefined : now - track.unheldSince,
+    });
+    this.#close(look, track, closing, guard.action);
+    const promised = node?.status?.promised?.memoryMiB ?? promiseMiB;
+    const isSmaller = closing === undefined && (isShort || promised < promiseMiB);
+    const growsForMs = this.#grow(nodeName, track, isSmaller, now);
+    const waits = [guard.againAfterMs, reserve.againAfterMs, againAfterMs, growsForMs].filter((ms) => ms !== undefined);
+    return { guard, reserve, promiseMiB, againAfterMs: waits.length === 0 ? undefined : Math.min(...waits) };
+  }
+
+  #track(nodeName: string): Track {
     let track = this.#tracks.get(nodeName);
     if (track === undefined) {
       const closure = this.closureOf(nodeName);
-      const unheldSince = closure === 'unheld' ? now - UNHELD_AFTER_MS : undefined;
-      track = { seen, since: now, unheldSince, wasCordoned: false, closure };
+      track = {
+        guard: new StateAge(),
+        ended: new StateAge(),
+        lower: new StateAge(),
+        growsUntil: undefined,
+        promiseMiB: 0,
+        unheldSince: closure === 'unheld' ? this.#options.clock.monotonic() - UNHELD_AFTER_MS : undefined,
+        wasClosed: false,
+        closing: closure === undefined ? undefined : { closure, because: 'found by the controller that led before' },
+      };
       this.#tracks.set(nodeName, track);
       this.#looked.add(nodeName);
     }
-    if (track.seen !== seen) {
-      track.seen = seen;
-      track.since = now;
-      track.wasCordoned = false;
-    }
-    if (view?.state.kind === 'held') {
-      track.unheldSince = undefined;
-    } else if (view !== undefined && 'refusal' in view.state) {
-      track.unheldSince ??= now;
-    }
-    const presence = snapshot.presence(nodeName);
-    track.wasCordoned ||= presence.cordoned;
-    const decision = decideHold({
-      ...presence,
-      uncordoned: track.wasCordoned && !presence.cordoned,
-      assigned,
-      present: node?.status?.allocated?.workers ?? 0,
-      wanted: { image: settings.image, memoryMiB: node === undefined ? 0 : memoryOf(node) },
-      pod: view,
-      sinceMs: now - track.since,
-      unheldForMs: track.unheldSince === undefined ? undefined : now - track.unheldSince,
-    });
-    const last = track.closure;
-    track.closure = decision.closure;
-    if (last !== decision.closure) {
-      this.#tell(nodeName, node, last, decision);
-      this.#options.onClosure(nodeName);
-    }
-    return decision;
+    return track;
   }
 
-  #tell(
-    nodeName: string,
-    node: LambdaNode | undefined,
-    last: HoldDecision['closure'],
-    { closure, refusal, action }: HoldDecision,
-  ): void {
-    const { events, logger } = this.#options;
-    logger.info({ node: nodeName, closure, last, refusal }, 'node closed or opened to workers');
-    if (node === undefined) {
-      return;
+  /**
+   * Workers that wait for room leave once their node has all that it will have, and its agent has had the time to start
+   * them.
+   *
+   * @param isSmaller whether the agent lets workers have less than is wanted
+   * @returns milliseconds until then
+   */
+  #grow(nodeName: string, track: Track, isSmaller: boolean, now: number): number | undefined {
+    const isOver = track.growsUntil !== undefined && (track.closing !== undefined || now >= track.growsUntil);
+    if (isSmaller) {
+      track.growsUntil = now + START_MS;
+    } else if (isOver) {
+      track.growsUntil = undefined;
+      // A node that was closed was told just now.
+      if (track.closing === undefined) {
+        this.#options.onClosure(nodeName);
+      }
     }
-    const regarding = referenceTo(lambdaNodeType, node);
-    if (closure === 'draining') {
-      events.record({
-        regarding,
-        type: 'Normal',
-        reason: 'Draining',
-        action: 'Drain',
-        note: 'its hold Pod was evicted: its workers move to other nodes as far as those have room',
-      });
-    } else if (closure === 'unheld') {
-      events.record({
-        regarding,
-        type: 'Warning',
-        reason: 'HoldRefused',
-        action: 'Hold',
-        note: `the node gets no more workers, since its hold Pod finds no room: ${refusal ?? 'refused before'}`,
-      });
-    } else if (last === 'draining' && action.kind === 'release') {
-      const isDrained = action.because === 'drained';
-      events.record({
-        regarding,
-        type: isDrained ? 'Normal' : 'Warning',
-        reason: isDrained ? 'Drained' : 'DrainCalledOff',
-        action: 'Drain',
-        note: isDrained
-          ? 'the node has no workers any more'
-          : 'the node is not cordoned, and its workers stay, since they fit nowhere else',
-      });
-    }
+    return isSmaller || track.growsUntil === undefined ? undefined : track.growsUntil - now;
   }
 
-  #earlier(nodeName: string): HoldDecision['closure'] {
+  #earlier(nodeName: string): ReturnType<NodeClosures['closureOf']> {
     const node = this.#options.lambdaNodes.get({ name: nodeName });
     return node === undefined ? undefined : earlierClosure(node);
   }
 
-  async #act(
-    nodeName: string,
-    node: LambdaNode | undefined,
-    pod: Pod | undefined,
-    action: HoldAction,
-    options: CallOptions,
-  ): Promise<void> {
-    const { client, systemNamespace, settings, logger } = this.#options;
-    switch (action.kind) {
-      case 'nothing':
-        return;
-      case 'create':
-        if (node !== undefined) {
-          await client.create(podType, holdPod(settings, node, systemNamespace), options);
-          logger.info({ node: nodeName, memoryMiB: memoryOf(node) }, 'hold Pod made');
-        }
-        return;
-      case 'renewImage':
-        if (pod !== undefined) {
-          await client.patch(podType, objectKey(pod), { kind: 'json', body: imagePatch(pod, settings.image) }, options);
-          logger.info({ node: nodeName, image: settings.image }, 'hold Pod got another image');
-        }
-        return;
-      case 'release':
-        if (pod !== undefined) {
-          await releaseHoldPod(client, pod, options);
-        }
-        logger.info({ node: nodeName, because: action.because }, 'hold Pod let go');
-        return;
-      case 'remove':
-        if (pod !== undefined) {
-          await removeHoldPod(client, pod, options);
-        }
-        logger.info({ node: nodeName, because: action.because }, 'hold Pod removed');
-        return;
-      default:
-        return unreachable(action);
+  /** Closes or opens the node to workers, and tells that. */
+  #close({ nodeName, node }: Look, track: Track, closing: Closing | undefined, action: GuardAction): void {
+    const last = track.closing?.closure;
+    track.closing = closing;
+    if (last === closing?.closure) {
+      return;
     }
+    const { events, logger, onClosure } = this.#options;
+    logger.info({ node: nodeName, closing, last }, 'node closed or opened to workers');
+    const regarding = node === undefined ? undefined : referenceTo(lambdaNodeType, node);
+    if (regarding !== undefined) {
+      if (closing?.closure === 'draining') {
+        const note = `${closing.because}: its workers move to other nodes as far as those have room`;
+        events.record({ regarding, type: 'Normal', reason: 'Draining', action: 'Drain', note });
+      } else if (closing?.closure === 'unheld') {
+        const note = `the node gets no more workers, since its Pods are refused: ${closing.because}`;
+        events.record({ regarding, type: 'Warning', reason: 'HoldRefused', action: 'Hold', note });
+      } else if (last === 'draining' && action.kind === 'release') {
+        const isDrained = action.because === 'drained';
+        const note = isDrained
+          ? 'the node has no workers any more'
+          : 'the node is not cordoned, and its workers stay, since they fit nowhere else';
+        const [type, reason] = isDrained ? (['Normal', 'Drained'] as const) : (['Warning', 'DrainCalledOff'] as const);
+        events.record({ regarding, type, reason, action: 'Drain', note });
+      }
+    }
+    onClosure(nodeName);
   }
 }

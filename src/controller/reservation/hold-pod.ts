@@ -1,7 +1,16 @@
 import { createHash } from 'node:crypto';
-import { HOLD_FINALIZER, holdLabels, type LambdaNode, lambdaNodes } from '../../api/lambda-node.ts';
-import { quantityToMiB } from '../../api/quantity.ts';
-import type { Pod } from '../../kube/api/resource-types.ts';
+import {
+  GUARD_ROLE,
+  HOLD_FINALIZER,
+  HOLD_ROLE_LABEL,
+  holdLabels,
+  type LambdaNode,
+  lambdaNodes,
+  RESERVE_ROLE,
+} from '../../api/lambda-node.ts';
+import { parseQuantity, quantityToMiB } from '../../api/quantity.ts';
+import { type Pod, type ServiceAccount, serviceAccounts } from '../../kube/api/resource-types.ts';
+import type { Toleration } from './tolerations.ts';
 
 export interface HoldSettings {
   readonly image: string;
@@ -9,20 +18,45 @@ export interface HoldSettings {
   readonly priorityClassName?: string | undefined;
 }
 
-/** Annotation of a hold Pod: the requested image, which admission webhooks may have replaced. */
+/** Annotation of our Pods: the requested image, which admission webhooks may have replaced. */
 const IMAGE_ANNOTATION = 'esb.dev/image';
-/** Service account without rights; it brings the pull secrets of the image. */
-const SERVICE_ACCOUNT = 'esb-hold';
-const NAME_PREFIX = 'esb-hold-';
+/** Service account of guards, without rights; it brings the pull secrets of the image. */
+const GUARD_ACCOUNT = 'esb-hold';
+/** That of reservations, and their owner. */
+export const RESERVE_ACCOUNT = 'esb-reserve';
+/** Also the prefix of the one Pod that a node had before guard and reservation were two. */
+const GUARD_PREFIX = 'esb-hold-';
+const RESERVE_PREFIX = 'esb-reserve-';
+/** Of further Pods of a reservation; no node's name makes a name of the first kind of it. */
+const FURTHER_PREFIX = 'esb-reserve.';
 const CONTAINER = 'hold';
 const MAX_NAME_LENGTH = 253;
-/** Seconds; the Pod ends at once when asked to. */
-const GRACE_SECONDS = 5;
+/** The init of the image, which also does nothing but wait: `guard` until it is killed, `reserve` until it is told. */
+const PROGRAM = '/usr/lib/esb/init';
+/** MiB that the process of a Pod may take itself. */
+export const OWN_MIB = 4;
+/** Seconds; the Pod of a reservation ends at once when asked to. */
+const RESERVE_GRACE_SECONDS = 5;
 const USER_ID = 65_532;
+const MIB = 2 ** 20;
 
-/** The name of a node's hold Pod: one node, one name, so that two controllers can never create two. */
-export function holdPodName(nodeName: string): string {
-  const name = `${NAME_PREFIX}${nodeName}`;
+/** Seconds by which the grace of a guard exceeds the longest call. */
+const GRACE_MARGIN_SECONDS = 60;
+/** Graces that guards have: a guard is made again for another one, and calls have all kinds of timeouts. */
+const graceSteps: readonly number[] = [120, 360, 960];
+
+/**
+ * Seconds of grace of a guard: the longest timeout of the workers of its node and a minute, in one of few steps. Within
+ * that time each call that is under way when the node is drained has its answer.
+ */
+export function guardGraceSeconds(longestTimeoutSeconds: number): number {
+  const needed = longestTimeoutSeconds + GRACE_MARGIN_SECONDS;
+  return graceSteps.find((step) => step >= needed) ?? needed;
+}
+
+/** One node, one name, so that two controllers can never create two. */
+function podName(prefix: string, nodeName: string): string {
+  const name = `${prefix}${nodeName}`;
   if (name.length <= MAX_NAME_LENGTH) {
     return name;
   }
@@ -30,20 +64,112 @@ export function holdPodName(nodeName: string): string {
   return `${name.slice(0, MAX_NAME_LENGTH - digest.length - 1)}-${digest}`;
 }
 
+export function guardPodName(nodeName: string): string {
+  return podName(GUARD_PREFIX, nodeName);
+}
+
+/** @param index 0 for the Pod of a reservation that the kubelet can resize; others are steps where it cannot */
+export function reservePodName(nodeName: string, index = 0): string {
+  return podName(index === 0 ? RESERVE_PREFIX : `${FURTHER_PREFIX}${index}.`, nodeName);
+}
+
+/** The place of a Pod in the reservation of its node; undefined for a Pod that is in none. */
+function reserveIndexOf({ name }: Pod['metadata']): number | undefined {
+  if (name.startsWith(RESERVE_PREFIX)) {
+    return 0;
+  }
+  const index = /^esb-reserve\.(\d+)\./.exec(name)?.[1];
+  return index === undefined ? undefined : Number(index);
+}
+
+/** The properties that a guard has to have. */
+export interface GuardWish {
+  readonly image: string;
+  readonly graceSeconds: number;
+}
+
 /**
- * The Pod that reserves the memory of a node's workers. The Pod requests the memory that the node may promise them, so
- * that scheduler, kubelet and autoscalers count it; its eviction is the sign that the node is drained. The Pod goes
- * through the scheduler, which alone knows whether the memory is free; `spec.nodeName` would bypass the scheduler.
+ * The Pod whose eviction is the drain of its node. So small that it fits anywhere, it is bound by `spec.nodeName`:
+ * autoscalers take a node affinity to a node by name for a Pod that fits nowhere else, and then keep the node. Its
+ * process ends by the kill after its grace, and its finalizer stays until the node has no workers: `kubectl drain`,
+ * Karpenter and cluster-autoscaler wait for either by rules of their own.
  */
-export function holdPod(settings: HoldSettings, node: LambdaNode, namespace: string): Pod {
+export function guardPod(
+  settings: HoldSettings,
+  node: LambdaNode,
+  namespace: string,
+  graceSeconds: number,
+  tolerations: readonly Toleration[],
+): Pod {
+  const pod = holdPod(settings, node, {
+    name: guardPodName(node.metadata.name),
+    namespace,
+    role: GUARD_ROLE,
+    memoryMiB: OWN_MIB,
+    graceSeconds,
+    account: GUARD_ACCOUNT,
+    tolerations,
+  });
+  return { ...pod, metadata: { ...pod.metadata, finalizers: [HOLD_FINALIZER] } };
+}
+
+/**
+ * The Pod that asks for the memory of a node's workers, so that scheduler, kubelet and autoscalers count it. The
+ * kubelet of the node decides whether the memory is free, as it does for a Pod that is resized.
+ *
+ * @param owner goes with the release: after a rollback to one that knows no reservations, Kubernetes removes them
+ */
+export function reservePod(
+  settings: HoldSettings,
+  node: LambdaNode,
+  namespace: string,
+  memoryMiB: number,
+  tolerations: readonly Toleration[],
+  owner: Owner | undefined,
+  index = 0,
+): Pod {
+  const pod = holdPod(settings, node, {
+    name: reservePodName(node.metadata.name, index),
+    namespace,
+    role: RESERVE_ROLE,
+    memoryMiB: memoryMiB + OWN_MIB,
+    graceSeconds: RESERVE_GRACE_SECONDS,
+    account: RESERVE_ACCOUNT,
+    tolerations,
+  });
+  if (owner === undefined) {
+    return pod;
+  }
+  const { name, uid = '' } = owner.metadata;
+  const ownerReferences = [{ apiVersion: 'v1', kind: serviceAccounts.kind, name, uid, controller: true }];
+  return { ...pod, metadata: { ...pod.metadata, ownerReferences } };
+}
+
+/** The owner of reservations. */
+type Owner = Pick<ServiceAccount, 'metadata'>;
+
+interface PodParts {
+  readonly name: string;
+  readonly namespace: string;
+  readonly role: typeof GUARD_ROLE | typeof RESERVE_ROLE;
+  readonly memoryMiB: number;
+  readonly graceSeconds: number;
+  readonly account: string;
+  readonly tolerations: readonly Toleration[];
+}
+
+function holdPod(settings: HoldSettings, node: LambdaNode, parts: PodParts): Pod {
   const { name, uid = '' } = node.metadata;
   return {
     metadata: {
-      name: holdPodName(name),
-      namespace,
-      labels: holdLabels,
-      annotations: { 'cluster-autoscaler.kubernetes.io/safe-to-evict': 'false', [IMAGE_ANNOTATION]: settings.image },
-      finalizers: [HOLD_FINALIZER],
+      name: parts.name,
+      namespace: parts.namespace,
+      labels: { ...holdLabels, [HOLD_ROLE_LABEL]: parts.role },
+      annotations: {
+        // Of the controllers of Pods, cluster-autoscaler knows those of Kubernetes alone, and keeps nodes for others.
+        'cluster-autoscaler.kubernetes.io/safe-to-evict': 'true',
+        [IMAGE_ANNOTATION]: settings.image,
+      },
       // `kubectl drain` refuses Pods without an owner that would create them again.
       ownerReferences: [
         {
@@ -56,22 +182,16 @@ export function holdPod(settings: HoldSettings, node: LambdaNode, namespace: str
       ],
     },
     spec: {
-      affinity: {
-        nodeAffinity: {
-          requiredDuringSchedulingIgnoredDuringExecution: {
-            nodeSelectorTerms: [{ matchFields: [{ key: 'metadata.name', operator: 'In', values: [name] }] }],
-          },
-        },
-      },
-      // Any taint that evicts the Pod would look like a drain, and workers have tolerations of their own.
-      tolerations: [{ operator: 'Exists' }],
+      nodeName: name,
+      tolerations: [...parts.tolerations],
       containers: [
         {
           name: CONTAINER,
           image: settings.image,
           imagePullPolicy: settings.pullPolicy,
-          args: ['hold'],
-          resources: { requests: { memory: `${memoryOf(node)}Mi` } },
+          command: [PROGRAM],
+          args: [parts.role],
+          resources: { requests: { memory: `${parts.memoryMiB}Mi` } },
           securityContext: {
             allowPrivilegeEscalation: false,
             readOnlyRootFilesystem: true,
@@ -79,11 +199,11 @@ export function holdPod(settings: HoldSettings, node: LambdaNode, namespace: str
           },
         },
       ],
-      serviceAccountName: SERVICE_ACCOUNT,
+      serviceAccountName: parts.account,
       automountServiceAccountToken: false,
       enableServiceLinks: false,
       priorityClassName: settings.priorityClassName,
-      terminationGracePeriodSeconds: GRACE_SECONDS,
+      terminationGracePeriodSeconds: parts.graceSeconds,
       securityContext: {
         runAsNonRoot: true,
         runAsUser: USER_ID,
@@ -94,23 +214,23 @@ export function holdPod(settings: HoldSettings, node: LambdaNode, namespace: str
   };
 }
 
-/** MiB that the hold Pod of a node has to request. */
-export function memoryOf(node: LambdaNode): number {
+/** MiB that a node may promise to workers at most. */
+export function capacityOf(node: LambdaNode): number {
   return node.status?.capacity?.memoryMiB ?? 0;
 }
 
-/** The node of a hold Pod; undefined for a Pod that is none of ours. */
+/** The node of a Pod of ours; undefined for another Pod. */
 export function holdNodeOf(pod: Pod): string | undefined {
-  return pod.metadata.ownerReferences?.find(({ kind }) => kind === lambdaNodes.kind)?.name;
+  return pod.metadata.ownerReferences?.find(({ kind }) => kind === lambdaNodes.kind)?.name ?? pod.spec?.nodeName;
 }
 
 /**
- * How a hold Pod is doing:
- * - `waiting`: the scheduler has not looked at it, or has found no room for it (`refusal`);
- * - `held`: its node counts its memory;
+ * How a Pod of ours is doing:
+ * - `waiting`: its kubelet has not looked at it;
+ * - `held`: its node counts it;
  * - `ended`: it has ended for good, as the kubelet does when it evicts or refuses a Pod;
  * - `evicted`: somebody has deleted it, and waits until the node has no workers;
- * - `leaving`: we have let it go.
+ * - `leaving`: it has no finalizer, and is being deleted.
  */
 export type HoldState =
   | { readonly kind: 'waiting'; readonly refusal?: string }
@@ -119,13 +239,17 @@ export type HoldState =
   | { readonly kind: 'evicted' }
   | { readonly kind: 'leaving' };
 
-/** The parts of a hold Pod that decisions depend on. */
+/** The parts of a Pod of ours that decisions depend on. */
 export interface HoldView {
   readonly state: HoldState;
   /** Whether the finalizer delays the deletion of the Pod. */
   readonly guarded: boolean;
+  /** Whether an earlier release made it, which had one Pod for both roles. */
+  readonly isEarlier: boolean;
   /** The requested image; of a Pod without that annotation, its image. */
   readonly image: string;
+  readonly graceSeconds: number;
+  /** MiB that it asks for, without its own. */
   readonly memoryMiB: number;
 }
 
@@ -141,13 +265,8 @@ function stateOf(pod: Pod): HoldState {
   if (status?.phase === 'Failed' || status?.phase === 'Succeeded') {
     return { kind: 'ended', refusal: status.message ?? status.reason ?? `it has ended (${status.phase})` };
   }
-  const scheduled = status?.conditions?.find(({ type }) => type === 'PodScheduled');
-  if (pod.spec?.nodeName !== undefined || scheduled?.status === 'True') {
-    return { kind: 'held' };
-  }
-  return scheduled?.reason === 'Unschedulable'
-    ? { kind: 'waiting', refusal: scheduled.message ?? 'the scheduler finds no room for it' }
-    : { kind: 'waiting' };
+  // The time of the kubelet's first look. A Pod that it refuses has ended by then.
+  return { kind: status?.startTime === undefined ? 'waiting' : 'held' };
 }
 
 export function holdView(pod: Pod): HoldView {
@@ -155,12 +274,64 @@ export function holdView(pod: Pod): HoldView {
   return {
     state: stateOf(pod),
     guarded: isGuarded(pod),
+    isEarlier: pod.metadata.labels?.[HOLD_ROLE_LABEL] === undefined,
     image: pod.metadata.annotations?.[IMAGE_ANNOTATION] ?? container?.image ?? '',
-    memoryMiB: quantityToMiB(container?.resources?.requests?.memory, 0),
+    graceSeconds: pod.spec?.terminationGracePeriodSeconds ?? 0,
+    memoryMiB: Math.max(0, quantityToMiB(container?.resources?.requests?.memory, 0) - OWN_MIB),
   };
 }
 
-/** Puts another image into a running hold Pod. Its memory stays reserved, unlike with a new Pod. */
+/** One Pod of the reservation of a node. */
+export interface ReserveView extends Pick<HoldView, 'state' | 'image' | 'memoryMiB'> {
+  readonly name: string;
+  readonly index: number;
+  /** MiB that the kubelet has allocated to it, without its own. */
+  readonly allocatedMiB: number;
+  /** Whether its kubelet resizes Pods; undefined until the Pod runs. */
+  readonly canResize: boolean | undefined;
+  /** Why the kubelet has not allocated what is asked for. */
+  readonly deferral: string | undefined;
+}
+
+/** Undefined for a Pod that is no reservation. */
+export function reserveView(pod: Pod): ReserveView | undefined {
+  const index = reserveIndexOf(pod.metadata);
+  if (index === undefined) {
+    return undefined;
+  }
+  const { state, image, memoryMiB } = holdView(pod);
+  const running = pod.status?.containerStatuses?.find(({ name }) => name === CONTAINER);
+  const told = running?.allocatedResources?.memory;
+  const pending = pod.status?.conditions?.find(({ type, status }) => type === 'PodResizePending' && status === 'True');
+  // A kubelet that does not tell what it has allocated resizes nothing: it has admitted what was asked for.
+  const allocatedMiB =
+    told === undefined ? memoryMiB : Math.max(0, Math.floor((parseQuantity(told) ?? 0) / MIB) - OWN_MIB);
+  const isRunning = running?.state?.running !== undefined;
+  return {
+    name: pod.metadata.name,
+    index,
+    state,
+    image,
+    memoryMiB,
+    allocatedMiB: state.kind === 'held' ? allocatedMiB : 0,
+    canResize: isRunning ? told !== undefined : undefined,
+    deferral:
+      pending === undefined ? undefined : (pending.message ?? pending.reason ?? 'the kubelet has put off its resize'),
+  };
+}
+
+/** Asks the kubelet to allocate another amount of memory to a Pod, by its subresource `resize`. */
+export function resizePatch(pod: Pod, memoryMiB: number): readonly object[] {
+  const index = pod.spec?.containers?.findIndex(({ name }) => name === CONTAINER) ?? 0;
+  const path = `/spec/containers/${index}`;
+  return [
+    { op: 'test', path: '/metadata/uid', value: pod.metadata.uid },
+    { op: 'test', path: `${path}/name`, value: CONTAINER },
+    { op: 'replace', path: `${path}/resources/requests/memory`, value: `${memoryMiB + OWN_MIB}Mi` },
+  ];
+}
+
+/** Puts another image into a running Pod of ours. Its memory stays reserved, unlike with a new Pod. */
 export function imagePatch(pod: Pod, image: string): readonly object[] {
   const index = pod.spec?.containers?.findIndex(({ name }) => name === CONTAINER) ?? 0;
   const note =
@@ -175,7 +346,7 @@ export function imagePatch(pod: Pod, image: string): readonly object[] {
   ];
 }
 
-/** Removes our finalizer from a hold Pod and leaves all others. */
+/** Removes our finalizer from a Pod and leaves all others. */
 export function releasePatch(pod: Pod): readonly object[] {
   const index = pod.metadata.finalizers?.indexOf(HOLD_FINALIZER) ?? 0;
   return [

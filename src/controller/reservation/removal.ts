@@ -1,4 +1,4 @@
-import { HOLD_SELECTOR } from '../../api/lambda-node.ts';
+import { HOLD_SELECTOR, lambdaNodes } from '../../api/lambda-node.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode, messageOf } from '../../common/errors.ts';
@@ -11,21 +11,27 @@ import { isGuarded, releasePatch } from './hold-pod.ts';
 
 const RETRY_MS = 10_000;
 
-/** Releases a hold Pod and deletes it, in this order: our own deletion must not look like a drain. */
+/** Seconds of grace of a Pod that we let go. */
+const GRACE_SECONDS = 1;
+
+/**
+ * Releases a Pod of ours and ends it. In this order: our own deletion must not look like a drain. One that another party
+ * has deleted is there until its grace is over, since no kubelet ends a grace that runs; its object goes at once all the
+ * same, and its process, which does nothing, when its grace is over.
+ */
 export async function removeHoldPod(
   client: Pick<KubeClient, 'patch' | 'delete'>,
   pod: Pod,
   options: CallOptions,
 ): Promise<void> {
-  await releaseHoldPod(client, pod, options);
-  await client.delete(pods, objectKey(pod), { ...options, uid: pod.metadata.uid });
-}
-
-/** Removes our finalizer from a hold Pod, so that a deletion waits no longer. */
-export async function releaseHoldPod(client: Pick<KubeClient, 'patch'>, pod: Pod, options: CallOptions): Promise<void> {
   if (isGuarded(pod)) {
     await client.patch(pods, objectKey(pod), { kind: 'json', body: releasePatch(pod) }, options);
   }
+  await client.delete(pods, objectKey(pod), {
+    ...options,
+    uid: pod.metadata.uid,
+    gracePeriodSeconds: pod.metadata.deletionTimestamp === undefined ? GRACE_SECONDS : 0,
+  });
 }
 
 export interface HoldRemovalOptions {
@@ -36,8 +42,8 @@ export interface HoldRemovalOptions {
 }
 
 /**
- * Removes the hold Pods of an earlier controller where this one makes none: without their finalizer taken off, a drain
- * would wait for ever. Tries until that succeeds or `signal` fires. Ends at once where the controller may not list
+ * Removes the hold Pods of an earlier controller where this one makes none, and the bounds that came of them: without
+ * their finalizer taken off, a drain would wait for ever. Tries until that succeeds or `signal` fires. Ends at once where the controller may not list
  * Pods: such a controller never made any.
  */
 export async function removeHoldPods(options: HoldRemovalOptions, signal: AbortSignal): Promise<void> {
@@ -50,6 +56,12 @@ export async function removeHoldPods(options: HoldRemovalOptions, signal: AbortS
       for (const pod of items) {
         await removeHoldPod(client, pod, { signal });
         logger.info({ pod: pod.metadata.name }, 'hold Pod removed, since none are to be made');
+      }
+      for (const { metadata, status } of (await client.list(lambdaNodes, {}, { signal })).items) {
+        if (status?.reserved !== undefined) {
+          const patch = { kind: 'merge', body: { status: { reserved: null } } } as const;
+          await client.patch(lambdaNodes, { name: metadata.name }, patch, { signal, subresource: 'status' });
+        }
       }
     } catch (error) {
       if (!hasCode(error, 'Forbidden')) {

@@ -1,4 +1,4 @@
-import { isTrue, workerConditions } from '../../api/condition.ts';
+import { findCondition, isTrue, type WorkerReason, workerConditions } from '../../api/condition.ts';
 import type { NodeAmounts } from '../../api/lambda-node.ts';
 import { type Assignment, functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
 import { resourcesOf, takenMiB } from '../../api/worker-resources.ts';
@@ -42,7 +42,7 @@ export function startsAtOnce(worker: LambdaWorker): boolean {
  * Whether a container exists or soon will: running, paused, being made or being removed. Its room is free only once the
  * node reports for the present generation that there is none (rests Absent, or removed idle).
  */
-function takesRoom(worker: LambdaWorker): boolean {
+export function takesRoom(worker: LambdaWorker): boolean {
   const { metadata, spec, status } = worker;
   if (isTrue(status?.conditions, workerConditions.cleanedUp)) {
     return false;
@@ -51,6 +51,18 @@ function takesRoom(worker: LambdaWorker): boolean {
     return status.observedGeneration !== metadata.generation && spec.desiredState !== 'Absent';
   }
   return status?.phase !== undefined || spec.desiredState !== 'Absent';
+}
+
+/** Whether the agent cannot start the worker for want of room. */
+export function isRefusedByFullNode(worker: LambdaWorker): boolean {
+  const ready = findCondition(worker.status?.conditions, workerConditions.ready);
+  return ready?.status === 'False' && ready.reason === ('NodeFull' satisfies WorkerReason);
+}
+
+/** Whether the agent cannot make the worker's next container beside the one that serves, for want of room. */
+export function isReplacedLater(worker: LambdaWorker): boolean {
+  const upToDate = findCondition(worker.status?.conditions, workerConditions.upToDate);
+  return upToDate?.status === 'False' && upToDate.reason === ('NodeFull' satisfies WorkerReason);
 }
 
 /** Whether its node has cleaned up after a deletion, which may still wait for other nodes. */

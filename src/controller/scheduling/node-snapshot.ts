@@ -1,4 +1,4 @@
-import { isCordoned, isRetired, type LambdaNode, lambdaNodes } from '../../api/lambda-node.ts';
+import { isCordoned, isRetired, type LambdaNode, lambdaNodes, type NodeAmounts } from '../../api/lambda-node.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
@@ -9,6 +9,7 @@ import { isSilent, type NodeLife, type NodeLiveness, type ReadNode } from '../no
 import { type AssignmentCache, functionKeyOf } from './assignment-cache.ts';
 import { completeImageName } from './image-name.ts';
 import {
+  departureTaintOf,
   goneBecause,
   isNodeCordoned,
   isNodeDeleted,
@@ -24,9 +25,11 @@ import { evictionBy, type Taint, taintText, taintVerdict } from './taint.ts';
 const REGION_LABEL = 'topology.kubernetes.io/region';
 const ZONE_LABEL = 'topology.kubernetes.io/zone';
 
-/** Nodes that are closed to new workers because of their hold Pod. */
+/** Nodes that are closed to new workers because of their guard or their reservation. */
 export interface NodeClosures {
   closureOf(node: string): Extract<Closure, 'draining' | 'unheld'> | undefined;
+  /** Whether the node is about to have more memory for its workers than now. */
+  isGrowing(node: string): boolean;
 }
 
 export interface NodeSnapshotOptions {
@@ -80,7 +83,9 @@ export class NodeSnapshot {
 
   standing(worker: LambdaWorker, name: string): WorkerStanding {
     const { closed, goneBecause, taints } = this.#view(name);
-    const standing = { ...lifeStanding(this.#options.liveness.life(name)), goneBecause };
+    const isGrowing = this.#options.closures.isGrowing(name);
+    const life = lifeStanding(this.#options.liveness.life(name));
+    const standing = { ...life, goneBecause, ...(isGrowing ? { growing: true } : {}) };
     if (closed === 'retired') {
       return { ...standing, leave: { kind: 'retired' } };
     }
@@ -103,7 +108,7 @@ export class NodeSnapshot {
     return { zone: `${labels[REGION_LABEL] ?? ''} ${labels[ZONE_LABEL] ?? ''}`, isLeft };
   }
 
-  /** The facts that the hold Pod of a node depends on. */
+  /** The facts that the Pods of a node depend on. */
   presence(name: string): NodePresence {
     const lambdaNode = this.#options.lambdaNodes.get({ name });
     const node = this.#options.nodes.get({ name });
@@ -113,7 +118,14 @@ export class NodeSnapshot {
       lost: isSilent(liveness),
       retired: lambdaNode !== undefined && isRetired(lambdaNode),
       cordoned: (lambdaNode !== undefined && isCordoned(lambdaNode)) || isNodeCordoned(node),
+      departure: departureTaintOf(node),
+      taints: node?.spec?.taints ?? [],
     };
+  }
+
+  /** The most that the node may promise. */
+  capacity(name: string): NodeAmounts {
+    return this.#view(name).capacity;
   }
 
   /** Whether the node is gone for good, by a read of the API server. */
@@ -217,13 +229,17 @@ function lifeStanding(life: NodeLife): Pick<NodeStanding, 'liveness' | 'stays'> 
   }
 }
 
-/** The facts about a node that its hold Pod depends on. */
+/** The facts about a node that our Pods there depend on. */
 export interface NodePresence {
   /** Whether the node has a LambdaNode and a Node, and is not gone for good. */
   readonly exists: boolean;
   /** Whether the node is silent; the last report of its agent may be out of date. */
   readonly lost: boolean;
   readonly retired: boolean;
-  /** Whether people or an autoscaler have closed the node to new workers. */
+  /** Whether the node is closed to new workers. */
   readonly cordoned: boolean;
+  /** The taint by which a program announces that the node leaves the cluster. */
+  readonly departure: string | undefined;
+  /** All taints of the Node. */
+  readonly taints: readonly Taint[];
 }

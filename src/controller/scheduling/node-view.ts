@@ -4,12 +4,11 @@ import { quantityToMiB } from '../../api/quantity.ts';
 import type { Node } from '../../kube/api/resource-types.ts';
 import { isSilent, type Liveness, type StayReason } from '../nodes/liveness.ts';
 import type { Closure } from './place.ts';
-import { OUT_OF_SERVICE_TAINT, type Taint, UNSCHEDULABLE_TAINT } from './taint.ts';
+import { departureTaints, OUT_OF_SERVICE_TAINT, type Taint, UNSCHEDULABLE_TAINT } from './taint.ts';
 
 const none = { memoryMiB: 0, workers: 0 } as const;
-
-/** Taints by which autoscalers announce the end of a node; they drain it themselves. */
-const departureTaints: readonly string[] = ['ToBeDeletedByClusterAutoscaler', 'karpenter.sh/disrupted'];
+/** MiB that guard and reservation of a node take themselves. */
+const OWN_PODS_MIB = 8;
 
 /**
  * Whether a Node was deleted. An agent reports the cordon only while there is a Node, and a live agent soon reports its
@@ -45,9 +44,13 @@ export function goneBecause(
 /** Whether the Node itself is closed to new workers; its agent reports that a little later. */
 export function isNodeCordoned(node: Node | undefined): boolean {
   return (
-    node?.spec?.unschedulable === true ||
-    node?.spec?.taints?.some(({ key }) => key === UNSCHEDULABLE_TAINT || departureTaints.includes(key)) === true
+    node?.spec?.unschedulable === true || node?.spec?.taints?.some(({ key }) => key === UNSCHEDULABLE_TAINT) === true
   );
+}
+
+/** The taint by which a program announces that the node leaves the cluster; undefined while it stays. */
+export function departureTaintOf(node: Node | undefined): string | undefined {
+  return node?.spec?.taints?.find(({ key }) => departureTaints.includes(key))?.key;
 }
 
 /** The fields of a LambdaNode that placement depends on; equal for two versions without a relevant change. */
@@ -68,7 +71,7 @@ export function nodeFingerprint(node: Node): string {
     node.spec?.unschedulable === true,
     node.spec?.taints ?? [],
     node.metadata.labels ?? {},
-    node.status?.capacity?.memory,
+    node.status?.allocatable?.memory,
   ]);
 }
 
@@ -87,7 +90,7 @@ export interface NodeView {
   readonly closed: Closure | undefined;
   /** Taints that workers may tolerate. */
   readonly taints: readonly Taint[];
-  /** The promise that the agent reports, at most the memory of its Node and the wish of its owner. */
+  /** The promise that the agent reports, at most what its Node has for Pods and the wish of its owner. */
   readonly capacity: NodeAmounts;
   /** Promised amounts, as the node reports. */
   readonly said: NodeAmounts;
@@ -106,8 +109,8 @@ function closedBy({ lambdaNode, node, closure }: NodeFacts): Closure | undefined
   if (lambdaNode !== undefined && isRetired(lambdaNode)) {
     return 'retired';
   }
-  if (closure === 'draining') {
-    return closure;
+  if (closure === 'draining' || departureTaintOf(node) !== undefined) {
+    return 'draining';
   }
   return (lambdaNode !== undefined && isCordoned(lambdaNode)) || isNodeCordoned(node) ? 'cordoned' : closure;
 }
@@ -116,7 +119,8 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
   const { lambdaNode, node, liveness } = facts;
   const because = goneBecause(lambdaNode, node, liveness === 'fresh');
   const { memoryMiB, workers } = lambdaNode?.status?.capacity ?? none;
-  const most = quantityToMiB(node?.status?.capacity?.memory, Number.POSITIVE_INFINITY);
+  const forPodsMiB = quantityToMiB(node?.status?.allocatable?.memory, Number.POSITIVE_INFINITY);
+  const most = Math.max(0, forPodsMiB - OWN_PODS_MIB);
   const wished = lambdaNode?.spec?.capacity;
   return {
     name,
@@ -146,6 +150,8 @@ export interface NodeStanding {
   readonly stays?: StayReason | undefined;
   /** Why the node never comes back, as a clause ("its LambdaNode was deleted"); absent while it may. */
   readonly goneBecause?: string | undefined;
+  /** Whether the node is about to have more memory for its workers than now. */
+  readonly growing?: boolean;
   /** The reason why the worker has to leave a healthy node; absent while it may stay. */
   readonly leave?: Leave | undefined;
 }

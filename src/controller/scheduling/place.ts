@@ -8,9 +8,9 @@ export type ScheduledReason = WorkerReasons['Scheduled'];
 /**
  * The reason why a healthy node gets no new workers:
  * - `cordoned`: people asked for that;
- * - `draining`: its workers are to leave, since its hold Pod was evicted;
+ * - `draining`: its workers are to leave, since its guard Pod was evicted or the node is about to go;
  * - `retired`: ESB leaves it;
- * - `unheld`: the scheduler finds no room for its hold Pod, so that Pods have the memory.
+ * - `unheld`: its kubelet finds no room for its reservation, so that Pods have the memory.
  */
 export type Closure = 'cordoned' | 'draining' | 'retired' | 'unheld';
 
@@ -180,7 +180,7 @@ const obstacles: Readonly<
   cordoned: ['AllCordoned', () => 'cordoned'],
   draining: ['AllCordoned', () => 'being drained'],
   retired: ['AllCordoned', () => 'retired'],
-  unheld: ['NoneHeld', () => 'whose hold Pod finds no room'],
+  unheld: ['NoneHeld', () => 'whose reservation finds no room'],
   tooSmall: ['NoneFits', ({ memoryMiB }) => `smaller than ${memoryMiB} MiB`],
   full: ['NoneFits', ({ memoryMiB }) => `without ${memoryMiB} MiB to spare`],
   tooFarAhead: [

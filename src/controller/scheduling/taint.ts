@@ -5,11 +5,40 @@ import type { Node } from '../../kube/api/resource-types.ts';
 export type Taint = NonNullable<NonNullable<Node['spec']>['taints']>[number];
 /** The tolerations of a worker. */
 export type Tolerations = NonNullable<LambdaWorkerSpec['tolerations']>;
+/** A toleration of a worker or a Pod. */
+export interface AnyToleration {
+  readonly key?: string | undefined;
+  readonly operator?: string | undefined;
+  readonly value?: string | undefined;
+  readonly effect?: string | undefined;
+  readonly tolerationSeconds?: number | undefined;
+}
 
 /** Taint by which Kubernetes says that a node is shut down and will not come back with its containers. */
 export const OUT_OF_SERVICE_TAINT = 'node.kubernetes.io/out-of-service';
 /** Taint of a cordoned Node. Tolerating it does not lift the cordon, which only DaemonSets ignore. */
 export const UNSCHEDULABLE_TAINT = 'node.kubernetes.io/unschedulable';
+
+/**
+ * Taints by which programs announce that a node leaves the cluster. Workers leave such a node, as they do when it is
+ * drained:
+ * - cluster-autoscaler, `utils/taints`: `ToBeDeletedByClusterAutoscaler`;
+ * - Karpenter, `pkg/apis/v1/taints.go`: `karpenter.sh/disrupted`, before version 1 `karpenter.sh/disruption`;
+ * - aws-node-termination-handler, `pkg/node/node.go`: `aws-node-termination-handler/*`;
+ * - GKE, "Graceful termination of Spot VMs": `cloud.google.com/impending-node-termination`.
+ *
+ * `DeletionCandidateOfClusterAutoscaler` is none: most candidates stay.
+ */
+export const departureTaints: readonly string[] = [
+  'ToBeDeletedByClusterAutoscaler',
+  'karpenter.sh/disrupted',
+  'karpenter.sh/disruption',
+  'aws-node-termination-handler/asg-lifecycle-termination',
+  'aws-node-termination-handler/rebalance-recommendation',
+  'aws-node-termination-handler/scheduled-maintenance',
+  'aws-node-termination-handler/spot-itn',
+  'cloud.google.com/impending-node-termination',
+];
 
 /**
  * Taints of a node whose kubelet is silent. Workers do not depend on the kubelet: the Lease of the agent says whether
@@ -23,12 +52,18 @@ export function taintText({ key, value, effect }: Taint): string {
 }
 
 /** Whether the taint is tolerated, by the rules of Kubernetes for Pods. */
-function isTolerated(taint: Taint, toleration: Tolerations[number]): boolean {
+function isTolerated(taint: Taint, toleration: AnyToleration): boolean {
   const { key = '', operator, value = '', effect = '' } = toleration;
   if ((effect !== '' && effect !== taint.effect) || (key !== '' && key !== taint.key)) {
     return false;
   }
   return operator === 'Exists' || (key !== '' && value === (taint.value ?? ''));
+}
+
+/** Whether the taint is tolerated without an end, so that a Pod or a worker with these tolerations stays. */
+export function toleratesForGood(taint: Taint, tolerations: readonly AnyToleration[]): boolean {
+  const used = tolerations.filter((toleration) => isTolerated(taint, toleration));
+  return used.length > 0 && used.every(({ tolerationSeconds }) => tolerationSeconds === undefined);
 }
 
 /** The verdict of a node's taints on the placement of one worker. */

@@ -1,15 +1,10 @@
-import {
-  type ConditionDraft,
-  findCondition,
-  isTrue,
-  type WorkerReason,
-  workerConditions,
-} from '../../api/condition.ts';
+import { type ConditionDraft, findCondition, isTrue, workerConditions } from '../../api/condition.ts';
 import { type Assignment, type LambdaWorker, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { WriteCause } from '../metrics/controller-metrics.ts';
 import type { StayReason } from '../nodes/liveness.ts';
 import { stayClause } from '../nodes/node-state.ts';
+import { isRefusedByFullNode } from '../scheduling/assignment-cache.ts';
 import type { Leave, NodeStanding } from '../scheduling/node-view.ts';
 import type { Placement } from '../scheduling/place.ts';
 import { assignedTo, draftCondition, type Refusal, type StatusDraft, says, unplaced } from './status-draft.ts';
@@ -82,12 +77,6 @@ function hasFinalizer(worker: LambdaWorker): boolean {
   return worker.metadata.finalizers?.includes(WORKER_FINALIZER) === true;
 }
 
-/** Whether the agent cannot wake the worker for want of room. */
-export function isRefusedByFullNode(worker: LambdaWorker): boolean {
-  const ready = findCondition(worker.status?.conditions, workerConditions.ready);
-  return ready?.status === 'False' && ready.reason === ('NodeFull' satisfies WorkerReason);
-}
-
 /**
  * Whether the silence of its node is told to a worker. Where no node is heard at all, agents and workers are hardly to
  * blame, and thousands of writes would be one load more on the API server.
@@ -113,7 +102,7 @@ function troubleOf({ worker, standing }: DecisionInput, assignment: Assignment):
   if (isToldOfSilence(standing) && standing.stays !== undefined) {
     return { kind: 'unreachable', because: standing.stays };
   }
-  if (nodeName === undefined && isRefusedByFullNode(worker)) {
+  if (nodeName === undefined && isRefusedByFullNode(worker) && standing.growing !== true) {
     return { kind: 'full' };
   }
   return undefined;

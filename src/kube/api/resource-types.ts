@@ -10,6 +10,7 @@ import type {
   V1ObjectReference,
   V1Pod,
   V1Secret,
+  V1ServiceAccount,
   V1ServiceCIDR,
   V1TokenReview,
 } from '@kubernetes/client-node';
@@ -29,6 +30,7 @@ export type Node = Stored<V1Node>;
 export type ObjectReference = Wire<V1ObjectReference>;
 export type Pod = Stored<V1Pod>;
 export type Secret = Stored<V1Secret>;
+export type ServiceAccount = Stored<V1ServiceAccount>;
 export type ServiceCidr = Stored<V1ServiceCIDR>;
 export type TokenReview = Stored<V1TokenReview>;
 
@@ -43,6 +45,7 @@ export const nodes = kind<Node>('', 'Node', false);
 export const pods = kind<Pod>('', 'Pod', true);
 export const leases = kind<Lease>('coordination.k8s.io', 'Lease', true);
 export const events = kind<Event>('events.k8s.io', 'Event', true);
+export const serviceAccounts = kind<ServiceAccount>('', 'ServiceAccount', true);
 export const serviceCidrs = kind<ServiceCidr>('networking.k8s.io', 'ServiceCIDR', false);
 export const certificateSigningRequests = kind<CertificateSigningRequest>(
   'certificates.k8s.io',

@@ -67,8 +67,8 @@ export interface FenceOptions extends CallOptions {
 }
 
 export interface WriteOptions extends FenceOptions {
-  /** `approval` is that of certificate signing requests. */
-  readonly subresource?: 'status' | 'approval';
+  /** `approval` is that of certificate signing requests, `resize` that of Pods. */
+  readonly subresource?: 'status' | 'approval' | 'resize';
 }
 
 export interface ListOptions<T extends KubeObject> extends CallOptions {
@@ -79,6 +79,8 @@ export interface ListOptions<T extends KubeObject> extends CallOptions {
 export interface DeleteOptions extends FenceOptions {
   /** Delete only the object with this uid. */
   readonly uid?: string | undefined;
+  /** Grace of a Pod, in place of its own. With 0 the object goes at once, and the process in its own time. */
+  readonly gracePeriodSeconds?: number;
 }
 
 export type WatchFrame<T extends KubeObject> =

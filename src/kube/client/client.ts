@@ -120,11 +120,11 @@ class HttpKubeClient implements KubeClient {
     key: ObjectKey,
     options: DeleteOptions = {},
   ): Promise<void> {
-    const { fence, uid } = options;
+    const { fence, gracePeriodSeconds, uid } = options;
     try {
       const what = describe('delete', type, key);
       const preconditions = uid === undefined ? {} : { preconditions: { uid } };
-      const content = jsonContent({ apiVersion: 'v1', kind: 'DeleteOptions', ...preconditions });
+      const content = jsonContent({ apiVersion: 'v1', kind: 'DeleteOptions', gracePeriodSeconds, ...preconditions });
       const request = { what, method: 'DELETE', path: objectPath(type, key), ...content, fence } as const;
       await this.#transport.request(request, options);
     } catch (error) {

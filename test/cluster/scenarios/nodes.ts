@@ -12,13 +12,14 @@ export async function nodesScenario(esb: EsbCluster, report: Report): Promise<vo
   const on = async (node: string): Promise<readonly string[]> =>
     (await esb.workers()).filter((worker) => nodeOf(worker) === node).map(({ metadata }) => metadata.name);
 
-  await report.check('a node with workers has a Pod that holds their memory', async () => {
+  await report.check('a node with workers has a guard and a reservation', async () => {
+    const told = '{.metadata.name} {.status.phase} {.spec.containers[0].resources.requests.memory}';
     const requests = await lab.kubectl([
       ...['get', 'pods', '-n', 'esb-system', '-l', 'app.kubernetes.io/component=hold'],
-      ...['-o', 'jsonpath={range .items[*]}{.spec.nodeName}={.spec.containers[0].resources.requests.memory} {end}'],
+      ...['-o', `jsonpath={range .items[*]}${told}, {end}`],
     ]);
     for (const { name } of lab.nodes) {
-      if (!requests.includes(`${name}=`)) {
+      if (!requests.includes(`esb-hold-${name} Running`) || !requests.includes(`esb-reserve-${name} Running`)) {
         throw new Error(`${name} has none: ${requests}`);
       }
     }
@@ -78,6 +79,36 @@ export async function nodesScenario(esb: EsbCluster, report: Report): Promise<vo
     return `node-a has ${there.join(', ')}`;
   });
 
+  const autoscalers = ['ToBeDeletedByClusterAutoscaler', 'karpenter.sh/disrupted'];
+  for (const [index, taint] of autoscalers.entries()) {
+    const [from, to] = index % 2 === 0 ? (['node-a', 'node-b'] as const) : (['node-b', 'node-a'] as const);
+    await report.check(`the taint ${taint} and an eviction move the workers of a node under load`, async () => {
+      const before = await on(from);
+      if (before.length === 0) {
+        throw new Error(`${from} has no worker to move`);
+      }
+      const load = await esb.load(to, ['hello', 'second'], CLIENTS);
+      try {
+        await load.goOn(ENOUGH_CALLS);
+        await lab.kubectl(['taint', 'node', from, `${taint}=1:NoSchedule`]);
+        await evict(esb, `esb-hold-${from}`);
+        await waitFor('the end of the guard', () => isGone(esb, `esb-hold-${from}`), {
+          timeoutMs: 120_000,
+          everyMs: 500,
+        });
+        const left = [...(await on(from)), ...(await esb.tasks(from))];
+        if (left.length > 0) {
+          throw new Error(`the guard has ended, and ${from} has ${left.join(', ')}`);
+        }
+        await esb.workersReady();
+        await load.goOn(ENOUGH_CALLS);
+      } finally {
+        await lab.kubectl(['taint', 'node', from, `${taint}-`]);
+      }
+      return `${before.length} workers moved; ${expectNoFailure(await load.result(), ENOUGH_CALLS)}`;
+    });
+  }
+
   await report.check('workers of a deleted Node are re-assigned, and its finalizers resolved', async () => {
     const lost = await on('node-a');
     const [doomed = ''] = lost;
@@ -124,4 +155,16 @@ export async function nodesScenario(esb: EsbCluster, report: Report): Promise<vo
     });
     return `Ready, with ${left.length} workers and ${tasks.length} containers`;
   });
+}
+
+/** Evicts a Pod as autoscalers and `kubectl drain` do. */
+async function evict({ lab }: EsbCluster, name: string): Promise<void> {
+  const metadata = { name, namespace: 'esb-system' };
+  const path = `/api/v1/namespaces/esb-system/pods/${name}/eviction`;
+  const body = JSON.stringify({ apiVersion: 'policy/v1', kind: 'Eviction', metadata });
+  await lab.kubectl(['create', '--raw', path, '-f', '-'], body);
+}
+
+async function isGone({ lab }: EsbCluster, name: string): Promise<boolean> {
+  return (await lab.kubectl(['get', 'pod', name, '-n', 'esb-system', '--ignore-not-found', '-o', 'name'])) === '';
 }

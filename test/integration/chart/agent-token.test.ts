@@ -155,7 +155,7 @@ describe("an agent's own token", () => {
     await expect(agent.patch(configMaps, authority, label)).rejects.toMatchObject(refused('configmaps'));
   });
 
-  it.each(['esb-hold', 'esb-gateway'])('of %s is none: it writes no LambdaNode', async (account) => {
+  it.each(['esb-hold', 'esb-reserve', 'esb-gateway'])('of %s is none: it writes no LambdaNode', async (account) => {
     const client = await cluster.clientOf({ name: account, node: 'node-2' });
     await expect(
       client.patch(lambdaNodes, { name: 'node-2' }, status({ endpoint: '10.0.0.1:9' }), toStatus),
@@ -166,6 +166,6 @@ describe("an agent's own token", () => {
     const accounts = objectsIn(await renderChart(['--no-hooks']))
       .filter(({ kind }) => kind === 'ServiceAccount')
       .map(({ metadata }) => metadata.name);
-    expect(accounts.toSorted()).toEqual(['esb-agent', 'esb-controller', 'esb-gateway', 'esb-hold']);
+    expect(accounts.toSorted()).toEqual(['esb-agent', 'esb-controller', 'esb-gateway', 'esb-hold', 'esb-reserve']);
   });
 });

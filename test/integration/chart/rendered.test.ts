@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Agent, request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../../src/api/lambda-node.ts';
-import { holdPod } from '../../../src/controller/reservation/hold-pod.ts';
+import { guardPod, reservePod } from '../../../src/controller/reservation/hold-pod.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import {
@@ -206,10 +206,15 @@ describe('the rendered chart', () => {
       }
     });
 
-    it('runs what holds the memory of a node', async () => {
+    it('runs the guard and the reservation of a node', async () => {
       const node = { metadata: { name: 'node-1', uid: 'uid' }, status: { capacity: { memoryMiB: 100 } } };
-      const pod = holdPod({ image: 'esb:1', pullPolicy: 'Always' }, node as unknown as LambdaNode, namespace);
-      await expect(create({ of: 'hold', spec: pod.spec ?? {} })).resolves.toContain('pod/tried created');
+      const settings = { image: 'esb:1', pullPolicy: 'Always' };
+      for (const pod of [
+        guardPod(settings, node as unknown as LambdaNode, namespace, 120, []),
+        reservePod(settings, node as unknown as LambdaNode, namespace, 100, [], undefined),
+      ]) {
+        await expect(create({ of: 'hold', spec: pod.spec ?? {} })).resolves.toContain('pod/tried created');
+      }
     });
 
     it('is not installed with agents, which would have no Pods there', async () => {

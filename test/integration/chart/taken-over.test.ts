@@ -8,7 +8,7 @@ import { GATEWAY_SIGNER } from '../../../src/api/name.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { CaController } from '../../../src/controller/certificates/ca-controller.ts';
-import { holdPod } from '../../../src/controller/reservation/hold-pod.ts';
+import { guardPod } from '../../../src/controller/reservation/hold-pod.ts';
 import {
   certificateSigningRequests,
   configMaps,
@@ -128,7 +128,8 @@ describe('taken over', () => {
 
     beforeAll(async () => {
       controller = await cluster.clientOf({ name: 'esb-controller' });
-      good = holdPod({ image, pullPolicy: 'Never', priorityClassName: 'esb-hold' }, lambdaNode, system);
+      const settings = { image, pullPolicy: 'Never', priorityClassName: 'esb-hold' };
+      good = guardPod(settings, lambdaNode, system, 120, []);
     });
 
     it('assigns workers, with numbers that every part can count on', async () => {
@@ -288,12 +289,11 @@ describe('taken over', () => {
       })(pod);
 
     it.each<[string, (pod: Pod) => object, string]>([
-      ['the account of the agents', spec({ serviceAccountName: 'esb-agent' }), 'runs as esb-hold'],
+      ['the account of the agents', spec({ serviceAccountName: 'esb-agent' }), 'runs as esb-hold or esb-reserve'],
       ['a token', spec({ automountServiceAccountToken: true }), 'without a token'],
       ['another priority', spec({ priorityClassName: 'system-node-critical' }), 'priority class of the release'],
       ['the network of the node', spec({ hostNetwork: true }), 'nothing of its host'],
       ['the processes of the node', spec({ hostPID: true }), 'nothing of its host'],
-      ['a node of its choice', spec({ nodeName: 'node-1' }), 'nothing of its host'],
       ['a folder of the node', spec({ volumes: [{ name: 'v', hostPath: { path: '/' } }] }), 'no volumes'],
       ['a Secret as a volume', spec({ volumes: [{ name: 'v', secret: { secretName: 's' } }] }), 'no volumes'],
       [
@@ -320,8 +320,9 @@ describe('taken over', () => {
         'without environment',
       ],
       ['a port of the node', container({ ports: [{ containerPort: 80, hostPort: 80 }] }), 'ports'],
-      ['another program', container({ command: ['sh'] }), 'runs `hold`'],
-      ['another part of ESB', container({ args: ['agent'] }), 'runs `hold`'],
+      ['another program', container({ command: ['sh'] }), 'nothing but wait'],
+      ['the program of the image', container({ command: undefined }), 'nothing but wait'],
+      ['another part of ESB', container({ args: ['agent'] }), 'nothing but wait'],
       ['a hook', container({ lifecycle: { preStop: { exec: { command: ['sh'] } } } }), 'hooks'],
       ['another image', container({ image: 'evil.example/esb:1' }), `runs ${image}, and not evil.example/esb:1`],
       ['privileges', securedContainer({ privileged: true, allowPrivilegeEscalation: true }), 'no way to more'],

@@ -25,7 +25,7 @@ const SPEED = 4;
 type Taints = NonNullable<NonNullable<Node['spec']>['taints']>;
 
 /**
- * Nodes of Kubernetes and what happens to them, with the agents, the scheduler and the kubelet played by the test. Each
+ * Nodes of Kubernetes and what happens to them, with the agents and the kubelet played by the test. Each
  * test has nodes of its own label, so that it sees only those.
  */
 describe('the controller, with Nodes and hold Pods on a real API server', () => {
@@ -142,35 +142,38 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     admin.get(pods, { namespace: 'esb-system', name: `esb-hold-${nodeName}` });
   const holdWhen = (nodeName: string, what: string, test: (pod: Pod) => boolean, timeoutMs = 30_000) =>
     waitFor(
-      `the hold Pod of ${nodeName}: ${what}`,
+      `the guard of ${nodeName}: ${what}`,
       async () => {
         const pod = await hold(nodeName);
         return pod !== undefined && test(pod) ? pod : undefined;
       },
       { timeoutMs },
     );
-  /** Work of the scheduler. */
-  const schedule = async (nodeName: string): Promise<Pod> => {
+  /** Work of the kubelet: takes both Pods of the node. Gives the guard. */
+  const admit = async (nodeName: string): Promise<Pod> => {
     const pod = await holdWhen(nodeName, 'made', ({ metadata }) => metadata.deletionTimestamp === undefined);
-    const { name } = pod.metadata;
-    const binding = {
-      apiVersion: 'v1',
-      kind: 'Binding',
-      metadata: { name, namespace: 'esb-system' },
-      target: { apiVersion: 'v1', kind: 'Node', name: nodeName },
-    };
-    await server.kubectl(
-      ['create', '--raw', `/api/v1/namespaces/esb-system/pods/${name}/binding`, '-f', '-'],
-      JSON.stringify(binding),
-    );
+    await tellPod(`esb-hold-${nodeName}`, { phase: 'Running' });
+    await waitFor(`the reservation of ${nodeName}`, () => reservation(nodeName));
+    await tellPod(`esb-reserve-${nodeName}`, { phase: 'Running' });
     return pod;
   };
-  /** Work of the kubelet once the process has ended. */
+  const tellPod = (name: string, status: object) =>
+    admin.patch(
+      pods,
+      { namespace: 'esb-system', name },
+      { kind: 'merge', body: { status: { startTime: '2026-11-01T00:00:00Z', ...status } } },
+      { subresource: 'status' },
+    );
+  const reservation = (nodeName: string): Promise<Pod | undefined> =>
+    admin.get(pods, { namespace: 'esb-system', name: `esb-reserve-${nodeName}` });
+  /** Work of the kubelet once the processes have ended. */
   const confirmEnd = (nodeName: string) =>
     server.kubectl([
       'delete',
       'pod',
       `esb-hold-${nodeName}`,
+      `esb-reserve-${nodeName}`,
+      '--ignore-not-found',
       '-n',
       'esb-system',
       '--grace-period=0',
@@ -178,12 +181,12 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
       '--wait=false',
     ]);
   const holdGone = (nodeName: string) =>
-    waitFor(`the hold Pod of ${nodeName} to go`, async () => {
-      const pod = await hold(nodeName);
-      if (pod?.metadata.deletionTimestamp !== undefined && pod.spec?.nodeName !== undefined) {
+    waitFor(`the Pods of ${nodeName} to go`, async () => {
+      const left = (await Promise.all([hold(nodeName), reservation(nodeName)])).filter((pod) => pod !== undefined);
+      if (left.length > 0 && left.every(({ metadata }) => metadata.deletionTimestamp !== undefined)) {
         await confirmEnd(nodeName).catch(() => undefined);
       }
-      return pod === undefined;
+      return left.length === 0;
     });
   /** Report of the agent about its containers. */
   const present = (fake: FakeNode, workers: number) => fake.tell({ allocated: { memoryMiB: workers * 192, workers } });
@@ -269,15 +272,24 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     await assigned('zones-g');
   });
 
-  it('holds the memory of a node with workers by one Pod, writes no more, and lets go of it with the last', async () => {
+  it('gives a node with workers a guard and a reservation, writes no more, and lets go of both with the last', async () => {
     const fake = await node('hold-1');
     await create('hold-a');
-    const pod = await schedule('hold-1');
+    const pod = await admit('hold-1');
     expect(pod).toMatchObject({
       metadata: { finalizers: ['esb.dev/hold'] },
       spec: {
         serviceAccountName: 'esb-hold',
-        containers: [{ image: holdImage, resources: { requests: { memory: '1536Mi' } } }],
+        nodeName: 'hold-1',
+        containers: [{ image: holdImage, args: ['guard'], resources: { requests: { memory: '4Mi' } } }],
+      },
+    });
+    expect(await reservation('hold-1')).toMatchObject({
+      metadata: { ownerReferences: [{ kind: 'ServiceAccount', name: 'esb-reserve' }] },
+      spec: {
+        serviceAccountName: 'esb-reserve',
+        nodeName: 'hold-1',
+        containers: [{ image: holdImage, args: ['reserve'], resources: { requests: { memory: '1540Mi' } } }],
       },
     });
     const restricted = await server.kubectl([
@@ -288,7 +300,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
       'esb-system',
       'pod-security.kubernetes.io/enforce=restricted',
     ]);
-    expect(restricted).not.toContain('esb-hold');
+    expect(restricted).not.toMatch(/esb-(hold|reserve)/);
     await present(fake, 1);
     await create('hold-b');
     await assigned('hold-b', 'hold-1');
@@ -300,10 +312,10 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
           ({ user, objectRef, verb }) =>
             user.username === 'esb:controller' &&
             objectRef?.resource === 'pods' &&
-            objectRef.name === 'esb-hold-hold-1' &&
+            /^esb-(hold|reserve)-hold-1$/.test(objectRef.name ?? '') &&
             !['get', 'list', 'watch'].includes(verb),
         ).length;
-    expect(writes()).toBe(1);
+    expect(writes()).toBe(2);
 
     for (const name of ['hold-a', 'hold-b']) {
       await admin.delete(lambdaWorkers, { namespace: 'default', name });
@@ -322,7 +334,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     await assigned('drain-a', 'drain-1');
     await assigned('drain-b', 'drain-1');
     await present(fake, 2);
-    await schedule('drain-1');
+    await admit('drain-1');
     const other = await node('drain-2', {}, { capacity: { memoryMiB: 192, workers: 1 } });
     let drained = false;
     const drain = server.kubectl(['drain', 'drain-1', '--ignore-daemonsets', '--timeout=120s']).finally(() => {
@@ -364,7 +376,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     await create('quit-a');
     await assigned('quit-a', 'quit-1');
     await present(fake, 1);
-    await schedule('quit-1');
+    await admit('quit-1');
     await cordon('quit-1', true);
     const first = await hold('quit-1');
     await admin.delete(pods, { namespace: 'esb-system', name: 'esb-hold-quit-1' });
@@ -385,39 +397,199 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     expect(stayed.status?.assignment).toEqual({ nodeName: 'quit-1', epoch: 1 });
   });
 
-  it('gives no more workers to a node whose Pod the scheduler finds no room for', async () => {
+  it('gives no more workers to a node whose kubelet refuses the reservation, until it takes one', async () => {
     await node('unheld-1');
     await create('unheld-a');
-    const pod = await holdWhen('unheld-1', 'made', () => true);
-    await admin.patch(
-      pods,
-      { namespace: 'esb-system', name: pod.metadata.name },
-      {
-        kind: 'merge',
-        body: {
-          status: {
-            conditions: [
-              {
-                type: 'PodScheduled',
-                status: 'False',
-                reason: 'Unschedulable',
-                message: '0/1 nodes are available: 1 Insufficient memory.',
-              },
-            ],
-          },
-        },
+    await admit('unheld-1');
+    const refuse = async (): Promise<void> => {
+      const pod = await reservation('unheld-1');
+      if (pod?.metadata.deletionTimestamp !== undefined) {
+        await server.kubectl(['delete', 'pod', pod.metadata.name, '-n', 'esb-system', '--grace-period=0', '--force']);
+      } else if (pod !== undefined && pod.status?.phase !== 'Failed') {
+        await tellPod(pod.metadata.name, { phase: 'Failed', reason: 'OutOfmemory', message: 'not enough memory' });
+      }
+    };
+    await waitFor(
+      'the Event',
+      async () => {
+        await refuse().catch(() => undefined);
+        return (await nodeEvents('unheld-1')).includes('HoldRefused');
       },
-      { subresource: 'status' },
+      { timeoutMs: 60_000 },
     );
-    await waitFor('the Event', async () => (await nodeEvents('unheld-1')).includes('HoldRefused'), {
-      timeoutMs: 60_000,
-    });
     await create('unheld-b');
     const refused = await told('unheld-b', 'NoneHeld');
-    expect(condition(refused, 'Scheduled')?.message).toContain('whose hold Pod finds no room');
+    expect(condition(refused, 'Scheduled')?.message).toContain('whose reservation finds no room');
     expect((await find('unheld-a'))?.status?.assignment?.nodeName).toBe('unheld-1');
-    await schedule('unheld-1');
-    await assigned('unheld-b', 'unheld-1');
+    await waitFor(
+      'a reservation that is taken',
+      async () => {
+        const pod = await reservation('unheld-1');
+        if (pod?.status?.phase === 'Failed' || pod?.metadata.deletionTimestamp !== undefined) {
+          await server
+            .kubectl(['delete', 'pod', pod.metadata.name, '-n', 'esb-system', '--grace-period=0', '--force'])
+            .catch(() => undefined);
+          return false;
+        }
+        if (pod !== undefined) {
+          await tellPod(pod.metadata.name, { phase: 'Running' });
+        }
+        return (await find('unheld-b'))?.status?.assignment?.nodeName === 'unheld-1';
+      },
+      { timeoutMs: 60_000 },
+    );
+  });
+
+  it('puts guard and reservation in the place of the one Pod of an earlier release, and moves nobody', async () => {
+    const fake = await node('earlier-1');
+    await admin.create(pods, {
+      metadata: {
+        name: 'esb-hold-earlier-1',
+        namespace: 'esb-system',
+        labels: {
+          'app.kubernetes.io/name': 'esb',
+          'app.kubernetes.io/component': 'hold',
+          'app.kubernetes.io/managed-by': 'esb',
+        },
+        finalizers: ['esb.dev/hold'],
+        ownerReferences: [
+          {
+            apiVersion: 'esb.dev/v1alpha1',
+            kind: 'LambdaNode',
+            name: 'earlier-1',
+            uid: (await admin.get(lambdaNodes, { name: 'earlier-1' }))?.metadata.uid ?? '',
+            controller: true,
+          },
+        ],
+      },
+      spec: {
+        nodeName: 'earlier-1',
+        serviceAccountName: 'esb-hold',
+        tolerations: [{ operator: 'Exists' }],
+        containers: [
+          {
+            name: 'hold',
+            image: 'registry.example/esb:0',
+            args: ['hold'],
+            resources: { requests: { memory: '1536Mi' } },
+          },
+        ],
+      },
+    });
+    await create('earlier-a');
+    await assigned('earlier-a', 'earlier-1');
+    await present(fake, 1);
+    await node('earlier-2');
+    await holdWhen('earlier-1', 'let go', ({ metadata }) => metadata.finalizers === undefined);
+    await confirmEnd('earlier-1');
+    const guard = await admit('earlier-1');
+    expect(guard.metadata.labels).toMatchObject({ 'esb.dev/hold-role': 'guard' });
+    const stayed = await find('earlier-a');
+    expect(stayed?.status?.assignment).toEqual({ nodeName: 'earlier-1', epoch: 1 });
+    expect(await nodeEvents('earlier-1')).not.toContain('Draining');
+  });
+
+  it('moves the workers of a node that an autoscaler is about to take, before it evicts anything', async () => {
+    const fake = await node('leaving-1');
+    await create('leaving-a');
+    await assigned('leaving-a', 'leaving-1');
+    await present(fake, 1);
+    await admit('leaving-1');
+    await node('leaving-2');
+    await taint('leaving-1', [{ key: 'karpenter.sh/disrupted', effect: 'NoSchedule' }]);
+    await assigned('leaving-a', 'leaving-2');
+    const guard = await hold('leaving-1');
+    expect(guard?.metadata.deletionTimestamp).toBeUndefined();
+    // An eviction waits until the agent has nothing left there.
+    await admin.delete(pods, { namespace: 'esb-system', name: 'esb-hold-leaving-1' });
+    await confirmEnd('leaving-1');
+    expect((await hold('leaving-1'))?.metadata.finalizers).toEqual(['esb.dev/hold']);
+    await present(fake, 0);
+    await holdGone('leaving-1');
+  });
+
+  it('reserves by steps what workers take, by resizes, and promises what the kubelet has allocated', async () => {
+    const promised = { memoryMiB: 1536 };
+    const fake = await node('sized-1', {}, { promised });
+    // The API server refuses a resize beyond that.
+    const allocatable = { memory: '4Gi', pods: '110' };
+    const toStatus = { subresource: 'status' } as const;
+    await admin.patch(nodes, { name: 'sized-1' }, { kind: 'merge', body: { status: { allocatable } } }, toStatus);
+    const reservedIs = (memoryMiB: number) =>
+      waitFor(
+        `${memoryMiB} MiB to be promised`,
+        async () => (await admin.get(lambdaNodes, { name: 'sized-1' }))?.status?.reserved?.memoryMiB === memoryMiB,
+        { timeoutMs: 40_000 },
+      );
+    const askedFor = (memory: string) =>
+      waitFor(
+        `a reservation of ${memory}`,
+        async () => (await reservation('sized-1'))?.spec?.containers?.[0]?.resources?.requests?.memory === memory,
+        { timeoutMs: 40_000 },
+      );
+    /** Work of a kubelet that resizes Pods. */
+    const allocate = (memory: string, conditions: readonly object[] = []) =>
+      tellPod('esb-reserve-sized-1', {
+        phase: 'Running',
+        conditions,
+        containerStatuses: [
+          {
+            name: 'hold',
+            image: holdImage,
+            imageID: '',
+            ready: true,
+            restartCount: 0,
+            state: { running: { startedAt: '2026-11-01T00:00:00Z' } },
+            allocatedResources: { memory },
+            resources: { requests: { memory } },
+          },
+        ],
+      });
+    await reservedIs(0);
+    await fake.tell({ promised: { memoryMiB: 0 } });
+    // A worker that rests costs one step.
+    await create('sized-a', { desiredState: 'Absent' });
+    await assigned('sized-a', 'sized-1');
+    await askedFor('260Mi');
+    await reservedIs(0);
+    await allocate('260Mi');
+    await reservedIs(256);
+    // 3 times 192 MiB, and a step.
+    for (const letter of ['b', 'c', 'd']) {
+      await create(`sized-${letter}`);
+      await assigned(`sized-${letter}`, 'sized-1');
+    }
+    await askedFor('1028Mi');
+    await reservedIs(256);
+    await allocate('1028Mi');
+    await reservedIs(1024);
+    await fake.tell({ promised: { memoryMiB: 1024 }, allocated: { memoryMiB: 576, workers: 3 } });
+    // Two go. The promise leads, and the reservation follows the agent.
+    for (const letter of ['c', 'd']) {
+      await admin.delete(lambdaWorkers, { namespace: 'default', name: `sized-${letter}` });
+      await fake.cleanUp(
+        await when(`sized-${letter}`, 'to be deleted', ({ metadata }) => metadata.deletionTimestamp !== undefined),
+      );
+    }
+    await fake.tell({ allocated: { memoryMiB: 192, workers: 1 } });
+    await reservedIs(512);
+    await askedFor('1028Mi');
+    await fake.tell({ promised: { memoryMiB: 512 } });
+    await askedFor('516Mi');
+    await allocate('516Mi');
+    // A resize that the kubelet puts off closes the node.
+    await create('sized-e', { resources: { limits: { memory: '512Mi' }, pids: 256 } });
+    await assigned('sized-e', 'sized-1');
+    await askedFor('1028Mi');
+    const deferred = { type: 'PodResizePending', status: 'True', reason: 'Deferred', message: 'not enough memory' };
+    await allocate('516Mi', [deferred]);
+    await create('sized-f');
+    await waitFor('the Event', async () => (await nodeEvents('sized-1')).includes('HoldRefused'), {
+      timeoutMs: 60_000,
+    });
+    await create('sized-g');
+    await told('sized-g', 'NoneHeld');
+    await reservedIs(512);
   });
 
   it('empties a retired node, of workers that fit nowhere else as well', async () => {
@@ -427,7 +599,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     await assigned('retire-a', 'retire-1');
     await assigned('retire-b', 'retire-1');
     await present(fake, 2);
-    await schedule('retire-1');
+    await admit('retire-1');
     await node('retire-2');
     await retire('retire-1');
     await assigned('retire-a', 'retire-2');
@@ -447,7 +619,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
       await assigned(`deleted-${letter}`, 'deleted-1');
     }
     await present(fake, 3);
-    await schedule('deleted-1');
+    await admit('deleted-1');
     await node('deleted-2', {}, { capacity: { memoryMiB: 192, workers: 1 } });
     await admin.delete(lambdaWorkers, { namespace: 'default', name: 'deleted-a' });
     await fake.die();

@@ -108,6 +108,7 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
         versions: machineVersions('simulated'),
         capacity,
         allocated: fleet.allocation(),
+        promisedMiB: fleet.limits().memoryMiB,
         images: [],
         setAside: [],
         leaving: fleet.stillHere(told),

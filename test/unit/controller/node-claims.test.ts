@@ -60,7 +60,7 @@ it('whatever a LambdaNode says, its node gets no worker that its Node does not b
       ]);
       const nodes = fakeInformer<Node>([
         { metadata: { name: 'node-1', labels: { pci: 'true', zone: 'a' } } },
-        { metadata: { name: 'node-2', labels: { zone: 'b' } }, status: { capacity: { memory: '1Gi' } } },
+        { metadata: { name: 'node-2', labels: { zone: 'b' } }, status: { allocatable: { memory: '1Gi' } } },
       ]);
       const snapshot = new NodeSnapshot({
         client: {} as KubeClient,
@@ -68,7 +68,7 @@ it('whatever a LambdaNode says, its node gets no worker that its Node does not b
         nodes: nodes.cache,
         liveness: new NodeLiveness(),
         assignments: new AssignmentCache(),
-        closures: { closureOf: () => undefined },
+        closures: { closureOf: () => undefined, isGrowing: () => false },
         clock: manualClock(),
       });
       for (const object of lambdaNodes.cache.list()) {

@@ -44,6 +44,7 @@ async function world(given?: FakeApiServer) {
     versions: { agent: '0.1.0' },
     capacity: { memoryMiB: 1000, workers: 10 },
     allocated: { memoryMiB: 0, workers: 0 },
+    promisedMiB: 1536,
     images: [] as string[],
     setAside: [] as SetAside[],
     leaving: [] as string[],

@@ -49,8 +49,8 @@ const changes = fc.record(
   { requiredKeys: [] },
 );
 const apply = stepsOf('apply', changes, (world, change) => world.apply(change, 1));
-const room = stepsOf('room', fc.boolean(), ({ worker }, fits) => {
-  worker.node = { ...worker.node, fits: () => fits };
+const room = stepsOf('room', fc.tuple(fc.boolean(), fc.boolean()), ({ worker }, [fits, later]) => {
+  worker.node = { ...worker.node, fits: () => fits, mayFitLater: () => fits || later };
   worker.step({ kind: 'Retried' });
 });
 const turns = stepsOf('turns', fc.boolean(), ({ worker }, may) => {

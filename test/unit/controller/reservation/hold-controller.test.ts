@@ -1,36 +1,72 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
+import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
-import { HoldController } from '../../../../src/controller/reservation/hold-controller.ts';
-import { holdPod } from '../../../../src/controller/reservation/hold-pod.ts';
+import { HOLD_INDEX, HoldController, holdIndex } from '../../../../src/controller/reservation/hold-controller.ts';
+import { guardPod, OWN_MIB, reservePod, reserveView } from '../../../../src/controller/reservation/hold-pod.ts';
+import { podTolerations } from '../../../../src/controller/reservation/tolerations.ts';
 import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
+import type { NodePresence } from '../../../../src/controller/scheduling/node-snapshot.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { Pod } from '../../../../src/kube/api/resource-types.ts';
-import type { KubeClient, ObjectKey, PatchBody, ResourceType } from '../../../../src/kube/api/types.ts';
+import type { DeleteOptions, KubeClient, ObjectKey, PatchBody, ResourceType } from '../../../../src/kube/api/types.ts';
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
 import { fakeInformer } from '../../../support/fake-informer.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import { type NodeFixture, nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
 
 const settings = { image: 'esb:1', pullPolicy: 'IfNotPresent' };
-const refused = {
-  conditions: [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message: '1 Insufficient memory' }],
+const held = { phase: 'Running', startTime: '2026-11-01T00:00:00Z' };
+/** Of a Pod whose kubelet resizes it. */
+const allocated = (memoryMiB: number) => ({
+  ...held,
+  containerStatuses: [
+    {
+      name: 'hold',
+      image: 'esb:1',
+      imageID: '',
+      ready: true,
+      restartCount: 0,
+      state: { running: {} },
+      allocatedResources: { memory: `${memoryMiB + OWN_MIB}Mi` },
+    },
+  ],
+});
+const refused = { phase: 'Failed', reason: 'OutOfmemory', message: 'not enough memory' };
+const made = {
+  guard: guardPod(settings, nodeFixture(), 'esb-system', 120, podTolerations([])),
+  reserve: reservePod(settings, nodeFixture(), 'esb-system', 1_536, podTolerations([]), undefined),
 };
+type Role = keyof typeof made;
 
-/** One node, the writes to its hold Pod, and what the cache shows of it. */
+/** One node, the writes to its Pods, and what the cache shows of them. */
 class Scene {
   readonly lambdaNodes = createObjectCache<LambdaNode>();
-  readonly pods = createObjectCache<Pod>();
+  readonly pods = createObjectCache<Pod>({ [HOLD_INDEX]: holdIndex });
   readonly assignments = new AssignmentCache();
   readonly clock = manualClock();
   readonly writes: string[] = [];
+  /** MiB that reservations asked for when they were made. */
+  readonly asked: number[] = [];
+  /** MiB that the agent was told. */
+  readonly promises: number[] = [];
   readonly events: string[] = [];
   readonly closings: string[] = [];
-  presence = { exists: true, lost: false, retired: false, cordoned: false };
+  presence: NodePresence = {
+    exists: true,
+    lost: false,
+    retired: false,
+    cordoned: false,
+    departure: undefined,
+    taints: [],
+  };
   /** Thrown by the next write. */
   fault: Error | undefined;
   readonly reconciler: HoldController;
+  #workers: readonly LambdaWorker[] = [];
   #version = 1;
+  #promisedMiB: number | undefined;
+  #reservedMiB = 0;
 
   constructor() {
     this.lambdaNodes.set(nodeFixture());
@@ -45,16 +81,24 @@ class Scene {
     };
     this.reconciler = new HoldController({
       client: {
-        create: (_type: ResourceType<Pod>, pod: Pod) => write(`create ${pod.metadata.name}`),
-        patch: (_type: ResourceType<Pod>, { name }: ObjectKey, patch: PatchBody) =>
-          write(`patch ${name} ${(patch.body as { path: string }[]).at(-1)?.path}`),
-        delete: (_type: ResourceType<Pod>, { name }: ObjectKey) => write(`delete ${name}`),
+        get: () => Promise.resolve(undefined),
+        create: (_type: ResourceType<Pod>, pod: Pod) => {
+          const { metadata, spec } = pod;
+          const { memoryMiB } = reserveView(pod) ?? {};
+          this.asked.push(...(memoryMiB === undefined ? [] : [memoryMiB]));
+          return write(`create ${metadata.name} ${spec?.terminationGracePeriodSeconds}`);
+        },
+        patch: (type: ResourceType<Pod>, { name }: ObjectKey, patch: PatchBody) =>
+          this.#patch(type, name, patch, write),
+        delete: (_type: ResourceType<Pod>, { name }: ObjectKey, { gracePeriodSeconds }: DeleteOptions) =>
+          write(`delete ${name} ${gracePeriodSeconds}`),
       } as unknown as KubeClient,
       systemNamespace: 'esb-system',
       settings,
       pods: { ...fakeInformer<Pod>(), cache: this.pods },
       lambdaNodes: this.lambdaNodes,
-      snapshot: { presence: () => this.presence },
+      workersOf: () => this.#workers,
+      snapshot: { presence: () => this.presence, capacity: () => ({ memoryMiB: 1_536, workers: 10 }) },
       assignments: this.assignments,
       events: { record: ({ reason }) => this.events.push(reason) },
       clock: this.clock,
@@ -64,39 +108,99 @@ class Scene {
     });
   }
 
+  /** A word to the agent counts as no write to a Pod. */
+  #patch(
+    { kind }: ResourceType<Pod>,
+    name: string,
+    { body }: PatchBody,
+    write: (what: string) => Promise<object>,
+  ): Promise<object> {
+    if (kind === 'LambdaNode') {
+      this.#reservedMiB = (body as { status: { reserved: { memoryMiB: number } } }).status.reserved.memoryMiB;
+      this.promises.push(this.#reservedMiB);
+      return Promise.resolve({});
+    }
+    const { path, value } = (body as { path: string; value?: unknown }[]).at(-1) ?? {};
+    return write(`patch ${name} ${path}${path?.endsWith('/memory') === true ? ` ${String(value)}` : ''}`);
+  }
+
+  /** The agent takes in what it was told, and tells that. */
+  hear(): void {
+    this.#promisedMiB = this.#reservedMiB;
+    this.workers(this.#workers.length);
+  }
+
   /** The node has that many workers, by the controller and by its agent. */
-  workers(count: number): void {
+  workers(count: number, timeoutSeconds = 3): void {
     for (const name of ['one', 'two']) {
       this.assignments.forget(`uid-of-${name}`);
     }
-    for (const name of ['one', 'two'].slice(0, count)) {
-      this.assignments.observe(
-        workerFixture({ name, status: { assignment: { nodeName: 'node-1', epoch: 1 }, phase: 'Running' } }),
-      );
+    const status = { assignment: { nodeName: 'node-1', epoch: 1 }, phase: 'Running' } as const;
+    this.#workers = ['one', 'two']
+      .slice(0, count)
+      .map((name) => workerFixture({ name, spec: { timeoutSeconds }, status }));
+    for (const worker of this.#workers) {
+      this.assignments.observe(worker);
     }
     this.#version++;
     this.lambdaNodes.set(
       nodeFixture({
         metadata: { resourceVersion: String(this.#version) },
-        status: { allocated: { memoryMiB: 128 * count, workers: count } },
+        status: {
+          allocated: { memoryMiB: 192 * count, workers: count },
+          ...(this.#promisedMiB === undefined
+            ? {}
+            : { reserved: { memoryMiB: this.#reservedMiB }, promised: { memoryMiB: this.#promisedMiB } }),
+        },
       }),
     );
   }
 
-  /** The cache shows the Pod like this. */
-  show(status: NonNullable<Pod['status']>, metadata: Partial<Pod['metadata']> = {}, image = 'esb:1'): void {
+  /** The node has one worker, which rests Absent. */
+  rest(): void {
+    const status = { assignment: { nodeName: 'node-1', epoch: 1 }, phase: 'Absent', observedGeneration: 1 } as const;
+    this.#workers = [workerFixture({ name: 'one', spec: { desiredState: 'Absent' }, status })];
+    for (const worker of this.#workers) {
+      this.assignments.observe(worker);
+    }
+  }
+
+  /** The cache shows a Pod like this. */
+  show(
+    role: Role,
+    status: NonNullable<Pod['status']>,
+    metadata: Partial<Pod['metadata']> = {},
+    image = 'esb:1',
+    memoryMiB = 1_536,
+  ): void {
     this.#version++;
-    const made = holdPod(settings, nodeFixture(), 'esb-system');
+    const resources = { requests: { memory: `${memoryMiB + OWN_MIB}Mi` } };
+    const pod = made[role];
     this.pods.set({
-      ...made,
-      metadata: { ...made.metadata, uid: 'pod-1', resourceVersion: String(this.#version), ...metadata },
-      spec: { ...made.spec, containers: made.spec?.containers?.map((each) => ({ ...each, image })) ?? [] },
+      ...pod,
+      metadata: { ...pod.metadata, uid: `${role}-1`, resourceVersion: String(this.#version), ...metadata },
+      spec: { ...pod.spec, containers: pod.spec?.containers?.map((each) => ({ ...each, image, resources })) ?? [] },
       status,
     });
   }
 
-  vanish(): void {
-    this.pods.replace([]);
+  /** The reservation asks for one amount, and the kubelet has allocated another. */
+  showReserve(
+    memoryMiB: number,
+    allocatedMiB = memoryMiB,
+    conditions: NonNullable<Pod['status']>['conditions'] = [],
+  ): void {
+    this.show('reserve', { ...allocated(allocatedMiB), conditions }, {}, 'esb:1', memoryMiB);
+  }
+
+  /** Both Pods are as they should be. */
+  showBoth(): void {
+    this.show('guard', held);
+    this.show('reserve', held);
+  }
+
+  vanish(role: Role): void {
+    this.pods.replace(this.pods.list().filter(({ metadata }) => metadata.name !== made[role].metadata.name));
   }
 
   look() {
@@ -104,27 +208,34 @@ class Scene {
   }
 }
 
-const held = { conditions: [{ type: 'PodScheduled', status: 'True' }] };
+const guardIsMade = 'create esb-hold-node-1 120';
+const reserveIsMade = 'create esb-reserve-node-1 5';
+/** The finalizer first, so that the deletion is not taken for a drain. */
+const guardIsLetGo = ['patch esb-hold-node-1 /metadata/finalizers/0', 'delete esb-hold-node-1 1'];
+/** An evicted one waits for its grace no longer. */
+const guardIsReleased = ['patch esb-hold-node-1 /metadata/finalizers/0', 'delete esb-hold-node-1 0'];
+const reserveIsLetGo = 'delete esb-reserve-node-1 1';
 
 describe('HoldController', () => {
-  it('makes one Pod for a node with workers, and removes it with the last', async () => {
+  it('makes a guard and a reservation for a node with workers, and removes both with the last', async () => {
     const scene = new Scene();
     await scene.look();
     expect(scene.writes).toEqual([]);
     scene.workers(1);
     await scene.look();
-    expect(scene.writes).toEqual(['create esb-hold-node-1']);
-    scene.show(held);
+    expect(scene.writes).toEqual([guardIsMade, reserveIsMade]);
+    scene.showBoth();
+    await scene.clock.advance(10_000);
+    await scene.look();
     for (let round = 0; round < 3; round++) {
       expect(await scene.look()).toEqual({});
     }
     scene.workers(2);
     await scene.look();
-    expect(scene.writes).toHaveLength(1);
+    expect(scene.writes).toHaveLength(2);
     scene.workers(0);
     await scene.look();
-    // The finalizer first, so that the deletion is not taken for a drain.
-    expect(scene.writes.slice(1)).toEqual(['patch esb-hold-node-1 /metadata/finalizers/0', 'delete esb-hold-node-1']);
+    expect(scene.writes.slice(2)).toEqual([...guardIsLetGo, reserveIsLetGo]);
   });
 
   it('waits for the cache when that is behind', async () => {
@@ -133,18 +244,50 @@ describe('HoldController', () => {
     scene.fault = ApiError.fromAnswer('create', 409, '{"reason":"AlreadyExists"}');
     expect(await scene.look()).toEqual({ requeueAfterMs: 1000 });
     scene.fault = ApiError.unreachable('create', new Error('reset'));
+    await scene.clock.advance(1_000);
     await expect(scene.look()).rejects.toMatchObject({ code: 'Unreachable' });
+    await scene.clock.advance(1_000);
     await scene.look();
-    expect(scene.writes).toEqual(['create esb-hold-node-1']);
+    await scene.look();
+    expect(scene.writes).toEqual([guardIsMade, reserveIsMade]);
   });
 
-  it('drains a node whose Pod is evicted, and lets the Pod go when the node is empty', async () => {
+  it('makes the guard anew for a call that is longer than its grace', async () => {
+    const scene = new Scene();
+    scene.workers(1);
+    scene.showBoth();
+    scene.workers(2, 900);
+    await scene.look();
+    expect(scene.writes).toEqual(guardIsLetGo);
+    scene.vanish('guard');
+    await scene.look();
+    expect(scene.writes.slice(2)).toEqual(['create esb-hold-node-1 960']);
+    expect(scene.closings).toEqual([]);
+  });
+
+  it('puts guard and reservation in the place of the one Pod of an earlier release, and moves nobody', async () => {
+    const scene = new Scene();
+    scene.workers(2);
+    scene.show('guard', held, { labels: { 'app.kubernetes.io/component': 'hold' } });
+    await scene.look();
+    expect(scene.writes).toEqual(guardIsLetGo);
+    scene.show('guard', held, { deletionTimestamp: 'now', finalizers: [], labels: {} });
+    await scene.look();
+    scene.vanish('guard');
+    await scene.look();
+    expect(scene.writes.slice(2)).toEqual([guardIsMade, reserveIsMade]);
+    expect(scene.closings).toEqual([]);
+    expect(scene.events).toEqual([]);
+  });
+
+  it('drains a node whose guard is evicted, and lets the guard go when the node is empty', async () => {
     const scene = new Scene();
     scene.presence = { ...scene.presence, cordoned: true };
     scene.workers(2);
-    scene.show(held);
+    scene.showBoth();
     await scene.look();
-    scene.show(held, { deletionTimestamp: 'now' });
+    scene.show('guard', held, { deletionTimestamp: 'later' });
+    scene.vanish('reserve');
     await scene.look();
     expect(scene.closings).toEqual(['node-1 draining']);
     scene.workers(1);
@@ -153,96 +296,128 @@ describe('HoldController', () => {
     expect(scene.writes).toEqual([]);
     scene.workers(0);
     await scene.look();
-    expect(scene.writes).toEqual(['patch esb-hold-node-1 /metadata/finalizers/0']);
+    // The rest of its grace ends with that.
+    expect(scene.writes).toEqual(guardIsReleased);
     expect(scene.closings).toEqual(['node-1 draining', 'node-1 open']);
     expect(scene.events).toEqual(['Draining', 'Drained']);
-    scene.vanish();
+    scene.vanish('guard');
     expect(await scene.look()).toEqual({});
   });
 
-  it('calls a drain off that was none, and makes the Pod anew', async () => {
+  it('drains a node that its autoscaler is about to take, and keeps it when the autoscaler does', async () => {
     const scene = new Scene();
     scene.workers(1);
-    scene.show(held, { deletionTimestamp: 'now' });
+    scene.showBoth();
+    scene.presence = { ...scene.presence, departure: 'ToBeDeletedByClusterAutoscaler' };
+    await scene.look();
+    expect(scene.closings).toEqual(['node-1 draining']);
+    scene.show('guard', held, { deletionTimestamp: 'later' });
+    await scene.look();
+    scene.presence = { ...scene.presence, departure: undefined };
+    await scene.look();
+    expect(scene.writes).toEqual(guardIsReleased);
+    expect(scene.closings).toEqual(['node-1 draining', 'node-1 open']);
+    expect(scene.events).toEqual(['Draining', 'DrainCalledOff']);
+  });
+
+  it('calls a drain off that was none, and makes the guard anew', async () => {
+    const scene = new Scene();
+    scene.workers(1);
+    scene.show('guard', held, { deletionTimestamp: 'later' });
+    scene.show('reserve', held);
     expect(await scene.look()).toEqual({ requeueAfterMs: 60_000 });
     await scene.clock.advance(60_000);
     await scene.look();
-    expect(scene.writes).toEqual(['patch esb-hold-node-1 /metadata/finalizers/0']);
+    expect(scene.writes).toEqual(guardIsReleased);
     expect(scene.events).toEqual(['Draining', 'DrainCalledOff']);
     expect(scene.closings.at(-1)).toBe('node-1 open');
-    scene.show(held, { deletionTimestamp: 'now', finalizers: [] });
+    scene.show('guard', held, { deletionTimestamp: 'now', finalizers: [] });
     await scene.look();
-    scene.vanish();
+    scene.vanish('guard');
     await scene.look();
-    expect(scene.writes.at(-1)).toBe('create esb-hold-node-1');
+    expect(scene.writes.at(-1)).toBe(guardIsMade);
   });
 
   it('calls a drain off at once when the node is uncordoned', async () => {
     const scene = new Scene();
     scene.workers(1);
-    scene.show(held);
+    scene.showBoth();
     await scene.look();
-    scene.show(held, { deletionTimestamp: 'now' });
+    scene.show('guard', held, { deletionTimestamp: 'later' });
     scene.presence = { ...scene.presence, cordoned: true };
     expect(await scene.look()).toEqual({});
     scene.presence = { ...scene.presence, cordoned: false };
     await scene.look();
-    expect(scene.writes).toEqual(['patch esb-hold-node-1 /metadata/finalizers/0']);
+    expect(scene.writes).toEqual(guardIsReleased);
     expect(scene.events).toEqual(['Draining', 'DrainCalledOff']);
   });
 
-  it('closes a node whose Pod finds no room, over its being made anew, until it is held', async () => {
+  it('makes a guard anew that a taint has evicted, tolerates the taint, and moves nobody', async () => {
     const scene = new Scene();
     scene.workers(1);
-    scene.show(refused);
-    expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
+    scene.showBoth();
+    scene.presence = { ...scene.presence, taints: [{ key: 'dedicated', effect: 'NoExecute' }] };
+    await scene.look();
+    scene.show('guard', held, { deletionTimestamp: 'later' });
+    await scene.look();
+    expect(scene.writes).toEqual(guardIsReleased);
+    expect(scene.closings).toEqual([]);
+  });
+
+  it('closes a node whose reservation finds no room, over its being made anew, until it is held', async () => {
+    const scene = new Scene();
+    scene.workers(1);
+    scene.show('guard', held);
+    scene.show('reserve', refused);
+    expect(await scene.look()).toEqual({ requeueAfterMs: 10_000 });
     await scene.clock.advance(30_000);
-    expect(await scene.look()).toEqual({});
+    await scene.look();
+    expect(scene.writes).toEqual([reserveIsLetGo]);
     expect(scene.closings).toEqual(['node-1 unheld']);
     expect(scene.events).toEqual(['HoldRefused']);
-    scene.vanish();
+    scene.vanish('reserve');
     await scene.look();
-    scene.show({}, { uid: 'pod-2' });
+    scene.show('reserve', {}, { uid: 'reserve-2' });
     await scene.look();
     expect(scene.closings).toHaveLength(1);
-    scene.show(held, { uid: 'pod-2' });
+    scene.show('reserve', held, { uid: 'reserve-2' });
     await scene.look();
     expect(scene.closings).toEqual(['node-1 unheld', 'node-1 open']);
   });
 
-  it('closes a node whose Pod finds no room, though a webhook has rewritten the image of the Pod', async () => {
+  it('drains a node whose reservation finds no room', async () => {
     const scene = new Scene();
     scene.workers(1);
-    scene.show(refused, {}, 'mirror.example/esb@sha256:abc');
-    expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
+    scene.presence = { ...scene.presence, cordoned: true };
+    scene.show('guard', held, { deletionTimestamp: 'later' });
+    scene.show('reserve', refused);
+    await scene.look();
     await scene.clock.advance(30_000);
     await scene.look();
-    expect(scene.closings).toEqual(['node-1 unheld']);
-    expect(scene.writes).toEqual([]);
+    expect(scene.closings).toEqual(['node-1 draining']);
   });
 
   it('notes once what image it asked for in a Pod that was made without such a note', async () => {
     const scene = new Scene();
     scene.workers(1);
     const rewritten = 'mirror.example/esb@sha256:abc';
-    scene.show(refused, { annotations: { mine: 'kept' } }, rewritten);
-    expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
+    scene.show('reserve', held);
+    scene.show('guard', held, { annotations: { mine: 'kept' } }, rewritten);
+    await scene.look();
     expect(scene.writes).toEqual(['patch esb-hold-node-1 /spec/containers/0/image']);
-    scene.show(refused, { annotations: { mine: 'kept', 'esb.dev/image': 'esb:1' } }, rewritten);
-    await scene.clock.advance(30_000);
+    scene.show('guard', held, { annotations: { mine: 'kept', 'esb.dev/image': 'esb:1' } }, rewritten);
     await scene.look();
     expect(scene.writes).toHaveLength(1);
-    expect(scene.closings).toEqual(['node-1 unheld']);
   });
 
   it('opens a node again that has no workers any more', async () => {
     const scene = new Scene();
     scene.workers(1);
-    scene.show(refused);
+    scene.show('reserve', refused);
     await scene.look();
     await scene.clock.advance(30_000);
     await scene.look();
-    scene.vanish();
+    scene.vanish('reserve');
     scene.workers(0);
     await scene.look();
     expect(scene.closings).toEqual(['node-1 unheld', 'node-1 open']);
@@ -257,27 +432,28 @@ describe('HoldController', () => {
       );
     };
 
-    it('keeps a node closed that was unheld, before the first look and until its Pod is held', async () => {
+    it('keeps a node closed that was unheld, before the first look and until its reservation is held', async () => {
       const scene = new Scene();
       scene.workers(1);
       earlier(scene, 'Unheld');
       expect(scene.reconciler.closureOf('node-1')).toBe('unheld');
-      scene.show(refused);
-      expect(await scene.look()).toEqual({});
+      scene.show('guard', held);
+      scene.show('reserve', refused);
+      await scene.look();
       expect(scene.reconciler.closureOf('node-1')).toBe('unheld');
       expect(scene.events).toEqual([]);
-      scene.show(held);
+      scene.show('reserve', held);
       await scene.look();
       expect(scene.closings).toEqual(['node-1 open']);
       expect(scene.reconciler.closureOf('node-1')).toBeUndefined();
     });
 
-    it('keeps a node closed that was draining, until it has seen what became of its Pod', async () => {
+    it('keeps a node closed that was draining, until it has seen what became of its guard', async () => {
       const scene = new Scene();
       scene.workers(1);
       earlier(scene, 'Draining');
       expect(scene.reconciler.closureOf('node-1')).toBe('draining');
-      scene.show(held, { deletionTimestamp: 'now' });
+      scene.show('guard', held, { deletionTimestamp: 'later' });
       await scene.look();
       expect(scene.reconciler.closureOf('node-1')).toBe('draining');
     });
@@ -294,9 +470,101 @@ describe('HoldController', () => {
     const scene = new Scene();
     scene.presence = { ...scene.presence, exists: false };
     scene.lambdaNodes.replace([]);
-    scene.show(held, { deletionTimestamp: 'now' });
+    scene.show('guard', held, { deletionTimestamp: 'later' });
+    scene.show('reserve', held);
     await scene.look();
-    expect(scene.writes).toEqual(['patch esb-hold-node-1 /metadata/finalizers/0']);
+    expect(scene.writes).toEqual([...guardIsReleased, reserveIsLetGo]);
     expect(scene.events).toEqual([]);
+  });
+
+  it('asks for no more than a step where workers rest, as long as the agent heeds that', async () => {
+    const scene = new Scene();
+    scene.hear();
+    scene.rest();
+    await scene.look();
+    expect(scene.writes).toEqual([guardIsMade, reserveIsMade]);
+    expect(scene.asked).toEqual([256]);
+  });
+
+  it('lets the reservation lead, and the promise follow what the kubelet has allocated', async () => {
+    const scene = new Scene();
+    scene.workers(1);
+    scene.hear();
+    scene.show('guard', held);
+    scene.showReserve(512);
+    await scene.look();
+    expect(scene.promises).toEqual([512]);
+    scene.hear();
+    scene.workers(2);
+    await scene.look();
+    expect(scene.writes).toEqual(['patch esb-reserve-node-1 /spec/containers/0/resources/requests/memory 772Mi']);
+    expect(scene.reconciler.isGrowing('node-1')).toBe(true);
+    scene.showReserve(768, 512);
+    await scene.look();
+    expect(scene.promises).toEqual([512]);
+    scene.showReserve(768);
+    await scene.look();
+    expect(scene.promises).toEqual([512, 768]);
+    // The agent gets some time to hear of it, and to start the workers that wait.
+    await scene.clock.advance(20_000);
+    await scene.look();
+    expect(scene.reconciler.isGrowing('node-1')).toBe(true);
+    scene.hear();
+    expect(await scene.look()).toEqual({ requeueAfterMs: 10_000 });
+    expect(scene.reconciler.isGrowing('node-1')).toBe(true);
+    expect(scene.closings).toEqual([]);
+    await scene.clock.advance(10_000);
+    await scene.look();
+    // Those that wait on are looked at.
+    expect(scene.reconciler.isGrowing('node-1')).toBe(false);
+    expect(scene.closings).toEqual(['node-1 open']);
+  });
+
+  it('takes memory back after a minute, and only once the agent has taken that in', async () => {
+    const scene = new Scene();
+    scene.workers(2);
+    scene.hear();
+    scene.show('guard', held);
+    scene.showReserve(768);
+    await scene.look();
+    scene.hear();
+    await scene.clock.advance(10_000);
+    await scene.look();
+    scene.workers(1);
+    expect(await scene.look()).toEqual({ requeueAfterMs: 60_000 });
+    await scene.clock.advance(60_000);
+    await scene.look();
+    expect(scene.promises).toEqual([768, 512]);
+    expect(scene.writes).toEqual([]);
+    scene.hear();
+    await scene.look();
+    expect(scene.writes).toEqual(['patch esb-reserve-node-1 /spec/containers/0/resources/requests/memory 516Mi']);
+  });
+
+  it('closes a node whose resize is put off for half a minute', async () => {
+    const scene = new Scene();
+    scene.workers(2);
+    scene.hear();
+    scene.show('guard', held);
+    const message = 'Node did not have enough resource: memory';
+    scene.showReserve(768, 512, [{ type: 'PodResizePending', status: 'True', reason: 'Deferred', message }]);
+    expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
+    await scene.clock.advance(30_000);
+    await scene.look();
+    expect(scene.closings).toEqual(['node-1 unheld']);
+    expect(scene.events).toEqual(['HoldRefused']);
+    expect(scene.reconciler.isGrowing('node-1')).toBe(false);
+    scene.showReserve(768);
+    await scene.look();
+    expect(scene.closings).toEqual(['node-1 unheld', 'node-1 open']);
+  });
+
+  it('promises nothing on a node that has no workers', async () => {
+    const scene = new Scene();
+    await scene.look();
+    expect(scene.promises).toEqual([0]);
+    scene.hear();
+    await scene.look();
+    expect(scene.promises).toEqual([0]);
   });
 });

@@ -1,46 +1,44 @@
 import { describe, expect, it } from 'vitest';
 import {
+  guardGraceSeconds,
+  guardPod,
+  guardPodName,
   holdNodeOf,
-  holdPod,
-  holdPodName,
   holdView,
   imagePatch,
   releasePatch,
+  reservePod,
+  reserveView,
+  resizePatch,
 } from '../../../../src/controller/reservation/hold-pod.ts';
+import { podTolerations } from '../../../../src/controller/reservation/tolerations.ts';
 import type { Pod } from '../../../../src/kube/api/resource-types.ts';
 import { nodeFixture } from '../../../support/worker-fixture.ts';
 
 const settings = { image: 'registry.example/esb:1', pullPolicy: 'IfNotPresent' };
-const made = holdPod(settings, nodeFixture(), 'esb-system');
+const owner = { metadata: { name: 'esb-reserve', uid: 'uid-of-account' } };
+const guard = guardPod(settings, nodeFixture(), 'esb-system', 120, podTolerations([]));
+const reservation = reservePod(settings, nodeFixture(), 'esb-system', 1_536, podTolerations([]), owner);
 const pod = (status: Pod['status'] = {}, metadata: Partial<Pod['metadata']> = {}): Pod => ({
-  ...made,
-  metadata: { ...made.metadata, uid: 'one', ...metadata },
+  ...guard,
+  metadata: { ...guard.metadata, uid: 'one', ...metadata },
   status,
 });
-const condition = (status: string, reason?: string, message?: string) => ({
-  conditions: [
-    {
-      type: 'PodScheduled',
-      status,
-      ...(reason === undefined ? {} : { reason }),
-      ...(message === undefined ? {} : { message }),
-    },
-  ],
-});
 
-describe('the hold Pod of a node', () => {
-  it('asks for the memory of the node, on that node, through the scheduler', () => {
-    expect(made.spec?.nodeName).toBeUndefined();
-    expect(made.spec?.containers?.[0]).toMatchObject({
-      args: ['hold'],
-      resources: { requests: { memory: '1536Mi' } },
+describe('the guard of a node', () => {
+  it('is on that node from the start, and asks for next to nothing', () => {
+    expect(guard.spec).toMatchObject({ nodeName: 'node-1', terminationGracePeriodSeconds: 120 });
+    expect(guard.spec).not.toHaveProperty('affinity');
+    expect(guard.spec?.containers?.[0]).toMatchObject({
+      command: ['/usr/lib/esb/init'],
+      args: ['guard'],
+      resources: { requests: { memory: '4Mi' } },
     });
-    expect(JSON.stringify(made.spec?.affinity)).toContain('"values":["node-1"]');
-    expect(holdNodeOf(made)).toBe('node-1');
+    expect(holdNodeOf(guard)).toBe('node-1');
   });
 
   it('has an owner, so that a drain takes it, and a finalizer, so that the drain waits', () => {
-    expect(made.metadata.ownerReferences).toEqual([
+    expect(guard.metadata.ownerReferences).toEqual([
       {
         apiVersion: 'esb.dev/v1alpha1',
         kind: 'LambdaNode',
@@ -49,39 +47,70 @@ describe('the hold Pod of a node', () => {
         controller: true,
       },
     ]);
-    expect(made.metadata.finalizers).toEqual(['esb.dev/hold']);
+    expect(guard.metadata.finalizers).toEqual(['esb.dev/hold']);
   });
 
   it('takes a priority class where there is one', () => {
-    expect(made.spec?.priorityClassName).toBeUndefined();
-    const important = holdPod({ ...settings, priorityClassName: 'workers' }, nodeFixture(), 'esb-system');
+    expect(guard.spec?.priorityClassName).toBeUndefined();
+    const important = guardPod({ ...settings, priorityClassName: 'workers' }, nodeFixture(), 'esb-system', 120, []);
     expect(important.spec?.priorityClassName).toBe('workers');
   });
 
   it('has a name of its own, however long that of the node is', () => {
-    expect(holdPodName('node-1')).toBe('esb-hold-node-1');
-    const [one, other] = ['a', 'b'].map((letter) => holdPodName(`${'n'.repeat(252)}${letter}`));
+    expect(guardPodName('node-1')).toBe('esb-hold-node-1');
+    const [one, other] = ['a', 'b'].map((letter) => guardPodName(`${'n'.repeat(252)}${letter}`));
     expect(one).toHaveLength(253);
     expect(one).not.toBe(other);
+  });
+
+  it.each([
+    [3, 120],
+    [60, 120],
+    [61, 360],
+    [300, 360],
+    [900, 960],
+    [1_000, 1_060],
+  ])('has for calls of %d s a grace of %d s', (timeout, grace) => {
+    expect(guardGraceSeconds(timeout)).toBe(grace);
+  });
+});
+
+describe('the reservation of a node', () => {
+  it('asks for the memory of its workers and its own, on that node', () => {
+    expect(reservation.metadata.name).toBe('esb-reserve-node-1');
+    expect(reservation.spec).toMatchObject({ nodeName: 'node-1', serviceAccountName: 'esb-reserve' });
+    expect(reservation.spec?.containers?.[0]).toMatchObject({
+      args: ['reserve'],
+      resources: { requests: { memory: '1540Mi' } },
+    });
+    expect(holdView(reservation)).toMatchObject({ guarded: false, isEarlier: false, memoryMiB: 1_536 });
+  });
+
+  it('goes with its account, which a release of before does not have, and has no finalizer', () => {
+    expect(reservation.metadata.ownerReferences).toEqual([
+      { apiVersion: 'v1', kind: 'ServiceAccount', name: 'esb-reserve', uid: 'uid-of-account', controller: true },
+    ]);
+    expect(reservation.metadata.finalizers).toBeUndefined();
+    expect(holdNodeOf(reservation)).toBe('node-1');
+    // Without a chart there is no such account.
+    const alone = reservePod(settings, nodeFixture(), 'esb-system', 1_536, [], undefined);
+    expect(alone.metadata.ownerReferences?.map(({ kind }) => kind)).toEqual(['LambdaNode']);
   });
 });
 
 describe('holdView', () => {
+  const startTime = '2026-11-01T00:00:00Z';
+
   it.each<[string, Pod, object]>([
-    ['nobody has looked at it', pod(), { kind: 'waiting' }],
+    ['its kubelet has not looked at it', pod(), { kind: 'waiting' }],
+    ['its kubelet counts it', pod({ phase: 'Pending', startTime }), { kind: 'held' }],
+    ['it runs', pod({ phase: 'Running', startTime }), { kind: 'held' }],
     [
-      'it finds no room',
-      pod(condition('False', 'Unschedulable', '1 Insufficient memory')),
-      { kind: 'waiting', refusal: '1 Insufficient memory' },
-    ],
-    ['it is gated', pod(condition('False', 'SchedulingGated')), { kind: 'waiting' }],
-    ['it has its node', pod(condition('True')), { kind: 'held' }],
-    [
-      'the kubelet has ended it',
-      pod({ phase: 'Failed', reason: 'OutOfmemory', message: 'Node did not have enough' }),
+      'the kubelet has refused it',
+      pod({ phase: 'Failed', reason: 'OutOfmemory', message: 'Node did not have enough', startTime }),
       { kind: 'ended', refusal: 'Node did not have enough' },
     ],
-    ['it was evicted', pod(condition('True'), { deletionTimestamp: 'now' }), { kind: 'evicted' }],
+    ['it was evicted', pod({ startTime }, { deletionTimestamp: 'now' }), { kind: 'evicted' }],
     ['it was let go', pod({}, { deletionTimestamp: 'now', finalizers: ['other'] }), { kind: 'leaving' }],
   ])('when %s', (_when, one, state) => {
     expect(holdView(one).state).toEqual(state);
@@ -90,13 +119,69 @@ describe('holdView', () => {
   it('tells what it is made of', () => {
     expect(holdView(pod())).toMatchObject({
       guarded: true,
+      isEarlier: false,
       image: 'registry.example/esb:1',
-      memoryMiB: 1536,
+      graceSeconds: 120,
     });
+    const { 'esb.dev/hold-role': _, ...labels } = guard.metadata.labels ?? {};
+    expect(holdView(pod({}, { labels }))).toMatchObject({ isEarlier: true });
+  });
+});
+
+describe('reserveView', () => {
+  const shown = (status: Pod['status'] = {}): Pod => ({ ...reservation, status });
+  const startTime = '2026-11-01T00:00:00Z';
+  const running = (allocatedResources?: { memory: string }) => ({
+    name: 'hold',
+    image: '',
+    imageID: '',
+    ready: true,
+    restartCount: 0,
+    state: { running: {} },
+    allocatedResources,
+  });
+
+  it('is of reservations alone, by their place', () => {
+    expect(reserveView(guard)).toBeUndefined();
+    expect(reserveView(reservation)).toMatchObject({ name: 'esb-reserve-node-1', index: 0, memoryMiB: 1_536 });
+    const third = reservePod(settings, nodeFixture(), 'esb-system', 256, [], owner, 2);
+    expect(reserveView(third)).toMatchObject({ name: 'esb-reserve.2.node-1', index: 2, memoryMiB: 256 });
+  });
+
+  it('counts nothing as allocated before its kubelet has looked at it, and all of it from then on', () => {
+    expect(reserveView(shown())).toMatchObject({ allocatedMiB: 0, canResize: undefined });
+    expect(reserveView(shown({ startTime }))).toMatchObject({ allocatedMiB: 1_536, canResize: undefined });
+    expect(reserveView(shown({ phase: 'Failed', startTime }))?.allocatedMiB).toBe(0);
+  });
+
+  it('counts what a kubelet that resizes Pods has allocated, and not what is asked for', () => {
+    const containerStatuses = [running({ memory: '516Mi' })];
+    expect(reserveView(shown({ startTime, containerStatuses }))).toMatchObject({ allocatedMiB: 512, canResize: true });
+    const bytes = [running({ memory: `${516 * 2 ** 20}` })];
+    expect(reserveView(shown({ startTime, containerStatuses: bytes }))?.allocatedMiB).toBe(512);
+    const mute = [running()];
+    expect(reserveView(shown({ startTime, containerStatuses: mute }))).toMatchObject({
+      allocatedMiB: 1_536,
+      canResize: false,
+    });
+  });
+
+  it('tells why a resize is put off', () => {
+    const pending = { type: 'PodResizePending', status: 'True', reason: 'Deferred', message: 'not enough memory' };
+    expect(reserveView(shown({ startTime, conditions: [pending] }))?.deferral).toBe('not enough memory');
+    expect(reserveView(shown({ startTime, conditions: [{ ...pending, status: 'False' }] }))?.deferral).toBeUndefined();
   });
 });
 
 describe('patches', () => {
+  it('ask for another amount of memory', () => {
+    expect(resizePatch({ ...reservation, metadata: { ...reservation.metadata, uid: 'two' } }, 512)).toEqual([
+      { op: 'test', path: '/metadata/uid', value: 'two' },
+      { op: 'test', path: '/spec/containers/0/name', value: 'hold' },
+      { op: 'replace', path: '/spec/containers/0/resources/requests/memory', value: '516Mi' },
+    ]);
+  });
+
   it('hold only for the Pod and the place in it that were seen', () => {
     expect(releasePatch(pod({}, { finalizers: ['other', 'esb.dev/hold'] }))).toEqual([
       { op: 'test', path: '/metadata/uid', value: 'one' },

@@ -1,21 +1,25 @@
 import { describe, expect, it } from 'vitest';
 import { silentLogger } from '../../../../src/common/logger.ts';
-import { holdPod } from '../../../../src/controller/reservation/hold-pod.ts';
+import { guardPod } from '../../../../src/controller/reservation/hold-pod.ts';
 import { removeHoldPods } from '../../../../src/controller/reservation/removal.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { KubeClient, ListParameters, ObjectKey, ResourceType } from '../../../../src/kube/api/types.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import { nodeFixture } from '../../../support/worker-fixture.ts';
 
-const made = holdPod({ image: 'esb:1', pullPolicy: 'Never' }, nodeFixture(), 'esb-system');
+const made = guardPod({ image: 'esb:1', pullPolicy: 'Never' }, nodeFixture(), 'esb-system', 120, []);
 
 /** @param answers what lists are answered with, one after the other */
 function scene(...answers: readonly (object | Error)[]) {
+  const lambdaNodes = [nodeFixture({ status: { reserved: { memoryMiB: 512 } } }), nodeFixture({ name: 'node-2' })];
   const calls: string[] = [];
   const clock = manualClock();
   let asked = 0;
   const client = {
-    list(_type: ResourceType<typeof made>, { namespace, labelSelector }: ListParameters) {
+    list({ kind }: ResourceType<typeof made>, { namespace, labelSelector }: ListParameters) {
+      if (kind === 'LambdaNode') {
+        return Promise.resolve({ items: lambdaNodes });
+      }
       calls.push(`list ${namespace} ${labelSelector}`);
       const answer = answers[asked] ?? { items: [] };
       asked++;
@@ -43,7 +47,14 @@ describe('removeHoldPods', () => {
     const free = { ...made, metadata: { ...made.metadata, name: 'esb-hold-node-2', finalizers: [] } };
     const { calls, ended } = scene({ items: [made, free] });
     await ended;
-    expect(calls).toEqual([list, 'patch esb-hold-node-1', 'delete esb-hold-node-1', 'delete esb-hold-node-2']);
+    expect(calls).toEqual([
+      list,
+      'patch esb-hold-node-1',
+      'delete esb-hold-node-1',
+      'delete esb-hold-node-2',
+      // Its workers may have the whole capacity again.
+      'patch node-1',
+    ]);
   });
 
   it('is content where it may not look', async () => {
@@ -58,6 +69,6 @@ describe('removeHoldPods', () => {
     });
     await clock.advance(10_000);
     await ended;
-    expect(calls).toEqual([list, list, 'patch esb-hold-node-1', 'delete esb-hold-node-1']);
+    expect(calls).toEqual([list, list, 'patch esb-hold-node-1', 'delete esb-hold-node-1', 'patch node-1']);
   });
 });

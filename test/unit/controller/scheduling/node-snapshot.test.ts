@@ -23,7 +23,7 @@ function scene(earlier?: ReadonlyMap<string, EarlierLife>) {
     nodes,
     liveness: new NodeLiveness(earlier),
     assignments: new AssignmentCache(),
-    closures: { closureOf: (node) => closures.get(node) },
+    closures: { closureOf: (node) => closures.get(node), isGrowing: () => false },
     clock,
   });
   let version = 1;
@@ -166,7 +166,7 @@ describe('nodes as candidates', () => {
   });
 });
 
-describe('what a hold Pod depends on', () => {
+describe('what the Pods of a node depend on', () => {
   it('is that there is a Node, and whether it is cordoned', () => {
     const { snapshot, taint, nodes, lambdaNodes } = scene();
     expect(snapshot.presence('node-1')).toEqual({
@@ -174,6 +174,8 @@ describe('what a hold Pod depends on', () => {
       lost: false,
       retired: false,
       cordoned: false,
+      departure: undefined,
+      taints: [],
     });
     taint([], { unschedulable: true });
     expect(snapshot.presence('node-1')).toMatchObject({ exists: true, cordoned: true });

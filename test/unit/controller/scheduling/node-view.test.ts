@@ -1,11 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
 import {
+  departureTaintOf,
   goneBecause,
   nodeFingerprint,
   nodeView,
   placementFingerprint,
 } from '../../../../src/controller/scheduling/node-view.ts';
+import { departureTaints } from '../../../../src/controller/scheduling/taint.ts';
 import { nodeFixture } from '../../../support/worker-fixture.ts';
 
 const node = (taints: readonly string[] = []) => ({
@@ -80,10 +82,10 @@ describe('nodeView', () => {
     expect(view({ lambdaNode, node: undefined }).labels).toEqual({ pci: 'true', zone: 'a' });
   });
 
-  it('has no more memory than its Node, whatever its agent says', () => {
+  it('has no more memory than its Node has for Pods, whatever its agent says', () => {
     const lambdaNode = nodeFixture({ status: { capacity: { memoryMiB: 1_000_000, workers: 10 } } });
-    const sized = { ...node(), status: { capacity: { memory: '2097152Ki' } } };
-    expect(view({ lambdaNode, node: sized }).capacity).toEqual({ memoryMiB: 2_048, workers: 10 });
+    const sized = { ...node(), status: { allocatable: { memory: '2097152Ki' } } };
+    expect(view({ lambdaNode, node: sized }).capacity).toEqual({ memoryMiB: 2_040, workers: 10 });
     expect(view({ lambdaNode, node: node() }).capacity.memoryMiB).toBe(1_000_000);
   });
 
@@ -111,10 +113,19 @@ describe('nodeView', () => {
     const tainted = view({ node: node(['node.kubernetes.io/unschedulable']) });
     // Tolerating it is of no use.
     expect(tainted).toMatchObject({ closed: 'cordoned', taints: [] });
-    expect(view({ node: node(['ToBeDeletedByClusterAutoscaler']) }).closed).toBe('cordoned');
   });
 
-  it('is closed by its hold Pod, and names what drives its workers out before what keeps others away', () => {
+  it.each(departureTaints)('is being drained once its Node is about to leave with the taint %s', (taint) => {
+    expect(view({ node: node([taint]) }).closed).toBe('draining');
+    expect(departureTaintOf(node([taint]))).toBe(taint);
+  });
+
+  it('stays while it is a mere candidate of the cluster autoscaler', () => {
+    expect(view({ node: node(['DeletionCandidateOfClusterAutoscaler']) }).closed).toBeUndefined();
+    expect(departureTaintOf(undefined)).toBeUndefined();
+  });
+
+  it('is closed by its Pods, and names what drives its workers out before what keeps others away', () => {
     expect(view({ closure: 'unheld' }).closed).toBe('unheld');
     const cordoned = { ...node(), spec: { unschedulable: true } };
     expect(view({ node: cordoned, closure: 'unheld' }).closed).toBe('cordoned');

@@ -139,7 +139,7 @@ describe('place', () => {
     ['all are tainted', [candidate('a', { taints: 'barred' })], {}, 'NoneTolerated', 'spec.tolerations'],
     ['all are retired', [candidate('a', { closed: 'retired' })], {}, 'AllCordoned', 'all retired'],
     ['all are drained', [candidate('a', { closed: 'draining' })], {}, 'AllCordoned', 'all being drained'],
-    ['Pods have the memory', [candidate('a', { closed: 'unheld' })], {}, 'NoneHeld', 'hold Pod'],
+    ['Pods have the memory', [candidate('a', { closed: 'unheld' })], {}, 'NoneHeld', 'reservation'],
     ['none has the labels', [candidate('a')], { nodeSelector: { zone: 'a' } }, 'NoneMatches', 'spec.nodeSelector'],
     ['all are full', [candidate('a', { used: { memoryMiB: 1000, workers: 1 } })], {}, 'NoneFits', 'without 128 MiB'],
     ['no place is left', [candidate('a', { used: { memoryMiB: 0, workers: 10 } })], {}, 'NoneFits', 'to spare'],

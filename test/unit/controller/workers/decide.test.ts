@@ -325,6 +325,8 @@ describe('an assigned worker', () => {
       status: { assignment: { nodeName: 'node-2', epoch: 4 } },
     });
     expect(decision(full, { mayLeaveFullNode: false })).toEqual({ kind: 'nothing' });
+    // Its node is about to have more room.
+    expect(decision(full, { standing: { liveness: 'fresh', growing: true } })).toEqual({ kind: 'nothing' });
     expect(decision(full, { place: () => nowhere })).toEqual({ kind: 'nothing' });
     expect(decision(assigned({ phase: 'Absent', conditions, spec: { nodeName: 'node-1' } }))).toEqual({
       kind: 'nothing',

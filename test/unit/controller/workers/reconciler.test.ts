@@ -36,6 +36,7 @@ class Scene {
   readonly assignments = new AssignmentCache();
   readonly liveness = new NodeLiveness();
   readonly closures = new Map<string, 'draining' | 'unheld'>();
+  readonly growing = new Set<string>();
   readonly snapshot: NodeSnapshot;
   readonly left: LeftNodes;
   readonly reconciler: WorkerReconciler;
@@ -59,7 +60,7 @@ class Scene {
       nodes: this.coreNodes,
       liveness: this.liveness,
       assignments: this.assignments,
-      closures: { closureOf: (node) => this.closures.get(node) },
+      closures: { closureOf: (node) => this.closures.get(node), isGrowing: (node) => this.growing.has(node) },
       clock: this.clock,
     });
     this.left = new LeftNodes({ lambdaNodes: this.nodes, snapshot: this.snapshot, clock: this.clock });

@@ -1,0 +1,119 @@
+import type { NodePresence } from '../scheduling/node-snapshot.ts';
+import type { GuardWish, HoldView } from './hold-pod.ts';
+
+/**
+ * Milliseconds after which an eviction without a cordon is no drain any more: the guard was deleted by hand, or made
+ * room for a Pod of higher priority. Workers that fit elsewhere have left by then, and the rest stays.
+ */
+const CALL_OFF_AFTER_MS = 60_000;
+/** Milliseconds after which an ended Pod is created again; a kubelet that refused one refuses the next. */
+export const REPLACE_ENDED_AFTER_MS = 10_000;
+
+export interface GuardInput extends NodePresence {
+  /** Whether the node was cordoned or about to leave after the eviction of the guard, and is not any more. */
+  readonly isBack: boolean;
+  /** Whether a taint of the node, other than one of departure, evicts the guard. */
+  readonly isTainted: boolean;
+  readonly assigned: number;
+  /** Workers that have a container on the node, as its agent reports. */
+  readonly present: number;
+  readonly wanted: GuardWish;
+  readonly pod: HoldView | undefined;
+  /** Milliseconds since the guard was first seen in its present state. */
+  readonly sinceMs: number;
+}
+
+export type GuardAction =
+  | { readonly kind: 'nothing' }
+  | { readonly kind: 'create' }
+  | { readonly kind: 'remove'; readonly because: string }
+  /** Releases a guard that another party has deleted. */
+  | { readonly kind: 'release'; readonly because: 'drained' | 'calledOff' | 'gone' | 'tainted' }
+  | { readonly kind: 'renewImage' };
+
+export interface GuardDecision {
+  readonly action: GuardAction;
+  /** Why workers are to leave the node, as a clause; absent while they stay. */
+  readonly draining?: string;
+  /** Why the kubelet has refused the guard. */
+  readonly refusal?: string;
+  /** Milliseconds after which the decision changes without an event. */
+  readonly againAfterMs?: number;
+}
+
+const nothing: GuardAction = { kind: 'nothing' };
+
+/** Whether nothing of ESB is left on the node. */
+export function isEmpty({ assigned, present, lost }: Pick<GuardInput, 'assigned' | 'present' | 'lost'>): boolean {
+  return assigned === 0 && (lost || present === 0);
+}
+
+function decideEvicted(input: GuardInput): GuardDecision {
+  if (!input.exists) {
+    return { action: { kind: 'release', because: 'gone' } };
+  }
+  if (isEmpty(input)) {
+    return { action: { kind: 'release', because: 'drained' } };
+  }
+  const draining = 'its guard Pod was evicted';
+  if (input.cordoned || input.retired || input.departure !== undefined) {
+    return { action: nothing, draining };
+  }
+  // Workers leave by tolerations of their own.
+  if (input.isTainted) {
+    return { action: { kind: 'release', because: 'tainted' } };
+  }
+  const againAfterMs = input.isBack ? 0 : CALL_OFF_AFTER_MS - input.sinceMs;
+  return againAfterMs > 0
+    ? { action: nothing, draining, againAfterMs }
+    : { action: { kind: 'release', because: 'calledOff' } };
+}
+
+function isWanted({ exists, lost, retired, assigned }: GuardInput): boolean {
+  return exists && !lost && !retired && assigned > 0;
+}
+
+function decidePresent(input: GuardInput, pod: HoldView): GuardDecision {
+  const { state } = pod;
+  if (state.kind === 'evicted') {
+    return decideEvicted(input);
+  }
+  if (state.kind === 'leaving') {
+    return { action: nothing };
+  }
+  if (!input.exists) {
+    return { action: { kind: 'remove', because: 'its node is gone' } };
+  }
+  if (isEmpty(input)) {
+    return { action: { kind: 'remove', because: 'its node has no workers' } };
+  }
+  if (pod.isEarlier) {
+    return { action: { kind: 'remove', because: 'it is that of an earlier release' } };
+  }
+  if (!pod.guarded || pod.graceSeconds < input.wanted.graceSeconds) {
+    return { action: { kind: 'remove', because: 'finalizer or grace are not as they should be' } };
+  }
+  if (state.kind === 'ended') {
+    const left = REPLACE_ENDED_AFTER_MS - input.sinceMs;
+    const { refusal } = state;
+    return left > 0
+      ? { action: nothing, refusal, againAfterMs: left }
+      : { action: { kind: 'remove', because: refusal }, refusal };
+  }
+  return { action: pod.image === input.wanted.image ? nothing : { kind: 'renewImage' } };
+}
+
+/**
+ * The action for the guard Pod of one node, and whether its workers are to leave. The guard exists exactly while the
+ * node has workers; in a steady state there is no action.
+ */
+export function decideGuard(input: GuardInput): GuardDecision {
+  const decision: GuardDecision =
+    input.pod === undefined
+      ? { action: isWanted(input) ? { kind: 'create' } : nothing }
+      : decidePresent(input, input.pod);
+  const { departure } = input;
+  return decision.draining === undefined && departure !== undefined && !isEmpty(input)
+    ? { ...decision, draining: `its Node has the taint ${departure}` }
+    : decision;
+}

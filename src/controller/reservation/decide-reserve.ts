@@ -1,0 +1,154 @@
+import type { NodePresence } from '../scheduling/node-snapshot.ts';
+import { REPLACE_ENDED_AFTER_MS } from './decide-guard.ts';
+import type { ReserveView } from './hold-pod.ts';
+
+/** Milliseconds for which a smaller reservation has to do before the memory goes back: workers come and go. */
+const SHRINK_AFTER_MS = 60_000;
+/** Most Pods of one node, where the kubelet resizes none. */
+export const MAX_RESERVE_PODS = 32;
+
+export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 'retired'> {
+  /** Whether nothing of ESB is left on the node. */
+  readonly isEmpty: boolean;
+  /** Whether workers are to leave the node. */
+  readonly isDraining: boolean;
+  /** Whether a Pod of an earlier release still has the memory. */
+  readonly isHeldBefore: boolean;
+  readonly image: string;
+  /** MiB that the node is to have. */
+  readonly wantedMiB: number;
+  /** MiB that the agent lets workers have; undefined where an agent of an earlier release heeds no reservation. */
+  readonly promisedMiB: number | undefined;
+  /** The Pods of the reservation. */
+  readonly pods: readonly ReserveView[];
+  /** Milliseconds since a Pod was first seen to have ended. */
+  readonly endedForMs: number;
+  /** Milliseconds for which less was wanted than the Pods ask for. */
+  readonly lowerForMs: number;
+}
+
+export type ReserveAction =
+  | { readonly kind: 'nothing' }
+  | { readonly kind: 'create'; readonly index: number; readonly memoryMiB: number }
+  | { readonly kind: 'resize'; readonly name: string; readonly memoryMiB: number }
+  | { readonly kind: 'remove'; readonly name: string; readonly because: string }
+  | { readonly kind: 'renewImage'; readonly name: string };
+
+export interface ReserveDecision {
+  readonly action: ReserveAction;
+  /** MiB that the agent may let workers have: never more than the kubelet has allocated, now and after the action. */
+  readonly promiseMiB: number;
+  /** Why the kubelet gives less than is wanted. */
+  readonly refusal?: string | undefined;
+  /** Milliseconds after which the decision changes without an event. */
+  readonly againAfterMs?: number;
+}
+
+const nothing: ReserveAction = { kind: 'nothing' };
+
+function sum(pods: readonly ReserveView[], what: (pod: ReserveView) => number): number {
+  return pods.reduce((total, pod) => total + what(pod), 0);
+}
+
+const requested = (pods: readonly ReserveView[]): number => sum(pods, ({ memoryMiB }) => memoryMiB);
+/** MiB that the kubelet has allocated to a Pod and will not take back: a Pod may have been asked to become smaller. */
+const lastingMiB = ({ allocatedMiB, memoryMiB }: ReserveView): number => Math.min(allocatedMiB, memoryMiB);
+export const allocated = (pods: readonly ReserveView[]): number => sum(pods, lastingMiB);
+
+/** The action that asks for more, by as many MiB. */
+function grow({ pods }: ReserveInput, byMiB: number): ReserveAction {
+  const resizable = pods.find(({ canResize }) => canResize === true);
+  if (resizable !== undefined) {
+    return { kind: 'resize', name: resizable.name, memoryMiB: resizable.memoryMiB + byMiB };
+  }
+  // Whether its kubelet resizes Pods is known once the Pod runs.
+  const isUnknown = pods.some(({ canResize }) => canResize === undefined);
+  const index = Array.from({ length: MAX_RESERVE_PODS }, (_, each) => each).find(
+    (each) => !pods.some((pod) => pod.index === each),
+  );
+  return isUnknown || index === undefined ? nothing : { kind: 'create', index, memoryMiB: byMiB };
+}
+
+/** The action that asks for less, by as many MiB at most. */
+function shrink(pods: readonly ReserveView[], byMiB: number): ReserveAction {
+  const [largest] = pods
+    .filter(({ canResize, memoryMiB }) => memoryMiB <= byMiB || canResize === true)
+    .toSorted((a, b) => Math.min(b.memoryMiB, byMiB) - Math.min(a.memoryMiB, byMiB));
+  if (largest === undefined) {
+    return nothing;
+  }
+  return largest.memoryMiB <= byMiB
+    ? { kind: 'remove', name: largest.name, because: 'less is wanted' }
+    : { kind: 'resize', name: largest.name, memoryMiB: largest.memoryMiB - byMiB };
+}
+
+/** MiB that stay allocated after an action that asks for less. */
+function leftAfter(pods: readonly ReserveView[], action: ReserveAction): number {
+  return sum(pods, (pod) => {
+    if (action.kind === 'remove' && action.name === pod.name) {
+      return 0;
+    }
+    const lasting = lastingMiB(pod);
+    return action.kind === 'resize' && action.name === pod.name ? Math.min(lasting, action.memoryMiB) : lasting;
+  });
+}
+
+/** Less is wanted: the promise leads, and the reservation follows once the agent has taken it in. */
+function decideLess(input: ReserveInput, pods: readonly ReserveView[], byMiB: number): ReserveDecision {
+  const againAfterMs = SHRINK_AFTER_MS - input.lowerForMs;
+  if (againAfterMs > 0) {
+    return { action: nothing, promiseMiB: allocated(pods), againAfterMs };
+  }
+  const action = shrink(pods, byMiB);
+  const promiseMiB = leftAfter(pods, action);
+  const isTakenIn = input.promisedMiB === undefined || input.promisedMiB <= promiseMiB || input.lost;
+  return { action: isTakenIn ? action : nothing, promiseMiB };
+}
+
+/** The removal of a Pod that is to go in any case. */
+function findUnwanted({ pods, exists, isEmpty, endedForMs }: ReserveInput): ReserveAction | undefined {
+  const pod = pods.find(({ state }) => state.kind !== 'leaving');
+  if (pod !== undefined && (!exists || isEmpty)) {
+    return { kind: 'remove', name: pod.name, because: 'its node has no workers' };
+  }
+  const ended = pods.find(({ state }) => state.kind === 'ended');
+  return ended !== undefined && endedForMs >= REPLACE_ENDED_AFTER_MS
+    ? { kind: 'remove', name: ended.name, because: refusalOf(ended) ?? 'it has ended' }
+    : undefined;
+}
+
+function refusalOf({ state, deferral }: ReserveView): string | undefined {
+  return state.kind === 'ended' ? state.refusal : deferral;
+}
+
+/**
+ * The action for the reservation of one node, and what may be promised of it. In a steady state there is no action.
+ */
+export function decideReserve(input: ReserveInput): ReserveDecision {
+  const { image, wantedMiB } = input;
+  const pods = input.pods.filter(({ state }) => state.kind === 'waiting' || state.kind === 'held');
+  const promiseMiB = allocated(pods);
+  const refusal = promiseMiB < wantedMiB ? input.pods.map(refusalOf).find((one) => one !== undefined) : undefined;
+  const unwanted = findUnwanted(input);
+  if (unwanted !== undefined) {
+    return { action: unwanted, promiseMiB: input.isEmpty || !input.exists ? 0 : promiseMiB, refusal };
+  }
+  const earlier = pods.find((pod) => pod.image !== image);
+  if (earlier !== undefined) {
+    return { action: { kind: 'renewImage', name: earlier.name }, promiseMiB, refusal };
+  }
+  const lessBy = requested(pods) - wantedMiB;
+  if (lessBy > 0) {
+    return decideLess(input, pods, lessBy);
+  }
+  const mayGrow = input.exists && !input.lost && !input.retired && !input.isDraining && !input.isHeldBefore;
+  const isComplete = lessBy === 0 || input.pods.length > pods.length;
+  const action = isComplete || !mayGrow ? nothing : grow({ ...input, pods }, -lessBy);
+  const isEnded = input.pods.some(({ state }) => state.kind === 'ended');
+  return {
+    action,
+    promiseMiB,
+    refusal,
+    ...(isEnded ? { againAfterMs: REPLACE_ENDED_AFTER_MS - input.endedForMs } : {}),
+  };
+}

@@ -1,0 +1,169 @@
+import { type LambdaNode, lambdaNodes } from '../../api/lambda-node.ts';
+import type { Clock } from '../../common/clock.ts';
+import type { CallOptions } from '../../common/deadline.ts';
+import { unreachable } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { objectKey } from '../../kube/api/object-key.ts';
+import { type Pod, pods, serviceAccounts } from '../../kube/api/resource-types.ts';
+import type { KubeClient } from '../../kube/api/types.ts';
+import type { NodePresence } from '../scheduling/node-snapshot.ts';
+import type { GuardAction } from './decide-guard.ts';
+import type { ReserveAction } from './decide-reserve.ts';
+import {
+  guardPod,
+  guardPodName,
+  type HoldSettings,
+  imagePatch,
+  RESERVE_ACCOUNT,
+  type ReserveView,
+  reservePod,
+  reservePodName,
+  resizePatch,
+} from './hold-pod.ts';
+import { removeHoldPod } from './removal.ts';
+import { podTolerations } from './tolerations.ts';
+
+export interface HoldWriterOptions {
+  readonly client: KubeClient;
+  readonly systemNamespace: string;
+  readonly settings: HoldSettings;
+  readonly clock: Pick<Clock, 'monotonic'>;
+  readonly logger: Logger;
+}
+
+/** A node and its Pods, as they were last seen. */
+export interface HeldNode {
+  readonly nodeName: string;
+  readonly node: LambdaNode | undefined;
+  readonly presence: NodePresence;
+  readonly guard: Pod | undefined;
+  readonly reserves: readonly { readonly pod: Pod; readonly view: ReserveView }[];
+  readonly graceSeconds: number;
+}
+
+/** Milliseconds after which the cache should have caught up with a write. */
+export const CATCH_UP_MS = 1_000;
+
+/**
+ * Carries out what was decided for the Pods of a node, and nothing twice that the cache does not show yet. Errors are
+ * those of the API server.
+ */
+export class HoldWriter {
+  readonly #options: HoldWriterOptions;
+  /** By what was written, monotonic milliseconds. */
+  readonly #written = new Map<string, number>();
+
+  constructor(options: HoldWriterOptions) {
+    this.#options = options;
+  }
+
+  /** Whether something was written just now; notes that it is otherwise. */
+  #isRepeated(what: string): boolean {
+    const now = this.#options.clock.monotonic();
+    for (const [each, at] of this.#written) {
+      if (now - at >= CATCH_UP_MS) {
+        this.#written.delete(each);
+      }
+    }
+    if (this.#written.has(what)) {
+      return true;
+    }
+    this.#written.set(what, now);
+    return false;
+  }
+
+  /** Tells the agent how many MiB its workers may have together. */
+  async promise({ node, nodeName }: HeldNode, memoryMiB: number, options: CallOptions): Promise<void> {
+    const isKnown = node === undefined || node.status?.reserved?.memoryMiB === memoryMiB;
+    if (isKnown || this.#isRepeated(`${node.metadata.uid} ${node.metadata.resourceVersion} ${memoryMiB}`)) {
+      return;
+    }
+    const { client, logger } = this.#options;
+    const body = { metadata: { uid: node.metadata.uid }, status: { reserved: { memoryMiB } } };
+    const call = { ...options, subresource: 'status' } as const;
+    await client.patch(lambdaNodes, { name: nodeName }, { kind: 'merge', body }, call);
+    logger.info({ node: nodeName, memoryMiB }, 'node may promise another amount of memory');
+  }
+
+  async guard(look: HeldNode, action: GuardAction, options: CallOptions): Promise<void> {
+    const { client, systemNamespace, settings, logger } = this.#options;
+    const { graceSeconds, guard, node, nodeName, presence } = look;
+    switch (action.kind) {
+      case 'nothing':
+        return;
+      case 'create':
+        if (node !== undefined && !this.#isRepeated(guardPodName(nodeName))) {
+          const tolerations = podTolerations(presence.taints);
+          await client.create(pods, guardPod(settings, node, systemNamespace, graceSeconds, tolerations), options);
+          logger.info({ node: nodeName, graceSeconds }, 'guard Pod made');
+        }
+        return;
+      case 'renewImage':
+        if (guard !== undefined) {
+          await this.#renewImage(guard, options);
+        }
+        return;
+      case 'release':
+      case 'remove':
+        if (guard !== undefined) {
+          await removeHoldPod(client, guard, options);
+        }
+        logger.info({ node: nodeName, because: action.because }, 'guard Pod let go');
+        return;
+      default:
+        return unreachable(action);
+    }
+  }
+
+  async reserve(look: HeldNode, action: ReserveAction, options: CallOptions): Promise<void> {
+    if (action.kind === 'nothing') {
+      return;
+    }
+    if (action.kind === 'create') {
+      await this.#makeReservation(look, action.index, action.memoryMiB, options);
+      return;
+    }
+    const { client, logger } = this.#options;
+    const { nodeName, reserves } = look;
+    const pod = reserves.find(({ view }) => view.name === action.name)?.pod;
+    if (pod === undefined) {
+      return;
+    }
+    switch (action.kind) {
+      case 'resize': {
+        const { memoryMiB } = action;
+        const patch = { kind: 'json', body: resizePatch(pod, memoryMiB) } as const;
+        await client.patch(pods, objectKey(pod), patch, { ...options, subresource: 'resize' });
+        logger.info({ node: nodeName, memoryMiB }, 'reservation resized');
+        return;
+      }
+      case 'renewImage':
+        await this.#renewImage(pod, options);
+        return;
+      case 'remove':
+        await removeHoldPod(client, pod, options);
+        logger.info({ node: nodeName, because: action.because }, 'reservation removed');
+        return;
+      default:
+        return unreachable(action);
+    }
+  }
+
+  async #makeReservation(look: HeldNode, index: number, memoryMiB: number, options: CallOptions): Promise<void> {
+    const { client, systemNamespace: namespace, settings, logger } = this.#options;
+    const { node, nodeName, presence } = look;
+    if (node === undefined || this.#isRepeated(reservePodName(nodeName, index))) {
+      return;
+    }
+    const tolerations = podTolerations(presence.taints);
+    const owner = await client.get(serviceAccounts, { namespace, name: RESERVE_ACCOUNT }, options);
+    await client.create(pods, reservePod(settings, node, namespace, memoryMiB, tolerations, owner, index), options);
+    logger.info({ node: nodeName, index, memoryMiB }, 'reservation made');
+  }
+
+  async #renewImage(pod: Pod, options: CallOptions): Promise<void> {
+    const { client, settings, logger } = this.#options;
+    await client.patch(pods, objectKey(pod), { kind: 'json', body: imagePatch(pod, settings.image) }, options);
+    logger.info({ pod: pod.metadata.name, image: settings.image }, 'hold Pod got another image');
+  }
+}

@@ -1,0 +1,69 @@
+import type { LambdaWorker } from '../../api/lambda-worker.ts';
+import { resourcesOf, takenMiB } from '../../api/worker-resources.ts';
+import { isRefusedByFullNode, isReplacedLater, takesRoom } from '../scheduling/assignment-cache.ts';
+
+/** A node's capacity has so many steps, which bounds the writes of a day and the Pods where none can be resized. */
+const STEPS = 16;
+/** MiB that a step is a multiple of. */
+const STEP_UNIT_MIB = 64;
+const LEAST_STEP_MIB = 256;
+
+/** The workers of a node that have no container. */
+export interface Resting {
+  /** Whether a call would reach any worker of the node. */
+  readonly isCallable: boolean;
+  /** MiB of the largest worker that has no container and that a call would start. */
+  readonly largestMiB: number;
+  /** MiB of workers that were called and found no room, and of containers that are to take the place of others. */
+  readonly waitingMiB: number;
+}
+
+export interface SizingInput extends Resting {
+  /** MiB of workers that have a container or are to have one. */
+  readonly usedMiB: number;
+  /** Most MiB that the node may promise. */
+  readonly capacityMiB: number;
+}
+
+/** MiB by which the reservation of a node grows and shrinks. */
+export function stepMiB(capacityMiB: number): number {
+  return Math.max(LEAST_STEP_MIB, Math.ceil(capacityMiB / STEPS / STEP_UNIT_MIB) * STEP_UNIT_MIB);
+}
+
+export function restingOf(workers: readonly LambdaWorker[]): Resting {
+  let isCallable = false;
+  let largestMiB = 0;
+  let waitingMiB = 0;
+  for (const worker of workers) {
+    if (worker.metadata.deletionTimestamp !== undefined) {
+      continue;
+    }
+    const memoryMiB = takenMiB(resourcesOf(worker));
+    if (isReplacedLater(worker)) {
+      waitingMiB += memoryMiB;
+    }
+    if (worker.spec.wakePolicy === 'Never') {
+      continue;
+    }
+    isCallable = true;
+    if (takesRoom(worker)) {
+      continue;
+    }
+    if (isRefusedByFullNode(worker)) {
+      waitingMiB += memoryMiB;
+    } else {
+      largestMiB = Math.max(largestMiB, memoryMiB);
+    }
+  }
+  return { isCallable, largestMiB, waitingMiB };
+}
+
+/**
+ * MiB that a node is to have reserved: what its workers take or wait for, in whole steps, with one step or the largest worker that
+ * a call may start on top of it as long as calls reach any; nothing where nothing is taken and no call reaches any.
+ */
+export function wantedMiB({ usedMiB, isCallable, largestMiB, waitingMiB, capacityMiB }: SizingInput): number {
+  const step = stepMiB(capacityMiB);
+  const headroom = isCallable ? Math.max(step, largestMiB) : 0;
+  return Math.min(capacityMiB, Math.ceil((usedMiB + waitingMiB + headroom) / step) * step);
+}

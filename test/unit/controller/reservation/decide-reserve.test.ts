@@ -1,0 +1,181 @@
+import { describe, expect, it } from 'vitest';
+import { decideReserve, type ReserveInput } from '../../../../src/controller/reservation/decide-reserve.ts';
+import type { ReserveView } from '../../../../src/controller/reservation/hold-pod.ts';
+
+const reserve = (changes: Partial<ReserveView> = {}): ReserveView => ({
+  name: 'esb-reserve-node-1',
+  index: 0,
+  state: { kind: 'held' },
+  image: 'esb:1',
+  memoryMiB: 512,
+  allocatedMiB: 512,
+  canResize: true,
+  deferral: undefined,
+  ...changes,
+});
+/** The second and third Pod of a node whose kubelet resizes none. */
+const step = (index: number, changes: Partial<ReserveView> = {}): ReserveView =>
+  reserve({
+    name: `esb-reserve.${index}.node-1`,
+    index,
+    memoryMiB: 256,
+    allocatedMiB: 256,
+    canResize: false,
+    ...changes,
+  });
+const decision = (changes: Partial<ReserveInput> = {}) =>
+  decideReserve({
+    exists: true,
+    lost: false,
+    retired: false,
+    isEmpty: false,
+    isDraining: false,
+    isHeldBefore: false,
+    image: 'esb:1',
+    wantedMiB: 512,
+    promisedMiB: 512,
+    pods: [],
+    endedForMs: 0,
+    lowerForMs: 0,
+    ...changes,
+  });
+const nothing = { kind: 'nothing' };
+
+describe('a node without a reservation', () => {
+  it('gets one of the size that it wants, and may promise nothing until then', () => {
+    expect(decision()).toEqual({ action: { kind: 'create', index: 0, memoryMiB: 512 }, promiseMiB: 0 });
+    expect(decision({ wantedMiB: 0 })).toEqual({ action: nothing, promiseMiB: 0 });
+  });
+
+  it('gets none when it is lost, gone, retired or being drained', () => {
+    for (const change of [{ lost: true }, { exists: false }, { retired: true }, { isDraining: true }]) {
+      expect(decision(change).action).toEqual(nothing);
+    }
+  });
+
+  it('gets none beside the Pod of an earlier release, which has the memory', () => {
+    expect(decision({ isHeldBefore: true }).action).toEqual(nothing);
+  });
+});
+
+describe('a reservation that the kubelet has not looked at', () => {
+  it('is no promise', () => {
+    const pod = reserve({ state: { kind: 'waiting' }, allocatedMiB: 0, canResize: undefined });
+    expect(decision({ pods: [pod] })).toEqual({ action: nothing, promiseMiB: 0 });
+  });
+});
+
+describe('a reservation', () => {
+  it('of the right size is left alone, also while the node is drained, and promised as a whole', () => {
+    expect(decision({ pods: [reserve()] })).toEqual({ action: nothing, promiseMiB: 512 });
+    expect(decision({ pods: [reserve()], isDraining: true, wantedMiB: 1_024 }).action).toEqual(nothing);
+  });
+
+  it('is resized at once where more is wanted, and promised as the kubelet allocates it', () => {
+    const more = decision({ pods: [reserve()], wantedMiB: 768 });
+    expect(more).toEqual({
+      action: { kind: 'resize', name: 'esb-reserve-node-1', memoryMiB: 768 },
+      promiseMiB: 512,
+    });
+    expect(decision({ pods: [reserve({ memoryMiB: 768 })], wantedMiB: 768 })).toEqual({
+      action: nothing,
+      promiseMiB: 512,
+    });
+  });
+
+  it('whose resize is put off says why', () => {
+    const deferral = 'Node did not have enough memory';
+    const pods = [reserve({ memoryMiB: 768, deferral })];
+    expect(decision({ pods, wantedMiB: 768 }).refusal).toBe(deferral);
+    expect(decision({ pods, wantedMiB: 512 }).refusal).toBeUndefined();
+  });
+
+  it('is made smaller after a minute, once the agent promises no more than what is left', () => {
+    const less = { pods: [reserve()], wantedMiB: 256 };
+    expect(decision({ ...less, lowerForMs: 50_000 })).toEqual({
+      action: nothing,
+      promiseMiB: 512,
+      againAfterMs: 10_000,
+    });
+    expect(decision({ ...less, lowerForMs: 60_000 })).toEqual({ action: nothing, promiseMiB: 256 });
+    expect(decision({ ...less, lowerForMs: 60_000, promisedMiB: 256 })).toEqual({
+      action: { kind: 'resize', name: 'esb-reserve-node-1', memoryMiB: 256 },
+      promiseMiB: 256,
+    });
+    // A lost agent says nothing.
+    expect(decision({ ...less, lowerForMs: 60_000, lost: true }).action.kind).toBe('resize');
+  });
+
+  it('that is being made smaller is promised as it will be', () => {
+    const pods = [reserve({ memoryMiB: 256 })];
+    expect(decision({ pods, wantedMiB: 256 })).toEqual({ action: nothing, promiseMiB: 256 });
+    expect(decision({ pods, wantedMiB: 512 })).toMatchObject({ action: { kind: 'resize' }, promiseMiB: 256 });
+  });
+
+  it('goes where nothing is wanted any more', () => {
+    const none = { pods: [reserve()], wantedMiB: 0, lowerForMs: 60_000 };
+    expect(decision(none)).toEqual({ action: nothing, promiseMiB: 0 });
+    expect(decision({ ...none, promisedMiB: 0 }).action.kind).toBe('remove');
+  });
+
+  it('goes at once with the last worker and with its node', () => {
+    expect(decision({ pods: [reserve()], isEmpty: true })).toMatchObject({ action: { kind: 'remove' }, promiseMiB: 0 });
+    expect(decision({ pods: [reserve()], exists: false }).action.kind).toBe('remove');
+  });
+
+  it('gets another image in its place before another size, which the policy would refuse', () => {
+    const pods = [reserve({ image: 'esb:0' })];
+    expect(decision({ pods, wantedMiB: 1_024 }).action).toEqual({ kind: 'renewImage', name: 'esb-reserve-node-1' });
+  });
+
+  it('that the kubelet has refused is made anew after a while', () => {
+    const refusal = 'Node did not have enough resource: memory';
+    const pods = [reserve({ state: { kind: 'ended', refusal }, allocatedMiB: 0, canResize: undefined })];
+    expect(decision({ pods, endedForMs: 4_000 })).toEqual({
+      action: nothing,
+      promiseMiB: 0,
+      refusal,
+      againAfterMs: 6_000,
+    });
+    expect(decision({ pods, endedForMs: 10_000 })).toMatchObject({ action: { kind: 'remove' }, refusal });
+  });
+
+  it('that leaves is waited for', () => {
+    expect(decision({ pods: [reserve({ state: { kind: 'leaving' }, allocatedMiB: 0 })] }).action).toEqual(nothing);
+  });
+});
+
+describe('a reservation that its kubelet cannot resize', () => {
+  const first = reserve({ canResize: false });
+
+  it('grows by further Pods', () => {
+    expect(decision({ pods: [first], wantedMiB: 768 }).action).toEqual({ kind: 'create', index: 1, memoryMiB: 256 });
+    expect(decision({ pods: [first, step(2)], wantedMiB: 1_024 }).action).toEqual({
+      kind: 'create',
+      index: 1,
+      memoryMiB: 256,
+    });
+    expect(decision({ pods: [first, step(1)], wantedMiB: 768 })).toEqual({ action: nothing, promiseMiB: 768 });
+  });
+
+  it('waits until it is known whether the kubelet can', () => {
+    expect(decision({ pods: [reserve({ canResize: undefined })], wantedMiB: 768 }).action).toEqual(nothing);
+  });
+
+  it('shrinks by whole Pods that are not wanted, and keeps what no Pod fits into', () => {
+    const pods = [first, step(1), step(2)];
+    const less = { pods, lowerForMs: 60_000 };
+    expect(decision({ ...less, wantedMiB: 768, promisedMiB: 768 })).toMatchObject({
+      action: { kind: 'remove', name: 'esb-reserve.1.node-1' },
+      promiseMiB: 768,
+    });
+    expect(decision({ ...less, wantedMiB: 900, promisedMiB: 1_024 })).toEqual({ action: nothing, promiseMiB: 1_024 });
+  });
+});
+
+describe('an agent of an earlier release', () => {
+  it('takes nothing in, and is not waited for', () => {
+    const less = { pods: [reserve()], wantedMiB: 256, lowerForMs: 60_000, promisedMiB: undefined };
+    expect(decision(less).action.kind).toBe('resize');
+  });
+});
