@@ -193,6 +193,8 @@ function controller(options: PartsOptions, number: number): PartSpec {
     health,
     '--identity',
     name,
+    // Nodes of one machine cost nothing that packing would save.
+    '--placement=spread',
   ]);
 }
 

@@ -81,8 +81,9 @@ export async function runController(
     observation.health = { ok: true };
     const { systemNamespace } = config.cluster;
     const { metrics, reconcilerMetrics } = observation;
+    const { strategy } = config.placement;
     await competeForLead(
-      { ...informers, ...clients, systemNamespace, metrics, reconcilerMetrics, clock, logger },
+      { ...informers, ...clients, systemNamespace, strategy, metrics, reconcilerMetrics, clock, logger },
       identity,
       observation,
       signal,

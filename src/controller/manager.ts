@@ -34,6 +34,7 @@ import { AssignmentCache } from './scheduling/assignment-cache.ts';
 import { sweepNode } from './scheduling/node-gc.ts';
 import { type NodeClosures, NodeSnapshot } from './scheduling/node-snapshot.ts';
 import { nodeFingerprint, placementFingerprint } from './scheduling/node-view.ts';
+import type { PlacementStrategy } from './scheduling/place.ts';
 import { publishRanges } from './scheduling/range-publisher.ts';
 import { LeftNodes } from './workers/left-nodes.ts';
 import { WorkerReconciler } from './workers/reconciler.ts';
@@ -55,6 +56,7 @@ export interface LeaderOptions {
   readonly requests: Informer<CertificateSigningRequest>;
   /** Pods of agents; {@link AGENT_NODE_INDEX} is among its indexes. Empty where agents run outside of Pods. */
   readonly agentPods: Informer<Pod>;
+  readonly strategy: PlacementStrategy;
   /** Undefined where no hold Pods are made. */
   readonly holds: HoldSource | undefined;
   /** Of this term: knows what the leader before has found. */

@@ -9,6 +9,13 @@ export const controllerFlags = {
     identity: text('--identity <name>', 'name in the leader election; host name and process id by default'),
   },
   cluster: { kubeconfig, systemNamespace },
+  placement: {
+    strategy: choice(
+      '--placement <strategy>',
+      'which of the nodes that would do gets a worker: the fullest or the emptiest',
+      ['pack', 'spread'],
+    ).or('pack'),
+  },
   hold: {
     image: text(
       '--hold-image <image>',

@@ -11,6 +11,8 @@ interface Entry {
   readonly functionKey: string;
   /** 0 while no container exists. */
   readonly memoryMiB: number;
+  /** MiB while one does. */
+  readonly sizeMiB: number;
   readonly workers: 0 | 1;
 }
 
@@ -18,6 +20,8 @@ interface Entry {
 export interface NodeLoad {
   readonly used: NodeAmounts;
   readonly assigned: number;
+  /** MiB of all of them, those included that have no container. */
+  readonly assignedMiB: number;
   sameFunction(functionKey: string): number;
 }
 
@@ -25,6 +29,7 @@ interface Account {
   memoryMiB: number;
   workers: number;
   assigned: number;
+  assignedMiB: number;
   readonly functions: Tally;
 }
 
@@ -129,6 +134,7 @@ export class AssignmentCache {
     return {
       used: { memoryMiB: account?.memoryMiB ?? 0, workers: account?.workers ?? 0 },
       assigned: account?.assigned ?? 0,
+      assignedMiB: account?.assignedMiB ?? 0,
       sameFunction: (functionKey) => account?.functions.get(functionKey) ?? 0,
     };
   }
@@ -152,12 +158,13 @@ export class AssignmentCache {
   #book(entry: Entry, sign: 1 | -1): void {
     let account = this.#accounts.get(entry.nodeName);
     if (account === undefined) {
-      account = { memoryMiB: 0, workers: 0, assigned: 0, functions: new Tally() };
+      account = { memoryMiB: 0, workers: 0, assigned: 0, assignedMiB: 0, functions: new Tally() };
       this.#accounts.set(entry.nodeName, account);
     }
     account.memoryMiB += sign * entry.memoryMiB;
     account.workers += sign * entry.workers;
     account.assigned += sign;
+    account.assignedMiB += sign * entry.sizeMiB;
     account.functions.add(entry.functionKey, sign);
     if (account.assigned === 0) {
       this.#accounts.delete(entry.nodeName);
@@ -166,11 +173,13 @@ export class AssignmentCache {
 }
 
 function entryOf(worker: LambdaWorker, assignment: Assignment, room: boolean): Entry {
+  const sizeMiB = takenMiB(resourcesOf(worker));
   return {
     nodeName: assignment.nodeName,
     epoch: assignment.epoch,
     functionKey: functionKeyOf(worker),
-    memoryMiB: room ? takenMiB(resourcesOf(worker)) : 0,
+    memoryMiB: room ? sizeMiB : 0,
+    sizeMiB,
     workers: room ? 1 : 0,
   };
 }

@@ -173,6 +173,7 @@ export class NodeSnapshot {
           ? { memoryMiB: Math.max(used.memoryMiB, said.memoryMiB), workers: Math.max(used.workers, said.workers) }
           : used,
         assigned: load.assigned,
+        assignedMiB: load.assignedMiB,
         sameFunction: load.sameFunction(functionKey),
         hasImage: view.images.has(image),
       };

@@ -29,12 +29,22 @@ export interface Candidate {
   readonly used: NodeAmounts;
   /** Workers assigned, whether or not they have a container. */
   readonly assigned: number;
+  /** MiB that all of them would take at once. */
+  readonly assignedMiB: number;
   /** Workers among them that serve the same function. */
   readonly sameFunction: number;
   readonly hasImage: boolean;
 }
 
+/**
+ * The node that is chosen among those that would do:
+ * - `pack`: the fullest, so that few nodes have something reserved for workers, and an autoscaler may take the others;
+ * - `spread`: the emptiest, so that the loss of a node takes few workers.
+ */
+export type PlacementStrategy = 'pack' | 'spread';
+
 export interface PlacementRequest {
+  readonly strategy: PlacementStrategy;
   /** MiB of memory that the worker may use, `/tmp` included. */
   readonly memoryMiB: number;
   /** Whether a container is to exist now; a worker that rests Absent takes nothing until it is called. */
@@ -71,9 +81,9 @@ const TOLD_SHARE = 0.2;
 /** With fewer nodes than these, a single node is a share that is mentioned. */
 const MANY_NODES = 6;
 
-// One function's workers are its concurrency: spreading them counts more than having the image. Otherwise the node of a
-// function's first worker would get all the others.
-const SPREAD_WEIGHT = 2;
+// One function's workers are its concurrency: spreading them counts more than having the image, and than packing.
+// Otherwise the node of a function's first worker would get all the others.
+const SPREAD_WEIGHT = 4;
 const IMAGE_WEIGHT = 1;
 const ROOM_WEIGHT = 1;
 
@@ -127,10 +137,17 @@ function roomLeft(candidate: Candidate, request: PlacementRequest): number {
 }
 
 function scoreOf(candidate: Candidate, request: PlacementRequest, mostOfFunction: number): number {
-  const spread = mostOfFunction === 0 ? 1 : 1 - candidate.sameFunction / mostOfFunction;
-  return (
-    SPREAD_WEIGHT * spread + IMAGE_WEIGHT * (candidate.hasImage ? 1 : 0) + ROOM_WEIGHT * roomLeft(candidate, request)
-  );
+  const fewer = mostOfFunction - candidate.sameFunction;
+  // One worker fewer counts more than image and room together, and many fewer more than one.
+  const spread = fewer === 0 ? 0 : (1 + fewer / mostOfFunction) / 2;
+  const left = roomLeft(candidate, request);
+  const room = request.strategy === 'pack' ? 1 - left : left;
+  return SPREAD_WEIGHT * spread + IMAGE_WEIGHT * (candidate.hasImage ? 1 : 0) + ROOM_WEIGHT * room;
+}
+
+/** Whether all workers of the node could be there at once, those that rest Absent included, and the new one. */
+function hasRoomForAll({ assignedMiB, assigned, capacity }: Candidate, { memoryMiB }: PlacementRequest): boolean {
+  return assignedMiB + memoryMiB <= capacity.memoryMiB && assigned < capacity.workers;
 }
 
 interface Scored {
@@ -138,9 +155,10 @@ interface Scored {
   readonly score: number;
 }
 
-/** Orders nodes by score, then by the fewest workers, then by name. */
-function rank(a: Scored, b: Scored): number {
-  return b.score - a.score || a.node.assigned - b.node.assigned || (a.node.name < b.node.name ? -1 : 1);
+/** Orders nodes by score, then by the most workers or the fewest, then by name. */
+function rank(a: Scored, b: Scored, strategy: PlacementStrategy): number {
+  const fewer = a.node.assigned - b.node.assigned;
+  return b.score - a.score || (strategy === 'pack' ? -fewer : fewer) || (a.node.name < b.node.name ? -1 : 1);
 }
 
 /** The candidates that pass the test, or all where none does. */
@@ -156,6 +174,8 @@ function best(
 ): Candidate | undefined {
   let pool = preferred(fitting, (candidate) => candidate.fresh);
   pool = preferred(pool, (candidate) => candidate.taints === 'free');
+  // Workers that rest take nothing, until all of them are called.
+  pool = preferred(pool, (candidate) => hasRoomForAll(candidate, request));
   if (parts !== undefined && request.spread?.whenUnsatisfiable === 'ScheduleAnyway') {
     const fewest = Math.min(...pool.map((candidate) => parts.count(candidate)));
     pool = pool.filter((candidate) => parts.count(candidate) === fewest);
@@ -164,7 +184,7 @@ function best(
   let winner: Scored | undefined;
   for (const node of pool) {
     const one = { node, score: scoreOf(node, request, mostOfFunction) };
-    winner = winner === undefined || rank(one, winner) < 0 ? one : winner;
+    winner = winner === undefined || rank(one, winner, request.strategy) < 0 ? one : winner;
   }
   return winner?.node;
 }
@@ -276,8 +296,8 @@ function placePinned(name: string, candidates: readonly Candidate[], request: Pl
 
 /**
  * Chooses a node. Candidates are ready, open to new workers, have the labels, room and no taint that bars the worker,
- * and keep the spread that the function asks for. The best has the best spread of the function, the image and the most
- * room left. The same input always gives the same answer.
+ * and keep the spread that the function asks for. The best has the best spread of the function, the image, and the least
+ * room left or the most. The same input always gives the same answer.
  */
 export function place(request: PlacementRequest, candidates: readonly Candidate[]): Placement {
   if (request.nodeName !== undefined) {

@@ -14,7 +14,7 @@ import type { ControllerMetrics, WriteCause } from '../metrics/controller-metric
 import { isSilent } from '../nodes/liveness.ts';
 import { type AssignmentCache, isRefusedByFullNode, startsAtOnce } from '../scheduling/assignment-cache.ts';
 import type { NodeSnapshot, WorkerStanding } from '../scheduling/node-snapshot.ts';
-import { type Placement, place } from '../scheduling/place.ts';
+import { type Placement, type PlacementStrategy, place } from '../scheduling/place.ts';
 import { decide, type WorkerDecision } from './decide.ts';
 import { DisruptionBudget } from './disruption-budget.ts';
 import type { LeftNodes } from './left-nodes.ts';
@@ -25,6 +25,7 @@ export interface WorkerReconcilerOptions {
   readonly workers: ObjectCache<LambdaWorker>;
   readonly snapshot: NodeSnapshot;
   readonly left: Pick<LeftNodes, 'of'>;
+  readonly strategy: PlacementStrategy;
   readonly assignments: AssignmentCache;
   readonly events: EventSink<EventReason>;
   readonly metrics: ControllerMetrics;
@@ -243,6 +244,7 @@ export class WorkerReconciler {
     const isWoken = isRefusedByFullNode(worker);
     return place(
       {
+        strategy: this.#options.strategy,
         memoryMiB: takenMiB(resourcesOf(worker)),
         // A worker that leaves a full node is to be woken, in whichever state it rests.
         takesRoom: isWoken || startsAtOnce(worker),

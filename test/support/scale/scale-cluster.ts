@@ -115,6 +115,8 @@ export class ScaleCluster {
         ...nodeOptions,
         join(root, 'src/main.ts'),
         'controller',
+        // Each node is to have its part of the work.
+        '--placement=spread',
         '--kubeconfig',
         await this.#server.kubeconfig('esb:controller'),
         '--health',

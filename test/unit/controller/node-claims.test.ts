@@ -77,16 +77,21 @@ it('whatever a LambdaNode says, its node gets no worker that its Node does not b
         snapshot.standing(workerFixture(), object.metadata.name);
       }
       const candidates = snapshot.candidates(workerFixture({ spec: { image: IMAGE } }), true);
-      expect(place({ memoryMiB: 128, takesRoom: true, nodeSelector: { pci: 'true' } }, candidates)).toEqual({
+      expect(
+        place({ strategy: 'pack', memoryMiB: 128, takesRoom: true, nodeSelector: { pci: 'true' } }, candidates),
+      ).toEqual({
         kind: 'placed',
         nodeName: 'node-1',
       });
       // Nothing that is larger than its Node.
-      expect(place({ memoryMiB: 1_025, takesRoom: true, nodeSelector: { zone: 'b' } }, candidates)).toMatchObject({
+      expect(
+        place({ strategy: 'pack', memoryMiB: 1_025, takesRoom: true, nodeSelector: { zone: 'b' } }, candidates),
+      ).toMatchObject({
         kind: 'refused',
       });
       place(
         {
+          strategy: 'pack',
           memoryMiB: 128,
           takesRoom: true,
           spread: { topologyKey: 'zone', maxSkew: 1, whenUnsatisfiable: 'DoNotSchedule' },

@@ -11,12 +11,14 @@ const candidate = (name: string, changes: Partial<Candidate> = {}): Candidate =>
   capacity: { memoryMiB: 1024, workers: 10 },
   used: { memoryMiB: 0, workers: 0 },
   assigned: 0,
+  assignedMiB: 0,
   sameFunction: 0,
   hasImage: false,
   ...changes,
 });
 
 const request = (changes: Partial<PlacementRequest> = {}): PlacementRequest => ({
+  strategy: 'spread',
   memoryMiB: 128,
   takesRoom: true,
   ...changes,
@@ -49,6 +51,46 @@ describe('place', () => {
 
   it('spreads workers that take no room by their number', () => {
     expect(chosen([candidate('a', { assigned: 3 }), candidate('b', { assigned: 2 })], { takesRoom: false })).toBe('b');
+  });
+
+  describe('that packs', () => {
+    const packed = (candidates: readonly Candidate[], changes?: Partial<PlacementRequest>) =>
+      chosen(candidates, { strategy: 'pack', ...changes });
+
+    it('prefers the fullest node that has room', () => {
+      const half = candidate('b', { used: { memoryMiB: 512, workers: 4 }, assigned: 4, assignedMiB: 512 });
+      const full = candidate('c', { used: { memoryMiB: 1_000, workers: 8 }, assigned: 8, assignedMiB: 1_000 });
+      expect(packed([candidate('a'), half, full])).toBe('b');
+    });
+
+    it('puts workers that rest where others are, as long as all of them could be there at once', () => {
+      const some = candidate('b', { assigned: 3, assignedMiB: 384 });
+      expect(packed([candidate('a'), some], { takesRoom: false })).toBe('b');
+      const many = candidate('b', { assigned: 8, assignedMiB: 1_000 });
+      expect(packed([candidate('a'), many], { takesRoom: false })).toBe('a');
+      expect(packed([candidate('a', { assigned: 9, assignedMiB: 1_000 }), many], { takesRoom: false })).toBe('a');
+    });
+
+    it('spreads the workers of one function over the image and fullness, however many there are', () => {
+      const more = {
+        sameFunction: 10,
+        assigned: 10,
+        assignedMiB: 640,
+        used: { memoryMiB: 640, workers: 9 },
+        hasImage: true,
+      };
+      expect(packed([candidate('a', more), candidate('b', { sameFunction: 9 })], { memoryMiB: 64 })).toBe('b');
+    });
+
+    it('spreads the workers of one function all the same', () => {
+      const one = { sameFunction: 1, assigned: 1, assignedMiB: 128, used: { memoryMiB: 128, workers: 1 } };
+      expect(packed([candidate('a', one), candidate('b')])).toBe('b');
+    });
+
+    it('prefers the node that has the image to a fuller one', () => {
+      const fuller = candidate('b', { used: { memoryMiB: 512, workers: 4 }, assigned: 4, assignedMiB: 512 });
+      expect(packed([candidate('a', { hasImage: true }), fuller])).toBe('a');
+    });
   });
 
   it('takes a silent node only when there is no other', () => {
@@ -237,6 +279,7 @@ const candidates = fc
         workers: fc.integer({ min: 0, max: 6 }),
       }),
       assigned: fc.integer({ min: 0, max: 9 }),
+      assignedMiB: fc.integer({ min: 0, max: 2_000 }),
       sameFunction: fc.integer({ min: 0, max: 3 }),
       hasImage: fc.boolean(),
     }),
@@ -246,13 +289,14 @@ const candidates = fc
 
 const requests: fc.Arbitrary<PlacementRequest> = fc.record(
   {
+    strategy: fc.constantFrom('pack', 'spread'),
     memoryMiB: fc.integer({ min: 6, max: 1024 }),
     takesRoom: fc.boolean(),
     nodeName: fc.constantFrom('a', 'b', undefined),
     nodeSelector: fc.constantFrom({}, { zone: 'x' }),
     exclude: fc.constantFrom('a', undefined),
   },
-  { requiredKeys: ['memoryMiB', 'takesRoom'] },
+  { requiredKeys: ['strategy', 'memoryMiB', 'takesRoom'] },
 );
 
 const isFit = (one: Candidate, wish: PlacementRequest): boolean =>

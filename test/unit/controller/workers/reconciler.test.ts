@@ -69,6 +69,7 @@ class Scene {
       workers: this.workers,
       snapshot: this.snapshot,
       left: this.left,
+      strategy: 'spread',
       assignments: this.assignments,
       events: { record: ({ reason }) => this.events.push(reason) },
       metrics: registerControllerMetrics(new Registry(), {
