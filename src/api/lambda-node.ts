@@ -37,6 +37,7 @@ export const HOLD_SELECTOR = Object.entries(holdLabels)
 export const HOLD_ROLE_LABEL = 'esb.dev/hold-role';
 export const GUARD_ROLE = 'guard';
 export const RESERVE_ROLE = 'reserve';
+export const DEMAND_ROLE = 'demand';
 
 /** Whether ESB is to leave this node. Never taken back: the agent does not register again while its process lives. */
 export function isRetired(node: LambdaNode): boolean {

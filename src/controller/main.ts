@@ -129,7 +129,12 @@ function createInformers({ cluster, hold }: ControllerConfig, client: KubeClient
     hold.image === undefined
       ? undefined
       : {
-          settings: { image: hold.image, pullPolicy: hold.pullPolicy, priorityClassName: hold.priorityClass },
+          settings: {
+            image: hold.image,
+            pullPolicy: hold.pullPolicy,
+            priorityClassName: hold.priorityClass,
+            demandClassName: hold.demandClass,
+          },
           pods: new ListWatchInformer<Pod>(
             client,
             pods,

@@ -28,6 +28,7 @@ import { type LeaseReaderOptions, readLeases, readLeasesOnce } from './nodes/lea
 import type { NodeLiveness, ReadNode } from './nodes/liveness.ts';
 import { lifeText } from './nodes/node-state.ts';
 import { StateKeeper } from './nodes/state-keeper.ts';
+import { DemandKeeper } from './reservation/demand-keeper.ts';
 import { HoldController, type HoldSource } from './reservation/hold-controller.ts';
 import { removeHoldPods } from './reservation/removal.ts';
 import { AssignmentCache } from './scheduling/assignment-cache.ts';
@@ -227,6 +228,17 @@ class Term {
     this.#tasks.run('leases', (signal) => readLeases(this.#leaseReading(), signal));
     if (holds === undefined) {
       this.#tasks.run('holds', (signal) => removeHoldPods(this.#options, signal));
+    } else if (holds.settings.demandClassName !== undefined) {
+      const keeper = new DemandKeeper({
+        ...this.#options,
+        ...holds,
+        lambdaNodes: this.#options.lambdaNodes.cache,
+        nodes: nodes.cache,
+        snapshot: this.#snapshot,
+        homeless: () => this.#reconciler.homeless(),
+        onOffer: (node) => this.#holds?.reopen(node),
+      });
+      this.#tasks.run('demand', (signal) => keeper.run(signal));
     }
     this.#tasks.run('ranges', (signal) => publishRanges({ ...this.#options, nodes: nodes.cache }, signal));
     const onError = (error: unknown): void =>

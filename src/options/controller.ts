@@ -27,6 +27,10 @@ export const controllerFlags = {
       'Never',
     ]).or('IfNotPresent'),
     priorityClass: text('--hold-priority-class <name>', 'priority class of those Pods'),
+    demandClass: text(
+      '--demand-priority-class <name>',
+      'priority class of Pods that ask autoscalers for nodes where workers find no room; no such Pods without it',
+    ),
   },
 };
 

@@ -129,6 +129,17 @@ export class HoldController implements NodeClosures {
     this.#queue.add(node);
   }
 
+  /** Opens a node that the scheduler has found room on, for as long as a reservation may be refused again. */
+  reopen(node: string): void {
+    const track = this.#tracks.get(node);
+    if (track?.closing?.closure === 'unheld') {
+      track.unheldSince = undefined;
+      track.closing = undefined;
+      this.#options.onClosure(node);
+      this.#queue.add(node);
+    }
+  }
+
   /** Looks at the node when its agent has reported other containers. */
   noteNode(change: CacheEvent<LambdaNode>): void {
     const { object } = change;

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import {
+  type DEMAND_ROLE,
   GUARD_ROLE,
   HOLD_FINALIZER,
   HOLD_ROLE_LABEL,
@@ -16,6 +17,8 @@ export interface HoldSettings {
   readonly image: string;
   readonly pullPolicy: string;
   readonly priorityClassName?: string | undefined;
+  /** Of demand Pods; without one there are none. */
+  readonly demandClassName?: string | undefined;
 }
 
 /** Annotation of our Pods: the requested image, which admission webhooks may have replaced. */
@@ -101,15 +104,8 @@ export function guardPod(
   graceSeconds: number,
   tolerations: readonly Toleration[],
 ): Pod {
-  const pod = holdPod(settings, node, {
-    name: guardPodName(node.metadata.name),
-    namespace,
-    role: GUARD_ROLE,
-    memoryMiB: OWN_MIB,
-    graceSeconds,
-    account: GUARD_ACCOUNT,
-    tolerations,
-  });
+  const parts = { role: GUARD_ROLE, memoryMiB: OWN_MIB, graceSeconds, account: GUARD_ACCOUNT } as const;
+  const pod = nodePod(settings, node, { ...parts, namespace, name: guardPodName(node.metadata.name) }, tolerations);
   return { ...pod, metadata: { ...pod.metadata, finalizers: [HOLD_FINALIZER] } };
 }
 
@@ -128,38 +124,29 @@ export function reservePod(
   owner: Owner | undefined,
   index = 0,
 ): Pod {
-  const pod = holdPod(settings, node, {
-    name: reservePodName(node.metadata.name, index),
-    namespace,
-    role: RESERVE_ROLE,
-    memoryMiB: memoryMiB + OWN_MIB,
-    graceSeconds: RESERVE_GRACE_SECONDS,
-    account: RESERVE_ACCOUNT,
-    tolerations,
-  });
-  if (owner === undefined) {
-    return pod;
-  }
-  const { name, uid = '' } = owner.metadata;
-  const ownerReferences = [{ apiVersion: 'v1', kind: serviceAccounts.kind, name, uid, controller: true }];
-  return { ...pod, metadata: { ...pod.metadata, ownerReferences } };
+  const name = reservePodName(node.metadata.name, index);
+  const asked = { role: RESERVE_ROLE, memoryMiB: memoryMiB + OWN_MIB } as const;
+  const parts = { ...asked, namespace, name, graceSeconds: RESERVE_GRACE_SECONDS, account: RESERVE_ACCOUNT };
+  const pod = nodePod(settings, node, parts, tolerations);
+  return owner === undefined ? pod : ownedBy(pod, owner);
 }
 
 /** The owner of reservations. */
-type Owner = Pick<ServiceAccount, 'metadata'>;
+export type Owner = Pick<ServiceAccount, 'metadata'>;
 
-interface PodParts {
+/** The differences between the Pods of the roles. */
+export interface PodParts {
   readonly name: string;
   readonly namespace: string;
-  readonly role: typeof GUARD_ROLE | typeof RESERVE_ROLE;
+  readonly role: typeof GUARD_ROLE | typeof RESERVE_ROLE | typeof DEMAND_ROLE;
   readonly memoryMiB: number;
   readonly graceSeconds: number;
   readonly account: string;
-  readonly tolerations: readonly Toleration[];
+  readonly priorityClassName: string | undefined;
 }
 
-function holdPod(settings: HoldSettings, node: LambdaNode, parts: PodParts): Pod {
-  const { name, uid = '' } = node.metadata;
+/** A Pod that does nothing but ask for memory, on no node yet. */
+export function idlePod(settings: HoldSettings, parts: PodParts): Pod {
   return {
     metadata: {
       name: parts.name,
@@ -170,27 +157,15 @@ function holdPod(settings: HoldSettings, node: LambdaNode, parts: PodParts): Pod
         'cluster-autoscaler.kubernetes.io/safe-to-evict': 'true',
         [IMAGE_ANNOTATION]: settings.image,
       },
-      // `kubectl drain` refuses Pods without an owner that would create them again.
-      ownerReferences: [
-        {
-          apiVersion: `${lambdaNodes.group}/${lambdaNodes.version}`,
-          kind: lambdaNodes.kind,
-          name,
-          uid,
-          controller: true,
-        },
-      ],
     },
     spec: {
-      nodeName: name,
-      tolerations: [...parts.tolerations],
       containers: [
         {
           name: CONTAINER,
           image: settings.image,
           imagePullPolicy: settings.pullPolicy,
           command: [PROGRAM],
-          args: [parts.role],
+          args: [parts.role === GUARD_ROLE ? GUARD_ROLE : RESERVE_ROLE],
           resources: { requests: { memory: `${parts.memoryMiB}Mi` } },
           securityContext: {
             allowPrivilegeEscalation: false,
@@ -202,7 +177,7 @@ function holdPod(settings: HoldSettings, node: LambdaNode, parts: PodParts): Pod
       serviceAccountName: parts.account,
       automountServiceAccountToken: false,
       enableServiceLinks: false,
-      priorityClassName: settings.priorityClassName,
+      priorityClassName: parts.priorityClassName,
       terminationGracePeriodSeconds: parts.graceSeconds,
       securityContext: {
         runAsNonRoot: true,
@@ -212,6 +187,32 @@ function holdPod(settings: HoldSettings, node: LambdaNode, parts: PodParts): Pod
       },
     },
   };
+}
+
+/** A Pod of one node. */
+function nodePod(
+  settings: HoldSettings,
+  node: LambdaNode,
+  parts: Omit<PodParts, 'priorityClassName'>,
+  tolerations: readonly Toleration[],
+): Pod {
+  const { name, uid = '' } = node.metadata;
+  const { priorityClassName } = settings;
+  const pod = idlePod(settings, { ...parts, priorityClassName });
+  // `kubectl drain` refuses Pods without an owner that would create them again.
+  const apiVersion = `${lambdaNodes.group}/${lambdaNodes.version}`;
+  const ownerReferences = [{ apiVersion, kind: lambdaNodes.kind, name, uid, controller: true }];
+  return {
+    metadata: { ...pod.metadata, ownerReferences },
+    spec: { ...pod.spec, containers: pod.spec?.containers ?? [], nodeName: name, tolerations: [...tolerations] },
+  };
+}
+
+/** The Pod as one of the service account, which goes with the release. */
+export function ownedBy(pod: Pod, owner: Owner): Pod {
+  const { name, uid = '' } = owner.metadata;
+  const ownerReferences = [{ apiVersion: 'v1', kind: serviceAccounts.kind, name, uid, controller: true }];
+  return { ...pod, metadata: { ...pod.metadata, ownerReferences } };
 }
 
 /** MiB that a node may promise to workers at most. */
@@ -257,7 +258,7 @@ export function isGuarded(pod: Pod): boolean {
   return pod.metadata.finalizers?.includes(HOLD_FINALIZER) === true;
 }
 
-function stateOf(pod: Pod): HoldState {
+export function stateOf(pod: Pod): HoldState {
   const { status } = pod;
   if (pod.metadata.deletionTimestamp !== undefined) {
     return { kind: isGuarded(pod) ? 'evicted' : 'leaving' };

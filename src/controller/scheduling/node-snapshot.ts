@@ -123,6 +123,11 @@ export class NodeSnapshot {
     };
   }
 
+  /** Whether the node could take workers, but for what closes it. */
+  situationOf(name: string): Pick<NodeView, 'ready' | 'closed'> {
+    return this.#view(name);
+  }
+
   /** The most that the node may promise. */
   capacity(name: string): NodeAmounts {
     return this.#view(name).capacity;

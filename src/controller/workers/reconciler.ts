@@ -14,7 +14,7 @@ import type { ControllerMetrics, WriteCause } from '../metrics/controller-metric
 import { isSilent } from '../nodes/liveness.ts';
 import { type AssignmentCache, isRefusedByFullNode, startsAtOnce } from '../scheduling/assignment-cache.ts';
 import type { NodeSnapshot, WorkerStanding } from '../scheduling/node-snapshot.ts';
-import { type Placement, type PlacementStrategy, place } from '../scheduling/place.ts';
+import { type Placement, type PlacementStrategy, place, type ScheduledReason } from '../scheduling/place.ts';
 import { decide, type WorkerDecision } from './decide.ts';
 import { DisruptionBudget } from './disruption-budget.ts';
 import type { LeftNodes } from './left-nodes.ts';
@@ -62,11 +62,21 @@ const eventKinds: Readonly<Record<WriteCause, EventKind | undefined>> = {
   told: undefined,
 };
 
+/** Reasons for which a worker waits that one more node would take. */
+const homelessReasons: readonly ScheduledReason[] = ['NoneFits', 'NoneHeld', 'NoNodes'];
+
+/** A worker that no node has room for. */
+export interface Homeless {
+  readonly memoryMiB: number;
+  readonly nodeSelector: Readonly<Record<string, string>>;
+  readonly tolerations: NonNullable<LambdaWorker['spec']['tolerations']>;
+}
+
 /** Carries out the steps of {@link decide} for one worker at a time. */
 export class WorkerReconciler {
   readonly #options: WorkerReconcilerOptions;
   /** Keys of workers without a fitting node: a change of the nodes may help them. */
-  readonly #waiting = new Set<string>();
+  readonly #waiting = new Map<string, ScheduledReason>();
   /** By key, the monotonic milliseconds since when a deletion waits for a node that the worker left. */
   readonly #awaiting = new Map<string, number>();
   /** By uid, the node whose loss was written to the worker. */
@@ -86,7 +96,19 @@ export class WorkerReconciler {
 
   /** Keys of workers that wait for a fitting node. */
   waiting(): readonly string[] {
-    return [...this.#waiting];
+    return [...this.#waiting.keys()];
+  }
+
+  /** Workers among them that more nodes would help. */
+  homeless(): readonly Homeless[] {
+    return [...this.#waiting].flatMap(([key, reason]) => {
+      const worker = homelessReasons.includes(reason) ? this.#options.workers.get(parseKeyText(key)) : undefined;
+      if (worker === undefined || worker.spec.nodeName !== undefined) {
+        return [];
+      }
+      const { nodeSelector = {}, tolerations = [] } = worker.spec;
+      return [{ memoryMiB: takenMiB(resourcesOf(worker)), nodeSelector, tolerations }];
+    });
   }
 
   /** Keys of workers whose deletion waits for a node that they left. */
@@ -218,7 +240,7 @@ export class WorkerReconciler {
       place: (exclude) => {
         const placement = this.#place(worker, exclude);
         if (placement.kind === 'refused') {
-          this.#waiting.add(key);
+          this.#waiting.set(key, placement.reason);
         }
         return placement;
       },

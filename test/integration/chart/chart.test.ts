@@ -113,10 +113,22 @@ describe('the chart', () => {
     expect(await chartNotes()).toContain('-H "Authorization: Bearer $(kubectl create token -n default caller');
   });
 
+  it('makes a class of a low priority for demand Pods, and none where none are wanted', async () => {
+    const classes = async (...values: readonly string[]) =>
+      objectsIn(await renderChart(set(...values))).filter(({ metadata }) => metadata.name === 'esb-demand');
+    expect(await classes()).toMatchObject([{ kind: 'PriorityClass', value: -5, preemptionPolicy: 'Never' }]);
+    expect(await argumentsOf('Deployment', 'esb-controller', set())).toContain('--demand-priority-class=esb-demand');
+    for (const value of ['hold.demand=false', 'hold.enabled=false']) {
+      expect(await classes(value)).toEqual([]);
+      const told = (await argumentsOf('Deployment', 'esb-controller', set(value))).join();
+      expect(told).not.toContain('--demand-priority-class');
+    }
+  });
+
   it('makes another class for hold Pods that have another value or preempt, since no class can be changed', async () => {
     const classOf = async (...values: readonly string[]) => {
       const objects = objectsIn(await renderChart(set(...values)));
-      const made = objects.filter(({ kind }) => kind === 'PriorityClass');
+      const made = objects.filter(({ kind, metadata }) => kind === 'PriorityClass' && metadata.name !== 'esb-demand');
       const told = (await argumentsOf('Deployment', 'esb-controller', set(...values))).find((arg) =>
         arg.startsWith('--hold-priority-class='),
       );

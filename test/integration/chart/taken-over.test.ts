@@ -292,6 +292,7 @@ describe('taken over', () => {
       ['the account of the agents', spec({ serviceAccountName: 'esb-agent' }), 'runs as esb-hold or esb-reserve'],
       ['a token', spec({ automountServiceAccountToken: true }), 'without a token'],
       ['another priority', spec({ priorityClassName: 'system-node-critical' }), 'priority class of the release'],
+      ['the priority of demand', spec({ priorityClassName: 'esb-demand' }), 'priority class of the release'],
       ['the network of the node', spec({ hostNetwork: true }), 'nothing of its host'],
       ['the processes of the node', spec({ hostPID: true }), 'nothing of its host'],
       ['a folder of the node', spec({ volumes: [{ name: 'v', hostPath: { path: '/' } }] }), 'no volumes'],

@@ -60,7 +60,8 @@ describe('nodes that die', () => {
           join(root, 'test/support/fast-controller.ts'),
           String(SPEED),
           ...['--kubeconfig', await server.kubeconfig('esb:controller')],
-          ...['--health', '127.0.0.1:0', '--identity', identity],
+          // Each node is to have workers.
+          ...['--health', '127.0.0.1:0', '--identity', identity, '--placement=spread'],
         ],
         logFile: join(server.folder, `${identity}.log`),
       }),

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
@@ -43,13 +44,17 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     const values = [`hold.image=${holdImage}`, 'hold.priorityClass.name='];
     await server.kubectl(
       ['apply', '-f', '-'],
-      await renderChart(['--show-only=templates/hold-policy.yaml', ...values.flatMap((value) => ['--set', value])]),
+      await renderChart([
+        ...['--show-only=templates/hold-policy.yaml', '--show-only=templates/priority-class.yaml'],
+        ...values.flatMap((value) => ['--set', value]),
+      ]),
     );
     admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
     running = runController(
       optionsOf(controllerFlags, [
         ...['--kubeconfig', await server.kubeconfig('esb:controller')],
         ...['--health', '127.0.0.1:0', '--identity', 'first', '--hold-image', holdImage],
+        '--demand-priority-class=esb-demand',
       ]),
       { signal: stop.signal, logger: silentLogger() },
       fastClock(SPEED),
@@ -590,6 +595,54 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     await create('sized-g');
     await told('sized-g', 'NoneHeld');
     await reservedIs(512);
+  });
+
+  it('asks an autoscaler for a node where workers find no room, and places them there once its agent is ready', async () => {
+    const demands = async (): Promise<readonly Pod[]> => {
+      const selected = { namespace: 'esb-system', labelSelector: 'esb.dev/hold-role=demand' };
+      const { items } = await admin.list(pods, selected);
+      return items.filter(({ spec }) => spec?.nodeSelector?.pool === 'more');
+    };
+    await node('more-1', {}, { capacity: { memoryMiB: 256, workers: 10 } });
+    await create('more-a');
+    await assigned('more-a', 'more-1');
+    await create('more-b');
+    await told('more-b', 'NoneFits');
+    const [demand] = await waitFor('a demand', async () => {
+      const found = await demands();
+      return found.length > 0 ? found : undefined;
+    });
+    expect(demand?.spec).toMatchObject({
+      priority: -5,
+      preemptionPolicy: 'Never',
+      containers: [{ resources: { requests: { memory: '196Mi' } } }],
+    });
+    // Work of the autoscaler and of the scheduler.
+    await admin.create(nodes, { metadata: { name: 'more-2', labels: { pool: 'more' } } });
+    await taint('more-2', []);
+    const name = demand?.metadata.name ?? '';
+    const binding = {
+      apiVersion: 'v1',
+      kind: 'Binding',
+      metadata: { name, namespace: 'esb-system' },
+      target: { apiVersion: 'v1', kind: 'Node', name: 'more-2' },
+    };
+    const path = `/api/v1/namespaces/esb-system/pods/${name}/binding`;
+    await server.kubectl(['create', '--raw', path, '-f', '-'], JSON.stringify(binding));
+    await tellPod(name, { phase: 'Running' });
+    // Until the agent of the new node is ready the node is kept.
+    await delay(12_000 / SPEED);
+    expect(await demands()).toHaveLength(1);
+    fakeNodes.push(await startFakeNode(admin, 'more-2', { unschedulable: false }, { pool: 'more' }));
+    await assigned('more-b', 'more-2');
+    await waitFor('the demand to go', async () => {
+      const left = await demands();
+      const going = left.filter(({ metadata }) => metadata.deletionTimestamp !== undefined);
+      for (const { metadata } of going) {
+        await server.kubectl(['delete', 'pod', metadata.name, '-n', 'esb-system', '--grace-period=0', '--force']);
+      }
+      return left.length === 0;
+    });
   });
 
   it('empties a retired node, of workers that fit nowhere else as well', async () => {

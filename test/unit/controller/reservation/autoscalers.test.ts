@@ -1,14 +1,17 @@
 import { describe, expect, it } from 'vitest';
+import { demandOf } from '../../../../src/controller/reservation/demand.ts';
+import { demandPod } from '../../../../src/controller/reservation/demand-pod.ts';
 import { guardPod, reservePod } from '../../../../src/controller/reservation/hold-pod.ts';
 import { podTolerations } from '../../../../src/controller/reservation/tolerations.ts';
 import { type Taint, taintVerdict } from '../../../../src/controller/scheduling/taint.ts';
 import type { Pod } from '../../../../src/kube/api/resource-types.ts';
 import { nodeFixture } from '../../../support/worker-fixture.ts';
 
-// The rules by which autoscalers remove a node, written from their sources.
+// The rules by which autoscalers add and remove nodes, written from their sources.
 
 /**
- * Karpenter 2266468, `pkg/utils/pod/scheduling.go`: IsEvictable, IsWaitingEviction, IsDrainable, IsStuckTerminating;
+ * Karpenter 2266468, `pkg/utils/pod/scheduling.go`: IsEvictable, IsWaitingEviction, IsDrainable, IsStuckTerminating,
+ * IsProvisionable;
  * `pkg/controllers/provisioning/provisioner.go`: validateNodeSelectorTerm.
  */
 const karpenter = {
@@ -25,6 +28,11 @@ const karpenter = {
     metadata.deletionTimestamp !== undefined && now - Date.parse(metadata.deletionTimestamp) > 60_000,
   isWaitedFor: (pod: Pod, now: number) =>
     !karpenter.isTerminal(pod) && !karpenter.toleratesDisruption(pod) && !karpenter.isStuckTerminating(pod, now),
+  isProvisionable: ({ spec, status, metadata }: Pod) =>
+    status?.conditions?.some(({ type, reason }) => type === 'PodScheduled' && reason === 'Unschedulable') === true &&
+    spec?.nodeName === undefined &&
+    status.nominatedNodeName === undefined &&
+    metadata.ownerReferences?.some(({ kind }) => kind === 'DaemonSet' || kind === 'Node') !== true,
   /** Whether a simulation may find it another node. */
   isMovable: ({ spec }: Pod) =>
     spec?.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms.some(
@@ -103,6 +111,33 @@ describe('the guard of a node', () => {
   it('is waited for by cluster-autoscaler for as long as that lets any Pod have', () => {
     const grace = guard.spec?.terminationGracePeriodSeconds ?? 0;
     expect(Math.min(grace, clusterAutoscaler.maxGracefulTerminationSeconds)).toBe(120);
+  });
+});
+
+describe('the Pod of workers without room', () => {
+  const [piece] = demandOf([{ memoryMiB: 700, nodeSelector: { pool: 'a' }, tolerations: [] }], 1_000);
+  const demand =
+    piece && demandPod({ ...settings, demandClassName: 'esb-demand' }, piece, 'esb-system', ['node-1'], owner);
+  const terms = demand?.spec?.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
+
+  it('is one that Karpenter makes a node for, once the scheduler has found none', () => {
+    const conditions = [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable' }];
+    const waiting: Pod = { ...demand, metadata: demand?.metadata ?? { name: '' }, status: { conditions } };
+    expect(karpenter.isProvisionable(waiting)).toBe(true);
+    expect(karpenter.isMovable(waiting)).toBe(true);
+  });
+
+  it('fits a node that is like those that are there, and none of those', () => {
+    expect(terms).toEqual([
+      { matchExpressions: [{ key: 'kubernetes.io/hostname', operator: 'NotIn', values: ['node-1'] }] },
+    ]);
+    expect(demand?.spec?.nodeSelector).toEqual({ pool: 'a' });
+  });
+
+  it('keeps no node: cluster-autoscaler and kubectl drain move it', () => {
+    const elsewhere = { ...demand?.spec, containers: [], affinity: undefined, nodeSelector: undefined };
+    expect(demand !== undefined && clusterAutoscaler.isMovable({ ...demand, spec: elsewhere })).toBe(true);
+    expect(demand !== undefined && isDrained(demand)).toBe(true);
   });
 });
 

@@ -1,0 +1,162 @@
+import type { LambdaNode } from '../../api/lambda-node.ts';
+import type { Clock } from '../../common/clock.ts';
+import type { CallOptions } from '../../common/deadline.ts';
+import { hasCode, messageOf, unreachable } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { repeat } from '../../common/repeat.ts';
+import { type Node, type Pod, pods as podType, serviceAccounts } from '../../kube/api/resource-types.ts';
+import type { Informer, KubeClient, ObjectCache } from '../../kube/api/types.ts';
+import type { NodeSnapshot } from '../scheduling/node-snapshot.ts';
+import {
+  type DemandAction,
+  type DemandPiece,
+  type DemandView,
+  decideDemand,
+  demandOf,
+  type Homeless,
+} from './demand.ts';
+import { demandPod, demandView } from './demand-pod.ts';
+import { type HoldSettings, RESERVE_ACCOUNT } from './hold-pod.ts';
+
+export interface DemandKeeperOptions {
+  readonly client: KubeClient;
+  readonly systemNamespace: string;
+  readonly settings: HoldSettings;
+  /** Hold Pods of the system namespace, demand Pods among them. */
+  readonly pods: Pick<Informer<Pod>, 'cache'>;
+  readonly lambdaNodes: Pick<ObjectCache<LambdaNode>, 'list'>;
+  readonly nodes: Pick<ObjectCache<Node>, 'get'>;
+  readonly snapshot: Pick<NodeSnapshot, 'capacity' | 'situationOf'>;
+  /** Workers that no node has room for. */
+  readonly homeless: () => readonly Homeless[];
+  /** Told a node that the scheduler has found room on. */
+  readonly onOffer: (node: string) => void;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+const LOOK_EVERY_MS = 10_000;
+/** The part of a node's capacity that a piece has: a new node has Pods of its own. */
+const PIECE_SHARE = 0.5;
+/** MiB of a piece where no node has reported its capacity. */
+const DEFAULT_PIECE_MIB = 2_048;
+/** Milliseconds until demand is told again of workers for which a node was found that did not help; doubled. */
+const FIRST_PAUSE_MS = 30_000;
+const MAX_PAUSE_MS = 600_000;
+
+/** The last offer of a node to workers of one group. */
+interface Offer {
+  readonly until: number;
+  readonly pauseMs: number;
+}
+
+/** Keeps demand Pods for workers that no node has room for, as {@link decideDemand} says. */
+export class DemandKeeper {
+  readonly #options: DemandKeeperOptions;
+  readonly #offers = new Map<string, Offer>();
+  /** By Pod and state, monotonic milliseconds since when. */
+  readonly #since = new Map<string, number>();
+
+  constructor(options: DemandKeeperOptions) {
+    this.#options = options;
+  }
+
+  /** Looks until `signal` fires. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, logger } = this.#options;
+    const onError = (error: unknown): void => logger.warn({ error: messageOf(error) }, 'demand cannot be told');
+    await repeat({ clock, everyMs: LOOK_EVERY_MS, onError }, signal, () => this.look({ signal }));
+  }
+
+  /** Errors are those of the API server. */
+  async look(options: CallOptions = {}): Promise<void> {
+    const { homeless, lambdaNodes, snapshot } = this.#options;
+    const capacities = lambdaNodes.list().map(({ metadata }) => snapshot.capacity(metadata.name).memoryMiB);
+    const largest = Math.max(0, ...capacities);
+    const pieces = demandOf(homeless(), largest === 0 ? DEFAULT_PIECE_MIB : Math.floor(largest * PIECE_SHARE));
+    const now = this.#options.clock.monotonic();
+    for (const group of this.#offers.keys()) {
+      if (!pieces.some((piece) => piece.group === group)) {
+        this.#offers.delete(group);
+      }
+    }
+    const actions = decideDemand({
+      pieces,
+      pods: this.#views(now),
+      progressOf: (node) => (snapshot.situationOf(node).ready ? 'ready' : 'coming'),
+      mayAsk: (group) => now >= (this.#offers.get(group)?.until ?? now),
+    });
+    for (const action of actions) {
+      await this.#act(action, now, options);
+    }
+  }
+
+  #views(now: number): readonly DemandView[] {
+    const found = this.#options.pods.cache.list().flatMap((pod) => {
+      const view = demandView(pod);
+      return view === undefined ? [] : [{ view, key: `${pod.metadata.uid} ${view.state.kind} ${view.nodeName}` }];
+    });
+    for (const key of this.#since.keys()) {
+      if (!found.some((one) => one.key === key)) {
+        this.#since.delete(key);
+      }
+    }
+    return found.map(({ view, key }) => {
+      const since = this.#since.get(key) ?? now;
+      this.#since.set(key, since);
+      return { ...view, sinceMs: now - since };
+    });
+  }
+
+  async #act(action: DemandAction, now: number, options: CallOptions): Promise<void> {
+    const { logger, onOffer } = this.#options;
+    switch (action.kind) {
+      case 'create':
+        await this.#ask(action.piece, options);
+        return;
+      case 'remove':
+        await this.#remove(action.name, options);
+        return;
+      case 'offer': {
+        const pauseMs = Math.min(MAX_PAUSE_MS, 2 * (this.#offers.get(action.group)?.pauseMs ?? FIRST_PAUSE_MS / 2));
+        this.#offers.set(action.group, { until: now + pauseMs, pauseMs });
+        await this.#remove(action.name, options);
+        logger.info({ node: action.nodeName, pod: action.name }, 'the scheduler has found room for workers');
+        onOffer(action.nodeName);
+        return;
+      }
+      default:
+        return unreachable(action);
+    }
+  }
+
+  async #ask(piece: DemandPiece, options: CallOptions): Promise<void> {
+    const { client, systemNamespace: namespace, settings, logger } = this.#options;
+    const owner = await client.get(serviceAccounts, { namespace, name: RESERVE_ACCOUNT }, options);
+    const pod = demandPod(settings, piece, namespace, this.#fullHosts(), owner);
+    try {
+      await client.create(podType, pod, options);
+      logger.info({ pod: pod.metadata.name, memoryMiB: piece.memoryMiB }, 'demand for a node told');
+    } catch (error) {
+      // The cache does not show it yet, or it is still leaving.
+      if (!hasCode(error, 'AlreadyExists')) {
+        throw error;
+      }
+    }
+  }
+
+  async #remove(name: string, options: CallOptions): Promise<void> {
+    const { client, systemNamespace: namespace } = this.#options;
+    await client.delete(podType, { namespace, name }, options);
+  }
+
+  /** Host names of nodes that were refused for other reasons than that Pods have the memory. */
+  #fullHosts(): readonly string[] {
+    const { lambdaNodes, nodes, snapshot } = this.#options;
+    return lambdaNodes
+      .list()
+      .map(({ metadata }) => metadata.name)
+      .filter((name) => snapshot.situationOf(name).closed !== 'unheld')
+      .map((name) => nodes.get({ name })?.metadata.labels?.['kubernetes.io/hostname'] ?? name);
+  }
+}

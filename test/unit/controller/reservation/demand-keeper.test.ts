@@ -1,0 +1,138 @@
+import { describe, expect, it } from 'vitest';
+import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
+import { silentLogger } from '../../../../src/common/logger.ts';
+import type { Homeless } from '../../../../src/controller/reservation/demand.ts';
+import { DemandKeeper } from '../../../../src/controller/reservation/demand-keeper.ts';
+import type { Closure } from '../../../../src/controller/scheduling/place.ts';
+import type { Node, Pod } from '../../../../src/kube/api/resource-types.ts';
+import type { KubeClient, ObjectKey, ResourceType } from '../../../../src/kube/api/types.ts';
+import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
+import { manualClock } from '../../../support/manual-clock.ts';
+import { nodeFixture } from '../../../support/worker-fixture.ts';
+
+/** A cluster of nodes that are full, and an API server that keeps Pods. */
+class Scene {
+  readonly pods = createObjectCache<Pod>();
+  readonly lambdaNodes = createObjectCache<LambdaNode>();
+  readonly nodes = createObjectCache<Node>();
+  readonly clock = manualClock();
+  readonly offers: string[] = [];
+  readonly closed = new Map<string, Closure>();
+  homeless: readonly Homeless[] = [{ memoryMiB: 700, nodeSelector: { pool: 'a' }, tolerations: [] }];
+  readonly keeper: DemandKeeper;
+  #uid = 0;
+
+  constructor() {
+    this.addNode('node-1');
+    this.keeper = new DemandKeeper({
+      client: {
+        get: () => Promise.resolve({ metadata: { name: 'esb-reserve', uid: 'account' } }),
+        create: (_type: ResourceType<Pod>, pod: Pod) => {
+          this.#uid++;
+          this.pods.set({ ...pod, metadata: { ...pod.metadata, uid: String(this.#uid), resourceVersion: '1' } });
+          return Promise.resolve(pod);
+        },
+        delete: (_type: ResourceType<Pod>, { name }: ObjectKey) => {
+          this.pods.replace(this.all.filter(({ metadata }) => metadata.name !== name));
+          return Promise.resolve();
+        },
+      } as unknown as KubeClient,
+      systemNamespace: 'esb-system',
+      settings: { image: 'esb:1', pullPolicy: 'IfNotPresent', demandClassName: 'esb-demand' },
+      pods: { cache: this.pods },
+      lambdaNodes: this.lambdaNodes,
+      nodes: this.nodes,
+      snapshot: {
+        capacity: () => ({ memoryMiB: 2_048, workers: 10 }),
+        situationOf: (name) => ({ ready: this.lambdaNodes.get({ name }) !== undefined, closed: this.closed.get(name) }),
+      },
+      homeless: () => this.homeless,
+      onOffer: (node) => this.offers.push(node),
+      clock: this.clock,
+      logger: silentLogger(),
+    });
+  }
+
+  get all(): readonly Pod[] {
+    return this.pods.list();
+  }
+
+  addNode(name: string): void {
+    this.lambdaNodes.set(nodeFixture({ name }));
+    this.nodes.set({ metadata: { name, uid: name, labels: { 'kubernetes.io/hostname': `host-of-${name}` } } });
+  }
+
+  /** Work of the scheduler. */
+  bind(nodeName: string): void {
+    const [pod] = this.all;
+    if (pod !== undefined) {
+      const containers = pod.spec?.containers ?? [];
+      this.pods.set({
+        ...pod,
+        metadata: { ...pod.metadata, resourceVersion: '2' },
+        spec: { ...pod.spec, containers, nodeName },
+        status: { phase: 'Running', startTime: '2026-11-01T00:00:00Z' },
+      });
+    }
+  }
+}
+
+describe('DemandKeeper', () => {
+  it('asks for what workers without room need, where they may be and not on nodes that are full', async () => {
+    const scene = new Scene();
+    await scene.keeper.look();
+    await scene.keeper.look();
+    expect(scene.all).toHaveLength(1);
+    expect(scene.all[0]).toMatchObject({
+      metadata: { ownerReferences: [{ kind: 'ServiceAccount', uid: 'account' }] },
+      spec: {
+        priorityClassName: 'esb-demand',
+        nodeSelector: { pool: 'a' },
+        containers: [{ args: ['reserve'], resources: { requests: { memory: '704Mi' } } }],
+      },
+    });
+    expect(JSON.stringify(scene.all[0]?.spec?.affinity)).toContain('"values":["host-of-node-1"]');
+  });
+
+  it('asks also on nodes whose memory Pods have', async () => {
+    const scene = new Scene();
+    scene.closed.set('node-1', 'unheld');
+    await scene.keeper.look();
+    expect(scene.all[0]?.spec?.affinity).toBeUndefined();
+  });
+
+  it('asks for nothing once no worker waits', async () => {
+    const scene = new Scene();
+    await scene.keeper.look();
+    scene.homeless = [];
+    await scene.keeper.look();
+    expect(scene.all).toEqual([]);
+  });
+
+  it('waits on a new node for its agent, and makes way then', async () => {
+    const scene = new Scene();
+    await scene.keeper.look();
+    scene.bind('node-2');
+    await scene.keeper.look();
+    expect(scene.all).toHaveLength(1);
+    scene.addNode('node-2');
+    await scene.keeper.look();
+    expect(scene.all).toEqual([]);
+    expect(scene.offers).toEqual(['node-2']);
+  });
+
+  it('asks ever more seldom for workers that nodes do not help', async () => {
+    const scene = new Scene();
+    for (const pauseMs of [30_000, 60_000]) {
+      await scene.keeper.look();
+      scene.bind('node-1');
+      await scene.keeper.look();
+      await scene.clock.advance(pauseMs - 1);
+      await scene.keeper.look();
+      expect(scene.all).toEqual([]);
+      await scene.clock.advance(1);
+    }
+    await scene.keeper.look();
+    expect(scene.all).toHaveLength(1);
+  });
+});

@@ -1,0 +1,97 @@
+import { describe, expect, it } from 'vitest';
+import {
+  type DemandInput,
+  type DemandView,
+  decideDemand,
+  demandOf,
+  type Homeless,
+} from '../../../../src/controller/reservation/demand.ts';
+
+const homeless = (memoryMiB: number, changes: Partial<Homeless> = {}): Homeless => ({
+  memoryMiB,
+  nodeSelector: {},
+  tolerations: [],
+  ...changes,
+});
+const sizes = (workers: readonly Homeless[], pieceMiB: number) =>
+  demandOf(workers, pieceMiB).map(({ memoryMiB }) => memoryMiB);
+
+describe('the demand of workers without room', () => {
+  it('is their memory, in pieces of the size of a node', () => {
+    expect(sizes([], 1_000)).toEqual([]);
+    expect(sizes([homeless(192), homeless(192)], 1_000)).toEqual([384]);
+    expect(sizes([homeless(600), homeless(500), homeless(300), homeless(400)], 1_000)).toEqual([1_000, 800]);
+  });
+
+  it('has a piece of its own for a worker that is larger', () => {
+    expect(sizes([homeless(3_000), homeless(192)], 1_000)).toEqual([3_000, 192]);
+  });
+
+  it('is told for a few nodes at a time', () => {
+    expect(sizes(Array(1_000).fill(homeless(600)) as Homeless[], 1_000)).toHaveLength(5);
+  });
+
+  it('is told apart for workers that may be on other nodes, in whatever order their labels are', () => {
+    const gpu = (nodeSelector: Readonly<Record<string, string>>) => homeless(192, { nodeSelector });
+    const pieces = demandOf([gpu({ gpu: 'a', zone: 'b' }), gpu({ zone: 'b', gpu: 'a' }), homeless(192)], 1_000);
+    expect(pieces.map(({ memoryMiB, index }) => [memoryMiB, index])).toEqual([
+      [384, 0],
+      [192, 0],
+    ]);
+    expect(new Set(pieces.map(({ group }) => group)).size).toBe(2);
+  });
+});
+
+describe('demand Pods', () => {
+  const pieces = demandOf([homeless(900), homeless(800)], 1_000);
+  const [first, second] = pieces;
+  const group = first?.group ?? '';
+  const pod = (index: number, changes: Partial<DemandView> = {}): DemandView => ({
+    name: `esb-demand-${group}-${index}`,
+    group,
+    index,
+    state: { kind: 'waiting' },
+    nodeName: undefined,
+    sinceMs: 0,
+    ...changes,
+  });
+  const actions = (changes: Partial<DemandInput>) =>
+    decideDemand({ pieces, pods: [], progressOf: () => 'coming', mayAsk: () => true, ...changes });
+
+  it('are made for each piece, and left alone while the same workers wait', () => {
+    expect(actions({})).toEqual([
+      { kind: 'create', piece: first },
+      { kind: 'create', piece: second },
+    ]);
+    expect(actions({ pods: [pod(0), pod(1)] })).toEqual([]);
+  });
+
+  it('go once fewer workers wait, or none', () => {
+    const pods = [pod(0), pod(1)];
+    expect(actions({ pods, pieces: pieces.slice(0, 1) })).toEqual([{ kind: 'remove', name: pod(1).name }]);
+    expect(actions({ pods, pieces: [] })).toHaveLength(2);
+    expect(actions({ pods: [pod(0, { state: { kind: 'leaving' } }), pod(1)], pieces: [] })).toHaveLength(1);
+  });
+
+  it('make way for workers once the scheduler has found a node whose agent is ready', () => {
+    const pods = [pod(0, { nodeName: 'node-9' }), pod(1)];
+    expect(actions({ pods, progressOf: () => 'ready' })).toEqual([
+      { kind: 'offer', name: pod(0).name, group, nodeName: 'node-9' },
+    ]);
+  });
+
+  it('stay on a new node until its agent is ready, so that the autoscaler does not take it back, for ten minutes', () => {
+    const bound = (sinceMs: number) => [pod(0, { nodeName: 'node-9', sinceMs }), pod(1)];
+    expect(actions({ pods: bound(599_000) })).toEqual([]);
+    expect(actions({ pods: bound(600_000) })).toEqual([{ kind: 'remove', name: pod(0).name }]);
+  });
+
+  it('are not made again at once where the node that was found did not help', () => {
+    expect(actions({ mayAsk: () => false })).toEqual([]);
+  });
+
+  it('that have ended are made again', () => {
+    const pods = [pod(0, { state: { kind: 'ended', refusal: 'Evicted' } }), pod(1)];
+    expect(actions({ pods })).toEqual([{ kind: 'remove', name: pod(0).name }]);
+  });
+});
