@@ -105,6 +105,7 @@ export class ContainerInit implements InitLink {
       found: new FoundCalls({
         onLost: (id) => this.#say('F', { id }),
         onRead: (id, call) => this.#keep(id, call),
+        onAsked: () => this.#told(connected),
         onTellAgain: (id, number) => {
           this.#kept.release(id);
           this.#say('T', { id, number });

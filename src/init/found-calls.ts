@@ -11,6 +11,8 @@ export interface FoundCallsListener {
   onLost(id: string): void;
   /** The answer has ended, and was passed on in whole. */
   onRead(id: string, call: SentCall): void;
+  /** Somebody has begun to wait for an answer, or waits no more. */
+  onAsked(): void;
   /** The init is to tell of the call once more, under a number. */
   onTellAgain(id: string, number: number): void;
 }
@@ -28,9 +30,15 @@ export class FoundCalls {
     this.#listener = listener;
   }
 
-  /** @param isIdle whether the worker waits for the next call: all have ended, also where the end has yet to be told */
+  /**
+   * @param isIdle whether the worker waits for the next call: each has ended, also where the end has yet to be told. One
+   * whose answer goes to somebody counts as under way all the same, so that the worker stays
+   */
   list(isIdle: boolean): readonly FoundCall[] {
-    return [...this.#calls].map(([requestId, { ended }]) => ({ requestId, ended: ended || isIdle }));
+    return [...this.#calls].map(([requestId, { ended, isAwaited }]) => ({
+      requestId,
+      ended: ended || (isIdle && !isAwaited),
+    }));
   }
 
   has(id: string): boolean {
@@ -117,8 +125,15 @@ export class FoundCalls {
     if (!call.take(from, taker)) {
       return undefined;
     }
-    taker.signal?.addEventListener('abort', () => this.#expired && this.#giveUp(id, call), { once: true });
+    const onGone = (): void => {
+      if (this.#expired) {
+        this.#giveUp(id, call);
+      }
+      this.#listener.onAsked();
+    };
+    taker.signal?.addEventListener('abort', onGone, { once: true });
     this.#noteRead(id, call);
+    this.#listener.onAsked();
     return call.sent?.answer;
   }
 

@@ -461,6 +461,13 @@ describe('calls of an earlier agent', () => {
     init.say('P', { phase: 'Ready', idle: true, initMs: 5, restarts: 0 });
     await settle();
     expect(room.news.at(-1)).toMatchObject({ state: { idle: true }, found: [{ requestId: 'x', ended: true }] });
+    const gone = new AbortController();
+    const taker = { onHead: () => undefined, onChunk: () => undefined, signal: gone.signal };
+    void room.container.recover('x', 0, taker);
+    // A worker that nothing is in may be removed.
+    expect(room.news.at(-1)?.found).toEqual([{ requestId: 'x', ended: false }]);
+    gone.abort();
+    expect(room.news.at(-1)?.found).toEqual([{ requestId: 'x', ended: true }]);
   });
 
   it('are answered to those who ask, whether they have ended or not', async () => {
