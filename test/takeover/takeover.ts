@@ -22,14 +22,14 @@ export interface TakeoverOptions {
 /** Kills between two lines about the progress. */
 const LINE_EVERY = 50;
 /** Kills between two looks at which workers are paused. */
-const LOOK_EVERY = 10;
+const LOOK_EVERY = 5;
 /** Share of the agents that are killed in the middle of their start, and most milliseconds until then. */
 const EARLY_CHANCE = 0.2;
 const START_MS = 1_200;
-/** Milliseconds of an agent from its first answer: most for some hundreds, some for long enough to pause workers. */
+/** Milliseconds of an agent from its first answer: most for some hundreds, some for long enough to pause idle workers. */
 const SHORT_LIFE_MS = 400;
-const LONG_LIFE_MS = 3_000;
-const LONG_LIFE_CHANCE = 0.05;
+const LONG_LIFE_MS = 2_000;
+const LONG_LIFE_CHANCE = 0.2;
 /** Milliseconds in which the gateway finds an agent that serves, and has a call answered. */
 const FOUND_MS = 20_000;
 /** Calls at once of a worker that takes several. */
