@@ -17,10 +17,10 @@ import { filesEntered } from '../../support/walk.ts';
 
 /**
  * Files that a walk may enter: of the agent, and of all. The numbers are those of the source as it is, and go down, but
- * for what Lambda gives to each call: a trace.
+ * for what Lambda gives to each call, a trace, and the word that its answer has arrived.
  */
 const most = {
-  invocation: { agent: 14, all: 48 },
+  invocation: { agent: 16, all: 52 },
   reconcile: { agent: 32 },
 };
 
