@@ -6,7 +6,7 @@ import type { AnswerTaker, FoundCall, InitAnswer, InitLink, InitNews, InitReques
 import { FoundCalls } from './found-calls.ts';
 import { eventFrames, InitBreach, linesFrame } from './frames.ts';
 import { InitConnection } from './init-connection.ts';
-import { KeptAnswers } from './kept-answers.ts';
+import { KeptAnswers, MAX_KNOWN } from './kept-answers.ts';
 import type { CallTold, Hello, InitMessage } from './messages.ts';
 import { mistakeIn, orderFrame } from './order.ts';
 import { ARRIVAL_WINDOW_BYTES, SentCall } from './sent-call.ts';
@@ -19,8 +19,6 @@ const RETURN_MS = 2_000;
 const LAST_BYTES_MS = 5_000;
 /** Milliseconds in which gateways ask for the answers of calls that an earlier run of the agent has sent. */
 const ASKED_MS = 60_000;
-/** Most calls that an init knows. */
-const MAX_FOUND = 2_048;
 
 /** Parts of the hub that a container needs. */
 export interface ContainerInitOptions {
@@ -203,7 +201,7 @@ export class ContainerInit implements InitLink {
 
   #takeHello(connected: Connected, hello: Hello): void {
     const { session, calls, state } = hello;
-    if (connected.hello !== undefined || calls > MAX_FOUND) {
+    if (connected.hello !== undefined || calls > MAX_KNOWN) {
       throw new InitBreach('the init said its name twice, or knows too many calls');
     }
     connected.late.cancel();

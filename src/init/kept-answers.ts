@@ -5,6 +5,8 @@ import type { Arrival } from './contract.ts';
 const KEEP_MS = 60_000;
 /** Milliseconds until the init hears which answers have arrived, unless the next call goes there before. */
 const GATHER_MS = 100;
+/** Most calls that an init may know when it connects. */
+export const MAX_KNOWN = 2_048;
 /** Bounds of the answers that one init keeps, the bytes for each call that its worker takes at once. */
 const MAX_ANSWERS = 1_024;
 const MAX_BYTES = 512 * 1024;
@@ -48,7 +50,8 @@ export class KeptAnswers {
     const answer = { bytes: bytes + CALL_BYTES, until: this.#clock.monotonic() + KEEP_MS };
     this.#answers.set(id, answer);
     this.#bytes += answer.bytes;
-    this.#forgetOld(MAX_BYTES * places);
+    // Half of the room is for answers that have arrived, of which the init has yet to hear.
+    this.#forgetOld(MAX_BYTES * places, Math.min(MAX_ANSWERS, (MAX_KNOWN - places) / 2));
     arrival?.onWhole(() => {
       if (this.#answers.get(id) === answer) {
         this.release(id);
@@ -96,15 +99,15 @@ export class KeptAnswers {
     }
   }
 
-  #forgetOld(maxBytes: number): void {
+  #forgetOld(maxBytes: number, most: number): void {
     const now = this.#clock.monotonic();
     const old: string[] = [];
-    const share = this.#answers.size > MAX_ANSWERS || this.#bytes > maxBytes ? LEFT : 1;
+    const share = this.#answers.size > most || this.#bytes > maxBytes ? LEFT : 1;
     for (const [id, { until }] of this.#answers) {
-      if (until > now && this.#answers.size <= MAX_ANSWERS * share && this.#bytes <= maxBytes * share) {
+      if (until > now && this.#answers.size <= most * share && this.#bytes <= maxBytes * share) {
         this.#timer ??= this.#clock.setTimer(() => {
           this.#timer = undefined;
-          this.#forgetOld(maxBytes);
+          this.#forgetOld(maxBytes, most);
         }, until - now);
         break;
       }

@@ -374,6 +374,26 @@ describe('an answer that was read', () => {
     expect(init.heard.filter((each) => each.startsWith('F'))).toEqual([]);
   });
 
+  it('leaves room for as many calls as the worker takes, beyond which an init is not served', async () => {
+    const room = new PlayedContainer();
+    const init = room.connect();
+    init.hello({ places: 1_600, held: 0 });
+    await settle();
+    for (let call = 0; call < 600; call += 1) {
+      const { answer } = room.send(`call-${call}`);
+      init.end(`call-${call}`, 'Answered', 0);
+      await answer;
+    }
+    await settle();
+    const kept = 600 - init.heard.filter((each) => each.startsWith('F')).length;
+    expect(kept).toBeGreaterThan(0);
+    const next = new PlayedContainer();
+    const same = next.connect();
+    same.hello({ calls: kept + 1_600 });
+    await settle();
+    expect(same.ended).toBe(false);
+  });
+
   it('is forgotten at once, with the older half, where there are many, or where the init has not the whole of it', async () => {
     const room = new PlayedContainer();
     const init = await room.connected();
