@@ -73,6 +73,8 @@ it('one invocation of a running worker, and one reconcile, enter few files', asy
   // Timers of the gateway may fire in the middle of one of these.
   const calls = [await filesEntered(call), await filesEntered(call), await filesEntered(call)];
   timers.letGo();
+  // The word that the last answer has arrived comes after 100 ms.
+  await setTimeout(300);
   const entered = calls.reduce((both, next) => both.filter((file) => next.includes(file)));
   const reconcile = await filesEntered(async () => {
     fleet.apply(desiredFixture({ restingState: 'Paused', generation: 2, pauseAfterSeconds: 0 }));
