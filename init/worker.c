@@ -318,6 +318,8 @@ void worker_forget(struct call *call)
 
 void worker_tell_again(struct call *call, int64_t number)
 {
+	if (call->forgotten)
+		return;
 	call->again = number;
 	call->introduced = false;
 	call->sent = call->base;
