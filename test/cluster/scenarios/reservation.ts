@@ -90,6 +90,44 @@ export async function reservationScenario(esb: EsbCluster, report: Report): Prom
     return `${looks} looks, up to ${mostMiB} MiB; ${expectNoFailure(await load.result(), FUNCTIONS * 5)}`;
   });
 
+  await report.check(
+    'workers whose node is full of Pods ask for a node, and are placed where Pods make room',
+    async () => {
+      const names = ['more-1', 'more-2'];
+      await lab.kubectl(['apply', '-f', '-'], JSON.stringify(largePod((await freeMiB(esb, 'node-b')) - 64, 'node-b')));
+      try {
+        await lab.kubectl(['wait', 'pod/large', '--for=condition=Ready', '--timeout=60s']);
+        await lab.kubectl(['apply', '-f', '-'], JSON.stringify(largeWorker('more-1')));
+        await toldOf(esb, 'lambdanode/node-b', 'Unheld', 'True');
+        await lab.kubectl(['apply', '-f', '-'], JSON.stringify(largeWorker('more-2')));
+        await toldOf(esb, 'lambdaworker/more-2', 'Scheduled', 'False');
+        const [demand] = await waitFor(
+          'a demand that the scheduler finds no node for',
+          async () => {
+            const pods = await demands(esb);
+            const isUnschedulable = pods.some(({ status }) =>
+              status?.conditions?.some(({ type, reason }) => type === 'PodScheduled' && reason === 'Unschedulable'),
+            );
+            return isUnschedulable ? pods : undefined;
+          },
+          { timeoutMs: 60_000, everyMs: 500 },
+        );
+        await lab.kubectl(['delete', 'pod', 'large', '--grace-period=1']);
+        for (const name of names) {
+          await toldOf(esb, `lambdaworker/${name}`, 'Ready', 'True');
+        }
+        await waitFor('the demand to go', async () => (await demands(esb)).length === 0, {
+          timeoutMs: 60_000,
+          everyMs: 500,
+        });
+        return `${demand?.metadata.name} asked for ${demand?.spec?.containers?.[0]?.resources?.requests?.memory}`;
+      } finally {
+        await lab.kubectl(['delete', 'pod', 'large', '--grace-period=1', '--ignore-not-found']);
+        await lab.kubectl(['delete', 'lambdaworkers', ...names, '--ignore-not-found', '--timeout=120s']);
+      }
+    },
+  );
+
   await report.check('memory goes back once the functions are gone', async () => {
     await settled();
     await lab.kubectl(['delete', 'lambdaworkers', '-n', 'default', ...names, '--timeout=120s']);
@@ -149,13 +187,37 @@ function resting(name: string): object {
   };
 }
 
-function largePod(memoryMiB: number): object {
+/** Waits until a condition of an object has a status. */
+async function toldOf({ lab }: EsbCluster, object: string, type: string, status: string): Promise<void> {
+  await lab.kubectl(['wait', object, `--for=condition=${type}=${status}`, '--timeout=120s']);
+}
+
+function demands(esb: EsbCluster): Promise<readonly Pod[]> {
+  return items<Pod>(esb, 'pods', '-n', systemNamespace, '-l', 'esb.dev/hold-role=demand');
+}
+
+/** A worker of more memory than the reservation of its node has to spare. */
+function largeWorker(name: string): object {
+  return {
+    apiVersion: 'esb.dev/v1alpha1',
+    kind: 'LambdaWorker',
+    metadata: { name, namespace: 'default' },
+    spec: {
+      image: sampleReference,
+      nodeSelector: { 'kubernetes.io/hostname': 'node-b' },
+      resources: { limits: { memory: '2Gi' } },
+      ephemeralStorage: '16Mi',
+    },
+  };
+}
+
+function largePod(memoryMiB: number, node = 'node-a'): object {
   return {
     apiVersion: 'v1',
     kind: 'Pod',
     metadata: { name: 'large', namespace: 'default' },
     spec: {
-      nodeSelector: { 'kubernetes.io/hostname': 'node-a' },
+      nodeSelector: { 'kubernetes.io/hostname': node },
       containers: [
         {
           name: 'wait',
