@@ -121,8 +121,14 @@ export class HoldController implements NodeClosures {
     return this.#looked.has(node) ? this.#tracks.get(node)?.closing?.closure : this.#earlier(node);
   }
 
-  isGrowing(node: string): boolean {
-    return this.#tracks.get(node)?.growsUntil !== undefined;
+  /** A worker that waits for room is seen here before the node is looked at for it. */
+  isGrowing(nodeName: string): boolean {
+    const track = this.#tracks.get(nodeName);
+    if (track?.growsUntil !== undefined || track?.closing !== undefined) {
+      return track.closing === undefined;
+    }
+    const { node, wantedMiB: wanted } = this.#look(nodeName);
+    return (node?.status?.reserved?.memoryMiB ?? wanted) < wanted;
   }
 
   look(node: string): void {

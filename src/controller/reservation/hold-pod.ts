@@ -215,11 +215,6 @@ export function ownedBy(pod: Pod, owner: Owner): Pod {
   return { ...pod, metadata: { ...pod.metadata, ownerReferences } };
 }
 
-/** MiB that a node may promise to workers at most. */
-export function capacityOf(node: LambdaNode): number {
-  return node.status?.capacity?.memoryMiB ?? 0;
-}
-
 /** The node of a Pod of ours; undefined for another Pod. */
 export function holdNodeOf(pod: Pod): string | undefined {
   return pod.metadata.ownerReferences?.find(({ kind }) => kind === lambdaNodes.kind)?.name ?? pod.spec?.nodeName;

@@ -132,6 +132,9 @@ export class HoldWriter {
     switch (action.kind) {
       case 'resize': {
         const { memoryMiB } = action;
+        if (this.#isRepeated(`${pod.metadata.name} ${memoryMiB}`)) {
+          return;
+        }
         const patch = { kind: 'json', body: resizePatch(pod, memoryMiB) } as const;
         await client.patch(pods, objectKey(pod), patch, { ...options, subresource: 'resize' });
         logger.info({ node: nodeName, memoryMiB }, 'reservation resized');

@@ -6,7 +6,7 @@ import { unreachable } from '../../common/errors.ts';
 import { nodes as coreNodes, type Node } from '../../kube/api/resource-types.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import { isSilent, type NodeLife, type NodeLiveness, type ReadNode } from '../nodes/liveness.ts';
-import { type AssignmentCache, functionKeyOf } from './assignment-cache.ts';
+import { type AssignmentCache, functionKeyOf, isRefusedByFullNode } from './assignment-cache.ts';
 import { completeImageName } from './image-name.ts';
 import {
   departureTaintOf,
@@ -83,7 +83,7 @@ export class NodeSnapshot {
 
   standing(worker: LambdaWorker, name: string): WorkerStanding {
     const { closed, goneBecause, taints } = this.#view(name);
-    const isGrowing = this.#options.closures.isGrowing(name);
+    const isGrowing = isRefusedByFullNode(worker) && this.#options.closures.isGrowing(name);
     const life = lifeStanding(this.#options.liveness.life(name));
     const standing = { ...life, goneBecause, ...(isGrowing ? { growing: true } : {}) };
     if (closed === 'retired') {

@@ -495,7 +495,13 @@ describe('HoldController', () => {
     await scene.look();
     expect(scene.promises).toEqual([512]);
     scene.hear();
+    await scene.clock.advance(10_000);
+    await scene.look();
+    scene.closings.length = 0;
+    expect(scene.reconciler.isGrowing('node-1')).toBe(false);
     scene.workers(2);
+    // Before the node is looked at, so that no worker leaves it meanwhile.
+    expect(scene.reconciler.isGrowing('node-1')).toBe(true);
     await scene.look();
     expect(scene.writes).toEqual(['patch esb-reserve-node-1 /spec/containers/0/resources/requests/memory 772Mi']);
     expect(scene.reconciler.isGrowing('node-1')).toBe(true);

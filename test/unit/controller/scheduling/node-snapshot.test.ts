@@ -16,6 +16,7 @@ function scene(earlier?: ReadonlyMap<string, EarlierLife>) {
   const lambdaNodes = createObjectCache<LambdaNode>();
   const nodes = createObjectCache<Node>();
   const closures = new Map<string, 'draining' | 'unheld'>();
+  const growing = new Set<string>();
   const clock = manualClock();
   const snapshot = new NodeSnapshot({
     client: {} as KubeClient,
@@ -23,7 +24,7 @@ function scene(earlier?: ReadonlyMap<string, EarlierLife>) {
     nodes,
     liveness: new NodeLiveness(earlier),
     assignments: new AssignmentCache(),
-    closures: { closureOf: (node) => closures.get(node), isGrowing: () => false },
+    closures: { closureOf: (node) => closures.get(node), isGrowing: (node) => growing.has(node) },
     clock,
   });
   let version = 1;
@@ -37,7 +38,7 @@ function scene(earlier?: ReadonlyMap<string, EarlierLife>) {
     snapshot.noteTaints('node-1', node);
   };
   lambdaNodes.set(nodeFixture());
-  return { lambdaNodes, nodes, closures, clock, snapshot, taint };
+  return { lambdaNodes, nodes, closures, growing, clock, snapshot, taint };
 }
 
 const driving = { key: 'maintenance', value: 'disk', effect: 'NoExecute' };
@@ -138,6 +139,18 @@ describe('the situation of a node', () => {
     const { lambdaNodes, snapshot } = scene();
     lambdaNodes.set(nodeFixture({ retired: true, metadata: { resourceVersion: '2' } }));
     expect(snapshot.situation('node-1').isLeft).toBe(true);
+  });
+});
+
+describe('a node that is about to have more room', () => {
+  it('says so to workers that wait for room, and to no others', () => {
+    const { snapshot, growing } = scene();
+    const full = { type: 'Ready', status: 'False', reason: 'NodeFull', message: '', lastTransitionTime: '' } as const;
+    const waiting = workerFixture({ status: { conditions: [full] } });
+    expect(snapshot.standing(waiting, 'node-1')).not.toHaveProperty('growing');
+    growing.add('node-1');
+    expect(snapshot.standing(waiting, 'node-1').growing).toBe(true);
+    expect(snapshot.standing(workerFixture(), 'node-1')).not.toHaveProperty('growing');
   });
 });
 
