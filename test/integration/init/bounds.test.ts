@@ -1,4 +1,6 @@
 import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type BareInit, type Peer, startBareInit } from '../../support/init-bare.ts';
@@ -176,6 +178,25 @@ describe('a worker goes on', () => {
     peer.send('\r\n\r\n');
     await waitFor('the end of the connection', () => peer.ended, { everyMs: 5 });
     await isServed(init);
+  });
+});
+
+describe('an answer that a runtime wrote before it ended', () => {
+  it('is passed on as far as it came, though the init hears of the end first', async () => {
+    const argv = ['sh', '-c', 'until [ -e "$FOLDER/end" ]; do sleep 0.01; done; exit 3'];
+    const init = await startBareInit({ program: [await strictInitProgram()], argv });
+    onTestFinished(async () => expect(await init.close()).toBe(''));
+    const { id } = await called(init);
+    init.stand(true);
+    await writeFile(join(init.folder, 'end'), '');
+    await delay(100);
+    const peer = await init.connect();
+    peer.stream(id, 'half');
+    await delay(100);
+    init.stand(false);
+    const { facts, answer } = await init.agent.ended(id);
+    expect(facts.outcome).toMatchObject({ kind: 'Exited' });
+    expect(answer.toString()).toBe('half');
   });
 });
 
