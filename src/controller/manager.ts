@@ -228,7 +228,7 @@ class Term {
     this.#tasks.run('leases', (signal) => readLeases(this.#leaseReading(), signal));
     if (holds === undefined) {
       this.#tasks.run('holds', (signal) => removeHoldPods(this.#options, signal));
-    } else if (holds.settings.demandClassName !== undefined) {
+    } else {
       const keeper = new DemandKeeper({
         ...this.#options,
         ...holds,

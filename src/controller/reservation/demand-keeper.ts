@@ -8,6 +8,7 @@ import { type Node, type Pod, pods as podType, serviceAccounts } from '../../kub
 import type { Informer, KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import type { NodeSnapshot } from '../scheduling/node-snapshot.ts';
 import {
+  AGENT_WITHIN_MS,
   type DemandAction,
   type DemandPiece,
   type DemandView,
@@ -15,7 +16,7 @@ import {
   demandOf,
   type Homeless,
 } from './demand.ts';
-import { demandPod, demandView } from './demand-pod.ts';
+import { demandPod, demandView, HOST_LABEL } from './demand-pod.ts';
 import { type HoldSettings, RESERVE_ACCOUNT } from './hold-pod.ts';
 
 export interface DemandKeeperOptions {
@@ -24,8 +25,8 @@ export interface DemandKeeperOptions {
   readonly settings: HoldSettings;
   /** Hold Pods of the system namespace, demand Pods among them. */
   readonly pods: Pick<Informer<Pod>, 'cache'>;
-  readonly lambdaNodes: Pick<ObjectCache<LambdaNode>, 'list'>;
-  readonly nodes: Pick<ObjectCache<Node>, 'get'>;
+  readonly lambdaNodes: Pick<ObjectCache<LambdaNode>, 'get' | 'list'>;
+  readonly nodes: Pick<ObjectCache<Node>, 'get' | 'list'>;
   readonly snapshot: Pick<NodeSnapshot, 'capacity' | 'situationOf'>;
   /** Workers that no node has room for. */
   readonly homeless: () => readonly Homeless[];
@@ -70,10 +71,12 @@ export class DemandKeeper {
 
   /** Errors are those of the API server. */
   async look(options: CallOptions = {}): Promise<void> {
-    const { homeless, lambdaNodes, snapshot } = this.#options;
+    const { homeless, lambdaNodes, settings, snapshot } = this.#options;
     const capacities = lambdaNodes.list().map(({ metadata }) => snapshot.capacity(metadata.name).memoryMiB);
     const largest = Math.max(0, ...capacities);
-    const pieces = demandOf(homeless(), largest === 0 ? DEFAULT_PIECE_MIB : Math.floor(largest * PIECE_SHARE));
+    // Without a class for them the Pods of an earlier controller go.
+    const waiting = settings.demandClassName === undefined ? [] : homeless();
+    const pieces = demandOf(waiting, largest === 0 ? DEFAULT_PIECE_MIB : Math.floor(largest * PIECE_SHARE));
     const now = this.#options.clock.monotonic();
     for (const group of this.#offers.keys()) {
       if (!pieces.some((piece) => piece.group === group)) {
@@ -112,14 +115,13 @@ export class DemandKeeper {
     const { logger, onOffer } = this.#options;
     switch (action.kind) {
       case 'create':
-        await this.#ask(action.piece, options);
+        await this.#ask(action.piece, now, options);
         return;
       case 'remove':
         await this.#remove(action.name, options);
         return;
       case 'offer': {
-        const pauseMs = Math.min(MAX_PAUSE_MS, 2 * (this.#offers.get(action.group)?.pauseMs ?? FIRST_PAUSE_MS / 2));
-        this.#offers.set(action.group, { until: now + pauseMs, pauseMs });
+        this.#pause(action.group, now);
         await this.#remove(action.name, options);
         logger.info({ node: action.nodeName, pod: action.name }, 'the scheduler has found room for workers');
         onOffer(action.nodeName);
@@ -130,7 +132,13 @@ export class DemandKeeper {
     }
   }
 
-  async #ask(piece: DemandPiece, options: CallOptions): Promise<void> {
+  /** Asks for nodes for a group of workers again after a while, and then ever more seldom. */
+  #pause(group: string, now: number): void {
+    const pauseMs = Math.min(MAX_PAUSE_MS, 2 * (this.#offers.get(group)?.pauseMs ?? FIRST_PAUSE_MS / 2));
+    this.#offers.set(group, { until: now + pauseMs, pauseMs });
+  }
+
+  async #ask(piece: DemandPiece, now: number, options: CallOptions): Promise<void> {
     const { client, systemNamespace: namespace, settings, logger } = this.#options;
     const owner = await client.get(serviceAccounts, { namespace, name: RESERVE_ACCOUNT }, options);
     const pod = demandPod(settings, piece, namespace, this.#fullHosts(), owner);
@@ -138,8 +146,12 @@ export class DemandKeeper {
       await client.create(podType, pod, options);
       logger.info({ pod: pod.metadata.name, memoryMiB: piece.memoryMiB }, 'demand for a node told');
     } catch (error) {
-      // The cache does not show it yet, or it is still leaving.
-      if (!hasCode(error, 'AlreadyExists')) {
+      if (hasCode(error, 'Invalid')) {
+        // Workers may have labels and tolerations that Pods may not. Others are asked for all the same.
+        this.#pause(piece.group, now);
+        logger.warn({ error: messageOf(error), pod: pod.metadata.name }, 'demand that is no Pod cannot be told');
+      } else if (!hasCode(error, 'AlreadyExists')) {
+        // Otherwise the cache does not show it yet, or it is still leaving.
         throw error;
       }
     }
@@ -150,13 +162,22 @@ export class DemandKeeper {
     await client.delete(podType, { namespace, name }, options);
   }
 
-  /** Host names of nodes that were refused for other reasons than that Pods have the memory. */
+  /**
+   * Host names of nodes that were refused for other reasons than that Pods have the memory, and of those that no agent
+   * has come to.
+   */
   #fullHosts(): readonly string[] {
-    const { lambdaNodes, nodes, snapshot } = this.#options;
-    return lambdaNodes
+    const { clock, lambdaNodes, nodes, snapshot } = this.#options;
+    const full = lambdaNodes
       .list()
       .map(({ metadata }) => metadata.name)
-      .filter((name) => snapshot.situationOf(name).closed !== 'unheld')
-      .map((name) => nodes.get({ name })?.metadata.labels?.['kubernetes.io/hostname'] ?? name);
+      .filter((name) => snapshot.situationOf(name).closed !== 'unheld');
+    // Agents may be kept off a part of the nodes.
+    const bare = nodes
+      .list()
+      .filter(({ metadata: { name } }) => lambdaNodes.get({ name }) === undefined)
+      .filter(({ metadata }) => clock.now() - Date.parse(metadata.creationTimestamp ?? '') >= AGENT_WITHIN_MS)
+      .map(({ metadata }) => metadata.name);
+    return [...full, ...bare].map((name) => nodes.get({ name })?.metadata.labels?.[HOST_LABEL] ?? name);
   }
 }

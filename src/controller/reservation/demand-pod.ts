@@ -5,7 +5,7 @@ import { type HoldSettings, idlePod, OWN_MIB, type Owner, ownedBy, RESERVE_ACCOU
 
 const GRACE_SECONDS = 1;
 /** Label by which Kubernetes, and each autoscaler, tells nodes apart. */
-const HOST_LABEL = 'kubernetes.io/hostname';
+export const HOST_LABEL = 'kubernetes.io/hostname';
 /** Most nodes that a Pod may name. */
 const MAX_EXCLUDED = 500;
 

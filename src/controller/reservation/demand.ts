@@ -49,7 +49,7 @@ export type DemandAction =
 const MAX_OF_GROUP = 5;
 const MAX_PODS = 20;
 /** Milliseconds that a new node gets until its agent is ready. */
-const AGENT_WITHIN_MS = 600_000;
+export const AGENT_WITHIN_MS = 600_000;
 
 function groupOf({ nodeSelector, tolerations }: Homeless): string {
   const selector = Object.entries(nodeSelector).toSorted(([a], [b]) => (a < b ? -1 : 1));
@@ -74,7 +74,8 @@ function piecesOf(sizes: readonly number[], pieceMiB: number): readonly number[]
 }
 
 /**
- * The demand of workers without room, in pieces of the size of a node.
+ * The demand of workers without room, in pieces of the size of a node. Where there are more than may be told, each
+ * group has its first piece before any has its second, and the order of the workers changes nothing.
  *
  * @param pieceMiB what a node may promise to workers
  */
@@ -87,6 +88,7 @@ export function demandOf(homeless: readonly Homeless[], pieceMiB: number): reado
         .slice(0, MAX_OF_GROUP)
         .map((memoryMiB, index) => ({ group, index, memoryMiB, nodeSelector, tolerations }));
     })
+    .toSorted((a, b) => a.index - b.index || (a.group < b.group ? -1 : 1))
     .slice(0, MAX_PODS);
 }
 

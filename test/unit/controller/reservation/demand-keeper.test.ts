@@ -4,6 +4,7 @@ import { silentLogger } from '../../../../src/common/logger.ts';
 import type { Homeless } from '../../../../src/controller/reservation/demand.ts';
 import { DemandKeeper } from '../../../../src/controller/reservation/demand-keeper.ts';
 import type { Closure } from '../../../../src/controller/scheduling/place.ts';
+import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { Node, Pod } from '../../../../src/kube/api/resource-types.ts';
 import type { KubeClient, ObjectKey, ResourceType } from '../../../../src/kube/api/types.ts';
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
@@ -20,14 +21,23 @@ class Scene {
   readonly closed = new Map<string, Closure>();
   homeless: readonly Homeless[] = [{ memoryMiB: 700, nodeSelector: { pool: 'a' }, tolerations: [] }];
   readonly keeper: DemandKeeper;
+  /** Thrown where a Pod with that selector is made. */
+  readonly faults = new Map<string, Error>();
+  /** How many Pods were asked for, those that were refused included. */
+  asked = 0;
   #uid = 0;
 
-  constructor() {
+  constructor(demandClassName: string | null = 'esb-demand') {
     this.addNode('node-1');
     this.keeper = new DemandKeeper({
       client: {
         get: () => Promise.resolve({ metadata: { name: 'esb-reserve', uid: 'account' } }),
         create: (_type: ResourceType<Pod>, pod: Pod) => {
+          const fault = this.faults.get(pod.spec?.nodeSelector?.pool ?? '');
+          this.asked++;
+          if (fault !== undefined) {
+            return Promise.reject(fault);
+          }
           this.#uid++;
           this.pods.set({ ...pod, metadata: { ...pod.metadata, uid: String(this.#uid), resourceVersion: '1' } });
           return Promise.resolve(pod);
@@ -38,7 +48,7 @@ class Scene {
         },
       } as unknown as KubeClient,
       systemNamespace: 'esb-system',
-      settings: { image: 'esb:1', pullPolicy: 'IfNotPresent', demandClassName: 'esb-demand' },
+      settings: { image: 'esb:1', pullPolicy: 'IfNotPresent', demandClassName: demandClassName ?? undefined },
       pods: { cache: this.pods },
       lambdaNodes: this.lambdaNodes,
       nodes: this.nodes,
@@ -59,7 +69,19 @@ class Scene {
 
   addNode(name: string): void {
     this.lambdaNodes.set(nodeFixture({ name }));
-    this.nodes.set({ metadata: { name, uid: name, labels: { 'kubernetes.io/hostname': `host-of-${name}` } } });
+    this.addBareNode(name, 0);
+  }
+
+  /** A node without an agent, made so many milliseconds ago. */
+  addBareNode(name: string, ageMs: number): void {
+    const creationTimestamp = new Date(this.clock.now() - ageMs).toISOString();
+    const labels = { 'kubernetes.io/hostname': `host-of-${name}` };
+    this.nodes.set({ metadata: { name, uid: name, labels, creationTimestamp } });
+  }
+
+  /** Pods of which an earlier controller has left one. */
+  leave(pod: Pod): void {
+    this.pods.set(pod);
   }
 
   /** Work of the scheduler. */
@@ -134,5 +156,43 @@ describe('DemandKeeper', () => {
     }
     await scene.keeper.look();
     expect(scene.all).toHaveLength(1);
+  });
+
+  it('asks on no node that has been without an agent for as long as a new one may take', async () => {
+    const scene = new Scene();
+    scene.addBareNode('new', 599_000);
+    scene.addBareNode('other', 600_000);
+    await scene.keeper.look();
+    const affinity = JSON.stringify(scene.all[0]?.spec?.affinity);
+    expect(affinity).toContain('host-of-other');
+    expect(affinity).not.toContain('host-of-new');
+  });
+
+  it('asks for others where the API server takes what some ask for as no Pod, and then ever more seldom', async () => {
+    const scene = new Scene();
+    const wrong = { memoryMiB: 700, nodeSelector: { pool: 'wrong' }, tolerations: [] };
+    scene.homeless = [wrong, ...scene.homeless, { ...wrong, nodeSelector: { pool: 'wrong', zone: 'b' } }];
+    const invalid = ApiError.fromAnswer('create', 422, '{"reason":"Invalid"}');
+    scene.faults.set('wrong', invalid);
+    await scene.keeper.look();
+    expect(scene.all.map(({ spec }) => spec?.nodeSelector)).toEqual([{ pool: 'a' }]);
+    expect(scene.asked).toBe(3);
+    await scene.clock.advance(10_000);
+    await scene.keeper.look();
+    expect(scene.asked).toBe(3);
+    await scene.clock.advance(20_000);
+    await scene.keeper.look();
+    expect(scene.asked).toBe(5);
+  });
+
+  it('removes the Pods of before where none are to be made', async () => {
+    const before = new Scene();
+    await before.keeper.look();
+    const scene = new Scene(null);
+    for (const pod of before.all) {
+      scene.leave(pod);
+    }
+    await scene.keeper.look();
+    expect(scene.all).toEqual([]);
   });
 });
