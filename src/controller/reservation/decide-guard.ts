@@ -8,10 +8,14 @@ import type { GuardWish, HoldView } from './hold-pod.ts';
 const CALL_OFF_AFTER_MS = 60_000;
 /** Milliseconds after which an ended Pod is created again; a kubelet that refused one refuses the next. */
 export const REPLACE_ENDED_AFTER_MS = 10_000;
+/** Milliseconds after which a Pod without a finalizer is deleted without a grace. */
+const END_LEAVING_AFTER_MS = 10_000;
 
 export interface GuardInput extends NodePresence {
   /** Whether the node was cordoned or about to leave after the eviction of the guard, and is not any more. */
   readonly isBack: boolean;
+  /** Whether the guard is that of a LambdaNode that was deleted and made again: Kubernetes deletes it. */
+  readonly isOrphaned: boolean;
   /** Whether a taint of the node, other than one of departure, evicts the guard. */
   readonly isTainted: boolean;
   readonly assigned: number;
@@ -49,7 +53,7 @@ export function isEmpty({ assigned, present, lost }: Pick<GuardInput, 'assigned'
 }
 
 function decideEvicted(input: GuardInput): GuardDecision {
-  if (!input.exists) {
+  if (!input.exists || input.isOrphaned) {
     return { action: { kind: 'release', because: 'gone' } };
   }
   if (isEmpty(input)) {
@@ -79,7 +83,11 @@ function decidePresent(input: GuardInput, pod: HoldView): GuardDecision {
     return decideEvicted(input);
   }
   if (state.kind === 'leaving') {
-    return { action: nothing };
+    // Our own deletions end at once. Where only the finalizer could be taken off, the grace runs on.
+    const left = END_LEAVING_AFTER_MS - input.sinceMs;
+    return left > 0
+      ? { action: nothing, againAfterMs: left }
+      : { action: { kind: 'remove', because: 'it was let go and is still there' } };
   }
   if (!input.exists) {
     return { action: { kind: 'remove', because: 'its node is gone' } };

@@ -4,6 +4,8 @@ import type { ReserveView } from './hold-pod.ts';
 
 /** Milliseconds for which a smaller reservation has to do before the memory goes back: workers come and go. */
 const SHRINK_AFTER_MS = 60_000;
+/** Milliseconds within which an agent tells what it was told. Until then its last word may be older than that. */
+const HEARD_WITHIN_MS = 15_000;
 /** Most Pods of one node, where the kubelet resizes none. */
 export const MAX_RESERVE_PODS = 32;
 
@@ -25,6 +27,8 @@ export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 're
   readonly endedForMs: number;
   /** Milliseconds for which less was wanted than the Pods ask for. */
   readonly lowerForMs: number;
+  /** Milliseconds since the agent was told that its workers may have more. */
+  readonly raisedForMs: number;
 }
 
 export type ReserveAction =
@@ -50,7 +54,8 @@ function sum(pods: readonly ReserveView[], what: (pod: ReserveView) => number): 
   return pods.reduce((total, pod) => total + what(pod), 0);
 }
 
-const requested = (pods: readonly ReserveView[]): number => sum(pods, ({ memoryMiB }) => memoryMiB);
+/** MiB that Pods ask for, without their own. */
+export const requestedMiB = (pods: readonly ReserveView[]): number => sum(pods, ({ memoryMiB }) => memoryMiB);
 /** MiB that the kubelet has allocated to a Pod and will not take back: a Pod may have been asked to become smaller. */
 const lastingMiB = ({ allocatedMiB, memoryMiB }: ReserveView): number => Math.min(allocatedMiB, memoryMiB);
 export const allocated = (pods: readonly ReserveView[]): number => sum(pods, lastingMiB);
@@ -95,7 +100,7 @@ function leftAfter(pods: readonly ReserveView[], action: ReserveAction): number 
 
 /** Less is wanted: the promise leads, and the reservation follows once the agent has taken it in. */
 function decideLess(input: ReserveInput, pods: readonly ReserveView[], byMiB: number): ReserveDecision {
-  const againAfterMs = SHRINK_AFTER_MS - input.lowerForMs;
+  const againAfterMs = Math.max(SHRINK_AFTER_MS - input.lowerForMs, HEARD_WITHIN_MS - input.raisedForMs);
   if (againAfterMs > 0) {
     return { action: nothing, promiseMiB: allocated(pods), againAfterMs };
   }
@@ -137,7 +142,7 @@ export function decideReserve(input: ReserveInput): ReserveDecision {
   if (earlier !== undefined) {
     return { action: { kind: 'renewImage', name: earlier.name }, promiseMiB, refusal };
   }
-  const lessBy = requested(pods) - wantedMiB;
+  const lessBy = requestedMiB(pods) - wantedMiB;
   if (lessBy > 0) {
     return decideLess(input, pods, lessBy);
   }

@@ -25,11 +25,19 @@ import {
 import type { NodeClosures, NodeSnapshot } from '../scheduling/node-snapshot.ts';
 import { type Closing, closureBy, UNHELD_AFTER_MS } from './closure.ts';
 import { decideGuard, type GuardAction, type GuardDecision, isEmpty } from './decide-guard.ts';
-import { decideReserve, type ReserveDecision } from './decide-reserve.ts';
-import { guardGraceSeconds, guardPodName, type HoldSettings, holdNodeOf, holdView, reserveView } from './hold-pod.ts';
+import { decideReserve, type ReserveDecision, requestedMiB } from './decide-reserve.ts';
+import {
+  guardGraceSeconds,
+  guardPodName,
+  type HoldSettings,
+  holdNodeOf,
+  holdView,
+  isOwnedBy,
+  reserveView,
+} from './hold-pod.ts';
 import { CATCH_UP_MS, type HeldNode, HoldWriter } from './hold-writer.ts';
+import { type NodeTrack, newTrack } from './node-track.ts';
 import { restingOf, wantedMiB } from './sizing.ts';
-import { StateAge } from './state-age.ts';
 import { isEvictedByTaint } from './tolerations.ts';
 
 /** The input for hold Pods. */
@@ -62,24 +70,6 @@ export interface HoldControllerOptions extends HoldSource {
   readonly onClosure: (node: string) => void;
 }
 
-/** The memory of one node between two looks. */
-interface Track {
-  readonly guard: StateAge;
-  /** Which Pods of the reservation have ended. */
-  readonly ended: StateAge;
-  /** Whether less is wanted than the reservation asks for. */
-  readonly lower: StateAge;
-  /** Until when (monotonic milliseconds) the node is about to have more for its workers than now. */
-  growsUntil: number | undefined;
-  /** MiB that the node could promise at the last look. */
-  promiseMiB: number;
-  /** Since when the kubelet has given less than is wanted, and no more than before. */
-  unheldSince: number | undefined;
-  /** Whether the node was cordoned, or about to leave, at some time while the guard was in its state. */
-  wasClosed: boolean;
-  closing: Closing | undefined;
-}
-
 /** Everything about one node at one look. */
 interface Look extends HeldNode {
   /** Workers by the assignments, and by the word of their agent. */
@@ -103,7 +93,7 @@ export class HoldController implements NodeClosures {
   readonly #options: HoldControllerOptions;
   readonly #queue: Reconciler;
   readonly #writer: HoldWriter;
-  readonly #tracks = new Map<string, Track>();
+  readonly #tracks = new Map<string, NodeTrack>();
   /** Nodes that this controller has looked at. */
   readonly #looked = new Set<string>();
   #unsubscribe: (() => void) | undefined;
@@ -195,6 +185,9 @@ export class HoldController implements NodeClosures {
   /** Errors are those of the API server; the node is then looked at again after a growing wait. */
   async reconcile(nodeName: string, options: CallOptions): Promise<ReconcileResult> {
     const look = this.#look(nodeName);
+    if (this.#writer.isAhead(look)) {
+      return { requeueAfterMs: CATCH_UP_MS };
+    }
     if (look.guard === undefined && look.reserves.length === 0 && look.counts.assigned === 0) {
       const wasClosed = this.closureOf(nodeName) !== undefined;
       this.#tracks.delete(nodeName);
@@ -231,22 +224,28 @@ export class HoldController implements NodeClosures {
     const { allocated, promised } = node?.status ?? {};
     const counts = { assigned, present: allocated?.workers ?? 0 };
     const capacityMiB = snapshot.capacity(nodeName).memoryMiB;
-    const usedMiB = Math.max(used.memoryMiB, allocated?.memoryMiB ?? 0);
+    const heldMiB = allocated?.memoryMiB ?? 0;
+    const usedMiB = Math.max(used.memoryMiB, heldMiB);
+    const reserves = pods.cache.byIndex(HOLD_INDEX, nodeName).flatMap((pod) => {
+      const view = reserveView(pod);
+      return view === undefined ? [] : [{ pod, view }];
+    });
     return {
       nodeName,
       node,
       presence: snapshot.presence(nodeName),
       guard: pods.cache.get({ namespace, name: guardPodName(nodeName) }),
-      reserves: pods.cache.byIndex(HOLD_INDEX, nodeName).flatMap((pod) => {
-        const view = reserveView(pod);
-        return view === undefined ? [] : [{ pod, view }];
-      }),
+      reserves,
       counts,
       wantedMiB:
         // An agent of an earlier release lets workers have the whole capacity.
         promised === undefined && node !== undefined && assigned + counts.present > 0
           ? capacityMiB
-          : wantedMiB({ ...restingOf(workers), usedMiB, capacityMiB }),
+          : // Containers that are there keep their memory, also where the node may promise less than before.
+            Math.max(
+              wantedMiB({ ...restingOf(workers), usedMiB, capacityMiB }),
+              Math.min(heldMiB, requestedMiB(reserves.map(({ view }) => view))),
+            ),
       graceSeconds: guardGraceSeconds(Math.max(0, ...workers.map(({ spec }) => spec.timeoutSeconds))),
     };
   }
@@ -272,6 +271,7 @@ export class HoldController implements NodeClosures {
       ...presence,
       ...counts,
       isBack: track.wasClosed && !isClosed,
+      isOrphaned: look.guard !== undefined && node !== undefined && !isOwnedBy(look.guard, node),
       isTainted: isEvictedByTaint(presence.taints, look.guard?.spec?.tolerations ?? []),
       wanted: { image, graceSeconds: look.graceSeconds },
       pod: guardIs,
@@ -280,7 +280,7 @@ export class HoldController implements NodeClosures {
     const pods = reserves.map(({ view }) => view);
     const ended = reserves.filter(({ view }) => view.state.kind === 'ended').map(({ pod }) => pod.metadata.uid);
     track.ended.isNew(ended.join(), now);
-    track.lower.isNew(String(pods.reduce((total, { memoryMiB }) => total + memoryMiB, 0) > look.wantedMiB), now);
+    track.lower.isNew(String(requestedMiB(pods) > look.wantedMiB), now);
     const earlierMiB = guardIs?.isEarlier === true && guardIs.state.kind === 'held' ? guardIs.memoryMiB : 0;
     const reserve = decideReserve({
       ...presence,
@@ -293,6 +293,7 @@ export class HoldController implements NodeClosures {
       pods,
       endedForMs: track.ended.ms(now),
       lowerForMs: track.lower.ms(now),
+      raisedForMs: now - track.raisedAt,
     });
     const promiseMiB = reserve.promiseMiB + earlierMiB;
     const isShort = promiseMiB < look.wantedMiB;
@@ -302,6 +303,7 @@ export class HoldController implements NodeClosures {
       track.unheldSince = now;
     }
     track.promiseMiB = promiseMiB;
+    track.raisedAt = promiseMiB > (node?.status?.reserved?.memoryMiB ?? 0) ? now : track.raisedAt;
     const { closing, againAfterMs } = closureBy({
       draining: guard.draining,
       refusal: guard.refusal ?? reserve.refusal,
@@ -315,20 +317,12 @@ export class HoldController implements NodeClosures {
     return { guard, reserve, promiseMiB, againAfterMs: waits.length === 0 ? undefined : Math.min(...waits) };
   }
 
-  #track(nodeName: string): Track {
+  #track(nodeName: string): NodeTrack {
     let track = this.#tracks.get(nodeName);
     if (track === undefined) {
       const closure = this.closureOf(nodeName);
-      track = {
-        guard: new StateAge(),
-        ended: new StateAge(),
-        lower: new StateAge(),
-        growsUntil: undefined,
-        promiseMiB: 0,
-        unheldSince: closure === 'unheld' ? this.#options.clock.monotonic() - UNHELD_AFTER_MS : undefined,
-        wasClosed: false,
-        closing: closure === undefined ? undefined : { closure, because: 'found by the controller that led before' },
-      };
+      const now = this.#options.clock.monotonic();
+      track = newTrack(closure, closure === 'unheld' ? now - UNHELD_AFTER_MS : undefined, now);
       this.#tracks.set(nodeName, track);
       this.#looked.add(nodeName);
     }
@@ -342,7 +336,7 @@ export class HoldController implements NodeClosures {
    * @param isSmaller whether the agent lets workers have less than is wanted
    * @returns milliseconds until then
    */
-  #grow(nodeName: string, track: Track, isSmaller: boolean, now: number): number | undefined {
+  #grow(nodeName: string, track: NodeTrack, isSmaller: boolean, now: number): number | undefined {
     const isOver = track.growsUntil !== undefined && (track.closing !== undefined || now >= track.growsUntil);
     if (isSmaller) {
       track.growsUntil = now + START_MS;
@@ -362,7 +356,7 @@ export class HoldController implements NodeClosures {
   }
 
   /** Closes or opens the node to workers, and tells that. */
-  #close({ nodeName, node }: Look, track: Track, closing: Closing | undefined, action: GuardAction): void {
+  #close({ nodeName, node }: Look, track: NodeTrack, closing: Closing | undefined, action: GuardAction): void {
     const last = track.closing?.closure;
     track.closing = closing;
     if (last === closing?.closure) {

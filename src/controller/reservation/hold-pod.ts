@@ -220,6 +220,11 @@ export function holdNodeOf(pod: Pod): string | undefined {
   return pod.metadata.ownerReferences?.find(({ kind }) => kind === lambdaNodes.kind)?.name ?? pod.spec?.nodeName;
 }
 
+/** Whether the Pod was made for this LambdaNode, and not for one of its name that was deleted. */
+export function isOwnedBy(pod: Pod, { metadata }: LambdaNode): boolean {
+  return pod.metadata.ownerReferences?.find(({ kind }) => kind === lambdaNodes.kind)?.uid === metadata.uid;
+}
+
 /**
  * How a Pod of ours is doing:
  * - `waiting`: its kubelet has not looked at it;

@@ -44,6 +44,13 @@ export interface HeldNode {
 /** Milliseconds after which the cache should have caught up with a write. */
 export const CATCH_UP_MS = 1_000;
 
+/** An action for a Pod that is there. */
+type ChangeAction = Exclude<ReserveAction, { readonly kind: 'nothing' | 'create' }>;
+
+function versionOf({ metadata }: Pod): string {
+  return `${metadata.uid} ${metadata.resourceVersion}`;
+}
+
 /**
  * Carries out what was decided for the Pods of a node, and nothing twice that the cache does not show yet. Errors are
  * those of the API server.
@@ -57,32 +64,45 @@ export class HoldWriter {
     this.#options = options;
   }
 
-  /** Whether something was written just now; notes that it is otherwise. */
-  #isRepeated(what: string): boolean {
+  /** Whether a Pod of the reservation was written just now and the cache shows the version of before. */
+  isAhead({ reserves }: HeldNode): boolean {
+    return reserves.some(({ pod }) => this.#isWritten(versionOf(pod)));
+  }
+
+  #isWritten(what: string): boolean {
+    const at = this.#written.get(what);
+    return at !== undefined && this.#options.clock.monotonic() - at < CATCH_UP_MS;
+  }
+
+  /** Writes, unless the same was written just now. A failed write may be tried again at once. */
+  async #once(what: string, write: () => Promise<void>): Promise<void> {
+    if (this.#isWritten(what)) {
+      return;
+    }
+    await write();
     const now = this.#options.clock.monotonic();
     for (const [each, at] of this.#written) {
       if (now - at >= CATCH_UP_MS) {
         this.#written.delete(each);
       }
     }
-    if (this.#written.has(what)) {
-      return true;
-    }
     this.#written.set(what, now);
-    return false;
   }
 
   /** Tells the agent how many MiB its workers may have together. */
   async promise({ node, nodeName }: HeldNode, memoryMiB: number, options: CallOptions): Promise<void> {
     const isKnown = node === undefined || node.status?.reserved?.memoryMiB === memoryMiB;
-    if (isKnown || this.#isRepeated(`${node.metadata.uid} ${node.metadata.resourceVersion} ${memoryMiB}`)) {
+    if (isKnown) {
       return;
     }
     const { client, logger } = this.#options;
-    const body = { metadata: { uid: node.metadata.uid }, status: { reserved: { memoryMiB } } };
-    const call = { ...options, subresource: 'status' } as const;
-    await client.patch(lambdaNodes, { name: nodeName }, { kind: 'merge', body }, call);
-    logger.info({ node: nodeName, memoryMiB }, 'node may promise another amount of memory');
+    const { resourceVersion, uid } = node.metadata;
+    await this.#once(`${uid} ${resourceVersion} ${memoryMiB}`, async () => {
+      const body = { metadata: { uid }, status: { reserved: { memoryMiB } } };
+      const call = { ...options, subresource: 'status' } as const;
+      await client.patch(lambdaNodes, { name: nodeName }, { kind: 'merge', body }, call);
+      logger.info({ node: nodeName, memoryMiB }, 'node may promise another amount of memory');
+    });
   }
 
   async guard(look: HeldNode, action: GuardAction, options: CallOptions): Promise<void> {
@@ -92,10 +112,12 @@ export class HoldWriter {
       case 'nothing':
         return;
       case 'create':
-        if (node !== undefined && !this.#isRepeated(guardPodName(nodeName))) {
-          const tolerations = podTolerations(presence.taints);
-          await client.create(pods, guardPod(settings, node, systemNamespace, graceSeconds, tolerations), options);
-          logger.info({ node: nodeName, graceSeconds }, 'guard Pod made');
+        if (node !== undefined) {
+          await this.#once(guardPodName(nodeName), async () => {
+            const tolerations = podTolerations(presence.taints);
+            await client.create(pods, guardPod(settings, node, systemNamespace, graceSeconds, tolerations), options);
+            logger.info({ node: nodeName, graceSeconds }, 'guard Pod made');
+          });
         }
         return;
       case 'renewImage':
@@ -123,18 +145,18 @@ export class HoldWriter {
       await this.#makeReservation(look, action.index, action.memoryMiB, options);
       return;
     }
-    const { client, logger } = this.#options;
     const { nodeName, reserves } = look;
     const pod = reserves.find(({ view }) => view.name === action.name)?.pod;
-    if (pod === undefined) {
-      return;
+    if (pod !== undefined) {
+      await this.#once(versionOf(pod), () => this.#change(nodeName, pod, action, options));
     }
+  }
+
+  async #change(nodeName: string, pod: Pod, action: ChangeAction, options: CallOptions): Promise<void> {
+    const { client, logger } = this.#options;
     switch (action.kind) {
       case 'resize': {
         const { memoryMiB } = action;
-        if (this.#isRepeated(`${pod.metadata.name} ${memoryMiB}`)) {
-          return;
-        }
         const patch = { kind: 'json', body: resizePatch(pod, memoryMiB) } as const;
         await client.patch(pods, objectKey(pod), patch, { ...options, subresource: 'resize' });
         logger.info({ node: nodeName, memoryMiB }, 'reservation resized');
@@ -155,13 +177,15 @@ export class HoldWriter {
   async #makeReservation(look: HeldNode, index: number, memoryMiB: number, options: CallOptions): Promise<void> {
     const { client, systemNamespace: namespace, settings, logger } = this.#options;
     const { node, nodeName, presence } = look;
-    if (node === undefined || this.#isRepeated(reservePodName(nodeName, index))) {
+    if (node === undefined) {
       return;
     }
-    const tolerations = podTolerations(presence.taints);
-    const owner = await client.get(serviceAccounts, { namespace, name: RESERVE_ACCOUNT }, options);
-    await client.create(pods, reservePod(settings, node, namespace, memoryMiB, tolerations, owner, index), options);
-    logger.info({ node: nodeName, index, memoryMiB }, 'reservation made');
+    await this.#once(reservePodName(nodeName, index), async () => {
+      const tolerations = podTolerations(presence.taints);
+      const owner = await client.get(serviceAccounts, { namespace, name: RESERVE_ACCOUNT }, options);
+      await client.create(pods, reservePod(settings, node, namespace, memoryMiB, tolerations, owner, index), options);
+      logger.info({ node: nodeName, index, memoryMiB }, 'reservation made');
+    });
   }
 
   async #renewImage(pod: Pod, options: CallOptions): Promise<void> {

@@ -37,6 +37,7 @@ class Day {
   #reservedMiB = 0;
   #promisedMiB = 0;
   #now = 0;
+  #raisedAt = 0;
   #lowerSince: number | undefined;
 
   constructor(canResize: boolean) {
@@ -130,6 +131,7 @@ class Day {
     const { wantedMiB: wanted } = this;
     this.#lowerSince = this.requestedMiB > wanted ? (this.#lowerSince ?? this.#now) : undefined;
     const { action, promiseMiB } = decideReserve({
+      raisedForMs: this.#now - this.#raisedAt,
       exists: true,
       lost: false,
       retired: false,
@@ -143,6 +145,7 @@ class Day {
       endedForMs: 10_000,
       lowerForMs: this.#lowerSince === undefined ? 0 : this.#now - this.#lowerSince,
     });
+    this.#raisedAt = promiseMiB > this.#reservedMiB ? this.#now : this.#raisedAt;
     this.#reservedMiB = promiseMiB;
     this.#carryOut(action);
   }

@@ -22,6 +22,7 @@ const decision = (changes: Partial<GuardInput> = {}) =>
     departure: undefined,
     taints: [],
     isBack: false,
+    isOrphaned: false,
     isTainted: false,
     assigned: 2,
     present: 2,
@@ -135,7 +136,13 @@ describe('a node whose guard was evicted', () => {
   });
 
   it('waits until it has left before it gets another one', () => {
-    expect(decision({ pod: guard({ kind: 'leaving' }) })).toEqual(nothing);
+    expect(decision({ pod: guard({ kind: 'leaving' }) })).toEqual({ ...nothing, againAfterMs: 10_000 });
+  });
+
+  it('ends one that was let go and is still there, since its grace may be many minutes', () => {
+    const pod = guard({ kind: 'leaving' });
+    expect(decision({ pod, assigned: 0, present: 0, sinceMs: 10_000 }).action.kind).toBe('remove');
+    expect(decision({ pod, sinceMs: 10_000 }).action.kind).toBe('remove');
   });
 });
 
@@ -164,6 +171,7 @@ describe('whatever is known of the node', () => {
     departure: fc.constantFrom(undefined, departure),
     taints: fc.constant([]),
     isBack: fc.boolean(),
+    isOrphaned: fc.boolean(),
     isTainted: fc.boolean(),
     assigned: fc.integer({ min: 0, max: 2 }),
     present: fc.integer({ min: 0, max: 2 }),
@@ -185,6 +193,7 @@ describe('whatever is known of the node', () => {
         if (
           action.kind === 'release' &&
           input.exists &&
+          !input.isOrphaned &&
           (input.cordoned || input.retired || input.departure !== undefined)
         ) {
           expect(input.assigned).toBe(0);

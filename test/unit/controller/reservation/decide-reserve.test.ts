@@ -37,6 +37,7 @@ const decision = (changes: Partial<ReserveInput> = {}) =>
     pods: [],
     endedForMs: 0,
     lowerForMs: 0,
+    raisedForMs: 60_000,
     ...changes,
   });
 const nothing = { kind: 'nothing' };

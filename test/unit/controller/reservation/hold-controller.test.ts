@@ -52,6 +52,7 @@ class Scene {
   readonly promises: number[] = [];
   readonly events: string[] = [];
   readonly closings: string[] = [];
+  capacityMiB = 1_536;
   presence: NodePresence = {
     exists: true,
     lost: false,
@@ -60,8 +61,10 @@ class Scene {
     departure: undefined,
     taints: [],
   };
-  /** Thrown by the next write. */
+  /** Thrown by the next write to a Pod. */
   fault: Error | undefined;
+  /** Thrown by the next word to the agent. */
+  promiseFault: Error | undefined;
   readonly reconciler: HoldController;
   #workers: readonly LambdaWorker[] = [];
   #version = 1;
@@ -98,7 +101,7 @@ class Scene {
       pods: { ...fakeInformer<Pod>(), cache: this.pods },
       lambdaNodes: this.lambdaNodes,
       workersOf: () => this.#workers,
-      snapshot: { presence: () => this.presence, capacity: () => ({ memoryMiB: 1_536, workers: 10 }) },
+      snapshot: { presence: () => this.presence, capacity: () => ({ memoryMiB: this.capacityMiB, workers: 10 }) },
       assignments: this.assignments,
       events: { record: ({ reason }) => this.events.push(reason) },
       clock: this.clock,
@@ -116,6 +119,11 @@ class Scene {
     write: (what: string) => Promise<object>,
   ): Promise<object> {
     if (kind === 'LambdaNode') {
+      const { promiseFault } = this;
+      this.promiseFault = undefined;
+      if (promiseFault !== undefined) {
+        return Promise.reject(promiseFault);
+      }
       this.#reservedMiB = (body as { status: { reserved: { memoryMiB: number } } }).status.reserved.memoryMiB;
       this.promises.push(this.#reservedMiB);
       return Promise.resolve({});
@@ -448,6 +456,17 @@ describe('HoldController', () => {
       expect(scene.reconciler.closureOf('node-1')).toBeUndefined();
     });
 
+    it('keeps a node closed that was unheld while its reservation has a part of what it asks for', async () => {
+      const scene = new Scene();
+      scene.workers(2);
+      earlier(scene, 'Unheld');
+      scene.show('guard', held);
+      scene.showReserve(1_536, 512);
+      await scene.look();
+      expect(scene.reconciler.closureOf('node-1')).toBe('unheld');
+      expect(scene.closings).toEqual([]);
+    });
+
     it('keeps a node closed that was draining, until it has seen what became of its guard', async () => {
       const scene = new Scene();
       scene.workers(1);
@@ -563,6 +582,101 @@ describe('HoldController', () => {
     scene.showReserve(768);
     await scene.look();
     expect(scene.closings).toEqual(['node-1 unheld', 'node-1 open']);
+  });
+
+  it('writes at once again what the API server has refused, though nothing else happens on the node', async () => {
+    const scene = new Scene();
+    scene.workers(2);
+    scene.hear();
+    scene.show('guard', held);
+    scene.showReserve(768);
+    const busy = ApiError.fromAnswer('patch', 429, '{"reason":"TooManyRequests"}');
+    scene.promiseFault = busy;
+    await expect(scene.look()).rejects.toBe(busy);
+    await scene.look();
+    expect(scene.promises).toEqual([768]);
+    scene.showReserve(512);
+    scene.fault = busy;
+    await expect(scene.look()).rejects.toBe(busy);
+    await scene.look();
+    expect(scene.writes).toEqual(['patch esb-reserve-node-1 /spec/containers/0/resources/requests/memory 772Mi']);
+  });
+
+  it('promises nothing of memory that it has just given back, though the cache still shows that', async () => {
+    const scene = new Scene();
+    scene.workers(2);
+    scene.hear();
+    scene.show('guard', held);
+    scene.showReserve(768);
+    await scene.look();
+    scene.hear();
+    scene.workers(1);
+    await scene.look();
+    await scene.clock.advance(60_000);
+    await scene.look();
+    scene.hear();
+    await scene.look();
+    expect(scene.writes).toEqual(['patch esb-reserve-node-1 /spec/containers/0/resources/requests/memory 516Mi']);
+    expect(scene.promises).toEqual([768, 512]);
+    scene.workers(2);
+    expect(await scene.look()).toEqual({ requeueAfterMs: 1_000 });
+    expect(scene.promises).toEqual([768, 512]);
+    scene.showReserve(512, 768);
+    await scene.look();
+    expect(scene.writes.at(-1)).toBe('patch esb-reserve-node-1 /spec/containers/0/resources/requests/memory 772Mi');
+    expect(scene.promises).toEqual([768, 512]);
+  });
+
+  it('waits for the word of the agent after it was promised more, before less is reserved', async () => {
+    const scene = new Scene();
+    scene.workers(1);
+    scene.hear();
+    scene.show('guard', held);
+    scene.showReserve(1_536);
+    await scene.look();
+    scene.hear();
+    await scene.clock.advance(60_000);
+    await scene.look();
+    scene.hear();
+    scene.workers(2);
+    await scene.look();
+    expect(scene.promises).toEqual([1_536, 512, 768]);
+    scene.showReserve(768);
+    // The word of the agent is older than the last promise.
+    scene.workers(1);
+    scene.writes.length = 0;
+    await scene.look();
+    expect(scene.writes).toEqual([]);
+    scene.hear();
+    await scene.clock.advance(15_000);
+    await scene.look();
+    scene.hear();
+    await scene.look();
+    expect(scene.writes).toEqual(['patch esb-reserve-node-1 /spec/containers/0/resources/requests/memory 516Mi']);
+  });
+
+  it('keeps what containers take that are there, though the node may promise less than before', async () => {
+    const scene = new Scene();
+    scene.workers(2);
+    scene.hear();
+    scene.capacityMiB = 256;
+    scene.show('guard', held);
+    scene.showReserve(768);
+    await scene.look();
+    await scene.clock.advance(60_000);
+    await scene.look();
+    expect(scene.promises.at(-1)).toBe(384);
+  });
+
+  it('takes a guard whose LambdaNode was made again for no drain', async () => {
+    const scene = new Scene();
+    scene.workers(1);
+    scene.showBoth();
+    const ownerReferences = [{ apiVersion: 'esb.dev/v1alpha1', kind: 'LambdaNode', name: 'node-1', uid: 'of-before' }];
+    scene.show('guard', held, { ownerReferences, deletionTimestamp: 'now' });
+    await scene.look();
+    expect(scene.closings).toEqual([]);
+    expect(scene.writes).toEqual(guardIsReleased);
   });
 
   it('promises nothing on a node that has no workers', async () => {
