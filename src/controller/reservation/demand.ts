@@ -74,8 +74,8 @@ function piecesOf(sizes: readonly number[], pieceMiB: number): readonly number[]
 }
 
 /**
- * The demand of workers without room, in pieces of the size of a node. Where there are more than may be told, each
- * group has its first piece before any has its second, and the order of the workers changes nothing.
+ * The demand of workers without room, in pieces of the size of a node. Each group has its first piece before any
+ * has its second, and the order of the workers changes nothing.
  *
  * @param pieceMiB what a node may promise to workers
  */
@@ -88,8 +88,7 @@ export function demandOf(homeless: readonly Homeless[], pieceMiB: number): reado
         .slice(0, MAX_OF_GROUP)
         .map((memoryMiB, index) => ({ group, index, memoryMiB, nodeSelector, tolerations }));
     })
-    .toSorted((a, b) => a.index - b.index || (a.group < b.group ? -1 : 1))
-    .slice(0, MAX_PODS);
+    .toSorted((a, b) => a.index - b.index || (a.group < b.group ? -1 : 1));
 }
 
 function actionFor(pod: DemandView, input: DemandInput): DemandAction | undefined {
@@ -112,9 +111,9 @@ function actionFor(pod: DemandView, input: DemandInput): DemandAction | undefine
 /** The changes of demand Pods. While the same workers wait for the same nodes there are none. */
 export function decideDemand(input: DemandInput): readonly DemandAction[] {
   const { pieces, pods, mayAsk } = input;
-  const missing = pieces.filter(
-    ({ group, index }) => mayAsk(group) && !pods.some((pod) => pod.group === group && pod.index === index),
-  );
+  const missing = pieces
+    .filter(({ group, index }) => mayAsk(group) && !pods.some((pod) => pod.group === group && pod.index === index))
+    .slice(0, Math.max(0, MAX_PODS - pods.length));
   return [
     ...pods.flatMap((pod) => actionFor(pod, input) ?? []),
     ...missing.map((piece): DemandAction => ({ kind: 'create', piece })),
