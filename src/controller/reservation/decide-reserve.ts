@@ -6,6 +6,11 @@ import type { ReserveView } from './hold-pod.ts';
 const SHRINK_AFTER_MS = 60_000;
 /** Milliseconds within which an agent tells what it was told. Until then its last word may be older than that. */
 const HEARD_WITHIN_MS = 15_000;
+/**
+ * Milliseconds for which no more is asked for after the scheduler has taken a reservation for a Pod of higher priority:
+ * that Pod is bound once the memory is free, and a reservation that asks no scheduler would be there before.
+ */
+export const YIELD_MS = 30_000;
 /** Most Pods of one node, where the kubelet resizes none. */
 export const MAX_RESERVE_PODS = 32;
 
@@ -29,6 +34,8 @@ export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 're
   readonly lowerForMs: number;
   /** Milliseconds since the agent was told that its workers may have more. */
   readonly raisedForMs: number;
+  /** Milliseconds for which the memory is left to a Pod of higher priority; 0 and less for none. */
+  readonly yieldsForMs: number;
 }
 
 export type ReserveAction =
@@ -146,14 +153,13 @@ export function decideReserve(input: ReserveInput): ReserveDecision {
   if (lessBy > 0) {
     return decideLess(input, pods, lessBy);
   }
-  const mayGrow = input.exists && !input.lost && !input.retired && !input.isDraining && !input.isHeldBefore;
+  const isFit = input.exists && !input.lost && !input.retired && !input.isDraining && !input.isHeldBefore;
+  const mayGrow = isFit && input.yieldsForMs <= 0;
   const isComplete = lessBy === 0 || input.pods.length > pods.length;
   const action = isComplete || !mayGrow ? nothing : grow({ ...input, pods }, -lessBy);
-  const isEnded = input.pods.some(({ state }) => state.kind === 'ended');
-  return {
-    action,
-    promiseMiB,
-    refusal,
-    ...(isEnded ? { againAfterMs: REPLACE_ENDED_AFTER_MS - input.endedForMs } : {}),
-  };
+  const waits = [
+    ...(input.pods.some(({ state }) => state.kind === 'ended') ? [REPLACE_ENDED_AFTER_MS - input.endedForMs] : []),
+    ...(input.yieldsForMs > 0 ? [input.yieldsForMs] : []),
+  ];
+  return { action, promiseMiB, refusal, ...(waits.length === 0 ? {} : { againAfterMs: Math.min(...waits) }) };
 }

@@ -25,7 +25,7 @@ import {
 import type { NodeClosures, NodeSnapshot } from '../scheduling/node-snapshot.ts';
 import { type Closing, closureBy, UNHELD_AFTER_MS } from './closure.ts';
 import { decideGuard, type GuardAction, type GuardDecision, isEmpty } from './decide-guard.ts';
-import { decideReserve, type ReserveDecision, requestedMiB } from './decide-reserve.ts';
+import { decideReserve, type ReserveDecision, requestedMiB, YIELD_MS } from './decide-reserve.ts';
 import {
   guardGraceSeconds,
   guardPodName,
@@ -281,6 +281,7 @@ export class HoldController implements NodeClosures {
     const ended = reserves.filter(({ view }) => view.state.kind === 'ended').map(({ pod }) => pod.metadata.uid);
     track.ended.isNew(ended.join(), now);
     track.lower.isNew(String(requestedMiB(pods) > look.wantedMiB), now);
+    track.yieldsUntil = pods.some(({ isPreempted }) => isPreempted) ? now + YIELD_MS : track.yieldsUntil;
     const earlierMiB = guardIs?.isEarlier === true && guardIs.state.kind === 'held' ? guardIs.memoryMiB : 0;
     const reserve = decideReserve({
       ...presence,
@@ -294,6 +295,7 @@ export class HoldController implements NodeClosures {
       endedForMs: track.ended.ms(now),
       lowerForMs: track.lower.ms(now),
       raisedForMs: now - track.raisedAt,
+      yieldsForMs: track.yieldsUntil - now,
     });
     const promiseMiB = reserve.promiseMiB + earlierMiB;
     const isShort = promiseMiB < look.wantedMiB;

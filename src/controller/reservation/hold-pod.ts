@@ -292,6 +292,8 @@ export interface ReserveView extends Pick<HoldView, 'state' | 'image' | 'memoryM
   readonly canResize: boolean | undefined;
   /** Why the kubelet has not allocated what is asked for. */
   readonly deferral: string | undefined;
+  /** Whether the scheduler has taken its place for a Pod of higher priority. */
+  readonly isPreempted: boolean;
 }
 
 /** Undefined for a Pod that is no reservation. */
@@ -318,6 +320,11 @@ export function reserveView(pod: Pod): ReserveView | undefined {
     canResize: isRunning ? told !== undefined : undefined,
     deferral:
       pending === undefined ? undefined : (pending.message ?? pending.reason ?? 'the kubelet has put off its resize'),
+    isPreempted:
+      pod.status?.conditions?.some(
+        ({ type, status, reason }) =>
+          type === 'DisruptionTarget' && status === 'True' && reason === 'PreemptionByScheduler',
+      ) === true,
   };
 }
 

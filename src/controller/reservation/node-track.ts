@@ -14,6 +14,8 @@ export interface NodeTrack {
   promiseMiB: number;
   /** When (monotonic milliseconds) the agent was last told that its workers may have more. */
   raisedAt: number;
+  /** Until when (monotonic milliseconds) the memory is left to a Pod of higher priority. */
+  yieldsUntil: number;
   /** Since when the kubelet has given less than is wanted, and no more than before. */
   unheldSince: number | undefined;
   /** Whether the node was cordoned, or about to leave, at some time while the guard was in its state. */
@@ -38,6 +40,7 @@ export function newTrack(
     growsUntil: undefined,
     promiseMiB: Number.POSITIVE_INFINITY,
     raisedAt: now,
+    yieldsUntil: now,
     unheldSince,
     wasClosed: false,
     closing: closure === undefined ? undefined : { closure, because: 'found by the controller that led before' },

@@ -132,6 +132,7 @@ class Day {
     this.#lowerSince = this.requestedMiB > wanted ? (this.#lowerSince ?? this.#now) : undefined;
     const { action, promiseMiB } = decideReserve({
       raisedForMs: this.#now - this.#raisedAt,
+      yieldsForMs: 0,
       exists: true,
       lost: false,
       retired: false,
@@ -162,6 +163,7 @@ class Day {
           allocatedMiB: 0,
           canResize: undefined,
           deferral: undefined,
+          isPreempted: false,
         });
         break;
       case 'resize':

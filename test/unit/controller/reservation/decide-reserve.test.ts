@@ -11,6 +11,7 @@ const reserve = (changes: Partial<ReserveView> = {}): ReserveView => ({
   allocatedMiB: 512,
   canResize: true,
   deferral: undefined,
+  isPreempted: false,
   ...changes,
 });
 /** The second and third Pod of a node whose kubelet resizes none. */
@@ -38,6 +39,7 @@ const decision = (changes: Partial<ReserveInput> = {}) =>
     endedForMs: 0,
     lowerForMs: 0,
     raisedForMs: 60_000,
+    yieldsForMs: 0,
     ...changes,
   });
 const nothing = { kind: 'nothing' };

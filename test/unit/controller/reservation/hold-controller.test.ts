@@ -566,6 +566,34 @@ describe('HoldController', () => {
     expect(scene.writes).toEqual(['patch esb-reserve-node-1 /spec/containers/0/resources/requests/memory 516Mi']);
   });
 
+  it('leaves the memory to a Pod of higher priority that the scheduler has taken it for', async () => {
+    const scene = new Scene();
+    scene.workers(1);
+    scene.hear();
+    scene.show('guard', held);
+    const preempted = { type: 'DisruptionTarget', status: 'True', reason: 'PreemptionByScheduler' };
+    scene.show('reserve', { ...held, conditions: [preempted] }, { deletionTimestamp: 'now' });
+    await scene.look();
+    scene.vanish('reserve');
+    expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
+    expect(scene.writes).toEqual([]);
+    await scene.clock.advance(30_000);
+    await scene.look();
+    expect(scene.writes).toEqual([reserveIsMade]);
+  });
+
+  it('makes a reservation again at once that was deleted by hand', async () => {
+    const scene = new Scene();
+    scene.workers(1);
+    scene.hear();
+    scene.show('guard', held);
+    scene.show('reserve', held, { deletionTimestamp: 'now' });
+    await scene.look();
+    scene.vanish('reserve');
+    await scene.look();
+    expect(scene.writes).toEqual([reserveIsMade]);
+  });
+
   it('closes a node whose resize is put off for half a minute', async () => {
     const scene = new Scene();
     scene.workers(2);
