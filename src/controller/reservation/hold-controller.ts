@@ -36,6 +36,7 @@ import {
   reserveView,
 } from './hold-pod.ts';
 import { CATCH_UP_MS, type HeldNode, HoldWriter } from './hold-writer.ts';
+import { LastWords } from './last-words.ts';
 import { type NodeTrack, newTrack } from './node-track.ts';
 import { restingOf, wantedMiB } from './sizing.ts';
 import { isEvictedByTaint } from './tolerations.ts';
@@ -93,6 +94,7 @@ export class HoldController implements NodeClosures {
   readonly #options: HoldControllerOptions;
   readonly #queue: Reconciler;
   readonly #writer: HoldWriter;
+  readonly #words = new LastWords();
   readonly #tracks = new Map<string, NodeTrack>();
   /** Nodes that this controller has looked at. */
   readonly #looked = new Set<string>();
@@ -159,6 +161,11 @@ export class HoldController implements NodeClosures {
     };
     if (change.kind === 'updated' && what(change.object) === what(change.old)) {
       return;
+    }
+    const { clock, lambdaNodes } = this.#options;
+    const left = change.kind === 'updated' ? change.old.status?.assignment?.nodeName : undefined;
+    if (left !== undefined && left !== change.object.status?.assignment?.nodeName) {
+      this.#words.note(left, lambdaNodes.get({ name: left }), clock.monotonic());
     }
     for (const { status } of [change.object, ...(change.kind === 'updated' ? [change.old] : [])]) {
       if (status?.assignment !== undefined) {
@@ -257,8 +264,10 @@ export class HoldController implements NodeClosures {
     readonly againAfterMs: number | undefined;
   } {
     const { clock, settings } = this.#options;
-    const { counts, nodeName, node, presence, reserves } = look;
+    const { nodeName, node, presence, reserves } = look;
     const now = clock.monotonic();
+    const unsettledMs = look.counts.assigned > 0 ? 0 : this.#words.unsettledMs(nodeName, node, now);
+    const counts = { ...look.counts, present: Math.max(look.counts.present, unsettledMs > 0 ? 1 : 0) };
     const track = this.#track(nodeName);
     const guardIs = look.guard === undefined ? undefined : holdView(look.guard);
     if (track.guard.isNew(`${look.guard?.metadata.uid ?? ''} ${guardIs?.state.kind ?? ''}`, now)) {
@@ -315,7 +324,9 @@ export class HoldController implements NodeClosures {
     const promised = node?.status?.promised?.memoryMiB ?? promiseMiB;
     const isSmaller = closing === undefined && (isShort || promised < promiseMiB);
     const growsForMs = this.#grow(nodeName, track, isSmaller, now);
-    const waits = [guard.againAfterMs, reserve.againAfterMs, againAfterMs, growsForMs].filter((ms) => ms !== undefined);
+    const settlesMs = unsettledMs > 0 ? unsettledMs : undefined;
+    const all = [guard.againAfterMs, reserve.againAfterMs, againAfterMs, growsForMs, settlesMs];
+    const waits = all.filter((ms) => ms !== undefined);
     return { guard, reserve, promiseMiB, againAfterMs: waits.length === 0 ? undefined : Math.min(...waits) };
   }
 

@@ -164,6 +164,15 @@ class Scene {
     );
   }
 
+  /** The agent tells of so many containers, also of workers that have another node. */
+  tell(count: number): void {
+    this.#version++;
+    const allocated = { memoryMiB: 192 * count, workers: count };
+    const memoryMiB = this.#reservedMiB;
+    const status = { allocated, reserved: { memoryMiB }, promised: { memoryMiB } };
+    this.lambdaNodes.set(nodeFixture({ metadata: { resourceVersion: String(this.#version) }, status }));
+  }
+
   /** The node has one worker, which rests Absent. */
   rest(): void {
     const status = { assignment: { nodeName: 'node-1', epoch: 1 }, phase: 'Absent', observedGeneration: 1 } as const;
@@ -694,6 +703,50 @@ describe('HoldController', () => {
     await scene.clock.advance(60_000);
     await scene.look();
     expect(scene.promises.at(-1)).toBe(384);
+  });
+
+  describe('that lets a drain end', () => {
+    /** A node that is drained, and its last worker has just got another one. */
+    const drained = (): Scene => {
+      const scene = new Scene();
+      scene.presence = { ...scene.presence, cordoned: true };
+      scene.hear();
+      scene.show('guard', held, { deletionTimestamp: 'later' });
+      const worker = (nodeName: string) => workerFixture({ status: { assignment: { nodeName, epoch: 1 } } });
+      scene.reconciler.noteWorker({ kind: 'updated', old: worker('node-1'), object: worker('node-2') });
+      return scene;
+    };
+
+    it('waits for the word of an agent that may not have told of the last container yet', async () => {
+      const scene = drained();
+      expect(await scene.look()).toEqual({ requeueAfterMs: 12_000 });
+      expect(scene.writes).toEqual([]);
+      scene.tell(1);
+      await scene.clock.advance(12_000);
+      await scene.look();
+      expect(scene.writes).toEqual([]);
+      scene.tell(0);
+      await scene.look();
+      expect(scene.writes).toEqual(guardIsReleased);
+    });
+
+    it('takes the silence of an agent that has nothing to tell for its word', async () => {
+      const scene = drained();
+      await scene.look();
+      await scene.clock.advance(12_000);
+      await scene.look();
+      expect(scene.writes).toEqual(guardIsReleased);
+    });
+
+    it('waits no longer once the agent has told that the container is gone', async () => {
+      const scene = drained();
+      scene.tell(1);
+      const worker = (nodeName: string) => workerFixture({ status: { assignment: { nodeName, epoch: 1 } } });
+      scene.reconciler.noteWorker({ kind: 'updated', old: worker('node-1'), object: worker('node-2') });
+      scene.tell(0);
+      await scene.look();
+      expect(scene.writes).toEqual(guardIsReleased);
+    });
   });
 
   it('takes a guard whose LambdaNode was made again for no drain', async () => {
