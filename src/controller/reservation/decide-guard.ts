@@ -11,7 +11,7 @@ export const REPLACE_ENDED_AFTER_MS = 10_000;
 /** Milliseconds after which a Pod without a finalizer is deleted without a grace. */
 const END_LEAVING_AFTER_MS = 10_000;
 
-export interface GuardInput extends NodePresence {
+export interface GuardInput extends Omit<NodePresence, 'isOutside'> {
   /** Whether the node was cordoned or about to leave after the eviction of the guard, and is not any more. */
   readonly isBack: boolean;
   /** Whether the guard is that of a LambdaNode that was deleted and made again: Kubernetes deletes it. */

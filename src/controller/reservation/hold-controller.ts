@@ -307,7 +307,7 @@ export class HoldController implements NodeClosures {
       yieldsForMs: track.yieldsUntil - now,
     });
     const promiseMiB = reserve.promiseMiB + earlierMiB;
-    const isShort = promiseMiB < look.wantedMiB;
+    const isShort = !presence.isOutside && promiseMiB < look.wantedMiB;
     if (!isShort && guard.refusal === undefined) {
       track.unheldSince = undefined;
     } else if (track.unheldSince === undefined || promiseMiB > track.promiseMiB) {

@@ -90,9 +90,10 @@ export class HoldWriter {
   }
 
   /** Tells the agent how many MiB its workers may have together. */
-  async promise({ node, nodeName }: HeldNode, memoryMiB: number, options: CallOptions): Promise<void> {
+  async promise({ node, nodeName, presence }: HeldNode, memoryMiB: number, options: CallOptions): Promise<void> {
     const isKnown = node === undefined || node.status?.reserved?.memoryMiB === memoryMiB;
-    if (isKnown) {
+    // No kubelet allocates anything on a node that is none of Kubernetes: its workers may have all.
+    if (isKnown || presence.isOutside) {
       return;
     }
     const { client, logger } = this.#options;

@@ -115,6 +115,7 @@ export class NodeSnapshot {
     const { liveness, goneBecause: because } = this.#view(name);
     return {
       exists: lambdaNode !== undefined && node !== undefined && because === undefined,
+      isOutside: node === undefined && lambdaNode !== undefined && lambdaNode.status?.unschedulable === undefined,
       lost: isSilent(liveness),
       retired: lambdaNode !== undefined && isRetired(lambdaNode),
       cordoned: (lambdaNode !== undefined && isCordoned(lambdaNode)) || isNodeCordoned(node),
@@ -239,6 +240,8 @@ function lifeStanding(life: NodeLife): Pick<NodeStanding, 'liveness' | 'stays'> 
 export interface NodePresence {
   /** Whether the node has a LambdaNode and a Node, and is not gone for good. */
   readonly exists: boolean;
+  /** Whether the node is none of Kubernetes: there is no Node, and its agent knows of none. */
+  readonly isOutside: boolean;
   /** Whether the node is silent; the last report of its agent may be out of date. */
   readonly lost: boolean;
   readonly retired: boolean;

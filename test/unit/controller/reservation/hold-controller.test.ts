@@ -55,6 +55,7 @@ class Scene {
   capacityMiB = 1_536;
   presence: NodePresence = {
     exists: true,
+    isOutside: false,
     lost: false,
     retired: false,
     cordoned: false,
@@ -589,6 +590,19 @@ describe('HoldController', () => {
     await scene.clock.advance(30_000);
     await scene.look();
     expect(scene.writes).toEqual([reserveIsMade]);
+  });
+
+  it('lets an agent whose node is none of Kubernetes have all, since no kubelet allocates there', async () => {
+    const scene = new Scene();
+    scene.presence = { ...scene.presence, exists: false, isOutside: true };
+    await scene.look();
+    scene.workers(1);
+    await scene.look();
+    await scene.clock.advance(30_000);
+    await scene.look();
+    expect(scene.promises).toEqual([]);
+    expect(scene.closings).toEqual([]);
+    expect(scene.reconciler.isGrowing('node-1')).toBe(false);
   });
 
   it('makes a reservation again at once that was deleted by hand', async () => {

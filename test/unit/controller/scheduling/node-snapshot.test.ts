@@ -184,6 +184,7 @@ describe('what the Pods of a node depend on', () => {
     const { snapshot, taint, nodes, lambdaNodes } = scene();
     expect(snapshot.presence('node-1')).toEqual({
       exists: false,
+      isOutside: true,
       lost: false,
       retired: false,
       cordoned: false,
@@ -191,12 +192,15 @@ describe('what the Pods of a node depend on', () => {
       taints: [],
     });
     taint([], { unschedulable: true });
-    expect(snapshot.presence('node-1')).toMatchObject({ exists: true, cordoned: true });
+    expect(snapshot.presence('node-1')).toMatchObject({ exists: true, isOutside: false, cordoned: true });
     taint([{ key: 'node.kubernetes.io/out-of-service', effect: 'NoExecute' }]);
     // Its agent lives.
     expect(snapshot.presence('node-1')).toMatchObject({ exists: true });
     nodes.remove({ metadata: { name: 'node-1' } });
     lambdaNodes.set(nodeFixture({ retired: true, metadata: { resourceVersion: '2' } }));
     expect(snapshot.presence('node-1')).toMatchObject({ exists: false, retired: true });
+    lambdaNodes.set(nodeFixture({ status: { unschedulable: false }, metadata: { resourceVersion: '3' } }));
+    // There was one.
+    expect(snapshot.presence('node-1')).toMatchObject({ exists: false, isOutside: false });
   });
 });
