@@ -141,8 +141,9 @@ export class HoldController implements NodeClosures {
   /** Looks at the node when its agent has reported other containers. */
   noteNode(change: CacheEvent<LambdaNode>): void {
     const { object } = change;
-    const present = ({ status }: LambdaNode) => JSON.stringify([status?.allocated, status?.capacity, status?.promised]);
-    if (change.kind !== 'updated' || present(object) !== present(change.old)) {
+    const said = ({ status: { allocated, capacity, promised, unschedulable } = {} }: LambdaNode) =>
+      JSON.stringify([allocated, capacity, promised, unschedulable]);
+    if (change.kind !== 'updated' || said(object) !== said(change.old)) {
       this.look(object.metadata.name);
     }
   }

@@ -91,18 +91,18 @@ export class HoldWriter {
 
   /** Tells the agent how many MiB its workers may have together. */
   async promise({ node, nodeName, presence }: HeldNode, memoryMiB: number, options: CallOptions): Promise<void> {
-    const isKnown = node === undefined || node.status?.reserved?.memoryMiB === memoryMiB;
     // No kubelet allocates anything on a node that is none of Kubernetes: its workers may have all.
-    if (isKnown || presence.isOutside) {
+    const reserved = presence.isOutside ? null : { memoryMiB };
+    if (node === undefined || node.status?.reserved?.memoryMiB === reserved?.memoryMiB) {
       return;
     }
     const { client, logger } = this.#options;
     const { resourceVersion, uid } = node.metadata;
-    await this.#once(`${uid} ${resourceVersion} ${memoryMiB}`, async () => {
-      const body = { metadata: { uid }, status: { reserved: { memoryMiB } } };
+    await this.#once(`${uid} ${resourceVersion} ${JSON.stringify(reserved)}`, async () => {
+      const body = { metadata: { uid }, status: { reserved } };
       const call = { ...options, subresource: 'status' } as const;
       await client.patch(lambdaNodes, { name: nodeName }, { kind: 'merge', body }, call);
-      logger.info({ node: nodeName, memoryMiB }, 'node may promise another amount of memory');
+      logger.info({ node: nodeName, reserved }, 'node may promise another amount of memory');
     });
   }
 

@@ -48,8 +48,8 @@ class Scene {
   readonly writes: string[] = [];
   /** MiB that reservations asked for when they were made. */
   readonly asked: number[] = [];
-  /** MiB that the agent was told. */
-  readonly promises: number[] = [];
+  /** MiB that the agent was told, or that its workers may have all. */
+  readonly promises: (number | 'all')[] = [];
   readonly events: string[] = [];
   readonly closings: string[] = [];
   capacityMiB = 1_536;
@@ -125,8 +125,9 @@ class Scene {
       if (promiseFault !== undefined) {
         return Promise.reject(promiseFault);
       }
-      this.#reservedMiB = (body as { status: { reserved: { memoryMiB: number } } }).status.reserved.memoryMiB;
-      this.promises.push(this.#reservedMiB);
+      const { reserved } = (body as { status: { reserved: { memoryMiB: number } | null } }).status;
+      this.#reservedMiB = reserved?.memoryMiB ?? 0;
+      this.promises.push(reserved?.memoryMiB ?? 'all');
       return Promise.resolve({});
     }
     const { path, value } = (body as { path: string; value?: unknown }[]).at(-1) ?? {};
@@ -603,6 +604,18 @@ describe('HoldController', () => {
     expect(scene.promises).toEqual([]);
     expect(scene.closings).toEqual([]);
     expect(scene.reconciler.isGrowing('node-1')).toBe(false);
+  });
+
+  it('bounds an agent no longer that lives on where its Node was deleted', async () => {
+    const scene = new Scene();
+    scene.workers(1);
+    scene.hear();
+    scene.presence = { ...scene.presence, exists: false };
+    scene.tell(1);
+    await scene.look();
+    scene.presence = { ...scene.presence, isOutside: true };
+    await scene.look();
+    expect(scene.promises).toEqual(['all']);
   });
 
   it('makes a reservation again at once that was deleted by hand', async () => {
