@@ -1,3 +1,4 @@
+import { nodeConditions } from '../../api/condition.ts';
 import type { LambdaNode } from '../../api/lambda-node.ts';
 
 /** Milliseconds within which an agent tells of a container that was made: it writes every ten seconds. */
@@ -6,6 +7,14 @@ const TOLD_WITHIN_MS = 12_000;
 interface Word {
   readonly at: number;
   readonly allocated: string;
+}
+
+/** Whether the agent has said that nothing of ESB is left on the node, or was removed since. */
+function isLeft(node: LambdaNode | undefined): boolean {
+  const conditions = node?.status?.conditions ?? [];
+  return (
+    node === undefined || conditions.some(({ status, type }) => type === nodeConditions.retired && status === 'True')
+  );
 }
 
 function allocatedOf(node: LambdaNode | undefined): string {
@@ -33,7 +42,7 @@ export class LastWords {
   unsettledMs(name: string, node: LambdaNode | undefined, now: number): number {
     const word = this.#words.get(name);
     const left = word === undefined ? 0 : word.at + TOLD_WITHIN_MS - now;
-    if (left > 0 && word?.allocated === allocatedOf(node)) {
+    if (left > 0 && !isLeft(node) && word?.allocated === allocatedOf(node)) {
       return left;
     }
     this.#words.delete(name);

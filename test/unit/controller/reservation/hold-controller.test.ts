@@ -175,6 +175,15 @@ class Scene {
     this.lambdaNodes.set(nodeFixture({ metadata: { resourceVersion: String(this.#version) }, status }));
   }
 
+  /** The agent says that nothing of ESB is left on its node. */
+  leave(): void {
+    this.#version++;
+    const lastTransitionTime = '2026-01-01T00:00:00Z';
+    const retired = { type: 'Retired', status: 'True', reason: 'Left', message: '', lastTransitionTime } as const;
+    const metadata = { resourceVersion: String(this.#version) };
+    this.lambdaNodes.set(nodeFixture({ metadata, status: { conditions: [retired] } }));
+  }
+
   /** The node has one worker, which rests Absent. */
   rest(): void {
     const status = { assignment: { nodeName: 'node-1', epoch: 1 }, phase: 'Absent', observedGeneration: 1 } as const;
@@ -761,6 +770,13 @@ describe('HoldController', () => {
       const scene = drained();
       await scene.look();
       await scene.clock.advance(12_000);
+      await scene.look();
+      expect(scene.writes).toEqual(guardIsReleased);
+    });
+
+    it('waits for no word of a node that nothing of ESB is left on', async () => {
+      const scene = drained();
+      scene.leave();
       await scene.look();
       expect(scene.writes).toEqual(guardIsReleased);
     });
