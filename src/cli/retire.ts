@@ -1,13 +1,20 @@
 import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { nodeConditions } from '../api/condition.ts';
-import { isRetired, type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
+import {
+  GUARD_ROLE,
+  HOLD_ROLE_LABEL,
+  HOLD_SELECTOR,
+  isRetired,
+  type LambdaNode,
+  lambdaNodes,
+} from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers, WORKER_FINALIZER } from '../api/lambda-worker.ts';
 import { CLIENT_CA_NAME, CLUSTER_RANGES_NAME, CONTROLLER_LEASE } from '../api/name.ts';
 import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
-import { EsbError } from '../common/errors.ts';
-import { configMaps, leases, secrets } from '../kube/api/resource-types.ts';
+import { EsbError, hasCode } from '../common/errors.ts';
+import { configMaps, leases, pods, secrets } from '../kube/api/resource-types.ts';
 import type { KubeClient } from '../kube/api/types.ts';
 import { createKubeClient } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
@@ -42,6 +49,8 @@ export interface RetireParts {
 const LOOK_EVERY_MS = 1_000;
 /** Milliseconds that controllers get to release the workers of a node that was given up. */
 const RELEASE_MS = 30_000;
+/** Milliseconds that controllers get to let the guard Pods go, which the kubelet ends within two seconds. */
+const UNGUARD_MS = 30_000;
 const MOST_NAMED = 5;
 
 /**
@@ -126,6 +135,7 @@ export async function retireNodes(options: RetireOptions, parts: RetireParts): P
     await client.delete(leases, { namespace: options.systemNamespace, name }, { signal });
   }
   await untilReleased(parts);
+  await untilUnguarded(options.systemNamespace, parts);
   say('ESB has left every node.');
 }
 
@@ -206,6 +216,34 @@ async function untilReleased(parts: RetireParts): Promise<void> {
         `the finalizer ${WORKER_FINALIZER} is still on ${named.join(', ')}${more}: does a controller run?`,
         { code: 'NotRetired' },
       );
+    }
+    await sleep(clock, LOOK_EVERY_MS, signal);
+  }
+}
+
+/**
+ * Waits until no guard Pod is there: without controllers none would go, and the deletion of a namespace waits for half
+ * of the grace that its Pods name. An account that may not list Pods, of an earlier release, does not wait.
+ */
+async function untilUnguarded(namespace: string, { client, clock, say, signal }: RetireParts): Promise<void> {
+  const selected = { namespace, labelSelector: `${HOLD_SELECTOR},${HOLD_ROLE_LABEL}=${GUARD_ROLE}` };
+  const end = clock.monotonic() + UNGUARD_MS;
+  for (;;) {
+    const items = await client.list(pods, selected, { signal }).then(
+      (list) => list.items,
+      (error: unknown) => {
+        if (hasCode(error, 'Forbidden')) {
+          return [];
+        }
+        throw error;
+      },
+    );
+    if (items.length === 0) {
+      return;
+    }
+    if (clock.monotonic() >= end) {
+      say(`Still there: ${items.map(({ metadata }) => `Pod ${namespace}/${metadata.name}`).join(', ')}.`);
+      return;
     }
     await sleep(clock, LOOK_EVERY_MS, signal);
   }

@@ -1,9 +1,9 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { type LambdaNode, lambdaNodes } from '../../../src/api/lambda-node.ts';
+import { GUARD_ROLE, HOLD_ROLE_LABEL, holdLabels, type LambdaNode, lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import type { CommandContext } from '../../../src/cli/command-context.ts';
 import { type RetireOptions, removeLeftovers, retireNodes, runRetire, whyNotLeft } from '../../../src/cli/retire.ts';
-import { configMaps, leases, secrets } from '../../../src/kube/api/resource-types.ts';
+import { configMaps, leases, pods, secrets } from '../../../src/kube/api/resource-types.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { startFakeApiServer } from '../../support/fake-api-server.ts';
 import { manualClock } from '../../support/manual-clock.ts';
@@ -123,6 +123,24 @@ describe('esb retire', () => {
     expect(said).toContain('Given up: node-b: its agent has not answered yet. What ESB made there stays.');
     expect(names()).toEqual([]);
     expect(leaseNames()).toEqual(['of-others']);
+  });
+
+  it('with --all waits until no guard Pod is there, which the deletion of the namespace would wait for', async () => {
+    const { api, clock, node, parts, said } = await world();
+    node('node-a', 'True');
+    const labels = { ...holdLabels, [HOLD_ROLE_LABEL]: GUARD_ROLE };
+    const guard = { name: 'esb-hold-node-a', namespace: 'esb-system' };
+    api.put(pods, { metadata: { ...guard, labels } });
+    const retiring = retireNodes({ ...options, all: true }, parts);
+    await waitFor('the node to be forgotten', () => api.all(lambdaNodes).length === 0, { everyMs: 5 });
+    await clock.advance(5_000);
+    expect(said).not.toContain('ESB has left every node.');
+    api.remove(pods, guard);
+    await waitFor('the end', async () => {
+      await clock.advance(1_000);
+      return said.includes('ESB has left every node.');
+    });
+    await retiring;
   });
 
   it('with --all fails as long as a worker could not be deleted any more', async () => {
