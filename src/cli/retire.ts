@@ -162,26 +162,33 @@ async function untilLeft(
   timeoutMs: number,
   parts: RetireParts,
 ): Promise<ReadonlyMap<string, string>> {
-  const { clock, say, signal } = parts;
-  const end = clock.monotonic() + timeoutMs;
   const told = new Map<string, string>();
-  for (;;) {
-    const waiting = new Map<string, string>();
-    for (const node of await allNodes(parts)) {
+  const waiting = async (): Promise<readonly (readonly [string, string])[]> => {
+    const nodes = (await allNodes(parts)).filter(({ metadata }) => names.has(metadata.name));
+    return nodes.flatMap((node) => {
       const { name } = node.metadata;
-      if (names.has(name)) {
-        const why = whyNotLeft(node);
-        if (why !== undefined) {
-          waiting.set(name, `${name}: ${why}`);
-        }
-        if (told.get(name) !== (why ?? '')) {
-          say(`${name}: ${why ?? 'left'}`);
-        }
-        told.set(name, why ?? '');
+      const why = whyNotLeft(node);
+      if (told.get(name) !== (why ?? '')) {
+        parts.say(`${name}: ${why ?? 'left'}`);
       }
-    }
-    if (waiting.size === 0 || clock.monotonic() >= end) {
-      return waiting;
+      told.set(name, why ?? '');
+      return why === undefined ? [] : [[name, `${name}: ${why}`] as const];
+    });
+  };
+  return new Map(await untilNone(waiting, timeoutMs, parts));
+}
+
+/** Looks until nothing is found any more, for so many milliseconds at most. Returns the rest. */
+async function untilNone<T>(
+  find: () => Promise<readonly T[]>,
+  withinMs: number,
+  { clock, signal }: RetireParts,
+): Promise<readonly T[]> {
+  const end = clock.monotonic() + withinMs;
+  for (;;) {
+    const found = await find();
+    if (found.length === 0 || clock.monotonic() >= end) {
+      return found;
     }
     await sleep(clock, LOOK_EVERY_MS, signal);
   }
@@ -201,23 +208,22 @@ export function whyNotLeft(node: LambdaNode): string | undefined {
 
 /** Waits until no worker has our finalizer: without controllers it could not be deleted. */
 async function untilReleased(parts: RetireParts): Promise<void> {
-  const { client, clock, signal } = parts;
-  const end = clock.monotonic() + RELEASE_MS;
-  for (;;) {
-    const { items } = await client.list<LambdaWorker>(lambdaWorkers, {}, { signal });
-    const held = items.filter(({ metadata }) => metadata.finalizers?.includes(WORKER_FINALIZER) === true);
-    if (held.length === 0) {
-      return;
-    }
-    if (clock.monotonic() >= end) {
-      const named = held.slice(0, MOST_NAMED).map(({ metadata }) => `${metadata.namespace}/${metadata.name}`);
-      const more = held.length > MOST_NAMED ? ` and ${held.length - MOST_NAMED} more` : '';
-      throw new EsbError(
-        `the finalizer ${WORKER_FINALIZER} is still on ${named.join(', ')}${more}: does a controller run?`,
-        { code: 'NotRetired' },
-      );
-    }
-    await sleep(clock, LOOK_EVERY_MS, signal);
+  const { client, signal } = parts;
+  const held = await untilNone(
+    async () => {
+      const { items } = await client.list<LambdaWorker>(lambdaWorkers, {}, { signal });
+      return items.filter(({ metadata }) => metadata.finalizers?.includes(WORKER_FINALIZER) === true);
+    },
+    RELEASE_MS,
+    parts,
+  );
+  if (held.length > 0) {
+    const named = held.slice(0, MOST_NAMED).map(({ metadata }) => `${metadata.namespace}/${metadata.name}`);
+    const more = held.length > MOST_NAMED ? ` and ${held.length - MOST_NAMED} more` : '';
+    throw new EsbError(
+      `the finalizer ${WORKER_FINALIZER} is still on ${named.join(', ')}${more}: does a controller run?`,
+      { code: 'NotRetired' },
+    );
   }
 }
 
@@ -225,12 +231,12 @@ async function untilReleased(parts: RetireParts): Promise<void> {
  * Waits until no guard Pod is there: without controllers none would go, and the deletion of a namespace waits for half
  * of the grace that its Pods name. An account that may not list Pods, of an earlier release, does not wait.
  */
-async function untilUnguarded(namespace: string, { client, clock, say, signal }: RetireParts): Promise<void> {
+async function untilUnguarded(namespace: string, parts: RetireParts): Promise<void> {
+  const { client, say, signal } = parts;
   const selected = { namespace, labelSelector: `${HOLD_SELECTOR},${HOLD_ROLE_LABEL}=${GUARD_ROLE}` };
-  const end = clock.monotonic() + UNGUARD_MS;
-  for (;;) {
-    const items = await client.list(pods, selected, { signal }).then(
-      (list) => list.items,
+  const guards = () =>
+    client.list(pods, selected, { signal }).then(
+      ({ items }) => items,
       (error: unknown) => {
         if (hasCode(error, 'Forbidden')) {
           return [];
@@ -238,14 +244,9 @@ async function untilUnguarded(namespace: string, { client, clock, say, signal }:
         throw error;
       },
     );
-    if (items.length === 0) {
-      return;
-    }
-    if (clock.monotonic() >= end) {
-      say(`Still there: ${items.map(({ metadata }) => `Pod ${namespace}/${metadata.name}`).join(', ')}.`);
-      return;
-    }
-    await sleep(clock, LOOK_EVERY_MS, signal);
+  const rest = await untilNone(guards, UNGUARD_MS, parts);
+  if (rest.length > 0) {
+    say(`Still there: ${rest.map(({ metadata }) => `Pod ${namespace}/${metadata.name}`).join(', ')}.`);
   }
 }
 

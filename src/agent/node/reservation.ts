@@ -17,8 +17,8 @@ interface ReservationOptions {
 }
 
 /**
- * The memory that the kubelet has allocated for the workers of the node, as the controller tells. The last word is kept in a file:
- * an agent that starts while the API server is away lets workers have no more than that.
+ * The memory that the kubelet has allocated for the workers of the node, as the controller tells. The last word is kept
+ * in a file: an agent that starts while the API server is away lets workers have no more than that.
  */
 export class Reservation {
   readonly #options: ReservationOptions;

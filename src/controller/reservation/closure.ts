@@ -1,11 +1,11 @@
-import type { Closure } from '../scheduling/place.ts';
+import type { HoldClosure } from '../nodes/node-state.ts';
 
 /** Milliseconds for which the kubelet may refuse Pods of ours before the node gets no more workers. */
 export const UNHELD_AFTER_MS = 30_000;
 
 /** The reason for which a node is closed to new workers. */
 export interface Closing {
-  readonly closure: Extract<Closure, 'draining' | 'unheld'>;
+  readonly closure: HoldClosure;
   readonly because: string;
 }
 

@@ -12,7 +12,7 @@ const HEARD_WITHIN_MS = 15_000;
  */
 export const YIELD_MS = 30_000;
 /** Most Pods of one node, where the kubelet resizes none. */
-export const MAX_RESERVE_PODS = 32;
+const MAX_RESERVE_PODS = 32;
 
 export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 'retired'> {
   /** Whether nothing of ESB is left on the node. */

@@ -1,4 +1,4 @@
-import { nodeConditions } from '../../api/condition.ts';
+import { isTrue, nodeConditions } from '../../api/condition.ts';
 import type { LambdaNode } from '../../api/lambda-node.ts';
 
 /** Milliseconds within which an agent tells of a container that was made: it writes every ten seconds. */
@@ -11,10 +11,7 @@ interface Word {
 
 /** Whether the agent has said that nothing of ESB is left on the node, or was removed since. */
 function isLeft(node: LambdaNode | undefined): boolean {
-  const conditions = node?.status?.conditions ?? [];
-  return (
-    node === undefined || conditions.some(({ status, type }) => type === nodeConditions.retired && status === 'True')
-  );
+  return node === undefined || isTrue(node.status?.conditions, nodeConditions.retired);
 }
 
 function allocatedOf(node: LambdaNode | undefined): string {

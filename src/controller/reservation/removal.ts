@@ -43,8 +43,8 @@ export interface HoldRemovalOptions {
 
 /**
  * Removes the hold Pods of an earlier controller where this one makes none, and the bounds that came of them: without
- * their finalizer taken off, a drain would wait for ever. Tries until that succeeds or `signal` fires. Ends at once where the controller may not list
- * Pods: such a controller never made any.
+ * their finalizer taken off, a drain would wait for ever. Tries until that succeeds or `signal` fires. Ends at once
+ * where the controller may not list Pods: such a controller never made any.
  */
 export async function removeHoldPods(options: HoldRemovalOptions, signal: AbortSignal): Promise<void> {
   const { client, systemNamespace, clock, logger } = options;

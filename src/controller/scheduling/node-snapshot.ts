@@ -6,6 +6,7 @@ import { unreachable } from '../../common/errors.ts';
 import { nodes as coreNodes, type Node } from '../../kube/api/resource-types.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import { isSilent, type NodeLife, type NodeLiveness, type ReadNode } from '../nodes/liveness.ts';
+import type { HoldClosure } from '../nodes/node-state.ts';
 import { type AssignmentCache, functionKeyOf, isRefusedByFullNode } from './assignment-cache.ts';
 import { completeImageName } from './image-name.ts';
 import {
@@ -18,7 +19,7 @@ import {
   type NodeView,
   nodeView,
 } from './node-view.ts';
-import type { Candidate, Closure } from './place.ts';
+import type { Candidate } from './place.ts';
 import { evictionBy, type Taint, taintText, taintVerdict } from './taint.ts';
 
 /** Labels of a Node that say where it is. */
@@ -27,7 +28,7 @@ const ZONE_LABEL = 'topology.kubernetes.io/zone';
 
 /** Nodes that are closed to new workers because of their guard or their reservation. */
 export interface NodeClosures {
-  closureOf(node: string): Extract<Closure, 'draining' | 'unheld'> | undefined;
+  closureOf(node: string): HoldClosure | undefined;
   /** Whether the node is about to have more memory for its workers than now. */
   isGrowing(node: string): boolean;
 }

@@ -103,16 +103,15 @@ export function evictionBy(
 ): Eviction | undefined {
   let first: Eviction | undefined;
   for (const taint of taints) {
-    if (taint.effect !== 'NoExecute' || kubeletTaints.includes(taint.key)) {
+    const isHeeded = taint.effect === 'NoExecute' && !kubeletTaints.includes(taint.key);
+    if (!isHeeded || toleratesForGood(taint, tolerations)) {
       continue;
     }
-    const used = tolerations.filter((toleration) => isTolerated(taint, toleration));
     // As in Kubernetes, the shortest given time counts, and a toleration without a time lifts no other.
-    const seconds = used.flatMap(({ tolerationSeconds }) => tolerationSeconds ?? []);
-    if (used.length > 0 && seconds.length === 0) {
-      continue;
-    }
-    const inMs = used.length === 0 ? 0 : Math.max(0, Math.min(...seconds)) * 1000 - sinceMs(taint);
+    const seconds = tolerations
+      .filter((toleration) => isTolerated(taint, toleration))
+      .flatMap(({ tolerationSeconds }) => tolerationSeconds ?? []);
+    const inMs = seconds.length === 0 ? 0 : Math.max(0, Math.min(...seconds)) * 1000 - sinceMs(taint);
     if (first === undefined || inMs < first.inMs) {
       first = { taint, inMs };
     }
