@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
@@ -16,8 +17,9 @@ describe('without the admission policy, an agent', () => {
     await lab.startAgent();
     await lab.untilServing();
     await lab.apply('before', breaking);
-    await lab.waitForPhase('before', 'Running');
-    // Times of creation are whole seconds, and it has been there for longer than that.
+    const before = await lab.waitForPhase('before', 'Running');
+    // Times of creation are whole seconds: the policy has to come in a later one than the worker.
+    await setTimeout(Math.max(0, Date.parse(before.metadata.creationTimestamp ?? '') + 1000 - Date.now()));
     const known = objectsIn(await renderChart(['--show-only=templates/worker-policy.yaml'])).find(
       ({ kind }) => kind === 'ConfigMap',
     );
