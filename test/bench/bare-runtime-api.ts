@@ -19,7 +19,7 @@ interface Call {
 
 /** A runtime of one address: its open requests for a next call, or the calls that wait for one. */
 interface Runtime {
-  readonly nexts: ServerResponse[];
+  nexts: ServerResponse[];
   readonly waiting: Call[];
   readonly watchers: FastifyReply[];
 }
@@ -82,6 +82,10 @@ const api = createServer((request, response) => {
   const runtime = runtimeOf(request.socket.remoteAddress?.replace('::ffff:', '') ?? '');
   if (request.url?.endsWith('/next') === true) {
     runtime.nexts.push(response);
+    // A runtime that was ended takes no call any more.
+    response.once('close', () => {
+      runtime.nexts = runtime.nexts.filter((next) => next !== response);
+    });
     hand(runtime);
   } else {
     answered(request, response);
