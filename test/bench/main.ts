@@ -79,11 +79,22 @@ function byAgentOptions(chosen: readonly Scenario[]): Map<string, Scenario[]> {
   return Map.groupBy(chosen, ({ agentOptions = [] }) => agentOptions.join(' '));
 }
 
+/** Rejects on SIGINT and SIGTERM, so that the instance goes as it does after a scenario that failed. */
+function interruption(): Promise<never> {
+  const interrupted = Promise.withResolvers<never>();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => interrupted.reject(new Error(`interrupted by ${signal}`)));
+  }
+  interrupted.promise.catch(() => undefined);
+  return interrupted.promise;
+}
+
 async function measureOn(
   instance: BenchInstance,
   chosen: readonly Scenario[],
   scale: number,
   say: (text: string) => void,
+  interrupted: Promise<never>,
 ): Promise<BenchResult[]> {
   const results: BenchResult[] = [];
   const image = instance.image('python-counter');
@@ -94,7 +105,7 @@ async function measureOn(
   try {
     for (const scenario of chosen) {
       say(`${scenario.name} ...`);
-      results.push(...tell(await scenario.run({ instance, bare, scale, say }), say));
+      results.push(...tell(await Promise.race([scenario.run({ instance, bare, scale, say }), interrupted]), say));
     }
   } finally {
     await bare.stop();
@@ -129,6 +140,7 @@ async function measure(group: string | undefined, options: BenchOptions): Promis
   const say = (text: string): void => {
     process.stderr.write(`${text}\n`);
   };
+  const interrupted = interruption();
   const chosen = chosenBy(scenarios, group, options.only);
   const described = conditions();
   const results: BenchResult[] = [];
@@ -136,7 +148,7 @@ async function measure(group: string | undefined, options: BenchOptions): Promis
     say(`bringing up an instance of one node ${agentOptions} ...`);
     const instance = await BenchInstance.up(those[0]?.agentOptions ?? []);
     try {
-      results.push(...(await measureOn(instance, those, Number(options.scale), say)));
+      results.push(...(await measureOn(instance, those, Number(options.scale), say, interrupted)));
     } finally {
       await instance.down();
     }
@@ -172,4 +184,10 @@ const program = new Command('bench')
   .action(async (group: string | undefined, options: BenchOptions) => {
     process.exitCode = (await measure(group, options)) ? 0 : 3;
   });
-await program.parseAsync();
+try {
+  await program.parseAsync();
+} catch (error) {
+  console.error(error);
+  // A scenario that was interrupted may still have timers and connections.
+  process.exit(1);
+}
