@@ -1,5 +1,11 @@
 import type { NodeReason } from '../src/agent/node/node-health.ts';
-import type { EventReason, NodeStateReasons, TerminationReason, WorkerReasons } from '../src/api/condition.ts';
+import type {
+  AgentEventReason,
+  EventReason,
+  NodeStateReasons,
+  TerminationReason,
+  WorkerReasons,
+} from '../src/api/condition.ts';
 import { ERROR_CODES } from '../src/common/error-codes.ts';
 import type { HealthReason } from '../src/common/health.ts';
 import { REASONS } from '../src/protocol/reasons.ts';
@@ -204,7 +210,7 @@ const nodeTold = {
 
 const events = section<EventReason>(
   'Events',
-  '`kubectl describe` shows them beneath a LambdaWorker or LambdaNode, `kubectl get events` all of a namespace. Those of a LambdaNode are in the namespace `default`. Written by the controller.',
+  '`kubectl describe` shows them beneath a LambdaWorker or LambdaNode, `kubectl get events` all of a namespace. Those of a LambdaNode are in the namespace `default`. Written by the controller; [those below](#events-of-agents) by agents.',
   {
     Assigned: ['Normal', 'LambdaWorker: a node was found'],
     Reassigned: ['Normal', 'LambdaWorker: the worker was moved to another node'],
@@ -232,6 +238,28 @@ const events = section<EventReason>(
       'Warning',
       'LambdaWorker: the worker was let go without being cleaned up, since its node is gone for good',
     ],
+  },
+);
+
+const agentEvents = section<AgentEventReason>(
+  'Events of agents',
+  'About LambdaWorkers, with the node as `reportingInstance`. Equal ones become one with a count. A worker has ten at once and one more in five minutes, a node 25 at once and one more in a second; what exceeds that is dropped, as are those that the API server does not take within about half a minute.',
+  {
+    Pulled: ['Normal', 'the image was pulled'],
+    PullFailed: ['Warning', 'the image could not be pulled; the note begins with the [error code](#error-codes)'],
+    StartFailed: [
+      'Warning',
+      'the worker could not be started, its initialization included; the note begins with the [error code](#error-codes)',
+    ],
+    ReplacementFailed: ['Warning', 'the container of a changed `spec` could not be made ready; the earlier one serves'],
+    Crashed: ['Warning', 'the process of the worker ended unasked; `status.lastTermination` has its last output'],
+    OOMKilled: ['Warning', 'the same, since the worker used more memory than its limit'],
+    RuntimeApiAbused: ['Warning', 'the worker was ended for what it sent to the Runtime API or to its agent'],
+    RuntimeExited: ['Warning', 'the runtime ended in the middle of a call, and is started again in place'],
+    CallTimedOut: ['Warning', 'a call took longer than `spec.timeoutSeconds`'],
+    OutOfMemory: ['Warning', 'the kernel ended a process of the worker for want of memory'],
+    ProcessLimit: ['Warning', 'the worker was refused further processes or threads'],
+    LoadTimeout: ['Warning', 'the function takes longer to load than `spec.timeoutSeconds`'],
   },
 );
 
@@ -315,6 +343,7 @@ export const reasonSections: readonly ReasonSection[] = [
   node,
   nodeState,
   events,
+  agentEvents,
   readiness,
   calls,
   errors,

@@ -1,7 +1,7 @@
 import { totalmem } from 'node:os';
 import { lambdaNodes, type NodeAmounts } from '../api/lambda-node.ts';
 import { ASSIGNED_NODE_FIELD, type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
-import { CLIENT_CA_NAME, CLUSTER_RANGES_NAME, WORKER_POLICY_NAME } from '../api/name.ts';
+import { CLIENT_CA_NAME, CLUSTER_RANGES_NAME, reporters, WORKER_POLICY_NAME } from '../api/name.ts';
 import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
 import { configMaps, nodes } from '../kube/api/resource-types.ts';
@@ -9,9 +9,11 @@ import type { Informer, KubeObject, ResourceType } from '../kube/api/types.ts';
 import { ListWatchInformer } from '../kube/cache/informer.ts';
 import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
+import { EventRecorder } from '../kube/events/event-recorder.ts';
 import type { AgentConfig } from '../options/agent.ts';
 import { ClusterCidrs } from './node/cluster-cidrs.ts';
 import { promisedCapacity } from './node/promised-capacity.ts';
+import { WorkerEvents } from './sync/worker-events.ts';
 import { WorkerPolicy } from './sync/worker-policy.ts';
 
 /**
@@ -19,6 +21,9 @@ import { WorkerPolicy } from './sync/worker-policy.ts';
  * 45 seconds, they would be most of the requests of a large cluster's agents. TCP finds a dead connection.
  */
 const slowWatch = { watchSeconds: 300, watchSilenceMs: 330_000 } as const;
+
+/** Bounds of the Events of one node, of which a cluster may have a thousand. Ten of a worker at once. */
+const eventRation = { capacity: 200, burst: 10, writeBurst: 25, writeEveryMs: 1_000 } as const;
 
 /** The agent's view of the API server. */
 export type Cluster = ReturnType<typeof createCluster>;
@@ -41,6 +46,8 @@ export function createCluster(config: AgentConfig, clock: Clock, logger: Logger)
   const publishedRanges = watchOne(configMaps, CLUSTER_RANGES_NAME, systemNamespace);
   const policies = watchOne(configMaps, WORKER_POLICY_NAME, systemNamespace);
   const ownLambdaNode = watchOne(lambdaNodes, nodeName);
+  const reporter = { controller: reporters.agent, instance: nodeName };
+  const events = new EventRecorder({ client, ...reporter, ...eventRation, logger, clock });
   const machineMiB = totalmem() / 2 ** 20;
   return {
     client,
@@ -54,6 +61,8 @@ export function createCluster(config: AgentConfig, clock: Clock, logger: Logger)
       const wished = ownLambdaNode.cache.get(key)?.spec.capacity;
       return promisedCapacity(config.capacity, wished, ownNode.cache.get(key), machineMiB);
     },
+    events,
+    workerEvents: new WorkerEvents(events),
     clientAuthority: watchOne(configMaps, CLIENT_CA_NAME, systemNamespace),
     publishedRanges,
     policies,

@@ -24,6 +24,8 @@ import { createWorkload, startRuntime, type Workload, watchOutput } from './work
 
 /** Milliseconds between two runs of each chore. */
 const chores = { certificateMs: 60_000, resolvConfMs: 60_000, imagesMs: 60_000, secretsMs: 300_000 } as const;
+/** Milliseconds for the last Events, when the agent ends. */
+const lastEventsMs = 1_000;
 
 /**
  * Runs the agent of one node until `context.signal` fires. The phases: the port (which makes the process the only agent
@@ -66,6 +68,7 @@ export async function runAgent(config: AgentConfig, context: RoleContext, spawne
     const watched = [cluster.ownNode, cluster.clientAuthority, cluster.publishedRanges, cluster.policies];
     stops.defer(() => Promise.all([...watched.map((informer) => informer.stop()), parts.tasks.stop()]));
     const membership = createMembership(parts, cluster, port, workload, () => leave !== undefined);
+    stops.defer(() => cluster.events.stop(lastEventsMs));
     stops.defer(() => fleet.stop(config.upkeep.drainSeconds * 1_000, () => port.server.refuse()));
 
     await membership.reservation.load();
@@ -135,7 +138,7 @@ function startTracing({ clock, config, logger, stops }: AgentParts): ReturnType<
 /** Takes over the workers of an earlier run and serves calls; then follows the API server. */
 async function serve(
   { logger, metrics, signal, tasks }: AgentParts,
-  { policy }: Cluster,
+  { events, policy, workerEvents }: Cluster,
   { fleet, health, runtime }: Workload,
   { watch, writer }: Membership,
   { server }: Port,
@@ -144,6 +147,8 @@ async function serve(
   await fleet.adopt({ signal });
   server.serve({ fleet, logs: runtime, metricsPage: metrics.page, onInvoked: metrics.invoked, tracing });
   health.note('start', { ok: true });
+  workerEvents.follow(fleet);
+  events.start();
   writer.start();
   tasks.run('start of the watch', async (ended) => {
     await policy.listed(ended);

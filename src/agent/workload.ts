@@ -50,6 +50,7 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
         garbage.orphan(outcome, containerId, why);
       },
     },
+    onAnswered: (worker, result) => cluster.workerEvents.answered(worker, result),
     secretReader,
   });
   const health = createHealth(parts, node, fleet);

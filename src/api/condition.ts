@@ -133,6 +133,21 @@ export type EventReason =
   | 'Reassigned'
   | 'Unassigned';
 
+/** Reasons of the Events that agents write, each about a worker. */
+export type AgentEventReason =
+  | 'CallTimedOut'
+  | 'Crashed'
+  | 'LoadTimeout'
+  | 'OOMKilled'
+  | 'OutOfMemory'
+  | 'ProcessLimit'
+  | 'PullFailed'
+  | 'Pulled'
+  | 'ReplacementFailed'
+  | 'RuntimeApiAbused'
+  | 'RuntimeExited'
+  | 'StartFailed';
+
 /** Reasons of a worker's UpToDate condition that stand for a change under way, as opposed to one that failed. */
 export const changingReasons: ReadonlySet<string> = new Set<WorkerReason>([
   'Replacing',

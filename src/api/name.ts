@@ -8,6 +8,9 @@ export const SYSTEM_NAMESPACE = 'esb-system';
 /** Field managers, by role. One for all agents, so that the fields of a worker's last node go with it. */
 export const fieldManagers = { controller: 'esb-controller', agent: 'esb-agent', gateway: 'esb-gateway' } as const;
 
+/** `reportingController` of the Events of each role. An admission policy holds agents to theirs. */
+export const reporters = { controller: 'esb.dev/controller', agent: 'esb.dev/agent' } as const;
+
 /** The Lease that controllers compete for. */
 export const CONTROLLER_LEASE = 'esb-controller';
 

@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import { Registry } from 'prom-client';
 import { HOLD_SELECTOR, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
-import { CONTROLLER_LEASE, GATEWAY_SIGNER } from '../api/name.ts';
+import { CONTROLLER_LEASE, GATEWAY_SIGNER, reporters } from '../api/name.ts';
 import { waitForSchema } from '../api/schema-revision.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
 import type { Health } from '../common/health.ts';
@@ -187,7 +187,7 @@ async function competeForLead(
   });
   await elector.run(signal, async (term) => {
     const client = fencedClient(given.client, () => elector.isLeader());
-    const events = new EventRecorder({ client, controller: 'esb.dev/controller', instance: identity, logger, clock });
+    const events = new EventRecorder({ client, controller: reporters.controller, instance: identity, logger, clock });
     const liveness = new NodeLiveness(earlierLives(given.lambdaNodes.cache.list(), clock.now()));
     events.start();
     observation.liveness = liveness;

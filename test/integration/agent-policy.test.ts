@@ -1,12 +1,16 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { WorkerEvents } from '../../src/agent/sync/worker-events.ts';
 import { type LambdaNode, lambdaNodes } from '../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../src/api/lambda-worker.ts';
+import { reporters } from '../../src/api/name.ts';
 import { messageOf } from '../../src/common/errors.ts';
-import { leases, secrets } from '../../src/kube/api/resource-types.ts';
+import { silentLogger } from '../../src/common/logger.ts';
+import { events, leases, secrets } from '../../src/kube/api/resource-types.ts';
 import type { KubeClient, PatchBody } from '../../src/kube/api/types.ts';
 import { createKubeClient } from '../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';
+import { EventRecorder } from '../../src/kube/events/event-recorder.ts';
 import { type ApiServer, startApiServer } from '../support/api-server.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -16,6 +20,7 @@ const status = (body: object): PatchBody => ({
   fieldManager: 'esb-agent',
   body: { status: body },
 });
+const timings = { queued: 0, wake: 0, run: 0, start: 'running' } as const;
 const lease: PatchBody = { kind: 'merge', body: { spec: { holderIdentity: 'x' } } };
 
 describe('an agent', () => {
@@ -166,6 +171,49 @@ describe('an agent', () => {
       agent.patch(lambdaWorkers, key('own'), { kind: 'merge', body: { spec: { image: 'other:1' } } }),
     ).rejects.toMatchObject({ code: 'Forbidden' });
     await expect(agent.list(secrets, { namespace: 'default' })).rejects.toMatchObject({ code: 'Forbidden' });
+  });
+
+  it('writes Events about workers, in its own name', { tags: ['P33'] }, async () => {
+    const recorder = new EventRecorder({
+      client: agent,
+      controller: reporters.agent,
+      instance: 'node-1',
+      seriesEveryMs: 0,
+      logger: silentLogger(),
+    });
+    const told = new WorkerEvents(recorder);
+    recorder.start();
+    const found = await admin.get(lambdaWorkers, key('own'));
+    const identity = { ...key('own'), uid: found?.metadata.uid ?? '', functionName: 'own' };
+    for (const kind of ['first', 'second']) {
+      told.answered(identity, { kind: 'TimedOut', message: kind, stamp: '', timings });
+    }
+    await waitFor('the Event with its count', async () => {
+      const description = await server.kubectl(['describe', 'lw', 'own']);
+      return description.includes('CallTimedOut') && description.includes('x2');
+    });
+    await recorder.stop();
+    const [event] = (await admin.list(events, { namespace: 'default' })).items;
+    if (event === undefined) {
+      throw new Error('there is no Event');
+    }
+
+    const { metadata: _, ...body } = event;
+    const refusal = (part: string) => ({ code: 'Forbidden', message: expect.stringContaining(part) as string });
+    const write = (name: string, change: object) =>
+      agent.create(events, { ...body, ...change, metadata: { namespace: 'default', name } });
+    const pod = { apiVersion: 'v1', kind: 'Pod', namespace: 'default', name: 'some' };
+    await expect(write('of-node-2', { reportingInstance: 'node-2' })).rejects.toMatchObject(refusal('of its own'));
+    await expect(write('of-others', { reportingController: 'kubelet' })).rejects.toMatchObject(refusal('of its own'));
+    await expect(write('on-a-pod', { regarding: pod })).rejects.toMatchObject(refusal('LambdaWorkers alone'));
+    await admin.create(events, {
+      ...body,
+      reportingInstance: 'node-2',
+      metadata: { namespace: 'default', name: 'other' },
+    });
+    const count: PatchBody = { kind: 'merge', body: { series: { count: 9, lastObservedTime: body.eventTime } } };
+    await expect(agent.patch(events, key('other'), count)).rejects.toMatchObject(refusal('of its own'));
+    await expect(agent.list(events, { namespace: 'default' })).rejects.toMatchObject({ code: 'Forbidden' });
   });
 
   it('whose token is bound to no node may write nothing', { tags: ['P34'] }, async () => {

@@ -7,7 +7,12 @@ import { containerIdOf } from '../../src/agent/model/container-id.ts';
 import type { DesiredWorker } from '../../src/agent/model/desired-worker.ts';
 import type { Invocation, InvocationResult } from '../../src/agent/model/invocation.ts';
 import type { WorkerRecord } from '../../src/agent/model/worker-record.ts';
-import { createFleet, type FleetLimits, type NodeFleet } from '../../src/agent/worker/worker-manager.ts';
+import {
+  createFleet,
+  type FleetLimits,
+  type FleetOptions,
+  type NodeFleet,
+} from '../../src/agent/worker/worker-manager.ts';
 import type { Clock } from '../../src/common/clock.ts';
 import { type Logger, silentLogger } from '../../src/common/logger.ts';
 import type { ContainerRuntime, RuntimeEvent } from '../../src/runtime/contract/runtime.ts';
@@ -54,6 +59,7 @@ export interface LabOptions {
   /** Where an earlier fleet worked. */
   readonly after?: FleetLab;
   readonly logger?: Logger;
+  readonly onAnswered?: FleetOptions['onAnswered'];
 }
 
 /** A fleet over a runtime and emulators in memory, on a clock that the test moves. */
@@ -115,6 +121,7 @@ export class FleetLab {
       },
       connect: this.emulators.connect,
       inits: mortalInits(this.inits, this.#life),
+      ...(options.onAnswered === undefined ? {} : { onAnswered: options.onAnswered }),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
     });
     this.fleet.subscribe({

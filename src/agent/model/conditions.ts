@@ -11,7 +11,8 @@ export interface Status {
   readonly conditions: WorkerView['conditions'];
 }
 
-const imageCodes: ReadonlySet<string> = new Set([
+/** Codes of errors that are about the image. */
+export const imageCodes: ReadonlySet<string> = new Set([
   'ImageNotFound',
   'ImagePullFailed',
   'ImageInvalid',

@@ -2,10 +2,11 @@ import type { Clock } from '../../common/clock.ts';
 import type { FairGate } from '../../common/fair-gate.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { WorkerInits } from '../../init/contract.ts';
-import type { ContainerRuntime, WorkerAddress } from '../../runtime/contract/runtime.ts';
+import type { ContainerRuntime, WorkerAddress, WorkerIdentity } from '../../runtime/contract/runtime.ts';
 import type { WorkerLink } from '../invoke/emulator-client.ts';
 import type { StampSource } from '../invoke/in-flight-marker.ts';
 import type { MarkStore } from '../invoke/mark-store.ts';
+import type { InvocationResult } from '../model/invocation.ts';
 import type { SecretReader } from '../model/secret-reader.ts';
 import type { NodeFacts, QueueLimits } from '../step/state.ts';
 import type { Answers } from './answers.ts';
@@ -41,6 +42,9 @@ export interface FleetMetrics {
   orphan(outcome: 'found' | 'removed' | 'failed', containerId: string, why?: string): void;
 }
 
+/** Told how each call of a worker ended. On the path of every call. */
+export type AnswerListener = (worker: WorkerIdentity, result: InvocationResult) => void;
+
 /** Parts that the workers of a node share. */
 export interface WorkerContext {
   readonly runtime: ContainerRuntime;
@@ -54,6 +58,7 @@ export interface WorkerContext {
   readonly connect: (address: WorkerAddress, pid: number) => WorkerLink;
   readonly inits: Pick<WorkerInits, 'link' | 'subscribe'>;
   readonly metrics: FleetMetrics | undefined;
+  readonly onAnswered: AnswerListener | undefined;
   /** Facts of the node for a worker that decides. */
   readonly facts: NodeFacts;
   readonly capacity: NodeCapacity;

@@ -101,6 +101,7 @@ export class EffectRunner {
         return;
       case 'Answer':
         this.callers.answer(effect.id, effect.result);
+        this.#context.onAnswered?.(state.desired.identity, effect.result);
         return;
       case 'Run':
         this.#run(effect.containerId, effect.action, state);

@@ -8,7 +8,7 @@ import type { Fleet } from '../model/fleet.ts';
 import type { SecretReader } from '../model/secret-reader.ts';
 import type { SecretName } from '../secrets/secret-cache.ts';
 import type { NodeAmounts, QueueLimits } from '../step/state.ts';
-import type { FleetMetrics } from './context.ts';
+import type { AnswerListener, FleetMetrics } from './context.ts';
 import type { ReplacementLimits } from './rollout-limiter.ts';
 import type { SetAside } from './set-aside.ts';
 import type { FleetStorage } from './storage.ts';
@@ -50,6 +50,7 @@ export interface FleetOptions {
   readonly secretReader: SecretReader;
   readonly limits?: FleetLimits;
   readonly metrics?: FleetMetrics;
+  readonly onAnswered?: AnswerListener;
   /** Default: none, so that no worker of interface `Lambda` is called. */
   readonly inits?: Pick<WorkerInits, 'link' | 'subscribe'>;
   /** How a worker without an init is called. Default: HTTP over a kept-alive connection. */

@@ -108,6 +108,7 @@ class WorkerManager implements NodeFleet {
       queueLimits: limits.queue ?? { calls: 1_000, bytes: 64 * 2 ** 20 },
       connect: options.connect ?? ((address, pid) => new WorkerConnection(address, clock, pid)),
       metrics: options.metrics,
+      onAnswered: options.onAnswered,
       inits,
       facts: factsOf({ capacity, claims, inits, limiter, outlook: node, precreated }),
       capacity,

@@ -1,7 +1,7 @@
 import { Backoff } from '../../common/backoff.ts';
 import { type Clock, systemClock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
-import { hasCode, messageOf } from '../../common/errors.ts';
+import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import { ApiError, isUnavailable } from '../api/api-error.ts';
@@ -80,6 +80,8 @@ export class EventRecorder implements EventSink {
   readonly #ended = Promise.withResolvers<void>();
   #wake = Promise.withResolvers<void>();
   #forgottenAt = Number.NEGATIVE_INFINITY;
+  /** Code of the refusal of the last write; undefined after one that succeeded. */
+  #refusedFor: string | undefined;
   #started = false;
   #draining = false;
 
@@ -260,6 +262,7 @@ export class EventRecorder implements EventSink {
           : this.#countUp(series, series.stored, signal));
         series.writtenAt = this.#settings.clock.monotonic();
         this.#backoff.reset();
+        this.#refusedFor = undefined;
         return;
       } catch (error) {
         if (signal.aborted) {
@@ -270,14 +273,20 @@ export class EventRecorder implements EventSink {
           return;
         }
         if (!isUnavailable(error) || attempt >= ATTEMPTS) {
-          const { reason } = series.event;
-          this.#logger.warn({ reason, error: messageOf(error) }, 'event not written');
+          this.#lost(series, EsbError.from(error));
           return;
         }
         const askedForMs = error instanceof ApiError ? (error.retryAfterMs ?? 0) : 0;
         await sleep(this.#settings.clock, Math.max(askedForMs, this.#backoff.next()), signal);
       }
     }
+  }
+
+  /** An account without the right, as of a release before, would else warn of each Event. */
+  #lost({ event: { reason } }: Series, error: EsbError): void {
+    const level = error.code === this.#refusedFor ? 'debug' : 'warn';
+    this.#refusedFor = error.code;
+    this.#logger[level]({ reason, error: messageOf(error) }, 'event not written');
   }
 
   async #create(series: Series, signal: AbortSignal): Promise<void> {
