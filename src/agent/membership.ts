@@ -111,7 +111,15 @@ export function join(
   const { clock, config, logger, metrics, tasks } = parts;
   const { client, leaseClient, ownLambdaNode, ownNode, policy, ranges } = cluster;
   const { nodeName, systemNamespace: namespace } = config.cluster;
-  const lease = { client: leaseClient, nodeName, namespace, clock, logger, onRenewal: metrics.leaseRenewed };
+  const lease = {
+    client: leaseClient,
+    nodeName,
+    namespace,
+    ownerUid: () => ownLambdaNode.cache.get({ name: nodeName })?.metadata.uid,
+    clock,
+    logger,
+    onRenewal: metrics.leaseRenewed,
+  };
   tasks.run('lease', (signal) => keepNodeLease(lease, signal));
   tasks.run('registration', (signal) => registration.run(signal));
   tasks.run('ranges', (signal) => ranges.run(signal));

@@ -114,6 +114,10 @@ describe('an agent', () => {
     });
     await agent.create(leases, { metadata: system('node-1') });
     await agent.patch(leases, system('node-1'), lease);
+    const node = await admin.get(lambdaNodes, { name: 'node-1' });
+    const owner = { apiVersion: 'esb.dev/v1alpha1', kind: 'LambdaNode', name: 'node-1', uid: node?.metadata.uid };
+    const owned = { metadata: { ownerReferences: [owner] } };
+    await agent.patch(leases, system('node-1'), { kind: 'merge', body: owned });
 
     await register(admin, 'node-2');
     await admin.create(leases, { metadata: system('node-2') });

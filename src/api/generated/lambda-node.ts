@@ -3,7 +3,7 @@
 import type { ObjectMeta } from '../../kube/api/types.ts';
 
 /**
- * LambdaNode is one node that runs workers, registered and kept by the agent there. The life of the agent is told by the Lease of the same name in ESB's own namespace. Deleting a LambdaNode says that the node is gone for good.
+ * LambdaNode is one node that runs workers, registered and kept by the agent there. The life of the agent is told by the Lease of the same name in ESB's own namespace. Deleting a LambdaNode says that the node is gone for good, and takes its Lease along.
  */
 export interface LambdaNode {
   /**
