@@ -1,4 +1,4 @@
-import { totalmem } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { lambdaNodes, type NodeAmounts } from '../api/lambda-node.ts';
 import { ASSIGNED_NODE_FIELD, type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { CLIENT_CA_NAME, CLUSTER_RANGES_NAME, reporters, WORKER_POLICY_NAME } from '../api/name.ts';
@@ -49,6 +49,7 @@ export function createCluster(config: AgentConfig, clock: Clock, logger: Logger)
   const reporter = { controller: reporters.agent, instance: nodeName };
   const events = new EventRecorder({ client, ...reporter, ...eventRation, logger, clock });
   const machineMiB = totalmem() / 2 ** 20;
+  const processors = availableParallelism();
   return {
     client,
     /** Of the Lease alone, which does not wait for other requests. */
@@ -59,10 +60,12 @@ export function createCluster(config: AgentConfig, clock: Clock, logger: Logger)
     promised: (): NodeAmounts => {
       const key = { name: nodeName };
       const wished = ownLambdaNode.cache.get(key)?.spec.capacity;
-      return promisedCapacity(config.capacity, wished, ownNode.cache.get(key), machineMiB);
+      return promisedCapacity(config.capacity, wished, ownNode.cache.get(key), machineMiB, processors);
     },
     events,
     workerEvents: new WorkerEvents(events),
+    /** Thousandths of a core that are reserved for workers here; undefined where the controller does not say. */
+    reservedMilliCPU: (): number | undefined => ownLambdaNode.cache.get({ name: nodeName })?.status?.reserved?.milliCPU,
     clientAuthority: watchOne(configMaps, CLIENT_CA_NAME, systemNamespace),
     publishedRanges,
     policies,

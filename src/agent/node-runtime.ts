@@ -97,7 +97,7 @@ function commonOptions(
 
 async function onContainerd(
   parts: AgentParts,
-  { promised, ranges }: Cluster,
+  { promised, ranges, reservedMilliCPU }: Cluster,
   common: CommonOptions,
 ): Promise<NodeRuntime> {
   const { config, clock, logger, resolvConfPath, runDir, stateDir } = parts;
@@ -132,6 +132,7 @@ async function onContainerd(
         cgroupDriver: isolation.cgroupDriver,
         cgroupParent: isolation.cgroupParent,
         promisedMiB: () => promised().memoryMiB,
+        reservedMilliCPU,
         userIds,
         oomScoreAdj: isolation.oomScoreAdj,
       },

@@ -19,6 +19,15 @@ export function takenMiB(worker: Pick<WorkerResources, 'memoryMiB' | 'ephemeralS
   return worker.memoryMiB + worker.ephemeralStorageMiB;
 }
 
+/** Thousandths of a core that a worker asks for where its spec does not say. */
+const DEFAULT_REQUEST_MILLI_CPU = 10;
+
+/** Thousandths of a core that are counted on the node of a worker while it is awake. */
+export function requestedMilliCPU({ spec: { resources } }: LambdaWorker): number {
+  const limit = quantityToMilli(resources?.limits?.cpu) ?? Number.POSITIVE_INFINITY;
+  return Math.min(limit, quantityToMilli(resources?.requests?.cpu) ?? DEFAULT_REQUEST_MILLI_CPU);
+}
+
 /** The limits of a worker as numbers. The defaults are those of the schema, for objects that never met it. */
 export function resourcesOf(worker: LambdaWorker): WorkerResources {
   const { resources, ephemeralStorage } = worker.spec;

@@ -201,18 +201,18 @@ async function competeForLead(
 }
 
 /**
- * The fields of a Node that the controller uses: labels, taints, cordon, memory for Pods, Pod ranges and whether its
+ * The fields of a Node that the controller uses: labels, taints, cordon, CPU and memory for Pods, Pod ranges and whether its
  * kubelet is heard. The rest is large and changes often.
  */
 function slimNode({ metadata, spec, status }: Node): Node {
   const { taints, unschedulable, podCIDR, podCIDRs } = spec ?? {};
-  const memory = status?.allocatable?.memory;
+  const { cpu, memory } = status?.allocatable ?? {};
   const ready = status?.conditions?.find(({ type }) => type === 'Ready');
   return {
     metadata: { ...metadata, annotations: {} },
     spec: { taints, unschedulable, podCIDR, podCIDRs },
     status: {
-      allocatable: memory === undefined ? undefined : { memory },
+      allocatable: memory === undefined ? undefined : { memory, ...(cpu === undefined ? {} : { cpu }) },
       conditions: ready === undefined ? undefined : [{ type: ready.type, status: ready.status }],
     },
   };

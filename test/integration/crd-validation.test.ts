@@ -40,6 +40,12 @@ const refused: readonly (readonly [string, object, string])[] = [
   ['cpu that is no quantity', { resources: { limits: { cpu: 'half' } } }, 'a quantity of cores such as 500m or 2'],
   ['cpu in thousandths without the letter', { resources: { limits: { cpu: 5000 } } }, '500m is half a core'],
   ['cpu of nothing', { resources: { limits: { cpu: 0 } } }, 'from 10m to 1000'],
+  [
+    'a request of cpu beyond its limit',
+    { resources: { requests: { cpu: 1 }, limits: { cpu: '500m' } } },
+    'at most limits.cpu',
+  ],
+  ['a request of cpu that is no quantity', { resources: { requests: { cpu: 'half' } } }, 'such as 250m or 2'],
   ['too few processes', { resources: { pids: 1 } }, 'spec.resources.pids: Invalid value: 1'],
   ['ephemeral storage of nothing', { ephemeralStorage: 0 }, 'from 1Mi to 64Gi'],
   ['ephemeral storage that is no quantity', { ephemeralStorage: 'big' }, 'a quantity of bytes such as 512Mi'],

@@ -44,6 +44,10 @@ export interface LambdaNodeSpecCapacity {
    * Number of workers, at most the flag of the agent.
    */
   readonly workers?: number;
+  /**
+   * CPU in thousandths of a core, at most what Pods may have there. 70 % of that by default.
+   */
+  readonly milliCPU?: number;
 }
 /**
  * Report of the agent about its node.
@@ -124,6 +128,10 @@ export interface LambdaNodeStatusCapacity {
    * Number of workers.
    */
   readonly workers: number;
+  /**
+   * CPU in thousandths of a core. Absent where the agent is one of an earlier release; then CPU is not counted.
+   */
+  readonly milliCPU?: number;
 }
 /**
  * Capacity that is promised to workers that exist there, running, paused or being removed.
@@ -139,13 +147,17 @@ export interface LambdaNodeStatusAllocated {
   readonly workers: number;
 }
 /**
- * Memory that the kubelet has allocated to the reservation of the node, for workers; they get no more, together. Written by the controller. Absent where nothing is reserved for workers, as without hold Pods; then they may have the whole capacity.
+ * Amounts that the kubelet has allocated to the reservation of the node, for workers; they get no more memory, together. Written by the controller. Absent where nothing is reserved for workers, as without hold Pods; then they may have the whole capacity.
  */
 export interface LambdaNodeStatusReserved {
   /**
    * Memory in MiB.
    */
   readonly memoryMiB: number;
+  /**
+   * CPU in thousandths of a core, by which the workers of the node together are weighed against its Pods.
+   */
+  readonly milliCPU?: number;
 }
 /**
  * Memory that the agent lets workers have together now, the lesser of capacity and reserved. Absent where the agent is one of an earlier release, which heeds no reservation.

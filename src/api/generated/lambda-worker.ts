@@ -162,11 +162,21 @@ export interface LambdaWorkerSpecVariableValueFromSecretKeyRef {
  * Resources of the worker.
  */
 export interface LambdaWorkerSpecResources {
+  readonly requests?: LambdaWorkerSpecResourcesRequests;
   readonly limits: LambdaWorkerSpecResourcesLimits;
   /**
    * How many processes and threads the worker may have.
    */
   readonly pids: number;
+}
+/**
+ * Amounts that are counted and reserved on the node, beside the limit of memory and ephemeralStorage.
+ */
+export interface LambdaWorkerSpecResourcesRequests {
+  /**
+   * CPU time as a quantity of cores, such as 250m, 10m by default. Counted on the node while the worker has a container that is not paused.
+   */
+  readonly cpu?: number | string;
 }
 /**
  * Upper limits. While it has a container, running or paused, a worker takes its memory and ephemeralStorage of its node's capacity.

@@ -1,6 +1,6 @@
 import type { NodePresence } from '../scheduling/node-snapshot.ts';
 import { REPLACE_ENDED_AFTER_MS } from './decide-guard.ts';
-import type { ReserveView } from './hold-pod.ts';
+import type { PodAmounts, ReserveView } from './hold-pod.ts';
 
 /** Milliseconds for which a smaller reservation has to do before the memory goes back: workers come and go. */
 const SHRINK_AFTER_MS = 60_000;
@@ -24,6 +24,8 @@ export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 're
   readonly image: string;
   /** MiB that the node is to have. */
   readonly wantedMiB: number;
+  /** Thousandths of a core that the node is to have. */
+  readonly wantedMilliCPU: number;
   /** MiB that the agent lets workers have; undefined where an agent of an earlier release heeds no reservation. */
   readonly promisedMiB: number | undefined;
   /** The Pods of the reservation. */
@@ -32,6 +34,8 @@ export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 're
   readonly endedForMs: number;
   /** Milliseconds for which less was wanted than the Pods ask for. */
   readonly lowerForMs: number;
+  /** The same, of CPU. */
+  readonly lowerCPUForMs: number;
   /** Milliseconds since the agent was told that its workers may have more. */
   readonly raisedForMs: number;
   /** Milliseconds for which the memory is left to a Pod of higher priority; 0 and less for none. */
@@ -40,8 +44,9 @@ export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 're
 
 export type ReserveAction =
   | { readonly kind: 'nothing' }
-  | { readonly kind: 'create'; readonly index: number; readonly memoryMiB: number }
-  | { readonly kind: 'resize'; readonly name: string; readonly memoryMiB: number }
+  | ({ readonly kind: 'create'; readonly index: number } & PodAmounts)
+  /** Without an amount of CPU, that of the Pod stays. */
+  | ({ readonly kind: 'resize'; readonly name: string } & PodAmounts)
   | { readonly kind: 'remove'; readonly name: string; readonly because: string }
   | { readonly kind: 'renewImage'; readonly name: string };
 
@@ -66,6 +71,10 @@ export const requestedMiB = (pods: readonly ReserveView[]): number => sum(pods, 
 /** MiB that the kubelet has allocated to a Pod and will not take back: a Pod may have been asked to become smaller. */
 const lastingMiB = ({ allocatedMiB, memoryMiB }: ReserveView): number => Math.min(allocatedMiB, memoryMiB);
 export const allocated = (pods: readonly ReserveView[]): number => sum(pods, lastingMiB);
+export const requestedMilliCPU = (pods: readonly ReserveView[]): number => sum(pods, ({ milliCPU }) => milliCPU);
+/** Thousandths of a core that the kubelet has allocated to Pods and will not take back. */
+export const allocatedMilliCPU = (pods: readonly ReserveView[]): number =>
+  sum(pods, ({ allocatedMilliCPU: now, milliCPU }) => Math.min(now, milliCPU));
 
 /** The action that asks for more, by as many MiB. */
 function grow({ pods }: ReserveInput, byMiB: number): ReserveAction {
@@ -133,6 +142,41 @@ function refusalOf({ state, deferral }: ReserveView): string | undefined {
   return state.kind === 'ended' ? state.refusal : deferral;
 }
 
+function mayGrow({ exists, isDraining, isHeldBefore, lost, retired, yieldsForMs }: ReserveInput): boolean {
+  return exists && !lost && !retired && !isDraining && !isHeldBefore && yieldsForMs <= 0;
+}
+
+/**
+ * The same with the change of CPU that is due. No worker waits for CPU, so that no promise leads or follows: CPU goes
+ * along with a change of memory, or changes alone in a Pod that can be resized.
+ */
+function withCPU(decision: ReserveDecision, input: ReserveInput, pods: readonly ReserveView[]): ReserveDecision {
+  const { action } = decision;
+  const byMilli = input.wantedMilliCPU - requestedMilliCPU(pods);
+  const leftMs = byMilli < 0 ? SHRINK_AFTER_MS - input.lowerCPUForMs : 0;
+  if (leftMs > 0) {
+    return { ...decision, againAfterMs: Math.min(leftMs, decision.againAfterMs ?? leftMs) };
+  }
+  if (byMilli === 0) {
+    return decision;
+  }
+  const isCreated = action.kind === 'create';
+  if (isCreated) {
+    return byMilli > 0 ? { ...decision, action: { ...action, milliCPU: byMilli } } : decision;
+  }
+  const isAlone = action.kind === 'nothing' && (byMilli < 0 || mayGrow(input));
+  const [largest] = pods
+    .filter(({ canResize }) => isAlone && canResize === true)
+    .toSorted((a, b) => b.milliCPU - a.milliCPU);
+  const pod = action.kind === 'resize' ? pods.find(({ name }) => name === action.name) : largest;
+  if (pod === undefined) {
+    return decision;
+  }
+  const { name, memoryMiB } = action.kind === 'resize' ? action : pod;
+  const milliCPU = Math.max(0, pod.milliCPU + byMilli);
+  return { ...decision, action: { kind: 'resize', name, memoryMiB, milliCPU } };
+}
+
 /**
  * The action for the reservation of one node, and what may be promised of it. In a steady state there is no action.
  */
@@ -151,15 +195,14 @@ export function decideReserve(input: ReserveInput): ReserveDecision {
   }
   const lessBy = requestedMiB(pods) - wantedMiB;
   if (lessBy > 0) {
-    return decideLess(input, pods, lessBy);
+    return withCPU(decideLess(input, pods, lessBy), input, pods);
   }
-  const isFit = input.exists && !input.lost && !input.retired && !input.isDraining && !input.isHeldBefore;
-  const mayGrow = isFit && input.yieldsForMs <= 0;
   const isComplete = lessBy === 0 || input.pods.length > pods.length;
-  const action = isComplete || !mayGrow ? nothing : grow({ ...input, pods }, -lessBy);
+  const action = isComplete || !mayGrow(input) ? nothing : grow({ ...input, pods }, -lessBy);
   const waits = [
     ...(input.pods.some(({ state }) => state.kind === 'ended') ? [REPLACE_ENDED_AFTER_MS - input.endedForMs] : []),
     ...(input.yieldsForMs > 0 ? [input.yieldsForMs] : []),
   ];
-  return { action, promiseMiB, refusal, ...(waits.length === 0 ? {} : { againAfterMs: Math.min(...waits) }) };
+  const decision = { action, promiseMiB, refusal, ...(waits.length === 0 ? {} : { againAfterMs: Math.min(...waits) }) };
+  return withCPU(decision, input, pods);
 }

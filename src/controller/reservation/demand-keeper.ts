@@ -72,11 +72,16 @@ export class DemandKeeper {
   /** Errors are those of the API server. */
   async look(options: CallOptions = {}): Promise<void> {
     const { homeless, lambdaNodes, settings, snapshot } = this.#options;
-    const capacities = lambdaNodes.list().map(({ metadata }) => snapshot.capacity(metadata.name).memoryMiB);
-    const largest = Math.max(0, ...capacities);
+    const capacities = lambdaNodes.list().map(({ metadata }) => snapshot.capacity(metadata.name));
+    const largest = Math.max(0, ...capacities.map(({ memoryMiB }) => memoryMiB));
+    // A node that does not say how much CPU it has counts none.
+    const largestMilliCPU = Math.max(0, ...capacities.map(({ milliCPU = Number.POSITIVE_INFINITY }) => milliCPU));
     // Without a class for them the Pods of an earlier controller go.
     const waiting = settings.demandClassName === undefined ? [] : homeless();
-    const pieces = demandOf(waiting, largest === 0 ? DEFAULT_PIECE_MIB : Math.floor(largest * PIECE_SHARE));
+    const pieces = demandOf(waiting, {
+      memoryMiB: largest === 0 ? DEFAULT_PIECE_MIB : Math.floor(largest * PIECE_SHARE),
+      milliCPU: largestMilliCPU === 0 ? Number.POSITIVE_INFINITY : Math.floor(largestMilliCPU * PIECE_SHARE),
+    });
     const now = this.#options.clock.monotonic();
     for (const group of this.#offers.keys()) {
       if (!pieces.some((piece) => piece.group === group)) {
@@ -144,7 +149,8 @@ export class DemandKeeper {
     const pod = demandPod(settings, piece, namespace, this.#fullHosts(), owner);
     try {
       await client.create(podType, pod, options);
-      logger.info({ pod: pod.metadata.name, memoryMiB: piece.memoryMiB }, 'demand for a node told');
+      const { memoryMiB, milliCPU } = piece;
+      logger.info({ pod: pod.metadata.name, memoryMiB, milliCPU }, 'demand for a node told');
     } catch (error) {
       if (hasCode(error, 'Invalid')) {
         // Workers may have labels and tolerations that Pods may not. Others are asked for all the same.

@@ -27,6 +27,7 @@ export function demandPod(
     namespace,
     role: DEMAND_ROLE,
     memoryMiB: piece.memoryMiB + OWN_MIB,
+    milliCPU: piece.milliCPU,
     graceSeconds: GRACE_SECONDS,
     account: RESERVE_ACCOUNT,
     priorityClassName: settings.demandClassName,

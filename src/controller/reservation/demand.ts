@@ -5,11 +5,16 @@ import type { HoldState } from './hold-pod.ts';
 /** A worker that no node has room for. */
 export interface Homeless {
   readonly memoryMiB: number;
+  /** Thousandths of a core. */
+  readonly milliCPU: number;
   readonly nodeSelector: Readonly<Record<string, string>>;
   readonly tolerations: readonly AnyToleration[];
 }
 
-/** A part of the memory that homeless workers need, which one node has to have as a whole. */
+/** Amounts of a piece of demand. */
+export type PieceSize = Pick<Homeless, 'memoryMiB' | 'milliCPU'>;
+
+/** A part of what homeless workers need, which one node has to have as a whole. */
 export interface DemandPiece extends Homeless {
   /** Of the workers that ask for the same nodes. */
   readonly group: string;
@@ -60,14 +65,19 @@ function groupOf({ nodeSelector, tolerations }: Homeless): string {
 }
 
 /** Fills pieces of a size, the largest workers first. A larger worker is a piece of its own. */
-function piecesOf(sizes: readonly number[], pieceMiB: number): readonly number[] {
-  const pieces: number[] = [];
-  for (const size of sizes.toSorted((a, b) => b - a)) {
-    const fitting = pieces.findIndex((filled) => filled + size <= pieceMiB);
-    if (fitting < 0) {
-      pieces.push(size);
+function piecesOf(sizes: readonly PieceSize[], most: PieceSize): readonly PieceSize[] {
+  const pieces: { memoryMiB: number; milliCPU: number }[] = [];
+  for (const { memoryMiB, milliCPU } of sizes.toSorted(
+    (a, b) => b.memoryMiB - a.memoryMiB || b.milliCPU - a.milliCPU,
+  )) {
+    const fitting = pieces.find(
+      (filled) => filled.memoryMiB + memoryMiB <= most.memoryMiB && filled.milliCPU + milliCPU <= most.milliCPU,
+    );
+    if (fitting === undefined) {
+      pieces.push({ memoryMiB, milliCPU });
     } else {
-      pieces[fitting] = (pieces[fitting] ?? 0) + size;
+      fitting.memoryMiB += memoryMiB;
+      fitting.milliCPU += milliCPU;
     }
   }
   return pieces;
@@ -77,16 +87,15 @@ function piecesOf(sizes: readonly number[], pieceMiB: number): readonly number[]
  * The demand of workers without room, in pieces of the size of a node. Each group has its first piece before any
  * has its second, and the order of the workers changes nothing.
  *
- * @param pieceMiB what a node may promise to workers
+ * @param most what a node may promise to workers
  */
-export function demandOf(homeless: readonly Homeless[], pieceMiB: number): readonly DemandPiece[] {
+export function demandOf(homeless: readonly Homeless[], most: PieceSize): readonly DemandPiece[] {
   return [...Map.groupBy(homeless, groupOf)]
     .flatMap(([group, workers]) => {
       const [{ nodeSelector, tolerations } = { nodeSelector: {}, tolerations: [] }] = workers;
-      const sizes = workers.map(({ memoryMiB }) => memoryMiB);
-      return piecesOf(sizes, pieceMiB)
+      return piecesOf(workers, most)
         .slice(0, MAX_OF_GROUP)
-        .map((memoryMiB, index) => ({ group, index, memoryMiB, nodeSelector, tolerations }));
+        .map((size, index) => ({ group, index, ...size, nodeSelector, tolerations }));
     })
     .toSorted((a, b) => a.index - b.index || (a.group < b.group ? -1 : 1));
 }

@@ -18,6 +18,7 @@ import { referenceTo } from '../../kube/events/event-series.ts';
 import { earlierClosure } from '../nodes/node-state.ts';
 import {
   type AssignmentCache,
+  isAwake,
   isRefusedByFullNode,
   isReplacedLater,
   takesRoom,
@@ -25,7 +26,14 @@ import {
 import type { NodeClosures, NodeSnapshot } from '../scheduling/node-snapshot.ts';
 import { type Closing, closureBy, UNHELD_AFTER_MS } from './closure.ts';
 import { decideGuard, type GuardAction, type GuardDecision, isEmpty } from './decide-guard.ts';
-import { decideReserve, type ReserveDecision, requestedMiB, YIELD_MS } from './decide-reserve.ts';
+import {
+  allocatedMilliCPU,
+  decideReserve,
+  type ReserveDecision,
+  requestedMiB,
+  requestedMilliCPU,
+  YIELD_MS,
+} from './decide-reserve.ts';
 import {
   guardGraceSeconds,
   guardPodName,
@@ -33,12 +41,13 @@ import {
   holdNodeOf,
   holdView,
   isOwnedBy,
+  type PodAmounts,
   reserveView,
 } from './hold-pod.ts';
 import { CATCH_UP_MS, type HeldNode, HoldWriter } from './hold-writer.ts';
 import { LastWords } from './last-words.ts';
 import { type NodeTrack, newTrack } from './node-track.ts';
-import { restingOf, wantedMiB } from './sizing.ts';
+import { restingOf, wantedMiB, wantedMilliCPU } from './sizing.ts';
 import { isEvictedByTaint } from './tolerations.ts';
 
 /** The input for hold Pods. */
@@ -76,11 +85,15 @@ interface Look extends HeldNode {
   /** Workers by the assignments, and by the word of their agent. */
   readonly counts: { readonly assigned: number; readonly present: number };
   readonly wantedMiB: number;
+  /** Thousandths of a core; 0 where the agent does not say how many it has. */
+  readonly wantedMilliCPU: number;
 }
 
 /** Errors of a write to a Pod that is not as the cache shows it. */
 const behind = ['AlreadyExists', 'Conflict', 'Invalid', 'NotFound'] as const;
 
+/** Milliseconds until CPU is asked for again that a kubelet did not have: nothing waits for CPU, and memory must not. */
+const ASK_CPU_AGAIN_MS = 300_000;
 /** Milliseconds that an agent gets to start the workers that it has room for now, and to tell. */
 const START_MS = 10_000;
 
@@ -157,7 +170,8 @@ export class HoldController implements NodeClosures {
       const { metadata, spec, status } = worker;
       const { resources, ephemeralStorage, timeoutSeconds, wakePolicy } = spec;
       const waits = [isRefusedByFullNode(worker), isReplacedLater(worker)];
-      const size = [resources?.limits?.memory, ephemeralStorage, takesRoom(worker), metadata.deletionTimestamp];
+      const cpu = [resources?.requests?.cpu, resources?.limits?.cpu, isAwake(worker)];
+      const size = [resources?.limits?.memory, ephemeralStorage, takesRoom(worker), metadata.deletionTimestamp, ...cpu];
       return JSON.stringify([status?.assignment?.nodeName, timeoutSeconds, wakePolicy, ...size, ...waits]);
     };
     if (change.kind === 'updated' && what(change.object) === what(change.old)) {
@@ -203,13 +217,13 @@ export class HoldController implements NodeClosures {
       if (wasClosed) {
         this.#options.onClosure(nodeName);
       }
-      await this.#writer.promise(look, 0, options);
+      await this.#writer.promise(look, promised(look, 0), options);
       return {};
     }
     const { guard, reserve, againAfterMs, promiseMiB } = this.#decide(look);
     try {
       // Before the reservation becomes smaller. A larger one is promised once the kubelet has allocated it.
-      await this.#writer.promise(look, promiseMiB, options);
+      await this.#writer.promise(look, promised(look, promiseMiB), options);
       await this.#writer.guard(look, guard.action, options);
       await this.#writer.reserve(look, reserve.action, options);
     } catch (error) {
@@ -231,7 +245,8 @@ export class HoldController implements NodeClosures {
     const { assigned, used } = assignments.load(nodeName);
     const { allocated, promised } = node?.status ?? {};
     const counts = { assigned, present: allocated?.workers ?? 0 };
-    const capacityMiB = snapshot.capacity(nodeName).memoryMiB;
+    const { memoryMiB: capacityMiB, milliCPU } = snapshot.capacity(nodeName);
+    const resting = restingOf(workers);
     const heldMiB = allocated?.memoryMiB ?? 0;
     const usedMiB = Math.max(used.memoryMiB, heldMiB);
     const reserves = pods.cache.byIndex(HOLD_INDEX, nodeName).flatMap((pod) => {
@@ -251,9 +266,10 @@ export class HoldController implements NodeClosures {
           ? capacityMiB
           : // Containers that are there keep their memory, also where the node may promise less than before.
             Math.max(
-              wantedMiB({ ...restingOf(workers), usedMiB, capacityMiB }),
+              wantedMiB({ ...resting, usedMiB, capacityMiB }),
               Math.min(heldMiB, requestedMiB(reserves.map(({ view }) => view))),
             ),
+      wantedMilliCPU: wantedMilliCPU(used.milliCPU, resting, milliCPU),
       graceSeconds: guardGraceSeconds(Math.max(0, ...workers.map(({ spec }) => spec.timeoutSeconds))),
     };
   }
@@ -291,6 +307,10 @@ export class HoldController implements NodeClosures {
     const ended = reserves.filter(({ view }) => view.state.kind === 'ended').map(({ pod }) => pod.metadata.uid);
     track.ended.isNew(ended.join(), now);
     track.lower.isNew(String(requestedMiB(pods) > look.wantedMiB), now);
+    track.lacksCPUUntil = pods.some(({ lacksCPU }) => lacksCPU) ? now + ASK_CPU_AGAIN_MS : track.lacksCPUUntil;
+    const lacksCPU = track.lacksCPUUntil > now && look.wantedMilliCPU > allocatedMilliCPU(pods);
+    const milliCPU = lacksCPU ? allocatedMilliCPU(pods) : look.wantedMilliCPU;
+    track.lowerCPU.isNew(String(requestedMilliCPU(pods) > milliCPU), now);
     track.yieldsUntil = pods.some(({ isPreempted }) => isPreempted) ? now + YIELD_MS : track.yieldsUntil;
     const earlierMiB = guardIs?.isEarlier === true && guardIs.state.kind === 'held' ? guardIs.memoryMiB : 0;
     const reserve = decideReserve({
@@ -300,10 +320,12 @@ export class HoldController implements NodeClosures {
       isHeldBefore: guardIs?.isEarlier === true,
       image,
       wantedMiB: look.wantedMiB,
+      wantedMilliCPU: milliCPU,
       promisedMiB: node?.status?.promised?.memoryMiB,
       pods,
       endedForMs: track.ended.ms(now),
       lowerForMs: track.lower.ms(now),
+      lowerCPUForMs: lacksCPU ? Number.POSITIVE_INFINITY : track.lowerCPU.ms(now),
       raisedForMs: now - track.raisedAt,
       yieldsForMs: track.yieldsUntil - now,
     });
@@ -326,7 +348,8 @@ export class HoldController implements NodeClosures {
     const isSmaller = closing === undefined && (isShort || promised < promiseMiB);
     const growsForMs = this.#grow(nodeName, track, isSmaller, now);
     const settlesMs = unsettledMs > 0 ? unsettledMs : undefined;
-    const all = [guard.againAfterMs, reserve.againAfterMs, againAfterMs, growsForMs, settlesMs];
+    const asksMs = lacksCPU ? track.lacksCPUUntil - now : undefined;
+    const all = [guard.againAfterMs, reserve.againAfterMs, againAfterMs, growsForMs, settlesMs, asksMs];
     const waits = all.filter((ms) => ms !== undefined);
     return { guard, reserve, promiseMiB, againAfterMs: waits.length === 0 ? undefined : Math.min(...waits) };
   }
@@ -397,4 +420,10 @@ export class HoldController implements NodeClosures {
     }
     onClosure(nodeName);
   }
+}
+
+/** The amounts that the agent is told. One of an earlier release is told nothing of CPU. */
+function promised({ node, reserves }: Look, memoryMiB: number): PodAmounts {
+  const countsCPU = node?.status?.capacity?.milliCPU !== undefined;
+  return { memoryMiB, ...(countsCPU ? { milliCPU: allocatedMilliCPU(reserves.map(({ view }) => view)) } : {}) };
 }

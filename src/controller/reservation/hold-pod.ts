@@ -9,7 +9,7 @@ import {
   lambdaNodes,
   RESERVE_ROLE,
 } from '../../api/lambda-node.ts';
-import { parseQuantity, quantityToMiB } from '../../api/quantity.ts';
+import { parseQuantity, quantityToMiB, quantityToMilli } from '../../api/quantity.ts';
 import { type Pod, type ServiceAccount, serviceAccounts } from '../../kube/api/resource-types.ts';
 import type { Toleration } from './tolerations.ts';
 
@@ -110,8 +110,8 @@ export function guardPod(
 }
 
 /**
- * The Pod that asks for the memory of a node's workers, so that scheduler, kubelet and autoscalers count it. The
- * kubelet of the node decides whether the memory is free, as it does for a Pod that is resized.
+ * The Pod that asks for the memory and CPU of a node's workers, so that scheduler, kubelet and autoscalers count them.
+ * The kubelet of the node decides whether they are free, as it does for a Pod that is resized.
  *
  * @param owner goes with the release: after a rollback to one that knows no reservations, Kubernetes removes them
  */
@@ -119,13 +119,13 @@ export function reservePod(
   settings: HoldSettings,
   node: LambdaNode,
   namespace: string,
-  memoryMiB: number,
+  { memoryMiB, milliCPU }: PodAmounts,
   tolerations: readonly Toleration[],
   owner: Owner | undefined,
   index = 0,
 ): Pod {
   const name = reservePodName(node.metadata.name, index);
-  const asked = { role: RESERVE_ROLE, memoryMiB: memoryMiB + OWN_MIB } as const;
+  const asked = { role: RESERVE_ROLE, memoryMiB: memoryMiB + OWN_MIB, milliCPU } as const;
   const parts = { ...asked, namespace, name, graceSeconds: RESERVE_GRACE_SECONDS, account: RESERVE_ACCOUNT };
   const pod = nodePod(settings, node, parts, tolerations);
   return owner === undefined ? pod : ownedBy(pod, owner);
@@ -134,18 +134,24 @@ export function reservePod(
 /** The owner of reservations. */
 export type Owner = Pick<ServiceAccount, 'metadata'>;
 
+/** The amounts that a Pod asks for. */
+export interface PodAmounts {
+  readonly memoryMiB: number;
+  /** Thousandths of a core; absent for none. */
+  readonly milliCPU?: number | undefined;
+}
+
 /** The differences between the Pods of the roles. */
-export interface PodParts {
+export interface PodParts extends PodAmounts {
   readonly name: string;
   readonly namespace: string;
   readonly role: typeof GUARD_ROLE | typeof RESERVE_ROLE | typeof DEMAND_ROLE;
-  readonly memoryMiB: number;
   readonly graceSeconds: number;
   readonly account: string;
   readonly priorityClassName: string | undefined;
 }
 
-/** A Pod that does nothing but ask for memory, on no node yet. */
+/** A Pod that does nothing but ask for memory and CPU, on no node yet. */
 export function idlePod(settings: HoldSettings, parts: PodParts): Pod {
   return {
     metadata: {
@@ -166,7 +172,12 @@ export function idlePod(settings: HoldSettings, parts: PodParts): Pod {
           imagePullPolicy: settings.pullPolicy,
           command: [PROGRAM],
           args: [parts.role === GUARD_ROLE ? GUARD_ROLE : RESERVE_ROLE],
-          resources: { requests: { memory: `${parts.memoryMiB}Mi` } },
+          resources: {
+            requests: {
+              memory: `${parts.memoryMiB}Mi`,
+              ...(parts.milliCPU === undefined ? {} : { cpu: `${parts.milliCPU}m` }),
+            },
+          },
           securityContext: {
             allowPrivilegeEscalation: false,
             readOnlyRootFilesystem: true,
@@ -252,6 +263,8 @@ export interface HoldView {
   readonly graceSeconds: number;
   /** MiB that it asks for, without its own. */
   readonly memoryMiB: number;
+  /** Thousandths of a core that it asks for. */
+  readonly milliCPU: number;
 }
 
 export function isGuarded(pod: Pod): boolean {
@@ -279,15 +292,20 @@ export function holdView(pod: Pod): HoldView {
     image: pod.metadata.annotations?.[IMAGE_ANNOTATION] ?? container?.image ?? '',
     graceSeconds: pod.spec?.terminationGracePeriodSeconds ?? 0,
     memoryMiB: Math.max(0, quantityToMiB(container?.resources?.requests?.memory, 0) - OWN_MIB),
+    milliCPU: quantityToMilli(container?.resources?.requests?.cpu) ?? 0,
   };
 }
 
 /** One Pod of the reservation of a node. */
-export interface ReserveView extends Pick<HoldView, 'state' | 'image' | 'memoryMiB'> {
+export interface ReserveView extends Pick<HoldView, 'state' | 'image' | 'memoryMiB' | 'milliCPU'> {
   readonly name: string;
   readonly index: number;
   /** MiB that the kubelet has allocated to it, without its own. */
   readonly allocatedMiB: number;
+  /** Thousandths of a core, likewise. */
+  readonly allocatedMilliCPU: number;
+  /** Whether the kubelet has not enough CPU for what it asks for. */
+  readonly lacksCPU: boolean;
   /** Whether its kubelet resizes Pods; undefined until the Pod runs. */
   readonly canResize: boolean | undefined;
   /** Why the kubelet has not allocated what is asked for. */
@@ -302,13 +320,16 @@ export function reserveView(pod: Pod): ReserveView | undefined {
   if (index === undefined) {
     return undefined;
   }
-  const { state, image, memoryMiB } = holdView(pod);
+  const { state, image, memoryMiB, milliCPU } = holdView(pod);
   const running = pod.status?.containerStatuses?.find(({ name }) => name === CONTAINER);
   const told = running?.allocatedResources?.memory;
   const pending = pod.status?.conditions?.find(({ type, status }) => type === 'PodResizePending' && status === 'True');
   // A kubelet that does not tell what it has allocated resizes nothing: it has admitted what was asked for.
   const allocatedMiB =
     told === undefined ? memoryMiB : Math.max(0, Math.floor((parseQuantity(told) ?? 0) / MIB) - OWN_MIB);
+  const toldMilliCPU = told === undefined ? milliCPU : (quantityToMilli(running?.allocatedResources?.cpu) ?? 0);
+  const deferral =
+    pending === undefined ? undefined : (pending.message ?? pending.reason ?? 'the kubelet has put off its resize');
   const isRunning = running?.state?.running !== undefined;
   return {
     name: pod.metadata.name,
@@ -316,10 +337,13 @@ export function reserveView(pod: Pod): ReserveView | undefined {
     state,
     image,
     memoryMiB,
+    milliCPU,
     allocatedMiB: state.kind === 'held' ? allocatedMiB : 0,
+    allocatedMilliCPU: state.kind === 'held' ? toldMilliCPU : 0,
+    // The kubelet names the first resource that it has too little of, and CPU is its first.
+    lacksCPU: /\bcpu\b/i.test((state.kind === 'ended' ? state.refusal : deferral) ?? ''),
     canResize: isRunning ? told !== undefined : undefined,
-    deferral:
-      pending === undefined ? undefined : (pending.message ?? pending.reason ?? 'the kubelet has put off its resize'),
+    deferral,
     isPreempted:
       pod.status?.conditions?.some(
         ({ type, status, reason }) =>
@@ -328,13 +352,15 @@ export function reserveView(pod: Pod): ReserveView | undefined {
   };
 }
 
-/** Asks the kubelet to allocate another amount of memory to a Pod, by its subresource `resize`. */
-export function resizePatch(pod: Pod, memoryMiB: number): readonly object[] {
+/** Asks the kubelet to allocate other amounts to a Pod, by its subresource `resize`. CPU stays where none is given. */
+export function resizePatch(pod: Pod, { memoryMiB, milliCPU }: PodAmounts): readonly object[] {
   const index = pod.spec?.containers?.findIndex(({ name }) => name === CONTAINER) ?? 0;
   const path = `/spec/containers/${index}`;
   return [
     { op: 'test', path: '/metadata/uid', value: pod.metadata.uid },
     { op: 'test', path: `${path}/name`, value: CONTAINER },
+    // Also where there was none; no request can be taken off a Pod.
+    ...(milliCPU === undefined ? [] : [{ op: 'add', path: `${path}/resources/requests/cpu`, value: `${milliCPU}m` }]),
     { op: 'replace', path: `${path}/resources/requests/memory`, value: `${memoryMiB + OWN_MIB}Mi` },
   ];
 }

@@ -14,6 +14,7 @@ import {
   guardPodName,
   type HoldSettings,
   imagePatch,
+  type PodAmounts,
   RESERVE_ACCOUNT,
   type ReserveView,
   reservePod,
@@ -89,11 +90,13 @@ export class HoldWriter {
     this.#written.set(what, now);
   }
 
-  /** Tells the agent how many MiB its workers may have together. */
-  async promise({ node, nodeName, presence }: HeldNode, memoryMiB: number, options: CallOptions): Promise<void> {
+  /** Tells the agent how many MiB its workers may have together, and how much CPU is reserved for them. */
+  async promise({ node, nodeName, presence }: HeldNode, amounts: PodAmounts, options: CallOptions): Promise<void> {
+    const { memoryMiB, milliCPU } = amounts;
+    const before = node?.status?.reserved;
     // No kubelet allocates anything on a node that is none of Kubernetes: its workers may have all.
-    const reserved = presence.isOutside ? null : { memoryMiB };
-    if (node === undefined || node.status?.reserved?.memoryMiB === reserved?.memoryMiB) {
+    const reserved = presence.isOutside ? null : { memoryMiB, ...(milliCPU === undefined ? {} : { milliCPU }) };
+    if (node === undefined || (before?.memoryMiB === reserved?.memoryMiB && before?.milliCPU === reserved?.milliCPU)) {
       return;
     }
     const { client, logger } = this.#options;
@@ -102,7 +105,7 @@ export class HoldWriter {
       const body = { metadata: { uid }, status: { reserved } };
       const call = { ...options, subresource: 'status' } as const;
       await client.patch(lambdaNodes, { name: nodeName }, { kind: 'merge', body }, call);
-      logger.info({ node: nodeName, reserved }, 'node may promise another amount of memory');
+      logger.info({ node: nodeName, reserved }, 'node may promise other amounts');
     });
   }
 
@@ -143,7 +146,7 @@ export class HoldWriter {
       return;
     }
     if (action.kind === 'create') {
-      await this.#makeReservation(look, action.index, action.memoryMiB, options);
+      await this.#makeReservation(look, action.index, action, options);
       return;
     }
     const { nodeName, reserves } = look;
@@ -157,10 +160,10 @@ export class HoldWriter {
     const { client, logger } = this.#options;
     switch (action.kind) {
       case 'resize': {
-        const { memoryMiB } = action;
-        const patch = { kind: 'json', body: resizePatch(pod, memoryMiB) } as const;
+        const { memoryMiB, milliCPU } = action;
+        const patch = { kind: 'json', body: resizePatch(pod, action) } as const;
         await client.patch(pods, objectKey(pod), patch, { ...options, subresource: 'resize' });
-        logger.info({ node: nodeName, memoryMiB }, 'reservation resized');
+        logger.info({ node: nodeName, memoryMiB, milliCPU }, 'reservation resized');
         return;
       }
       case 'renewImage':
@@ -175,7 +178,7 @@ export class HoldWriter {
     }
   }
 
-  async #makeReservation(look: HeldNode, index: number, memoryMiB: number, options: CallOptions): Promise<void> {
+  async #makeReservation(look: HeldNode, index: number, amounts: PodAmounts, options: CallOptions): Promise<void> {
     const { client, systemNamespace: namespace, settings, logger } = this.#options;
     const { node, nodeName, presence } = look;
     if (node === undefined) {
@@ -184,8 +187,9 @@ export class HoldWriter {
     await this.#once(reservePodName(nodeName, index), async () => {
       const tolerations = podTolerations(presence.taints);
       const owner = await client.get(serviceAccounts, { namespace, name: RESERVE_ACCOUNT }, options);
-      await client.create(pods, reservePod(settings, node, namespace, memoryMiB, tolerations, owner, index), options);
-      logger.info({ node: nodeName, index, memoryMiB }, 'reservation made');
+      await client.create(pods, reservePod(settings, node, namespace, amounts, tolerations, owner, index), options);
+      const { memoryMiB, milliCPU } = amounts;
+      logger.info({ node: nodeName, index, memoryMiB, milliCPU }, 'reservation made');
     });
   }
 

@@ -8,6 +8,10 @@ export interface NodeTrack {
   readonly ended: StateAge;
   /** Whether less is wanted than the reservation asks for. */
   readonly lower: StateAge;
+  /** The same, of CPU. */
+  readonly lowerCPU: StateAge;
+  /** Until when (monotonic milliseconds) no more CPU is asked for than the kubelet has given. */
+  lacksCPUUntil: number;
   /** Until when (monotonic milliseconds) the node is about to have more for its workers than now. */
   growsUntil: number | undefined;
   /** MiB that the node could promise at the last look; before the first one no amount is more. */
@@ -37,6 +41,8 @@ export function newTrack(
     guard: new StateAge(),
     ended: new StateAge(),
     lower: new StateAge(),
+    lowerCPU: new StateAge(),
+    lacksCPUUntil: now,
     growsUntil: undefined,
     promiseMiB: Number.POSITIVE_INFINITY,
     raisedAt: now,

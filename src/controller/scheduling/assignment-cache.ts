@@ -1,7 +1,7 @@
 import { findCondition, isTrue, type WorkerReason, workerConditions } from '../../api/condition.ts';
 import type { NodeAmounts } from '../../api/lambda-node.ts';
 import { type Assignment, functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
-import { resourcesOf, takenMiB } from '../../api/worker-resources.ts';
+import { requestedMilliCPU, resourcesOf, takenMiB } from '../../api/worker-resources.ts';
 import { Tally } from '../../common/tally.ts';
 
 /** The share of one worker in its node. */
@@ -13,12 +13,14 @@ interface Entry {
   readonly memoryMiB: number;
   /** MiB while one does. */
   readonly sizeMiB: number;
+  /** 0 while no container exists, or a paused one. */
+  readonly milliCPU: number;
   readonly workers: 0 | 1;
 }
 
 /** Sums of one node. */
 export interface NodeLoad {
-  readonly used: NodeAmounts;
+  readonly used: Required<NodeAmounts>;
   readonly assigned: number;
   /** MiB of all of them, those included that have no container. */
   readonly assignedMiB: number;
@@ -27,6 +29,7 @@ export interface NodeLoad {
 
 interface Account {
   memoryMiB: number;
+  milliCPU: number;
   workers: number;
   assigned: number;
   assignedMiB: number;
@@ -56,6 +59,11 @@ export function takesRoom(worker: LambdaWorker): boolean {
     return status.observedGeneration !== metadata.generation && spec.desiredState !== 'Absent';
   }
   return status?.phase !== undefined || spec.desiredState !== 'Absent';
+}
+
+/** Whether the worker takes CPU: its room, unless it is paused. Agents may tell of a pause or a wake some minutes late. */
+export function isAwake(worker: LambdaWorker): boolean {
+  return takesRoom(worker) && worker.status?.phase !== 'Paused';
 }
 
 /** Whether the agent cannot start the worker for want of room. */
@@ -100,7 +108,7 @@ export class AssignmentCache {
     if (seen === undefined || isOver(worker)) {
       return this.#replace(uid, undefined);
     }
-    return this.#replace(uid, entryOf(worker, seen, takesRoom(worker)));
+    return this.#replace(uid, entryOf(worker, seen, takesRoom(worker), isAwake(worker)));
   }
 
   /** Removes a deleted worker; returns the node that has more room than before. */
@@ -112,7 +120,7 @@ export class AssignmentCache {
   /** Counts a decision before it is written, for the next decision. */
   assume(worker: LambdaWorker, assignment: Assignment): void {
     const uid = worker.metadata.uid ?? '';
-    const entry = entryOf(worker, assignment, startsAtOnce(worker));
+    const entry = entryOf(worker, assignment, startsAtOnce(worker), startsAtOnce(worker));
     this.#assumed.set(uid, entry);
     this.#replace(uid, entry);
   }
@@ -132,7 +140,11 @@ export class AssignmentCache {
   load(nodeName: string): NodeLoad {
     const account = this.#accounts.get(nodeName);
     return {
-      used: { memoryMiB: account?.memoryMiB ?? 0, workers: account?.workers ?? 0 },
+      used: {
+        memoryMiB: account?.memoryMiB ?? 0,
+        milliCPU: account?.milliCPU ?? 0,
+        workers: account?.workers ?? 0,
+      },
       assigned: account?.assigned ?? 0,
       assignedMiB: account?.assignedMiB ?? 0,
       sameFunction: (functionKey) => account?.functions.get(functionKey) ?? 0,
@@ -151,17 +163,20 @@ export class AssignmentCache {
       this.#book(next, 1);
     }
     const isFreed =
-      last !== undefined && last.workers === 1 && (next?.nodeName !== last.nodeName || next.memoryMiB < last.memoryMiB);
+      last !== undefined &&
+      last.workers === 1 &&
+      (next?.nodeName !== last.nodeName || next.memoryMiB < last.memoryMiB || next.milliCPU < last.milliCPU);
     return isFreed ? last.nodeName : undefined;
   }
 
   #book(entry: Entry, sign: 1 | -1): void {
     let account = this.#accounts.get(entry.nodeName);
     if (account === undefined) {
-      account = { memoryMiB: 0, workers: 0, assigned: 0, assignedMiB: 0, functions: new Tally() };
+      account = { memoryMiB: 0, milliCPU: 0, workers: 0, assigned: 0, assignedMiB: 0, functions: new Tally() };
       this.#accounts.set(entry.nodeName, account);
     }
     account.memoryMiB += sign * entry.memoryMiB;
+    account.milliCPU += sign * entry.milliCPU;
     account.workers += sign * entry.workers;
     account.assigned += sign;
     account.assignedMiB += sign * entry.sizeMiB;
@@ -172,7 +187,7 @@ export class AssignmentCache {
   }
 }
 
-function entryOf(worker: LambdaWorker, assignment: Assignment, room: boolean): Entry {
+function entryOf(worker: LambdaWorker, assignment: Assignment, room: boolean, awake: boolean): Entry {
   const sizeMiB = takenMiB(resourcesOf(worker));
   return {
     nodeName: assignment.nodeName,
@@ -180,6 +195,7 @@ function entryOf(worker: LambdaWorker, assignment: Assignment, room: boolean): E
     functionKey: functionKeyOf(worker),
     memoryMiB: room ? sizeMiB : 0,
     sizeMiB,
+    milliCPU: awake ? requestedMilliCPU(worker) : 0,
     workers: room ? 1 : 0,
   };
 }

@@ -177,7 +177,11 @@ export class NodeSnapshot {
         taints: taintVerdict(view.taints, tolerations),
         capacity: view.capacity,
         used: trustNodes
-          ? { memoryMiB: Math.max(used.memoryMiB, said.memoryMiB), workers: Math.max(used.workers, said.workers) }
+          ? {
+              ...used,
+              memoryMiB: Math.max(used.memoryMiB, said.memoryMiB),
+              workers: Math.max(used.workers, said.workers),
+            }
           : used,
         assigned: load.assigned,
         assignedMiB: load.assignedMiB,

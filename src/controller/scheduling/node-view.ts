@@ -1,6 +1,6 @@
 import { isTrue, nodeConditions } from '../../api/condition.ts';
 import { isCordoned, isRetired, type LambdaNode, type NodeAmounts } from '../../api/lambda-node.ts';
-import { quantityToMiB } from '../../api/quantity.ts';
+import { quantityToMiB, quantityToMilli } from '../../api/quantity.ts';
 import type { Node } from '../../kube/api/resource-types.ts';
 import { isSilent, type Liveness, type StayReason } from '../nodes/liveness.ts';
 import type { Closure } from './place.ts';
@@ -72,6 +72,7 @@ export function nodeFingerprint(node: Node): string {
     node.spec?.taints ?? [],
     node.metadata.labels ?? {},
     node.status?.allocatable?.memory,
+    node.status?.allocatable?.cpu,
   ]);
 }
 
@@ -118,7 +119,8 @@ function closedBy({ lambdaNode, node, closure }: NodeFacts): Closure | undefined
 export function nodeView(name: string, facts: NodeFacts): NodeView {
   const { lambdaNode, node, liveness } = facts;
   const because = goneBecause(lambdaNode, node, liveness === 'fresh');
-  const { memoryMiB, workers } = lambdaNode?.status?.capacity ?? none;
+  const { memoryMiB, milliCPU, workers }: NodeAmounts = lambdaNode?.status?.capacity ?? none;
+  const forPodsMilli = quantityToMilli(node?.status?.allocatable?.cpu) ?? Number.POSITIVE_INFINITY;
   const forPodsMiB = quantityToMiB(node?.status?.allocatable?.memory, Number.POSITIVE_INFINITY);
   const most = Math.max(0, forPodsMiB - OWN_PODS_MIB);
   const wished = lambdaNode?.spec?.capacity;
@@ -137,6 +139,7 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
     capacity: {
       memoryMiB: Math.min(memoryMiB, most, wished?.memoryMiB ?? most),
       workers: Math.min(workers, wished?.workers ?? workers),
+      ...(milliCPU === undefined ? {} : { milliCPU: Math.min(milliCPU, forPodsMilli, wished?.milliCPU ?? milliCPU) }),
     },
     said: lambdaNode?.status?.allocated ?? none,
     images: new Set(lambdaNode?.status?.images),

@@ -47,6 +47,8 @@ export interface PlacementRequest {
   readonly strategy: PlacementStrategy;
   /** MiB of memory that the worker may use, `/tmp` included. */
   readonly memoryMiB: number;
+  /** Thousandths of a core that it asks for. */
+  readonly milliCPU: number;
   /** Whether a container is to exist now; a worker that rests Absent takes nothing until it is called. */
   readonly takesRoom: boolean;
   readonly nodeName?: string | undefined;
@@ -74,7 +76,7 @@ export type Placement =
 /** The reason why a node is ruled out; the first that holds. */
 type Obstacle = 'excluded' | 'selector' | 'notReady' | 'tainted' | Closure | Shortage;
 /** The reason why an open node cannot take the worker. */
-type Shortage = 'tooSmall' | 'full' | 'tooFarAhead';
+type Shortage = 'tooSmall' | 'tooSlow' | 'full' | 'busy' | 'tooFarAhead';
 
 /** The share of all nodes from which on an obstacle is mentioned. */
 const TOLD_SHARE = 0.2;
@@ -124,16 +126,30 @@ function obstacleOf(
   ) {
     return 'full';
   }
+  // A node whose agent says nothing of CPU counts none.
+  const { milliCPU = Number.POSITIVE_INFINITY } = capacity;
+  if (request.milliCPU > milliCPU) {
+    return 'tooSlow';
+  }
+  if (request.takesRoom && (used.milliCPU ?? 0) + request.milliCPU > milliCPU) {
+    return 'busy';
+  }
   const isStrict = request.spread?.whenUnsatisfiable === 'DoNotSchedule';
   return isStrict && parts?.isTooFarAhead(candidate) === true ? 'tooFarAhead' : undefined;
 }
 
-/** The share of a node, 0 to 1, that stays free: of memory or of places, the lesser. */
+/** The share of a node, 0 to 1, that stays free: of memory, of CPU or of places, the least. */
 function roomLeft(candidate: Candidate, request: PlacementRequest): number {
   const { capacity, used } = candidate;
   const memory = used.memoryMiB + (request.takesRoom ? request.memoryMiB : 0);
   const workers = used.workers + (request.takesRoom ? 1 : 0);
-  return Math.min(1 - memory / capacity.memoryMiB, 1 - workers / capacity.workers);
+  const cpu = (used.milliCPU ?? 0) + (request.takesRoom ? request.milliCPU : 0);
+  const { milliCPU } = capacity;
+  return Math.min(
+    1 - memory / capacity.memoryMiB,
+    1 - workers / capacity.workers,
+    milliCPU === undefined || milliCPU === 0 ? 1 : 1 - cpu / milliCPU,
+  );
 }
 
 function scoreOf(candidate: Candidate, request: PlacementRequest, mostOfFunction: number): number {
@@ -202,7 +218,9 @@ const obstacles: Readonly<
   retired: ['AllCordoned', () => 'retired'],
   unheld: ['NoneHeld', () => 'whose reservation finds no room'],
   tooSmall: ['NoneFits', ({ memoryMiB }) => `smaller than ${memoryMiB} MiB`],
+  tooSlow: ['NoneFits', ({ milliCPU }) => `with less CPU than ${milliCPU}m`],
   full: ['NoneFits', ({ memoryMiB }) => `without ${memoryMiB} MiB to spare`],
+  busy: ['NoneFits', ({ milliCPU }) => `without ${milliCPU}m of CPU to spare`],
   tooFarAhead: [
     'SpreadUnmet',
     ({ spread }) => `without ${spread?.topologyKey ?? 'a part'} or by more than ${spread?.maxSkew ?? 1} ahead in it`,

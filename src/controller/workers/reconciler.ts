@@ -1,6 +1,6 @@
 import type { EventReason } from '../../api/condition.ts';
 import { type LambdaWorker, lambdaWorkers, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
-import { resourcesOf, takenMiB } from '../../api/worker-resources.ts';
+import { requestedMilliCPU, resourcesOf, takenMiB } from '../../api/worker-resources.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode, unreachable } from '../../common/errors.ts';
@@ -68,6 +68,7 @@ const homelessReasons: readonly ScheduledReason[] = ['NoneFits', 'NoneHeld', 'No
 /** A worker that no node has room for. */
 export interface Homeless {
   readonly memoryMiB: number;
+  readonly milliCPU: number;
   readonly nodeSelector: Readonly<Record<string, string>>;
   readonly tolerations: NonNullable<LambdaWorker['spec']['tolerations']>;
 }
@@ -107,7 +108,8 @@ export class WorkerReconciler {
         return [];
       }
       const { nodeSelector = {}, tolerations = [] } = worker.spec;
-      return [{ memoryMiB: takenMiB(resourcesOf(worker)), nodeSelector, tolerations }];
+      const amounts = { memoryMiB: takenMiB(resourcesOf(worker)), milliCPU: requestedMilliCPU(worker) };
+      return [{ ...amounts, nodeSelector, tolerations }];
     });
   }
 
@@ -268,6 +270,7 @@ export class WorkerReconciler {
       {
         strategy: this.#options.strategy,
         memoryMiB: takenMiB(resourcesOf(worker)),
+        milliCPU: requestedMilliCPU(worker),
         // A worker that leaves a full node is to be woken, in whichever state it rests.
         takesRoom: isWoken || startsAtOnce(worker),
         nodeName,

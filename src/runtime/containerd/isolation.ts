@@ -18,6 +18,11 @@ export interface IsolationOptions {
   readonly cgroupParent?: string | undefined;
   /** Memory promised to all workers together, MiB: the limit of the cgroup above them. Default: no limit. */
   readonly promisedMiB?: (() => number) | undefined;
+  /**
+   * CPU that is reserved for all workers together, in thousandths of a core; undefined where none is told. Default: they
+   * weigh as much as their part of the memory.
+   */
+  readonly reservedMilliCPU?: (() => number | undefined) | undefined;
   /** Users of the node for user namespaces of workers. Default: no user namespaces. */
   readonly userIds?: UserIds | undefined;
   /** `oom_score_adj` of workers. Default {@link DEFAULT_OOM_SCORE_ADJ}. */
@@ -58,6 +63,7 @@ export class Isolation {
   readonly #blocks: UserIdBlocks | undefined;
   /** The promise that the workers were limited to. */
   #limitedMiB: number | undefined;
+  #weighedMilliCPU: number | undefined;
   #maskedPaths: Promise<readonly string[]> | undefined;
 
   /** @param records gives our containers; called before the first worker gets its users */
@@ -94,14 +100,17 @@ export class Isolation {
     }
     const { folder } = this.#cgroups;
     const place = { root: CGROUP_ROOT, folder, isVersion2: await isCgroup2(CGROUP_ROOT) };
-    const outcome = await limitParent(parentLimits(promisedMiB, await machineSize()), place);
+    const milliCPU = this.#options.reservedMilliCPU?.();
+    const outcome = await limitParent(parentLimits(promisedMiB, await machineSize(), milliCPU), place);
+    this.#weighedMilliCPU = milliCPU;
     this.#limitedMiB = outcome.kind === 'Limited' ? promisedMiB : undefined;
     return outcome;
   }
 
-  /** Whether the common limit of the workers is what is promised to them now. */
+  /** Whether the common limit and weight of the workers are what is promised to them and reserved for them now. */
   get isLimited(): boolean {
-    return this.#limitedMiB === this.#options.promisedMiB?.();
+    const { promisedMiB, reservedMilliCPU } = this.#options;
+    return this.#limitedMiB === promisedMiB?.() && this.#weighedMilliCPU === reservedMilliCPU?.();
   }
 
   /** @throws {EsbError} `UserIdsExhausted` */

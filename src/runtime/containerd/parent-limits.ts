@@ -33,20 +33,29 @@ const MAX_SHARE = 0.9;
 /** Processes on the smallest share: enough for 256 small workers. */
 const MIN_PROCESSES = 4_096;
 const SHARES_PER_PROCESSOR = 1_024;
+/** Thousandths of a core that workers weigh at least, also where the kubelet has none to reserve. */
+const LEAST_MILLI_CPU = 100;
 /** Bounds of `cpu.shares`; `cpu.weight` goes from 1 to 10,000. */
 const SHARES = { least: 2, most: 262_144 } as const;
 const MAX_WEIGHT = 10_000;
 
 /**
- * The limits for a promise of memory: the memory itself, and the same share of the machine's processors and processes.
- * The processor share counts only while others want processors too; the kubelet gives the cgroup of all Pods 1,024 for
- * each processor.
+ * The limits for a promise of memory: the memory itself, and the same share of the machine's processes. The weight for
+ * processors counts only while others want them too. All Pods together have 1,024 for each processor, by the kubelet,
+ * the reservation of ours included, which uses none: workers get what is reserved, and Pods all else, where workers
+ * weigh as much beside the Pods as what is reserved beside what is not. Without a word of what is reserved, the share of
+ * the memory counts.
+ *
+ * @param reservedMilliCPU thousandths of a core
  */
-export function parentLimits(promisedMiB: number, machine: MachineSize): ParentLimits {
+export function parentLimits(promisedMiB: number, machine: MachineSize, reservedMilliCPU?: number): ParentLimits {
   const memoryBytes = promisedMiB * MEBIBYTE;
   const share = Math.min(memoryBytes / machine.memoryBytes, MAX_SHARE);
   const most = Math.floor(machine.processes * MAX_SHARE);
-  const shares = Math.round(machine.processors * SHARES_PER_PROCESSOR * share);
+  const all = machine.processors * SHARES_PER_PROCESSOR;
+  const milliCPU = Math.max(LEAST_MILLI_CPU, reservedMilliCPU ?? 0);
+  const reserved = Math.min(milliCPU / 1_000 / machine.processors, MAX_SHARE);
+  const shares = Math.round(all * (reservedMilliCPU === undefined ? share : reserved / (1 - reserved)));
   return {
     memoryBytes,
     processes: Math.min(most, Math.max(MIN_PROCESSES, Math.floor(machine.processes * share))),

@@ -78,14 +78,20 @@ it('whatever a LambdaNode says, its node gets no worker that its Node does not b
       }
       const candidates = snapshot.candidates(workerFixture({ spec: { image: IMAGE } }), true);
       expect(
-        place({ strategy: 'pack', memoryMiB: 128, takesRoom: true, nodeSelector: { pci: 'true' } }, candidates),
+        place(
+          { strategy: 'pack', memoryMiB: 128, milliCPU: 10, takesRoom: true, nodeSelector: { pci: 'true' } },
+          candidates,
+        ),
       ).toEqual({
         kind: 'placed',
         nodeName: 'node-1',
       });
       // Nothing that is larger than its Node.
       expect(
-        place({ strategy: 'pack', memoryMiB: 1_025, takesRoom: true, nodeSelector: { zone: 'b' } }, candidates),
+        place(
+          { strategy: 'pack', memoryMiB: 1_025, milliCPU: 10, takesRoom: true, nodeSelector: { zone: 'b' } },
+          candidates,
+        ),
       ).toMatchObject({
         kind: 'refused',
       });
@@ -93,6 +99,7 @@ it('whatever a LambdaNode says, its node gets no worker that its Node does not b
         {
           strategy: 'pack',
           memoryMiB: 128,
+          milliCPU: 10,
           takesRoom: true,
           spread: { topologyKey: 'zone', maxSkew: 1, whenUnsatisfiable: 'DoNotSchedule' },
         },

@@ -71,7 +71,14 @@ const settings = { image: 'esb:1', pullPolicy: 'IfNotPresent', priorityClassName
 const taints: readonly Taint[] = [{ key: 'dedicated', value: 'web', effect: 'NoSchedule' }, karpenter.taint];
 const owner = { metadata: { name: 'esb-reserve', uid: 'uid-of-account' } };
 const guard = guardPod(settings, nodeFixture(), 'esb-system', 120, podTolerations(taints));
-const reservation = reservePod(settings, nodeFixture(), 'esb-system', 1024, podTolerations(taints), owner);
+const reservation = reservePod(
+  settings,
+  nodeFixture(),
+  'esb-system',
+  { memoryMiB: 1024 },
+  podTolerations(taints),
+  owner,
+);
 const deleted = (pod: Pod, atMs: number): Pod => ({
   ...pod,
   // The API server adds the grace.
@@ -115,7 +122,10 @@ describe('the guard of a node', () => {
 });
 
 describe('the Pod of workers without room', () => {
-  const [piece] = demandOf([{ memoryMiB: 700, nodeSelector: { pool: 'a' }, tolerations: [] }], 1_000);
+  const [piece] = demandOf([{ memoryMiB: 700, milliCPU: 100, nodeSelector: { pool: 'a' }, tolerations: [] }], {
+    memoryMiB: 1_000,
+    milliCPU: 1_000,
+  });
   const demand =
     piece && demandPod({ ...settings, demandClassName: 'esb-demand' }, piece, 'esb-system', ['node-1'], owner);
   const terms = demand?.spec?.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;

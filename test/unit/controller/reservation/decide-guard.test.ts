@@ -11,6 +11,7 @@ const guard = (state: HoldState, changes: Partial<HoldView> = {}): HoldView => (
   image: 'esb:1',
   graceSeconds: 120,
   memoryMiB: 0,
+  milliCPU: 0,
   ...changes,
 });
 const decision = (changes: Partial<GuardInput> = {}) =>

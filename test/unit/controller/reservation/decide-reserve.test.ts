@@ -8,7 +8,10 @@ const reserve = (changes: Partial<ReserveView> = {}): ReserveView => ({
   state: { kind: 'held' },
   image: 'esb:1',
   memoryMiB: 512,
+  milliCPU: 0,
   allocatedMiB: 512,
+  allocatedMilliCPU: 0,
+  lacksCPU: false,
   canResize: true,
   deferral: undefined,
   isPreempted: false,
@@ -34,10 +37,12 @@ const decision = (changes: Partial<ReserveInput> = {}) =>
     isHeldBefore: false,
     image: 'esb:1',
     wantedMiB: 512,
+    wantedMilliCPU: 0,
     promisedMiB: 512,
     pods: [],
     endedForMs: 0,
     lowerForMs: 0,
+    lowerCPUForMs: 0,
     raisedForMs: 60_000,
     yieldsForMs: 0,
     ...changes,
@@ -173,6 +178,54 @@ describe('a reservation that its kubelet cannot resize', () => {
       promiseMiB: 768,
     });
     expect(decision({ ...less, wantedMiB: 900, promisedMiB: 1_024 })).toEqual({ action: nothing, promiseMiB: 1_024 });
+  });
+});
+
+describe('the CPU of a reservation', () => {
+  const name = 'esb-reserve-node-1';
+  const pods = [reserve({ milliCPU: 200, allocatedMilliCPU: 200 })];
+
+  it('is asked for with the memory', () => {
+    const wanted = { wantedMilliCPU: 300 };
+    expect(decision(wanted).action).toEqual({ kind: 'create', index: 0, memoryMiB: 512, milliCPU: 300 });
+    expect(decision({ ...wanted, pods, wantedMiB: 768 }).action).toEqual({
+      kind: 'resize',
+      name,
+      memoryMiB: 768,
+      milliCPU: 300,
+    });
+    const further = { ...wanted, pods: [reserve({ milliCPU: 200, canResize: false })], wantedMiB: 768 };
+    expect(decision(further).action).toEqual({ kind: 'create', index: 1, memoryMiB: 256, milliCPU: 100 });
+  });
+
+  it('is asked for alone where only that changes and the kubelet resizes Pods, and leads no promise', () => {
+    expect(decision({ pods, wantedMilliCPU: 300 })).toMatchObject({
+      action: { kind: 'resize', name, memoryMiB: 512, milliCPU: 300 },
+      promiseMiB: 512,
+    });
+    expect(decision({ pods, wantedMilliCPU: 300, isDraining: true }).action).toEqual(nothing);
+    const fixed = [reserve({ milliCPU: 200, canResize: false })];
+    expect(decision({ pods: fixed, wantedMilliCPU: 300 }).action).toEqual(nothing);
+  });
+
+  it('is given back after a minute, also where the memory stays, and with the memory where both go', () => {
+    expect(decision({ pods, wantedMilliCPU: 100, lowerCPUForMs: 20_000 })).toMatchObject({
+      action: nothing,
+      againAfterMs: 40_000,
+    });
+    const less = { pods, wantedMilliCPU: 100, lowerCPUForMs: 60_000 };
+    expect(decision(less).action).toEqual({ kind: 'resize', name, memoryMiB: 512, milliCPU: 100 });
+    expect(decision({ ...less, wantedMiB: 256, promisedMiB: 256, lowerForMs: 60_000 }).action).toEqual({
+      kind: 'resize',
+      name,
+      memoryMiB: 256,
+      milliCPU: 100,
+    });
+  });
+
+  it('stays where a controller that knows of none would leave it: nothing is written where nothing changes', () => {
+    expect(decision({ pods, wantedMilliCPU: 200 }).action).toEqual(nothing);
+    expect(decision({ pods: [reserve()] }).action).toEqual(nothing);
   });
 });
 

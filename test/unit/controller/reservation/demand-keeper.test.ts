@@ -19,7 +19,7 @@ class Scene {
   readonly clock = manualClock();
   readonly offers: string[] = [];
   readonly closed = new Map<string, Closure>();
-  homeless: readonly Homeless[] = [{ memoryMiB: 700, nodeSelector: { pool: 'a' }, tolerations: [] }];
+  homeless: readonly Homeless[] = [{ memoryMiB: 700, milliCPU: 50, nodeSelector: { pool: 'a' }, tolerations: [] }];
   readonly keeper: DemandKeeper;
   /** Thrown where a Pod with that selector is made. */
   readonly faults = new Map<string, Error>();
@@ -170,7 +170,7 @@ describe('DemandKeeper', () => {
 
   it('asks for others where the API server takes what some ask for as no Pod, and then ever more seldom', async () => {
     const scene = new Scene();
-    const wrong = { memoryMiB: 700, nodeSelector: { pool: 'wrong' }, tolerations: [] };
+    const wrong = { memoryMiB: 700, milliCPU: 50, nodeSelector: { pool: 'wrong' }, tolerations: [] };
     scene.homeless = [wrong, ...scene.homeless, { ...wrong, nodeSelector: { pool: 'wrong', zone: 'b' } }];
     const invalid = ApiError.fromAnswer('create', 422, '{"reason":"Invalid"}');
     scene.faults.set('wrong', invalid);

@@ -9,12 +9,15 @@ import {
 
 const homeless = (memoryMiB: number, changes: Partial<Homeless> = {}): Homeless => ({
   memoryMiB,
+  milliCPU: 10,
   nodeSelector: {},
   tolerations: [],
   ...changes,
 });
+/** A node of 1,000 MiB and one core. */
+const whole = { memoryMiB: 1_000, milliCPU: 1_000 };
 const sizes = (workers: readonly Homeless[], pieceMiB: number) =>
-  demandOf(workers, pieceMiB).map(({ memoryMiB }) => memoryMiB);
+  demandOf(workers, { memoryMiB: pieceMiB, milliCPU: 1_000 }).map(({ memoryMiB }) => memoryMiB);
 
 describe('the demand of workers without room', () => {
   it('is their memory, in pieces of the size of a node', () => {
@@ -27,21 +30,31 @@ describe('the demand of workers without room', () => {
     expect(sizes([homeless(3_000), homeless(192)], 1_000)).toEqual([3_000, 192]);
   });
 
+  it('has no piece with more CPU than a node has, but for a worker that asks for more alone', () => {
+    const busy = [
+      homeless(100, { milliCPU: 600 }),
+      homeless(100, { milliCPU: 500 }),
+      homeless(50, { milliCPU: 2_000 }),
+    ];
+    expect(demandOf(busy, whole).map(({ milliCPU }) => milliCPU)).toEqual([600, 500, 2_000]);
+    expect(demandOf(busy.slice(1, 2).concat(homeless(200)), whole)).toMatchObject([{ memoryMiB: 300, milliCPU: 510 }]);
+  });
+
   it('is told for a few nodes at a time', () => {
     expect(sizes(Array(1_000).fill(homeless(600)) as Homeless[], 1_000)).toHaveLength(5);
   });
 
   it('is the same in whatever order the workers are, and a piece of each kind comes before the second of any', () => {
     const kinds = Array.from({ length: 30 }, (_, kind) => homeless(900, { nodeSelector: { kind: String(kind % 15) } }));
-    const pieces = demandOf(kinds, 1_000);
+    const pieces = demandOf(kinds, whole);
     const told = pieces.slice(0, 20);
     expect(new Set(told.map(({ group }) => group)).size).toBe(15);
-    expect(demandOf(kinds.toReversed(), 1_000)).toEqual(pieces);
+    expect(demandOf(kinds.toReversed(), whole)).toEqual(pieces);
   });
 
   it('is told apart for workers that may be on other nodes, in whatever order their labels are', () => {
     const gpu = (nodeSelector: Readonly<Record<string, string>>) => homeless(192, { nodeSelector });
-    const pieces = demandOf([gpu({ gpu: 'a', zone: 'b' }), gpu({ zone: 'b', gpu: 'a' }), homeless(192)], 1_000);
+    const pieces = demandOf([gpu({ gpu: 'a', zone: 'b' }), gpu({ zone: 'b', gpu: 'a' }), homeless(192)], whole);
     expect(pieces.map(({ index }) => index)).toEqual([0, 0]);
     expect(new Set(pieces.map(({ memoryMiB }) => memoryMiB))).toEqual(new Set([192, 384]));
     expect(new Set(pieces.map(({ group }) => group)).size).toBe(2);
@@ -49,7 +62,7 @@ describe('the demand of workers without room', () => {
 });
 
 describe('demand Pods', () => {
-  const pieces = demandOf([homeless(900), homeless(800)], 1_000);
+  const pieces = demandOf([homeless(900), homeless(800)], whole);
   const [first, second] = pieces;
   const group = first?.group ?? '';
   const pod = (index: number, changes: Partial<DemandView> = {}): DemandView => ({
@@ -95,7 +108,7 @@ describe('demand Pods', () => {
   it('are few at a time, and none is lacking for workers that are not asked for now', () => {
     const many = demandOf(
       Array.from({ length: 30 }, (_, kind) => homeless(900, { nodeSelector: { kind: String(kind) } })),
-      1_000,
+      whole,
     );
     expect(actions({ pieces: many })).toEqual(many.slice(0, 20).map((piece) => ({ kind: 'create', piece })));
     const paused = many.slice(0, 15).map((piece) => piece.group);

@@ -35,7 +35,7 @@ const allocated = (memoryMiB: number) => ({
 const refused = { phase: 'Failed', reason: 'OutOfmemory', message: 'not enough memory' };
 const made = {
   guard: guardPod(settings, nodeFixture(), 'esb-system', 120, podTolerations([])),
-  reserve: reservePod(settings, nodeFixture(), 'esb-system', 1_536, podTolerations([]), undefined),
+  reserve: reservePod(settings, nodeFixture(), 'esb-system', { memoryMiB: 1_536 }, podTolerations([]), undefined),
 };
 type Role = keyof typeof made;
 
@@ -48,11 +48,15 @@ class Scene {
   readonly writes: string[] = [];
   /** MiB that reservations asked for when they were made. */
   readonly asked: number[] = [];
+  /** Thousandths of a core, likewise. */
+  readonly askedMilliCPU: number[] = [];
   /** MiB that the agent was told, or that its workers may have all. */
   readonly promises: (number | 'all')[] = [];
   readonly events: string[] = [];
   readonly closings: string[] = [];
   capacityMiB = 1_536;
+  /** Thousandths of a core; undefined for an agent of an earlier release. */
+  capacityMilliCPU: number | undefined;
   presence: NodePresence = {
     exists: true,
     isOutside: false,
@@ -88,7 +92,8 @@ class Scene {
         get: () => Promise.resolve(undefined),
         create: (_type: ResourceType<Pod>, pod: Pod) => {
           const { metadata, spec } = pod;
-          const { memoryMiB } = reserveView(pod) ?? {};
+          const { memoryMiB, milliCPU } = reserveView(pod) ?? {};
+          this.askedMilliCPU.push(...(milliCPU === undefined ? [] : [milliCPU]));
           this.asked.push(...(memoryMiB === undefined ? [] : [memoryMiB]));
           return write(`create ${metadata.name} ${spec?.terminationGracePeriodSeconds}`);
         },
@@ -102,7 +107,14 @@ class Scene {
       pods: { ...fakeInformer<Pod>(), cache: this.pods },
       lambdaNodes: this.lambdaNodes,
       workersOf: () => this.#workers,
-      snapshot: { presence: () => this.presence, capacity: () => ({ memoryMiB: this.capacityMiB, workers: 10 }) },
+      snapshot: {
+        presence: () => this.presence,
+        capacity: () => ({
+          memoryMiB: this.capacityMiB,
+          workers: 10,
+          ...(this.capacityMilliCPU === undefined ? {} : { milliCPU: this.capacityMilliCPU }),
+        }),
+      },
       assignments: this.assignments,
       events: { record: ({ reason }) => this.events.push(reason) },
       clock: this.clock,
@@ -584,6 +596,30 @@ describe('HoldController', () => {
     scene.hear();
     await scene.look();
     expect(scene.writes).toEqual(['patch esb-reserve-node-1 /spec/containers/0/resources/requests/memory 516Mi']);
+  });
+
+  it('asks for CPU with the memory, and for the memory alone where the kubelet has too little CPU', async () => {
+    const scene = new Scene();
+    scene.capacityMilliCPU = 1_400;
+    scene.workers(1);
+    scene.hear();
+    await scene.look();
+    expect(scene.askedMilliCPU).toEqual([200]);
+    scene.show('guard', held);
+    const message = "Node didn't have enough resource: cpu, requested: 200, used: 1900, capacity: 2000";
+    scene.show('reserve', { phase: 'Failed', reason: 'OutOfcpu', message, startTime: held.startTime });
+    await scene.look();
+    await scene.clock.advance(10_000);
+    await scene.look();
+    scene.vanish('reserve');
+    await scene.look();
+    expect(scene.askedMilliCPU).toEqual([200, 0]);
+    expect(scene.closings).toEqual([]);
+    scene.showReserve(512);
+    expect(await scene.look()).toEqual({ requeueAfterMs: 300_000 });
+    await scene.clock.advance(300_000);
+    await scene.look();
+    expect(scene.writes.at(-1)).toBe('patch esb-reserve-node-1 /spec/containers/0/resources/requests/memory 516Mi');
   });
 
   it('leaves the memory to a Pod of higher priority that the scheduler has taken it for', async () => {

@@ -18,7 +18,7 @@ import { nodeFixture } from '../../../support/worker-fixture.ts';
 const settings = { image: 'registry.example/esb:1', pullPolicy: 'IfNotPresent' };
 const owner = { metadata: { name: 'esb-reserve', uid: 'uid-of-account' } };
 const guard = guardPod(settings, nodeFixture(), 'esb-system', 120, podTolerations([]));
-const reservation = reservePod(settings, nodeFixture(), 'esb-system', 1_536, podTolerations([]), owner);
+const reservation = reservePod(settings, nodeFixture(), 'esb-system', { memoryMiB: 1_536 }, podTolerations([]), owner);
 const pod = (status: Pod['status'] = {}, metadata: Partial<Pod['metadata']> = {}): Pod => ({
   ...guard,
   metadata: { ...guard.metadata, uid: 'one', ...metadata },
@@ -93,7 +93,7 @@ describe('the reservation of a node', () => {
     expect(reservation.metadata.finalizers).toBeUndefined();
     expect(holdNodeOf(reservation)).toBe('node-1');
     // Without a chart there is no such account.
-    const alone = reservePod(settings, nodeFixture(), 'esb-system', 1_536, [], undefined);
+    const alone = reservePod(settings, nodeFixture(), 'esb-system', { memoryMiB: 1_536 }, [], undefined);
     expect(alone.metadata.ownerReferences?.map(({ kind }) => kind)).toEqual(['LambdaNode']);
   });
 });
@@ -131,7 +131,7 @@ describe('holdView', () => {
 describe('reserveView', () => {
   const shown = (status: Pod['status'] = {}): Pod => ({ ...reservation, status });
   const startTime = '2026-11-01T00:00:00Z';
-  const running = (allocatedResources?: { memory: string }) => ({
+  const running = (allocatedResources?: { memory: string; cpu?: string }) => ({
     name: 'hold',
     image: '',
     imageID: '',
@@ -144,7 +144,7 @@ describe('reserveView', () => {
   it('is of reservations alone, by their place', () => {
     expect(reserveView(guard)).toBeUndefined();
     expect(reserveView(reservation)).toMatchObject({ name: 'esb-reserve-node-1', index: 0, memoryMiB: 1_536 });
-    const third = reservePod(settings, nodeFixture(), 'esb-system', 256, [], owner, 2);
+    const third = reservePod(settings, nodeFixture(), 'esb-system', { memoryMiB: 256 }, [], owner, 2);
     expect(reserveView(third)).toMatchObject({ name: 'esb-reserve.2.node-1', index: 2, memoryMiB: 256 });
   });
 
@@ -166,6 +166,24 @@ describe('reserveView', () => {
     });
   });
 
+  it('tells how much CPU is asked for and allocated, and whether the kubelet has too little', () => {
+    const asking = reservePod(settings, nodeFixture(), 'esb-system', { memoryMiB: 512, milliCPU: 1_500 }, [], owner);
+    const view = (status: Pod['status']) => reserveView({ ...asking, status });
+    expect(view({})).toMatchObject({ milliCPU: 1_500, allocatedMilliCPU: 0, lacksCPU: false });
+    const containerStatuses = [running({ memory: '516Mi', cpu: '1' })];
+    expect(view({ startTime, containerStatuses })).toMatchObject({ milliCPU: 1_500, allocatedMilliCPU: 1_000 });
+    expect(view({ startTime, containerStatuses: [running()] })?.allocatedMilliCPU).toBe(1_500);
+    // A Pod of the release before asks for none.
+    const before = { ...reservation, status: { startTime, containerStatuses: [running({ memory: '516Mi' })] } };
+    expect(reserveView(before)).toMatchObject({ milliCPU: 0, allocatedMilliCPU: 0 });
+    const message = "Node didn't have enough resource: cpu, requested: 1500, used: 900, capacity: 2000";
+    const pending = { type: 'PodResizePending', status: 'True', reason: 'Deferred', message };
+    expect(view({ startTime, containerStatuses, conditions: [pending] })?.lacksCPU).toBe(true);
+    expect(view({ phase: 'Failed', reason: 'OutOfcpu', message, startTime })?.lacksCPU).toBe(true);
+    const memory = message.replace('cpu', 'memory');
+    expect(view({ phase: 'Failed', reason: 'OutOfmemory', message: memory, startTime })?.lacksCPU).toBe(false);
+  });
+
   it('tells why a resize is put off', () => {
     const pending = { type: 'PodResizePending', status: 'True', reason: 'Deferred', message: 'not enough memory' };
     expect(reserveView(shown({ startTime, conditions: [pending] }))?.deferral).toBe('not enough memory');
@@ -175,9 +193,18 @@ describe('reserveView', () => {
 
 describe('patches', () => {
   it('ask for another amount of memory', () => {
-    expect(resizePatch({ ...reservation, metadata: { ...reservation.metadata, uid: 'two' } }, 512)).toEqual([
+    expect(
+      resizePatch({ ...reservation, metadata: { ...reservation.metadata, uid: 'two' } }, { memoryMiB: 512 }),
+    ).toEqual([
       { op: 'test', path: '/metadata/uid', value: 'two' },
       { op: 'test', path: '/spec/containers/0/name', value: 'hold' },
+      { op: 'replace', path: '/spec/containers/0/resources/requests/memory', value: '516Mi' },
+    ]);
+  });
+
+  it('ask for another amount of CPU, also where there was none', () => {
+    expect(resizePatch(reservation, { memoryMiB: 512, milliCPU: 250 }).slice(2)).toEqual([
+      { op: 'add', path: '/spec/containers/0/resources/requests/cpu', value: '250m' },
       { op: 'replace', path: '/spec/containers/0/resources/requests/memory', value: '516Mi' },
     ]);
   });

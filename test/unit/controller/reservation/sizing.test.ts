@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { restingOf, stepMiB, wantedMiB } from '../../../../src/controller/reservation/sizing.ts';
+import { restingOf, stepMiB, wantedMiB, wantedMilliCPU } from '../../../../src/controller/reservation/sizing.ts';
 import { workerFixture } from '../../../support/worker-fixture.ts';
 
 describe('a step', () => {
@@ -45,6 +45,29 @@ describe('what a node wants', () => {
   });
 });
 
+describe('the CPU that a node wants', () => {
+  const wanted = (used: number, capacity: number | undefined = 2_000, largestMilliCPU = 10, isCallable = true) =>
+    wantedMilliCPU(used, { isCallable, largestMilliCPU }, capacity);
+
+  it('is what workers that are awake ask for, and a step or the largest that a call may wake, in steps', () => {
+    expect(wanted(0)).toBe(150);
+    expect(wanted(10)).toBe(300);
+    expect(wanted(150)).toBe(300);
+    expect(wanted(0, 2_000, 1_000)).toBe(1_050);
+    expect(wanted(1_950)).toBe(2_000);
+    expect(wanted(0, 2_000, 0, false)).toBe(0);
+  });
+
+  it('is none where the agent does not say how much it has', () => {
+    expect(wantedMilliCPU(500, { isCallable: true, largestMilliCPU: 10 }, undefined)).toBe(0);
+  });
+
+  it('of 100 workers of defaults that are awake is a core and a step, and of 100 paused ones one step', () => {
+    expect(wanted(100 * 10, 11_200)).toBe(2_100);
+    expect(wanted(0, 11_200)).toBe(700);
+  });
+});
+
 describe('the workers of a node', () => {
   const assigned = { nodeName: 'node-1', epoch: 1 };
   const resting = workerFixture({
@@ -55,9 +78,24 @@ describe('the workers of a node', () => {
   const running = workerFixture({ name: 'running', status: { assignment: assigned, phase: 'Running' } });
 
   it('that rest Absent may be started by a call, the largest of them with its /tmp', () => {
-    expect(restingOf([resting, running])).toEqual({ isCallable: true, largestMiB: 564, waitingMiB: 0 });
+    expect(restingOf([resting, running])).toEqual({
+      isCallable: true,
+      largestMiB: 564,
+      largestMilliCPU: 10,
+      waitingMiB: 0,
+    });
     expect(restingOf([running])).toMatchObject({ isCallable: true, largestMiB: 0 });
-    expect(restingOf([])).toEqual({ isCallable: false, largestMiB: 0, waitingMiB: 0 });
+    expect(restingOf([])).toEqual({ isCallable: false, largestMiB: 0, largestMilliCPU: 0, waitingMiB: 0 });
+  });
+
+  it('may be woken by a call, and ask for CPU while they are awake', () => {
+    const paused = workerFixture({
+      name: 'paused',
+      spec: { resources: { requests: { cpu: '250m' }, limits: { memory: '128Mi' }, pids: 256 } },
+      status: { assignment: assigned, phase: 'Paused' },
+    });
+    expect(restingOf([running, paused])).toMatchObject({ isCallable: true, largestMilliCPU: 250 });
+    expect(restingOf([running])).toMatchObject({ isCallable: true, largestMilliCPU: 0 });
   });
 
   it('are not, where their owner alone wakes them or they are being deleted', () => {
@@ -75,13 +113,13 @@ describe('the workers of a node', () => {
       lastTransitionTime: '',
     } as const;
     const replaced = { ...running, status: { ...running.status, conditions: [later] } };
-    expect(restingOf([replaced])).toEqual({ isCallable: true, largestMiB: 0, waitingMiB: 192 });
+    expect(restingOf([replaced])).toMatchObject({ isCallable: true, largestMiB: 0, waitingMiB: 192 });
   });
 
   it('that were called and found no room wait for it', () => {
     const full = { type: 'Ready', status: 'False', reason: 'NodeFull', message: '', lastTransitionTime: '' } as const;
     const waiting = { ...resting, status: { ...resting.status, conditions: [full] } };
-    expect(restingOf([waiting])).toEqual({ isCallable: true, largestMiB: 0, waitingMiB: 564 });
+    expect(restingOf([waiting])).toMatchObject({ isCallable: true, largestMiB: 0, waitingMiB: 564 });
     expect(wantedMiB({ ...restingOf([waiting]), usedMiB: 0, capacityMiB: 2_048 })).toBe(1_024);
   });
 });

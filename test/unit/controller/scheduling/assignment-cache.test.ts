@@ -67,11 +67,35 @@ describe('AssignmentCache', () => {
     expect(assignments.load('node-1').used.memoryMiB).toBe(65_542);
   });
 
+  it('counts the CPU that a worker asks for while it is awake, and tells of a pause that frees some', () => {
+    const asking = (phase: LambdaWorkerStatus['phase'], cpu: object) => {
+      const spec = { resources: { limits: { memory: '128Mi' }, pids: 256, ...cpu } };
+      return worker({ ...onNode1, ...(phase === undefined ? {} : { phase }) }, { spec });
+    };
+    const cpuOf = (subject: ReturnType<typeof worker>) => {
+      const assignments = new AssignmentCache();
+      assignments.observe(subject);
+      return assignments.load('node-1').used.milliCPU;
+    };
+    const quarter = { requests: { cpu: '250m' } };
+    expect(cpuOf(asking(undefined, quarter))).toBe(250);
+    expect(cpuOf(asking('Resuming', quarter))).toBe(250);
+    expect(cpuOf(asking('Paused', quarter))).toBe(0);
+    expect(cpuOf(asking('Absent', quarter))).toBe(0);
+    expect(cpuOf(asking('Running', {}))).toBe(10);
+    // One of a release whose schema does not hold the request to the limit.
+    expect(cpuOf(asking('Running', { requests: { cpu: 2 }, limits: { memory: '128Mi', cpu: '500m' } }))).toBe(500);
+    const assignments = new AssignmentCache();
+    assignments.observe(asking('Running', quarter));
+    expect(assignments.observe(asking('Paused', quarter))).toBe('node-1');
+    expect(assignments.observe(asking('Running', quarter))).toBeUndefined();
+  });
+
   it('counts its own decisions until they are seen', () => {
     const assignments = new AssignmentCache();
     const subject = worker(undefined);
     assignments.assume(subject, { nodeName: 'node-2', epoch: 1 });
-    expect(assignments.load('node-2').used).toEqual({ memoryMiB: 192, workers: 1 });
+    expect(assignments.load('node-2').used).toEqual({ memoryMiB: 192, milliCPU: 10, workers: 1 });
     expect(assignments.load('node-2').sameFunction(functionKeyOf(subject))).toBe(1);
     assignments.observe(subject);
     expect(assignments.assumed('uid-of-hello')).toEqual({ nodeName: 'node-2', epoch: 1 });

@@ -20,6 +20,7 @@ const candidate = (name: string, changes: Partial<Candidate> = {}): Candidate =>
 const request = (changes: Partial<PlacementRequest> = {}): PlacementRequest => ({
   strategy: 'spread',
   memoryMiB: 128,
+  milliCPU: 10,
   takesRoom: true,
   ...changes,
 });
@@ -47,6 +48,31 @@ describe('place', () => {
   it('prefers the node with more room', () => {
     expect(chosen([candidate('a', { used: { memoryMiB: 512, workers: 1 } }), candidate('b')])).toBe('b');
     expect(chosen([candidate('a', { used: { memoryMiB: 0, workers: 9 } }), candidate('b')])).toBe('b');
+  });
+
+  it('puts a worker where the CPU that it asks for is free, and counts none where an agent says nothing of CPU', () => {
+    const cores = (milliCPU: number, used: number) =>
+      ({
+        capacity: { memoryMiB: 1024, milliCPU, workers: 10 },
+        used: { memoryMiB: 0, milliCPU: used, workers: 0 },
+      }) as const;
+    const nodes = [candidate('a', cores(1_000, 700)), candidate('b', cores(400, 0))];
+    expect(chosen(nodes, { milliCPU: 400 })).toBe('b');
+    expect(chosen(nodes, { milliCPU: 500 })).toBe('NoneFits');
+    expect(place(request({ milliCPU: 500 }), nodes)).toMatchObject({
+      message: 'no node will do: most with less CPU than 500m, most without 500m of CPU to spare',
+    });
+    // One that rests Absent takes none until it is called.
+    expect(chosen(nodes, { milliCPU: 500, takesRoom: false })).toBe('a');
+    expect(chosen([...nodes, candidate('c')], { milliCPU: 500 })).toBe('c');
+  });
+
+  it('prefers the fullest node, by whichever of memory, CPU and number is fullest, or the emptiest', () => {
+    const half = { capacity: { memoryMiB: 1024, milliCPU: 1_000, workers: 10 } };
+    const busy = candidate('a', { ...half, used: { memoryMiB: 0, milliCPU: 800, workers: 0 } });
+    const other = candidate('b', { ...half, used: { memoryMiB: 512, milliCPU: 0, workers: 5 } });
+    expect(chosen([busy, other], { strategy: 'pack' })).toBe('a');
+    expect(chosen([busy, other], { strategy: 'spread' })).toBe('b');
   });
 
   it('spreads workers that take no room by their number', () => {
@@ -270,12 +296,17 @@ const candidates = fc
         'unheld' as const,
       ),
       taints: fc.constantFrom('free' as const, 'free' as const, 'discouraged' as const, 'barred' as const),
-      capacity: fc.record({
-        memoryMiB: fc.integer({ min: 0, max: 1024 }),
-        workers: fc.integer({ min: 0, max: 5 }),
-      }),
+      capacity: fc.record(
+        {
+          memoryMiB: fc.integer({ min: 0, max: 1024 }),
+          milliCPU: fc.integer({ min: 0, max: 400 }),
+          workers: fc.integer({ min: 0, max: 5 }),
+        },
+        { requiredKeys: ['memoryMiB', 'workers'] },
+      ),
       used: fc.record({
         memoryMiB: fc.integer({ min: 0, max: 1200 }),
+        milliCPU: fc.integer({ min: 0, max: 500 }),
         workers: fc.integer({ min: 0, max: 6 }),
       }),
       assigned: fc.integer({ min: 0, max: 9 }),
@@ -291,12 +322,13 @@ const requests: fc.Arbitrary<PlacementRequest> = fc.record(
   {
     strategy: fc.constantFrom('pack', 'spread'),
     memoryMiB: fc.integer({ min: 6, max: 1024 }),
+    milliCPU: fc.integer({ min: 0, max: 300 }),
     takesRoom: fc.boolean(),
     nodeName: fc.constantFrom('a', 'b', undefined),
     nodeSelector: fc.constantFrom({}, { zone: 'x' }),
     exclude: fc.constantFrom('a', undefined),
   },
-  { requiredKeys: ['strategy', 'memoryMiB', 'takesRoom'] },
+  { requiredKeys: ['strategy', 'memoryMiB', 'milliCPU', 'takesRoom'] },
 );
 
 const isFit = (one: Candidate, wish: PlacementRequest): boolean =>
@@ -308,6 +340,8 @@ const isFit = (one: Candidate, wish: PlacementRequest): boolean =>
   Object.entries(wish.nodeSelector ?? {}).every(([name, value]) => one.labels[name] === value) &&
   one.capacity.workers > 0 &&
   wish.memoryMiB <= one.capacity.memoryMiB &&
+  wish.milliCPU + (wish.takesRoom ? (one.used.milliCPU ?? 0) : 0) <=
+    (one.capacity.milliCPU ?? Number.POSITIVE_INFINITY) &&
   (!wish.takesRoom ||
     (one.used.workers < one.capacity.workers && one.used.memoryMiB + wish.memoryMiB <= one.capacity.memoryMiB));
 
