@@ -42,6 +42,7 @@ export function metricsDocument(): readonly Product[] {
   registerControllerMetrics(controller, { phases: () => [], livenesses: () => [] });
   registerReconcilerMetrics(controller);
   const agent = createAgentMetrics('');
+  agent.observeActivity(() => 0);
   agent.observe({
     fleet: { views: () => [] },
     health: { conditions: () => [] },
@@ -59,7 +60,6 @@ export function metricsDocument(): readonly Product[] {
     agentsConnected: zero,
     eventsPending: zero,
     eventStoreWorks: () => true,
-    activityPending: zero,
     requestsHeld: zero,
     bytesHeld: zero,
     callsWaiting: zero,

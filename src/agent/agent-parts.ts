@@ -25,14 +25,18 @@ export interface AgentParts {
   readonly signal: AbortSignal;
 }
 
-/** Runs a chore of the agent: `work` periodically, until `work` returns true or the agent ends. A failed run is repeated at its next time. */
+/**
+ * Runs a chore of the agent: `work` periodically, until `work` returns true or the agent ends. A failed run is repeated
+ * at its next time, or after `retryMs`.
+ */
 export function every(
   { clock, logger, tasks }: AgentParts,
   name: string,
   periodMs: number,
   work: (signal: AbortSignal) => Promise<unknown>,
+  retryMs = periodMs,
 ): void {
   const onError = (error: unknown): void =>
     logger.debug({ err: error, task: name }, 'chore failed; trying again later');
-  tasks.run(name, (signal) => repeat({ clock, everyMs: periodMs, onError }, signal, () => work(signal)));
+  tasks.run(name, (signal) => repeat({ clock, everyMs: periodMs, retryMs, onError }, signal, () => work(signal)));
 }

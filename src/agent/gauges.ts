@@ -44,7 +44,7 @@ export function addGauges(registry: Registry, sources: MetricSources): void {
 type Reading = number | readonly (readonly [label: string, value: number])[];
 
 /** Adds a gauge with at most one label. */
-function addGauge(registry: Registry, name: string, help: string, read: () => Reading, label?: string): void {
+export function addGauge(registry: Registry, name: string, help: string, read: () => Reading, label?: string): void {
   new Gauge({
     name,
     help,

@@ -1,4 +1,5 @@
 import { join as joinPath } from 'node:path';
+import { lambdaNodes } from '../api/lambda-node.ts';
 import { checkDefinitions } from '../api/schema-revision.ts';
 import type { Clock } from '../common/clock.ts';
 import { programVersion } from '../common/program-version.ts';
@@ -17,6 +18,8 @@ import type { Workload } from './workload.ts';
 
 const schemaRetryMs = 10_000;
 const imagesMs = 60_000;
+const nodeCountMs = 120_000;
+const nodeCountRetryMs = 5_000;
 
 export type Membership = ReturnType<typeof createMembership>;
 
@@ -45,6 +48,7 @@ export function createMembership(
     logger,
     onWrite: metrics.statusWritten,
   });
+  metrics.observeActivity(() => writer.waiting);
   const watch = new AssignmentWatch({
     informer: assigned,
     client,
@@ -106,7 +110,7 @@ export function join(
   parts: AgentParts,
   cluster: Cluster,
   { fleet, health }: Workload,
-  { registration, reservation }: Membership,
+  { registration, reservation, writer }: Membership,
 ): void {
   const { clock, config, logger, metrics, tasks } = parts;
   const { client, leaseClient, ownLambdaNode, ownNode, policy, ranges } = cluster;
@@ -128,6 +132,9 @@ export function join(
     health.note('schema', fit);
     return fit.ok;
   });
+  const count = async (signal: AbortSignal): Promise<void> =>
+    writer.shareAmong(await client.count(lambdaNodes, { signal }));
+  every(parts, 'number of nodes', nodeCountMs, count, nodeCountRetryMs);
   ownNode.subscribe(() => {
     fleet.resize(cluster.promised());
     registration.hurry();

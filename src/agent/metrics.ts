@@ -1,6 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { type RuntimeObserver, startStages } from '../runtime/contract/instrumentation.ts';
-import { addGauges, type MetricSources } from './gauges.ts';
+import { addGauge, addGauges, type MetricSources } from './gauges.ts';
 import { type GarbageMetrics, leftoverKinds } from './gc/garbage-collector.ts';
 import type { InvocationResult, InvocationTimings } from './model/invocation.ts';
 import type { FleetMetrics } from './worker/worker-manager.ts';
@@ -227,6 +227,14 @@ function writeMetrics(registry: Registry) {
   );
   return {
     statusWritten: (result: 'written' | 'failed') => writes.inc({ result }),
+    /** @param waiting workers whose activity is to be written */
+    observeActivity: (waiting: () => number) =>
+      addGauge(
+        registry,
+        'esb_agent_activity_waiting',
+        'Workers whose last change of Running and Paused, or whose last call, has not been written to their status.',
+        waiting,
+      ),
     leaseRenewed: (ok: boolean) => renewals.inc({ result: ok ? 'renewed' : 'failed' }),
   };
 }

@@ -9,12 +9,11 @@ import { formatHostPort, type HostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
 import { listenError } from '../common/net/listen.ts';
 import type { Tracing } from '../common/tracing/span.ts';
-import type { Informer, KubeClient } from '../kube/api/types.ts';
+import type { Informer } from '../kube/api/types.ts';
 import { type Access, createOpenAccess } from './access/access.ts';
 import { Admission } from './admission/admission.ts';
 import { type GatewayLimits, gatewayLimits } from './admission/gateway-limits.ts';
 import { ProcessPressure, Room } from './admission/room.ts';
-import { ActivityWriter } from './agents/activity-writer.ts';
 import { AgentConnections } from './agents/agent-connections.ts';
 import { loadAgentProtocol } from './agents/agent-protocol.ts';
 import type { ClientIdentity } from './agents/client-identity.ts';
@@ -38,9 +37,8 @@ import { type CallListener, createCallObserver } from './telemetry/observed-call
  */
 const LAME_DUCK_MS = 500;
 const MAX_LAME_DUCKS = 10;
-/** Milliseconds for background calls to end, and for the last stamps to be written. */
+/** Milliseconds for background calls to end. */
 const EVENT_DRAIN_MS = 10_000;
-const ACTIVITY_FLUSH_MS = 3_000;
 
 /** The observers of calls beside the metrics. */
 export interface GatewayObservation {
@@ -55,7 +53,6 @@ export interface GatewayOptions {
   readonly namespace: string;
   readonly workers: Informer<LambdaWorker>;
   readonly nodes: Informer<LambdaNode>;
-  readonly client: Pick<KubeClient, 'patch'>;
   readonly identity: Pick<ClientIdentity, 'current' | 'accepted' | 'refused'>;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -89,7 +86,6 @@ export class Gateway {
   readonly #pressure: ProcessPressure;
   readonly #room: Room;
   readonly #agents: AgentConnections;
-  readonly #activity: ActivityWriter;
   readonly #invoker: Invoker;
   readonly #admission: Admission;
   readonly #events: EventQueue;
@@ -107,13 +103,11 @@ export class Gateway {
     this.#room = new Room(limits.load, this.#pressure);
     this.metrics = this.#createMetrics();
     this.#agents = this.#createAgents();
-    this.#activity = this.#createActivity();
     this.#invoker = new Invoker({
       view,
       isViewCurrent: () => workers.isCurrent(),
       clock,
       sessionOf: (nodeName) => this.#agents.session(nodeName),
-      onActivity: (worker, stamp) => this.#activity.note(worker.reference, stamp),
       onAskedAgain: (result) => this.metrics.askedAgain(result),
       tracing: options.observation?.tracing,
       ...(options.maxWaitMs === undefined ? {} : { maxWaitMs: options.maxWaitMs }),
@@ -146,7 +140,6 @@ export class Gateway {
         agentsConnected: () => this.view.connected.size,
         eventsPending: () => this.#events.size,
         eventStoreWorks: () => this.#events.health.ok,
-        activityPending: () => this.#activity.pending,
         requestsHeld: () => this.#room.requests,
         bytesHeld: () => this.#room.bytes,
         callsWaiting: () => this.#admission.waiting,
@@ -173,17 +166,6 @@ export class Gateway {
           identity.refused();
         }
       },
-    });
-  }
-
-  #createActivity(): ActivityWriter {
-    const { client, clock, logger } = this.#options;
-    return new ActivityWriter({
-      client,
-      clock,
-      logger,
-      exists: (uid) => this.view.worker(uid) !== undefined,
-      onWritten: (ok) => this.metrics.activityWritten(ok),
     });
   }
 
@@ -303,13 +285,12 @@ export class Gateway {
     this.#agents.renew();
   }
 
-  /** Sends clients elsewhere, lets every call end, and writes the last stamps. */
+  /** Sends clients elsewhere, and lets every call end. */
   async stop(): Promise<void> {
     this.#draining = true;
     const { lameDuckMs = LAME_DUCK_MS } = this.#options;
     await this.#api.close({ quietMs: lameDuckMs, maxMs: lameDuckMs * MAX_LAME_DUCKS });
     await this.#events.stop(EVENT_DRAIN_MS);
-    await this.#activity.stop(ACTIVITY_FLUSH_MS);
     this.#agents.close();
     this.#pressure.stop();
   }

@@ -45,8 +45,6 @@ export interface InvokerOptions {
   readonly isViewCurrent: () => boolean;
   /** The session to the agent of a node, while there is one. */
   readonly sessionOf: (nodeName: string) => AgentSession | undefined;
-  /** Called with the agent's stamp of each call that reached a worker. */
-  readonly onActivity: (worker: WorkerEntry, stamp: string) => void;
   /** Called for each call whose agent ended under it, and whose answer was asked for. */
   readonly onAskedAgain?: (result: AskedAgain) => void;
   readonly clock: Clock;
@@ -141,8 +139,7 @@ export class Invoker {
       switch (answer.kind) {
         case 'Answered':
         case 'TimedOut': {
-          const { stamp, timings, logTail } = answer.trailer;
-          this.#noteActivity(worker, stamp);
+          const { timings, logTail } = answer.trailer;
           return {
             ...answerOf(answer, {
               requestId: call.requestId,
@@ -154,7 +151,6 @@ export class Invoker {
           };
         }
         case 'Unknown':
-          this.#noteActivity(worker, answer.stamp);
           return {
             ...unknownOutcome(call.requestId, answer.reason, answer.message),
             outcome: 'unknown',
@@ -168,13 +164,6 @@ export class Invoker {
         default:
           unreachable(answer);
       }
-    }
-  }
-
-  /** @param stamp empty for none */
-  #noteActivity(worker: WorkerEntry, stamp: string): void {
-    if (stamp !== '') {
-      this.#options.onActivity(worker, stamp);
     }
   }
 

@@ -129,7 +129,6 @@ async function open(
     namespace,
     workers,
     nodes,
-    client,
     identity,
     eventStore,
     endpoints,

@@ -100,7 +100,6 @@ export class Cluster {
       isViewCurrent: () => true,
       sessionOf: (node) =>
         node === NODE && this.life?.serves === true && this.life.alive ? sessionTo(this.life) : undefined,
-      onActivity: (worker, stamp) => this.#active(worker.uid, stamp),
       clock,
     });
   }
@@ -246,7 +245,7 @@ export class Cluster {
     const resource = this.resources.get(uid);
     if (resource !== undefined && resource.deletedAt === undefined) {
       resource.desired = { ...resource.desired, lastInvocationTime: stamp };
-      // Every tenth is written at once; gateways gather the others.
+      // Gateways of the release before write stamps. Every fifth is written at once; they gather the others.
       if (stamp.endsWith('0Z') || stamp.endsWith('5Z')) {
         this.#tell(uid);
       }
@@ -336,6 +335,9 @@ export class Cluster {
         if (life.alive) {
           this.atAgent.delete(requestId);
           this.#watcher.agentSaid(fact, result, body);
+          if (result.kind !== 'Refused') {
+            this.#active(worker.uid, result.stamp);
+          }
           settled.resolve(answerOf(result, body));
         }
       })
@@ -358,7 +360,6 @@ const agentGone = {
   kind: 'Unknown',
   reason: 'ConnectionLost',
   message: 'the agent is gone',
-  stamp: '',
   soFar: {
     head: { status: 0, contentType: '', streaming: false },
     body: new GrowingBuffer(),

@@ -76,7 +76,6 @@ export async function agentServerLab(options: AgentServerLabOptions): Promise<Ag
         status: { endpoint: `127.0.0.1:${agent.port}`, certificate: shown.published },
       }),
     ]),
-    client: { patch: async () => ({}) as never },
     identity: {
       current: { certificate: issued.certificate, privateKey: issued.key },
       accepted: () => undefined,

@@ -264,7 +264,9 @@ export async function startFakeApiServer(): Promise<FakeApiServer> {
         // Pages of one list all carry the version of the first.
         metadata: {
           resourceVersion: String(tokenVersion),
-          ...(more ? { continue: `${tokenVersion}-${start + limit}` } : {}),
+          ...(more
+            ? { continue: `${tokenVersion}-${start + limit}`, remainingItemCount: all.length - start - limit }
+            : {}),
         },
         items,
       }),

@@ -13,12 +13,6 @@ import { inThreadEventStore } from './in-thread-event-store.ts';
 import { waitFor } from './wait-for.ts';
 import { workerFixture } from './worker-fixture.ts';
 
-/** A patch that the gateway sent to the API server. */
-export interface SeenPatch {
-  readonly name: string;
-  readonly body: unknown;
-}
-
 export interface GatewayLabOptions {
   /** Names of the nodes, each with an agent. Default one, `node-1`. */
   readonly nodes?: readonly string[];
@@ -40,7 +34,6 @@ export interface GatewayLab {
   readonly agent: FakeAgent;
   readonly workers: FakeInformer<LambdaWorker>;
   readonly nodes: FakeInformer<LambdaNode>;
-  readonly patches: SeenPatch[];
   /** Adds a running worker to an agent, the first by default, and to the resources. Waits until it can be called. */
   addWorker(name: string, options?: AddWorkerOptions): Promise<void>;
   /** The SDK's answer. Nothing is tried twice. */
@@ -75,17 +68,10 @@ export async function gatewayLab(options: GatewayLabOptions = {}): Promise<Gatew
   }
   const workers = fakeInformer<LambdaWorker>();
   const nodes = fakeInformer<LambdaNode>(agents.map(({ node }) => node));
-  const patches: SeenPatch[] = [];
   const gateway = new Gateway({
     namespace: 'default',
     workers,
     nodes,
-    client: {
-      patch: async (_type, objectKey, patch) => {
-        patches.push({ name: objectKey.name, body: patch.body });
-        return workers.cache.get({ namespace: 'default', name: objectKey.name }) as never;
-      },
-    },
     identity: { current: identity, accepted: () => undefined, refused: () => undefined },
     eventStore: inThreadEventStore(),
     clock: systemClock,
@@ -116,7 +102,6 @@ export async function gatewayLab(options: GatewayLabOptions = {}): Promise<Gatew
     agent,
     workers,
     nodes,
-    patches,
     async addWorker(name, worker = {}) {
       const owner = worker.agent ?? agent;
       const functionName = worker.functionName ?? name;

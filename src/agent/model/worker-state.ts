@@ -37,6 +37,8 @@ export interface WorkerView {
     readonly message: string;
   };
   readonly observedInvocationTime?: string;
+  /** Stamp of the latest call, or wake by the resource, in this run of the agent. */
+  readonly lastInvocationTime?: string;
   readonly conditions: {
     readonly ImageReady?: ConditionView;
     readonly NetworkReady?: ConditionView;

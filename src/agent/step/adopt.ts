@@ -60,6 +60,7 @@ export function initialState(
     idle: idleUnder(desired, { since: at.now, lifted: false }),
     foundPaused: false,
     observedStamp: record?.observedInvocationTime ?? desired.observedInvocationTime,
+    activeStamp: undefined,
     waiting: [],
     waitingBytes: 0,
     heardUpTo: 0,

@@ -32,7 +32,10 @@ import {
 /** How many stamps a record keeps, which are told from those of others after a restart of the agent. */
 export const KEPT_STAMPS = 16;
 
-/** Everything that a view shows beside the number of calls, to be compared by value with that of another moment. */
+/**
+ * Everything that a view shows beside the number of calls and the stamp of the last one, to be compared by value with
+ * that of another moment.
+ */
 export function signsOf(state: WorkerState, at: Moment): readonly unknown[] {
   const { now } = at;
   const { desired, lastTermination, others, present } = state;
@@ -76,7 +79,7 @@ function progressOf(activity: Activity): Pick<Replacement, 'step' | 'detail'> {
 /** The worker as gateways and its status are to have it. */
 export function viewOf(state: WorkerState, at: Moment, previous: WorkerView | undefined): WorkerView {
   const { now } = at;
-  const { desired, lastTermination, observedStamp, others, present } = state;
+  const { activeStamp, desired, lastTermination, observedStamp, others, present } = state;
   const { process, setbacks, sight, traces } = present;
   const { info } = sight;
   const goal = goalAt(state, now);
@@ -117,6 +120,7 @@ export function viewOf(state: WorkerState, at: Moment, previous: WorkerView | un
     restartCount: state.restartCount,
     ...(lastTermination === undefined ? {} : { lastTermination }),
     ...(observedStamp === undefined ? {} : { observedInvocationTime: observedStamp }),
+    ...(activeStamp === undefined ? {} : { lastInvocationTime: activeStamp }),
   };
 }
 

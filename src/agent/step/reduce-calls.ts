@@ -179,7 +179,7 @@ function finishAnswered(
     ...(logTail === undefined ? {} : { logTail }),
   };
   const timeoutSeconds = findContainer(draft.state, containerId)?.make.timeoutSeconds ?? 0;
-  draft.touch({ places: draft.placesWithout(call) });
+  draft.touch({ places: draft.placesWithout(call), activeStamp: stamp });
   draft.answer(
     call.id,
     kind === 'TimedOut'
@@ -198,7 +198,7 @@ function finishUnknown(
   reason: UnknownReason,
   { message, stamp }: { readonly message: string; readonly stamp: string },
 ): void {
-  draft.touch({ places: draft.placesWithout(call) });
+  draft.touch({ places: draft.placesWithout(call), activeStamp: stamp });
   draft.answer(call.id, { kind: 'Unknown', reason, message, stamp });
 }
 

@@ -166,6 +166,7 @@ export function wakeOnForeignStamp(draft: Draft, own: boolean): boolean {
   if (own || lastInvocationTime === observedInvocationTime) {
     return false;
   }
+  draft.set({ activeStamp: lastInvocationTime });
   if (mayWake(wakePolicy, restOf(draft.state, draft.at.now))) {
     draft.touch();
   }

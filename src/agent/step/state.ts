@@ -98,8 +98,10 @@ export interface WorkerState {
    * it is no reason for a wake.
    */
   readonly foundPaused: boolean;
-  /** The foreign stamp that was acted on last. */
+  /** The last value of `status.lastInvocationTime` that was seen, and acted on where it was not our own. */
   readonly observedStamp: string | undefined;
+  /** Stamp of the latest call, or of the latest wake by the resource; undefined for none in this run of the agent. */
+  readonly activeStamp: string | undefined;
   /** Calls in the order of their turn. */
   readonly waiting: readonly Call[];
   readonly waitingBytes: number;

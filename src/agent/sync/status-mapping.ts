@@ -1,4 +1,4 @@
-import { type Condition, findCondition, transition, workerConditions } from '../../api/condition.ts';
+import { type Condition, findCondition, transition, type WorkerReason, workerConditions } from '../../api/condition.ts';
 import type { LambdaWorkerStatus } from '../../api/lambda-worker.ts';
 import { fieldManagers } from '../../api/name.ts';
 import { type StatusOwnership, statusDiffers } from '../../kube/client/status-apply.ts';
@@ -6,7 +6,7 @@ import { canonicalJson } from '../model/canonical-json.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 
 /** The fields of a LambdaWorker's status that its agent owns; the agent applies no others. */
-export type AgentStatus = Omit<LambdaWorkerStatus, 'assignment' | 'lastInvocationTime'>;
+export type AgentStatus = Omit<LambdaWorkerStatus, 'assignment' | 'lastEpoch'>;
 
 /** Most characters of a message in the schema. */
 const maxMessageLength = 32_768;
@@ -16,29 +16,28 @@ const ownConditions: readonly string[] = Object.values(workerConditions).filter(
   (type) => type !== workerConditions.scheduled,
 );
 
-/** Fields that describe the worker. */
-const stateFields = [
-  'phase',
-  'observedGeneration',
-  'containerID',
-  'image',
-  'address',
-  'startedAt',
-  'pausedAt',
-  'restartCount',
-  'lastTermination',
-] as const satisfies readonly (keyof AgentStatus)[];
-
-const stateOwnership: StatusOwnership = {
-  fieldManager: fieldManagers.agent,
-  fields: stateFields,
-  conditions: ownConditions,
-};
+/** Phases of a worker that serves: all are Ready, and a change between them changes no decision of others. */
+const servingPhases: readonly LambdaWorkerStatus['phase'][] = ['Running', 'Pausing', 'Paused', 'Resuming'];
+/** Reasons of a Ready that is True in these phases, and that a change of phase alone brings. */
+const servingReasons: readonly string[] = ['Running', 'Paused'] satisfies WorkerReason[];
 
 /** The part of a worker's status that agents own. */
 export const agentOwnership: StatusOwnership = {
-  ...stateOwnership,
-  fields: [...stateFields, 'observedInvocationTime' satisfies keyof AgentStatus],
+  fieldManager: fieldManagers.agent,
+  fields: [
+    'phase',
+    'observedGeneration',
+    'containerID',
+    'image',
+    'address',
+    'startedAt',
+    'pausedAt',
+    'restartCount',
+    'lastTermination',
+    'lastInvocationTime',
+    'observedInvocationTime',
+  ] satisfies (keyof AgentStatus)[],
+  conditions: ownConditions,
 };
 
 /**
@@ -71,23 +70,74 @@ export function agentStatus(view: WorkerView, present: LambdaWorkerStatus | unde
     ...(lastTermination === undefined
       ? {}
       : { lastTermination: { ...lastTermination, message: lastTermination.message.slice(-maxMessageLength) } }),
-    ...(view.observedInvocationTime === undefined ? {} : { observedInvocationTime: view.observedInvocationTime }),
+    ...stampsOf(view, present),
     conditions,
   };
 }
 
-/** Compares the status to write with the present one. `acknowledgement`: only the stamp differs. */
-export function compareStatus(
-  draft: AgentStatus,
+/**
+ * The stamps to write. The stamp of another that this agent has not acted on stays as it is, with the one acknowledged
+ * before: the watch has yet to tell of it.
+ */
+function stampsOf(
+  { lastInvocationTime: own, observedInvocationTime: seen }: WorkerView,
   present: LambdaWorkerStatus | undefined,
-): 'none' | 'acknowledgement' | 'state' {
-  if (statusDiffers(present ?? {}, draft, stateOwnership)) {
-    return 'state';
-  }
-  return draft.observedInvocationTime === present?.observedInvocationTime ? 'none' : 'acknowledgement';
+): Pick<AgentStatus, 'lastInvocationTime' | 'observedInvocationTime'> {
+  const { lastInvocationTime: told, observedInvocationTime: acknowledged } = present ?? {};
+  const isActedOn = told === undefined || told === seen || told === acknowledged;
+  const last = isActedOn ? (own ?? told) : told;
+  const observed = isActedOn ? last : acknowledged;
+  return {
+    ...(last === undefined ? {} : { lastInvocationTime: last }),
+    ...(observed === undefined ? {} : { observedInvocationTime: observed }),
+  };
 }
 
-/** Whether two views give the same status, but for the stamp. Cheap: called at every call. */
+/** Whether the stamps of a worker are to be written. Cheap: called at every change of a view. */
+export function stampsDiffer(view: WorkerView, present: LambdaWorkerStatus | undefined): boolean {
+  const { lastInvocationTime, observedInvocationTime } = stampsOf(view, present);
+  return (
+    lastInvocationTime !== present?.lastInvocationTime || observedInvocationTime !== present?.observedInvocationTime
+  );
+}
+
+/**
+ * Compares the status to write with the present one. `activity`: nothing differs but what calls change of a worker that
+ * serves, which is the phase among those of serving, and stamps.
+ */
+export function compareStatus(
+  draft: AgentStatus,
+  present: LambdaWorkerStatus | undefined = {},
+): 'none' | 'activity' | 'state' {
+  if (!statusDiffers(present, draft, agentOwnership)) {
+    return 'none';
+  }
+  return statusDiffers(withoutActivity(present), withoutActivity(draft), agentOwnership) ? 'state' : 'activity';
+}
+
+/** A status without what calls change of a worker that serves. */
+function withoutActivity(status: LambdaWorkerStatus): LambdaWorkerStatus {
+  const { lastInvocationTime: _last, observedInvocationTime: _observed, pausedAt: _paused, ...rest } = status;
+  const { conditions, phase } = rest;
+  const serving = servingPhases.includes(phase) ? { phase: 'Running' as const } : {};
+  return {
+    ...rest,
+    ...serving,
+    ...(conditions === undefined
+      ? {}
+      : { conditions: conditions.map((each) => (isServing(each) ? plainlyReady(each) : each)) }),
+  };
+}
+
+function isServing({ reason, status, type }: Condition): boolean {
+  return type === workerConditions.ready && status === 'True' && servingReasons.includes(reason);
+}
+
+function plainlyReady(condition: Condition): Condition {
+  return { ...condition, reason: 'Running' satisfies WorkerReason, message: '' };
+}
+
+/** Whether two views give the same status, but for the stamps. Cheap: called at every change of a view. */
 export function showSameState(a: WorkerView, b: WorkerView): boolean {
   return (
     a.phase === b.phase &&

@@ -8,7 +8,8 @@ import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import { createStatusApplier, type StatusApplier } from '../../kube/client/status-apply.ts';
 import type { Fleet } from '../model/fleet.ts';
 import type { WorkerView } from '../model/worker-state.ts';
-import { agentOwnership, agentStatus, compareStatus, showSameState } from './status-mapping.ts';
+import { ActivityQueue } from './activity-queue.ts';
+import { agentOwnership, agentStatus, compareStatus, showSameState, stampsDiffer } from './status-mapping.ts';
 
 /** Milliseconds for which a transient phase must last to be published. */
 const transientMs = 1_000;
@@ -48,6 +49,8 @@ interface Entry {
   /** Monotonic milliseconds at which `timer` fires. */
   dueAt: number;
   writing: boolean;
+  /** Whether its activity may be written. */
+  granted: boolean;
   tokens: number;
   refilledAt: number;
 }
@@ -56,14 +59,16 @@ interface Entry {
  * Writes the agent's part of each worker's status by forced server-side apply of its own fields. The part is first
  * compared with the present status, and the write holds only for the version that was compared: a status never lands on
  * a worker that was created or assigned again meanwhile. Only after a conflict is the worker read. A resting state is
- * written at once, a transient phase only when it lasts. While the server cannot be reached, one write at a time is
- * tried, at growing intervals; the changes made meanwhile are then written once. A server that is slow because of many
- * nodes does not get all writes at once.
+ * written at once, a transient phase only when it lasts, and what calls change of a worker that serves when the
+ * {@link ActivityQueue} says so, after all else. While the server cannot be reached, one write at a time is tried, at
+ * growing intervals; the changes made meanwhile are then written once. A server that is slow because of many nodes does
+ * not get all writes at once.
  */
 export class StatusWriter {
   readonly #options: StatusWriterOptions;
   readonly #entries = new Map<string, Entry>();
   readonly #queue = new Set<Entry>();
+  readonly #activity: ActivityQueue<Entry>;
   readonly #running = new Set<Promise<void>>();
   readonly #stopping = new AbortController();
   readonly #random: () => number;
@@ -73,11 +78,24 @@ export class StatusWriter {
   /** Writes at the same time: one after a failure, and one more for each round that succeeded. */
   #allowed: number = concurrency;
   #backoff: Timer | undefined;
+  #activityTimer: { readonly timer: Timer; readonly at: number } | undefined;
 
   constructor(options: StatusWriterOptions) {
     this.#options = options;
     this.#random = options.random ?? Math.random;
+    this.#activity = new ActivityQueue(options.clock);
     this.#applier = createStatusApplier(options.client, lambdaWorkers, agentOwnership);
+  }
+
+  /** Workers whose activity waits for its write. */
+  get waiting(): number {
+    return this.#activity.size;
+  }
+
+  /** See {@link ActivityQueue.shareAmong}. */
+  shareAmong(nodes: number | undefined): void {
+    this.#activity.shareAmong(nodes);
+    this.#armActivity();
   }
 
   start(): void {
@@ -114,6 +132,7 @@ export class StatusWriter {
     timer.cancel();
     this.#stopping.abort();
     this.#backoff?.cancel();
+    this.#activityTimer?.timer.cancel();
     for (const entry of this.#entries.values()) {
       entry.timer?.cancel();
     }
@@ -131,6 +150,7 @@ export class StatusWriter {
         timer: undefined,
         dueAt: 0,
         writing: false,
+        granted: false,
         tokens: burst,
         refilledAt: now,
       };
@@ -145,14 +165,29 @@ export class StatusWriter {
     }
     if (!showSameState(before, view)) {
       this.#schedule(entry);
-    } else if (before.observedInvocationTime !== view.observedInvocationTime) {
-      // Goes with the next write, or alone when the worker rests.
-      this.#schedule(entry, refillMs);
+    } else if (
+      before.observedInvocationTime !== view.observedInvocationTime ||
+      before.lastInvocationTime !== view.lastInvocationTime
+    ) {
+      this.#stampsChanged(entry);
+    }
+  }
+
+  /** Stamps go with the next write, or alone in their own time. */
+  #stampsChanged(entry: Entry): void {
+    const present = this.#activity.has(entry) ? undefined : this.#present(entry);
+    if (present !== undefined && stampsDiffer(entry.view, present.status)) {
+      this.#activity.note(entry, rests(entry.view) ? 'Phase' : 'Stamps');
+      this.#armActivity();
     }
   }
 
   #forget(uid: string): void {
-    this.#entries.get(uid)?.timer?.cancel();
+    const entry = this.#entries.get(uid);
+    if (entry !== undefined) {
+      entry.timer?.cancel();
+      this.#activity.delete(entry);
+    }
     this.#entries.delete(uid);
     this.#applier.forget(uid);
   }
@@ -187,27 +222,62 @@ export class StatusWriter {
   }
 
   #pump(): void {
-    for (const entry of this.#queue) {
-      if (
-        this.#stopping.signal.aborted ||
-        this.#backoff !== undefined ||
-        this.#running.size >= Math.floor(this.#allowed)
-      ) {
+    while (
+      !this.#stopping.signal.aborted &&
+      this.#backoff === undefined &&
+      this.#running.size < Math.floor(this.#allowed)
+    ) {
+      const entry = this.#nextInQueue() ?? this.#nextActive();
+      if (entry === undefined) {
+        this.#armActivity();
         return;
       }
+      entry.writing = true;
+      const running = this.#write(entry).finally(() => {
+        entry.writing = false;
+        this.#running.delete(running);
+        this.#pump();
+      });
+      this.#running.add(running);
+    }
+  }
+
+  #nextInQueue(): Entry | undefined {
+    for (const entry of this.#queue) {
       if (!this.#isKnown(entry)) {
         this.#queue.delete(entry);
       } else if (!entry.writing) {
         this.#queue.delete(entry);
-        entry.writing = true;
-        const running = this.#write(entry).finally(() => {
-          entry.writing = false;
-          this.#running.delete(running);
-          this.#pump();
-        });
-        this.#running.add(running);
+        return entry;
       }
     }
+    return undefined;
+  }
+
+  /** The next whose activity is to be written. One that is being written is written again after that. */
+  #nextActive(): Entry | undefined {
+    for (let entry = this.#activity.take(); entry !== undefined; entry = this.#activity.take()) {
+      entry.granted = true;
+      if (!entry.writing) {
+        return entry;
+      }
+      this.#queue.add(entry);
+    }
+    return undefined;
+  }
+
+  #armActivity(): void {
+    const { nextAt } = this.#activity;
+    const armed = this.#activityTimer;
+    if (!Number.isFinite(nextAt) || (armed !== undefined && armed.at <= nextAt) || this.#stopping.signal.aborted) {
+      return;
+    }
+    armed?.timer.cancel();
+    const timer = this.#options.clock.setTimer(() => {
+      this.#activityTimer = undefined;
+      this.#pump();
+    }, nextAt - this.#options.clock.monotonic());
+    this.#activityTimer = { timer, at: nextAt };
   }
 
   #isKnown(entry: Entry): boolean {
@@ -219,16 +289,25 @@ export class StatusWriter {
     const { view } = entry;
     const present = this.#present(entry);
     if (present === undefined) {
+      entry.granted = false;
       return;
     }
     const draft = agentStatus(view, present.status, clock.now());
     const difference = compareStatus(draft, present.status);
-    const rests = view.phase === 'Paused' || view.phase === 'Absent';
-    if (difference === 'none' || (difference === 'acknowledgement' && !rests)) {
+    if (difference !== 'none' && view.transient && clock.monotonic() < entry.phaseSince + transientMs) {
+      this.#schedule(entry);
       return;
     }
-    if (view.transient && clock.monotonic() < entry.phaseSince + transientMs) {
-      this.#schedule(entry);
+    if (difference === 'activity' && !entry.granted) {
+      this.#activity.note(entry, draft.phase === present.status?.phase && !rests(view) ? 'Stamps' : 'Phase');
+      return;
+    }
+    if (difference !== 'activity' && entry.granted) {
+      this.#activity.giveBack();
+    }
+    entry.granted = false;
+    this.#activity.delete(entry);
+    if (difference === 'none') {
       return;
     }
     try {
@@ -249,6 +328,7 @@ export class StatusWriter {
         return;
       }
       onWrite?.('failed');
+      entry.granted = difference === 'activity';
       this.#failed(entry, error);
     } finally {
       if (!this.#isKnown(entry)) {
@@ -300,4 +380,9 @@ export class StatusWriter {
       this.#pump();
     }, delayMs);
   }
+}
+
+/** Whether nothing is to come of a worker by itself that its stamps could go with. */
+function rests({ phase }: WorkerView): boolean {
+  return phase === 'Paused' || phase === 'Absent';
 }

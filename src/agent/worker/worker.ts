@@ -78,8 +78,13 @@ export class Worker {
 
   get view(): WorkerView {
     const shown = this.#shown ?? viewOf(this.#state, this.#moment(), undefined);
+    const { activeStamp } = this.#state;
+    if (this.#isCounted(shown) && shown.lastInvocationTime === activeStamp) {
+      return shown;
+    }
     const places = shown.places === undefined ? {} : { places: placesOf(this.#state) };
-    return this.#isCounted(shown) ? shown : { ...shown, inFlight: inFlightOf(this.#state), ...places };
+    const active = activeStamp === undefined ? {} : { lastInvocationTime: activeStamp };
+    return { ...shown, inFlight: inFlightOf(this.#state), ...places, ...active };
   }
 
   get uid(): string {

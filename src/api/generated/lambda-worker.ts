@@ -335,7 +335,7 @@ export interface LambdaWorkerSpecTopologySpread {
   readonly whenUnsatisfiable: 'DoNotSchedule' | 'ScheduleAnyway';
 }
 /**
- * State of the worker as it is. Written by the controller (assignment, Scheduled), the node's agent (the rest) and gateways (lastInvocationTime).
+ * State of the worker as it is. Written by the controller (assignment, Scheduled) and the node's agent (the rest); lastInvocationTime may be written by others, to wake it.
  */
 export interface LambdaWorkerStatus {
   readonly assignment?: LambdaWorkerStatusAssignment;
@@ -344,7 +344,7 @@ export interface LambdaWorkerStatus {
    */
   readonly lastEpoch?: number;
   /**
-   * Phase of the worker, in one word. Conditions say why.
+   * Phase of the worker, in one word. Conditions say why. A change between Running and Paused, which no decision depends on, is told within five minutes, and at once while there are few of them.
    */
   readonly phase?:
     | 'Pending'
@@ -385,7 +385,7 @@ export interface LambdaWorkerStatus {
   readonly restartCount?: number;
   readonly lastTermination?: LambdaWorkerStatusLastTermination;
   /**
-   * Stamp of the last activity (RFC 3339, as a rule with microseconds). Any gateway may write it: a value that differs from observedInvocationTime and that the agent did not issue itself wakes the worker. Compared as text, never as time.
+   * Stamp of the last activity (RFC 3339, as a rule with microseconds). The agent writes that of the last call with the phase, or within five minutes. Others may write it: a value that differs from observedInvocationTime and that the agent did not issue itself wakes the worker. Compared as text, never as time.
    */
   readonly lastInvocationTime?: string;
   /**

@@ -45,7 +45,6 @@ export type AgentAnswer =
       /** The reason of the gateway or the agent; any word of an agent's error where that is no reason. */
       readonly reason: string;
       readonly message: string;
-      readonly stamp: string;
       /** As far as the answer came, where the agent's next run may know the rest. */
       readonly soFar?: AnswerSoFar;
     };
@@ -186,13 +185,13 @@ export class AgentCall {
     const reason = reasonIn(reasonCode, code);
     if (this.#aim === 'Recovery') {
       const more = code === 'Unavailable' ? { soFar: this.#soFar } : {};
-      this.#settle({ kind: 'Unknown', reason: code, message, stamp: '', ...more });
+      this.#settle({ kind: 'Unknown', reason: code, message, ...more });
       return;
     }
     this.#settle(
       reason?.started === 'no'
         ? { kind: 'Refused', reason: reason.name, message }
-        : { kind: 'Unknown', reason: reason?.name ?? code, message, stamp: '' },
+        : { kind: 'Unknown', reason: reason?.name ?? code, message },
     );
   }
 
@@ -212,7 +211,7 @@ export class AgentCall {
 
   /** The caller is gone. The agent takes the call out of its queue, or lets it run to its end. */
   abandon(): void {
-    this.#settle({ kind: 'Unknown', reason: 'CallerGone', message: 'the caller hung up', stamp: '' });
+    this.#settle({ kind: 'Unknown', reason: 'CallerGone', message: 'the caller hung up' });
     this.way?.cancel();
   }
 
@@ -226,7 +225,7 @@ export class AgentCall {
   #pass(chunk: Buffer): void {
     if (this.#size > MAX_STREAMED_BYTES || this.#size - this.#read.bytes > MAX_UNREAD_BYTES) {
       const message = 'the agent sent more of a streamed answer than was asked for';
-      this.#settle({ kind: 'Unknown', reason: 'InvalidAnswer', message, stamp: '' });
+      this.#settle({ kind: 'Unknown', reason: 'InvalidAnswer', message });
       this.way?.cancel();
     } else {
       this.#sink?.chunk(chunk, () => this.#read.note(chunk.length));
@@ -258,7 +257,6 @@ export class AgentCall {
           kind: 'Unknown',
           reason: reason?.name ?? (trailer.reason === '' ? 'ConnectionLost' : trailer.reason),
           message,
-          stamp: trailer.stamp,
           ...(this.#aim === 'Call' && reason?.name === 'AgentStopped' ? { soFar: this.#soFar } : {}),
         };
       default:
@@ -271,7 +269,7 @@ export class AgentCall {
   }
 
   #lost(message: string): AgentAnswer {
-    return { kind: 'Unknown', reason: 'ConnectionLost', message, stamp: '', soFar: this.#soFar };
+    return { kind: 'Unknown', reason: 'ConnectionLost', message, soFar: this.#soFar };
   }
 
   #whole(trailer: InvokeTrailer): AgentAnswer {
@@ -287,9 +285,7 @@ export class AgentCall {
       }
       this.#onSettled();
       // An answer that has begun was no refusal, even by the word of its agent.
-      this.#answered.resolve(
-        answer.kind === 'Refused' && this.#streamed ? { ...answer, kind: 'Unknown', stamp: '' } : answer,
-      );
+      this.#answered.resolve(answer.kind === 'Refused' && this.#streamed ? { ...answer, kind: 'Unknown' } : answer);
     }
   }
 }

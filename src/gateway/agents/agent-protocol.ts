@@ -37,8 +37,6 @@ const CODE = /^[A-Za-z]{1,64}$/;
 /** A media type that a header can carry. */
 const CONTENT_TYPE = /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+(?:[ \t]*;[\t\x20-\x7e]*)?$/;
 const MAX_CONTENT_TYPE_LENGTH = 256;
-/** The schema's own pattern of `status.lastInvocationTime`, in UTC. */
-const STAMP = /^\d{4}-(?:0[1-9]|1[0-2])-(\d{2})T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?Z$/;
 
 const PHASES: ReadonlySet<string> = new Set(Object.keys(Phase));
 const OUTCOMES: ReadonlySet<string> = new Set(Object.keys(Outcome));
@@ -160,7 +158,7 @@ function checkedTrailer(trailer: InvokeTrailer): InvokeTrailer {
     reason: checkedCode(trailer.reason),
     reasonCode: trailer.reasonCode,
     message: trailer.message.slice(0, MAX_MESSAGE_LENGTH),
-    stamp: isStamp(trailer.stamp) ? trailer.stamp : '',
+    stamp: '',
     timings: trailer.timings === null ? null : checkedTimings(trailer.timings),
     logTail: trailer.logTail.subarray(-MAX_LOG_TAIL_BYTES),
     functionEnd: trailer.functionEnd === null ? null : checkedEnd(trailer.functionEnd),
@@ -175,17 +173,6 @@ function checkedFailure({ code, message, reasonCode }: InvokeFailure): InvokeFai
 /** A CamelCase code; empty for anything else. */
 function checkedCode(code: string): string {
   return CODE.test(code) ? code : '';
-}
-
-/** Whether the API server would accept a stamp unchanged: there is no 31st of February. */
-function isStamp(stamp: string): boolean {
-  const day = Number(STAMP.exec(stamp)?.[1] ?? 0);
-  if (day <= 28) {
-    // So it is on most days, and the long way was 3 % of a profile of the gateway.
-    return day > 0;
-  }
-  const time = Date.parse(stamp);
-  return !Number.isNaN(time) && new Date(time).toISOString().startsWith(stamp.slice(0, 19));
 }
 
 function checkedTimings({ queued, wake, run, start }: InvokeTimings): InvokeTimings {

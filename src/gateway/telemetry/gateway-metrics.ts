@@ -15,7 +15,6 @@ const GAUGES = {
   requestsHeld: ['esb_gateway_requests', 'Requests that have arrived and whose answer has not gone out.'],
   bytesHeld: ['esb_gateway_held_bytes', 'Bytes of the bodies and answers of these.'],
   callsWaiting: ['esb_gateway_calls_waiting', 'Calls that wait for a place among those of their function.'],
-  activityPending: ['esb_gateway_activity_pending', 'Workers whose last call has not been written.'],
 } as const;
 
 export type GatewayGauges = Readonly<Record<keyof typeof GAUGES, () => number | boolean>>;
@@ -27,7 +26,6 @@ export interface GatewayMetrics {
   agentFailed(): void;
   /** The next run of an agent was asked for the answer of a call. */
   askedAgain(result: string): void;
-  activityWritten(ok: boolean): void;
   /** Every metric, for their documentation. */
   readonly registry: Registry;
   page(): Promise<{ readonly contentType: string; readonly text: string }>;
@@ -58,11 +56,6 @@ export function createGatewayMetrics(
     'esb_gateway_agent_connection_failures_total',
     'Attempts to connect to an agent that failed.',
   );
-  const activity = counter(
-    'esb_gateway_activity_writes_total',
-    'Patches of status.lastInvocationTime, by whether they succeeded.',
-    ['ok'],
-  );
   const askedAgain = counter(
     'esb_gateway_calls_asked_again_total',
     'Calls whose agent ended under them, by what its next run said: recovered, not_started, after which the call is sent again, or unknown.',
@@ -86,7 +79,6 @@ export function createGatewayMetrics(
     eventEnded: (result) => events.inc({ result }),
     agentFailed: () => agentFailures.inc(),
     askedAgain: (result) => askedAgain.inc({ result }),
-    activityWritten: (ok) => activity.inc({ ok: String(ok) }),
     page: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
   };
 }

@@ -101,6 +101,11 @@ export interface KubeClient {
     parameters?: ListParameters,
     options?: ListOptions<T>,
   ): Promise<ObjectList<T>>;
+  /**
+   * How many objects of a kind there are, in all namespaces, by the server's own count; undefined where it does not say.
+   * One object is read, however many there are.
+   */
+  count<T extends KubeObject>(type: ResourceType<T>, options?: CallOptions): Promise<number | undefined>;
   create<T extends KubeObject>(type: ResourceType<T>, object: T, options?: FenceOptions): Promise<T>;
   /** Replaces the object; a resourceVersion in its metadata is a precondition. */
   update<T extends KubeObject>(type: ResourceType<T>, object: T, options?: WriteOptions): Promise<T>;

@@ -41,7 +41,11 @@ export function createKubeClient(options: KubeClientOptions): KubeClient {
 
 interface Page<T extends KubeObject> {
   readonly items?: readonly T[] | null;
-  readonly metadata?: { readonly resourceVersion?: string; readonly continue?: string };
+  readonly metadata?: {
+    readonly resourceVersion?: string;
+    readonly continue?: string;
+    readonly remainingItemCount?: number;
+  };
 }
 
 /** The client over HTTP: makes the requests that {@link Transport} sends. */
@@ -87,6 +91,15 @@ class HttpKubeClient implements KubeClient {
         throw error;
       }
     });
+  }
+
+  async count<T extends KubeObject>(type: ResourceType<T>, options: CallOptions = {}): Promise<number | undefined> {
+    const what = describe('count', type);
+    const request = { what, method: 'GET', path: readPath(type, {}, { limit: 1 }) } as const;
+    const { items, metadata = {} } = await this.#object<Page<T>>(request, options);
+    const isWhole = (metadata.continue ?? '') === '';
+    const rest = isWhole ? 0 : metadata.remainingItemCount;
+    return rest === undefined ? undefined : (items ?? []).length + rest;
   }
 
   create<T extends KubeObject>(type: ResourceType<T>, object: T, options: FenceOptions = {}): Promise<T> {

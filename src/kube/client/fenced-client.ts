@@ -25,6 +25,7 @@ export function fencedClient(client: KubeClient, mayWrite: () => boolean): KubeC
   return {
     get: (type, key, options) => client.get(type, key, options),
     list: (type, parameters, options) => client.list(type, parameters, options),
+    count: (type, options) => client.count(type, options),
     watch: (type, parameters, options) => client.watch(type, parameters, options),
     create: (type, object, options) => client.create(type, object, fenced(options)),
     update: (type, object, options) => client.update(type, object, fenced(options)),

@@ -184,8 +184,8 @@ export interface InvokeTrailer {
   readonly reason: string;
   readonly message: string;
   /**
-   * The agent's stamp of this activity (RFC 3339, microseconds, UTC), to be written verbatim to
-   * status.lastInvocationTime.
+   * The agent's stamp of this activity (RFC 3339, microseconds, UTC). The agent writes it to status.lastInvocationTime
+   * itself; a gateway of a release before this one does so as well, verbatim.
    */
   readonly stamp: string;
   readonly timings: InvokeTimings | null;

@@ -53,12 +53,19 @@ describe('taken over', () => {
 
   afterAll(() => cluster.stop());
 
-  describe('a gateway', () => {
-    let gateway: KubeClient;
-    const tell = (status: object) => gateway.patch(lambdaWorkers, key('called'), merge({ status }), toStatus);
+  describe('whoever may wake a worker', () => {
+    let waker: KubeClient;
+    const tell = (status: object) => waker.patch(lambdaWorkers, key('called'), merge({ status }), toStatus);
 
     beforeAll(async () => {
-      gateway = await cluster.clientOf({ name: 'esb-gateway' });
+      for (const args of [
+        ['serviceaccount', 'waker'],
+        ['role', 'waker', '--verb=patch', '--resource=lambdaworkers.esb.dev/status'],
+        ['rolebinding', 'waker', '--role=waker', '--serviceaccount=default:waker'],
+      ]) {
+        await cluster.server.kubectl(['-n', 'default', 'create', ...args]);
+      }
+      waker = await cluster.clientOf({ name: 'waker', namespace: 'default' });
       // A change that was let through is none when it is made again.
       let restartCount = 1;
       await waitFor('the policy', () => {
@@ -70,7 +77,7 @@ describe('taken over', () => {
       });
     });
 
-    it('stamps activity, and writes nothing else of a status', async () => {
+    it('writes a stamp, and nothing else of a status', async () => {
       await tell({ lastInvocationTime: '2026-11-01T00:00:00Z' });
       await tell({ lastInvocationTime: '2026-11-01T00:00:01Z' });
       for (const status of [
@@ -105,6 +112,21 @@ describe('taken over', () => {
         assignment: { nodeName: 'node-1', epoch: 3 },
         phase: 'Running',
         lastInvocationTime: '2026-11-01T00:00:01Z',
+      });
+    });
+  });
+
+  describe('a gateway', () => {
+    let gateway: KubeClient;
+
+    beforeAll(async () => {
+      gateway = await cluster.clientOf({ name: 'esb-gateway' });
+    });
+
+    it('writes nothing of a worker', async () => {
+      const stamp = merge({ status: { lastInvocationTime: '2026-11-01T00:00:02Z' } });
+      await expect(gateway.patch(lambdaWorkers, key('called'), stamp, toStatus)).rejects.toMatchObject({
+        code: 'Forbidden',
       });
     });
 

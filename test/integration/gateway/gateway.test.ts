@@ -174,7 +174,7 @@ afterAll(async () => {
 });
 
 describe('a gateway on a real API server', () => {
-  it('gets its certificate by a request, serves, and writes the stamp of the call', async () => {
+  it('gets its certificate by a request, serves, and writes nothing of the call', async () => {
     const gateway = await startGateway(await stateFolder());
     await addWorker('hello');
     await waitFor('the gateway to ask', async () => (await requests()).length > 0);
@@ -188,10 +188,8 @@ describe('a gateway on a real API server', () => {
     await waitFor('the function', async () => (await metricsPage()).includes('esb_gateway_functions 1'));
     agent.onInvoke((call) => call.answer('"hi"', { stamp: '2031-02-03T04:05:06.000007Z' }));
     expect(await invoke(gateway, 'hello')).toBe('"hi"');
-    await waitFor('the stamp', async () => {
-      const { status } = await worker('hello');
-      return status?.lastInvocationTime === '2031-02-03T04:05:06.000007Z';
-    });
+    // Activity is for the agent to write.
+    expect((await worker('hello')).status?.lastInvocationTime).toBeUndefined();
     const metrics = await metricsPage();
     expect(metrics).toContain('esb_gateway_calls_total{function="hello",outcome="ok",start="warm"} 1');
     expect(metrics).toContain('esb_gateway_agents_connected 1');
@@ -238,24 +236,19 @@ describe('a gateway on a real API server', () => {
     expect(await requests()).toHaveLength(asked);
   });
 
-  it('serves while the API server is frozen, and writes stamps afterwards', async () => {
+  it('serves while the API server is frozen', async () => {
     await addWorker('tireless');
     const gateway = await readyGateway(await stateFolder());
-    agent.onInvoke((call) => call.answer('1', { stamp: '2031-02-03T04:05:06.000008Z' }));
+    agent.onInvoke((call) => call.answer('1'));
     expect(await invoke(gateway, 'tireless')).toBe('1');
     api.pause();
     try {
-      agent.onInvoke((call) => call.answer('2', { stamp: '2031-02-03T04:05:06.000009Z' }));
+      agent.onInvoke((call) => call.answer('2'));
       for (let call = 0; call < 10; call += 1) {
         expect(await invoke(gateway, 'tireless')).toBe('2');
       }
     } finally {
       api.continue();
     }
-    await waitFor(
-      'the newest stamp',
-      async () => (await worker('tireless')).status?.lastInvocationTime === '2031-02-03T04:05:06.000009Z',
-      { timeoutMs: 60_000 },
-    );
   });
 });

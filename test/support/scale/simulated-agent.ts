@@ -6,12 +6,13 @@ import { machineVersions } from '../../../src/agent/node/node-status.ts';
 import { AssignmentWatch } from '../../../src/agent/sync/assignment-watch.ts';
 import { StatusWriter } from '../../../src/agent/sync/status-writer.ts';
 import { createFleet } from '../../../src/agent/worker/worker-manager.ts';
-import type { NodeAmounts } from '../../../src/api/lambda-node.ts';
+import { lambdaNodes, type NodeAmounts } from '../../../src/api/lambda-node.ts';
 import { ASSIGNED_NODE_FIELD, type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { CLIENT_CA_NAME, SYSTEM_NAMESPACE } from '../../../src/api/name.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { sleep } from '../../../src/common/deadline.ts';
 import type { Logger } from '../../../src/common/logger.ts';
+import { repeat } from '../../../src/common/repeat.ts';
 import { TaskGroup } from '../../../src/common/task-group.ts';
 import { configMaps, nodes } from '../../../src/kube/api/resource-types.ts';
 import { ListWatchInformer } from '../../../src/kube/cache/informer.ts';
@@ -123,6 +124,11 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
     keepNodeLease({ client, nodeName, namespace: SYSTEM_NAMESPACE, clock, logger }, signal),
   );
   tasks.run('registration', (signal) => registration.run(signal));
+  tasks.run('number of nodes', (signal) =>
+    repeat({ clock, everyMs: 120_000, retryMs: 5_000, onError: () => undefined }, signal, async () =>
+      writer.shareAmong(await client.count(lambdaNodes, { signal })),
+    ),
+  );
   clientCa.start();
   ownNode.subscribe(() => registration.hurry());
   ownNode.start();

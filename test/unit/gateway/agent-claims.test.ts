@@ -275,7 +275,5 @@ describe('an agent that says anything', () => {
       { numRuns: 150 },
     );
     expect(liar.callStreams()).toBeGreaterThan(0);
-    const stamps = lab.patches.map(({ body }) => JSON.stringify(body));
-    expect(stamps.filter((stamp) => !/"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"/.test(stamp))).toEqual([]);
   });
 });

@@ -303,32 +303,3 @@ describe('a caller who hangs up', () => {
     expect(lab.agent.calls).toHaveLength(0);
   });
 });
-
-describe('activity', () => {
-  it("is written with the agent's own stamp, at most once in a while for each worker", async () => {
-    const lab = await gatewayLab();
-    await lab.addWorker('hello');
-    for (let call = 1; call <= 5; call += 1) {
-      lab.agent.onInvoke((each) => each.answer('{}', { stamp: `2031-01-01T00:00:00.00000${call}Z` }));
-      await lab.invoke('hello');
-    }
-    await waitFor('a patch', () => lab.patches.length === 1);
-    expect(lab.patches[0]).toEqual({
-      name: 'hello',
-      body: { status: { lastInvocationTime: '2031-01-01T00:00:00.000005Z' } },
-    });
-    await lab.invoke('hello');
-    await lab.gateway.stop();
-    // The last one is not lost.
-    expect(lab.patches).toHaveLength(2);
-  });
-
-  it('is not written for calls that reached no worker', async () => {
-    const lab = await gatewayLab();
-    await lab.addWorker('hello');
-    lab.agent.onInvoke((call) => call.refuse('QueueFull'));
-    await lab.invoke('hello').catch(() => undefined);
-    await lab.gateway.stop();
-    expect(lab.patches).toHaveLength(0);
-  });
-});

@@ -149,20 +149,137 @@ describe('the status writer', () => {
     expect(phases().at(-1)).toMatch(/^Paused/);
   });
 
-  it('acknowledges activity with the next write, and alone only while the worker rests', async () => {
+  it('writes stamps with the phase, and alone only when they are old', async () => {
     const { clock, fleet, writer, writes } = world();
     writer.start();
     fleet.show(viewFixture());
     await clock.advance(0);
-    fleet.show(viewFixture({ observedInvocationTime: 'a' }));
+    fleet.show(viewFixture({ lastInvocationTime: 'a' }));
     await clock.advance(10_000);
     expect(writes).toHaveLength(1);
-    fleet.show({ ...paused, observedInvocationTime: 'a' });
+    fleet.show({ ...paused, lastInvocationTime: 'b' });
     await clock.advance(0);
-    expect(writes[1]?.status).toMatchObject({ phase: 'Paused', observedInvocationTime: 'a' });
-    fleet.show({ ...paused, observedInvocationTime: 'b' });
-    await clock.advance(2_000);
-    expect(writes[2]?.status).toMatchObject({ phase: 'Paused', observedInvocationTime: 'b' });
+    expect(writes[1]?.status).toMatchObject({
+      phase: 'Paused',
+      lastInvocationTime: 'b',
+      observedInvocationTime: 'b',
+    });
+    fleet.show(viewFixture({ lastInvocationTime: 'b' }));
+    await clock.advance(0);
+    for (let call = 0; call < 100; call += 1) {
+      fleet.show(viewFixture({ lastInvocationTime: `c${call}` }));
+      await clock.advance(1_000);
+    }
+    expect(writes).toHaveLength(3);
+    await clock.advance(60_000);
+    expect(writes.slice(3)).toMatchObject([{ status: { phase: 'Running', lastInvocationTime: 'c99' } }]);
+  });
+
+  it('acknowledges at once the stamp of another that a resting worker was not woken by', async () => {
+    const { clock, fleet, writer, writes, sync } = world();
+    writer.start();
+    fleet.show(paused);
+    await clock.advance(0);
+    sync((worker) => ({
+      ...worker,
+      metadata: { ...worker.metadata, resourceVersion: '9' },
+      status: { ...worker.status, lastInvocationTime: 'foreign' },
+    }));
+    await clock.advance(1_000);
+    expect(writes).toHaveLength(1);
+    fleet.show({ ...paused, observedInvocationTime: 'foreign' });
+    await clock.advance(0);
+    expect(writes[1]?.status).toMatchObject({ lastInvocationTime: 'foreign', observedInvocationTime: 'foreign' });
+  });
+
+  it('takes no stamp of another away that the watch has yet to tell of', async () => {
+    const { clock, fleet, writer, writes, sync, setCached } = world();
+    writer.start();
+    fleet.show(viewFixture());
+    await clock.advance(0);
+    sync((worker) => ({
+      ...worker,
+      metadata: { ...worker.metadata, resourceVersion: '9' },
+      status: { ...worker.status, lastInvocationTime: 'foreign' },
+    }));
+    setCached(workerFixture({ status: { assignment } }));
+    fleet.show({ ...paused, lastInvocationTime: 'own' });
+    await clock.advance(1_000);
+    expect(writes.slice(1)).toMatchObject([{ status: { phase: 'Paused', lastInvocationTime: 'foreign' } }]);
+    expect(writes[1]?.status.observedInvocationTime).toBeUndefined();
+  });
+
+  it('lets workers that are paused and woken all the time wait, and first changes and errors pass them', async () => {
+    const clock = manualClock();
+    const fleet = fakeFleet();
+    const objects = new Map<string, LambdaWorker>();
+    const writes: string[] = [];
+    const writer = new StatusWriter({
+      fleet,
+      cache: { get: ({ name }) => objects.get(name) },
+      nodeName: 'node-1',
+      clock,
+      logger: silentLogger(),
+      client: {
+        get: ({ name }: never) => Promise.resolve(objects.get(name) as never),
+        patch: (_type, { name }, { body }) => {
+          const { status } = body as LambdaWorker;
+          const before = objects.get(name);
+          const resourceVersion = String(Number(before?.metadata.resourceVersion) + 1);
+          const next = workerFixture({
+            name,
+            metadata: { resourceVersion },
+            status: { ...status, assignment },
+          });
+          objects.set(name, next);
+          writes.push(`${name} ${status?.phase}`);
+          return Promise.resolve(next as never);
+        },
+      },
+    });
+    onTestFinished(async () => {
+      const stopped = writer.stop();
+      await clock.advance(10_000);
+      await stopped;
+    });
+    const showAll = (phase: 'Running' | 'Paused', stamp: string): void => {
+      for (let each = 0; each < 50; each += 1) {
+        const { identity } = viewFixture({ name: `w${each}`, uid: `uid-of-w${each}` });
+        fleet.show({
+          ...(phase === 'Running' ? viewFixture() : paused),
+          identity,
+          lastInvocationTime: stamp,
+        });
+      }
+    };
+    writer.start();
+    writer.shareAmong(100);
+    for (let each = 0; each <= 50; each += 1) {
+      objects.set(`w${each}`, workerFixture({ name: `w${each}`, status: { assignment } }));
+    }
+    showAll('Running', '0');
+    await clock.advance(0);
+    // Becoming Running the first time is no activity.
+    expect(writes).toHaveLength(50);
+    writes.length = 0;
+    for (let turn = 1; turn <= 90; turn += 1) {
+      showAll(turn % 2 === 1 ? 'Paused' : 'Running', String(turn));
+      await clock.advance(20_000);
+    }
+    // Ten at once, then one in 12.5 s or each in five minutes.
+    expect(writes.length).toBeLessThanOrEqual(10 + 1_800 / 12.5 + (50 * 1_800) / 300);
+    expect(new Set(writes.map((each) => each.split(' ')[0]))).toHaveLength(50);
+    expect(writer.waiting).toBeGreaterThan(0);
+    writes.length = 0;
+    fleet.show(viewFixture({ name: 'w50', uid: 'uid-of-w50' }));
+    const failed = { Ready: { status: 'False', reason: 'CrashLoopBackOff', message: '' } } as const;
+    fleet.show(viewFixture({ name: 'w7', uid: 'uid-of-w7', phase: 'Failed', conditions: failed }));
+    await clock.advance(0);
+    expect(writes).toEqual(['w50 Running', 'w7 Failed']);
+    // The latest state of each is written in the end.
+    await clock.advance(300_000);
+    expect(writer.waiting).toBe(0);
+    expect(objects.get('w3')?.status).toMatchObject({ phase: 'Running', lastInvocationTime: '90' });
   });
 
   it('puts right what others changed', async () => {

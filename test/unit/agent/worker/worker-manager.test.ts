@@ -927,6 +927,25 @@ describe('activity by status patch', () => {
     expect(lab.runtime.count('resume')).toBe(1);
   });
 
+  it('is shown by the stamp of the latest call or wake', async () => {
+    const lab = await FleetLab.with(desiredFixture());
+    lab.emulators.onCall = (call) => call.answer();
+    const shown = (): string | undefined => lab.fleet.view('uid-of-hello')?.lastInvocationTime;
+    expect(shown()).toBeUndefined();
+    const result = await lab.invoke();
+    expect(shown()).toBe(result.kind === 'Answered' ? result.stamp : '');
+    lab.fleet.apply(desiredFixture({ lastInvocationTime: foreign }));
+    await settle();
+    expect(shown()).toBe(foreign);
+    await lab.invoke();
+    const last = shown();
+    expect(last).not.toBe(foreign);
+    // The agent's own write comes back by the watch.
+    lab.fleet.apply(desiredFixture({ lastInvocationTime: last ?? '', observedInvocationTime: last ?? '' }));
+    await settle();
+    expect(shown()).toBe(last);
+  });
+
   it('does not wake what its owner keeps at rest', async () => {
     const lab = await FleetLab.with({ ...paused, wakePolicy: 'Never' });
     lab.fleet.apply({ ...paused, wakePolicy: 'Never', lastInvocationTime: foreign });

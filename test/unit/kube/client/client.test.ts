@@ -102,6 +102,18 @@ describe('lists', () => {
     expect(server.requests.filter(listsOf(configMaps))).toHaveLength(3);
   });
 
+  test('are counted by the server, with one object read', async () => {
+    expect(await client.count(configMaps)).toBe(0);
+    for (let number = 1; number <= 7; number++) {
+      server.put(configMaps, configMap(`map-${number}`));
+      expect(await client.count(configMaps)).toBe(number);
+    }
+    expect(server.requests.filter(listsOf(configMaps)).every(({ query }) => query.get('limit') === '1')).toBe(true);
+    const answer = { metadata: { resourceVersion: '1', continue: 'more' }, items: [configMap('one')] };
+    server.inject(listsOf(configMaps), { kind: 'text', text: JSON.stringify(answer) });
+    expect(await client.count(configMaps)).toBeUndefined();
+  });
+
   test('change each object before the next page is asked for', async () => {
     for (let number = 0; number < 5; number++) {
       server.put(configMaps, configMap(`map-${number}`));
