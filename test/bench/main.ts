@@ -8,6 +8,7 @@ import { applyToRunning } from './apply-to-running.ts';
 import { BareContainerd } from './bare-containerd.ts';
 import { BenchInstance } from './bench-instance.ts';
 import { type BenchResult, tableOf } from './bench-result.ts';
+import { busyWrites } from './busy-writes.ts';
 import { coldStart, coldStartMany, coldStartPrepared } from './cold-start.ts';
 import { density } from './density.ts';
 import { firstCall } from './first-call.ts';
@@ -49,7 +50,7 @@ const scenarios: readonly Scenario[] = [
   gatewayThroughput,
   gatewayStorm,
 ];
-const clusterScenarios: readonly ClusterScenario[] = [placement, takeover];
+const clusterScenarios: readonly ClusterScenario[] = [placement, takeover, busyWrites];
 const all = [...scenarios, ...clusterScenarios];
 const groups = new Set(all.flatMap(({ group }) => group ?? []));
 

@@ -3,8 +3,9 @@ import { writesBetween } from '../support/scale/api-requests.ts';
 import { type Controller, ScaleCluster, workerPath } from '../support/scale/scale-cluster.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { type BenchResult, compare } from './bench-result.ts';
-import { bareNodeMiB, peakResidentMiB, residentMiB } from './processes.ts';
+import { bareNodeMiB, peakResidentMiB, residentMiB, sampleMemory } from './processes.ts';
 import { type ClusterBench, type ClusterScenario, fleetSize } from './scenario.ts';
+import { ofResources, told } from './writes.ts';
 
 /** Assignments, and raw patches, of one slice. */
 const SLICE = 500;
@@ -45,10 +46,9 @@ async function measure({ say }: ClusterBench, cluster: ScaleCluster, workers: nu
 
   const before = await cluster.requests();
   const timesBefore = await cluster.processorTimes();
-  const memory: number[] = [];
   const began = performance.now();
   const controller = await cluster.startController('first');
-  const sampling = sampleMemory(controller, memory);
+  const memory = sampleMemory(controller);
   say(`assigning ${workers} workers ...`);
   await waitFor('every worker to be assigned', () => alive(controller) && follower.assigned === workers, patience);
   const times = follower.assignmentTimes();
@@ -62,7 +62,7 @@ async function measure({ say }: ClusterBench, cluster: ScaleCluster, workers: nu
   const settled = await cluster.requests();
   await delay(STEADY_MS);
   const steady = writesBetween(settled, await cluster.requests());
-  await sampling.stop();
+  await memory.stop();
   const peak = await peakResidentMiB(controller.pid);
   const resting = await residentMiB(controller.pid);
   await cluster.stopController(controller);
@@ -105,7 +105,7 @@ async function measure({ say }: ClusterBench, cluster: ScaleCluster, workers: nu
     compare({
       name: 'placement-memory',
       unit: 'MiB',
-      ours: memory,
+      ours: memory.samples,
       baseline: { what: 'Node.js with nothing to do', sample: [await bareNodeMiB()] },
       budget: `at most ${BUDGET.memoryMiB} MiB at any time`,
       met: () => peak <= BUDGET.memoryMiB,
@@ -159,38 +159,11 @@ function ratesOf(times: readonly number[]): readonly number[] {
   });
 }
 
-function sampleMemory(controller: Controller, memory: number[]): { stop(): Promise<void> } {
-  const ending = new AbortController();
-  const running = (async () => {
-    while (!ending.signal.aborted) {
-      memory.push(await residentMiB(controller.pid));
-      await delay(500, undefined, { signal: ending.signal }).catch(() => undefined);
-    }
-  })();
-  return {
-    async stop() {
-      ending.abort();
-      await running;
-    },
-  };
-}
-
 function alive(controller: Controller): true {
   if (controller.ended()) {
     throw new Error(`the controller ended:\n${controller.output().slice(-3_000)}`);
   }
   return true;
-}
-
-function ofResources(writes: ReadonlyMap<string, number>, isMeant: (what: string) => boolean): number {
-  return [...writes].reduce((sum, [what, count]) => sum + (isMeant(what) ? count : 0), 0);
-}
-
-function told(writes: ReadonlyMap<string, number>): string {
-  const parts = [...writes]
-    .toSorted(([one], [other]) => one.localeCompare(other))
-    .map(([what, count]) => `${count} of ${what}`);
-  return parts.length === 0 ? 'none' : parts.join(', ');
 }
 
 function spreadOf(byNode: ReadonlyMap<string, number>): string {

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { BenchInstance } from './bench-instance.ts';
 
 /** A process as /proc has it. */
@@ -71,6 +72,28 @@ export async function residentMiB(pid: number): Promise<number> {
 export async function peakResidentMiB(pid: number): Promise<number> {
   const text = await readFile(`/proc/${pid}/status`, 'latin1');
   return Number(/^VmHWM:\s+(\d+) kB$/m.exec(text)?.[1]) / 1024;
+}
+
+/** Reads the resident set of a process twice a second, in MiB, until it is stopped. */
+export function sampleMemory({ pid }: { readonly pid: number }): {
+  readonly samples: readonly number[];
+  stop(): Promise<void>;
+} {
+  const samples: number[] = [];
+  const ending = new AbortController();
+  const running = (async () => {
+    while (!ending.signal.aborted) {
+      samples.push(await residentMiB(pid));
+      await delay(500, undefined, { signal: ending.signal }).catch(() => undefined);
+    }
+  })();
+  return {
+    samples,
+    async stop() {
+      ending.abort();
+      await running;
+    },
+  };
 }
 
 /** Clock ticks of the kernel in a second, in which it tells processor time (USER_HZ). */

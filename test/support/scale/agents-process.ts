@@ -1,4 +1,7 @@
-/** Simulated agents in one process: `agents-process.ts FILE`, with an {@link AgentsFile} in JSON. Ends at SIGTERM. */
+/**
+ * Simulated agents in one process: `agents-process.ts FILE`, with an {@link AgentsFile} in JSON. Begins to call workers
+ * at SIGUSR2, and stops at the next. Ends at SIGTERM.
+ */
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createLogger } from '../../../src/common/logger.ts';
@@ -24,6 +27,11 @@ async function main(file: string): Promise<void> {
     await mkdir(join(own, 'state', 'workers'), { recursive: true });
     agents.push(await startSimulatedAgent({ nodeName: name, kubeconfig, folder: own, capacity, logger }));
   }
+  process.on('SIGUSR2', () => {
+    for (const { calls } of agents) {
+      calls.toggle();
+    }
+  });
   await terminated.promise;
   clearInterval(alive);
   await Promise.all(agents.map((agent) => agent.stop()));

@@ -14,6 +14,7 @@ import { type OwnedProcess, startOwnedProcess } from '../owned-process.ts';
 import { waitFor } from '../wait-for.ts';
 import type { AgentsFile } from './agents-process.ts';
 import { type ApiRequests, parseApiRequests } from './api-requests.ts';
+import { SimulatedKubelets } from './simulated-kubelets.ts';
 import { WorkerFollower } from './worker-follower.ts';
 
 const root = join(import.meta.dirname, '../../..');
@@ -30,6 +31,8 @@ export interface ScaleClusterOptions {
   readonly agentsPerProcess?: number;
   /** Workers that a node has room for. */
   readonly workersPerNode: number;
+  /** Whether nodes have Nodes with guards and reservations, as with the default values of the chart. Default false. */
+  readonly reserves?: boolean;
 }
 
 /** A request as it is sent, without any client of ours in between. */
@@ -51,6 +54,7 @@ export class ScaleCluster {
   readonly #agents: readonly OwnedProcess[];
   readonly #controllers: Controller[] = [];
   readonly #followers: WorkerFollower[] = [];
+  readonly #kubelets: SimulatedKubelets | undefined;
 
   private constructor(
     server: ApiServer,
@@ -58,12 +62,14 @@ export class ScaleCluster {
     pool: Pool,
     headers: Readonly<Record<string, string>>,
     agents: readonly OwnedProcess[],
+    kubelets: SimulatedKubelets | undefined,
   ) {
     this.#server = server;
     this.admin = admin;
     this.#pool = pool;
     this.#headers = headers;
     this.#agents = agents;
+    this.#kubelets = kubelets;
   }
 
   /** Resolves once every node says that it is ready. */
@@ -78,6 +84,7 @@ export class ScaleCluster {
         'manifests/local',
         'manifests/agent-policy.yaml',
         'manifests/worker-finalizer.yaml',
+        'manifests/priority-class.yaml',
       ]) {
         await server.kubectl(['apply', '-f', join(root, part)]);
       }
@@ -85,8 +92,9 @@ export class ScaleCluster {
       const admin = createKubeClient({ source });
       const { origin, tls, headers } = await source.current();
       const pool = new Pool(origin, { connections: CONNECTIONS, connect: { ...tls } });
+      const kubelets = options.reserves === true ? await startKubelets(admin, options) : undefined;
       agents.push(...(await startAgents(server, options)));
-      const cluster = new ScaleCluster(server, admin, pool, headers, agents);
+      const cluster = new ScaleCluster(server, admin, pool, headers, agents, kubelets);
       await cluster.#registered(options.agents);
       await waitFor('workers to be admitted', () => cluster.#admitsWorkers(), { timeoutMs: 120_000 });
       return cluster;
@@ -123,6 +131,9 @@ export class ScaleCluster {
         '127.0.0.1:0',
         '--identity',
         name,
+        ...(this.#kubelets === undefined
+          ? []
+          : ['--hold-image=registry.example/esb:1', '--hold-priority-class=esb-hold']),
       ],
       cwd: this.#server.folder,
       logFile: join(this.#server.folder, `${name}.log`),
@@ -151,6 +162,18 @@ export class ScaleCluster {
     }
   }
 
+  /** Has the agents begin to call workers, as `simulated-calls` says, or end. */
+  toggleCalls(): void {
+    for (const agent of this.#agents) {
+      agent.signal('SIGUSR2');
+    }
+  }
+
+  /** Output of the agents so far. */
+  outputOfAgents(): string {
+    return this.#agents.map((agent) => agent.output()).join('');
+  }
+
   /** The controller that leads, by its Lease; undefined while none does. */
   async leader(): Promise<string | undefined> {
     const lease = await this.admin.get(leases, { namespace: SYSTEM_NAMESPACE, name: CONTROLLER_LEASE });
@@ -158,9 +181,13 @@ export class ScaleCluster {
     return this.#controllers.find(({ name, ended }) => !ended() && holder.startsWith(`${name}_`))?.name;
   }
 
-  /** Creates workers `w-FIRST` to `w-(FIRST + count - 1)`, a third of each resting state. */
-  async createWorkers(first: number, count: number): Promise<void> {
-    await this.send(count, (index) => workerRequest(first + index));
+  /**
+   * Creates workers `w-FIRST` to `w-(FIRST + count - 1)`, a third of each resting state.
+   *
+   * @param specOf fields of the spec of a worker that are to be others
+   */
+  async createWorkers(first: number, count: number, specOf?: (index: number) => object): Promise<void> {
+    await this.send(count, (index) => workerRequest(first + index, specOf?.(first + index)));
   }
 
   async deleteWorkers(first: number, count: number): Promise<void> {
@@ -193,6 +220,7 @@ export class ScaleCluster {
 
   async down(): Promise<void> {
     await Promise.all(this.#followers.map((follower) => follower.stop()));
+    await this.#kubelets?.stop();
     await Promise.all([...this.#controllers, ...this.#agents].map((one) => one.kill()));
     await this.admin.close();
     await this.#pool.destroy();
@@ -251,7 +279,7 @@ export function workerName(index: number): string {
   return `w-${index}`;
 }
 
-function workerRequest(index: number): RawRequest {
+function workerRequest(index: number, spec: object = {}): RawRequest {
   return {
     method: 'POST',
     path: collection,
@@ -268,14 +296,29 @@ function workerRequest(index: number): RawRequest {
           { name: 'TABLE', value: 'customers' },
         ],
         desiredState: restingState(index),
+        ...spec,
       },
     },
   };
 }
 
+function nodeNames({ agents }: ScaleClusterOptions): readonly string[] {
+  return Array.from({ length: agents }, (_, index) => `node-${index}`);
+}
+
+/** MiB of the workers that a node has room for. */
+function capacityMiB({ workersPerNode }: ScaleClusterOptions): number {
+  return workersPerNode * 192;
+}
+
+function startKubelets(admin: KubeClient, options: ScaleClusterOptions): Promise<SimulatedKubelets> {
+  const memoryMiB = 2 * capacityMiB(options);
+  return SimulatedKubelets.start(admin, nodeNames(options), { memoryMiB, namespace: SYSTEM_NAMESPACE });
+}
+
 async function startAgents(server: ApiServer, options: ScaleClusterOptions): Promise<OwnedProcess[]> {
-  const { agents, agentsPerProcess = 25, workersPerNode } = options;
-  const names = Array.from({ length: agents }, (_, index) => `node-${index}`);
+  const { agentsPerProcess = 25, workersPerNode } = options;
+  const names = nodeNames(options);
   const nodes = await Promise.all(
     names.map(async (name) => ({
       name,
@@ -289,7 +332,7 @@ async function startAgents(server: ApiServer, options: ScaleClusterOptions): Pro
     const file = join(folder, 'agents.json');
     const content: AgentsFile = {
       folder,
-      capacity: { memoryMiB: workersPerNode * 192, workers: workersPerNode },
+      capacity: { memoryMiB: capacityMiB(options), workers: workersPerNode },
       nodes: nodes.slice(first, first + agentsPerProcess),
     };
     await writeFile(file, JSON.stringify(content));

@@ -3,6 +3,7 @@ import { NodeHealth } from '../../../src/agent/node/node-health.ts';
 import { keepNodeLease } from '../../../src/agent/node/node-lease.ts';
 import { NodeRegistration } from '../../../src/agent/node/node-registration.ts';
 import { machineVersions } from '../../../src/agent/node/node-status.ts';
+import { RESERVATION_FILE, Reservation } from '../../../src/agent/node/reservation.ts';
 import { AssignmentWatch } from '../../../src/agent/sync/assignment-watch.ts';
 import { StatusWriter } from '../../../src/agent/sync/status-writer.ts';
 import { createFleet } from '../../../src/agent/worker/worker-manager.ts';
@@ -21,9 +22,12 @@ import { createKubeConnectionSource } from '../../../src/kube/client/kube-config
 import { FakeEmulators } from '../fake-emulator.ts';
 import { FakeInits } from '../fake-inits.ts';
 import { FakeRuntime } from '../fake-runtime.ts';
+import { SimulatedCalls } from './simulated-calls.ts';
 
 /** How long a container takes to be made, frozen and thawed, in milliseconds; about what the real ones do. */
 const takes = { ensure: 100, pause: 5, resume: 1 } as const;
+/** The same of a call. */
+const callMs = 200;
 /** As long as a real one: a P-256 certificate in PEM. */
 const certificate = `-----BEGIN CERTIFICATE-----\n${'A'.repeat(560)}\n-----END CERTIFICATE-----\n`;
 
@@ -38,6 +42,7 @@ export interface SimulatedAgentOptions {
 }
 
 export interface SimulatedAgent {
+  readonly calls: SimulatedCalls;
   stop(): Promise<void>;
 }
 
@@ -55,6 +60,7 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
     userAgent: `esb-agent/${nodeName}`,
   });
   const inits = new FakeInits();
+  inits.onCall = (call) => setTimeout(() => call.answer(), callMs);
   const runtime = new FakeRuntime();
   runtime.inits = inits;
   runtime.before = (operation) =>
@@ -118,6 +124,25 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
     logger,
   });
 
+  const ownLambdaNode = new ListWatchInformer(
+    client,
+    lambdaNodes,
+    { fieldSelector: `metadata.name=${nodeName}` },
+    { logger },
+  );
+  const reservation = new Reservation({
+    fleet,
+    file: join(folder, 'state', RESERVATION_FILE),
+    onChange: () => registration.hurry(),
+    logger,
+  });
+  ownLambdaNode.subscribe(({ kind, object }) => {
+    if (kind !== 'deleted') {
+      reservation.note(object);
+      registration.noteObject(object);
+    }
+  });
+
   await fleet.adopt({ signal: tasks.signal });
   tasks.run('health', (signal) => health.run(signal));
   tasks.run('lease', (signal) =>
@@ -132,15 +157,17 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
   clientCa.start();
   ownNode.subscribe(() => registration.hurry());
   ownNode.start();
+  ownLambdaNode.start();
   writer.start();
   watch.start();
 
   return {
+    calls: new SimulatedCalls(fleet),
     async stop() {
       await fleet.stop(0);
       await writer.stop();
       await watch.stop();
-      await Promise.all([ownNode.stop(), clientCa.stop(), tasks.stop()]);
+      await Promise.all([ownNode.stop(), ownLambdaNode.stop(), clientCa.stop(), tasks.stop()]);
       await client.close();
     },
   };

@@ -14,6 +14,8 @@ interface Seen {
   readonly epoch?: number;
   /** Milliseconds at which it was first seen in its resting state. */
   readonly restedAt?: number;
+  /** Phase that its status tells now. */
+  readonly phase?: string | undefined;
 }
 
 const unseen: Seen = { assignments: 0 };
@@ -82,6 +84,11 @@ export class WorkerFollower {
     return counts;
   }
 
+  /** Number of those workers whose status tells that phase now. */
+  inPhase(phase: string, names: readonly string[]): number {
+    return names.filter((name) => this.#seen.get(name)?.phase === phase).length;
+  }
+
   stop(): Promise<void> {
     return this.#informer.stop();
   }
@@ -89,7 +96,7 @@ export class WorkerFollower {
   #take({ metadata, spec, status }: LambdaWorker): void {
     const before = this.#seen.get(metadata.name) ?? unseen;
     const now = performance.now();
-    let seen = before;
+    let seen: Seen = { ...before, phase: status?.phase };
     const assignment = status?.assignment;
     if (assignment !== undefined && assignment.epoch !== before.epoch) {
       seen = {
