@@ -41,9 +41,7 @@ async function measure({ say }: ClusterBench, cluster: ScaleCluster, workers: nu
   say(`bringing ${workers} workers to rest ...`);
   await cluster.createWorkers(0, 2 * tenth, (index) => ({
     functionName: `${index < tenth ? 'busy' : 'minutely'}-${index % tenth}`,
-    ...(index % 2 === 0
-      ? { desiredState: 'Running', idlePolicy: { pauseAfterSeconds: 10 } }
-      : { desiredState: 'Paused' }),
+    desiredState: 'Paused',
   }));
   await cluster.createWorkers(2 * tenth, workers - 2 * tenth);
   await waitFor('every worker to rest', () => follower.rested === workers, patience);
