@@ -118,6 +118,10 @@ const gateway: RoomTable = {
       holds: 'what callers see',
       imports: ['lambda', 'access', 'agents', 'admission', 'telemetry'],
     },
+    handover: {
+      holds: 'events on their way from gateways to the role that keeps them',
+      imports: ['lambda', 'agents', 'admission', 'events', 'http'],
+    },
   },
   shared: { 'invoker.ts': ['http'] },
 };

@@ -4,6 +4,7 @@ import type { RoleContext } from './common/role-context.ts';
 import { keepHeapSmall } from './common/small-heap.ts';
 import { agentFlags } from './options/agent.ts';
 import { controllerFlags } from './options/controller.ts';
+import { eventsFlags } from './options/events.ts';
 import { addFlags, type FlagGroups, type OptionsOf } from './options/flag.ts';
 import { gatewayFlags } from './options/gateway.ts';
 import { logLevel } from './options/shared.ts';
@@ -22,7 +23,7 @@ function addRole<Groups extends FlagGroups>(
   addFlags(command, flags);
 }
 
-/** Adds the roles: controller, gateway, agent, and what Pods of the release before run. */
+/** Adds the roles: controller, gateway, events, agent, and what Pods of the release before run. */
 export function addRoles(program: Command): void {
   addRole(
     program,
@@ -43,6 +44,16 @@ export function addRoles(program: Command): void {
     async (options, context) => {
       const { runGateway } = await import('./gateway/main.ts');
       await runGateway(options, context);
+    },
+  );
+  addRole(
+    program,
+    'events',
+    'keep calls of type Event for the gateways of one namespace, and run them',
+    eventsFlags,
+    async (options, context) => {
+      const { runEvents } = await import('./gateway/main.ts');
+      await runEvents(options, context);
     },
   );
   addRole(program, 'agent', "run this node's workers", agentFlags, async (options, context) => {

@@ -224,6 +224,7 @@ async function writeKubeconfigs(home: Home, state: InstanceState, pki: Pki): Pro
     const name = `gateway-${number}`;
     await writeOne(join(home.kubeconfigs, name), 'esb:gateway', [`esb:${name}`], name);
   }
+  await writeOne(join(home.kubeconfigs, 'events'), 'esb:gateway', ['esb:events'], 'events');
   for (const node of nodeNames(state.nodes)) {
     await writeOne(join(home.kubeconfigs, `agent-${node}`), `esb:agent:${node}`, ['esb:agents'], `agent-${node}`);
   }

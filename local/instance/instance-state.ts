@@ -45,6 +45,8 @@ export function wantedPorts(size: InstanceSize): WantedPort[] {
     // The other nodes have all ports of their namespace to themselves.
     { name: 'agent-node-1', preferred: 9443 },
     { name: 'agent-node-1-health', preferred: 9093 },
+    { name: 'events', preferred: 9444 },
+    { name: 'events-health', preferred: 9290 },
     ...numbered(size.controllers).map((n) => ({ name: `controller-${n}-health`, preferred: 9190 + n })),
     ...numbered(size.gateways).map((n) => ({ name: `gateway-${n}`, preferred: 9079 + n })),
     ...numbered(size.gateways).map((n) => ({ name: `gateway-${n}-health`, preferred: 9290 + n })),

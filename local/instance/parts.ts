@@ -45,6 +45,7 @@ export function roleParts(options: PartsOptions): PartSpec[] {
   return [
     ...numbers(state.controllers).map((number) => controller(options, number)),
     ...nodeNames(state.nodes).map((node) => agent(options, node)),
+    events(options),
     ...numbers(state.gateways).map((number) => gateway(options, number)),
   ];
 }
@@ -213,8 +214,29 @@ function gateway(options: PartsOptions, number: number): PartSpec {
     '--health',
     health,
     '--state-dir',
-    join(home.gateways, name),
+    join(home.gateways, `${name}-state`),
     `--authentication=${state.authentication ?? 'off'}`,
+    `--events-address=127.0.0.1:${portOf(state, 'events')}`,
+  ]);
+}
+
+/** The role that keeps the events of all gateways. */
+function events(options: PartsOptions): PartSpec {
+  const { home, state } = options;
+  const health = `127.0.0.1:${portOf(state, 'events-health')}`;
+  return rolePart(options, 'events', health, [
+    'events',
+    '--kubeconfig',
+    join(home.kubeconfigs, 'events'),
+    '--namespace',
+    'default',
+    '--listen',
+    `127.0.0.1:${portOf(state, 'events')}`,
+    '--health',
+    health,
+    '--state-dir',
+    // Where the first gateway of earlier versions kept its events.
+    join(home.gateways, 'gateway-1'),
     // A caller here has the machine, and tries destinations on it.
     '--event-destination=*',
     '--event-destination=127.0.0.0/8',

@@ -18,13 +18,17 @@ import { AgentConnections } from './agents/agent-connections.ts';
 import { loadAgentProtocol } from './agents/agent-protocol.ts';
 import type { ClientIdentity } from './agents/client-identity.ts';
 import { FleetView } from './agents/fleet-view.ts';
+import type { FunctionCall } from './agents/function-call.ts';
 import { EndpointGuard } from './events/endpoint-guard.ts';
 import { createPostRecord } from './events/event-destination.ts';
+import type { EventKeeper } from './events/event-keeper.ts';
 import { EventQueue } from './events/event-queue.ts';
 import { type EventStore, eventSettingsOf } from './events/event-store.ts';
+import type { EventIntakeOptions } from './handover/event-intake.ts';
+import type { Door } from './http/connection-drain.ts';
 import { FunctionCatalog } from './http/function-description.ts';
 import type { ClientPatience } from './http/http-guard.ts';
-import { createLambdaApi, type LambdaApi } from './http/lambda-api.ts';
+import { createLambdaApi } from './http/lambda-api.ts';
 import { Invoker } from './invoker.ts';
 import { unavailable } from './lambda/lambda-error.ts';
 import { createGatewayMetrics, type GatewayMetrics } from './telemetry/gateway-metrics.ts';
@@ -49,6 +53,15 @@ export interface GatewayObservation {
   readonly maxFunctions: number;
 }
 
+/** Where calls of type Event are kept, and run from. */
+export type EventPlace =
+  /**
+   * In this process. The store is the caller's. Without `endpoints`, records of failure may be posted as without
+   * `--event-destination`.
+   */
+  | { readonly kind: 'Here'; readonly store: EventStore; readonly endpoints?: EndpointGuard }
+  | { readonly kind: 'Elsewhere'; readonly keeper: EventKeeper };
+
 export interface GatewayOptions {
   readonly namespace: string;
   readonly workers: Informer<LambdaWorker>;
@@ -56,10 +69,9 @@ export interface GatewayOptions {
   readonly identity: Pick<ClientIdentity, 'current' | 'accepted' | 'refused'>;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Store of the events, owned by the caller. */
-  readonly eventStore: EventStore;
-  /** Guard of the addresses that records of failure may be posted to; as without `--event-destination` when absent. */
-  readonly endpoints?: EndpointGuard;
+  readonly events: EventPlace;
+  /** Takes events from gateways, in place of calls from clients. */
+  readonly intake?: (options: EventIntakeOptions) => Door;
   /** Milliseconds that a call waits for a worker that is being moved, in place of 30,000. */
   readonly maxWaitMs?: number;
   /** Milliseconds in place of {@link LAME_DUCK_MS}. */
@@ -78,7 +90,10 @@ export interface GatewayOptions {
   readonly createServer?: (listener: RequestListener) => Server;
 }
 
-/** The Lambda API of one namespace, put together. The caller owns the informers, the identity and the event store. */
+/**
+ * The Lambda API of one namespace, put together; with an intake, the role that keeps the events of its gateways and
+ * calls functions as they do. The caller owns the informers, the identity and the event store.
+ */
 export class Gateway {
   readonly #options: GatewayOptions;
   readonly #limits: GatewayLimits;
@@ -88,8 +103,8 @@ export class Gateway {
   readonly #agents: AgentConnections;
   readonly #invoker: Invoker;
   readonly #admission: Admission;
-  readonly #events: EventQueue;
-  readonly #api: LambdaApi;
+  readonly #events: EventKeeper;
+  readonly #door: Door;
   readonly metrics: GatewayMetrics;
   #draining = false;
 
@@ -120,7 +135,7 @@ export class Gateway {
       clock,
     });
     this.#events = this.#createEvents();
-    this.#api = this.#createApi();
+    this.#door = this.#createDoor();
     workers.subscribe(({ kind, object }) => {
       if (kind === 'deleted') {
         view.removeResource(object.metadata.uid ?? '');
@@ -169,12 +184,15 @@ export class Gateway {
     });
   }
 
-  #createEvents(): EventQueue {
-    const { clock, endpoints, eventStore, logger } = this.#options;
+  #createEvents(): EventKeeper {
+    const { clock, events, logger } = this.#options;
+    if (events.kind === 'Elsewhere') {
+      return events.keeper;
+    }
     const view = this.view;
     return new EventQueue({
-      store: eventStore,
-      post: createPostRecord(endpoints ?? new EndpointGuard({ allowed: [] })),
+      store: events.store,
+      post: createPostRecord(events.endpoints ?? new EndpointGuard({ allowed: [] })),
       settingsOf: (name) => {
         const entry = view.function(name);
         return entry === undefined ? undefined : eventSettingsOf(entry.settings);
@@ -207,10 +225,26 @@ export class Gateway {
     });
   }
 
-  #createApi(): LambdaApi {
-    const { clock, createServer, logger, nodes, observation, patience } = this.#options;
+  #createDoor(): Door {
+    const { clock, createServer, intake, logger, nodes, observation, patience } = this.#options;
     const { listeners = [], tracing } = observation ?? {};
+    const common = {
+      accept: (call: FunctionCall) => this.#events.accept(call),
+      room: this.#room,
+      connections: patience === undefined ? this.#limits : { ...this.#limits, patience },
+      notReady: () =>
+        this.#isSynced
+          ? undefined
+          : unavailable('The gateway has just started and has not heard from the Kubernetes API server yet.'),
+      isDraining: () => this.#draining,
+      clock,
+      logger,
+    };
+    if (intake !== undefined) {
+      return intake({ ...common, namespace: this.#options.namespace });
+    }
     return createLambdaApi({
+      ...common,
       invoker: this.#invoker,
       catalog: new FunctionCatalog({
         invoker: this.#invoker,
@@ -219,17 +253,7 @@ export class Gateway {
       }),
       access: this.#options.access ?? createOpenAccess(() => false),
       admission: this.#admission,
-      room: this.#room,
-      connections: patience === undefined ? this.#limits : { ...this.#limits, patience },
-      accept: (call) => this.#events.accept(call),
       observer: createCallObserver([this.metrics.requests, ...listeners], tracing),
-      notReady: () =>
-        this.#isSynced
-          ? undefined
-          : unavailable('The gateway has just started and has not heard from the Kubernetes API server yet.'),
-      isDraining: () => this.#draining,
-      clock,
-      logger,
       timingHeaders: this.#options.timingHeaders ?? true,
       ...(createServer === undefined ? {} : { createServer }),
     });
@@ -259,7 +283,8 @@ export class Gateway {
         message: 'the controller has not signed the client certificate yet',
       };
     }
-    return { ok: true };
+    // Of a gateway, other calls go on without events.
+    return this.#options.intake === undefined ? { ok: true } : this.#events.health;
   }
 
   /**
@@ -270,13 +295,16 @@ export class Gateway {
   async listen(address: HostPort): Promise<number> {
     let port: number;
     try {
-      port = await this.#api.listen(address);
+      port = await this.#door.listen(address);
     } catch (error) {
       throw listenError(address, error);
     }
     this.#pressure.start();
     this.#events.start();
-    this.#options.logger.info({ address: formatHostPort({ ...address, port }) }, 'serving the Lambda API');
+    this.#options.logger.info(
+      { address: formatHostPort({ ...address, port }) },
+      this.#options.intake === undefined ? 'serving the Lambda API' : 'taking events from gateways',
+    );
     return port;
   }
 
@@ -289,7 +317,7 @@ export class Gateway {
   async stop(): Promise<void> {
     this.#draining = true;
     const { lameDuckMs = LAME_DUCK_MS } = this.#options;
-    await this.#api.close({ quietMs: lameDuckMs, maxMs: lameDuckMs * MAX_LAME_DUCKS });
+    await this.#door.close({ quietMs: lameDuckMs, maxMs: lameDuckMs * MAX_LAME_DUCKS });
     await this.#events.stop(EVENT_DRAIN_MS);
     this.#agents.close();
     this.#pressure.stop();

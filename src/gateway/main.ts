@@ -13,45 +13,86 @@ import { openTracing } from '../common/tracing/tracing.ts';
 import { ListWatchInformer } from '../kube/cache/informer.ts';
 import { createKubeClient } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
+import type { EventsConfig } from '../options/events.ts';
 import type { GatewayConfig } from '../options/gateway.ts';
 import { gatewayLimits } from './admission/gateway-limits.ts';
 import { ClientIdentity } from './agents/client-identity.ts';
 import { EndpointGuard } from './events/endpoint-guard.ts';
 import { openEventStore } from './events/event-store-choice.ts';
-import { Gateway, type GatewayOptions } from './gateway.ts';
+import { type EventPlace, Gateway, type GatewayOptions } from './gateway.ts';
 import { createGatewayAccess } from './gateway-access.ts';
+import { ClientTrust } from './handover/client-trust.ts';
+import { createEventIntake, type EventIntake } from './handover/event-intake.ts';
+import { RemoteEventKeeper } from './handover/remote-event-keeper.ts';
 import { createAccessLog } from './telemetry/access-log.ts';
 
 /** Times that no flag sets; each is that of every gateway when absent. */
 export type GatewayTimes = Pick<GatewayOptions, 'maxWaitMs' | 'patience'>;
 
+/** The part of the configuration that a gateway and the role that keeps events share. */
+interface CommonConfig {
+  readonly server: Pick<GatewayConfig['server'], 'listen' | 'health' | 'stateDir'>;
+  readonly cluster: GatewayConfig['cluster'];
+  readonly observation: Pick<GatewayConfig['observation'], 'otlpEndpoint'>;
+}
+
 /** A phase of the start: has the configuration, and defers the end of the parts that it makes. */
-interface Phase {
-  readonly config: GatewayConfig;
+interface Phase<Config extends CommonConfig> {
+  /** Name of the program, for the API server and for spans. */
+  readonly service: string;
+  readonly config: Config;
   readonly context: RoleContext;
   readonly stops: StopStack;
 }
 
+type Cluster = ReturnType<typeof connect>;
+
+/** A program that is ready to listen. */
+interface Opened {
+  readonly gateway: Gateway;
+  readonly identity: ClientIdentity;
+  /** Whether the program can do its work, beside what its {@link Gateway} says. */
+  health(): Health;
+  /** Begins what goes on beside the calls. */
+  start(): void;
+}
+
 /** Runs a gateway until the signal fires, and then lets every call end. */
 export async function runGateway(config: GatewayConfig, context: RoleContext, times: GatewayTimes = {}): Promise<void> {
+  await run({ service: 'esb-gateway', config, context }, (phase, cluster) => openGateway(phase, cluster, times));
+}
+
+/**
+ * Runs the role that keeps calls of type Event for the gateways of a namespace until the signal fires, and then gives
+ * back the events under way.
+ */
+export async function runEvents(config: EventsConfig, context: RoleContext): Promise<void> {
+  await run({ service: 'esb-events', config, context }, openEvents);
+}
+
+async function run<Config extends CommonConfig>(
+  program: Omit<Phase<Config>, 'stops'>,
+  open: (phase: Phase<Config>, cluster: Cluster) => Promise<Opened>,
+): Promise<void> {
+  const { config, context } = program;
   await withStops(async (stops) => {
-    const phase: Phase = { config, context, stops };
+    const phase = { ...program, stops };
     const listen = parseHostPort(config.server.listen);
     const healthAddress = parseHostPort(config.server.health);
     // Made once there is a gateway, and closed last: /readyz tells that the gateway ends.
     let healthServer: HealthServer | undefined;
     stops.defer(() => healthServer?.close());
     const cluster = connect(phase);
-    const { gateway, identity, callers } = await open(phase, cluster, times);
+    const { gateway, health, identity, start } = await open(phase, cluster);
     let schema: Health = { ok: false, reason: 'NotChecked', message: 'resource definitions were not read yet' };
     healthServer = await startHealthServer(healthAddress, {
-      ready: () => [schema, callers.health(), gateway.health()].find(({ ok }) => !ok) ?? { ok: true },
+      ready: () => [schema, health(), gateway.health()].find(({ ok }) => !ok) ?? { ok: true },
       metricsPage: () => gateway.metrics.page(),
     });
     await gateway.listen(listen);
     cluster.workers.start();
     cluster.nodes.start();
-    callers.start(listen);
+    start();
     cluster.tasks.run('client certificate', (stop) => identity.run(stop));
     cluster.tasks.run('resource definitions', (stop) =>
       waitForSchema(
@@ -60,8 +101,8 @@ export async function runGateway(config: GatewayConfig, context: RoleContext, ti
           clock: systemClock,
           logger: context.logger,
           unreadable: 'DefinitionsUnreadable',
-          report(health) {
-            schema = health;
+          report(found) {
+            schema = found;
           },
         },
         stop,
@@ -72,75 +113,162 @@ export async function runGateway(config: GatewayConfig, context: RoleContext, ti
   });
 }
 
-/** The gateway's side of the API server; nothing is read before its informers start. */
-function connect({ config, context: { logger }, stops }: Phase) {
-  const { kubeconfig, namespace } = config.cluster;
-  const client = createKubeClient({ source: createKubeConnectionSource({ kubeconfig }), userAgent: 'esb-gateway' });
+/** The program's side of the API server; nothing is read before its informers start. */
+function connect({ config, context: { logger }, service, stops }: Phase<CommonConfig>) {
+  const { kubeconfig, namespace, systemNamespace } = config.cluster;
+  const client = createKubeClient({ source: createKubeConnectionSource({ kubeconfig }), userAgent: service });
   stops.defer(() => client.close());
   const workers = new ListWatchInformer<LambdaWorker>(client, lambdaWorkers, { namespace }, { logger });
   const nodes = new ListWatchInformer<LambdaNode>(client, lambdaNodes, {}, { logger });
+  const trust = new ClientTrust({ client, systemNamespace, logger });
+  stops.defer(() => trust.stop());
   stops.defer(() => nodes.stop());
   stops.defer(() => workers.stop());
   const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
   stops.defer(() => tasks.stop());
-  return { client, workers, nodes, tasks };
+  return { client, workers, nodes, trust, tasks };
 }
 
-async function open(
-  { config, context: { logger }, stops }: Phase,
-  { client, nodes, workers }: ReturnType<typeof connect>,
-  times: GatewayTimes,
-) {
+/** The parts that a gateway and the role that keeps events have alike. */
+async function openCommon({ config, context: { logger }, service, stops }: Phase<CommonConfig>, { client }: Cluster) {
   const { namespace } = config.cluster;
-  const { stateDir } = config.server;
   const clock = systemClock;
-  const env = process.env;
-  const endpoints = new EndpointGuard({ allowed: config.events.destinations });
-  const { accessLog, metricsFunctions, otlpEndpoint, timingHeaders } = config.observation;
   const tracing = await openTracing({
     clock,
     logger,
-    env,
-    service: 'esb-gateway',
+    env: process.env,
+    service,
     attributes: { 'k8s.namespace.name': namespace },
-    endpoint: otlpEndpoint,
+    endpoint: config.observation.otlpEndpoint,
   });
   stops.defer(() => tracing?.close());
+  const openIdentity = (serves: boolean, onChange: () => void): Promise<ClientIdentity> =>
+    ClientIdentity.open({ folder: config.server.stateDir, namespace, serves, client, clock, logger, onChange });
+  return { namespace, clock, logger, tracing, openIdentity };
+}
+
+async function openGateway(phase: Phase<GatewayConfig>, cluster: Cluster, times: GatewayTimes): Promise<Opened> {
+  const { config, stops } = phase;
+  const { client, nodes, trust, workers } = cluster;
+  const { openIdentity, tracing, ...common } = await openCommon(phase, cluster);
+  const { accessLog, metricsFunctions, timingHeaders } = config.observation;
   const callers = await createGatewayAccess({
+    ...common,
     flags: config,
-    namespace,
     client,
-    clock,
-    logger,
     isApiServerAway: () => workers.hasSynced() && !workers.isCurrent(),
   });
   stops.defer(() => callers.stop());
-  const eventStore = await openEventStore({ stateDir, namespace, events: config.events }, { env, clock, logger });
-  stops.defer(() => eventStore.close());
-  const identity: ClientIdentity = await ClientIdentity.open({
-    folder: stateDir,
-    namespace,
-    client,
-    clock,
-    logger,
-    onChange: () => gateway.reconnect(),
-  });
+  const events = await placeOfEvents(phase, cluster, () => identity.current);
+  const identity: ClientIdentity = await openIdentity(false, () => gateway.reconnect());
   const gateway: Gateway = new Gateway({
-    namespace,
+    ...common,
     workers,
     nodes,
     identity,
-    eventStore,
-    endpoints,
-    clock,
-    logger,
+    events,
     timingHeaders,
     access: callers.access,
     ...(callers.createServer === undefined ? {} : { createServer: callers.createServer }),
     limits: gatewayLimits(config.limits),
     ...times,
-    observation: { listeners: accessLog ? [createAccessLog(logger)] : [], tracing, maxFunctions: metricsFunctions },
+    observation: {
+      listeners: accessLog ? [createAccessLog(common.logger)] : [],
+      tracing,
+      maxFunctions: metricsFunctions,
+    },
   });
   stops.defer(() => gateway.stop());
-  return { gateway, identity, callers };
+  return {
+    gateway,
+    identity,
+    health: () => callers.health(),
+    start() {
+      callers.start(parseHostPort(config.server.listen));
+      if (events.kind === 'Elsewhere') {
+        trust.start();
+      }
+    },
+  };
+}
+
+/** Where the events of a gateway are kept, as its flags say. */
+async function placeOfEvents(
+  { config, context: { logger }, stops }: Phase<GatewayConfig>,
+  { trust }: Cluster,
+  identity: () => ClientIdentity['current'],
+): Promise<EventPlace> {
+  const { namespace } = config.cluster;
+  const { address, destinations } = config.events;
+  if (address !== undefined) {
+    const keeper = new RemoteEventKeeper({
+      address: parseHostPort(address),
+      namespace,
+      identity,
+      authority: () => trust.pem,
+      logger,
+    });
+    return { kind: 'Elsewhere', keeper };
+  }
+  const store = await openEventStore(
+    { stateDir: config.server.stateDir, namespace, events: config.events },
+    { env: process.env, clock: systemClock, logger },
+  );
+  stops.defer(() => store.close());
+  return { kind: 'Here', store, endpoints: new EndpointGuard({ allowed: destinations }) };
+}
+
+async function openEvents(phase: Phase<EventsConfig>, cluster: Cluster): Promise<Opened> {
+  const { config, stops } = phase;
+  const { nodes, trust, workers } = cluster;
+  const { openIdentity, tracing, ...common } = await openCommon(phase, cluster);
+  const { clock, logger, namespace } = common;
+  const store = await openEventStore(
+    {
+      stateDir: config.server.stateDir,
+      namespace,
+      events: { ...config.events, store: 'sqlite', databaseFile: undefined },
+      waits: true,
+    },
+    { env: process.env, clock, logger },
+  );
+  stops.defer(() => store.close());
+  let intake: EventIntake | undefined;
+  const configure = (): void => {
+    const { current } = identity;
+    if (current !== undefined && trust.pem !== undefined) {
+      intake?.configure({ ...current, clientAuthority: trust.pem });
+    }
+  };
+  const identity: ClientIdentity = await openIdentity(true, () => {
+    configure();
+    gateway.reconnect();
+  });
+  const gateway: Gateway = new Gateway({
+    ...common,
+    workers,
+    nodes,
+    identity,
+    events: { kind: 'Here', store, endpoints: new EndpointGuard({ allowed: config.events.destinations }) },
+    intake(options) {
+      intake = createEventIntake(options);
+      return intake;
+    },
+    observation: { listeners: [], tracing, maxFunctions: config.observation.metricsFunctions },
+  });
+  stops.defer(() => gateway.stop());
+  trust.onChange = configure;
+  return {
+    gateway,
+    identity,
+    health: () =>
+      trust.pem === undefined
+        ? {
+            ok: false,
+            reason: 'NotSynced',
+            message: 'the authority of the gateways has not been read from the API server yet',
+          }
+        : { ok: true },
+    start: () => trust.start(),
+  };
 }

@@ -84,6 +84,10 @@ export const gatewayFlags = {
       'where calls of type Event are kept: a file in the state folder, or a database that gateways share',
       ['sqlite', 'postgres'],
     ).or('sqlite'),
+    address: text(
+      '--events-address <host:port>',
+      'role that keeps calls of type Event (`esb events`), in place of this gateway',
+    ),
     databaseFile: text(
       '--event-database-file <file>',
       'file with the connection string of that database; else it is in ESB_EVENT_DATABASE',

@@ -69,7 +69,7 @@ export async function agentServerLab(options: AgentServerLabOptions): Promise<Ag
   const issued = await clients.issueGateway(['default']);
   const gateway = new Gateway({
     namespace: 'default',
-    eventStore: inThreadEventStore(),
+    events: { kind: 'Here', store: inThreadEventStore() },
     workers: fakeInformer<LambdaWorker>([workerFixture({ status: { assignment: { nodeName: 'node-1', epoch: 1 } } })]),
     nodes: fakeInformer<LambdaNode>([
       nodeFixture({

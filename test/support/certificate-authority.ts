@@ -30,6 +30,8 @@ export interface CertificateAuthority {
   issueClient(user: string, groups: readonly string[]): Promise<IssuedCertificate>;
   /** For a gateway that serves these namespaces; for none, as those of earlier releases, where there are none. */
   issueGateway(namespaces: readonly string[], notAfter?: Date): Promise<IssuedCertificate>;
+  /** For the role that keeps the events of gateways of a namespace. */
+  issueRole(namespace: string): Promise<IssuedCertificate>;
 }
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
@@ -63,7 +65,7 @@ export async function createCertificateAuthority(): Promise<CertificateAuthority
 
   const issue = async (
     subject: readonly Record<string, string[]>[],
-    usage: ExtendedKeyUsage,
+    usages: readonly ExtendedKeyUsage[],
     names: readonly { type: 'dns' | 'ip' | 'url'; value: string }[],
     notAfter = validity.notAfter,
   ): Promise<IssuedCertificate> => {
@@ -78,7 +80,7 @@ export async function createCertificateAuthority(): Promise<CertificateAuthority
       notAfter,
       extensions: [
         new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
-        new ExtendedKeyUsageExtension([usage]),
+        new ExtendedKeyUsageExtension([...usages]),
         // Tells authorities of the same name apart.
         await AuthorityKeyIdentifierExtension.create(authorityKeys.publicKey),
         ...(names.length > 0 ? [new SubjectAlternativeNameExtension([...names])] : []),
@@ -90,19 +92,29 @@ export async function createCertificateAuthority(): Promise<CertificateAuthority
   return {
     certificate: root.toString('pem'),
     issueServer: (addresses = []) =>
-      issue([{ CN: ['esb-test-server'] }], ExtendedKeyUsage.serverAuth, [
-        ...['127.0.0.1', ...addresses].map((value) => ({ type: 'ip' as const, value })),
-        { type: 'dns', value: 'localhost' },
-        { type: 'dns', value: 'kubernetes.default.svc' },
-      ]),
+      issue(
+        [{ CN: ['esb-test-server'] }],
+        [ExtendedKeyUsage.serverAuth],
+        [
+          ...['127.0.0.1', ...addresses].map((value) => ({ type: 'ip' as const, value })),
+          { type: 'dns', value: 'localhost' },
+          { type: 'dns', value: 'kubernetes.default.svc' },
+        ],
+      ),
     issueClient: (user, groups) =>
-      issue([...groups.map((group) => ({ O: [group] })), { CN: [user] }], ExtendedKeyUsage.clientAuth, []),
+      issue([...groups.map((group) => ({ O: [group] })), { CN: [user] }], [ExtendedKeyUsage.clientAuth], []),
     issueGateway: (namespaces, notAfter) =>
       issue(
         [{ CN: ['esb-gateway'] }],
-        ExtendedKeyUsage.clientAuth,
+        [ExtendedKeyUsage.clientAuth],
         namespaces.map((namespace) => ({ type: 'url', value: `esb://gateway/${namespace}` })),
         notAfter,
+      ),
+    issueRole: (namespace) =>
+      issue(
+        [{ CN: ['esb-gateway'] }],
+        [ExtendedKeyUsage.clientAuth, ExtendedKeyUsage.serverAuth],
+        [{ type: 'url', value: `esb://gateway/${namespace}` }],
       ),
   };
 }

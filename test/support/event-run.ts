@@ -38,8 +38,10 @@ export interface EventRunResult {
 
 export interface EventRunOptions {
   readonly gateway: GatewayProcess;
-  /** All that may be killed and called: the gateway, and its peers. */
+  /** All that may be killed: gateways, or the role that keeps their events. */
   readonly targets: readonly LaunchedGateway[];
+  /** The gateways that are called; the targets by default. */
+  readonly called?: readonly LaunchedGateway[];
   readonly events: number;
   /** Gives 0 to below 1. */
   readonly random: () => number;
@@ -66,7 +68,7 @@ const REST_MS = 600;
  * kept for kills that wait for a moment, until each moment has had one.
  */
 export async function runEvents(options: EventRunOptions): Promise<EventRunResult> {
-  const { gateway, targets, events, random } = options;
+  const { called = options.targets, events, gateway, random, targets } = options;
   const accepted = new Map<string, EventFunction>();
   const runs: SeenRun[] = [];
   const kills: { at: number; moment: Moment }[] = [];
@@ -145,7 +147,7 @@ export async function runEvents(options: EventRunOptions): Promise<EventRunResul
             await delay(20);
           }
           const functionName = EVENT_FUNCTIONS[index % EVENT_FUNCTIONS.length] ?? 'steady';
-          accepted.set(await sendOne(targets, functionName, index, random), functionName);
+          accepted.set(await sendOne(called, functionName, index, random), functionName);
           reached('accepted');
           await delay(random() * REST_MS);
         }

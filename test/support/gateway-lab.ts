@@ -73,7 +73,7 @@ export async function gatewayLab(options: GatewayLabOptions = {}): Promise<Gatew
     workers,
     nodes,
     identity: { current: identity, accepted: () => undefined, refused: () => undefined },
-    eventStore: inThreadEventStore(),
+    events: { kind: 'Here', store: inThreadEventStore() },
     clock: systemClock,
     logger: silentLogger(),
     maxWaitMs: options.maxWaitMs ?? 5_000,

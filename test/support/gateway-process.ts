@@ -22,6 +22,7 @@ const root = resolve(import.meta.dirname, '../..');
  * A process of a gateway that may be killed and started again, with the same port and the same state folder.
  */
 export interface LaunchedGateway {
+  readonly stateDir: string;
   /** The one that was started last. */
   readonly process: OwnedProcess;
   readonly port: number;
@@ -41,11 +42,16 @@ export interface LaunchedGateway {
 
 /** A gateway's own process on a real API server, with one agent that does what the test says. */
 export interface GatewayProcess extends LaunchedGateway {
-  readonly stateDir: string;
   /**
    * Starts a further gateway of the same namespace, with the same flags; also one that gives slow clients little time.
    */
-  startPeer(program?: 'main' | 'hasty'): Promise<LaunchedGateway>;
+  startPeer(program?: 'main' | 'hasty', flags?: readonly string[]): Promise<LaunchedGateway>;
+  /** The role that keeps the events of these gateways; undefined without {@link GatewayProcessOptions.role}. */
+  readonly role: LaunchedGateway | undefined;
+  /** Starts the role in a state folder, which may be one that a gateway left. Does not wait until it is ready. */
+  startRole(stateDir: string): Promise<LaunchedGateway>;
+  /** Flag by which a gateway hands its events to the role. */
+  readonly roleFlag: readonly string[];
   readonly api: ApiServer;
   readonly agent: FakeAgent;
   /** Makes a worker, and waits until the gateway takes its calls. */
@@ -55,10 +61,16 @@ export interface GatewayProcess extends LaunchedGateway {
   close(): Promise<void>;
 }
 
+export interface GatewayProcessOptions {
+  readonly env?: NodeJS.ProcessEnv;
+  /** Whether a role of its own keeps the events. Default false. */
+  readonly role?: boolean;
+}
+
 /** Starts one that is ready. The caller closes it, also when the test fails (`afterAll`). */
 export async function startGatewayProcess(
   flags: readonly string[],
-  env: NodeJS.ProcessEnv = process.env,
+  options: GatewayProcessOptions = {},
 ): Promise<GatewayProcess> {
   const closers: (() => unknown)[] = [];
   const close = async (): Promise<void> => {
@@ -67,7 +79,7 @@ export async function startGatewayProcess(
     }
   };
   try {
-    return await build(flags, env, closers, close);
+    return await build(flags, options, closers, close);
   } catch (error) {
     await close();
     throw error;
@@ -76,7 +88,7 @@ export async function startGatewayProcess(
 
 async function build(
   flags: readonly string[],
-  env: NodeJS.ProcessEnv,
+  { env = process.env, role: hasRole = false }: GatewayProcessOptions,
   closers: (() => unknown)[],
   close: () => Promise<void>,
 ): Promise<GatewayProcess> {
@@ -96,6 +108,9 @@ async function build(
   const { endpoint, certificate } = agent.node.status ?? {};
   await patchStatus('ln', agent.nodeName, { endpoint, certificate });
 
+  const published = JSON.stringify({ data: { 'ca.crt': authority.current.certificate } });
+  await api.kubectl(['patch', 'configmap', 'esb-client-ca', '-n', 'esb-system', '--type=merge', '-p', published]);
+
   const folder = await mkdtemp(join(tmpdir(), 'esb-gateway-'));
   closers.push(() => rm(folder, { recursive: true, force: true }));
   const kubeconfig = await api.kubeconfig('esb:gateway');
@@ -110,23 +125,29 @@ async function build(
       });
     }
   };
-  const launch = async (name: string, program: string): Promise<LaunchedGateway> => {
-    const [port, healthPort] = [await freePort(), await freePort()];
+  const rolePort = await freePort();
+  const roleFlag = ['--events-address', `127.0.0.1:${rolePort}`];
+  const launch = async (
+    name: string,
+    command: readonly string[],
+    more: readonly string[],
+    givenPort?: number,
+  ): Promise<LaunchedGateway> => {
+    const [port, healthPort] = [givenPort ?? (await freePort()), await freePort()];
     const spawn = (): Promise<OwnedProcess> =>
       startOwnedProcess({
         program: process.execPath,
         args: [
-          program,
-          'gateway',
+          ...command,
           ...['--namespace', 'default'],
           ...['--kubeconfig', kubeconfig],
           ...['--listen', `127.0.0.1:${port}`],
           ...['--health', `127.0.0.1:${healthPort}`],
           ...['--state-dir', join(folder, name)],
           ...['--event-destination', '127.0.0.0/8'],
-          ...flags,
+          ...more,
         ],
-        logFile: join(folder, `${name}.log`),
+        logFile: join(folder, `${name}-${port}.log`),
         env,
       });
     let current = await spawn();
@@ -147,8 +168,8 @@ async function build(
         throw new Error(`the gateway ended:\n${current.output().slice(-4_000)}`);
       }
     };
-    await ready();
     return {
+      stateDir: join(folder, name),
       get process() {
         return current;
       },
@@ -173,7 +194,17 @@ async function build(
     };
   };
   const main = join(root, 'src/main.ts');
-  const gateway = await launch('state', main);
+  const startRole = (stateDir: string): Promise<LaunchedGateway> =>
+    launch(stateDir, [main, 'events'], ['--log-level', 'warn'], rolePort);
+  const launchGateway = async (name: string, program: string, more: readonly string[]): Promise<LaunchedGateway> => {
+    const launched = await launch(name, [program, 'gateway'], [...flags, ...more]);
+    await launched.ready();
+    return launched;
+  };
+  const role = hasRole ? await startRole('events') : undefined;
+  await role?.ready();
+  const given = hasRole ? roleFlag : [];
+  const gateway = await launchGateway('state', main, given);
   const { port } = gateway;
   return {
     get process() {
@@ -183,12 +214,15 @@ async function build(
     kill: gateway.kill,
     start: gateway.start,
     ready: gateway.ready,
-    stateDir: join(folder, 'state'),
+    stateDir: gateway.stateDir,
+    role,
+    startRole,
+    roleFlag,
     metric: gateway.metric,
     descriptors: gateway.descriptors,
     residentMiB: gateway.residentMiB,
-    startPeer: (program = 'main') =>
-      launch('peer', program === 'main' ? main : join(import.meta.dirname, 'hasty-gateway.ts')),
+    startPeer: (program = 'main', more = given) =>
+      launchGateway('peer', program === 'main' ? main : join(import.meta.dirname, 'hasty-gateway.ts'), more),
     api,
     agent,
     async addWorker(name, spec = {}) {

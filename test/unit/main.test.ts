@@ -5,7 +5,18 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { type CommandResult, run } from '../support/command.ts';
 
 /** The commands of the image, as its help lists them. */
-const clusterCommands = ['controller', 'gateway', 'agent', 'hold', 'invoke', 'ps', 'logs', 'retire', 'doctor'];
+const clusterCommands = [
+  'controller',
+  'gateway',
+  'events',
+  'agent',
+  'hold',
+  'invoke',
+  'ps',
+  'logs',
+  'retire',
+  'doctor',
+];
 const instanceCommands = ['up', 'down', 'status'];
 
 describe.each([

@@ -10,14 +10,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace
 {{- end }}
 {{- end }}
 
-{{/* Labels of a Pod, without what changes with every release and would replace it. */}}
+{{/* Labels of a Pod, without what changes with every release and would replace it; its role's values are those of `of`. */}}
 {{- define "esb.podLabels" -}}
 {{ include "esb.selector" . }}
 app.kubernetes.io/part-of: esb
 {{- with .root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
-{{- with get (get .root.Values .component | default dict) "podLabels" }}
+{{- with get (get .root.Values (.of | default .component) | default dict) "podLabels" }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
@@ -31,7 +31,7 @@ metadata:
   namespace: {{ .root.Release.Namespace }}
   labels:
     {{- include "esb.labels" . | nindent 4 }}
-  {{- with (get .root.Values .component).serviceAccountAnnotations }}
+  {{- with (get .root.Values (.of | default .component)).serviceAccountAnnotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -202,6 +202,36 @@ template:
 {{/* How many gateways there are. */}}
 {{- define "esb.gatewayReplicas" -}}
 {{- .Values.gateway.replicas | default (eq .Values.gateway.events.store "sqlite" | ternary 1 2) -}}
+{{- end }}
+
+{{/* The namespaces that gateways serve, each with what the names of its objects end with. */}}
+{{- define "esb.gateways" -}}
+- {namespace: {{ .Values.gateway.namespace | quote }}, suffix: ""}
+{{- range .Values.gateway.namespaces }}
+- {namespace: {{ . | quote }}, suffix: {{ printf "-%s" . | quote }}}
+{{- end }}
+{{- end }}
+
+{{/* The component of the Pods of all gateways, or of all roles that keep events; give (dict "root" $ "role" <name>). */}}
+{{- define "esb.components" -}}
+{{- $role := .role }}
+matchLabels:
+  {{- include "esb.selector" (dict "root" .root) | nindent 2 }}
+matchExpressions:
+  - key: app.kubernetes.io/component
+    operator: In
+    values:
+      {{- range include "esb.gateways" .root | fromYamlArray }}
+      - {{ $role }}{{ .suffix }}
+      {{- end }}
+{{- end }}
+
+{{/* The service account of each gateway, as the subjects of a binding. */}}
+{{- define "esb.gatewayAccounts" -}}
+{{- $root := . }}
+{{- range include "esb.gateways" . | fromYamlArray }}
+- {kind: ServiceAccount, name: esb-gateway{{ .suffix }}, namespace: {{ $root.Release.Namespace }}}
+{{- end }}
 {{- end }}
 
 {{/* What cannot be said by the schema, or is rendered without it. */}}

@@ -184,19 +184,24 @@ function namespacesOf(request: Pkcs10CertificateRequest, x509: X509Library): rea
   return [...new Set(namespaces)];
 }
 
+export interface GatewayCertificateTerms {
+  /** Validity that was asked for, a day by default; kept between 10 minutes and 30 days, and within the authority's. */
+  readonly expirationSeconds?: number | undefined;
+  /** Whether the certificate is shown by a server too: the role that keeps events. Default false. */
+  readonly serves?: boolean;
+}
+
 /**
- * Signs a client certificate for a gateway. Only the key and the namespaces are taken from the request: the subject is
+ * Signs a certificate for a gateway. Only the key and the namespaces are taken from the request: the subject is
  * always {@link GATEWAY_COMMON_NAME}.
  *
- * @param expirationSeconds validity that was asked for, a day by default; kept between 10 minutes and 30 days, and
- * within that of the authority
  * @returns PEM
  */
 export function signGatewayRequest(
   authority: CertifiedKey,
   request: GatewayRequest,
   now: number,
-  expirationSeconds?: number,
+  { expirationSeconds, serves = false }: GatewayCertificateTerms = {},
 ): Promise<string> {
   const wantedMs = expirationSeconds === undefined ? CLIENT_DEFAULT_MS : expirationSeconds * 1000;
   const lifetimeMs = Math.min(Math.max(wantedMs, CLIENT_SHORTEST_MS), CLIENT_LONGEST_MS);
@@ -208,7 +213,10 @@ export function signGatewayRequest(
     extensions: async (x509, issuer) => [
       new x509.BasicConstraintsExtension(false, undefined, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth]),
+      new x509.ExtendedKeyUsageExtension([
+        x509.ExtendedKeyUsage.clientAuth,
+        ...(serves ? [x509.ExtendedKeyUsage.serverAuth] : []),
+      ]),
       new x509.SubjectAlternativeNameExtension(
         request.namespaces.map((namespace) => ({ type: 'url', value: gatewayUri(namespace) })),
       ),

@@ -14,7 +14,9 @@ import {
 import type { KubeClient } from '../../kube/api/types.ts';
 import { type GatewayRequest, readGatewayRequest, signGatewayRequest } from './ca.ts';
 
-const allowedUsages = ['client auth', 'digital signature', 'key encipherment'];
+/** Of a server that gateways hand events to. Its certificate names namespaces as that of a gateway does. */
+const SERVER_USAGE = 'server auth';
+const allowedUsages = ['client auth', SERVER_USAGE, 'digital signature', 'key encipherment'];
 
 export type RequestStep =
   | { readonly kind: 'nothing'; readonly because: string }
@@ -41,7 +43,7 @@ export function requestStep(request: CertificateSigningRequest): RequestStep {
   if (!usages.includes('client auth') || usages.some((usage) => !allowedUsages.includes(usage))) {
     return {
       kind: 'refuse',
-      message: `usages are ${usages.join(', ')}; "client auth" is needed, and beside it only "digital signature" and "key encipherment" are signed`,
+      message: `usages are ${usages.join(', ')}; "client auth" is needed, and beside it only "server auth", "digital signature" and "key encipherment" are signed`,
     };
   }
   return { kind: 'sign', isApproved: has(request, 'Approved') };
@@ -119,7 +121,10 @@ export async function signRequest(
       return 'unapproved';
     }
   }
-  const certificate = await signGatewayRequest(authority, read, clock.now(), expirationSeconds);
+  const certificate = await signGatewayRequest(authority, read, clock.now(), {
+    expirationSeconds,
+    serves: request.spec.usages?.includes(SERVER_USAGE) === true,
+  });
   let approved = request;
   if (!step.isApproved) {
     const why = 'its sender may serve the namespaces that it names';

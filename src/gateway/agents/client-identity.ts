@@ -29,6 +29,8 @@ const MAX_DENIED_MS = 300_000;
 const MAX_REFUSALS = 3;
 /** Waits between two replacements for that reason. */
 const REPLACEMENTS = { firstMs: 60_000, maxMs: 900_000 } as const;
+/** The object identifier of the extended key usage of servers, RFC 5280 section 4.2.1.12. */
+const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
 /**
  * Milliseconds until a certificate with names is requested again from a controller that signed none, as one of an
  * earlier release.
@@ -40,6 +42,8 @@ export interface ClientIdentityOptions {
   readonly folder: string;
   /** The one that is served: agents show no other. */
   readonly namespace: string;
+  /** Whether the certificate is that of a server too: the role that keeps events. Default false. */
+  readonly serves?: boolean;
   readonly client: Pick<KubeClient, 'create' | 'get'>;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -136,9 +140,10 @@ export class ClientIdentity {
     if (this.#isUseless) {
       return true;
     }
-    const { validFromDate, validToDate, subjectAltName } = new X509Certificate(this.#current.certificate);
+    const { keyUsage, validFromDate, validToDate, subjectAltName } = new X509Certificate(this.#current.certificate);
     const isNamed = namespacesOfNames(subjectAltName)?.has(this.#options.namespace) === true;
-    if (!isNamed && clock.monotonic() >= this.#namesNotBefore) {
+    const hasUsages = this.#options.serves !== true || keyUsage?.includes(SERVER_AUTH) === true;
+    if (!(isNamed && hasUsages) && clock.monotonic() >= this.#namesNotBefore) {
       return true;
     }
     const lifetime = validToDate.getTime() - validFromDate.getTime();
@@ -161,7 +166,7 @@ export class ClientIdentity {
         spec: {
           signerName: GATEWAY_SIGNER,
           request: Buffer.from(request).toString('base64'),
-          usages: ['digital signature', 'client auth'],
+          usages: ['digital signature', 'client auth', ...(this.#options.serves === true ? ['server auth'] : [])],
           expirationSeconds: LIFETIME_SECONDS,
         },
       },

@@ -6,6 +6,7 @@ import { Tally } from '../../common/tally.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import type { FunctionCall } from '../agents/function-call.ts';
 import { throttled, unavailable } from '../lambda/lambda-error.ts';
+import { type EventKeeper, UNCERTAIN_MESSAGE } from './event-keeper.ts';
 import { EventRunner, type EventRunnerOptions, STORE_BACKOFF } from './event-runner.ts';
 import {
   type ClaimedEvent,
@@ -55,7 +56,7 @@ interface RunningEvent extends Omit<ClaimedEvent, 'claim'> {
  * At least once: an event leaves the store after its end is known. The next gateway, or another one, finds the events
  * of a killed gateway and tries them again with the same request id.
  */
-export class EventQueue {
+export class EventQueue implements EventKeeper {
   readonly #options: EventQueueOptions;
   readonly #runner: EventRunner;
   readonly #loops: TaskGroup;
@@ -122,7 +123,7 @@ export class EventQueue {
       }
       this.#options.logger.warn({ err: error, requestId: call.requestId }, 'event was not accepted');
       throw hasCode(error, 'EventStoreUncertain')
-        ? unavailable('Whether the event was kept is not known: it may run.', error)
+        ? unavailable(UNCERTAIN_MESSAGE, error)
         : unavailable('The event could not be kept, and was not accepted.', error);
     }
     this.#kick();

@@ -16,6 +16,11 @@ export interface EventStoreConfig {
   readonly stateDir: string;
   readonly namespace: string;
   readonly events: Pick<GatewayConfig['events'], 'store' | 'databaseFile' | 'maxEvents' | 'maxBytes'>;
+  /**
+   * Whether a folder that another process has is waited for: the gateway of the release before ends while the role that
+   * takes it over begins. Default false.
+   */
+  readonly waits?: boolean;
 }
 
 export interface EventStoreContext {
@@ -28,11 +33,11 @@ export interface EventStoreContext {
  * Opens the store that the flags ask for. The gateway starts without a reachable database or a usable file: events are
  * refused until the store opens.
  *
- * @throws {EsbError} `EventStoreLocked` when another gateway has the state folder, or `EventDatabaseMissing`
+ * @throws {EsbError} `EventStoreLocked` when another gateway has the state folder and is not waited for, or `EventDatabaseMissing`
  *   when neither flag nor environment names the database
  */
 export async function openEventStore(
-  { events, namespace, stateDir }: EventStoreConfig,
+  { events, namespace, stateDir, waits = false }: EventStoreConfig,
   context: EventStoreContext,
 ): Promise<EventStore> {
   const limits: EventLimits = { maxEvents: events.maxEvents, maxBytes: events.maxBytes };
@@ -56,7 +61,7 @@ export async function openEventStore(
     });
     await store.start();
     const { failure } = store;
-    if (hasCode(failure, 'EventStoreLocked')) {
+    if (!waits && hasCode(failure, 'EventStoreLocked')) {
       await store.close();
       throw failure;
     }

@@ -4,6 +4,7 @@ import { setImmediate as turnOfLoop } from 'node:timers/promises';
 import { Server as TlsServer } from 'node:tls';
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
+import type { HostPort } from '../../common/host-port.ts';
 
 /** Milliseconds between two looks. */
 const LOOK_MS = 20;
@@ -12,6 +13,14 @@ const MAX_TAKE_MS = 1_000;
 const SHORT_ROUND_MS = 1;
 /** Milliseconds that a connection gets for its first request once no more connections are taken. */
 const FIRST_REQUEST_MS = 500;
+
+/** A server that takes requests until it is drained. */
+export interface Door {
+  /** Takes the port and returns the real one. Errors are those of the system. */
+  listen(address: HostPort): Promise<number>;
+  /** Waits until clients are elsewhere, takes no more connections, and waits for the end of every request. */
+  close(options: DrainOptions): Promise<void>;
+}
 
 export interface DrainOptions {
   /** Milliseconds without a new request, from the begin of the drain, after which clients count as sent elsewhere. */

@@ -7,7 +7,7 @@ import type { Admission } from '../admission/admission.ts';
 import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
 import type { Invoker } from '../invoker.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
-import { checkPayload, payloadOf } from '../lambda/json-payload.ts';
+import { checkPayload, MAX_EVENT_BYTES, payloadOf } from '../lambda/json-payload.ts';
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
 import { type CallObservation, startKind } from '../telemetry/observed-call.ts';
 import { headerOf, observing, type RouteOptions, sendError, takeObservation, toLambdaError } from './answer.ts';
@@ -15,8 +15,6 @@ import { StreamedAnswer } from './streamed-answer.ts';
 
 /** Largest client context, in bytes of base64. */
 const MAX_CLIENT_CONTEXT = 3_583;
-/** Largest payload of an Event, in bytes. */
-const MAX_EVENT_BYTES = 1024 * 1024;
 /** Bytes of a log tail, as in Lambda. */
 const MAX_LOG_TAIL = 4_096;
 

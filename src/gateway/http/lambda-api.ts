@@ -3,7 +3,6 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import Fastify, { type FastifyRequest } from 'fastify';
 import type { Clock } from '../../common/clock.ts';
 import { messageOf } from '../../common/errors.ts';
-import type { HostPort } from '../../common/host-port.ts';
 import type { Access } from '../access/access.ts';
 import { overloaded } from '../admission/admission-policy.ts';
 import type { Room } from '../admission/room.ts';
@@ -13,7 +12,7 @@ import { LambdaError } from '../lambda/lambda-error.ts';
 import { queryRecord, splitTarget } from '../lambda/request-target.ts';
 import { type CallReport, NOT_RUN } from '../telemetry/observed-call.ts';
 import { refusalReport, sendError, takeObservation, toLambdaError } from './answer.ts';
-import { ConnectionDrain, type DrainOptions } from './connection-drain.ts';
+import { ConnectionDrain, type Door } from './connection-drain.ts';
 import { Entrance } from './entrance.ts';
 import { addFunctionRoutes, type FunctionRoutesOptions } from './function-routes.ts';
 import { type ConnectionLimits, guardedServer, HttpGuard } from './http-guard.ts';
@@ -36,16 +35,8 @@ export interface LambdaApiOptions extends Omit<InvokeRouteOptions & FunctionRout
   readonly createServer?: (listener: RequestListener) => Server;
 }
 
-/** The HTTP server of the Lambda API. */
-export interface LambdaApi {
-  /** Takes the port and returns the real one. Errors are those of the system. */
-  listen(address: HostPort): Promise<number>;
-  /** Waits until clients are elsewhere, takes no more connections, and waits for the end of every request. */
-  close(options: DrainOptions): Promise<void>;
-}
-
 /** The Lambda API: Invoke, the operations that read, and its errors for everything else. */
-export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
+export function createLambdaApi(options: LambdaApiOptions): Door {
   const { access, admission, clock, observer, logger, room } = options;
   const entrance = new Entrance({ access, admission, unverified: new UnverifiedBodies(clock) });
   let guard: HttpGuard | undefined;

@@ -3,6 +3,8 @@ import { LambdaError } from './lambda-error.ts';
 
 /** Largest request and answer of a synchronous call, in bytes (6 MiB; AWS writes "6 MB" and counts so). */
 export const MAX_PAYLOAD_BYTES = 6 * 1024 * 1024;
+/** Largest payload of an Event, in bytes. */
+export const MAX_EVENT_BYTES = 1024 * 1024;
 
 /** How deep arrays and objects may be nested. */
 const MAX_JSON_DEPTH = 10_000;

@@ -47,24 +47,33 @@ function expectNothingLost(result: EventRunResult): void {
   expect(unexplained).toEqual([]);
 }
 
-describe(`${EVENTS} events through a gateway that is killed again and again (ESB_EVENT_SEED=${SEED})`, () => {
-  it('are all brought to their end from SQLite', { tags: ['G11'], timeout: TIMEOUT_MS }, async () => {
-    const gateway = await startGatewayProcess(FLAGS);
+describe(`${EVENTS} events through gateways or a role that are killed again and again (ESB_EVENT_SEED=${SEED})`, () => {
+  it('are all brought to their end from SQLite, by a role that keeps them for two gateways', {
+    tags: ['G11'],
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    const gateway = await startGatewayProcess(FLAGS, { role: true });
     closers.push(gateway.close);
+    const peer = await gateway.startPeer();
+    const { role } = gateway;
+    if (role === undefined) {
+      throw new Error('there is no role');
+    }
     let turns = 0;
     const result = await runEvents({
       gateway,
-      targets: [gateway],
+      targets: [role],
+      called: [gateway, peer],
       events: EVENTS,
       random: randomOf(SEED),
       hurriesAlive: false,
       hurry: async () => {
         turns += 1;
-        // Every other time the gateway itself is the first to open what it left.
+        // Every other time the role itself is the first to open what it left.
         if (turns % 2 === 0) {
           return;
         }
-        const database = new DatabaseSync(join(gateway.stateDir, 'events.db'));
+        const database = new DatabaseSync(join(role.stateDir, 'events.db'));
         database.exec('UPDATE events SET visible_at = visible_at - 300000 WHERE claim IS NULL');
         database.close();
       },
@@ -81,8 +90,7 @@ describe(`${EVENTS} events through a gateway that is killed again and again (ESB
     closers.push(server.stop);
     const database = await server.createDatabase('events');
     const gateway = await startGatewayProcess([...FLAGS, '--event-store', 'postgres'], {
-      ...process.env,
-      ESB_EVENT_DATABASE: database,
+      env: { ...process.env, ESB_EVENT_DATABASE: database },
     });
     closers.push(gateway.close);
     const peer = await gateway.startPeer();

@@ -65,7 +65,7 @@ beforeAll(async () => {
   ];
   // As in a container of that size: without a limit V8 lets garbage lie for as long as the machine has memory.
   const NODE_OPTIONS = `--max-old-space-size=${MAX_HEAP_MIB}`;
-  gateway = await startGatewayProcess(flags, { ...process.env, NODE_OPTIONS });
+  gateway = await startGatewayProcess(flags, { env: { ...process.env, NODE_OPTIONS } });
   for (const name of ['echo', 'slow', 'large', 'lost', 'full']) {
     await gateway.addWorker(name);
   }

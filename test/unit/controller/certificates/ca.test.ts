@@ -78,10 +78,16 @@ describe('the authority of gateways', () => {
     expect(certificate.validToDate.getTime()).toBe(start + day);
   });
 
+  it('signs for a gateway that is a server too where that is asked', async () => {
+    const asked = await readGatewayRequest(await request('CN=esb-gateway'));
+    const pem = await signGatewayRequest(first.current, asked, start, { serves: true });
+    expect(new X509Certificate(pem).keyUsage).toEqual(['1.3.6.1.5.5.7.3.2', '1.3.6.1.5.5.7.3.1']);
+  });
+
   it('keeps the validity within bounds and within its own', async () => {
     const until = async (now: number, seconds: number) => {
       const asked = await readGatewayRequest(await request('CN=esb-gateway'));
-      const pem = await signGatewayRequest(first.current, asked, now, seconds);
+      const pem = await signGatewayRequest(first.current, asked, now, { expirationSeconds: seconds });
       return new X509Certificate(pem).validToDate.getTime();
     };
     expect(await until(start, 1)).toBe(start + 600_000);

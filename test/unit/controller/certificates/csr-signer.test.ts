@@ -135,7 +135,14 @@ describe('requestStep', () => {
     expect(requestStep(request({ signerName: 'kubernetes.io/kube-apiserver-client' })).kind).toBe('nothing');
   });
 
-  it.each([[['client auth', 'server auth']], [['digital signature']], [[]]])('refuses the usages %j', (usages) => {
-    expect(requestStep(request({ usages })).kind).toBe('refuse');
+  it.each([[['server auth']], [['client auth', 'code signing']], [['digital signature']], [[]]])(
+    'refuses the usages %j',
+    (usages) => {
+      expect(requestStep(request({ usages })).kind).toBe('refuse');
+    },
+  );
+
+  it('lets a gateway be a server too: the role that keeps events', () => {
+    expect(requestStep(request({ usages: ['client auth', 'server auth'] })).kind).toBe('sign');
   });
 });

@@ -21,7 +21,7 @@ const day = 86_400_000;
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 
 /** An API server that keeps requests, and a signer that may be asked to answer them. */
-async function lab(clock: ManualClock = manualClock(), givenFolder?: string, logger = silentLogger()) {
+async function lab(clock: ManualClock = manualClock(), givenFolder?: string, logger = silentLogger(), serves = false) {
   const folder = givenFolder ?? (await mkdtemp(join(tmpdir(), 'esb-identity-')));
   const requests = new Map<string, CertificateSigningRequest>();
   const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
@@ -29,6 +29,7 @@ async function lab(clock: ManualClock = manualClock(), givenFolder?: string, log
   const identity = await ClientIdentity.open({
     folder,
     namespace: 'default',
+    serves,
     client: {
       create: async (_type, object) => {
         requests.set(object.metadata.name, object as unknown as CertificateSigningRequest);
@@ -80,7 +81,10 @@ async function lab(clock: ManualClock = manualClock(), givenFolder?: string, log
         notBefore: new Date(clock.now()),
         notAfter: new Date(clock.now() + lifetimeMs),
         extensions: [
-          new ExtendedKeyUsageExtension([ExtendedKeyUsage.clientAuth]),
+          new ExtendedKeyUsageExtension([
+            ExtendedKeyUsage.clientAuth,
+            ...(request.spec.usages?.includes('server auth') === true ? [ExtendedKeyUsage.serverAuth] : []),
+          ]),
           ...parsed.extensions.filter((each) => named && each instanceof SubjectAlternativeNameExtension),
         ],
       });
@@ -233,6 +237,19 @@ describe('ClientIdentity', () => {
     await again.answered(1);
     await clock.advance(4_000_000);
     expect(again.requests.size).toBe(1);
+  });
+
+  it('of a role that takes over the folder of a gateway is asked for anew, since a server shows it', async () => {
+    const { asked, sign, answered, folder, clock } = await lab();
+    await sign(await asked(1), 30 * day);
+    await answered(1);
+    const role = await lab(clock, folder, silentLogger(), true);
+    const request = await role.asked(1);
+    expect(request.spec.usages).toEqual(['digital signature', 'client auth', 'server auth']);
+    await role.sign(request, 30 * day);
+    await role.answered(1);
+    await clock.advance(4_000_000);
+    expect(role.requests.size).toBe(1);
   });
 
   it('keeps what it has when it is given something that is no certificate, or one for another key', async () => {

@@ -18,6 +18,8 @@ const state: InstanceState = {
     'agent-node-1-health': 9093,
     'controller-1-health': 9191,
     'controller-2-health': 9192,
+    events: 9444,
+    'events-health': 9290,
     'gateway-1': 9080,
     'gateway-1-health': 9291,
   },
@@ -53,6 +55,7 @@ describe('the parts of an instance', () => {
       'controller-2',
       'agent-node-1',
       'agent-node-2',
+      'events',
       'gateway-1',
     ]);
   });
@@ -64,6 +67,17 @@ describe('the parts of an instance', () => {
     expect(agent?.health).toEqual({ kind: 'http', url: 'http://10.235.2.2:9093/readyz' });
     const containerd = infrastructureParts(options).find((part) => part.name === 'containerd-node-2');
     expect(containerd?.namespace).toBe('esb-node-2');
+  });
+
+  it('hand the events of gateways to one role, which has the folder of the gateway of earlier versions', () => {
+    const argumentsOf = (name: string): string =>
+      roleParts(options)
+        .find((part) => part.name === name)
+        ?.args.join(' ') ?? '';
+    expect(argumentsOf('events')).toContain('--listen 127.0.0.1:9444');
+    expect(argumentsOf('events')).toContain('--state-dir /tmp/esb-home/gateways/gateway-1 ');
+    expect(argumentsOf('gateway-1')).toContain('--events-address=127.0.0.1:9444');
+    expect(argumentsOf('gateway-1')).toContain('--state-dir /tmp/esb-home/gateways/gateway-1-state ');
   });
 
   it('of the first node run in the namespace of the host', () => {
