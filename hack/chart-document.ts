@@ -28,15 +28,16 @@ is for a whole cluster: the names of its objects are fixed.
 | part | runs as | rights |
 |---|---|---|
 | controller | Deployment, leader-elected | Pod Security "restricted" |
-| gateway | StatefulSet with the event store \`sqlite\`, Deployment with \`postgres\` | Pod Security "restricted" |
+| gateway | Deployment, two by default | Pod Security "restricted" |
+| events | StatefulSet with a volume, unless gateways share a database | Pod Security "restricted" |
 | agent | DaemonSet in the network of the node | privileged: it makes containers and their networks on the node. The namespace has to allow that |
 
 - **Resource definitions** are in the release, so that an upgrade of the chart upgrades them, and stay when it is
   uninstalled (\`crds.keep\`): with them every LambdaWorker would go. A later install under another name or namespace
   takes them over with \`--take-ownership\`.
 - **An upgrade** replaces agents one by one. Workers are not in their Pods and run on. A call that comes meanwhile waits
-  at the gateway; one that runs has \`agent.drainSeconds\` to be answered. With the event store \`sqlite\` there is one
-  gateway, and calls find none for the seconds in which it is replaced.
+  at the gateway; one that runs has \`agent.drainSeconds\` to be answered. While \`esb-events\` is replaced, calls of type
+  Event are answered with 503, which SDKs repeat.
 - **An uninstall** begins with a Job that takes all workers from the nodes and lets agents remove what they made there
   (\`uninstall\`).
 

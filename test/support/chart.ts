@@ -17,7 +17,6 @@ export interface RenderedObject {
   readonly spec?: {
     readonly template?: PodTemplate;
     readonly replicas?: number;
-    readonly volumeClaimTemplates?: readonly { readonly metadata: { readonly name: string } }[];
     readonly [field: string]: unknown;
   };
   readonly [field: string]: unknown;
@@ -82,16 +81,6 @@ export function podTemplates(objects: readonly RenderedObject[]): readonly (PodT
     if (kind === 'Pod') {
       return [{ of, metadata, spec } as unknown as PodTemplate & { of: string }];
     }
-    if (spec?.template === undefined) {
-      return [];
-    }
-    const { template, volumeClaimTemplates = [] } = spec;
-    // As the controller of StatefulSets does.
-    const claimed = volumeClaimTemplates.map(({ metadata: { name } }) => ({
-      name,
-      persistentVolumeClaim: { claimName: `${name}-${metadata.name}-0` },
-    }));
-    const volumes = [...(template.spec.volumes ?? []), ...claimed];
-    return [{ of, ...template, spec: { ...template.spec, volumes } }];
+    return spec?.template === undefined ? [] : [{ of, ...spec.template }];
   });
 }

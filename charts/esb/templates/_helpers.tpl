@@ -199,11 +199,6 @@ template:
 {{- ceil (divf (mulf $number (get $bytes $suffix | default 1.0)) 1048576.0) | int64 -}}
 {{- end }}
 
-{{/* How many gateways there are. */}}
-{{- define "esb.gatewayReplicas" -}}
-{{- .Values.gateway.replicas | default (eq .Values.gateway.events.store "sqlite" | ternary 1 2) -}}
-{{- end }}
-
 {{/* The namespaces that gateways serve, each with what the names of its objects end with. */}}
 {{- define "esb.gateways" -}}
 - {namespace: {{ .Values.gateway.namespace | quote }}, suffix: ""}
@@ -214,7 +209,7 @@ template:
 
 {{/* The component of the Pods of all gateways, or of all roles that keep events; give (dict "root" $ "role" <name>). */}}
 {{- define "esb.components" -}}
-{{- $role := .role }}
+{{- $role := .role -}}
 matchLabels:
   {{- include "esb.selector" (dict "root" .root) | nindent 2 }}
 matchExpressions:
@@ -237,11 +232,12 @@ matchExpressions:
 {{/* What cannot be said by the schema, or is rendered without it. */}}
 {{- define "esb.checks" -}}
 {{- with .Values.gateway }}
-{{- if and (eq .events.store "sqlite") .replicas (gt (int .replicas) 1) }}
-{{- fail "gateway.replicas: the event store sqlite is a file that only one gateway can have; set gateway.events.store=postgres for more" }}
+{{- if has .namespace .namespaces }}
+{{- fail (printf "gateway.namespaces: %s is that of gateway.namespace already" .namespace) }}
 {{- end }}
-{{- if and (eq .events.store "sqlite") .autoscaling.enabled }}
-{{- fail "gateway.autoscaling: the event store sqlite is a file that only one gateway can have; set gateway.events.store=postgres for more" }}
+{{- $before := lookup "apps/v1" "StatefulSet" $.Release.Namespace "esb-gateway" }}
+{{- if eq (dig "spec" "persistentVolumeClaimRetentionPolicy" "whenDeleted" "Retain" $before) "Delete" }}
+{{- fail (printf "gateway.events.persistence: this upgrade deletes the StatefulSet esb-gateway, and Kubernetes would delete its claim with it, and the events on that: kubectl -n %s patch statefulset esb-gateway -p '{\"spec\":{\"persistentVolumeClaimRetentionPolicy\":{\"whenDeleted\":\"Retain\"}}}'" $.Release.Namespace) }}
 {{- end }}
 {{- if and .enabled (eq .events.store "postgres") (not .events.postgres.secretName) }}
 {{- fail "gateway.events.postgres.secretName: the event store postgres needs a Secret with the connection string" }}

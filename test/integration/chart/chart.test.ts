@@ -44,13 +44,14 @@ describe('the chart', () => {
     ['image.pullPolicy=Sometimes', 'pullPolicy'],
     ['image.digest=sha256:12', 'digest'],
     ['controller.replicas=0', 'replicas'],
+    ['gateway.namespaces={Shop}', 'namespaces'],
+    ['gateway.namespaces={shop,shop}', 'namespaces'],
   ])('refuses %s by its schema', async (value, told) => {
     await expect(renderChart(set(value))).rejects.toThrow(told);
   });
 
   it.each([
-    [['gateway.replicas=2'], 'only one gateway can have'],
-    [['gateway.autoscaling.enabled=true'], 'only one gateway can have'],
+    [['gateway.namespaces={shop,default}'], 'default is that of gateway.namespace already'],
     [['gateway.events.store=postgres'], 'needs a Secret with the connection string'],
     [['gateway.tls.clientCAConfigMap=clients'], 'gateway.tls.secretName'],
     [[...postgres, 'gateway.autoscaling.minReplicas=11'], 'minReplicas is more than maxReplicas'],
@@ -59,17 +60,79 @@ describe('the chart', () => {
     await expect(renderChart(['--skip-schema-validation', ...set(...values)])).rejects.toThrow(told);
   });
 
-  it('lets others of its gateways begin before one ends, where they share a store', async () => {
-    expect(await named('Deployment', 'esb-gateway')).toBeUndefined();
-    expect(await named('StatefulSet', 'esb-gateway')).toMatchObject({ spec: { replicas: 1 } });
-    expect(await named('Deployment', 'esb-gateway', set(...postgres))).toMatchObject({
+  it('has two gateways without a state, one a node, of which one may go at a time', async () => {
+    const gateway = await named('Deployment', 'esb-gateway');
+    expect(gateway).toMatchObject({
       spec: { replicas: 2, strategy: { rollingUpdate: { maxUnavailable: 0 } } },
     });
-    const scaled = await named('Deployment', 'esb-gateway', [
-      ...set(...postgres),
-      ...set('gateway.autoscaling.enabled=true'),
-    ]);
+    const pod = gateway?.spec?.template?.spec;
+    expect(JSON.stringify(pod?.volumes)).not.toContain('persistentVolumeClaim');
+    expect(pod).toMatchObject({
+      topologySpreadConstraints: [{ topologyKey: 'kubernetes.io/hostname', maxSkew: 1 }],
+      // More than the longest call.
+      terminationGracePeriodSeconds: 930,
+    });
+    expect(pod?.containers[0]?.args).toContain('--events-address=esb-events:9444');
+    expect(await named('PodDisruptionBudget', 'esb-gateway')).toMatchObject({ spec: { maxUnavailable: 1 } });
+    const scaled = await named('Deployment', 'esb-gateway', set('gateway.autoscaling.enabled=true'));
     expect(scaled?.spec).not.toHaveProperty('replicas');
+  });
+
+  it('keeps events in one role, on the claim that the gateway of earlier releases had', async () => {
+    const volumesOf = async (...values: readonly string[]) =>
+      (await named('StatefulSet', 'esb-events', set(...values)))?.spec?.template?.spec.volumes ?? [];
+    const policyOf = async (...values: readonly string[]) =>
+      (await named('PersistentVolumeClaim', 'state-esb-gateway-0', set(...values)))?.metadata.annotations;
+    expect(await named('StatefulSet', 'esb-events')).toMatchObject({ spec: { replicas: 1 } });
+    expect(await volumesOf()).toContainEqual({
+      name: 'state',
+      persistentVolumeClaim: { claimName: 'state-esb-gateway-0' },
+    });
+    expect(await policyOf()).toEqual({ 'helm.sh/resource-policy': 'keep' });
+    expect(await policyOf('gateway.events.persistence.keep=false')).toBeUndefined();
+    const without = 'gateway.events.persistence.enabled=false';
+    expect(await volumesOf(without)).toContainEqual({ name: 'state', emptyDir: {} });
+    expect(await named('PersistentVolumeClaim', 'state-esb-gateway-0', set(without))).toBeUndefined();
+  });
+
+  it('has no such role where gateways share a database', async () => {
+    const objects = objectsIn(await renderChart(set(...postgres)));
+    expect(objects.filter(({ metadata }) => metadata.name.startsWith('esb-events'))).toEqual([]);
+    const { args = [] } =
+      objects.find(({ kind, metadata }) => kind === 'Deployment' && metadata.name === 'esb-gateway')?.spec?.template
+        ?.spec.containers[0] ?? {};
+    expect(args).toContain('--event-store=postgres');
+    expect(args.join()).not.toContain('--events-address');
+  });
+
+  it('gives each namespace gateways, a role and an account of its own, with rights there alone', async () => {
+    const objects = objectsIn(await renderChart(set('gateway.namespaces={shop}', 'networkPolicy.enabled=true')));
+    const find = (kind: string, name: string, namespace: string) =>
+      objects.find(
+        ({ kind: each, metadata }) =>
+          each === kind && metadata.name === name && (metadata.namespace ?? '') === namespace,
+      );
+    const gateway = find('Deployment', 'esb-gateway-shop', 'esb-system')?.spec?.template;
+    expect(gateway?.spec.containers[0]?.args).toEqual(
+      expect.arrayContaining(['--namespace=shop', '--events-address=esb-events-shop:9444']),
+    );
+    const events = find('StatefulSet', 'esb-events-shop', 'esb-system')?.spec?.template;
+    expect(events?.spec.containers[0]?.args).toContain('--namespace=shop');
+    expect(JSON.stringify(events?.spec.volumes)).toContain('"claimName":"esb-events-shop"');
+    for (const template of [gateway, events]) {
+      expect(template?.spec).toMatchObject({ serviceAccountName: 'esb-gateway-shop' });
+    }
+    const subjects = (name: string) => [{ kind: 'ServiceAccount', name, namespace: 'esb-system' }];
+    expect(find('RoleBinding', 'esb-gateway-workers', 'shop')).toMatchObject({
+      subjects: subjects('esb-gateway-shop'),
+    });
+    expect(find('RoleBinding', 'esb-gateway-workers', 'default')).toMatchObject({ subjects: subjects('esb-gateway') });
+    // Services and budgets of one are not those of the other.
+    const selected = JSON.stringify(find('Service', 'esb-gateway', 'esb-system')?.spec);
+    expect(selected).toContain('"app.kubernetes.io/component":"gateway"');
+    expect(gateway?.metadata.labels['app.kubernetes.io/component']).toBe('gateway-shop');
+    const policy = JSON.stringify(find('NetworkPolicy', 'esb-gateway', 'esb-system'));
+    expect(policy).toContain('"values":["gateway","gateway-shop"]');
   });
 
   it('replaces no Pod for a new version of itself with the same image', async () => {
@@ -161,7 +224,7 @@ describe('the chart', () => {
   it('gives each role the labels, variables and annotations that others ask for', async () => {
     for (const [kind, role] of [
       ['Deployment', 'controller'],
-      ['StatefulSet', 'gateway'],
+      ['Deployment', 'gateway'],
       ['DaemonSet', 'agent'],
     ] as const) {
       const args = set(

@@ -58,7 +58,8 @@ describe('the rendered chart', () => {
     expect(told.trim().split('\n').toSorted()).toEqual([
       'daemonset.apps/esb-agent',
       'deployment.apps/esb-controller',
-      'statefulset.apps/esb-gateway',
+      'deployment.apps/esb-gateway',
+      'statefulset.apps/esb-events',
     ]);
   });
 
@@ -98,7 +99,7 @@ describe('the rendered chart', () => {
       const text = await readFile(file, 'utf8');
       await writeFile(file, text.replace('newName: esb', 'newName: 192.0.2.1:5000/esb\n    newTag: "2"'));
       const templates = podTemplates(objectsIn(await server.kubectl(['kustomize', folder])));
-      expect(templates).toHaveLength(3);
+      expect(templates).toHaveLength(4);
       const images = templates.flatMap(({ spec }) => spec.containers.map(({ image }) => image));
       expect(new Set(images)).toEqual(new Set(['192.0.2.1:5000/esb:2']));
       const args = templates.flatMap(({ spec }) => spec.containers.flatMap((container) => container.args));
