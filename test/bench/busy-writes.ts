@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { writesBetween } from '../support/scale/api-requests.ts';
-import { ScaleCluster, workerName } from '../support/scale/scale-cluster.ts';
+import { alive, ScaleCluster, workerName } from '../support/scale/scale-cluster.ts';
 import type { WorkerFollower } from '../support/scale/worker-follower.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { type BenchResult, compare } from './bench-result.ts';
@@ -44,7 +44,7 @@ async function measure({ say }: ClusterBench, cluster: ScaleCluster, workers: nu
     desiredState: 'Paused',
   }));
   await cluster.createWorkers(2 * tenth, workers - 2 * tenth);
-  await waitFor('every worker to rest', () => follower.rested === workers, patience);
+  await waitFor('every worker to rest', () => alive(controller) && follower.rested === workers, patience);
 
   say(`calling ${2 * tenth} of them, for ${WARM_UP_MS / 60_000} minutes before the measurement ...`);
   cluster.toggleCalls();

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { writesBetween } from '../support/scale/api-requests.ts';
-import { type Controller, ScaleCluster, workerPath } from '../support/scale/scale-cluster.ts';
+import { alive, ScaleCluster, workerPath } from '../support/scale/scale-cluster.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { type BenchResult, compare } from './bench-result.ts';
 import { bareNodeMiB, peakResidentMiB, residentMiB, sampleMemory } from './processes.ts';
@@ -157,13 +157,6 @@ function ratesOf(times: readonly number[]): readonly number[] {
     const [first = 0, last = 0] = [times[slice * size], times[(slice + 1) * size - 1]];
     return ((size - 1) * 1_000) / (last - first);
   });
-}
-
-function alive(controller: Controller): true {
-  if (controller.ended()) {
-    throw new Error(`the controller ended:\n${controller.output().slice(-3_000)}`);
-  }
-  return true;
 }
 
 function spreadOf(byNode: ReadonlyMap<string, number>): string {

@@ -74,7 +74,7 @@ export async function peakResidentMiB(pid: number): Promise<number> {
   return Number(/^VmHWM:\s+(\d+) kB$/m.exec(text)?.[1]) / 1024;
 }
 
-/** Reads the resident set of a process twice a second, in MiB, until it is stopped. */
+/** Reads the resident set of a process twice a second, in MiB, until it is stopped or the process ends. */
 export function sampleMemory({ pid }: { readonly pid: number }): {
   readonly samples: readonly number[];
   stop(): Promise<void>;
@@ -83,7 +83,11 @@ export function sampleMemory({ pid }: { readonly pid: number }): {
   const ending = new AbortController();
   const running = (async () => {
     while (!ending.signal.aborted) {
-      samples.push(await residentMiB(pid));
+      const now = await residentMiB(pid).catch(() => undefined);
+      if (now === undefined) {
+        return;
+      }
+      samples.push(now);
       await delay(500, undefined, { signal: ending.signal }).catch(() => undefined);
     }
   })();

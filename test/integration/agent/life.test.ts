@@ -78,7 +78,13 @@ describe('a worker on a node with the real agent', () => {
     expect(second).toMatchObject({ outcome: 'OUTCOME_ANSWERED', start: 'paused' });
     expect(JSON.parse(second.body)).toMatchObject({ counter: 2 });
     await waitFor('the worker to rest again', async () => (await lab.taskState(containerId)) === 'PAUSED');
-    await lab.waitForPhase('hello', 'Paused');
+    const rested = await lab.waitForWorker(
+      'hello',
+      'to tell of the call',
+      ({ status }) => status?.phase === 'Paused' && status.lastInvocationTime === second.stamp,
+    );
+    // Its own stamp is no wish to be woken.
+    expect(rested.status?.observedInvocationTime).toBe(second.stamp);
   });
 
   it('is woken by a foreign stamp alone, once, and acknowledges it', async () => {

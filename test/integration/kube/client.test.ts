@@ -92,12 +92,13 @@ describe('objects', () => {
     await expect(stranger.list(configMaps)).rejects.toMatchObject({ code: 'Forbidden', status: 403 });
   });
 
-  test('lists come in pages', async () => {
+  test('lists come in pages, and are counted with one object read', async () => {
     await Promise.all(
       Array.from({ length: 20 }, (_, number) => client.create(configMaps, configMap(`pages-${number}`, '1'))),
     );
     const listed = await client.list(configMaps, { namespace, labelSelector: 'test=pages' });
     expect(new Set(listed.items.map(({ metadata }) => metadata.name)).size).toBe(20);
+    expect(await client.count(configMaps)).toBe((await client.list(configMaps)).items.length);
   });
 });
 

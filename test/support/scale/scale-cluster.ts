@@ -265,6 +265,18 @@ export class ScaleCluster {
   }
 }
 
+/**
+ * Always true.
+ *
+ * @throws {Error} with its output, where the controller has ended
+ */
+export function alive(controller: Controller): true {
+  if (controller.ended()) {
+    throw new Error(`the controller ended:\n${controller.output().slice(-3_000)}`);
+  }
+  return true;
+}
+
 /** The path of a worker. */
 export function workerPath(index: number): string {
   return `${collection}/${workerName(index)}`;
