@@ -18,7 +18,7 @@ const ownConditions: readonly string[] = Object.values(workerConditions).filter(
 
 /** Phases of a worker that serves: all are Ready, and a change between them changes no decision of others. */
 const servingPhases: readonly LambdaWorkerStatus['phase'][] = ['Running', 'Pausing', 'Paused', 'Resuming'];
-/** Reasons of a Ready that is True in these phases, and that a change of phase alone brings. */
+/** Reasons of conditions that are True in these phases, and that a change of phase alone brings. */
 const servingReasons: readonly string[] = ['Running', 'Paused'] satisfies WorkerReason[];
 
 /** The part of a worker's status that agents own. */
@@ -119,22 +119,18 @@ export function compareStatus(
 function withoutActivity(status: LambdaWorkerStatus): LambdaWorkerStatus {
   const { lastInvocationTime: _last, observedInvocationTime: _observed, pausedAt: _paused, ...rest } = status;
   const { conditions, phase } = rest;
-  const serving = servingPhases.includes(phase) ? { phase: 'Running' as const } : {};
   return {
     ...rest,
-    ...serving,
-    ...(conditions === undefined
-      ? {}
-      : { conditions: conditions.map((each) => (isServing(each) ? plainlyReady(each) : each)) }),
+    ...(servingPhases.includes(phase) ? { phase: 'Running' } : {}),
+    ...(conditions === undefined ? {} : { conditions: conditions.map(withoutPhase) }),
   };
 }
 
-function isServing({ reason, status, type }: Condition): boolean {
-  return type === workerConditions.ready && status === 'True' && servingReasons.includes(reason);
-}
-
-function plainlyReady(condition: Condition): Condition {
-  return { ...condition, reason: 'Running' satisfies WorkerReason, message: '' };
+function withoutPhase(condition: Condition): Condition {
+  const { reason, status } = condition;
+  return status === 'True' && servingReasons.includes(reason)
+    ? { ...condition, reason: 'Running' satisfies WorkerReason, message: '' }
+    : condition;
 }
 
 /** Whether two views give the same status, but for the stamps. Cheap: called at every change of a view. */

@@ -4,13 +4,14 @@
  */
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { NodeAmounts } from '../../../src/api/lambda-node.ts';
 import { createLogger } from '../../../src/common/logger.ts';
 import { type SimulatedAgent, startSimulatedAgent } from './simulated-agent.ts';
 
 export interface AgentsFile {
   /** Folder below which each agent has its own. */
   readonly folder: string;
-  readonly capacity: { readonly memoryMiB: number; readonly workers: number };
+  readonly capacity: NodeAmounts;
   readonly nodes: readonly { readonly name: string; readonly kubeconfig: string }[];
 }
 

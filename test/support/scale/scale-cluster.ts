@@ -22,6 +22,8 @@ const collection = `/apis/${lambdaWorkers.group}/${lambdaWorkers.version}/namesp
 const restingStates = ['Running', 'Paused', 'Absent'] as const;
 /** Requests at a time, as many as our own client has under way. */
 const CONNECTIONS = 32;
+/** Thousandths of a core that a node promises: 70 % of eight. */
+const NODE_MILLI_CPU = 5_600;
 /** Workers of one function. */
 const PER_FUNCTION = 5;
 
@@ -344,7 +346,7 @@ async function startAgents(server: ApiServer, options: ScaleClusterOptions): Pro
     const file = join(folder, 'agents.json');
     const content: AgentsFile = {
       folder,
-      capacity: { memoryMiB: capacityMiB(options), workers: workersPerNode },
+      capacity: { memoryMiB: capacityMiB(options), workers: workersPerNode, milliCPU: NODE_MILLI_CPU },
       nodes: nodes.slice(first, first + agentsPerProcess),
     };
     await writeFile(file, JSON.stringify(content));

@@ -35,7 +35,7 @@ export class SimulatedKubelets {
     names: readonly string[],
     { memoryMiB, namespace }: { readonly memoryMiB: number; readonly namespace: string },
   ): Promise<SimulatedKubelets> {
-    const status = { allocatable: { memory: `${memoryMiB}Mi`, pods: '110', cpu: '64' } };
+    const status = { allocatable: { memory: `${memoryMiB}Mi`, pods: '110', cpu: '8' } };
     const limiter = new Limiter(CONCURRENCY);
     await Promise.all(
       names.map((name) =>

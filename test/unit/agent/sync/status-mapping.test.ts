@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { agentStatus, compareStatus, showSameState, stampsDiffer } from '../../../../src/agent/sync/status-mapping.ts';
 import { viewFixture } from '../../../support/fake-fleet.ts';
+import { desiredFixture, FleetLab } from '../../../support/fleet-lab.ts';
 
 const now = Date.parse('2026-11-02T03:04:05.678Z');
 
@@ -73,6 +74,24 @@ describe("the agent's part of a worker's status", () => {
     );
     expect(compareStatus(called, running)).toBe('activity');
     expect(compareStatus(called, called)).toBe('none');
+  });
+
+  it('differs by activity alone between any two views of a worker that is paused, called and paused again', async () => {
+    const lab = await FleetLab.with(desiredFixture({ restingState: 'Paused' }));
+    lab.emulators.onCall = (call) => call.answer();
+    const views = [lab.fleet.view('uid-of-hello') ?? viewFixture()];
+    lab.fleet.subscribe({ changed: (view) => views.push(view), removed: () => undefined });
+    await lab.invoke();
+    await lab.clock.advance(10_100);
+    expect(new Set(views.map(({ phase }) => phase))).toEqual(new Set(['Running', 'Pausing', 'Paused']));
+    const statuses = views.map((view) => agentStatus(view, undefined, now));
+    expect(statuses[0]).toMatchObject({ phase: 'Paused' });
+    expect(statuses.at(-1)).toMatchObject({ phase: 'Paused' });
+    for (const before of statuses) {
+      for (const after of statuses) {
+        expect(['none', 'activity']).toContain(compareStatus(after, before));
+      }
+    }
   });
 
   it('differs by more where others have to act on it', () => {
