@@ -46,6 +46,20 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
     );
 
   program
+    .command('top')
+    .description('show what workers use: processor and memory')
+    .option('--kubeconfig <file>', 'how to reach the API server; that of the local instance by default')
+    .option('-n, --namespace <name>', 'only workers of this namespace')
+    .addOption(new Option('--sort <figure>', 'which comes first').choices(['cpu', 'memory']).default('cpu'))
+    .option('--json', 'for programs', false)
+    .action((options) =>
+      run(async (context) => {
+        const { runTop } = await import('./cli/top.ts');
+        return runTop(options, context);
+      }),
+    );
+
+  program
     .command('logs')
     .description('show what a worker wrote')
     .argument('<worker>', 'name of the worker')

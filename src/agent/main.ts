@@ -4,7 +4,7 @@ import { systemClock } from '../common/clock.ts';
 import { aborted } from '../common/deadline.ts';
 import type { Spawner } from '../common/exec/spawner.ts';
 import { formatHostPort, parseHostPort } from '../common/host-port.ts';
-import { type HealthServer, startHealthServer } from '../common/net/health-server.ts';
+import { type HealthServer, type HealthServerOptions, startHealthServer } from '../common/net/health-server.ts';
 import { programVersion } from '../common/program-version.ts';
 import type { RoleContext } from '../common/role-context.ts';
 import { type StopStack, withStops } from '../common/stop-in-order.ts';
@@ -17,6 +17,7 @@ import { createMembership, join, type Membership } from './membership.ts';
 import { createAgentMetrics } from './metrics.ts';
 import { refreshResolvConf } from './node/resolv-conf.ts';
 import { uninstall } from './node/uninstall.ts';
+import { WorkerMetrics } from './node/worker-usages.ts';
 import { openRuntime } from './node-runtime.ts';
 import { followClientAuthority, type Port, takePort } from './port.ts';
 import { CallBudget, defaultCallBytes } from './rpc/call-budget.ts';
@@ -77,6 +78,7 @@ export async function runAgent(config: AgentConfig, context: RoleContext, spawne
       // A roll-out does not have to wait for an agent that has nothing more to do here.
       ready: () => (leave === undefined ? health.ready() : { ok: true }),
       metricsPage: parts.metrics.page,
+      pages: workerPages(config, workload),
     });
     const listen = formatHostPort(port.bound);
     const addresses = { listen, endpoint: port.endpoint, health: formatHostPort(healthServer.address) };
@@ -121,6 +123,12 @@ async function createFolders({ runDir, stateDir }: AgentParts): Promise<void> {
   await Promise.all(folders.map((folder) => mkdir(folder, { recursive: true, mode: 0o700 })));
 }
 
+/** Names of workers are told to whom asks: the page is there by choice. */
+function workerPages({ server }: AgentConfig, { fleet, usages }: Workload): NonNullable<HealthServerOptions['pages']> {
+  const metrics = new WorkerMetrics();
+  return server.workerMetrics ? { '/metrics/workers': () => metrics.page(fleet, usages) } : {};
+}
+
 /** Never rejects. Loads the exporter in the background where spans are wanted. */
 function startTracing({ clock, config, logger, stops }: AgentParts): ReturnType<typeof openTracing> {
   const tracing = openTracing({
@@ -139,13 +147,20 @@ function startTracing({ clock, config, logger, stops }: AgentParts): ReturnType<
 async function serve(
   { logger, metrics, signal, tasks }: AgentParts,
   { events, policy, workerEvents }: Cluster,
-  { fleet, health, runtime }: Workload,
+  { fleet, health, runtime, usages }: Workload,
   { watch, writer }: Membership,
   { server }: Port,
   tracing: Awaited<ReturnType<typeof openTracing>>,
 ): Promise<void> {
   await fleet.adopt({ signal });
-  server.serve({ fleet, logs: runtime, metricsPage: metrics.page, onInvoked: metrics.invoked, tracing });
+  server.serve({
+    fleet,
+    logs: runtime,
+    usages: () => usages.read(),
+    metricsPage: metrics.page,
+    onInvoked: metrics.invoked,
+    tracing,
+  });
   health.note('start', { ok: true });
   workerEvents.follow(fleet);
   events.start();

@@ -11,6 +11,7 @@ import { StalledOutput } from './logs/stalled-output.ts';
 import { diskHealth } from './node/disk-health.ts';
 import { watchEventLoop } from './node/event-loop.ts';
 import { NodeHealth } from './node/node-health.ts';
+import { WorkerUsages } from './node/worker-usages.ts';
 import type { NodeRuntime } from './node-runtime.ts';
 import type { CallBudget } from './rpc/call-budget.ts';
 import { createSecretCache } from './secrets/secret-cache.ts';
@@ -88,7 +89,8 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
     refusals: node.refusals,
     images: () => imageCollector.collection,
   });
-  return { runtime, fleet, secretReader, health, garbage, imageCollector };
+  const usages = new WorkerUsages({ fleet, runtime, clock });
+  return { runtime, fleet, usages, secretReader, health, garbage, imageCollector };
 }
 
 function createHealth({ clock, logger, stateDir }: AgentParts, { runtime }: NodeRuntime, fleet: NodeFleet): NodeHealth {

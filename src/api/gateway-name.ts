@@ -4,6 +4,9 @@ const FORM = /^esb:\/\/gateway\/([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)$/;
 /** Verb on `lambdaworkers` by which Kubernetes lets an account have a gateway's certificate for a namespace. */
 export const SERVE_VERB = 'serve';
 
+/** Most namespaces that one certificate names. */
+export const MAX_NAMESPACES = 16;
+
 /** The name of a served namespace in a gateway's certificate, and in the request for one. */
 export function gatewayUri(namespace: string): string {
   return `${PREFIX}${namespace}`;

@@ -1,19 +1,10 @@
-import { X509Certificate } from 'node:crypto';
-import {
-  type ClientReadableStream,
-  credentials,
-  makeGenericClientConstructor,
-  type ServiceError,
-  status,
-} from '@grpc/grpc-js';
+import type { ClientReadableStream } from '@grpc/grpc-js';
 import type { LogQuery } from '../agent/logs/log-query.ts';
-import type { LambdaNode } from '../api/lambda-node.ts';
 import { EsbError } from '../common/errors.ts';
-import { formatHostPort, parseHostPort } from '../common/host-port.ts';
-import { loadAgentProto } from '../protocol/agent-proto.ts';
 import type { LogChunk } from '../protocol/generated/agent.ts';
+import { agentFault, openAgent } from './agent-client.ts';
 import { requestClientCertificate } from './client-certificate.ts';
-import { type Cluster, kubectlText } from './kubectl-command.ts';
+import type { Cluster } from './kubectl-command.ts';
 
 /** A worker whose log is read, and its present container. */
 export interface FoundWorker {
@@ -37,25 +28,9 @@ export async function readAgentLogs(
   sink: (data: Buffer, missed: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const [node, own] = await Promise.all([
-    readNode(nodeName, cluster, signal),
-    requestClientCertificate(namespace, cluster, { signal }),
-  ]);
-  const Client = makeGenericClientConstructor(loadAgentProto().agent, 'Agent');
-  const client = new Client(
-    node.endpoint,
-    credentials.createSsl(Buffer.from(node.certificate), Buffer.from(own.privateKey), Buffer.from(own.certificate), {
-      // The certificate itself is compared, which proves more than a name in it.
-      checkServerIdentity: (_, shown) =>
-        node.trusted.some((raw) => raw.equals(shown.raw))
-          ? undefined
-          : new Error('the agent shows another certificate than its LambdaNode has'),
-    }),
-    // TLS does not ask for addresses as names.
-    { 'grpc.ssl_target_name_override': nodeName, 'grpc.default_authority': nodeName },
-  );
+  const agent = await openAgent(nodeName, requestClientCertificate([namespace], cluster, { signal }), cluster, signal);
   try {
-    const methods = client as unknown as Record<string, (message: object) => ClientReadableStream<LogChunk>>;
+    const methods = agent.methods as Record<string, ((message: object) => ClientReadableStream<LogChunk>) | undefined>;
     const stream = methods.getLogs?.({
       worker: { namespace, name, uid },
       ...wanted.query,
@@ -73,42 +48,11 @@ export async function readAgentLogs(
     } catch (error) {
       throw signal.aborted
         ? new EsbError('interrupted', { code: 'Aborted', cause: error })
-        : faultOf(error, node.endpoint);
+        : agentFault(error, agent.endpoint);
     } finally {
       signal.removeEventListener('abort', cancel);
     }
   } finally {
-    client.close();
+    agent.close();
   }
-}
-
-/** Where the agent of a node is, and the certificates that it may show. */
-async function readNode(
-  name: string,
-  cluster: Cluster,
-  signal: AbortSignal,
-): Promise<{ readonly endpoint: string; readonly certificate: string; readonly trusted: readonly Buffer[] }> {
-  const node = JSON.parse(
-    await kubectlText(['get', 'lambdanode', name, '-o', 'json'], cluster, { signal }),
-  ) as LambdaNode;
-  const { endpoint, certificate } = node.status ?? {};
-  if (endpoint === undefined || endpoint === '' || certificate === undefined || certificate === '') {
-    throw new EsbError(`LambdaNode ${name} does not say where its agent is`, { code: 'NotFound' });
-  }
-  const blocks = certificate.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
-  return {
-    endpoint: formatHostPort(parseHostPort(endpoint)),
-    certificate,
-    trusted: blocks.map((block) => new X509Certificate(block).raw),
-  };
-}
-
-function faultOf(error: unknown, endpoint: string): EsbError {
-  const { code, details, message } = error as ServiceError;
-  if (code === status.NOT_FOUND) {
-    return new EsbError(details, { code: 'NotFound', cause: error });
-  }
-  return code === status.UNAVAILABLE
-    ? new EsbError(`the agent at ${endpoint} cannot be called from here`, { code: 'AgentUnreachable', cause: error })
-    : new EsbError(`the agent at ${endpoint} failed: ${details ?? message}`, { code: 'AgentFailed', cause: error });
 }

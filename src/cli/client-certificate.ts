@@ -19,17 +19,17 @@ const POLL_MS = 100;
  * gateways, which the caller approves by its own rights (`approve` on the signer, `update` on the approval of requests)
  * and the controller signs. The key does not leave this process.
  *
- * @param namespace the one whose workers it is for
+ * @param namespaces those whose workers it is for
  * @throws {EsbError} `CommandFailed` where the caller may not do that, `DeadlineExceeded` when no controller signs
  */
 export async function requestClientCertificate(
-  namespace: string,
+  namespaces: readonly string[],
   cluster: Cluster,
   options: CallOptions = {},
 ): Promise<CertifiedKey> {
   const deadlineMs = options.deadlineMs ?? DEADLINE_MS;
   return await withDeadline('getting a client certificate', deadlineMs, options.signal, async (signal) => {
-    const { request, privateKey } = await certificateRequest(GATEWAY_COMMON_NAME, [gatewayUri(namespace)]);
+    const { request, privateKey } = await certificateRequest(GATEWAY_COMMON_NAME, namespaces.map(gatewayUri));
     const name = `${REQUEST_PREFIX}${randomBytes(8).toString('hex')}`;
     await kubectlText(['create', '-f', '-'], cluster, {
       signal,

@@ -26,6 +26,11 @@ export interface DockerContainer {
 }
 
 /** Request of the Docker Engine API, "Create a container". */
+export interface DockerUsage {
+  readonly cpuUs: number;
+  readonly memoryBytes: number;
+}
+
 export type NewContainer = Omit<ContainerCreateOptions, 'abortSignal' | 'HostConfig'> & {
   readonly name: string;
   readonly HostConfig: HostConfig & { readonly CgroupnsMode?: 'private' | 'host' };
@@ -101,6 +106,19 @@ export function createContainerService({ docker, call }: DockerChannel) {
         containers.push(...inspected.filter((each) => each !== undefined));
       }
       return containers;
+    },
+    /** Microseconds of processor time, and bytes of memory but for file pages that were not read of late. */
+    async usage(name: string, options: CallOptions = {}): Promise<DockerUsage> {
+      const { cpu_stats: cpu, memory_stats: memory } = await act('stats', name, options, (container, request) =>
+        container.stats({ stream: false, 'one-shot': true, ...request }),
+      );
+      // The engine tells the file of the kernel, whose names differ between the versions of cgroups.
+      const stats = memory.stats as unknown as Readonly<Record<string, number | undefined>> | undefined;
+      const inactive = stats?.total_inactive_file ?? stats?.inactive_file ?? 0;
+      return {
+        cpuUs: (cpu.cpu_usage?.total_usage ?? 0) / 1_000,
+        memoryBytes: Math.max(0, (memory.usage ?? 0) - inactive),
+      };
     },
     /** Waits for the end of a container, without a deadline of its own. */
     async wait(name: string, signal: AbortSignal): Promise<void> {

@@ -1,4 +1,4 @@
-import { bytes, choice, list, type OptionsOf, requiredText, text, wholeNumber } from './flag.ts';
+import { bytes, choice, list, type OptionsOf, requiredText, text, toggle, wholeNumber } from './flag.ts';
 import { kubeconfig, logLevel, otlpEndpoint, systemNamespace } from './shared.ts';
 
 /** Flags of `esb agent`. */
@@ -8,6 +8,10 @@ export const agentFlags = {
     listen: text('--listen <host:port>', 'where gateways call').or(':9443'),
     advertise: text('--advertise <host:port>', 'address that gateways are told; the first of the machine by default'),
     health: text('--health <host:port>', 'where /healthz, /readyz and /metrics are served').or(':9093'),
+    workerMetrics: toggle(
+      '--worker-metrics',
+      'serve processor time and memory of each worker, by its name, at /metrics/workers of the same address',
+    ),
     otlpEndpoint,
   },
   folders: {

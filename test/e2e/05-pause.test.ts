@@ -1,8 +1,20 @@
 import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import { run } from '../support/command.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { instance } from './support/instance.ts';
+
+const program = resolve(import.meta.dirname, '../../local/main.ts');
+
+/** An entry of `esb top --json`. */
+interface Top {
+  readonly name: string;
+  readonly nodeName: string;
+  readonly cpuMilli?: number;
+  readonly memoryBytes?: number;
+}
 
 /** Processor time of a process so far, in clock ticks. */
 async function cpuTicks(pid: number): Promise<number> {
@@ -27,6 +39,13 @@ describe('a paused worker', () => {
     const pid = await esb.taskPid(containerId);
     const used = await cpuTicks(pid);
     await delay(1_500);
+    expect(await cpuTicks(pid)).toBe(used);
+
+    const told = JSON.parse(
+      (await run(process.execPath, [program, 'top', '--json'], { env: { ESB_HOME: esb.home } })).stdout,
+    ) as readonly Top[];
+    expect(told.find(({ name }) => name === 'frozen')).toMatchObject({ nodeName: 'node-1', cpuMilli: 0 });
+    expect(told.find(({ name }) => name === 'frozen')?.memoryBytes).toBeGreaterThan(2 ** 20);
     expect(await cpuTicks(pid)).toBe(used);
 
     const woken = await esb.invoke('frozen');

@@ -401,6 +401,7 @@ function stateOf(view: WorkerView) {
     containerId: view.containerId ?? '',
     callable: view.callable,
     places: view.places ?? 1,
+    usage: null,
   };
 }
 

@@ -17,6 +17,7 @@ import type {
   TaskState,
   WorkerInfo,
 } from '../../src/runtime/contract/runtime.ts';
+import type { WorkerUsage } from '../../src/runtime/contract/usage.ts';
 import type { FakeInits } from './fake-inits.ts';
 
 export type FakeOperation =
@@ -42,6 +43,7 @@ export class FakeRuntime implements ContainerRuntime {
   /** Until when the last output of a worker cannot be read. */
   slowLogs: Promise<void> | undefined;
   readonly logs = new Map<string, string>();
+  readonly usages = new Map<string, WorkerUsage>();
   /** Containers whose output does not come to their logs. One that is made again is none of them. */
   readonly outputLost = new Set<string>();
   /** Workers whose output is kept. */
@@ -331,6 +333,10 @@ export class FakeRuntime implements ContainerRuntime {
     await this.#look('inspect', containerId, options);
     const info = this.containers.get(containerId);
     return info === undefined ? undefined : this.#told(info);
+  }
+
+  usage(containerId: string): Promise<WorkerUsage | undefined> {
+    return Promise.resolve(this.containers.has(containerId) ? this.usages.get(containerId) : undefined);
   }
 
   kernelState(containerId: string): KernelState {

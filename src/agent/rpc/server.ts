@@ -20,7 +20,8 @@ import type { Logger } from '../../common/logger.ts';
 import type { MetricsPage } from '../../common/net/health-server.ts';
 import type { Tracing } from '../../common/tracing/span.ts';
 import { loadAgentProto } from '../../protocol/agent-proto.ts';
-import type { AgentMethods, WorkerRequest, WorkerState } from '../../protocol/generated/agent.ts';
+import type { AgentMethods, ListRequest, WorkerRequest, WorkerState } from '../../protocol/generated/agent.ts';
+import type { WorkerUsage } from '../../runtime/contract/usage.ts';
 import type { Fleet } from '../model/fleet.ts';
 import type { InvocationResult } from '../model/invocation.ts';
 import type { WorkerView } from '../model/worker-state.ts';
@@ -40,7 +41,7 @@ import { type LogCall, type LogSource, serveLogs } from './log-stream.ts';
 import { resolveWorker, type ServedFleet, servedFleet } from './served-fleet.ts';
 import { type TlsIdentity, TlsListener } from './tls-listener.ts';
 import { serveWatch, type WatchCall } from './watch-stream.ts';
-import { workerStateMessage } from './worker-message.ts';
+import { usedStateMessage, workerStateMessage } from './worker-message.ts';
 
 /** Largest request: a payload of 6 MB, which is what Lambda allows, with room for what surrounds it. */
 const maxRequestBytes = 8 * 1024 * 1024;
@@ -59,6 +60,8 @@ export interface GrpcServerParts {
   readonly fleet: Fleet;
   readonly logs: LogSource;
   readonly metricsPage: () => Promise<MetricsPage>;
+  /** What each worker uses, by its uid. */
+  readonly usages?: () => Promise<ReadonlyMap<string, WorkerUsage>>;
   /** Called at the end of each Invoke. */
   readonly onInvoked?: (result: InvocationResult) => void;
   /** Exporter of the spans of calls; absent without a collector. */
@@ -205,7 +208,10 @@ export class AgentGrpcServer {
       Pause: this.#hint('Pause', (fleet, ...rest) => fleet.pause(...rest)),
       Resume: this.#hint('Resume', (fleet, ...rest) => fleet.resume(...rest)),
       Destroy: this.#hint('Destroy', (fleet, ...rest) => fleet.destroy(...rest)),
-      List: this.#unary('List', async ({ fleet }) => ({ workers: fleet.views().map(workerStateMessage) })),
+      List: this.#unary('List', async ({ fleet, usages }, request: ListRequest) => {
+        const figures = request.withUsage ? await usages?.() : undefined;
+        return { workers: fleet.views().map((view) => usedStateMessage(view, figures?.get(view.identity.uid))) };
+      }),
       Watch: this.#streaming('Watch', async ({ fleet }, call: WatchCall) => {
         await serveWatch(call, fleet, this.#run, this.#stopping.signal);
         this.#stopping.signal.throwIfAborted();

@@ -1,5 +1,6 @@
 import type { WorkerRef, WorkerState } from '../../protocol/generated/agent.ts';
 import type { WorkerIdentity } from '../../runtime/contract/runtime.ts';
+import type { WorkerUsage } from '../../runtime/contract/usage.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 
 /** The name of a worker as it goes over the wire. */
@@ -18,5 +19,13 @@ export function workerStateMessage(view: WorkerView): WorkerState {
     containerId: view.containerId ?? '',
     callable: view.callable,
     places: view.places ?? 1,
+    usage: null,
   };
+}
+
+/** The same with what the worker uses. */
+export function usedStateMessage(view: WorkerView, usage: WorkerUsage | undefined): WorkerState {
+  const { cpuUs = 0, memoryBytes = 0, takenAt = 0 } = usage ?? {};
+  const message = { cpuUs: Math.round(cpuUs), memoryBytes, takenAtMs: takenAt };
+  return { ...workerStateMessage(view), usage: usage === undefined ? null : message };
 }

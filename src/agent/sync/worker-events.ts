@@ -9,7 +9,7 @@ import type { Fleet } from '../model/fleet.ts';
 import type { InvocationResult } from '../model/invocation.ts';
 import type { ConditionView, WorkerView } from '../model/worker-state.ts';
 
-/** What an Event tells of a worker. Notes hold nothing that differs from time to time: equal ones are counted. */
+/** Part of an Event that does not depend on the worker. Notes hold nothing that differs from time to time: equal ones are counted. */
 export type Happening = Pick<RecordedEvent<AgentEventReason>, 'type' | 'reason' | 'action' | 'note'>;
 
 /** Happenings between two views of one worker. A first view tells of none: an earlier run of the agent may have told. */

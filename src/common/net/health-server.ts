@@ -15,6 +15,8 @@ export interface HealthServerOptions {
   /** Whether the role can do its work, or what it waits for; asked at every `/readyz`. */
   readonly ready: () => Health;
   readonly metricsPage: () => Promise<MetricsPage>;
+  /** Further pages by their paths. */
+  readonly pages?: Readonly<Record<string, () => Promise<MetricsPage>>>;
 }
 
 export interface HealthServer {
@@ -31,8 +33,10 @@ export interface HealthServer {
  */
 export async function startHealthServer(
   address: HostPort,
-  { ready, metricsPage }: HealthServerOptions,
+  { ready, metricsPage, pages = {} }: HealthServerOptions,
 ): Promise<HealthServer> {
+  const metricsPages = new Map(Object.entries({ '/metrics': metricsPage, ...pages }));
+  const paths = ['/healthz', '/readyz', ...metricsPages.keys()].join(', ');
   const server = createServer((request, response) => {
     const [path = ''] = (request.url ?? '').split('?');
     switch (path) {
@@ -42,14 +46,8 @@ export async function startHealthServer(
       case '/readyz':
         answerReadiness(response, ready());
         break;
-      case '/metrics':
-        metricsPage().then(
-          ({ text, contentType }) => answer(response, 200, text, contentType),
-          (error: unknown) => answer(response, 500, `${messageOf(error)}\n`),
-        );
-        break;
       default:
-        answer(response, 404, 'there are /healthz, /readyz and /metrics\n');
+        answerPage(response, metricsPages.get(path), paths);
     }
   });
   const port = await listenOn(server, address);
@@ -67,6 +65,17 @@ export async function startHealthServer(
 function answer(response: ServerResponse, status: number, text: string, contentType = 'text/plain'): void {
   response.writeHead(status, { 'content-type': contentType });
   response.end(text);
+}
+
+function answerPage(response: ServerResponse, page: (() => Promise<MetricsPage>) | undefined, paths: string): void {
+  if (page === undefined) {
+    answer(response, 404, `there are ${paths}\n`);
+    return;
+  }
+  page().then(
+    ({ text, contentType }) => answer(response, 200, text, contentType),
+    (error: unknown) => answer(response, 500, `${messageOf(error)}\n`),
+  );
 }
 
 function answerReadiness(response: ServerResponse, health: Health): void {

@@ -1,5 +1,5 @@
 import type { Pkcs10CertificateRequest, PublicKey } from '@peculiar/x509';
-import { gatewayUri, namespaceOfUri } from '../../api/gateway-name.ts';
+import { gatewayUri, MAX_NAMESPACES, namespaceOfUri } from '../../api/gateway-name.ts';
 import { GATEWAY_COMMON_NAME } from '../../api/name.ts';
 import { EsbError, messageOf, unreachable } from '../../common/errors.ts';
 import {
@@ -26,8 +26,6 @@ const BACKDATE_MS = HOUR_MS;
 const CLIENT_DEFAULT_MS = DAY_MS;
 const CLIENT_SHORTEST_MS = 10 * 60_000;
 const CLIENT_LONGEST_MS = 30 * DAY_MS;
-/** Namespaces that one certificate may name. */
-const MAX_NAMESPACES = 16;
 
 /** The authority that signs gateways' client certificates. */
 export interface Authority {

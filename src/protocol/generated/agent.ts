@@ -205,7 +205,10 @@ export interface InvokeTrailer {
   readonly initFault: InitFault | null;
 }
 
-export interface ListRequest {}
+export interface ListRequest {
+  /** Whether each worker is to have its usage. Agents of an earlier release tell none. */
+  readonly withUsage: boolean;
+}
 
 export interface ListResponse {
   readonly workers: readonly WorkerState[];
@@ -306,6 +309,16 @@ export interface Snapshot {
   readonly run: string;
 }
 
+/** What a worker uses, by the kernel. */
+export interface Usage {
+  /** Microseconds of processor time since its container was made. */
+  readonly cpuUs: number;
+  /** Memory without file pages that were not read of late. */
+  readonly memoryBytes: number;
+  /** When that was read, in milliseconds since the epoch by the clock of the node. */
+  readonly takenAtMs: number;
+}
+
 export interface WatchEvent {
   readonly snapshot?: Snapshot;
   readonly changed?: WorkerState;
@@ -338,4 +351,6 @@ export interface WorkerState {
   readonly callable: boolean;
   /** Calls that it takes at once. 0, of an agent of an earlier release, stands for one. */
   readonly places: number;
+  /** Absent where it was not asked for, and of a worker without a container. */
+  readonly usage: Usage | null;
 }

@@ -10,6 +10,7 @@ import { isWorker, taskStateOf, workerInfoOf } from '../contract/container-label
 import type { NodeImages } from '../contract/images.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
 import type { EnsureRequest, FoundTask, TaskState, WorkerInfo } from '../contract/runtime.ts';
+import type { WorkerUsage } from '../contract/usage.ts';
 import type { ImageStore } from '../images/image-store.ts';
 import { createNodeImages, snapshotterPlugin } from '../images/node-images.ts';
 import { FILES_KEY_PREFIX } from '../images/user-files.ts';
@@ -205,6 +206,10 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
       runtimeInterface: 'Emulator',
       createdAt: new Date(0),
     };
+  }
+
+  async usage(containerId: string): Promise<WorkerUsage | undefined> {
+    return await this.#parts.cgroups.usage(containerId);
   }
 
   async upkeep(containerIds: ReadonlySet<string>, before: number): Promise<void> {

@@ -5,6 +5,7 @@ import { type Clock, systemClock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { errnoOf, undefinedIf } from '../../common/errors.ts';
 import type { LimitHits } from '../contract/limits.ts';
+import type { WorkerUsage } from '../contract/usage.ts';
 import { CGROUP_ROOT, type CgroupDriver, type CgroupParent, cgroupParent, isCgroupGone } from './cgroup-parent.ts';
 import { killProcess } from './shim-process.ts';
 
@@ -103,6 +104,31 @@ export class WorkerCgroups {
     };
   }
 
+  /** Processor time and memory of a worker; undefined once its cgroup is gone. Five small files at most. */
+  async usage(containerId: string): Promise<WorkerUsage | undefined> {
+    const takenAt = this.#clock.now();
+    const cpu = await this.#firstOf(containerId, [
+      ['cpuacct', 'cpuacct.usage'],
+      ['cpu,cpuacct', 'cpuacct.usage'],
+      ['', 'cpu.stat'],
+    ]);
+    const held = await this.#firstOf(containerId, [
+      ['memory', 'memory.usage_in_bytes'],
+      ['', 'memory.current'],
+    ]);
+    const memory = await this.#firstOf(containerId, [
+      ['memory', 'memory.stat'],
+      ['', 'memory.stat'],
+    ]);
+    if (cpu === undefined || held === undefined || memory === undefined) {
+      return undefined;
+    }
+    // Version 1 tells nanoseconds alone in their file; its totals are those with the cgroups below.
+    const cpuUs = Number(/^usage_usec (\d+)$/m.exec(cpu)?.[1] ?? Number(cpu) / 1_000);
+    const inactive = /^total_inactive_file (\d+)$/m.exec(memory) ?? /^inactive_file (\d+)$/m.exec(memory);
+    return { cpuUs, memoryBytes: Math.max(0, Number(held) - Number(inactive?.[1] ?? 0)), takenAt };
+  }
+
   /** Folders of a worker's freezer, by version. */
   freezerFolders(containerId: string): { readonly v1: string; readonly v2: string } {
     return { v1: this.#folder('freezer', containerId), v2: this.#folder('', containerId) };
@@ -170,6 +196,20 @@ export class WorkerCgroups {
 
   async #read(hierarchy: string, containerId: string, file: string): Promise<string | undefined> {
     return await undefinedIf(readFile(join(this.#folder(hierarchy, containerId), file), 'utf8'), isCgroupGone);
+  }
+
+  /** The first of these files that is there. */
+  async #firstOf(
+    containerId: string,
+    files: readonly (readonly [hierarchy: string, file: string])[],
+  ): Promise<string | undefined> {
+    for (const [hierarchy, file] of files) {
+      const text = await this.#read(hierarchy, containerId, file);
+      if (text !== undefined) {
+        return text;
+      }
+    }
+    return undefined;
   }
 
   #readNow(hierarchy: string, containerId: string, file: string): string | undefined {

@@ -6,6 +6,7 @@ import type { NodeImages } from './images.ts';
 import type { NodeInventory } from './inventory.ts';
 import type { LimitHits } from './limits.ts';
 import type { WorkerLogReader } from './logs.ts';
+import type { WorkerUsage } from './usage.ts';
 
 /** The owner of a container; kept in its labels. */
 export interface WorkerIdentity {
@@ -204,6 +205,8 @@ export interface ContainerRuntime {
   inspect(containerId: string, options?: CallOptions): Promise<WorkerInfo | undefined>;
   /** State of a container by the kernel, in a few microseconds. Asks no runtime, and never throws. */
   kernelState(containerId: string): KernelState;
+  /** Processor time and memory of a worker, frozen or not; undefined without one. Default deadline 10,000 ms. */
+  usage(containerId: string, options?: CallOptions): Promise<WorkerUsage | undefined>;
   /**
    * Everything on the node that bears the name of a container.
    *

@@ -8,6 +8,7 @@ import { handlerInItsPlace } from '../../oci/spec-process.ts';
 import { isWorker } from '../contract/container-labels.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
 import type { EnsureRequest, WorkerInfo } from '../contract/runtime.ts';
+import type { WorkerUsage } from '../contract/usage.ts';
 import type { WorkerExit } from '../contract/worker-exit-error.ts';
 import { placeOf, type WorkerPlace } from '../lifecycle/creation-steps.ts';
 import type { EventSubscription } from '../lifecycle/event-subscription.ts';
@@ -145,6 +146,11 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
   async find(containerId: string, options: CallOptions = {}): Promise<WorkerInfo | undefined> {
     const found = await this.#find(containerId, options);
     return found === undefined ? undefined : this.#infoOf(found);
+  }
+
+  async usage(containerId: string, options: CallOptions): Promise<WorkerUsage | undefined> {
+    const usage = await undefinedIfNotFound(this.#containers.usage(containerId, options));
+    return usage === undefined ? undefined : { ...usage, takenAt: this.#parts.clock.now() };
   }
 
   async list(signal: AbortSignal): Promise<Listing> {

@@ -3,6 +3,7 @@ import type { Health } from '../../common/health.ts';
 import type { NodeImages } from '../contract/images.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
 import type { KernelState, WorkerInfo } from '../contract/runtime.ts';
+import type { WorkerUsage } from '../contract/usage.ts';
 import type { WorkerPlace } from './creation-steps.ts';
 import type { TwoStepCreation } from './precreated.ts';
 
@@ -55,6 +56,7 @@ export interface RuntimeBackend<Made> extends TwoStepCreation<Made> {
   prepareNode(options: CallOptions): Promise<void>;
 
   find(containerId: string, options?: CallOptions): Promise<WorkerInfo | undefined>;
+  usage(containerId: string, options: CallOptions): Promise<WorkerUsage | undefined>;
   list(signal: AbortSignal): Promise<Listing>;
   /** Waits until a running worker can take calls, or fails with its exit. */
   untilReady(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void>;

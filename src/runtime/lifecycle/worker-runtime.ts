@@ -19,6 +19,7 @@ import type {
   StartOptions,
   WorkerInfo,
 } from '../contract/runtime.ts';
+import type { WorkerUsage } from '../contract/usage.ts';
 import { HOST_MODE_IP } from '../start/host-port.ts';
 import { placeOf } from './creation-steps.ts';
 import { PrecreatedTasks } from './precreated.ts';
@@ -242,6 +243,10 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
 
   kernelState(containerId: string): KernelState {
     return this.#backend.freezing.kernelState(containerId);
+  }
+
+  async usage(containerId: string, options: CallOptions = {}): Promise<WorkerUsage | undefined> {
+    return await this.#backend.usage(containerId, { deadlineMs: READ_DEADLINE_MS, ...options });
   }
 
   async list(options: CallOptions = {}): Promise<WorkerInfo[]> {

@@ -12,7 +12,7 @@ describe('a worker on a node with the real agent', () => {
 
   beforeAll(async () => {
     lab = await startAgentLab();
-    await lab.startAgent();
+    await lab.startAgent(['--worker-metrics']);
     await lab.untilServing();
   });
   afterAll(() => lab?.close());
@@ -137,9 +137,21 @@ describe('a worker on a node with the real agent', () => {
     expect(answer.logTail).toContain('a line of its own');
   });
 
+  it('has Events of what happened to it', async () => {
+    await lab.invoke(await lab.waitForPhase('secretive', 'Running'), { payload: { exit: 3 } });
+    await waitFor('the Event', async () =>
+      (await lab.api.kubectl(['describe', 'lw', 'secretive'])).includes('RuntimeExited'),
+    );
+  });
+
   it('shows what it takes of the node', { tags: ['P13'] }, async () => {
     await lab.waitForNode('to count it', ({ status }) => (status?.allocated?.workers ?? 0) >= 1);
     expect(await lab.health('/metrics')).toContain('esb_agent_workers{phase="Running"}');
+    const page = await lab.health('/metrics/workers');
+    const figures = (name: string) =>
+      Number(new RegExp(`^${name}\\{.*worker="secretive".*\\} (.+)$`, 'm').exec(page)?.[1]);
+    expect(figures('esb_worker_cpu_usage_seconds_total')).toBeGreaterThan(0);
+    expect(figures('esb_worker_memory_working_set_bytes')).toBeGreaterThan(2 ** 20);
   });
 
   it('leaves nothing behind when it is deleted', async () => {

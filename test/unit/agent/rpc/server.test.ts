@@ -100,7 +100,12 @@ async function agent(options: { readonly keepAliveMs?: number; readonly budget?:
   const written = new Map<string, MemoryWorkerLog>();
   const logs = { workerLogs: memoryWorkerLogs(written) };
   const serve = (): void =>
-    server.serve({ fleet, logs, metricsPage: async () => ({ contentType: 'text/plain', text: 'up 1\n' }) });
+    server.serve({
+      fleet,
+      logs,
+      usages: async () => new Map([['uid-of-hello', { cpuUs: 1_500.4, memoryBytes: 4_096, takenAt: 17 }]]),
+      metricsPage: async () => ({ contentType: 'text/plain', text: 'up 1\n' }),
+    });
   const connect = (certificate?: IssuedCertificate, service: keyof typeof services = 'agent', port = address.port) => {
     const Client = makeGenericClientConstructor(services[service], service);
     const client = new Client(
@@ -311,6 +316,19 @@ describe("the agent's gRPC server", () => {
     const answer = connect(await gateway()).call('list', {});
     setTimeout(serve, 50);
     await expect(answer).resolves.toEqual({ workers: [] });
+  });
+
+  it('tells what workers use to a client that asks for that', async () => {
+    const { connect, serve, gateway, fleet } = await agent();
+    serve();
+    fleet.show(viewFixture());
+    const client = connect(await gateway());
+    await expect(client.call('list', {})).resolves.toMatchObject({ workers: [{ usage: null }] });
+    await expect(client.call('list', { withUsage: true })).resolves.toMatchObject({
+      workers: [{ usage: { cpuUs: 1_500, memoryBytes: 4_096, takenAtMs: 17 } }],
+    });
+    // Workers of other namespaces do not exist.
+    await expect(connect(await gateway('other')).call('list', { withUsage: true })).resolves.toEqual({ workers: [] });
   });
 
   it('shows every worker to a watcher, and then each change', async () => {

@@ -10,7 +10,7 @@ import { settle } from '../../../support/manual-clock.ts';
 const lambda = { runtimeInterface: 'Lambda' } as const;
 const image = 'registry.example/hello:1';
 
-/** A fleet with one worker, and what is told of it; `told()` empties the list. */
+/** A fleet with one worker, and the Events of it; `told()` empties the list. */
 async function lab(change: Parameters<typeof desiredFixture>[0] = {}) {
   const recorded: RecordedEvent<AgentEventReason>[] = [];
   const events = new WorkerEvents({ record: (event) => recorded.push(event) });

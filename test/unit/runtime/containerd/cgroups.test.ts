@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { WorkerCgroups } from '../../../../src/runtime/containerd/cgroups.ts';
+import { manualClock } from '../../../support/manual-clock.ts';
 
 let root: string;
 beforeEach(async () => {
@@ -30,6 +31,29 @@ describe('the limits that a worker ran into', () => {
 
   it('are none of a worker that is gone', () => {
     expect(new WorkerCgroups({ root }).limitHits('w')).toBeUndefined();
+  });
+});
+
+describe('what a worker uses', () => {
+  const clock = manualClock();
+  const usage = async () => await new WorkerCgroups({ root, clock }).usage('w');
+
+  it.each(['cpuacct', 'cpu,cpuacct'])('is told by version 1, with the processor time in %s', async (hierarchy) => {
+    await write(`${hierarchy}/esb/w/cpuacct.usage`, '1500000\n');
+    await write('memory/esb/w/memory.usage_in_bytes', '9000\n');
+    await write('memory/esb/w/memory.stat', 'inactive_file 1\ntotal_inactive_file 2000\n');
+    expect(await usage()).toEqual({ cpuUs: 1_500, memoryBytes: 7_000, takenAt: clock.now() });
+  });
+
+  it('is told by version 2', async () => {
+    await write('esb/w/cpu.stat', 'usage_usec 1500\nuser_usec 1000\nsystem_usec 500\n');
+    await write('esb/w/memory.current', '9000\n');
+    await write('esb/w/memory.stat', 'anon 5000\ninactive_file 2000\n');
+    expect(await usage()).toEqual({ cpuUs: 1_500, memoryBytes: 7_000, takenAt: clock.now() });
+  });
+
+  it('is nothing once the worker is gone', async () => {
+    expect(await usage()).toBeUndefined();
   });
 });
 
