@@ -4,15 +4,17 @@ import type { SlotCounts } from '../cni/contract.ts';
 import { OrphanVeths } from '../cni/gc/orphan-veths.ts';
 import { type Refusals, readRefusals } from '../cni/host/nftables.ts';
 import { createNodeNetwork } from '../cni/node-network.ts';
-import { unreachable } from '../common/errors.ts';
+import { EsbError, unreachable } from '../common/errors.ts';
 import type { CommandRunner } from '../common/exec/command-runner.ts';
 import { formatRange, parseIpRange } from '../common/net/ip-range.ts';
 import type { WorkerInits } from '../init/contract.ts';
 import { createWorkerInits } from '../init/worker-inits.ts';
+import type { AgentConfig } from '../options/agent.ts';
 import { readUserIdRange } from '../runtime/containerd/user-id-blocks.ts';
 import type { RuntimeObserver } from '../runtime/contract/instrumentation.ts';
 import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
 import { createRuntime } from '../runtime/factory.ts';
+import { CredentialProviders, type CredentialProvidersOptions } from '../runtime/images/credential-providers.ts';
 import { parseHostPortRange } from '../runtime/start/host-port-allocator.ts';
 import type { AgentParts } from './agent-parts.ts';
 import type { Cluster } from './cluster.ts';
@@ -89,10 +91,27 @@ function commonOptions(
       clock,
       logger,
     }),
+    images: { maxPulls: config.images.maxPulls, credentials: credentialsOf(config.images, { runner, clock, logger }) },
     observer,
     runner,
     logger,
   };
+}
+
+/** @throws {EsbError} `InvalidArgument` where one flag comes without the other */
+function credentialsOf(
+  { credentialBinDir, credentialConfig }: AgentConfig['images'],
+  parts: Pick<CredentialProvidersOptions, 'runner' | 'clock' | 'logger'>,
+): CredentialProviders | undefined {
+  if (credentialBinDir === undefined && credentialConfig === undefined) {
+    return undefined;
+  }
+  if (credentialBinDir === undefined || credentialConfig === undefined) {
+    const message = '--image-credential-provider-config and --image-credential-provider-bin-dir are given together';
+    throw new EsbError(message, { code: 'InvalidArgument' });
+  }
+  const configFile = resolve(credentialConfig);
+  return new CredentialProviders({ configFile, programFolder: resolve(credentialBinDir), ...parts });
 }
 
 async function onContainerd(
@@ -125,7 +144,7 @@ async function onContainerd(
       ...common,
       containerd: { socketPath: resolve(config.runtime.containerdSocket) },
       network,
-      images: { maxPulls: config.images.maxPulls, hostsFolder: resolve(config.images.certsDir) },
+      images: { ...common.images, hostsFolder: resolve(config.images.certsDir) },
       etc: { hostsFolder: join(runDir, 'hosts'), resolvConfPath },
       shims: { runcRoot: join(runDir, 'runc'), workersPerShim: config.runtime.workersPerShim },
       isolation: {
@@ -156,7 +175,6 @@ async function onDocker({ config, stateDir }: AgentParts, common: CommonOptions)
       options: {
         ...common,
         docker: { socketPath: resolve(config.runtime.dockerSocket), notesFolder: join(stateDir, 'docker') },
-        images: { maxPulls: config.images.maxPulls },
         oomScoreAdj: config.isolation.oomScoreAdj,
       },
     }),

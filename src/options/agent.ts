@@ -59,6 +59,11 @@ export const agentFlags = {
   },
   images: {
     certsDir: text('--certs-dir <dir>', "containerd's registry configuration").or('/etc/containerd/certs.d'),
+    credentialConfig: text(
+      '--image-credential-provider-config <file>',
+      "the kubelet's CredentialProviderConfig: programs that give credentials for registries; beside the folder below",
+    ),
+    credentialBinDir: text('--image-credential-provider-bin-dir <dir>', 'folder of these programs'),
     maxPulls: wholeNumber(
       '--max-pulls <n>',
       'how many images of one registry are pulled at the same time; four times as many in all, and twice as many for one namespace',

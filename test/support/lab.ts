@@ -8,6 +8,7 @@ import type { ContainerdClient } from '../../src/containerd/containerd-client.ts
 import type { WorkerInits } from '../../src/init/contract.ts';
 import type { IsolationOptions } from '../../src/runtime/containerd/isolation.ts';
 import { createContainerdRuntime } from '../../src/runtime/containerd/runtime.ts';
+import type { CredentialSource } from '../../src/runtime/contract/credential-source.ts';
 import type { RuntimeObserver } from '../../src/runtime/contract/instrumentation.ts';
 import type { ContainerRuntime, EnsureRequest, WorkerShape } from '../../src/runtime/contract/runtime.ts';
 import type { LogLimits } from '../../src/runtime/logs/log-layout.ts';
@@ -30,6 +31,7 @@ export interface LabRuntimeOptions {
   readonly connect?: Connect;
   readonly hostsFolder?: string;
   readonly maxPulls?: number;
+  readonly credentials?: CredentialSource;
   readonly runcRoot?: string;
   readonly workersPerShim?: number;
   readonly confinement?: IsolationOptions;
@@ -198,7 +200,11 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
         containerd: { socketPath, client: options.client },
         network: options.network ?? network,
         logs: { folder: logFolder, limits: options.logLimits },
-        images: { maxPulls: options.maxPulls, hostsFolder: options.hostsFolder },
+        images: {
+          maxPulls: options.maxPulls,
+          hostsFolder: options.hostsFolder,
+          credentials: options.credentials,
+        },
         readiness: { deadlineMs, connect: options.connect ?? connect },
         etc: { hostsFolder },
         shims: { runcRoot: options.runcRoot, workersPerShim: options.workersPerShim },

@@ -4,6 +4,7 @@ import type { RegistryCredentials, TransferService } from '../../containerd/tran
 import type { DockerCredentials, ImageService } from '../../docker/image-service.ts';
 import { checkPlatform, type ImageConfig, linuxPlatform, parseImageConfig } from '../../oci/image-config.ts';
 import { type ImageReference, imageNameOf, parseImageReference } from '../../oci/image-reference.ts';
+import type { CredentialSource } from '../contract/credential-source.ts';
 import type { NodeImages } from '../contract/images.ts';
 import type { ImageRequest } from '../contract/runtime.ts';
 import { ImagePulls, type ImagePullsOptions } from '../images/image-pulls.ts';
@@ -11,6 +12,7 @@ import { type ObtainOptions, obtainImage } from '../images/obtain-image.ts';
 
 export interface DockerImagesOptions extends Pick<ImagePullsOptions, 'maxPulls' | 'observer' | 'clock' | 'logger'> {
   readonly images: ImageService;
+  readonly credentials?: CredentialSource | undefined;
 }
 
 /** An image that the engine has. */
@@ -28,9 +30,11 @@ const READ_DEADLINE_MS = 10_000;
 export class DockerImages {
   readonly #images: ImageService;
   readonly #pulls: ImagePulls;
+  readonly #credentials: CredentialSource | undefined;
 
   constructor(options: DockerImagesOptions) {
     this.#images = options.images;
+    this.#credentials = options.credentials;
     const platform = linuxPlatform(process.arch);
     this.#pulls = new ImagePulls({ ...options, transfer: transferOf(options.images), platform, snapshotter: '' });
   }
@@ -40,6 +44,7 @@ export class DockerImages {
     const source = {
       find: (reference: ImageReference, { signal }: CallOptions) => this.#find(reference, { signal }),
       pulls: this.#pulls,
+      credentials: this.#credentials,
       absent: (name: string) =>
         `the engine does not have the image ${name} and spec.imagePullPolicy is Never: load it, or allow pulls`,
     };

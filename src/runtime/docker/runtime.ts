@@ -29,7 +29,7 @@ export function createDockerRuntime(options: DockerRuntimeOptions): WorkerRuntim
     ...parts,
     client,
     network: new DockerNetworkKeeper(client.networks),
-    images: new DockerImages({ ...parts, images: client.images, maxPulls: images?.maxPulls }),
+    images: new DockerImages({ ...parts, ...images, images: client.images }),
     epochs: new EpochStore(join(notes, 'epochs')),
     copier: new LogCopier({ ...parts, containers: client.containers, folder: join(notes, 'copied') }),
     feed: dockerEvents(client.events, { ...parts, listener: (event) => parts.events.publish(event) }),

@@ -5,6 +5,7 @@ import type { StoredImage } from '../../containerd/image-service.ts';
 import { type ResolvedImage, resolveImage } from '../../oci/image-config.ts';
 import { type ImageReference, imageNameOf, parseImageReference } from '../../oci/image-reference.ts';
 import { needsUserFiles } from '../../oci/spec-user.ts';
+import type { CredentialSource } from '../contract/credential-source.ts';
 import type { ImageRequest } from '../contract/runtime.ts';
 import { ImagePulls, type ImagePullsOptions } from './image-pulls.ts';
 import { type ImageSource, type ObtainOptions, obtainImage } from './obtain-image.ts';
@@ -12,6 +13,7 @@ import { readUserFiles, type UserFiles } from './user-files.ts';
 
 export interface ImageStoreOptions extends Omit<ImagePullsOptions, 'transfer'> {
   readonly client: ContainerdClient;
+  readonly credentials?: CredentialSource | undefined;
 }
 
 /** An image with the files that tell its user. */
@@ -51,6 +53,7 @@ export class ImageStore {
     this.#source = {
       find: (reference, call) => this.find(reference, call),
       pulls: this.#pulls,
+      credentials: options.credentials,
       absent: (name) =>
         `the image ${name} is not on the node and spec.imagePullPolicy is Never: import it, or allow pulls`,
     };

@@ -1,9 +1,11 @@
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
 import { type ImageReference, parseImageReference } from '../../oci/image-reference.ts';
-import type { ImageRequest } from '../contract/runtime.ts';
+import type { CredentialSource } from '../contract/credential-source.ts';
+import type { ImageRequest, PullSecrets } from '../contract/runtime.ts';
 import type { ImagePulls } from './image-pulls.ts';
-import { withMissing } from './pull-error.ts';
+import { withHints } from './pull-error.ts';
+import { findCredentials } from './registry-credentials.ts';
 
 export interface ObtainOptions extends CallOptions {
   /** Namespace of the worker that wants the image. */
@@ -17,11 +19,14 @@ export interface ImageSource<Image> {
   /** The image if the store has it complete. */
   readonly find: (reference: ImageReference, options: CallOptions) => Promise<Image | undefined>;
   readonly pulls: ImagePulls;
+  /** Credentials of the node, for images for which the worker names none. */
+  readonly credentials?: CredentialSource | undefined;
   /** Words for an image that the store lacks and policy forbids to pull. */
   readonly absent: (name: string) => string;
 }
 
 const SECRETS_DEADLINE_MS = 15_000;
+const noSecrets: PullSecrets = { configs: [], missing: [] };
 
 /**
  * The image, pulled when policy and store ask for that.
@@ -43,11 +48,14 @@ export async function obtainImage<Image>(
     throw new EsbError(source.absent(reference.name), { code: 'ImageNotFound' });
   }
   onPulling?.();
-  const secrets = await request.pullSecrets?.({ signal, deadlineMs: SECRETS_DEADLINE_MS });
+  const { configs, missing } = (await request.pullSecrets?.({ signal, deadlineMs: SECRETS_DEADLINE_MS })) ?? noSecrets;
+  const isNamed = findCredentials(configs, reference.registry, reference.repository) !== undefined;
+  const provided = isNamed ? undefined : await source.credentials?.find(reference, { signal });
   try {
-    await source.pulls.run(reference, secrets?.configs ?? [], { ...options, onDetail: onPulling });
+    await source.pulls.run(reference, [...configs, ...(provided?.configs ?? [])], { ...options, onDetail: onPulling });
   } catch (error) {
-    throw withMissing(error, secrets?.missing ?? []);
+    const hints = missing.length === 0 ? [] : [`pull secrets that do not exist: ${missing.join(', ')}`];
+    throw withHints(error, [...hints, ...(provided?.faults ?? [])]);
   }
   const pulled = await source.find(reference, options);
   if (pulled === undefined) {

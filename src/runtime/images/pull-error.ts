@@ -50,13 +50,9 @@ function withoutPrefix(text: string): string {
   return text.replace(/^(?:containerd Transfer\.Transfer|docker pull \S+): /, '');
 }
 
-/** Adds the names of missing pull secrets to the error of a refused pull. */
-export function withMissing(error: unknown, missing: readonly string[]): unknown {
-  return hasCode(error, 'ImagePullFailed') && missing.length > 0
-    ? new EsbError(`${error.message}; pull secrets that do not exist: ${missing.join(', ')}`, {
-        code: error.code,
-        retryable: true,
-        cause: error,
-      })
+/** Adds what may have been the cause to the error of a refused pull. */
+export function withHints(error: unknown, hints: readonly string[]): unknown {
+  return hasCode(error, 'ImagePullFailed') && hints.length > 0
+    ? new EsbError(`${error.message}; ${hints.join('; ')}`, { code: error.code, retryable: true, cause: error })
     : error;
 }

@@ -17,14 +17,22 @@ export function findCredentials(
 ): RegistryCredentials | undefined {
   let best: { readonly length: number; readonly credentials: RegistryCredentials } | undefined;
   for (const [key, entry] of dockerConfigs.flatMap(entriesOf)) {
-    const { host: pattern, path } = placeOf(key);
-    const length = path.length;
-    if (matchesHost(pattern, canonical(host)) && isBelow(repository, path) && length > (best?.length ?? -1)) {
+    const length = pathLengthFor(key, host, repository);
+    if (length !== undefined && length > (best?.length ?? -1)) {
       const credentials = credentialsOf(entry);
       best = credentials === undefined ? best : { length, credentials };
     }
   }
   return best?.credentials;
+}
+
+/**
+ * Whether an entry such as `registry.example/team` or `*.registry.example` holds for a repository: the length of its
+ * path then, undefined otherwise.
+ */
+export function pathLengthFor(entry: string, host: string, repository: string): number | undefined {
+  const { host: pattern, path } = placeOf(entry);
+  return matchesHost(pattern, canonical(host)) && isBelow(repository, path) ? path.length : undefined;
 }
 
 function entriesOf(text: string): readonly (readonly [string, Readonly<Record<string, unknown>>])[] {

@@ -4,6 +4,7 @@ import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Logger } from '../../common/logger.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import type { WorkerInits } from '../../init/contract.ts';
+import type { CredentialSource } from '../contract/credential-source.ts';
 import type { RuntimeObserver } from '../contract/instrumentation.ts';
 import type { LogLimits } from '../logs/log-layout.ts';
 import { WorkerLogs } from '../logs/worker-logs.ts';
@@ -29,6 +30,8 @@ export interface RuntimeOptions {
   readonly images?: {
     /** Images of one registry that are pulled at the same time. Default 3. */
     readonly maxPulls?: number | undefined;
+    /** Credentials of the node. Default: none. */
+    readonly credentials?: CredentialSource | undefined;
   };
   readonly readiness?: {
     /** Milliseconds that a started worker may take until its port is open. Default 60,000. */

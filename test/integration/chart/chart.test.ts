@@ -162,6 +162,27 @@ describe('the chart', () => {
     });
   });
 
+  it("has agents run the node's credential providers, at the paths of the node", async () => {
+    const config = '/etc/eks/image-credential-provider/config.json';
+    const binDir = '/etc/eks/image-credential-provider';
+    const values = ['config', 'binDir'].map((key) => `agent.credentialProviders.${key}`);
+    const args = set(
+      `${values[0]}=${config}`,
+      `${values[1]}=${binDir}`,
+      'agent.credentialProviders.paths={/etc/cloud}',
+    );
+    const flags = await argumentsOf('DaemonSet', 'esb-agent', args);
+    expect(flags).toContain(`--image-credential-provider-config=${config}`);
+    expect(flags).toContain(`--image-credential-provider-bin-dir=${binDir}`);
+    const text = JSON.stringify(await named('DaemonSet', 'esb-agent', args));
+    for (const path of [config, binDir, '/etc/cloud']) {
+      expect(text).toContain(`"mountPath":"${path}","readOnly":true`);
+      expect(text).toContain(`"hostPath":{"path":"${path}"}`);
+    }
+    await expect(renderChart(set(`${values[0]}=${config}`))).rejects.toThrow('binDir is needed');
+    expect((await argumentsOf('DaemonSet', 'esb-agent', set())).join()).not.toContain('credential-provider');
+  });
+
   it('warns whoever installs it of what they gave up', async () => {
     const open = ['gateway.authentication.enabled=false', 'gateway.events.persistence.enabled=false'];
     const careful = ['gateway.tls.secretName=tls', 'agent.network.denyCIDRs={10.0.0.0/8}', ...postgres];

@@ -1,8 +1,12 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { systemClock } from '../../../src/common/clock.ts';
+import { systemCommandRunner } from '../../../src/common/exec/command-runner.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
 import type { ContainerRuntime, EnsureStep } from '../../../src/runtime/contract/runtime.ts';
+import { CredentialProviders } from '../../../src/runtime/images/credential-providers.ts';
 import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { testImage, workerFiles } from '../../support/test-image.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -29,7 +33,16 @@ describe('an image', () => {
     lab = await startLab();
     hostsFolder = join(lab.folder, 'certs.d');
     await mkdir(hostsFolder);
-    runtime = await lab.runtime({ hostsFolder });
+    runtime = await lab.runtime({
+      hostsFolder,
+      credentials: new CredentialProviders({
+        configFile: join(lab.folder, 'providers.yaml'),
+        programFolder: lab.folder,
+        runner: systemCommandRunner,
+        clock: systemClock,
+        logger: silentLogger(),
+      }),
+    });
   });
   afterAll(async () => {
     await lab?.close();
@@ -157,6 +170,46 @@ describe('an image', () => {
     const pullSecrets = () => Promise.resolve({ configs, missing: [] });
     const info = await runtime.ensure(ensureRequest(lab, 'me', { image: { ...image, pullSecrets } }));
     expect(info.task.kind).toBe('Running');
+  });
+
+  it('of a private registry is pulled with what a credential provider gives, unless the worker names a secret', async () => {
+    const api = 'credentialprovider.kubelet.k8s.io/v1';
+    const auth = { [lab.registry.host]: { username: 'node', password: 'of-the-cloud' } };
+    const answer = { apiVersion: api, kind: 'CredentialProviderResponse', cacheKeyType: 'Registry', auth };
+    const program = join(lab.folder, 'cloud-provider');
+    await writeFile(program, `#!/bin/sh\ncat > ${program}.asked\necho '${JSON.stringify(answer)}'\n`, { mode: 0o755 });
+    const provider = { name: 'cloud-provider', apiVersion: api, matchImages: [lab.registry.host] };
+    await writeFile(
+      join(lab.folder, 'providers.yaml'),
+      JSON.stringify({
+        apiVersion: 'kubelet.config.k8s.io/v1',
+        kind: 'CredentialProviderConfig',
+        providers: [{ ...provider, defaultCacheDuration: '1h' }],
+      }),
+    );
+    const reference = await fresh();
+    const image = { reference, pullPolicy: 'IfNotPresent' } as const;
+    lab.registry.credentials = { username: 'node', password: 'of-the-cloud' };
+    const wrong = { auths: { [lab.registry.host]: { username: 'me', password: 'wrong' } } };
+    const pullSecrets = () => Promise.resolve({ configs: [JSON.stringify(wrong)], missing: [] });
+    await expect(
+      runtime.ensure(ensureRequest(lab, 'named', { image: { ...image, pullSecrets } })),
+    ).rejects.toMatchObject({ code: 'ImagePullFailed' });
+    const info = await runtime.ensure(ensureRequest(lab, 'cloud', { image }));
+    expect(info.task.kind).toBe('Running');
+    expect(JSON.parse(await readFile(`${program}.asked`, 'utf8'))).toEqual({
+      apiVersion: api,
+      kind: 'CredentialProviderRequest',
+      image: reference.replace(/:1$/, ''),
+    });
+    await rm(join(lab.folder, 'providers.yaml'));
+    lab.registry.credentials = { username: 'node', password: 'changed' };
+    await expect(
+      runtime.ensure(ensureRequest(lab, 'unset', { image: { ...image, reference: await fresh() } })),
+    ).rejects.toMatchObject({
+      code: 'ImagePullFailed',
+      message: expect.stringMatching(/credential providers: .*ENOENT.*providers\.yaml/),
+    });
   });
 
   it('of a registry that certs.d describes is pulled from where it says', async () => {
