@@ -101,7 +101,11 @@ const controller: RoomTable = {
     nodes: { holds: 'liveness of nodes, and their state as LambdaNodes show it', imports: [] },
     scheduling: { holds: 'nodes as they are seen, placement', imports: ['nodes'] },
     certificates: { holds: 'the client authority, certificates of gateways', imports: [] },
-    workers: { holds: 'assignment, moves and deletion of workers', imports: ['nodes', 'scheduling', 'metrics'] },
+    quota: { holds: 'quotas of namespaces', imports: ['scheduling'] },
+    workers: {
+      holds: 'assignment, moves and deletion of workers',
+      imports: ['nodes', 'scheduling', 'metrics', 'quota'],
+    },
     reservation: { holds: 'guard and reservation of each node', imports: ['nodes', 'scheduling'] },
   },
 };

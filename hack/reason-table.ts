@@ -45,6 +45,10 @@ const scheduled = section<WorkerReasons['Scheduled']>(
     SpreadUnmet: ['False', 'nodes would do, but for `spec.topologySpread`'],
     NoneMatches: ['False', 'no node has the labels of `spec.nodeSelector`'],
     NoneFits: ['False', 'nodes would do, but for their memory or number of workers; the message counts them'],
+    QuotaExceeded: [
+      'False',
+      'a LambdaQuota of the namespace would be exceeded; the message has its name, and what is requested, used and allowed. A worker that asked for more than before was taken away from its node',
+    ],
     PinnedNodeMissing: ['False', '`spec.nodeName` names no LambdaNode'],
     PinnedNodeUnfit: ['False', '`spec.nodeName` names a node that will not do; the message says why'],
   },

@@ -36,4 +36,6 @@ export const tenantAttempts: Readonly<Record<string, TenantAttempt>> = {
   T28: { attempt: 'a record of failure for the metadata address or the gateway itself', by: 'gateway' },
   T29: { attempt: 'an answer without end', by: 'node' },
   T30: { attempt: 'bodies that come slowly', by: 'gateway' },
+  T31: { attempt: 'a larger quota, or none', by: 'API server' },
+  T32: { attempt: 'more than its quota, by one worker that grows or by many at once', by: 'controller' },
 };

@@ -82,6 +82,7 @@ export interface WorkerReasons {
     | 'NoneHeld'
     | 'NoneMatches'
     | 'NoneFits'
+    | 'QuotaExceeded'
     | 'SpreadUnmet'
     | 'PinnedNodeMissing'
     | 'PinnedNodeUnfit';

@@ -10,10 +10,10 @@ import type { KubeClient } from '../kube/api/types.ts';
 export const SCHEMA_REVISION_ANNOTATION = 'esb.dev/schema-revision';
 
 /** The revision that this program needs; the definitions in `crds/` carry it. */
-export const SCHEMA_REVISION = 7;
+export const SCHEMA_REVISION = 8;
 
 /** Names of our CustomResourceDefinitions. */
-export const DEFINITION_NAMES = ['lambdanodes.esb.dev', 'lambdaworkers.esb.dev'] as const;
+export const DEFINITION_NAMES = ['lambdanodes.esb.dev', 'lambdaquotas.esb.dev', 'lambdaworkers.esb.dev'] as const;
 
 const RETRY_MS = 3_000;
 const READ_DEADLINE_MS = 10_000;

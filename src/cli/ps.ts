@@ -59,10 +59,13 @@ function addressOf(address: NonNullable<LambdaWorker['status']>['address']): str
 /** The first condition that reports a fault. */
 function whyOf({ status }: LambdaWorker): string {
   const condition = (type: string) => findCondition(status?.conditions, type);
+  const scheduled = condition(workerConditions.scheduled);
   const ready = condition(workerConditions.ready);
   const upToDate = condition(workerConditions.upToDate);
   const telling =
-    [ready, upToDate].find((each) => each !== undefined && each.status !== 'True') ??
+    [scheduled?.status === 'False' ? scheduled : undefined, ready, upToDate].find(
+      (each) => each !== undefined && each.status !== 'True',
+    ) ??
     [condition(workerConditions.limitsReached), condition(workerConditions.handlerIgnored)].find(
       (each) => each?.status === 'True',
     );

@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import { Registry } from 'prom-client';
 import { HOLD_SELECTOR, lambdaNodes } from '../api/lambda-node.ts';
+import { type LambdaQuota, lambdaQuotas } from '../api/lambda-quota.ts';
 import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { CONTROLLER_LEASE, GATEWAY_SIGNER, reporters } from '../api/name.ts';
 import { waitForSchema } from '../api/schema-revision.ts';
@@ -33,6 +34,7 @@ import { registerReconcilerMetrics } from './metrics/reconciler-metrics.ts';
 import { AGENT_NODE_INDEX, AGENT_POD_SELECTOR, agentNodeIndex, transformAgentPod } from './nodes/agent-pod.ts';
 import { NodeLiveness } from './nodes/liveness.ts';
 import { earlierLives } from './nodes/node-state.ts';
+import { QUEUE_INDEX, QUOTA_INDEX, queueIndex, quotaIndex } from './quota/quota-book.ts';
 import { HOLD_INDEX, type HoldSource, holdIndex } from './reservation/hold-controller.ts';
 import { transformWorker } from './workers/cache-transform.ts';
 import { FUNCTION_INDEX, functionIndex } from './workers/disruption-budget.ts';
@@ -108,9 +110,19 @@ function createInformers({ cluster, hold }: ControllerConfig, client: KubeClient
       client,
       lambdaWorkers,
       {},
-      { logger, indexes: { [NODE_INDEX]: nodeIndex, [FUNCTION_INDEX]: functionIndex }, transform: transformWorker },
+      {
+        logger,
+        indexes: { [NODE_INDEX]: nodeIndex, [FUNCTION_INDEX]: functionIndex, [QUEUE_INDEX]: queueIndex },
+        transform: transformWorker,
+      },
     ),
     lambdaNodes: new ListWatchInformer(client, lambdaNodes, {}, { logger, indexes: { [LEAVING_INDEX]: leavingIndex } }),
+    quotas: new ListWatchInformer<LambdaQuota>(
+      client,
+      lambdaQuotas,
+      {},
+      { logger, indexes: { [QUOTA_INDEX]: quotaIndex } },
+    ),
     nodes: new ListWatchInformer(client, coreNodes, {}, { logger, transform: slimNode }),
     agentPods: new ListWatchInformer<Pod>(
       client,

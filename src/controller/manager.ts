@@ -1,5 +1,6 @@
 import { type EventReason, isTrue, nodeConditions } from '../api/condition.ts';
 import { isRetired, type LambdaNode, lambdaNodes as lambdaNodeType } from '../api/lambda-node.ts';
+import type { LambdaQuota } from '../api/lambda-quota.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock, Timer } from '../common/clock.ts';
 import { aborted, type CallOptions } from '../common/deadline.ts';
@@ -21,13 +22,14 @@ import {
 import type { EventSink } from '../kube/events/event-recorder.ts';
 import { referenceTo } from '../kube/events/event-series.ts';
 import { CaController } from './certificates/ca-controller.ts';
-import { type RequestStanding, signRequest } from './certificates/csr-signer.ts';
+import { requeueAfter, signRequest } from './certificates/csr-signer.ts';
 import type { ControllerMetrics } from './metrics/controller-metrics.ts';
 import { AGENT_NODE_INDEX, isAgentStarting } from './nodes/agent-pod.ts';
 import { type LeaseReaderOptions, readLeases, readLeasesOnce } from './nodes/lease-reader.ts';
 import type { NodeLiveness, ReadNode } from './nodes/liveness.ts';
 import { lifeText } from './nodes/node-state.ts';
 import { StateKeeper } from './nodes/state-keeper.ts';
+import { QuotaController } from './quota/quota-controller.ts';
 import { DemandKeeper } from './reservation/demand-keeper.ts';
 import { HoldController, type HoldSource } from './reservation/hold-controller.ts';
 import { removeHoldPods } from './reservation/removal.ts';
@@ -49,11 +51,13 @@ export interface LeaderOptions {
   /** Reads the agents' Leases, without waiting for other requests. */
   readonly leaseClient: Pick<KubeClient, 'list'>;
   readonly systemNamespace: string;
-  /** Synced already; {@link NODE_INDEX} and FUNCTION_INDEX are among its indexes. */
+  /** Synced already; {@link NODE_INDEX}, FUNCTION_INDEX and QUEUE_INDEX are among its indexes. */
   readonly workers: Informer<LambdaWorker>;
   /** Synced; LEAVING_INDEX is among its indexes. */
   readonly lambdaNodes: Informer<LambdaNode>;
   readonly nodes: Informer<Node>;
+  /** Synced; QUOTA_INDEX is among its indexes. */
+  readonly quotas: Informer<LambdaQuota>;
   readonly requests: Informer<CertificateSigningRequest>;
   /** Pods of agents; {@link AGENT_NODE_INDEX} is among its indexes. Empty where agents run outside of Pods. */
   readonly agentPods: Informer<Pod>;
@@ -80,12 +84,6 @@ const FIRST_READING_MS = 5_000;
 /** Milliseconds between two looks at the client authority, and after a look that failed. */
 const AUTHORITY_EVERY_MS = 60_000;
 const AUTHORITY_RETRY_MS = 2_000;
-/** Milliseconds until the next look at a request that waits for the authority, or for an approval or a right of its sender. */
-const REQUEST_REQUEUE_MS: Readonly<Record<Exclude<RequestStanding, 'settled'>, number>> = {
-  waits: 1_000,
-  unapproved: 15_000,
-};
-
 export function nodeIndex(worker: LambdaWorker): readonly string[] {
   const name = worker.status?.assignment?.nodeName;
   return name === undefined ? [] : [name];
@@ -121,6 +119,7 @@ class Term {
   readonly #requestQueue: Reconciler;
   readonly #holds: HoldController | undefined;
   readonly #states: StateKeeper;
+  readonly #quotas: QuotaController;
   #unsubscribe: readonly (() => void)[] = [];
   #waking: Timer | undefined;
 
@@ -146,8 +145,16 @@ class Term {
     this.#states = new StateKeeper({ ...options, lambdaNodes, closures, metrics: options.reconcilerMetrics });
     this.#snapshot = snapshot;
     this.#left = new LeftNodes({ lambdaNodes, snapshot, clock });
+    this.#quotas = new QuotaController({
+      ...options,
+      assignments,
+      metrics: options.reconcilerMetrics,
+      onRoom: () => this.#wakeWaiting(),
+      onBounds: (namespace) => this.#lookAtWorkersIn(namespace),
+    });
     this.#reconciler = new WorkerReconciler({
       ...options,
+      quotas: this.#quotas.book,
       workers: options.workers.cache,
       snapshot,
       assignments,
@@ -200,6 +207,9 @@ class Term {
         }
       }),
     ];
+    // First, so that no worker is assigned beyond a quota.
+    await this.#quotas.catchUp(signal);
+    this.#quotas.start();
     // First, so that no worker is placed on a node that is being drained.
     this.#holds?.start();
     this.#workerQueue.start();
@@ -219,6 +229,7 @@ class Term {
       ...queues.map((queue) => queue.stop()),
       this.#holds?.stop(),
       this.#states.stop(),
+      this.#quotas.stop(),
       this.#tasks.stop(),
     ]);
   }
@@ -271,12 +282,13 @@ class Term {
     const authority = (): CertifiedKey | undefined => this.#authority.current;
     const onSigned = (): void => metrics.signed();
     const standing = await signRequest(request, { ...this.#options, authority, onSigned }, call);
-    return standing === 'settled' ? {} : { requeueAfterMs: REQUEST_REQUEUE_MS[standing] };
+    return requeueAfter(standing);
   }
 
   #workerChanged(change: CacheEvent<LambdaWorker>): void {
     const key = keyText(objectKey(change.object));
     const uid = change.object.metadata.uid ?? '';
+    const before = this.#assignments.usage(change.object.metadata.namespace ?? '');
     let freed: string | undefined;
     this.#left.noteWorker(change);
     if (change.kind === 'deleted') {
@@ -286,10 +298,11 @@ class Term {
       freed = this.#assignments.observe(change.object);
       this.#workerQueue.add(key);
     }
+    this.#quotas.noteWorker(change, before);
     this.#holds?.noteWorker(change);
-    const before = (change.kind === 'updated' ? change.old : change.object).status?.assignment?.nodeName;
-    if (before !== undefined && this.#assignments.load(before).assigned === 0) {
-      this.#nodeQueue.add(before);
+    const node = (change.kind === 'updated' ? change.old : change.object).status?.assignment?.nodeName;
+    if (node !== undefined && this.#assignments.load(node).assigned === 0) {
+      this.#nodeQueue.add(node);
     }
     if (freed !== undefined) {
       this.#wakeWaiting();
@@ -338,13 +351,8 @@ class Term {
       const isTold = isTrue(node?.status?.conditions, isLost ? nodeConditions.lost : nodeConditions.unreachable);
       if (node !== undefined && note !== undefined && !isTold) {
         const reason = isLost ? 'NodeLost' : 'NodeUnreachable';
-        events.record({
-          regarding: referenceTo(lambdaNodeType, node),
-          type: 'Warning',
-          reason,
-          action: 'Watch',
-          note,
-        });
+        const regarding = referenceTo(lambdaNodeType, node);
+        events.record({ regarding, type: 'Warning', reason, action: 'Watch', note });
       }
       this.#states.look(name);
       this.#nodeMatters(name);
@@ -364,6 +372,13 @@ class Term {
       this.#workerQueue.add(keyText(objectKey(worker)));
     }
     this.#lookAtAwaiting();
+  }
+
+  #lookAtWorkersIn(namespace: string): void {
+    const workers = this.#options.workers.cache.list().filter(({ metadata }) => metadata.namespace === namespace);
+    for (const worker of workers) {
+      this.#workerQueue.add(keyText(objectKey(worker)));
+    }
   }
 
   #lookAtAwaiting(): void {

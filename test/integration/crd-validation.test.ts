@@ -243,10 +243,11 @@ describe('the resource definitions', () => {
       '--for=condition=Established',
       'crd/lambdaworkers.esb.dev',
       'crd/lambdanodes.esb.dev',
+      'crd/lambdaquotas.esb.dev',
       '--timeout=60s',
     ]);
     // kubectl finds them a moment after they are served.
-    await waitFor('the resources to be found', () => server.kubectl(['get', 'lw,ln']).then(() => true));
+    await waitFor('the resources to be found', () => server.kubectl(['get', 'lw,ln,lq']).then(() => true));
   });
 
   afterAll(() => server.stop());
@@ -398,6 +399,22 @@ describe('the resource definitions', () => {
         expect(await server.kubectl(['explain', `${kind}.${path}`]), path).not.toContain('<no description>');
       }
     }
+  });
+
+  it('refuse a LambdaQuota that bounds nothing, or by what is no amount', async () => {
+    const quota = (hard: object): Manifest => ({
+      apiVersion: 'esb.dev/v1alpha1',
+      kind: 'LambdaQuota',
+      metadata: { name: 'team' },
+      spec: { hard },
+    });
+    await expect(create(quota({}), '--dry-run=server')).rejects.toThrow('should have at least 1 properties');
+    await expect(create(quota({ memory: '4GB' }), '--dry-run=server')).rejects.toThrow(
+      'a quantity of bytes such as 4Gi',
+    );
+    await expect(create(quota({ cpu: '-1' }), '--dry-run=server')).rejects.toThrow('such as 500m or 2');
+    await expect(create(quota({ workers: -1 }), '--dry-run=server')).rejects.toThrow('greater than or equal to 0');
+    await create(quota({ memory: '4Gi', cpu: 2, workers: 10 }), '--dry-run=server');
   });
 
   it('refuse an endpoint and a certificate of a LambdaNode that are none', async () => {

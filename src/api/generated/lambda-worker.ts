@@ -409,6 +409,20 @@ export interface LambdaWorkerStatusAssignment {
    * Rises with each assignment; agents refuse calls that carry any other.
    */
   readonly epoch: number;
+  readonly granted?: LambdaWorkerStatusAssignmentGranted;
+}
+/**
+ * Amounts that the LambdaQuotas of the namespace let the worker have, and count for it. Absent where there is none.
+ */
+export interface LambdaWorkerStatusAssignmentGranted {
+  /**
+   * Memory limit and ephemeralStorage in MiB.
+   */
+  readonly memoryMiB: number;
+  /**
+   * CPU that it asks for, in thousandths of a core.
+   */
+  readonly milliCPU: number;
 }
 /**
  * The address of the worker on its node.

@@ -26,6 +26,17 @@ export type RequestStep =
 /** State of a request after a look: final, or to be looked at again in a moment or in a while. */
 export type RequestStanding = 'settled' | 'waits' | 'unapproved';
 
+/** Milliseconds until the next look at a request that waits for the authority, or for an approval or a right of its sender. */
+const REQUEST_REQUEUE_MS: Readonly<Record<Exclude<RequestStanding, 'settled'>, number>> = {
+  waits: 1_000,
+  unapproved: 15_000,
+};
+
+/** The next look at a request, beside that at its next change. */
+export function requeueAfter(standing: RequestStanding): { readonly requeueAfterMs?: number } {
+  return standing === 'settled' ? {} : { requeueAfterMs: REQUEST_REQUEUE_MS[standing] };
+}
+
 function has(request: CertificateSigningRequest, type: string): boolean {
   return request.status?.conditions?.some((condition) => condition.type === type) === true;
 }

@@ -16,24 +16,12 @@ import {
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
 import { earlierClosure } from '../nodes/node-state.ts';
-import {
-  type AssignmentCache,
-  isAwake,
-  isRefusedByFullNode,
-  isReplacedLater,
-  takesRoom,
-} from '../scheduling/assignment-cache.ts';
+import type { AssignmentCache } from '../scheduling/assignment-cache.ts';
 import type { NodeClosures, NodeSnapshot } from '../scheduling/node-snapshot.ts';
 import { type Closing, closureBy, UNHELD_AFTER_MS } from './closure.ts';
 import { decideGuard, type GuardAction, type GuardDecision, isEmpty } from './decide-guard.ts';
-import {
-  allocatedMilliCPU,
-  decideReserve,
-  type ReserveDecision,
-  requestedMiB,
-  requestedMilliCPU,
-  YIELD_MS,
-} from './decide-reserve.ts';
+import { decideReserve, type ReserveDecision, requestedMiB, YIELD_MS } from './decide-reserve.ts';
+import { holdFingerprint, nodeWord } from './hold-changes.ts';
 import {
   guardGraceSeconds,
   guardPodName,
@@ -41,12 +29,11 @@ import {
   holdNodeOf,
   holdView,
   isOwnedBy,
-  type PodAmounts,
   reserveView,
 } from './hold-pod.ts';
 import { CATCH_UP_MS, type HeldNode, HoldWriter } from './hold-writer.ts';
 import { LastWords } from './last-words.ts';
-import { type NodeTrack, newTrack } from './node-track.ts';
+import { askCPU, type NodeTrack, newTrack } from './node-track.ts';
 import { restingOf, wantedMiB, wantedMilliCPU } from './sizing.ts';
 import { isEvictedByTaint } from './tolerations.ts';
 
@@ -92,8 +79,6 @@ interface Look extends HeldNode {
 /** Errors of a write to a Pod that is not as the cache shows it. */
 const behind = ['AlreadyExists', 'Conflict', 'Invalid', 'NotFound'] as const;
 
-/** Milliseconds until CPU is asked for again that a kubelet did not have: nothing waits for CPU, and memory must not. */
-const ASK_CPU_AGAIN_MS = 300_000;
 /** Milliseconds that an agent gets to start the workers that it has room for now, and to tell. */
 const START_MS = 10_000;
 
@@ -154,9 +139,7 @@ export class HoldController implements NodeClosures {
   /** Looks at the node when its agent has reported other containers. */
   noteNode(change: CacheEvent<LambdaNode>): void {
     const { object } = change;
-    const said = ({ status: { allocated, capacity, promised, unschedulable } = {} }: LambdaNode) =>
-      JSON.stringify([allocated, capacity, promised, unschedulable]);
-    if (change.kind !== 'updated' || said(object) !== said(change.old)) {
+    if (change.kind !== 'updated' || nodeWord(object) !== nodeWord(change.old)) {
       this.look(object.metadata.name);
     }
   }
@@ -166,15 +149,7 @@ export class HoldController implements NodeClosures {
    * assignment cache has the change.
    */
   noteWorker(change: CacheEvent<LambdaWorker>): void {
-    const what = (worker: LambdaWorker) => {
-      const { metadata, spec, status } = worker;
-      const { resources, ephemeralStorage, timeoutSeconds, wakePolicy } = spec;
-      const waits = [isRefusedByFullNode(worker), isReplacedLater(worker)];
-      const cpu = [resources?.requests?.cpu, resources?.limits?.cpu, isAwake(worker)];
-      const size = [resources?.limits?.memory, ephemeralStorage, takesRoom(worker), metadata.deletionTimestamp, ...cpu];
-      return JSON.stringify([status?.assignment?.nodeName, timeoutSeconds, wakePolicy, ...size, ...waits]);
-    };
-    if (change.kind === 'updated' && what(change.object) === what(change.old)) {
+    if (change.kind === 'updated' && holdFingerprint(change.object) === holdFingerprint(change.old)) {
       return;
     }
     const { clock, lambdaNodes } = this.#options;
@@ -217,13 +192,13 @@ export class HoldController implements NodeClosures {
       if (wasClosed) {
         this.#options.onClosure(nodeName);
       }
-      await this.#writer.promise(look, promised(look, 0), options);
+      await this.#writer.promise(look, 0, options);
       return {};
     }
     const { guard, reserve, againAfterMs, promiseMiB } = this.#decide(look);
     try {
       // Before the reservation becomes smaller. A larger one is promised once the kubelet has allocated it.
-      await this.#writer.promise(look, promised(look, promiseMiB), options);
+      await this.#writer.promise(look, promiseMiB, options);
       await this.#writer.guard(look, guard.action, options);
       await this.#writer.reserve(look, reserve.action, options);
     } catch (error) {
@@ -307,10 +282,7 @@ export class HoldController implements NodeClosures {
     const ended = reserves.filter(({ view }) => view.state.kind === 'ended').map(({ pod }) => pod.metadata.uid);
     track.ended.isNew(ended.join(), now);
     track.lower.isNew(String(requestedMiB(pods) > look.wantedMiB), now);
-    track.lacksCPUUntil = pods.some(({ lacksCPU }) => lacksCPU) ? now + ASK_CPU_AGAIN_MS : track.lacksCPUUntil;
-    const lacksCPU = track.lacksCPUUntil > now && look.wantedMilliCPU > allocatedMilliCPU(pods);
-    const milliCPU = lacksCPU ? allocatedMilliCPU(pods) : look.wantedMilliCPU;
-    track.lowerCPU.isNew(String(requestedMilliCPU(pods) > milliCPU), now);
+    const cpu = askCPU(track, pods, look.wantedMilliCPU, now);
     track.yieldsUntil = pods.some(({ isPreempted }) => isPreempted) ? now + YIELD_MS : track.yieldsUntil;
     const earlierMiB = guardIs?.isEarlier === true && guardIs.state.kind === 'held' ? guardIs.memoryMiB : 0;
     const reserve = decideReserve({
@@ -320,12 +292,11 @@ export class HoldController implements NodeClosures {
       isHeldBefore: guardIs?.isEarlier === true,
       image,
       wantedMiB: look.wantedMiB,
-      wantedMilliCPU: milliCPU,
+      ...cpu.input,
       promisedMiB: node?.status?.promised?.memoryMiB,
       pods,
       endedForMs: track.ended.ms(now),
       lowerForMs: track.lower.ms(now),
-      lowerCPUForMs: lacksCPU ? Number.POSITIVE_INFINITY : track.lowerCPU.ms(now),
       raisedForMs: now - track.raisedAt,
       yieldsForMs: track.yieldsUntil - now,
     });
@@ -348,8 +319,7 @@ export class HoldController implements NodeClosures {
     const isSmaller = closing === undefined && (isShort || promised < promiseMiB);
     const growsForMs = this.#grow(nodeName, track, isSmaller, now);
     const settlesMs = unsettledMs > 0 ? unsettledMs : undefined;
-    const asksMs = lacksCPU ? track.lacksCPUUntil - now : undefined;
-    const all = [guard.againAfterMs, reserve.againAfterMs, againAfterMs, growsForMs, settlesMs, asksMs];
+    const all = [guard.againAfterMs, reserve.againAfterMs, againAfterMs, growsForMs, settlesMs, cpu.againAfterMs];
     const waits = all.filter((ms) => ms !== undefined);
     return { guard, reserve, promiseMiB, againAfterMs: waits.length === 0 ? undefined : Math.min(...waits) };
   }
@@ -420,10 +390,4 @@ export class HoldController implements NodeClosures {
     }
     onClosure(nodeName);
   }
-}
-
-/** The amounts that the agent is told. One of an earlier release is told nothing of CPU. */
-function promised({ node, reserves }: Look, memoryMiB: number): PodAmounts {
-  const countsCPU = node?.status?.capacity?.milliCPU !== undefined;
-  return { memoryMiB, ...(countsCPU ? { milliCPU: allocatedMilliCPU(reserves.map(({ view }) => view)) } : {}) };
 }

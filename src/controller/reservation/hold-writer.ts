@@ -8,7 +8,7 @@ import { type Pod, pods, serviceAccounts } from '../../kube/api/resource-types.t
 import type { KubeClient } from '../../kube/api/types.ts';
 import type { NodePresence } from '../scheduling/node-snapshot.ts';
 import type { GuardAction } from './decide-guard.ts';
-import type { ReserveAction } from './decide-reserve.ts';
+import { allocatedMilliCPU, type ReserveAction } from './decide-reserve.ts';
 import {
   guardPod,
   guardPodName,
@@ -91,11 +91,14 @@ export class HoldWriter {
   }
 
   /** Tells the agent how many MiB its workers may have together, and how much CPU is reserved for them. */
-  async promise({ node, nodeName, presence }: HeldNode, amounts: PodAmounts, options: CallOptions): Promise<void> {
-    const { memoryMiB, milliCPU } = amounts;
+  async promise(held: HeldNode, memoryMiB: number, options: CallOptions): Promise<void> {
+    const { node, nodeName, presence, reserves } = held;
     const before = node?.status?.reserved;
+    // An agent of an earlier release is told nothing of CPU.
+    const countsCPU = node?.status?.capacity?.milliCPU !== undefined;
+    const cpu = countsCPU ? { milliCPU: allocatedMilliCPU(reserves.map(({ view }) => view)) } : {};
     // No kubelet allocates anything on a node that is none of Kubernetes: its workers may have all.
-    const reserved = presence.isOutside ? null : { memoryMiB, ...(milliCPU === undefined ? {} : { milliCPU }) };
+    const reserved = presence.isOutside ? null : { memoryMiB, ...cpu };
     if (node === undefined || (before?.memoryMiB === reserved?.memoryMiB && before?.milliCPU === reserved?.milliCPU)) {
       return;
     }

@@ -1,5 +1,10 @@
 import type { Closing } from './closure.ts';
+import { allocatedMilliCPU, type ReserveInput, requestedMilliCPU } from './decide-reserve.ts';
+import type { ReserveView } from './hold-pod.ts';
 import { StateAge } from './state-age.ts';
+
+/** Milliseconds until CPU is asked for again that a kubelet did not have: nothing waits for CPU, and memory must not. */
+const ASK_CPU_AGAIN_MS = 300_000;
 
 /** The memory of one node between two looks. */
 export interface NodeTrack {
@@ -50,5 +55,26 @@ export function newTrack(
     unheldSince,
     wasClosed: false,
     closing: closure === undefined ? undefined : { closure, because: 'found by the controller that led before' },
+  };
+}
+
+/** The CPU to ask for: no more than the kubelet has given, for a while after it had too little. */
+export function askCPU(
+  track: NodeTrack,
+  pods: readonly ReserveView[],
+  wanted: number,
+  now: number,
+): {
+  readonly input: Pick<ReserveInput, 'wantedMilliCPU' | 'lowerCPUForMs'>;
+  readonly againAfterMs: number | undefined;
+} {
+  track.lacksCPUUntil = pods.some(({ lacksCPU }) => lacksCPU) ? now + ASK_CPU_AGAIN_MS : track.lacksCPUUntil;
+  const given = allocatedMilliCPU(pods);
+  const isLacking = track.lacksCPUUntil > now && wanted > given;
+  const wantedMilliCPU = isLacking ? given : wanted;
+  track.lowerCPU.isNew(String(requestedMilliCPU(pods) > wantedMilliCPU), now);
+  return {
+    input: { wantedMilliCPU, lowerCPUForMs: isLacking ? Number.POSITIVE_INFINITY : track.lowerCPU.ms(now) },
+    againAfterMs: isLacking ? track.lacksCPUUntil - now : undefined,
   };
 }

@@ -8,7 +8,12 @@ import { Tally } from '../../common/tally.ts';
 interface Entry {
   readonly nodeName: string;
   readonly epoch: number;
+  readonly namespace: string;
   readonly functionKey: string;
+  /** Amounts that the quotas of its namespace have granted it. */
+  readonly granted: Granted | undefined;
+  /** Amounts that they count for it. */
+  readonly counted: Granted;
   /** 0 while no container exists. */
   readonly memoryMiB: number;
   /** MiB while one does. */
@@ -16,6 +21,24 @@ interface Entry {
   /** 0 while no container exists, or a paused one. */
   readonly milliCPU: number;
   readonly workers: 0 | 1;
+}
+
+/** Amounts that workers of a namespace have, for its quotas: with a container or without. */
+export interface Usage {
+  readonly memoryMiB: number;
+  readonly milliCPU: number;
+  readonly workers: number;
+}
+
+type Granted = NonNullable<Assignment['granted']>;
+
+/** The present size of a worker, as quotas count it. */
+export function grantOf(worker: LambdaWorker): Granted {
+  return { memoryMiB: takenMiB(resourcesOf(worker)), milliCPU: requestedMilliCPU(worker) };
+}
+
+export function isSameGrant(a: Granted | undefined, b: Granted | undefined): boolean {
+  return a?.memoryMiB === b?.memoryMiB && a?.milliCPU === b?.milliCPU;
 }
 
 /** Sums of one node. */
@@ -91,6 +114,7 @@ export class AssignmentCache {
   readonly #entries = new Map<string, Entry>();
   readonly #assumed = new Map<string, Entry>();
   readonly #accounts = new Map<string, Account>();
+  readonly #usages = new Map<string, Usage>();
 
   /**
    * Takes in a worker as it was last seen.
@@ -101,7 +125,7 @@ export class AssignmentCache {
     const uid = worker.metadata.uid ?? '';
     const assumed = this.#assumed.get(uid);
     const seen = worker.status?.assignment;
-    if (assumed !== undefined && (seen === undefined || seen.epoch < assumed.epoch)) {
+    if (assumed !== undefined && (seen === undefined || isBehind(seen, assumed))) {
       return undefined;
     }
     this.#assumed.delete(uid);
@@ -120,7 +144,9 @@ export class AssignmentCache {
   /** Counts a decision before it is written, for the next decision. */
   assume(worker: LambdaWorker, assignment: Assignment): void {
     const uid = worker.metadata.uid ?? '';
-    const entry = entryOf(worker, assignment, startsAtOnce(worker), startsAtOnce(worker));
+    const isSame = worker.status?.assignment?.epoch === assignment.epoch;
+    const [room, awake] = isSame ? [takesRoom(worker), isAwake(worker)] : [startsAtOnce(worker), startsAtOnce(worker)];
+    const entry = entryOf(worker, assignment, room, awake);
     this.#assumed.set(uid, entry);
     this.#replace(uid, entry);
   }
@@ -135,6 +161,11 @@ export class AssignmentCache {
   assumed(uid: string): Assignment | undefined {
     const entry = this.#assumed.get(uid);
     return entry === undefined ? undefined : { nodeName: entry.nodeName, epoch: entry.epoch };
+  }
+
+  /** Sums of the workers of a namespace that have a node. */
+  usage(namespace: string): Usage {
+    return this.#usages.get(namespace) ?? { memoryMiB: 0, milliCPU: 0, workers: 0 };
   }
 
   load(nodeName: string): NodeLoad {
@@ -170,6 +201,16 @@ export class AssignmentCache {
   }
 
   #book(entry: Entry, sign: 1 | -1): void {
+    const { counted, namespace } = entry;
+    const usage = this.usage(namespace);
+    this.#usages.set(namespace, {
+      memoryMiB: usage.memoryMiB + sign * counted.memoryMiB,
+      milliCPU: usage.milliCPU + sign * counted.milliCPU,
+      workers: usage.workers + sign,
+    });
+    if (usage.workers + sign === 0) {
+      this.#usages.delete(namespace);
+    }
     let account = this.#accounts.get(entry.nodeName);
     if (account === undefined) {
       account = { memoryMiB: 0, milliCPU: 0, workers: 0, assigned: 0, assignedMiB: 0, functions: new Tally() };
@@ -187,12 +228,20 @@ export class AssignmentCache {
   }
 }
 
+/** Whether what is seen is older than what was decided. */
+function isBehind(seen: Assignment, { epoch, granted }: Entry): boolean {
+  return seen.epoch < epoch || (seen.epoch === epoch && !isSameGrant(seen.granted, granted));
+}
+
 function entryOf(worker: LambdaWorker, assignment: Assignment, room: boolean, awake: boolean): Entry {
   const sizeMiB = takenMiB(resourcesOf(worker));
   return {
     nodeName: assignment.nodeName,
     epoch: assignment.epoch,
+    namespace: worker.metadata.namespace ?? '',
     functionKey: functionKeyOf(worker),
+    granted: assignment.granted,
+    counted: assignment.granted ?? grantOf(worker),
     memoryMiB: room ? sizeMiB : 0,
     sizeMiB,
     milliCPU: awake ? requestedMilliCPU(worker) : 0,

@@ -4,7 +4,8 @@ import { unreachable } from '../../common/errors.ts';
 import type { WriteCause } from '../metrics/controller-metrics.ts';
 import type { StayReason } from '../nodes/liveness.ts';
 import { stayClause } from '../nodes/node-state.ts';
-import { isRefusedByFullNode } from '../scheduling/assignment-cache.ts';
+import type { Grant } from '../quota/quota-book.ts';
+import { isRefusedByFullNode, isSameGrant } from '../scheduling/assignment-cache.ts';
 import type { Leave, NodeStanding } from '../scheduling/node-view.ts';
 import type { Placement } from '../scheduling/place.ts';
 import { assignedTo, draftCondition, type Refusal, type StatusDraft, says, unplaced } from './status-draft.ts';
@@ -25,6 +26,8 @@ export interface DecisionInput {
   readonly left: readonly LeftNode[];
   readonly deletingMs: number;
   readonly place: (exclude?: string) => Placement;
+  /** The answer of the namespace's quotas to the present size of the worker. */
+  readonly grant: () => Grant;
   /** Whether the loss of its present node has already been written to this worker. */
   readonly isLossTold: boolean;
   /** Whether the last move away from a full node was long enough ago. */
@@ -61,6 +64,9 @@ type Trouble =
 
 /** Trouble for which the worker moves where another node fits. */
 type MovingTrouble = Exclude<Trouble, { readonly kind: 'unreachable' }>;
+
+/** Trouble for which the worker may lose its node: also that it asks for more than before, which its quotas refuse. */
+type LeavingTrouble = MovingTrouble | { readonly kind: 'grown' };
 
 const nothing: WorkerDecision = { kind: 'nothing' };
 
@@ -108,15 +114,26 @@ function troubleOf({ worker, standing }: DecisionInput, assignment: Assignment):
   return undefined;
 }
 
+function quotaRefusal({ message }: Grant & { readonly kind: 'refused' }): Refusal {
+  return { kind: 'refused', reason: 'QuotaExceeded', message, detail: message, leaving: false };
+}
+
+/** The assignment with what the quotas have granted; without that where there are none. */
+function withGrant({ nodeName, epoch }: Assignment, grant: Grant): Assignment {
+  return { nodeName, epoch, ...(grant.kind === 'granted' ? { granted: grant.granted } : {}) };
+}
+
 function assignFirst(input: DecisionInput): WorkerDecision {
   const { worker } = input;
   const { lastEpoch } = worker.status ?? {};
-  const placement = input.place();
+  const grant = input.grant();
+  const placement = grant.kind === 'refused' ? quotaRefusal(grant) : input.place();
   if (placement.kind === 'placed') {
     const { nodeName } = placement;
     const note = `assigned to node ${nodeName}`;
     const ready = lastEpoch === undefined ? undefined : `${note}, which has not reported the worker yet`;
-    return assign(worker, { nodeName, epoch: (lastEpoch ?? 0) + 1 }, { cause: 'assigned', note, ready });
+    const assignment = withGrant({ nodeName, epoch: (lastEpoch ?? 0) + 1 }, grant);
+    return assign(worker, assignment, { cause: 'assigned', note, ready });
   }
   // The next assignment brings the finalizer back. Where none is to come, the controllers may soon be gone, too.
   if (placement.leaving && hasFinalizer(worker)) {
@@ -156,7 +173,7 @@ function assign(
   };
 }
 
-function why(trouble: MovingTrouble, from: string): string {
+function why(trouble: LeavingTrouble, from: string): string {
   switch (trouble.kind) {
     case 'gone':
       return `${from} is gone for good: ${trouble.because}`;
@@ -166,6 +183,8 @@ function why(trouble: MovingTrouble, from: string): string {
       return `${from} has no room for it`;
     case 'pinnedElsewhere':
       return `spec.nodeName is ${trouble.nodeName}`;
+    case 'grown':
+      return 'it asks for more than before';
     case 'retired':
       return `${from} is retired`;
     case 'tainted':
@@ -194,14 +213,14 @@ function tellLoss(
 }
 
 /** The node that a write rests on being gone, if any. */
-function goneNodeOf(trouble: MovingTrouble, { nodeName }: Assignment): string | undefined {
+function goneNodeOf(trouble: LeavingTrouble, { nodeName }: Assignment): string | undefined {
   return trouble.kind === 'gone' ? nodeName : undefined;
 }
 
 function takeAway(
   worker: LambdaWorker,
   assignment: Assignment,
-  trouble: MovingTrouble,
+  trouble: LeavingTrouble,
   refusal: Refusal,
 ): WorkerDecision {
   const { nodeName, epoch } = assignment;
@@ -251,6 +270,15 @@ function stay(input: DecisionInput, assignment: Assignment, trouble: MovingTroub
 function tell(worker: LambdaWorker, assignment: Assignment, scheduled: ConditionDraft): WorkerDecision {
   return says(worker, scheduled)
     ? nothing
+    : { kind: 'write', cause: 'told', status: { assignment, scheduled }, note: scheduled.message };
+}
+
+/** The worker stays where it is; what the quotas have granted it is written where that has changed. */
+function settle(worker: LambdaWorker, present: Assignment, grant: Grant): WorkerDecision {
+  const assignment = withGrant(present, grant);
+  const scheduled = assignedTo(worker, present.nodeName);
+  return isSameGrant(present.granted, assignment.granted)
+    ? tell(worker, present, scheduled)
     : { kind: 'write', cause: 'told', status: { assignment, scheduled }, note: scheduled.message };
 }
 
@@ -314,10 +342,12 @@ export function decide(input: DecisionInput): WorkerDecision {
     return assignFirst(input);
   }
   const trouble = troubleOf(input, assignment);
+  const grant = input.grant();
+  if (grant.kind === 'refused' && trouble?.kind !== 'unreachable') {
+    return takeAway(worker, assignment, trouble?.kind === 'gone' ? trouble : { kind: 'grown' }, quotaRefusal(grant));
+  }
   if (trouble === undefined) {
-    return hasFinalizer(worker)
-      ? tell(worker, assignment, assignedTo(worker, assignment.nodeName))
-      : { kind: 'addFinalizer' };
+    return hasFinalizer(worker) ? settle(worker, assignment, grant) : { kind: 'addFinalizer' };
   }
   if (trouble.kind === 'unreachable') {
     const message = `nothing has been heard of ${assignment.nodeName}; the worker stays there for now, since ${stayClause(trouble.because)}`;
@@ -338,9 +368,10 @@ export function decide(input: DecisionInput): WorkerDecision {
   }
   const { nodeName } = placement;
   const note = `moved from node ${assignment.nodeName} to node ${nodeName}, since ${why(trouble, assignment.nodeName)}`;
-  return assign(
-    worker,
-    { nodeName, epoch: assignment.epoch + 1 },
-    { cause: 'moved', note, ready: note, goneNode: goneNodeOf(trouble, assignment) },
-  );
+  return assign(worker, withGrant({ nodeName, epoch: assignment.epoch + 1 }, grant), {
+    cause: 'moved',
+    note,
+    ready: note,
+    goneNode: goneNodeOf(trouble, assignment),
+  });
 }

@@ -12,11 +12,18 @@ import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { type RecordedEvent, referenceTo } from '../../kube/events/event-series.ts';
 import type { ControllerMetrics, WriteCause } from '../metrics/controller-metrics.ts';
 import { isSilent } from '../nodes/liveness.ts';
-import { type AssignmentCache, isRefusedByFullNode, startsAtOnce } from '../scheduling/assignment-cache.ts';
+import type { QuotaBook } from '../quota/quota-book.ts';
+import {
+  type AssignmentCache,
+  isRefusedByFullNode,
+  isSameGrant,
+  startsAtOnce,
+} from '../scheduling/assignment-cache.ts';
 import type { NodeSnapshot, WorkerStanding } from '../scheduling/node-snapshot.ts';
 import { type Placement, type PlacementStrategy, place, type ScheduledReason } from '../scheduling/place.ts';
 import { decide, type WorkerDecision } from './decide.ts';
 import { DisruptionBudget } from './disruption-budget.ts';
+import { type Homeless, homelessBy } from './homeless.ts';
 import type { LeftNodes } from './left-nodes.ts';
 import { clearancePatch, finalizerPatch, onlyRewords, statusPatch } from './status-draft.ts';
 
@@ -27,6 +34,7 @@ export interface WorkerReconcilerOptions {
   readonly left: Pick<LeftNodes, 'of'>;
   readonly strategy: PlacementStrategy;
   readonly assignments: AssignmentCache;
+  readonly quotas: Pick<QuotaBook, 'grant' | 'note'>;
   readonly events: EventSink<EventReason>;
   readonly metrics: ControllerMetrics;
   readonly clock: Clock;
@@ -62,17 +70,6 @@ const eventKinds: Readonly<Record<WriteCause, EventKind | undefined>> = {
   told: undefined,
 };
 
-/** Reasons for which a worker waits that one more node would take. */
-const homelessReasons: readonly ScheduledReason[] = ['NoneFits', 'NoneHeld', 'NoNodes'];
-
-/** A worker that no node has room for. */
-export interface Homeless {
-  readonly memoryMiB: number;
-  readonly milliCPU: number;
-  readonly nodeSelector: Readonly<Record<string, string>>;
-  readonly tolerations: NonNullable<LambdaWorker['spec']['tolerations']>;
-}
-
 /** Carries out the steps of {@link decide} for one worker at a time. */
 export class WorkerReconciler {
   readonly #options: WorkerReconcilerOptions;
@@ -102,15 +99,8 @@ export class WorkerReconciler {
 
   /** Workers among them that more nodes would help. */
   homeless(): readonly Homeless[] {
-    return [...this.#waiting].flatMap(([key, reason]) => {
-      const worker = homelessReasons.includes(reason) ? this.#options.workers.get(parseKeyText(key)) : undefined;
-      if (worker === undefined || worker.spec.nodeName !== undefined) {
-        return [];
-      }
-      const { nodeSelector = {}, tolerations = [] } = worker.spec;
-      const amounts = { memoryMiB: takenMiB(resourcesOf(worker)), milliCPU: requestedMilliCPU(worker) };
-      return [{ ...amounts, nodeSelector, tolerations }];
-    });
+    const { workers } = this.#options;
+    return [...this.#waiting].flatMap(([key, reason]) => homelessBy(reason, workers.get(parseKeyText(key))) ?? []);
   }
 
   /** Keys of workers whose deletion waits for a node that they left. */
@@ -226,7 +216,7 @@ export class WorkerReconciler {
     const uid = worker.metadata.uid ?? '';
     const { assignment } = worker.status ?? {};
     const { deletionTimestamp } = worker.metadata;
-    const { left } = this.#options;
+    const { left, quotas } = this.#options;
     if (!isSilent(standing.liveness) && standing.goneBecause === undefined) {
       this.#lossTold.delete(uid);
     }
@@ -245,6 +235,13 @@ export class WorkerReconciler {
           this.#waiting.set(key, placement.reason);
         }
         return placement;
+      },
+      grant: () => {
+        const grant = quotas.grant(worker);
+        if (grant.kind === 'refused' && assignment === undefined) {
+          this.#waiting.set(key, 'QuotaExceeded');
+        }
+        return grant;
       },
       isLossTold: assignment !== undefined && this.#lossTold.get(uid) === assignment.nodeName,
       mayLeaveFullNode: this.#mayLeaveFullNode(worker),
@@ -342,16 +339,19 @@ export class WorkerReconciler {
     const uid = worker.metadata.uid ?? '';
     const { assignment } = decision.status;
     const before = worker.status?.assignment;
-    const isNew = assignment !== undefined && assignment.epoch !== before?.epoch;
+    const isMove = assignment !== undefined && assignment.epoch !== before?.epoch;
+    const isNew = isMove || (assignment !== undefined && !isSameGrant(assignment.granted, before?.granted));
     if (isNew) {
-      // Before the first await, so that the next placement counts the assignment.
+      // Before the first await, so that the next placement and the next grant count the assignment.
       assignments.assume(worker, assignment);
+    }
+    if (isMove) {
       this.#turns.noteMoved(worker);
     }
     let written: LambdaWorker;
     try {
       if (decision.goneNode !== undefined && !(await snapshot.isGone(decision.goneNode, options))) {
-        assignments.retract(worker);
+        this.#retract(worker);
         return;
       }
       const patch = statusPatch(worker, decision.status, clock.now());
@@ -359,7 +359,7 @@ export class WorkerReconciler {
     } catch (error) {
       // The write may have succeeded all the same; then the cache will show it.
       if (isNew) {
-        assignments.retract(workers.get(objectKey(worker)) ?? worker);
+        this.#retract(workers.get(objectKey(worker)) ?? worker);
       }
       throw error;
     }
@@ -377,6 +377,12 @@ export class WorkerReconciler {
     if (decision.cause === 'unassigned') {
       await client.patch(lambdaWorkers, objectKey(worker), clearancePatch(written), call);
     }
+  }
+
+  #retract(worker: LambdaWorker): void {
+    const { assignments, quotas } = this.#options;
+    assignments.retract(worker);
+    quotas.note(worker.metadata.namespace ?? '');
   }
 
   #remember(uid: string, worker: LambdaWorker, decision: Step<'write'>): void {

@@ -8,6 +8,7 @@ import {
 import type { Assignment, LambdaWorker } from '../../api/lambda-worker.ts';
 import { fieldManagers } from '../../api/name.ts';
 import type { PatchBody } from '../../kube/api/types.ts';
+import { isSameGrant } from '../scheduling/assignment-cache.ts';
 import type { Placement } from '../scheduling/place.ts';
 
 /** The answer of placement that no node fits. */
@@ -59,6 +60,7 @@ export function onlyRewords(worker: LambdaWorker, { assignment, scheduled, ready
   };
   return (
     assignment?.epoch === status?.assignment?.epoch &&
+    isSameGrant(assignment?.granted, status?.assignment?.granted) &&
     isSame(scheduled) &&
     (ready === undefined || isSame(ready)) &&
     (phase === undefined || phase === status?.phase)

@@ -33,8 +33,8 @@ const MAX_SHARE = 0.9;
 /** Processes on the smallest share: enough for 256 small workers. */
 const MIN_PROCESSES = 4_096;
 const SHARES_PER_PROCESSOR = 1_024;
-/** Thousandths of a core that workers weigh at least, also where the kubelet has none to reserve. */
-const LEAST_MILLI_CPU = 100;
+/** The part of the processors that workers weigh at least: calls come at once, and what is reserved follows. */
+const LEAST_SHARE = 0.1;
 /** Bounds of `cpu.shares`; `cpu.weight` goes from 1 to 10,000. */
 const SHARES = { least: 2, most: 262_144 } as const;
 const MAX_WEIGHT = 10_000;
@@ -53,8 +53,8 @@ export function parentLimits(promisedMiB: number, machine: MachineSize, reserved
   const share = Math.min(memoryBytes / machine.memoryBytes, MAX_SHARE);
   const most = Math.floor(machine.processes * MAX_SHARE);
   const all = machine.processors * SHARES_PER_PROCESSOR;
-  const milliCPU = Math.max(LEAST_MILLI_CPU, reservedMilliCPU ?? 0);
-  const reserved = Math.min(milliCPU / 1_000 / machine.processors, MAX_SHARE);
+  const told = (reservedMilliCPU ?? 0) / 1_000 / machine.processors;
+  const reserved = Math.min(Math.max(told, LEAST_SHARE), MAX_SHARE);
   const shares = Math.round(all * (reservedMilliCPU === undefined ? share : reserved / (1 - reserved)));
   return {
     memoryBytes,

@@ -23,6 +23,12 @@ const lambdaNode = {
   kind: 'LambdaNode',
   metadata: { name: 'node-2', labels: { pool: 'a' } },
 };
+const quota = {
+  apiVersion: 'esb.dev/v1alpha1',
+  kind: 'LambdaQuota',
+  metadata: { name: 'own' },
+  spec: { hard: { workers: 1_000 } },
+};
 const request = {
   apiVersion: 'certificates.k8s.io/v1',
   kind: 'CertificateSigningRequest',
@@ -123,6 +129,10 @@ describe('a tenant', () => {
     },
   );
 
+  it('reads the quotas that it is bound by', async () => {
+    await expect(kubectl(['get', 'lambdaquotas'])).resolves.toBe('');
+  });
+
   it('is told of the way out', async () => {
     await expect(create(worker('new', host))).rejects.toThrow(
       'kubectl label namespace team-a esb.dev/privileged-workers=true',
@@ -150,6 +160,10 @@ describe('a tenant', () => {
     ],
     ['the label that lets its namespace', () => kubectl(['label', 'namespace', 'team-a', `${label}=true`])],
     ['a LambdaNode of its own', () => create(lambdaNode)],
+    ['a quota of its own', () => create(quota)],
+    ['a larger quota', () => patch('lambdaquota', 'team', { spec: { hard: { workers: 1_000 } } })],
+    ['to use less of its quota', () => patch('lambdaquota', 'team', { status: { used: {} } }, '--subresource=status')],
+    ['no quota', () => kubectl(['delete', 'lambdaquota', 'team'])],
     ['a label of a LambdaNode', () => kubectl(['label', 'lambdanode', 'node-1', 'pool=a'])],
     ['to retire a LambdaNode', () => patch('lambdanode', 'node-1', { spec: { retired: true } })],
     [
@@ -192,7 +206,7 @@ describe('a tenant', () => {
     ],
   ])(
     'is refused %s by its rights',
-    { tags: ['T8', 'T9', 'T10', 'T11', 'T12', 'T13', 'T14', 'T15'] },
+    { tags: ['T8', 'T9', 'T10', 'T11', 'T12', 'T13', 'T14', 'T15', 'T31'] },
     async (_what, attempt) => {
       await expect(attempt()).rejects.toThrow('forbidden');
     },

@@ -6,6 +6,7 @@ import { Pkcs10CertificateRequestGenerator, SubjectAlternativeNameExtension } fr
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
+import { lambdaQuotas } from '../../../src/api/lambda-quota.ts';
 import { type LambdaWorker, type LambdaWorkerSpec, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { runController } from '../../../src/controller/main.ts';
@@ -226,6 +227,69 @@ describe('the controller, as the user esb:controller of a real API server', () =
     await only.cleanUp(deleting);
     await assigned(waiting.metadata.name, 'tight-1');
     await waitFor('the deletion', async () => (await find(leaving.metadata.name)) === undefined);
+  });
+
+  it('holds a namespace to its quota: refuses by its name, serves the oldest first, evicts none, bounds growth', {
+    tags: ['T32'],
+  }, async () => {
+    await node('quota-1');
+    const quotaOf = (hard: object) => ({
+      apiVersion: 'esb.dev/v1alpha1',
+      kind: 'LambdaQuota',
+      metadata: { name: 'team', namespace: 'default' },
+      spec: { hard },
+    });
+    const bound = (hard: object) => server.kubectl(['apply', '-f', '-'], stringify(quotaOf(hard)));
+    const used = (memory: string, workers: number) =>
+      waitFor(`${memory} and ${workers} workers to be told`, async () => {
+        const { status } = (await admin.get(lambdaQuotas, { namespace: 'default', name: 'team' })) ?? {};
+        return status?.used?.memory === memory && status.used.workers === workers;
+      });
+    await create('quota-first', { resources: { limits: { memory: '64Mi' }, pids: 256 } });
+    await assigned('quota-first');
+    await bound({ memory: '400Mi', workers: 4 });
+    // Workers that are there are counted from now on.
+    await when('quota-first', 'counted', ({ status }) => status?.assignment?.granted?.memoryMiB === 128);
+    const names = ['quota-a', 'quota-b', 'quota-c', 'quota-d'];
+    await server.kubectl(
+      ['create', '-f', '-'],
+      names
+        .map((name) =>
+          stringify({
+            apiVersion: 'esb.dev/v1alpha1',
+            kind: 'LambdaWorker',
+            metadata: { name, namespace: 'default' },
+            spec: { image: 'hello:1', nodeSelector: { pool: 'quota' } },
+          }),
+        )
+        .join('---\n'),
+    );
+    await assigned('quota-a');
+    const refused = await when('quota-d', 'told', (one) => condition(one, 'Scheduled')?.status === 'False');
+    expect(condition(refused, 'Scheduled')).toMatchObject({
+      reason: 'QuotaExceeded',
+      message: expect.stringMatching(/LambdaQuota team .* requested memory 192Mi, used \d+Mi, hard 400Mi/) as string,
+    });
+    expect(refused.metadata.finalizers).toBeUndefined();
+    await waitFor('the Event', async () => (await eventsOf('quota-d')).includes('FailedScheduling'));
+    await used('320Mi', 2);
+    // Lowered below what is used, it takes no worker its node.
+    await bound({ memory: '100Mi', workers: 4 });
+    await bound({ memory: '512Mi', workers: 3 });
+    await assigned('quota-b');
+    expect((await get('quota-a')).status?.assignment?.epoch).toBe(1);
+    expect((await get('quota-first')).status?.assignment?.epoch).toBe(1);
+    expect((await get('quota-c')).status?.assignment).toBeUndefined();
+    // One that grows beyond the quota is taken away; the room goes to the oldest that fits.
+    const grown = { resources: { limits: { memory: '512Mi' } } };
+    await server.kubectl(['patch', 'lw', 'quota-b', '--type=merge', '-p', JSON.stringify({ spec: grown })]);
+    const away = await when('quota-b', 'taken away', ({ status }) => status?.assignment === undefined);
+    expect(condition(away, 'Scheduled')?.reason).toBe('QuotaExceeded');
+    await assigned('quota-c');
+    await used('512Mi', 3);
+    await admin.delete(lambdaQuotas, { namespace: 'default', name: 'team' });
+    expect((await assigned('quota-b')).status?.assignment).toMatchObject({ epoch: 2 });
+    await when('quota-a', 'counted no more', ({ status }) => status?.assignment?.granted === undefined);
   });
 
   it('lets a worker go that was never assigned', async () => {

@@ -51,6 +51,7 @@ const decision = (worker: LambdaWorker, changes: Partial<Omit<DecisionInput, 'wo
     left: [],
     deletingMs: 0,
     place: () => toNode2,
+    grant: () => ({ kind: 'unbound' }),
     isLossTold: false,
     mayLeaveFullNode: true,
     mayLeave: () => true,
@@ -60,6 +61,65 @@ const decision = (worker: LambdaWorker, changes: Partial<Omit<DecisionInput, 'wo
 const deleting = { deletionTimestamp: time };
 const gone = { liveness: 'lost', goneBecause: 'its LambdaNode was deleted' } as const;
 const lost = { liveness: 'lost' } as const;
+
+describe('a worker of a namespace with quotas', () => {
+  const granted = { memoryMiB: 192, milliCPU: 10 };
+  const grant = () => ({ kind: 'granted', granted }) as const;
+  const message = 'LambdaQuota team would be exceeded: requested memory 192Mi, used 192Mi, hard 200Mi';
+  const refuse = () => ({ kind: 'refused', message }) as const;
+  const on = (has: object) =>
+    workerFixture({
+      metadata: { finalizers: [FINALIZER] },
+      status: {
+        assignment: { nodeName: 'node-1', epoch: 3, ...has },
+        phase: 'Running',
+        conditions: [scheduled, condition('Ready', 'True', 'Running')],
+      },
+    });
+
+  it('is assigned with what was granted, or told which quota it would exceed, without a look at the nodes', () => {
+    const worker = workerFixture({ metadata: { finalizers: [FINALIZER] } });
+    expect(decision(worker, { grant })).toMatchObject({
+      status: { assignment: { nodeName: 'node-2', epoch: 1, granted } },
+    });
+    const place = () => {
+      throw new Error('nodes were looked at');
+    };
+    expect(decision(worker, { grant: refuse, place })).toMatchObject({
+      kind: 'write',
+      cause: 'refused',
+      status: { scheduled: { status: 'False', reason: 'QuotaExceeded', message } },
+    });
+  });
+
+  it('takes its grant along to another node', () => {
+    const standing = { liveness: 'fresh', leave: { kind: 'draining' } } as const;
+    expect(decision(on({ granted }), { grant, standing })).toMatchObject({
+      cause: 'moved',
+      status: { assignment: { nodeName: 'node-2', epoch: 4, granted } },
+    });
+  });
+
+  it('has its grant written where that has changed, and taken off with the last quota', () => {
+    expect(decision(on({ granted }), { grant })).toEqual({ kind: 'nothing' });
+    expect(decision(on({}), { grant })).toMatchObject({
+      cause: 'told',
+      status: { assignment: { nodeName: 'node-1', epoch: 3, granted } },
+    });
+    expect(decision(on({ granted }))).toMatchObject({ status: { assignment: { nodeName: 'node-1', epoch: 3 } } });
+    expect(decision(on({ granted }))).not.toHaveProperty('status.assignment.granted');
+  });
+
+  it('that asks for more than is left is taken away, and keeps its epoch', () => {
+    const taken = decision(on({ granted }), { grant: refuse });
+    expect(taken).toMatchObject({
+      cause: 'unassigned',
+      note: `taken away from node node-1, since it asks for more than before, and ${message}`,
+      status: { lastEpoch: 3, phase: 'Pending', scheduled: { reason: 'QuotaExceeded', message } },
+    });
+    expect(taken).not.toHaveProperty('status.assignment');
+  });
+});
 
 describe('a worker without assignment', () => {
   it('gets the finalizer before its first assignment', () => {
@@ -477,6 +537,7 @@ describe('whatever is known', () => {
       isLossTold: fc.boolean(),
       mayLeaveFullNode: fc.boolean(),
       isItsTurn: fc.boolean(),
+      isGranted: fc.boolean(),
       deletingMs: fc.constantFrom(0, 400_000),
       left: fc.array(
         fc.record({
@@ -487,8 +548,12 @@ describe('whatever is known', () => {
         { maxLength: 2 },
       ),
     })
-    .map(({ hasRoom, isItsTurn, ...input }) => ({
+    .map(({ hasRoom, isGranted, isItsTurn, ...input }) => ({
       ...input,
+      grant: () =>
+        isGranted
+          ? ({ kind: 'granted', granted: { memoryMiB: 192, milliCPU: 10 } } as const)
+          : ({ kind: 'unbound' } as const),
       mayLeave: () => isItsTurn,
       // As placement does, it honours the pin.
       place: () => (hasRoom && input.worker.spec.nodeName !== 'node-1' ? toNode2 : nowhere),

@@ -5,6 +5,7 @@ import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { registerControllerMetrics } from '../../../../src/controller/metrics/controller-metrics.ts';
 import { NodeLiveness } from '../../../../src/controller/nodes/liveness.ts';
+import type { Grant } from '../../../../src/controller/quota/quota-book.ts';
 import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
 import { NodeSnapshot } from '../../../../src/controller/scheduling/node-snapshot.ts';
 import { FUNCTION_INDEX, functionIndex } from '../../../../src/controller/workers/disruption-budget.ts';
@@ -40,6 +41,7 @@ class Scene {
   readonly snapshot: NodeSnapshot;
   readonly left: LeftNodes;
   readonly reconciler: WorkerReconciler;
+  grant: Grant = { kind: 'unbound' };
   /** Thrown by the next status patch, after or before it took effect. */
   fault: { readonly error: Error; readonly applied: boolean } | undefined;
   #version = 100;
@@ -71,6 +73,7 @@ class Scene {
       left: this.left,
       strategy: 'spread',
       assignments: this.assignments,
+      quotas: { grant: () => this.grant, note: () => undefined },
       events: { record: ({ reason }) => this.events.push(reason) },
       metrics: registerControllerMetrics(new Registry(), {
         phases: () => [],
@@ -252,6 +255,30 @@ describe('WorkerReconciler', () => {
     expect(scene.stored.get('hello')?.status?.conditions?.[0]?.message).toContain(
       isReady() ? 'all smaller than' : 'not ready',
     );
+  });
+
+  it('waits for room in a quota, counts what was granted at once, and asks for no node for that', async () => {
+    const scene = new Scene(nodeFixture());
+    scene.put(workerFixture());
+    scene.grant = { kind: 'refused', message: 'LambdaQuota team would be exceeded' };
+    await scene.reconcile('hello');
+    scene.sync();
+    await scene.reconcile('hello');
+    expect(scene.writes).toHaveLength(1);
+    expect(scene.events).toEqual(['FailedScheduling']);
+    expect(scene.reconciler.waiting()).toEqual(['default/hello']);
+    expect(scene.reconciler.homeless()).toEqual([]);
+    scene.grant = { kind: 'granted', granted: { memoryMiB: 500, milliCPU: 20 } };
+    await scene.reconcile('hello');
+    expect(scene.assignments.usage('default')).toEqual({ memoryMiB: 500, milliCPU: 20, workers: 1 });
+    scene.sync();
+    scene.grant = { kind: 'granted', granted: { memoryMiB: 600, milliCPU: 20 } };
+    scene.fault = { error: ApiError.unreachable('patch', new Error('reset')), applied: false };
+    await expect(scene.reconcile('hello')).rejects.toMatchObject({ code: 'Unreachable' });
+    expect(scene.assignments.usage('default').memoryMiB).toBe(500);
+    await scene.reconcile('hello');
+    expect(scene.assignments.usage('default').memoryMiB).toBe(600);
+    expect(scene.assignment('hello')).toMatchObject({ epoch: 1, granted: { memoryMiB: 600 } });
   });
 
   it('decides anew after a conflict', async () => {

@@ -35,11 +35,11 @@ describe('what all workers of a node may take', () => {
 
   it('weighs as much beside all Pods as what is reserved beside what is not', () => {
     const podShares = 4 * 1_024;
-    for (const milliCPU of [100, 700, 2_000, 2_800]) {
+    for (const milliCPU of [400, 700, 2_000, 2_800]) {
       const { cpuShares } = parentLimits(8_192, machine, milliCPU);
       expect((4_000 * cpuShares) / (cpuShares + podShares)).toBeCloseTo(milliCPU, -1);
     }
-    expect(parentLimits(8_192, machine, 0).cpuShares).toBe(parentLimits(8_192, machine, 100).cpuShares);
+    expect(parentLimits(8_192, machine, 0).cpuShares).toBe(parentLimits(8_192, machine, 400).cpuShares);
     // A tenth stays for the node.
     expect(parentLimits(8_192, machine, 4_000)).toMatchObject({ cpuShares: 9 * podShares });
   });
