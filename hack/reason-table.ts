@@ -298,17 +298,17 @@ const nodeState = section<NodeStateReasons[keyof NodeStateReasons]>(
 );
 
 const readiness = section<Exclude<HealthReason | NodeReason, keyof typeof nodeTold>>(
-  'Readiness of controller and gateway',
-  'Reasons of `/readyz` with status 503, beside `Starting`, `Stopping`, `DefinitionMissing` and `DefinitionTooOld` as above. The agent answers what `Ready` of its LambdaNode says.',
+  'Readiness of controller, gateway and events',
+  'Reasons of `/readyz` with status 503, beside `Starting`, `Stopping`, `DefinitionMissing` and `DefinitionTooOld` as above. The agent answers what `Ready` of its LambdaNode says. The role `events` is also not ready with the reason for which its store is not open, such as `EventStoreLocked`.',
   {
-    NotSynced: ['both', 'not everything has been read from the API server yet'],
+    NotSynced: ['all', 'not everything has been read from the API server yet'],
     ApiServerUnavailable: ['controller', 'the API server does not answer'],
-    NotChecked: ['gateway', 'the definitions were not read yet'],
-    DefinitionsUnreadable: ['gateway', 'they cannot be read'],
-    NoCertificate: ['gateway', 'no client certificate was signed yet: is there a controller?'],
+    NotChecked: ['gateway, events', 'the definitions were not read yet'],
+    DefinitionsUnreadable: ['gateway, events', 'they cannot be read'],
+    NoCertificate: ['gateway, events', 'no client certificate was signed yet: is there a controller?'],
     NoAccessKeys: ['gateway', 'the Secret with the access keys cannot be read'],
-    EventStoreOpening: ['gateway', 'the event store is being opened'],
-    EventStoreClosed: ['gateway', 'the event store is closed'],
+    EventStoreOpening: ['events', 'the event store is being opened'],
+    EventStoreClosed: ['events', 'the event store is closed'],
   },
 );
 
