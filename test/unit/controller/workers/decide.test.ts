@@ -632,7 +632,8 @@ describe('whatever is known', () => {
           !isFull &&
           worker.spec.nodeName !== 'node-2'
         ) {
-          expect(made.kind === 'write' ? made.status.assignment : before).toEqual(before);
+          const { nodeName, epoch } = before;
+          expect(made.kind === 'write' ? made.status.assignment : before).toMatchObject({ nodeName, epoch });
         }
       }),
     );
