@@ -24,7 +24,7 @@ export const tenantAttempts: Readonly<Record<string, TenantAttempt>> = {
   T16: { attempt: 'the uid of another worker', by: 'API server' },
   T17: { attempt: 'an age from before the policy', by: 'API server' },
   T18: { attempt: 'a worker that the policy did not see', by: 'agent' },
-  T19: { attempt: 'an image that was pulled with the Secrets of others', by: 'API server' },
+  T19: { attempt: 'an image that was pulled with the Secrets of others', by: 'agent' },
   T20: { attempt: 'an id of a container that is another worker’s', by: 'agent' },
   T21: { attempt: 'nodes that lie about their labels', by: 'controller' },
   T22: { attempt: 'the metadata address', by: 'node' },

@@ -66,6 +66,11 @@ export const ERROR_CODES = {
     retryable: true,
   },
   ImagePullFailed: { meaning: 'the registry refuses the credentials, wants some, or failed', retryable: true },
+  ImageUnproven: {
+    meaning:
+      'another namespace [pulled](images.md#who-may-use-an-image) the image with its Secrets, and this one has not shown at the registry that it may use the image; the message says why',
+    retryable: true,
+  },
   ImageInvalid: { meaning: 'the text is no reference, or the image no container image or not made for this processor' },
   RegistryUnreachable: { meaning: 'the registry does not answer; the message says how', retryable: true },
   PullSecretForbidden: {

@@ -15,6 +15,7 @@ export interface Status {
 export const imageCodes: ReadonlySet<string> = new Set([
   'ImageNotFound',
   'ImagePullFailed',
+  'ImageUnproven',
   'ImageInvalid',
   'RegistryUnreachable',
   'PullSecretForbidden',

@@ -20,6 +20,7 @@ const stateNames: readonly string[] = [
   'cni',
   'docker',
   'host-ports',
+  'image-proofs.json',
   'images.json',
   'init',
   'logs',

@@ -60,6 +60,7 @@ const failureCodes: ReadonlyMap<string, string> = new Map([
   ['ImageInvalid', 'InvalidImage'],
   ['NoEntrypoint', 'InvalidImage'],
   ['ImagePullFailed', 'ImageAccessDenied'],
+  ['ImageUnproven', 'ImageAccessDenied'],
   ['PullSecretForbidden', 'ImageAccessDenied'],
   ['SecretForbidden', 'InsufficientRolePermissions'],
   ['SecretMissing', 'InvalidConfiguration'],

@@ -151,7 +151,7 @@ export class WorkerCreation {
   async #prepare(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<Prepared> {
     const { images, isolation, steps } = this.#parts;
     const { containerId, shape } = request;
-    const isLikelyHere = images.isLikelyHere(shape.image);
+    const isLikelyHere = images.isLikelyHere(shape.image, request.identity.namespace);
     const pulled = Promise.withResolvers<'pulling'>();
     const image = steps.observed(
       'image',

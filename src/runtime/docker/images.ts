@@ -7,12 +7,15 @@ import { type ImageReference, imageNameOf, parseImageReference } from '../../oci
 import type { CredentialSource } from '../contract/credential-source.ts';
 import type { NodeImages } from '../contract/images.ts';
 import type { ImageRequest } from '../contract/runtime.ts';
+import { ImageProofs } from '../images/image-proofs.ts';
 import { ImagePulls, type ImagePullsOptions } from '../images/image-pulls.ts';
 import { type ObtainOptions, obtainImage } from '../images/obtain-image.ts';
 
 export interface DockerImagesOptions extends Pick<ImagePullsOptions, 'maxPulls' | 'observer' | 'clock' | 'logger'> {
   readonly images: ImageService;
   readonly credentials?: CredentialSource | undefined;
+  /** Records of who may use which image. */
+  readonly proofsFile: string;
 }
 
 /** An image that the engine has. */
@@ -31,11 +34,13 @@ export class DockerImages {
   readonly #images: ImageService;
   readonly #pulls: ImagePulls;
   readonly #credentials: CredentialSource | undefined;
+  readonly #proofs: ImageProofs;
 
   constructor(options: DockerImagesOptions) {
     this.#images = options.images;
     this.#credentials = options.credentials;
     const platform = linuxPlatform(process.arch);
+    this.#proofs = new ImageProofs({ file: options.proofsFile, logger: options.logger });
     this.#pulls = new ImagePulls({ ...options, transfer: transferOf(options.images), platform, snapshotter: '' });
   }
 
@@ -45,6 +50,7 @@ export class DockerImages {
       find: (reference: ImageReference, { signal }: CallOptions) => this.#find(reference, { signal }),
       pulls: this.#pulls,
       credentials: this.#credentials,
+      proofs: this.#proofs,
       absent: (name: string) =>
         `the engine does not have the image ${name} and spec.imagePullPolicy is Never: load it, or allow pulls`,
     };
@@ -59,6 +65,7 @@ export class DockerImages {
 
   async stop(): Promise<void> {
     await this.#pulls.stop();
+    await this.#proofs.stop();
   }
 
   async #find(reference: ImageReference, options: CallOptions): Promise<EngineImage | undefined> {

@@ -36,6 +36,11 @@ export interface PullCall extends CallOptions {
   readonly onDetail?: ((detail: string) => void) | undefined;
 }
 
+export interface PullOutcome {
+  /** Hosts that asked for credentials and got some. */
+  readonly hosts: readonly string[];
+}
+
 /** One pull, for all who want the image. */
 interface Pull {
   readonly reference: ImageReference;
@@ -102,9 +107,10 @@ export class ImagePulls {
   /**
    * Pulls an image, or waits for the pull of it that is under way.
    *
+   * @returns hosts that took credentials; without any the image is everybody's
    * @throws {EsbError} `ImageNotFound`, `ImagePullFailed`, `ImageInvalid`, `RegistryUnreachable`, `DiskFull`
    */
-  async run(reference: ImageReference, dockerConfigs: readonly string[], call: PullCall): Promise<void> {
+  async run(reference: ImageReference, dockerConfigs: readonly string[], call: PullCall): Promise<PullOutcome> {
     const kind = fingerprint(dockerConfigs);
     const id = `${reference.name} ${kind}`;
     const failure = this.#failures.get(id);
@@ -126,7 +132,7 @@ export class ImagePulls {
       signal: call.signal,
     };
     try {
-      await this.#flights.run(reference.name, kind, flight, (signal) =>
+      return await this.#flights.run(reference.name, kind, flight, (signal) =>
         this.#pull({ reference, dockerConfigs, id }, call.namespace ?? '', signal),
       );
     } finally {
@@ -143,20 +149,20 @@ export class ImagePulls {
     await this.#flights.idle();
   }
 
-  async #pull(pull: Pull, namespace: string, signal: AbortSignal): Promise<void> {
+  async #pull(pull: Pull, namespace: string, signal: AbortSignal): Promise<PullOutcome> {
     const entry: GateEntry = { namespace, resource: pull.reference.registry };
     if (this.#room.isFullFor(entry)) {
       this.#tell(pull.id, 'waits for its turn, others are being pulled');
     }
     try {
-      await this.#room.pass(entry, signal, () => this.#attempt(pull, signal));
+      return await this.#room.pass(entry, signal, () => this.#attempt(pull, signal));
     } finally {
       this.#details.delete(pull.id);
     }
   }
 
   /** Asks the registry, and remembers a failure. */
-  async #attempt(pull: Pull, signal: AbortSignal): Promise<void> {
+  async #attempt(pull: Pull, signal: AbortSignal): Promise<PullOutcome> {
     const { clock, logger, observer } = this.#options;
     const { id } = pull;
     const image = pull.reference.name;
@@ -168,8 +174,9 @@ export class ImagePulls {
     };
     logger.info({ image }, 'pulling an image');
     observer?.pullBegan();
+    let outcome: PullOutcome;
     try {
-      await this.#transfer(pull, signal);
+      outcome = await this.#transfer(pull, signal);
     } catch (thrown) {
       const error = pullError(image, thrown);
       const durationMs = finish(error.code);
@@ -184,9 +191,10 @@ export class ImagePulls {
     }
     this.#failures.delete(id);
     logger.info({ image, ms: finish('ok') }, 'image pulled');
+    return outcome;
   }
 
-  async #transfer({ reference, dockerConfigs, id }: Pull, signal: AbortSignal): Promise<void> {
+  async #transfer({ reference, dockerConfigs, id }: Pull, signal: AbortSignal): Promise<PullOutcome> {
     const { clock, hostsFolder, logger, platform, snapshotter, transfer } = this.#options;
     const image = reference.name;
     const meter = new PullMeter();
@@ -197,6 +205,7 @@ export class ImagePulls {
     };
     let timer = clock.setTimer(giveUp, STALLED_MS);
     let toldAt = Number.NEGATIVE_INFINITY;
+    const hosts = new Set<string>();
     try {
       await transfer.pull(
         {
@@ -207,7 +216,13 @@ export class ImagePulls {
           credentialsFor:
             dockerConfigs.length === 0
               ? undefined
-              : (host) => findCredentials(dockerConfigs, host, reference.repository),
+              : (host) => {
+                  const found = findCredentials(dockerConfigs, host, reference.repository);
+                  if (found !== undefined) {
+                    hosts.add(host);
+                  }
+                  return found;
+                },
           onProgress: (progress) => {
             const { event, name, done, total } = progress;
             logger.debug({ image, event, name, done, total }, 'pull goes on');
@@ -227,6 +242,7 @@ export class ImagePulls {
     } finally {
       timer.cancel();
     }
+    return { hosts: [...hosts] };
   }
 
   /** @returns milliseconds of the pause */

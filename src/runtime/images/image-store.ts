@@ -7,6 +7,7 @@ import { type ImageReference, imageNameOf, parseImageReference } from '../../oci
 import { needsUserFiles } from '../../oci/spec-user.ts';
 import type { CredentialSource } from '../contract/credential-source.ts';
 import type { ImageRequest } from '../contract/runtime.ts';
+import { ImageProofs } from './image-proofs.ts';
 import { ImagePulls, type ImagePullsOptions } from './image-pulls.ts';
 import { type ImageSource, type ObtainOptions, obtainImage } from './obtain-image.ts';
 import { readUserFiles, type UserFiles } from './user-files.ts';
@@ -14,6 +15,8 @@ import { readUserFiles, type UserFiles } from './user-files.ts';
 export interface ImageStoreOptions extends Omit<ImagePullsOptions, 'transfer'> {
   readonly client: ContainerdClient;
   readonly credentials?: CredentialSource | undefined;
+  /** Records of who may use which image. */
+  readonly proofsFile: string;
 }
 
 /** An image with the files that tell its user. */
@@ -36,6 +39,7 @@ const MAX_KNOWN = 1000;
 export class ImageStore {
   readonly #options: ImageStoreOptions;
   readonly #pulls: ImagePulls;
+  readonly #proofs: ImageProofs;
   readonly #source: ImageSource<LocalImage>;
   /** Resolved images by the digest of their name: a digest never changes its meaning. */
   readonly #known = new Map<string, KnownImage>();
@@ -50,7 +54,13 @@ export class ImageStore {
   constructor(options: ImageStoreOptions) {
     this.#options = options;
     this.#pulls = new ImagePulls({ ...options, transfer: options.client.transfer });
+    this.#proofs = new ImageProofs({
+      file: options.proofsFile,
+      present: async () => new Set((await options.client.images.list()).map(({ target }) => target.digest)),
+      logger: options.logger,
+    });
     this.#source = {
+      proofs: this.#proofs,
       find: (reference, call) => this.find(reference, call),
       pulls: this.#pulls,
       credentials: options.credentials,
@@ -112,16 +122,18 @@ export class ImageStore {
     }
   }
 
-  /** Whether a request most likely needs no pull. */
-  isLikelyHere(request: ImageRequest): boolean {
-    return request.pullPolicy !== 'Always' && this.#digests.has(parseImageReference(request.reference).name);
+  /** Whether a request of a namespace most likely needs no pull. */
+  isLikelyHere(request: ImageRequest, namespace: string): boolean {
+    const reference = parseImageReference(request.reference);
+    const digest = this.#digests.get(reference.name);
+    return (
+      request.pullPolicy !== 'Always' &&
+      digest !== undefined &&
+      this.#proofs.allows(reference.name, byDigestOf(reference, digest), namespace)
+    );
   }
 
-  /**
-   * The image, pulled when policy and store ask for it.
-   *
-   * @throws {EsbError} `ImageNotFound`, `ImagePullFailed`, `ImageInvalid`, `RegistryUnreachable`, `DiskFull`
-   */
+  /** The image, pulled when policy and store ask for that. Errors as for {@link obtainImage}. */
   async obtain(request: ImageRequest, options: ObtainOptions = {}): Promise<LocalImage> {
     const reference = parseImageReference(request.reference);
     const release = this.hold(request.reference);
@@ -145,8 +157,7 @@ export class ImageStore {
       const known = await this.#resolve(stored, options);
       await (known.chainId === guess ? guessed : snapshots.stat(known.chainId, options));
       this.#digests.set(reference.name, stored.target.digest);
-      const byDigest = `${reference.registry}/${reference.repository}@${stored.target.digest}`;
-      return { ...known, reference, byDigest };
+      return { ...known, reference, byDigest: byDigestOf(reference, stored.target.digest) };
     } catch (error) {
       // The name, a blob or the unpacked layers are missing: a pull brings all of them.
       if (hasCode(error, 'NotFound')) {
@@ -163,6 +174,7 @@ export class ImageStore {
 
   async stop(): Promise<void> {
     await this.#pulls.stop();
+    await this.#proofs.stop();
   }
 
   async #resolve(stored: StoredImage, options: CallOptions): Promise<KnownImage> {
@@ -184,4 +196,8 @@ export class ImageStore {
     this.#known.set(digest, complete);
     return complete;
   }
+}
+
+function byDigestOf({ registry, repository }: ImageReference, digest: string): string {
+  return `${registry}/${repository}@${digest}`;
 }

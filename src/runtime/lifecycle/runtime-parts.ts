@@ -60,6 +60,8 @@ export function createRuntimeParts(options: RuntimeOptions) {
   const logs = new WorkerLogs(folder, { limits, runner, clock, logger });
   return {
     logs,
+    /** Records of who may use which image. */
+    proofsFile: join(dirname(folder), 'image-proofs.json'),
     hostPorts: new HostPortAllocator({
       folder: hostPorts?.folder ?? join(dirname(folder), 'host-ports'),
       range: hostPorts?.range,

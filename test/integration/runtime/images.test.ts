@@ -49,6 +49,7 @@ describe('an image', () => {
   });
   afterEach(async () => {
     lab.registry.credentials = undefined;
+    lab.registry.authentication = 'basic';
     lab.registry.hold = undefined;
     await destroyAll(runtime);
     expect(await lab.leftovers()).toEqual([]);
@@ -210,6 +211,46 @@ describe('an image', () => {
       code: 'ImagePullFailed',
       message: expect.stringMatching(/credential providers: .*ENOENT.*providers\.yaml/),
     });
+  });
+
+  it('of a private registry is for the namespaces that have shown their right, over a restart and without the registry', {
+    tags: ['T19'],
+  }, async () => {
+    const reference = await fresh({ files: await workerFiles() });
+    lab.registry.credentials = { username: 'me', password: 'right' };
+    lab.registry.authentication = 'token';
+    const secretOf = (text: string) => {
+      const auth = Buffer.from(text).toString('base64');
+      const configs = [JSON.stringify({ auths: { [lab.registry.host]: { auth } } })];
+      return () => Promise.resolve({ configs, missing: [] });
+    };
+    const start = (of: ContainerRuntime, namespace: string, secret?: string) => {
+      const image = { reference, pullPolicy: 'IfNotPresent' } as const;
+      const pullSecrets = secret === undefined ? {} : { pullSecrets: secretOf(secret) };
+      const request = ensureRequest(lab, namespace, { image: { ...image, ...pullSecrets } });
+      return of.ensure({ ...request, identity: { ...request.identity, namespace } });
+    };
+    await start(runtime, 'team-a', 'me:right');
+    const before = lab.registry.requests.length;
+    const refused = { code: 'ImageUnproven', retryable: true };
+    await expect(start(runtime, 'team-b')).rejects.toMatchObject(refused);
+    await expect(start(runtime, 'team-b', 'me:wrong')).rejects.toMatchObject(refused);
+    expect(asked(before, /\/manifests\//)).toBeGreaterThan(0);
+    expect(asked(before, /\/blobs\//)).toBe(0);
+
+    const later = await lab.runtime({ hostsFolder });
+    await lab.registry.takeDown();
+    try {
+      await expect(start(later, 'team-c', 'me:right')).rejects.toMatchObject({
+        ...refused,
+        message: expect.stringContaining('the registry does not answer'),
+      });
+      expect((await start(later, 'team-a')).task.kind).toBe('Running');
+    } finally {
+      await lab.registry.bringUp();
+    }
+    expect((await start(later, 'team-b', 'me:right')).task.kind).toBe('Running');
+    expect(asked(before, /GET .*\/blobs\//)).toBe(0);
   });
 
   it('of a registry that certs.d describes is pulled from where it says', async () => {

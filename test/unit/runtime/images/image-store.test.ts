@@ -1,6 +1,11 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../../src/common/clock.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
+import { ContainerdError } from '../../../../src/containerd/containerd-error.ts';
 import { linuxPlatform } from '../../../../src/oci/image-config.ts';
 import type { NodeImages } from '../../../../src/runtime/contract/images.ts';
 import type { ImageRequest } from '../../../../src/runtime/contract/runtime.ts';
@@ -9,6 +14,7 @@ import { createNodeImages } from '../../../../src/runtime/images/node-images.ts'
 import { type FakeContainerd, fakeContainerd, notFound } from '../../../support/fake-containerd.ts';
 import { settle } from '../../../support/manual-clock.ts';
 import { type TestImage, testImage } from '../../../support/test-image.ts';
+import { waitFor } from '../../../support/wait-for.ts';
 
 const name = 'registry.example/hello:1';
 const request: ImageRequest = { reference: name, pullPolicy: 'IfNotPresent' };
@@ -21,10 +27,17 @@ class Store {
   readonly done: string[] = [];
   labels: Readonly<Record<string, string>> = {};
   removal: Promise<void> = Promise.resolve();
+  readonly proofsFile: string;
   readonly images: ImageStore;
   readonly node: NodeImages;
+  /** Whether a pull asks for credentials. */
+  isPrivate = false;
+  /** Outcome of the next pulls. */
+  registry: Promise<void> = Promise.resolve();
 
-  constructor() {
+  constructor(proofsFile = join(mkdtempSync(join(tmpdir(), 'esb-proofs-')), 'proofs.json')) {
+    this.proofsFile = proofsFile;
+    onTestFinished(() => rmSync(dirname(proofsFile), { recursive: true, force: true }));
     const stored = (each: string) => ({
       name: each,
       target: { mediaType: image.manifest.mediaType, digest: image.manifest.digest, size: '1' },
@@ -56,15 +69,19 @@ class Store {
         stat: (key) => Promise.resolve({ name: key, parent: '', kind: 'COMMITTED' }),
       },
       transfer: {
-        pull: ({ reference }) => {
+        pull: async ({ credentialsFor, reference }) => {
           this.done.push(`pull ${reference}`);
+          const shown = this.isPrivate ? credentialsFor?.('registry.example') : undefined;
+          await this.registry;
+          if (this.isPrivate && shown === undefined) {
+            throw new ContainerdError('401 Unauthorized', 'ContainerdFailed');
+          }
           this.present.add(reference);
-          return Promise.resolve();
         },
       },
     };
     const options = { client, snapshotter: 'overlayfs', clock: systemClock, logger: silentLogger() };
-    this.images = new ImageStore({ ...options, platform: linuxPlatform(process.arch) });
+    this.images = new ImageStore({ ...options, platform: linuxPlatform(process.arch), proofsFile: this.proofsFile });
     this.node = createNodeImages({ ...options, images: this.images });
   }
 
@@ -172,5 +189,120 @@ describe('an image of a node', () => {
     const { node } = new Store();
     expect(node.nameOf('python:3.12')).toBe('docker.io/library/python:3.12');
     expect(node.nameOf('Not A Name')).toBeUndefined();
+  });
+});
+
+describe('a private image that is on the node', { tags: ['T19'] }, () => {
+  const mine = JSON.stringify({ auths: { 'registry.example': { username: 'me', password: 'right' } } });
+  const of = (namespace: string) => ({ namespace });
+  const withSecret: ImageRequest = { ...request, pullSecrets: () => Promise.resolve({ configs: [mine], missing: [] }) };
+  const byDigest = () => `registry.example/hello@${image.manifest.digest}`;
+
+  /** A node that pulled the image for team-a. */
+  async function pulled(): Promise<Store> {
+    const store = new Store();
+    store.present.clear();
+    store.isPrivate = true;
+    await store.images.obtain(withSecret, of('team-a'));
+    expect(store.done).toHaveLength(1);
+    return store;
+  }
+
+  it('is used by who pulled it, and by others once the registry takes their credentials', async () => {
+    const store = await pulled();
+    await store.images.obtain(request, of('team-a'));
+    expect(store.done).toHaveLength(1);
+    expect([store.images.isLikelyHere(request, 'team-a'), store.images.isLikelyHere(request, 'team-b')]).toEqual([
+      true,
+      false,
+    ]);
+    await expect(store.images.obtain(request, of('team-b'))).rejects.toMatchObject({
+      code: 'ImageUnproven',
+      retryable: true,
+      message: expect.stringMatching(/pulled with Secrets of another namespace, and team-b has not .* credentials/),
+    });
+    await store.images.obtain(withSecret, of('team-b'));
+    expect(store.done).toHaveLength(3);
+    await store.images.obtain(request, of('team-b'));
+    expect(store.done).toHaveLength(3);
+  });
+
+  it('waits for a registry that is away, but where the right was shown before', async () => {
+    const store = await pulled();
+    store.registry = Promise.reject(new ContainerdError('dial tcp: connection refused', 'ContainerdFailed'));
+    store.registry.catch(() => undefined);
+    await expect(store.images.obtain(withSecret, of('team-b'))).rejects.toMatchObject({
+      code: 'ImageUnproven',
+      message: expect.stringContaining('the registry does not answer'),
+    });
+    await store.images.obtain(withSecret, of('team-a'));
+  });
+
+  it('is not for a worker of others that asks no registry', async () => {
+    const store = await pulled();
+    await expect(store.images.obtain({ ...withSecret, pullPolicy: 'Never' }, of('team-b'))).rejects.toMatchObject({
+      code: 'ImageUnproven',
+      message: expect.stringContaining('Never'),
+    });
+    await store.images.obtain({ ...request, pullPolicy: 'Never' }, of('team-a'));
+  });
+
+  it('is known as private by the next agent, also by one whose predecessor died in the pull', async () => {
+    const before = await pulled();
+    await before.images.stop();
+    const again = async (change: (text: string) => string): Promise<ImageStore> => {
+      await writeFile(before.proofsFile, change(await readFile(before.proofsFile, 'utf8')));
+      return new Store(before.proofsFile).images;
+    };
+    const kept = await again((text) => text);
+    await kept.obtain(request, of('team-a'));
+    await kept.obtain({ ...request, pullPolicy: 'Never' }, of('team-b')).then(
+      () => expect.unreachable(),
+      (error: unknown) => expect(error).toMatchObject({ code: 'ImageUnproven' }),
+    );
+    const halfWay = await again(() => JSON.stringify({ images: {}, pulling: [name] }));
+    await expect(halfWay.obtain({ ...request, pullPolicy: 'Never' }, of('team-a'))).rejects.toMatchObject({
+      code: 'ImageUnproven',
+    });
+    // A pull without credentials gives the image to everybody.
+    await halfWay.obtain(request, of('team-a'));
+    await halfWay.obtain({ ...request, pullPolicy: 'Never' }, of('team-b'));
+    await halfWay.stop();
+    expect(JSON.parse(await readFile(before.proofsFile, 'utf8'))).toEqual({
+      images: { [byDigest()]: true },
+      pulling: [],
+    });
+
+    const unreadable = await again(() => '{');
+    await expect(unreadable.obtain({ ...request, pullPolicy: 'Never' }, of('team-a'))).rejects.toMatchObject({
+      code: 'ImageUnproven',
+    });
+    await unreadable.obtain(request, of('team-a'));
+    expect(JSON.parse(await readFile(before.proofsFile, 'utf8'))).toMatchObject({ lost: true });
+  });
+
+  it('of a name that is being pulled is nobody else’s before the end of the pull', async () => {
+    const store = new Store();
+    store.isPrivate = true;
+    const gate = Promise.withResolvers<void>();
+    store.registry = gate.promise;
+    // An image that was never pulled is everybody's.
+    await store.images.obtain(request, of('team-b'));
+    const pulling = store.images.obtain({ ...withSecret, pullPolicy: 'Always' }, of('team-a'));
+    await waitFor('the pull', () => store.done.length === 1);
+    await expect(store.images.obtain({ ...request, pullPolicy: 'Never' }, of('team-b'))).rejects.toMatchObject({
+      code: 'ImageUnproven',
+    });
+    gate.resolve();
+    await pulling;
+  });
+
+  it('is everybody’s where an earlier release pulled it, and after a pull that failed', async () => {
+    const store = new Store();
+    store.isPrivate = true;
+    await expect(store.images.obtain({ ...request, pullPolicy: 'Always' }, of('team-a'))).rejects.toMatchObject({
+      code: 'ImagePullFailed',
+    });
+    await store.images.obtain({ ...request, pullPolicy: 'Never' }, of('team-b'));
   });
 });
