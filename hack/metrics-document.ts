@@ -56,7 +56,7 @@ export function metricsDocument(): readonly Product[] {
     slots: () => ({ ready: 0, wanted: 0 }),
     eventLoop: () => ({ mean: 0, p50: 0, p99: 0, max: 0 }),
     heldBytes: () => 0,
-    refusals: () => Promise.resolve({ node: 0, metadata: 0, worker: 0, range: 0, source: 0 }),
+    refusals: () => Promise.resolve({ node: 0, metadata: 0, worker: 0, range: 0, source: 0, egress: 0 }),
     images: () => ({ removed: 0, freedBytes: 0, failed: 0, usedPercent: undefined, underPressure: false }),
   });
   const zero = (): number => 0;

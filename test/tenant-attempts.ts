@@ -38,4 +38,6 @@ export const tenantAttempts: Readonly<Record<string, TenantAttempt>> = {
   T30: { attempt: 'bodies that come slowly', by: 'gateway' },
   T31: { attempt: 'a larger quota, or none', by: 'API server' },
   T32: { attempt: 'more than its quota, by one worker that grows or by many at once', by: 'controller' },
+  T33: { attempt: 'a class of destinations that its namespace may not name', by: 'API server' },
+  T34: { attempt: 'destinations outside of its class', by: 'node' },
 };

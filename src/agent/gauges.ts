@@ -127,7 +127,7 @@ function addNodeGauges(registry: Registry, { eventLoop, health, slots }: MetricS
 function addRefusals(registry: Registry, { refusals }: MetricSources): void {
   new Counter({
     name: 'esb_agent_refused_packets_total',
-    help: 'Packets of workers that the rules of the node refused, by where they were to go; source: those with a foreign sender. Starts at zero when the rules are written again.',
+    help: 'Packets of workers that the rules of the node refused, by where they were to go; source: those with a foreign sender; egress: what spec.network.egress does not let. Starts at zero when the rules are written again.',
     labelNames: ['destination'],
     registers: [registry],
     async collect() {

@@ -133,6 +133,7 @@ async function onContainerd(
     slots: flags.slots,
     deniedRanges: flags.denyCidr.map((cidr) => formatRange(parseIpRange(cidr))),
     allowedRanges: flags.allowCidr.map((cidr) => formatRange(parseIpRange(cidr))),
+    defaultEgress: flags.egress,
     otherRanges: () => ranges.current(),
     resolvConfPath,
     runner,
@@ -169,6 +170,11 @@ async function onContainerd(
 
 /** The engine owns network and rules, and removes their leftovers. */
 async function onDocker({ config, stateDir }: AgentParts, common: CommonOptions): Promise<NodeRuntime> {
+  if (config.network.egress !== 'All') {
+    throw new EsbError(`--egress ${config.network.egress} needs --runtime containerd: a Docker engine holds no class`, {
+      code: 'InvalidArgument',
+    });
+  }
   return {
     runtime: await createRuntime({
       type: 'docker',

@@ -15,6 +15,8 @@ export const containerLabels = {
   timeout: 'esb.dev/timeout',
   /** Handler of the image that spec.handler does not replace; only there for one. */
   handlerInItsPlace: 'esb.dev/handler-in-its-place',
+  /** Destinations that the worker asked for; without the label, those of its node's default. */
+  egress: 'esb.dev/egress',
   /** First of the node's users that are in its user namespace. */
   userIds: 'esb.dev/user-ids',
   /** Containers of one group share a shim. */

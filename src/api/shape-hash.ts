@@ -41,6 +41,7 @@ function shapeOf(worker: LambdaWorker): readonly (readonly [string, unknown])[] 
     ['timeoutSeconds', spec.timeoutSeconds ?? 3],
     ['port', spec.port ?? 8080],
     ['networkMode', spec.network?.mode ?? 'Bridge'],
+    ...(spec.network?.egress === undefined ? [] : [['egress', spec.network.egress] as const]),
     ['readOnlyRootFilesystem', spec.readOnlyRootFilesystem ?? true],
     ...(perWorkerOf(worker) === 1 ? [] : [['perWorker', perWorkerOf(worker)] as const]),
     ...(spec.logging === undefined ? [] : [['logging', Object.values(loggingOf(spec.logging))] as const]),

@@ -1,5 +1,7 @@
 import type { CallOptions } from '../common/deadline.ts';
 import type { Health } from '../common/health.ts';
+import type { AddressClaim } from './attachments/attachment-store.ts';
+import type { EgressClass } from './host/egress-rules.ts';
 
 /** A network namespace with its interfaces up and addresses given, made before any process runs in it. */
 export interface Attachment {
@@ -16,11 +18,16 @@ export interface SlotCounts {
   readonly wanted: number;
 }
 
+export interface AttachOptions extends CallOptions {
+  /** Class that the container asks for. Default: that of the node. */
+  readonly egress?: EgressClass | undefined;
+}
+
 export interface RepairOptions extends CallOptions {
   /** Containers whose attachments may be removed; default all. Later attachments are left alone. */
   readonly unclaimed?: ReadonlySet<string>;
-  /** Addresses of live containers, with the id of the container, for attachments that have lost their record. */
-  readonly claims?: ReadonlyMap<string, string>;
+  /** Addresses of live containers, for attachments that have lost their record. */
+  readonly claims?: ReadonlyMap<string, AddressClaim>;
 }
 
 /**
@@ -44,8 +51,11 @@ export interface NodeNetwork {
    * @returns one message for each trace that could not be removed; empty when nothing is left
    */
   remove(options?: CallOptions): Promise<string[]>;
-  /** Attaches, or returns the attachment that this container has already. Undone when ended early. */
-  attach(containerId: string, options?: CallOptions): Promise<Attachment>;
+  /**
+   * Attaches, or returns the attachment that this container has already. The class is in force by then. Undone when
+   * ended early.
+   */
+  attach(containerId: string, options?: AttachOptions): Promise<Attachment>;
   /** CNI DEL, then the namespace. Missing is success. Works without the namespace and without a process. */
   detach(containerId: string, options?: CallOptions): Promise<void>;
   get(containerId: string): Promise<Attachment | undefined>;

@@ -11,22 +11,25 @@ import type { NamedRange } from '../common/net/ip-range.ts';
 import { TaskTracker } from '../common/task-group.ts';
 import { AttachmentIndex } from './attachments/attachment-index.ts';
 import {
+  type AddressClaim,
   type AttachedRecord,
   AttachmentStore,
   namespacePrefix,
   type ReadyRecord,
 } from './attachments/attachment-store.ts';
 import { NetworkChecks } from './attachments/network-checks.ts';
+import { NodeTable } from './attachments/node-table.ts';
 import { exhaustionOf, shortageOf } from './attachments/segments.ts';
 import { SlotPool } from './attachments/slot-pool.ts';
 import { TeardownQueue } from './attachments/teardown-queue.ts';
-import type { Attachment, NodeNetwork, RepairOptions, SlotCounts } from './contract.ts';
+import type { Attachment, AttachOptions, NodeNetwork, RepairOptions, SlotCounts } from './contract.ts';
 import { NetworkAudit } from './gc/network-audit.ts';
 import { removeNodeNetwork } from './gc/uninstall.ts';
+import type { EgressClass } from './host/egress-rules.ts';
 import { type IpForwardOf, localIpForward } from './host/ip-forward.ts';
 import { closedAddresses, readNameServers } from './host/name-servers.ts';
-import { createNamespaceKeeper, type NamespaceKeeper } from './host/netns.ts';
-import { type NetworkSetup, readNetworkSetup } from './host/network-setup.ts';
+import { createNamespaceKeeper, insideMac, type NamespaceKeeper } from './host/netns.ts';
+import { INTERFACE, type NetworkSetup, readNetworkSetup } from './host/network-setup.ts';
 import { networkFailure, unhealthy } from './spec/network-error.ts';
 
 export interface NodeNetworkOptions {
@@ -47,7 +50,9 @@ export interface NodeNetworkOptions {
   readonly deniedRanges?: readonly string[];
   /** Destinations that workers reach although a denied range has them. */
   readonly allowedRanges?: readonly string[];
-  /** Ranges beside the routes of this node that the subnet must not touch; read at every check. */
+  /** Class of workers that ask for none. Default `All`. */
+  readonly defaultEgress?: EgressClass;
+  /** Ranges of the cluster's Pods and Services, which the subnet must not touch; read at every check. */
   readonly otherRanges?: () => readonly NamedRange[];
   /** The `/etc/resolv.conf` of workers. Default: one without name servers. */
   readonly resolvConfPath?: string | undefined;
@@ -90,6 +95,7 @@ class CniNodeNetwork implements NodeNetwork {
   readonly #pool: SlotPool;
   readonly #audit: NetworkAudit;
   readonly #checks: NetworkChecks;
+  readonly #table: NodeTable;
 
   #setup: NetworkSetup | undefined;
   /** Whether every check has passed once; from then on attaching is allowed. */
@@ -111,7 +117,16 @@ class CniNodeNetwork implements NodeNetwork {
     this.#namespaces = namespaces;
     this.#book = book;
     const common = { book, namespaces, runner, work: this.#work, clock, logger, setup: () => this.#readSetup() };
-    this.#disposal = new TeardownQueue(common);
+    const otherRanges = options.otherRanges ?? (() => []);
+    this.#table = new NodeTable({
+      ...common,
+      deniedRanges: options.deniedRanges ?? [],
+      allowedRanges: options.allowedRanges ?? [],
+      defaultEgress: options.defaultEgress ?? 'All',
+      clusterRanges: () => otherRanges().map(({ cidr }) => cidr),
+      nameServers: () => this.#nameServers(),
+    });
+    this.#disposal = new TeardownQueue({ ...common, table: this.#table });
     this.#pool = new SlotPool({
       ...common,
       disposal: this.#disposal,
@@ -120,16 +135,14 @@ class CniNodeNetwork implements NodeNetwork {
       closedFor: async (ips) => closedAddresses(ips, await this.#nameServers()),
       newId: () => `${prefix}${randomBytes(4).toString('hex')}`,
     });
-    this.#audit = new NetworkAudit({ ...common, prefix });
+    this.#audit = new NetworkAudit({ ...common, table: this.#table, prefix });
     this.#checks = new NetworkChecks({
       ...common,
       folder,
       pluginFolder: options.pluginFolder,
-      deniedRanges: options.deniedRanges ?? [],
-      allowedRanges: options.allowedRanges ?? [],
-      otherRanges: options.otherRanges ?? (() => []),
+      table: this.#table,
+      otherRanges,
       procFolder: options.procFolder ?? '/proc',
-      nameServers: () => this.#nameServers(),
       ipForward: options.ipForward ?? localIpForward,
     });
   }
@@ -137,7 +150,7 @@ class CniNodeNetwork implements NodeNetwork {
   async start(options: CallOptions = {}): Promise<void> {
     await withDeadline('starting the network', options.deadlineMs ?? START_DEADLINE_MS, options.signal, async () => {
       await this.#load();
-      this.#checks.forgetRules();
+      this.#table.forget();
       await this.#verify();
     });
     this.#open();
@@ -156,13 +169,13 @@ class CniNodeNetwork implements NodeNetwork {
     return await removeNodeNetwork({ ...options, stateDir, configFile, pluginFolder, subnet, runner: this.#runner });
   }
 
-  async attach(containerId: string, options: CallOptions = {}): Promise<Attachment> {
+  async attach(containerId: string, options: AttachOptions = {}): Promise<Attachment> {
     return await this.#inTurn(containerId, 'attaching', ATTACH_DEADLINE_MS, options, async (signal) => {
       await this.#load();
       const existing = this.#book.usableBy(containerId);
       if (existing !== undefined) {
         if (await this.#isPinned(existing.id)) {
-          return this.#attachment(existing);
+          return await this.#hold(existing, options.egress);
         }
         this.#disposal.discard(existing.id);
       }
@@ -170,7 +183,7 @@ class CniNodeNetwork implements NodeNetwork {
         await this.#verify();
       }
       const slot = await this.#pool.take(signal);
-      const attachment = await this.#assign(slot, containerId);
+      const attachment = await this.#assign(slot, containerId, options.egress);
       if (signal.aborted) {
         // The caller has not received the attachment, so detach it here.
         await this.#disposal.dispose(slot.id);
@@ -245,16 +258,30 @@ class CniNodeNetwork implements NodeNetwork {
     }
   }
 
-  /** Gives a slot to a container: one small write. */
-  async #assign(slot: ReadyRecord, containerId: string): Promise<Attachment> {
-    const record: AttachedRecord = { ...slot, state: 'Attached', containerId };
+  /** Gives a slot to a container. */
+  async #assign(slot: ReadyRecord, containerId: string, egress: EgressClass | undefined): Promise<Attachment> {
     try {
-      await this.#book.write(record);
+      return await this.#hold({ ...slot, state: 'Attached', containerId }, egress);
     } catch (error) {
-      this.#pool.giveBack(slot);
+      if (this.#book.get(slot.id)?.state === 'Ready') {
+        this.#pool.giveBack(slot);
+      } else {
+        this.#disposal.discard(slot.id);
+      }
       throw networkFailure(`attaching ${containerId}`, error);
     }
-    return this.#attachment(record);
+  }
+
+  /** Records an attachment with its class, one small write, and puts the class in force. */
+  async #hold(record: AttachedRecord, egress: EgressClass | undefined): Promise<Attachment> {
+    const before = record.held;
+    const mac = before?.mac ?? (egress === undefined ? '' : await insideMac(this.#runner, record.id, INTERFACE));
+    const next = { ...record, held: egress === undefined ? undefined : { egress, mac } };
+    if (this.#book.get(record.id)?.state === 'Ready' || before?.egress !== egress) {
+      await this.#book.write(next);
+    }
+    await (next.held === undefined ? this.#table.release(record) : this.#table.hold(next));
+    return this.#attachment(next);
   }
 
   async #load(): Promise<void> {
@@ -296,7 +323,7 @@ class CniNodeNetwork implements NodeNetwork {
 
   async #repair(
     inUse: ReadonlySet<string>,
-    claims: ReadonlyMap<string, string>,
+    claims: ReadonlyMap<string, AddressClaim>,
     unclaimed?: ReadonlySet<string>,
   ): Promise<string[]> {
     await this.#load();
@@ -310,7 +337,7 @@ class CniNodeNetwork implements NodeNetwork {
       }
     }
     // An attachment that is being made gets a record of its own.
-    const settled = [...claims].filter(([, containerId]) => !this.#calls.has(containerId));
+    const settled = [...claims].filter(([, { containerId }]) => !this.#calls.has(containerId));
     removed.push(...(await this.#audit.removeUnrecorded(setup, new Map(settled))));
     if (removed.length > 0) {
       this.#options.logger.info({ removed }, 'leftovers of the network removed');

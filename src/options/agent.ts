@@ -95,6 +95,12 @@ export const agentFlags = {
     ),
     serviceCidr: list('--service-cidr <cidr>', 'ranges of the cluster that the subnet may not meet'),
     denyCidr: list('--deny-cidr <cidr>', 'ranges that workers may not reach, DNS excepted'),
+    egress: choice('--egress <class>', 'destinations of workers whose spec.network.egress is absent', [
+      'All',
+      'Internet',
+      'Cluster',
+      'None',
+    ]).or('All'),
     allowCidr: list('--allow-cidr <cidr>', 'ranges that workers reach although a denied one has them'),
   },
   isolation: {

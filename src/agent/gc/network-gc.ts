@@ -29,8 +29,8 @@ export class NetworkGarbageCollector {
     const workers = await this.#runtime.list(options);
     const containers = new Set(workers.map(({ containerId }) => containerId));
     const claims = new Map(
-      workers.flatMap(({ address, containerId, ip = address?.ip }) =>
-        ip === undefined ? [] : [[ip, containerId] as const],
+      workers.flatMap(({ address, containerId, egress, ip = address?.ip }) =>
+        ip === undefined ? [] : [[ip, { containerId, egress }] as const],
       ),
     );
     const now = this.#clock.monotonic();

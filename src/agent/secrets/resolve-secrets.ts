@@ -62,6 +62,7 @@ export async function resolveSecrets(
     startupTimeoutSeconds: desired.startupTimeoutSeconds,
     port: desired.port,
     networkMode: desired.networkMode,
+    ...(desired.egress === undefined ? {} : { egress: desired.egress }),
     terminationGraceSeconds: desired.terminationGraceSeconds,
   };
 }

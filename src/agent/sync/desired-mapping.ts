@@ -47,6 +47,7 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
     ...(spec.logging === undefined ? {} : { logging: loggingOf(spec.logging) }),
     port: spec.port ?? 8080,
     networkMode: spec.network?.mode ?? 'Bridge',
+    ...(spec.network?.egress === undefined ? {} : { egress: spec.network.egress }),
     runtimeInterface: runtimeInterfaceOf(worker),
     startupTimeoutSeconds: spec.startup?.timeoutSeconds ?? STARTUP_SECONDS,
     ...(spec.warmUp === undefined ? {} : { warmUpPayload: JSON.stringify(spec.warmUp.payload ?? {}) }),

@@ -163,11 +163,15 @@ export class WorkerPolicy {
 
 /** The worker's breaches of the policy, by the rules of charts/esb/templates/worker-policy.yaml. */
 function breachesOf(worker: LambdaWorker, policy: ConfigMap): readonly string[] {
-  const { maxEphemeralStorage, requireAlwaysPull } = policy.data ?? {};
+  const { egress: classes, maxEphemeralStorage, requireAlwaysPull } = policy.data ?? {};
   const { spec } = worker;
+  const egress = spec.network?.egress;
   const isTooMuch = resourcesOf(worker).ephemeralStorageMiB > quantityToMiB(maxEphemeralStorage, defaultMaxMiB);
   return [
     ...(spec.network?.mode === 'Host' ? ['spec.network.mode is Host'] : []),
+    ...(egress !== undefined && classes !== undefined && !classes.split(' ').includes(egress)
+      ? [`spec.network.egress is ${egress}`]
+      : []),
     ...(spec.readOnlyRootFilesystem === false ? ['spec.readOnlyRootFilesystem is false'] : []),
     ...(isTooMuch ? [`spec.ephemeralStorage is more than ${maxEphemeralStorage ?? `${defaultMaxMiB}Mi`}`] : []),
     ...(requireAlwaysPull === 'true' && spec.imagePullPolicy !== 'Always'

@@ -291,6 +291,10 @@ export interface LambdaWorkerSpecNetwork {
    * Bridge gives it an address of its own on the node's bridge. Host lets it share the node's network with a port that is chosen for it; it then needs command or args, since only the emulator's flag sets its port.
    */
   readonly mode: 'Bridge' | 'Host';
+  /**
+   * Destinations of the worker: the Internet without private addresses and the cluster; the Pods and Services of the Cluster; All that the node lets; or None, DNS included. A class takes away and gives nothing that the node denies. Without it the node's default holds (--egress), which is All. A change makes a new container.
+   */
+  readonly egress?: 'All' | 'Internet' | 'Cluster' | 'None';
 }
 /**
  * One toleration.

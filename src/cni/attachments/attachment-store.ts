@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { undefinedIfNoFile } from '../../common/errors.ts';
+import { type EgressClass, egressOf, type HeldEgress } from '../host/egress-rules.ts';
 import { parseJson } from '../spec/cni-result.ts';
 import { isObject } from '../spec/network-config.ts';
 import { replaceFile } from '../spec/result-cache.ts';
@@ -29,6 +30,14 @@ export interface ReadyRecord {
 export interface AttachedRecord extends Omit<ReadyRecord, 'state'> {
   readonly state: 'Attached';
   readonly containerId: string;
+  /** Absent for a container that asks for no class. */
+  readonly held?: HeldEgress | undefined;
+}
+
+/** The container that an address belongs to. */
+export interface AddressClaim {
+  readonly containerId: string;
+  readonly egress?: EgressClass | undefined;
 }
 
 /**
@@ -75,7 +84,7 @@ export class AttachmentStore {
 
 function readRecord(id: string, text: string): AttachmentRecord {
   const document = parseJson(text);
-  const { state, containerId, ip, ips, segment: number } = isObject(document) ? document : {};
+  const { state, containerId, held, ip, ips, segment: number } = isObject(document) ? document : {};
   const segment = typeof number === 'number' ? number : 0;
   // Agents before there were several addresses wrote down one.
   const written: readonly unknown[] = Array.isArray(ips) ? (ips as unknown[]) : [ip];
@@ -84,7 +93,11 @@ function readRecord(id: string, text: string): AttachmentRecord {
     return { id, state: 'Making', segment };
   }
   if (state === 'Attached' && typeof containerId === 'string') {
-    return { id, state, segment, ips: addresses, containerId };
+    return { id, state, segment, ips: addresses, containerId, ...(isObject(held) ? { held: readHeld(held) } : {}) };
   }
   return state === 'Ready' ? { id, state, segment, ips: addresses } : { id, state: 'Making', segment };
+}
+
+function readHeld({ egress, mac }: Readonly<Record<string, unknown>>): HeldEgress {
+  return { egress: egressOf(String(egress)), mac: String(mac) };
 }

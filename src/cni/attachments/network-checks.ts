@@ -1,7 +1,6 @@
 import { constants } from 'node:fs';
 import { access, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Clock } from '../../common/clock.ts';
 import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Logger } from '../../common/logger.ts';
@@ -17,10 +16,10 @@ import {
 import { type HostRoute, parseHostRoutes, parseHostRoutesV6, parseInterfaces } from '../host/host-routes.ts';
 import { enableIpForward, type IpForwardOf } from '../host/ip-forward.ts';
 import { INTERFACE, type NetworkSetup, type NodeSegment } from '../host/network-setup.ts';
-import { applyNodeRules, hasNodeRules, readRulesState } from '../host/nftables.ts';
 import { hostInterfaceOf } from '../spec/cni-result.ts';
 import { pluginMissing } from '../spec/libcni.ts';
 import type { AttachmentIndex } from './attachment-index.ts';
+import type { NodeTable } from './node-table.ts';
 import { segmentsInUse } from './segments.ts';
 
 export interface NetworkChecksOptions {
@@ -28,41 +27,20 @@ export interface NetworkChecksOptions {
   /** The folder `cni` of the agent's state. */
   readonly folder: string;
   readonly pluginFolder: string;
-  readonly deniedRanges: readonly string[];
-  readonly allowedRanges: readonly string[];
+  readonly table: NodeTable;
   readonly otherRanges: () => readonly NamedRange[];
   readonly runner: CommandRunner;
-  readonly clock: Clock;
   readonly logger: Logger;
   readonly procFolder: string;
-  readonly nameServers: () => Promise<readonly string[]>;
   readonly ipForward: IpForwardOf;
 }
-
-/**
- * Milliseconds between two checks of our table, of the whole packet filter, and until a failed write is tried again.
- */
-const TABLE_CHECK_MS = 5_000;
-const RULES_CHECK_MS = 60_000;
-const RULES_RETRY_MS = 2000;
 
 /** Checks whether the node can have workers on its network, and mends faults where possible. */
 export class NetworkChecks {
   readonly #options: NetworkChecksOptions;
-  #rulesCheckedAt: number | undefined;
-  #tableCheckedAt: number | undefined;
-  /** Name servers that the table was written with. */
-  #nameServers: readonly string[] = [];
-  #rulesTriedAt: number | undefined;
-  #rulesError: EsbError | undefined;
 
   constructor(options: NetworkChecksOptions) {
     this.#options = options;
-  }
-
-  /** Makes the next check of the packet filter a thorough one. */
-  forgetRules(): void {
-    this.#rulesCheckedAt = undefined;
   }
 
   /**
@@ -75,7 +53,7 @@ export class NetworkChecks {
     await this.#checkPrograms(setup);
     const segments = segmentsInUse(setup, this.#options.book);
     await this.#checkCollision(setup, segments);
-    await this.#checkRules(setup, segments);
+    await this.#options.table.check(setup);
     for (const family of setup.families) {
       await enableIpForward(this.#options.ipForward(family), this.#options.folder, family);
     }
@@ -123,76 +101,6 @@ export class NetworkChecks {
       });
     }
     return [...routes, ...parseHostRoutesV6(routesV6)];
-  }
-
-  async #checkRules(setup: NetworkSetup, segments: readonly NodeSegment[]): Promise<void> {
-    const now = this.#options.clock.monotonic();
-    const nameServers = await this.#options.nameServers();
-    const moved = nameServers.join() !== this.#nameServers.join();
-    if (!moved && (await this.#isTableRecent(now))) {
-      return;
-    }
-    if (
-      this.#rulesError !== undefined &&
-      this.#rulesTriedAt !== undefined &&
-      now - this.#rulesTriedAt < RULES_RETRY_MS
-    ) {
-      throw this.#rulesError;
-    }
-    const first = this.#rulesTriedAt === undefined || this.#rulesCheckedAt === undefined;
-    this.#rulesTriedAt = now;
-    try {
-      await this.#writeRules(setup, segments, nameServers, first || moved);
-      this.#nameServers = nameServers;
-      this.#rulesCheckedAt = now;
-      this.#tableCheckedAt = now;
-      this.#rulesError = undefined;
-    } catch (error) {
-      this.#rulesCheckedAt = undefined;
-      this.#rulesError = EsbError.from(error);
-      throw this.#rulesError;
-    }
-  }
-
-  /**
-   * Whether the table was there a moment ago: a flush of the node's packet filter takes the table of workers with it.
-   */
-  async #isTableRecent(now: number): Promise<boolean> {
-    if (this.#rulesCheckedAt === undefined || now - this.#rulesCheckedAt >= RULES_CHECK_MS) {
-      return false;
-    }
-    if (this.#tableCheckedAt !== undefined && now - this.#tableCheckedAt < TABLE_CHECK_MS) {
-      return true;
-    }
-    if (!(await hasNodeRules(this.#options.runner))) {
-      return false;
-    }
-    this.#tableCheckedAt = now;
-    return true;
-  }
-
-  async #writeRules(
-    setup: NetworkSetup,
-    segments: readonly NodeSegment[],
-    nameServers: readonly string[],
-    always: boolean,
-  ): Promise<void> {
-    const { allowedRanges, deniedRanges, logger, runner } = this.#options;
-    const state = await readRulesState(runner);
-    if (!always && state.present) {
-      return;
-    }
-    const bridges = segments.map(({ bridge }) => bridge);
-    await applyNodeRules(runner, { bridges, subnets: setup.subnets, deniedRanges, allowedRanges, nameServers });
-    if (!always) {
-      logger.warn('the rules of the worker network were gone and have been written again');
-    }
-    for (const chain of state.forwardDroppers) {
-      logger.warn(
-        { chain },
-        'a forward chain of another program drops by default: workers reach nothing outside unless it has a rule for them',
-      );
-    }
   }
 
   async #checkBridges(segments: readonly NodeSegment[], thorough: boolean): Promise<void> {

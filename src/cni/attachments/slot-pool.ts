@@ -11,7 +11,7 @@ import type { ReadyRecord } from './attachment-store.ts';
 import { exhaustionOf, releaseUnclaimed, roomiest } from './segments.ts';
 import type { TeardownQueue, TeardownQueueOptions } from './teardown-queue.ts';
 
-interface SlotPoolOptions extends TeardownQueueOptions {
+interface SlotPoolOptions extends Omit<TeardownQueueOptions, 'table'> {
   readonly disposal: TeardownQueue;
   readonly runner: CommandRunner;
   /** How many are kept ready. */

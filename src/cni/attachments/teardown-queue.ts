@@ -7,6 +7,7 @@ import type { NamespaceKeeper } from '../host/netns.ts';
 import { cniTarget, type NetworkSetup } from '../host/network-setup.ts';
 import { networkFailure } from '../spec/network-error.ts';
 import type { AttachmentIndex } from './attachment-index.ts';
+import type { NodeTable } from './node-table.ts';
 
 export interface TeardownQueueOptions {
   readonly book: AttachmentIndex;
@@ -15,6 +16,7 @@ export interface TeardownQueueOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly setup: () => Promise<NetworkSetup>;
+  readonly table: Pick<NodeTable, 'release'>;
 }
 
 const DEADLINE_MS = 20_000;
@@ -116,7 +118,7 @@ export class TeardownQueue {
   }
 
   async #dispose(id: string): Promise<void> {
-    const { book, namespaces, logger } = this.#options;
+    const { book, namespaces, logger, table } = this.#options;
     const record = book.get(id);
     try {
       const setup = await this.#options.setup();
@@ -124,6 +126,12 @@ export class TeardownQueue {
         // On a full disk freeing comes first.
         await book.markUnfinished(record).catch((error: unknown) => {
           logger.warn({ err: error, netns: id }, 'the removal of a network namespace cannot be recorded');
+        });
+      }
+      if (record?.state === 'Attached') {
+        // Without harm where that fails: no later interface has the same link address.
+        await table.release(record).catch((error: unknown) => {
+          logger.warn({ err: error, netns: id }, 'the class of a removed worker is still in the rules');
         });
       }
       const path = namespaces.path(id);

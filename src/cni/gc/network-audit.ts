@@ -3,8 +3,10 @@ import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Logger } from '../../common/logger.ts';
 import { contains } from '../../common/net/ip-range.ts';
 import type { AttachmentIndex } from '../attachments/attachment-index.ts';
+import type { AddressClaim } from '../attachments/attachment-store.ts';
+import type { NodeTable } from '../attachments/node-table.ts';
 import { releaseUnclaimed, segmentsInUse } from '../attachments/segments.ts';
-import { insideAddresses, type NamespaceKeeper } from '../host/netns.ts';
+import { insideAddresses, insideMac, type NamespaceKeeper } from '../host/netns.ts';
 import { cniTarget, INTERFACE, type NetworkSetup, type NodeSegment } from '../host/network-setup.ts';
 
 interface NetworkAuditOptions {
@@ -12,6 +14,7 @@ interface NetworkAuditOptions {
   readonly namespaces: NamespaceKeeper;
   readonly runner: CommandRunner;
   readonly logger: Logger;
+  readonly table: Pick<NodeTable, 'hold'>;
   /** Prefix of the names of our namespaces. */
   readonly prefix: string;
 }
@@ -48,9 +51,9 @@ export class NetworkAudit {
 
   /**
    * Removes namespaces, reservations and results that no record has. A namespace whose address is that of a container
-   * in `claims` (address to container id) is its attachment, and gets its record back instead.
+   * in `claims` is its attachment, and gets its record back instead.
    */
-  async removeUnrecorded(setup: NetworkSetup, claims: ReadonlyMap<string, string>): Promise<string[]> {
+  async removeUnrecorded(setup: NetworkSetup, claims: ReadonlyMap<string, AddressClaim>): Promise<string[]> {
     const { namespaces } = this.#options;
     const removed: string[] = [];
     for (const name of await this.#strays()) {
@@ -99,17 +102,20 @@ export class NetworkAudit {
     return (await namespaces.names()).filter((name) => name.startsWith(prefix) && !book.has(name));
   }
 
-  async #adopt(setup: NetworkSetup, name: string, claims: ReadonlyMap<string, string>): Promise<boolean> {
-    const { book, logger } = this.#options;
+  async #adopt(setup: NetworkSetup, name: string, claims: ReadonlyMap<string, AddressClaim>): Promise<boolean> {
+    const { book, logger, runner, table } = this.#options;
     if (claims.size === 0) {
       return false;
     }
     const { ips, segment } = await this.#lookInside(setup, name);
-    const containerId = ips.map((ip) => claims.get(ip)).find((claim) => claim !== undefined);
+    const { containerId, egress } = ips.map((ip) => claims.get(ip)).find((claim) => claim !== undefined) ?? {};
     if (containerId === undefined || book.idOf(containerId) !== undefined) {
       return false;
     }
-    await book.write({ id: name, state: 'Attached', segment: segment.index, ips, containerId });
+    const held = egress === undefined ? undefined : { egress, mac: await insideMac(runner, name, INTERFACE) };
+    const record = { id: name, state: 'Attached', segment: segment.index, ips, containerId, held } as const;
+    await book.write(record);
+    await table.hold(record);
     logger.warn({ containerId, netns: name, ips }, 'the lost record of an attachment was written again');
     return true;
   }

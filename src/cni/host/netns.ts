@@ -1,8 +1,9 @@
 import { readdir, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CallOptions } from '../../common/deadline.ts';
-import { undefinedIfNoFile } from '../../common/errors.ts';
+import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
+import { parseJson } from '../spec/cni-result.ts';
 import { isObject, listOf } from '../spec/network-config.ts';
 import { runNodeCommand } from './node-command.ts';
 
@@ -58,6 +59,25 @@ export async function insideAddresses(
   const args = ['-n', name, '-j', 'address', 'show', 'scope', 'global'];
   const text = await runNodeCommand(runner, 'ip', args, { ...options, errorCode: 'NamespaceFailed' });
   return globalAddresses(text, interfaceName).map(({ ip }) => ip);
+}
+
+/**
+ * The link address of an interface inside a namespace.
+ *
+ * @throws {EsbError} `NamespaceFailed`
+ */
+export async function insideMac(runner: CommandRunner, name: string, interfaceName: string): Promise<string> {
+  const args = ['-n', name, '-j', 'link', 'show', 'dev', interfaceName];
+  const text = await runNodeCommand(runner, 'ip', args, { errorCode: 'NamespaceFailed' });
+  const [link] = listOf(parseJson(text));
+  const mac = isObject(link) ? link.address : undefined;
+  if (typeof mac !== 'string' || !/^[\da-f]{2}(:[\da-f]{2}){5}$/.test(mac)) {
+    throw new EsbError(`the interface ${interfaceName} in ${name} has no link address`, {
+      code: 'NamespaceFailed',
+      retryable: true,
+    });
+  }
+  return mac;
 }
 
 /** Addresses of one interface in the output of `ip -j address show`, IPv4 first. */

@@ -4,10 +4,25 @@ import { type CommandRunner, LONG_OUTPUT_BYTES } from '../../common/exec/command
 import { formatRange, type IpFamily, type IpRange } from '../../common/net/ip-range.ts';
 import { parseJson } from '../spec/cni-result.ts';
 import { isObject, listOf } from '../spec/network-config.ts';
+import {
+  addEgress,
+  CLUSTER_SET,
+  chainsOf,
+  deleteEgress,
+  EGRESS_INPUT_MAP,
+  EGRESS_MAP,
+  type EgressClass,
+  egressChains,
+  egressMaps,
+  type HeldEgress,
+  PRIVATE_RANGES,
+  PRIVATE_SET,
+} from './egress-rules.ts';
 import { runNodeCommand } from './node-command.ts';
 
 /** Name of our table, in the family `inet`. */
 export const RULES_TABLE = 'esb';
+const TABLE = `inet ${RULES_TABLE}`;
 
 /**
  * Ranges in which clouds serve credentials to all processes of a machine: link-local addresses, which are the machine's
@@ -44,6 +59,12 @@ export interface NodeRulesOptions {
   readonly allowedRanges?: readonly string[];
   /** Name servers of the workers: DNS to these alone is let through wherever they are. */
   readonly nameServers?: readonly string[];
+  /** Ranges of the cluster's Pods and Services. */
+  readonly clusterRanges?: readonly string[];
+  /** Class of workers that have none of their own. Default `All`. */
+  readonly defaultEgress?: EgressClass;
+  /** Workers with a class of their own. */
+  readonly held?: readonly HeldEgress[];
 }
 
 /** Kinds of refused packets, and the counter of each in our table. */
@@ -53,16 +74,21 @@ const COUNTERS = {
   worker: 'refused_worker',
   range: 'refused_range',
   source: 'refused_source',
+  egress: 'refused_egress',
 } as const;
 
-/** Packets of workers that the rules refused, by where they were to go: `source` are those with a foreign sender. */
+/**
+ * Packets of workers that the rules refused, by where they were to go: `source` are those with a foreign sender,
+ * `egress` those that the worker's class does not let.
+ */
 export type Refusals = Readonly<Record<keyof typeof COUNTERS, number>>;
 
 /**
  * The one static table of a node. Workers reach neither the node on any of its addresses, nor the metadata service, nor
  * denied ranges, nor through the node each other; DNS to their name servers passes, and so do packets to an allowed
  * range within a denied one. From outside nothing reaches workers except answers. Packets of workers are masqueraded on
- * their way out. No worker has a rule of its own. Refused packets are counted.
+ * their way out. No worker has a rule of its own: one with a class has an element in two maps, by its link address, and
+ * a class takes ways away from what the other rules let. Refused packets are counted.
  */
 export function nodeRules(options: NodeRulesOptions): string {
   const bridges = `{ ${options.bridges.map((name) => JSON.stringify(name)).join(', ')} }`;
@@ -73,6 +99,7 @@ export function nodeRules(options: NodeRulesOptions): string {
       options,
     ),
   );
+  const others = chainsOf(options.defaultEgress ?? 'All');
   const lines = (part: keyof FamilyRules): string => families.flatMap((rules) => rules[part]).join('\n    ');
   return `table inet ${RULES_TABLE}
 delete table inet ${RULES_TABLE}
@@ -81,12 +108,20 @@ table inet ${RULES_TABLE} {
     .map((name) => `counter ${name} { }`)
     .join('\n  ')}
   ${families.flatMap(({ sets }) => sets).join('\n  ')}
+  ${egressMaps(options.held ?? []).join('\n  ')}
   chain input {
     type filter hook input priority filter; policy accept;
     iifname != ${bridges} accept
     ct state established,related accept
-    ${lines('dns')}
     ${lines('input')}
+    ether saddr vmap @${EGRESS_INPUT_MAP}
+    goto ${others.input}
+  }
+  chain input_dns {
+    jump dns
+    goto refuse_node
+  }
+  chain refuse_node {
     meta pkttype { broadcast, multicast } drop
     ${count('node')} ${REJECT}
   }
@@ -100,10 +135,21 @@ table inet ${RULES_TABLE} {
     ct state established,related accept
     oifname ${bridges} ${count('worker')} ${REJECT}
     ${lines('source')}
+    ether saddr vmap @${EGRESS_MAP}
+    goto ${others.forward}
+  }
+  chain dns {
     ${lines('dns')}
+  }
+  chain egress_all {
+    jump dns
     ${lines('destination')}
     accept
   }
+  ${egressChains(
+    options.subnets.map(({ family }) => family),
+    `${count('egress')} ${REJECT}`,
+  )}
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
     ${lines('postrouting')}
@@ -127,7 +173,7 @@ interface FamilyRules {
 function familyRules(
   family: IpFamily,
   subnet: IpRange | undefined,
-  options: Pick<NodeRulesOptions, 'deniedRanges' | 'allowedRanges' | 'nameServers'>,
+  options: Pick<NodeRulesOptions, 'deniedRanges' | 'allowedRanges' | 'nameServers' | 'clusterRanges'>,
 ): FamilyRules {
   if (subnet === undefined) {
     // Workers have no address of it.
@@ -148,6 +194,8 @@ function familyRules(
       set('denied', of(options.deniedRanges)),
       set('allowed', of(options.allowedRanges ?? [])),
       set('name_servers', of(options.nameServers ?? [])),
+      set(PRIVATE_SET, PRIVATE_RANGES[family]),
+      set(CLUSTER_SET, of(options.clusterRanges ?? [])),
     ],
     // By the address that the worker asked: a Service's was replaced on the way here by that of a Pod.
     dns: [`meta l4proto { tcp, udp } ct original ${ip} daddr @name_servers${suffix} ct original proto-dst 53 accept`],
@@ -181,14 +229,39 @@ export async function removeNodeRules(runner: CommandRunner, call: CallOptions =
   await runNodeCommand(runner, 'nft', ['-f', '-'], { ...call, input, errorCode: 'NftFailed' });
 }
 
-/** Chains that {@link nodeRules} makes. */
+/** Adds a worker with a class. An element that is there already is success, one of another class is not. */
+export async function addHeld(runner: CommandRunner, held: HeldEgress): Promise<void> {
+  await runNodeCommand(runner, 'nft', ['-f', '-'], { input: addEgress(held, TABLE), errorCode: 'NftFailed' });
+}
+
+/** Removes a worker with a class. A missing element is none. */
+export async function removeHeld(runner: CommandRunner, held: HeldEgress): Promise<void> {
+  await runNodeCommand(runner, 'nft', ['-f', '-'], { input: deleteEgress(held, TABLE), errorCode: 'NftFailed' });
+}
+
+/** Chains that {@link nodeRules} makes and that hold workers. */
 const OWN_CHAINS: readonly string[] = ['input', 'forward', 'from_worker', 'postrouting'];
 
-/** Whether our table has its chains. Reads nothing else of the packet filter. */
-export async function hasNodeRules(runner: CommandRunner): Promise<boolean> {
+/** Whether our table has its chains, and the elements of workers with a class. Reads nothing else. */
+export async function hasNodeRules(runner: CommandRunner, held: () => readonly HeldEgress[]): Promise<boolean> {
   try {
-    const chains = await list(runner, ['table', 'inet', RULES_TABLE], 'chain');
-    return OWN_CHAINS.every((name) => chains.some((chain) => chain.name === name));
+    const before = held();
+    const document = await read(runner, ['table', 'inet', RULES_TABLE]);
+    const chains = entriesOf(document, 'chain');
+    const maps = entriesOf(document, 'map');
+    const [forward, input] = [EGRESS_MAP, EGRESS_INPUT_MAP].map((name) =>
+      targetsOf(maps.find((map) => map.name === name)?.elem),
+    );
+    const after = new Set(held().map(({ mac }) => mac));
+    return (
+      OWN_CHAINS.every((name) => chains.some((chain) => chain.name === name)) &&
+      before
+        .filter(({ mac }) => after.has(mac))
+        .every(({ egress, mac }) => {
+          const wanted = chainsOf(egress);
+          return forward?.get(mac) === wanted.forward && input?.get(mac) === wanted.input;
+        })
+    );
   } catch (error) {
     // The table is gone; anything else that is wrong shows when the table is written.
     if (hasCode(error, 'NftFailed')) {
@@ -196,6 +269,18 @@ export async function hasNodeRules(runner: CommandRunner): Promise<boolean> {
     }
     throw error;
   }
+}
+
+/** Chains by link address in the elements of a map, as `nft -j` has them: `["…", {"goto": {"target": "…"}}]`. */
+function targetsOf(elements: unknown): ReadonlyMap<string, string> {
+  return new Map(
+    listOf(elements).flatMap((element) => {
+      const [mac, verdict] = listOf(element);
+      const goto = isObject(verdict) ? verdict.goto : undefined;
+      const target = isObject(goto) ? goto.target : undefined;
+      return typeof mac === 'string' && typeof target === 'string' ? [[mac, target] as const] : [];
+    }),
+  );
 }
 
 /**
@@ -229,6 +314,7 @@ export async function readRefusals(runner: CommandRunner, call: CallOptions = {}
     worker: packets(COUNTERS.worker),
     range: packets(COUNTERS.range),
     source: packets(COUNTERS.source),
+    egress: packets(COUNTERS.egress),
   };
 }
 
@@ -239,6 +325,10 @@ async function list(
   kind: string,
   call: CallOptions = {},
 ): Promise<readonly Readonly<Record<string, unknown>>[]> {
+  return entriesOf(await read(runner, what, call), kind);
+}
+
+async function read(runner: CommandRunner, what: readonly string[], call: CallOptions = {}): Promise<unknown> {
   const text = await runNodeCommand(runner, 'nft', ['-j', 'list', ...what], {
     ...call,
     maxOutputBytes: LONG_OUTPUT_BYTES,
@@ -248,7 +338,7 @@ async function list(
   if (document === undefined) {
     throw new EsbError('nft answered with what is not JSON', { code: 'NftFailed' });
   }
-  return entriesOf(document, kind);
+  return document;
 }
 
 /** Objects of one kind in the output of `nft -j`. */

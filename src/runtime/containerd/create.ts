@@ -1,6 +1,7 @@
 import { hostname as nodeHostname } from 'node:os';
 import { containerLabels } from '../../api/label.ts';
 import type { Attachment } from '../../cni/contract.ts';
+import type { EgressClass } from '../../cni/host/egress-rules.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
 import type { Mount } from '../../containerd/snapshot-service.ts';
@@ -173,7 +174,7 @@ export class WorkerCreation {
       request.onProgress?.('Creating');
       return shape.networkMode === 'Host'
         ? undefined
-        : await steps.observed('network', this.#attach(containerId, signal));
+        : await steps.observed('network', this.#attach(containerId, shape.egress, signal));
     });
     const isolated = creationStep('CreateFailed', signal, () => isolation.take(containerId));
     const snapshot = this.#snapshot(containerId, { image, isolated, leased }, signal);
@@ -288,9 +289,9 @@ export class WorkerCreation {
     }
   }
 
-  async #attach(containerId: string, signal: AbortSignal): Promise<Attachment> {
+  async #attach(containerId: string, egress: EgressClass | undefined, signal: AbortSignal): Promise<Attachment> {
     try {
-      return await this.#parts.network.attach(containerId, { signal, deadlineMs: ATTACH_DEADLINE_MS });
+      return await this.#parts.network.attach(containerId, { egress, signal, deadlineMs: ATTACH_DEADLINE_MS });
     } catch (error) {
       throw networkError(error);
     }

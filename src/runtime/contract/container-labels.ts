@@ -1,10 +1,11 @@
 import { containerLabels } from '../../api/label.ts';
+import { egressOf } from '../../cni/host/egress-rules.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
 import type { EnsureRequest, FoundTask, TaskState, WorkerAddress, WorkerInfo, WorkerShape } from './runtime.ts';
 
 /** The part of a request that the labels of its container keep. */
 export interface LabelledRequest extends Pick<EnsureRequest, 'identity' | 'epoch' | 'shapeHash'> {
-  readonly shape: Pick<WorkerShape, 'runtimeInterface' | 'timeoutSeconds'>;
+  readonly shape: Pick<WorkerShape, 'egress' | 'runtimeInterface' | 'timeoutSeconds'>;
 }
 
 /** The labels of a container: owner, epoch, shape, way of calls. Labels and task hold the whole state of a worker. */
@@ -28,6 +29,7 @@ export function labelsOf(
       ? { [containerLabels.runtimeInterface]: 'Lambda' }
       : { [containerLabels.port]: String(address.port) }),
     [containerLabels.image]: image,
+    ...(request.shape.egress === undefined ? {} : { [containerLabels.egress]: request.shape.egress }),
     [containerLabels.timeout]: String(request.shape.timeoutSeconds),
     ...(handlerInItsPlace === undefined
       ? {}
@@ -61,6 +63,7 @@ export function workerInfoOf(
     ...(Number(label('timeout')) > 0 ? { timeoutSeconds: Number(label('timeout')) } : {}),
     task,
     runtimeInterface,
+    ...(label('egress') === '' ? {} : { egress: egressOf(label('egress')) }),
     ...(label('handlerInItsPlace') === '' ? {} : { handlerInItsPlace: label('handlerInItsPlace') }),
     ...(ip !== '' && runtimeInterface === 'Lambda' ? { ip } : {}),
     ...(ip !== '' && port > 0 ? { address: { ip, port } } : {}),

@@ -1,3 +1,4 @@
+import type { EgressClass } from '../../cni/host/egress-rules.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import type { Health } from '../../common/health.ts';
 import type { TaskProcess, TaskStatus } from '../../containerd/task-service.ts';
@@ -50,6 +51,8 @@ export interface WorkerShape extends SpecShape {
   /** Port of the emulator inside the worker; in `Host` mode the runtime chooses one. Of no meaning for `Lambda`. */
   readonly port: number;
   readonly networkMode: 'Bridge' | 'Host';
+  /** Destinations of a worker in `Bridge` mode; absent for the default of the node. */
+  readonly egress?: EgressClass;
   readonly terminationGraceSeconds: number;
 }
 
@@ -120,6 +123,8 @@ export interface WorkerInfo {
   readonly limits?: LimitHits;
   /** That of the container; the resource may name another by now. */
   readonly runtimeInterface: RuntimeInterface;
+  /** Destinations that were asked for; absent for the default of the node. */
+  readonly egress?: EgressClass;
   /** Where it is called. Absent for the interface `Lambda`: calls go by the worker's init. */
   readonly address?: WorkerAddress;
   /** Address of its network, to be shown, of a worker that nothing is called at. */

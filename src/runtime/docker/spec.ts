@@ -1,3 +1,4 @@
+import { EsbError } from '../../common/errors.ts';
 import type { NewContainer } from '../../docker/container-service.ts';
 import type { ImageConfig } from '../../oci/image-config.ts';
 import { buildRuntimeSpec, type RuntimeSpec, type RuntimeSpecOptions } from '../../oci/runtime-spec.ts';
@@ -21,10 +22,16 @@ const ENGINE_LOG = { 'max-size': '10m', 'max-file': '2' } as const;
  * The engine's request for a worker. Process, limits and isolation are those of the worker's OCI runtime spec with
  * containerd (`buildRuntimeSpec`), in the engine's words.
  *
- * @throws {EsbError} as `buildRuntimeSpec` does
+ * @throws {EsbError} as `buildRuntimeSpec` does, and `CreateFailed` for a class of destinations that no engine holds
  */
 export function dockerSpecOf(options: DockerSpecOptions): NewContainer {
   const { containerId, image, init, shape } = options;
+  if (shape.egress !== undefined && shape.egress !== 'All') {
+    throw new EsbError(
+      `spec.network.egress is ${shape.egress}, and a Docker engine holds no such class: leave it out, or run workers on containerd`,
+      { code: 'CreateFailed' },
+    );
+  }
   const bridged = shape.networkMode === 'Bridge';
   const spec = buildRuntimeSpec({
     ...options,

@@ -48,8 +48,8 @@ beforeAll(async () => {
       resources: { limits: { memory: `${memoryMiB}Mi` }, pids },
       ephemeralStorage: `${tmpMiB}Mi`,
       timeoutSeconds: 60,
-      // One listens on its address.
-      ...(name === 'neighbour' ? { runtimeInterface: 'Emulator' } : {}),
+      // One listens on its address, and may call nothing.
+      ...(name === 'neighbour' ? { runtimeInterface: 'Emulator', network: { mode: 'Bridge', egress: 'None' } } : {}),
     });
   }
   await Promise.all(['attacker', 'neighbour'].map((name) => lab.waitForPhase(name, 'Running')));
@@ -153,6 +153,19 @@ describe('from inside a worker, the network', () => {
       [to(denied.refused)]: expect.stringMatching(/refused|unreachable|prohibited|no route/),
     });
     expect(await metric('esb_agent_refused_packets_total{destination="range"}')).toBeGreaterThan(0);
+  });
+
+  it('leads nowhere for a worker whose class says so, name servers included, and calls are answered', {
+    tags: ['T34'],
+  }, async () => {
+    const lines = [
+      'resolve service.example',
+      `connect ${elsewhere}:${ports.web}`,
+      `connect ${denied.allowed}:${ports.web}`,
+    ];
+    const found = await tried(await lab.worker('neighbour'), lines);
+    expect(Object.values(found).filter((end) => end.startsWith('ok'))).toEqual([]);
+    expect(await metric('esb_agent_refused_packets_total{destination="egress"}')).toBeGreaterThan(0);
   });
 
   it('is not the node’s, raw or by another family of sockets', async () => {

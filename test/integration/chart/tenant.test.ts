@@ -287,10 +287,14 @@ describe('a tenant', () => {
     });
   });
 
-  it('is refused an image that its registry is not asked for, where that is wished', {
-    tags: ['T19'],
+  it('is refused an image that its registry is not asked for, and a class that is not listed, where that is wished', {
+    tags: ['T33'],
   }, async () => {
-    await cluster.install(['--set', 'workerPolicy.requireAlwaysPull=true']);
+    await create(worker('open', { network: { egress: 'All' } }), '--dry-run=server');
+    await cluster.install([
+      ...['--set', 'workerPolicy.requireAlwaysPull=true'],
+      ...['--set', 'workerPolicy.egress={Internet,None}'],
+    ]);
     await waitFor('the policy to be changed', () =>
       create(worker('probe', {}), '--dry-run=server').then(
         () => false,
@@ -301,5 +305,11 @@ describe('a tenant', () => {
       await expect(create(worker('new', spec))).rejects.toThrow('spec.imagePullPolicy is not Always');
     }
     await create(worker('asked', { imagePullPolicy: 'Always' }));
+    await create(worker('inside', { imagePullPolicy: 'Always', network: { egress: 'None' } }));
+    for (const egress of ['All', 'Cluster']) {
+      await expect(create(worker('new', { imagePullPolicy: 'Always', network: { egress } }))).rejects.toThrow(
+        `spec.network.egress ${egress} is not among Internet, None: write one of these or leave it out, or`,
+      );
+    }
   });
 });

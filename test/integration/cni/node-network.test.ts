@@ -140,7 +140,7 @@ describe('a worker on the network of its node', () => {
     await lab.listen(lab.netnsPath, 9000);
     const runner = lab.networkOptions.runner ?? systemCommandRunner;
     let known = await readRefusals(runner);
-    expect(known).toEqual({ node: 0, metadata: 0, worker: 0, range: 0, source: 0 });
+    expect(known).toEqual({ node: 0, metadata: 0, worker: 0, range: 0, source: 0, egress: 0 });
     /** Whether a connection comes about, and by what it was refused. */
     const reach = async (host: string, port: number): Promise<[boolean, readonly string[]]> => {
       const before = known;

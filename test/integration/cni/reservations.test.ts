@@ -78,7 +78,9 @@ describe('records that are lost', () => {
     expect(await later.list()).toEqual([]);
     const fresh = await later.attach('fresh');
     expect([kept.ip, gone.ip]).not.toContain(fresh.ip);
-    const removed = await later.repair(new Set(['kept', 'fresh']), { claims: new Map([[kept.ip, 'kept']]) });
+    const removed = await later.repair(new Set(['kept', 'fresh']), {
+      claims: new Map([[kept.ip, { containerId: 'kept' }]]),
+    });
     expect(removed).toEqual([gone.netnsPath.split('/').at(-1)]);
     expect(await later.list()).toEqual(expect.arrayContaining([kept, fresh]));
     expect(await lab.connect(lab.netnsPath, kept.ip, 8080)).toMatchObject({ connected: true });

@@ -159,7 +159,7 @@ describe('health over HTTP', () => {
       slots: () => ({ ready: 3, wanted: 4 }),
       eventLoop: () => ({ mean: 0, p50: 0, p99: 0.002, max: 0.02 }),
       heldBytes: () => 4_711,
-      refusals: () => Promise.resolve({ node: 1, metadata: 2, worker: 0, range: 0, source: 0 }),
+      refusals: () => Promise.resolve({ node: 1, metadata: 2, worker: 0, range: 0, source: 0, egress: 0 }),
       images: () => ({
         usedPercent: 79.5,
         removed: 2,

@@ -43,6 +43,7 @@ describe('shapeHashOf', () => {
     ['port', { port: 9000 }],
     ['network', { network: { mode: 'Host' } }],
     ['readOnlyRootFilesystem', { readOnlyRootFilesystem: false }],
+    ['network.egress', { network: { mode: 'Bridge', egress: 'All' } }],
     ['runtimeInterface', { runtimeInterface: 'Emulator' }],
     ['concurrency.perWorker', { concurrency: { perWorker: 2, queueDepth: 100 } }],
     ['logging', { logging: { format: 'JSON' } }],

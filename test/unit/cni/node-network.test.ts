@@ -22,6 +22,11 @@ class FakeNode {
   forwarding = '0';
   routes = ROUTES;
   rules = false;
+  /** Answer of nft to an element. */
+  elements: CommandResult = { code: 0, stdout: '', stderr: '' };
+  /** Texts that were given to nft. */
+  readonly written: string[] = [];
+  tableFails = false;
   /** Decides what a plugin answers instead of success. */
   plugin: (command: string, type: string) => Promise<CommandResult | undefined> | CommandResult | undefined = () =>
     undefined;
@@ -95,6 +100,15 @@ class FakeNode {
     const command = request.env?.CNI_COMMAND;
     this.commands.push(command === undefined ? `${type} ${request.args.join(' ')}` : `${type} ${command}`);
     const success = { code: 0, stdout: '', stderr: '' };
+    if (type === 'nft' && request.input !== undefined) {
+      this.written.push(request.input);
+      if (request.input.includes(' element ')) {
+        return this.elements;
+      }
+      if (this.tableFails) {
+        return { code: 1, stdout: '', stderr: 'no' };
+      }
+    }
     switch (command) {
       case undefined:
         return { ...success, stdout: this.#system(type, request.args) };
@@ -121,7 +135,7 @@ class FakeNode {
         nftables: names.map((name) => ({ chain: { family: 'inet', table: 'esb', name } })),
       });
     }
-    return '';
+    return program === 'ip' && args.includes('link') ? '[{"address":"02:00:00:00:00:01"}]' : '';
   }
 }
 
@@ -390,6 +404,59 @@ describe('the network of a node', () => {
   });
 });
 
+describe('the class of a worker', () => {
+  const element = '02:00:00:00:00:01 : goto egress_internet';
+  const refused = { code: 1, stdout: '', stderr: 'Could not process rule: File exists' };
+
+  it('is one element, before the attachment is given and until its removal, and no program for other workers', async () => {
+    const node = await fakeNode();
+    const network = node.network();
+    await network.start();
+    node.commands.length = 0;
+    node.written.length = 0;
+    await network.attach('plain');
+    expect(node.commands.filter((command) => command.startsWith('nft'))).toEqual([]);
+    await network.attach('one', { egress: 'Internet' });
+    expect(node.written).toEqual([expect.stringContaining(`add element inet esb egress { ${element} }`)]);
+    await network.detach('one');
+    expect(node.written.at(-1)).toContain(`delete element inet esb egress { ${element} }`);
+  });
+
+  it('is written with the whole table where the element cannot be added, and refuses the attachment where that fails', async () => {
+    const node = await fakeNode();
+    const network = node.network();
+    await network.start();
+    node.elements = refused;
+    await network.attach('one', { egress: 'Internet' });
+    expect(node.written.at(-1)).toContain(element);
+    expect(node.written.at(-1)).toContain('delete table inet esb');
+    node.tableFails = true;
+    await expect(network.attach('one', { egress: 'Internet' })).rejects.toMatchObject({ code: 'NetworkFailed' });
+    await expect(network.attach('two', { egress: 'None' })).rejects.toMatchObject({ code: 'NetworkFailed' });
+    // Nothing can be given what was attached without its class.
+    await waitFor('the second one to go', () => node.pinned.size === 1, { everyMs: 5 });
+    node.tableFails = false;
+    expect(await network.list()).toMatchObject([{ containerId: 'one' }]);
+  });
+
+  it('of a later release is held as None by the next agent, and cluster ranges that come are written', async () => {
+    const node = await fakeNode();
+    const earlier = node.network();
+    await earlier.start();
+    const { netnsPath } = await earlier.attach('one', { egress: 'Internet' });
+    await earlier.stop();
+    const file = join(node.folder, 'state/cni/attachments', `${netnsPath.slice('/ns/'.length)}.json`);
+    await writeFile(file, (await readFile(file, 'utf8')).replace('"Internet"', '"Moon"'));
+    let cluster: readonly string[] = [];
+    const later = node.network({ otherRanges: () => cluster.map((cidr) => ({ cidr, what: 'a range' })) });
+    await later.start();
+    expect(node.written.at(-1)).toContain('02:00:00:00:00:01 : goto egress_none');
+    cluster = ['203.0.113.0/24'];
+    await later.health();
+    expect(node.written.at(-1)).toMatch(/set cluster \{[^}]*elements = \{ 203\.0\.113\.0\/24 \}/);
+  });
+});
+
 describe('the rules of a node', () => {
   it('let DNS through to the name servers of the workers alone, by the address that was asked', () => {
     const text = nodeRules({
@@ -401,7 +468,7 @@ describe('the rules of a node', () => {
     expect(text).toContain('elements = { 10.96.0.10 }');
     expect(text).toContain('elements = { fd00:96::a }');
     const dns = text.split('\n').filter((line) => line.includes('proto-dst 53'));
-    expect(dns).toHaveLength(4);
+    expect(dns).toHaveLength(2);
     expect(dns.every((line) => /ct original ip6? daddr @name_servers6? /.test(line))).toBe(true);
   });
 

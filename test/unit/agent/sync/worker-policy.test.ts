@@ -83,6 +83,7 @@ describe('the policy of workers, at the agent', () => {
     ['the network of the node', host, {}],
     ['a writable root', { readOnlyRootFilesystem: false }, {}],
     ['too large a /tmp', { ephemeralStorage: '11Gi' }, {}],
+    ['a class that is not listed', { network: { mode: 'Bridge', egress: 'All' } }, { egress: 'Internet None' }],
     ['an image that is not asked for', { imagePullPolicy: 'Never' }, { requireAlwaysPull: 'true' }],
   ])('lets no container be made of a worker with %s, and tells why', async (_what, spec, data) => {
     const { lab, workers, view, condition } = await world({ policy: policyObject(data) });

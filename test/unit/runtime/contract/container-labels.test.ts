@@ -57,6 +57,15 @@ describe('the labels of a container', () => {
     expect(workerInfoOf(record, { kind: 'Missing' }).handlerInItsPlace).toBe('lambda_function.handler');
   });
 
+  it('tell the class of destinations, and None for one of a later release', () => {
+    const shape = { ...emulated.shape, egress: 'Internet' } as const;
+    const labels = labelsOf({ ...request, shape }, { ip: '10.234.0.7', port: 8080 }, 'r/hello@sha256:1');
+    const record = { id: 'hello-1', labels, createdAt: new Date(5) };
+    expect(workerInfoOf(record, { kind: 'Missing' }).egress).toBe('Internet');
+    const later = { ...record, labels: { ...labels, 'esb.dev/egress': 'Moon' } };
+    expect(workerInfoOf(later, { kind: 'Missing' }).egress).toBe('None');
+  });
+
   it('of somebody else make no worker', { tags: ['P33'] }, () => {
     const record = { id: 'x', labels: {}, image: '', snapshotKey: '', createdAt: new Date(0) };
     expect(isWorker(record)).toBe(false);

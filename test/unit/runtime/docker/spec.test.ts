@@ -52,6 +52,11 @@ const specOf = (
   });
 
 describe('what is asked of the engine for a worker', () => {
+  it('is nothing where its class of destinations would not be held', () => {
+    expect(() => specOf({ egress: 'Internet' })).toThrow(expect.objectContaining({ code: 'CreateFailed' }));
+    expect(specOf({ egress: 'All' })).toEqual(specOf());
+  });
+
   it('is confined as with containerd', () => {
     const { HostConfig: host, ...rest } = specOf();
     expect(rest).toMatchObject({

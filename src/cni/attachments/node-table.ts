@@ -1,0 +1,183 @@
+import type { Clock } from '../../common/clock.ts';
+import { EsbError } from '../../common/errors.ts';
+import type { CommandRunner } from '../../common/exec/command-runner.ts';
+import { Limiter } from '../../common/limiter.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { EgressClass, HeldEgress } from '../host/egress-rules.ts';
+import type { NetworkSetup } from '../host/network-setup.ts';
+import { addHeld, applyNodeRules, hasNodeRules, readRulesState, removeHeld } from '../host/nftables.ts';
+import type { AttachmentIndex } from './attachment-index.ts';
+import type { AttachedRecord } from './attachment-store.ts';
+import { segmentsInUse } from './segments.ts';
+
+interface NodeTableOptions {
+  readonly book: AttachmentIndex;
+  readonly runner: CommandRunner;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly setup: () => Promise<NetworkSetup>;
+  readonly deniedRanges: readonly string[];
+  readonly allowedRanges: readonly string[];
+  /** Class of workers that ask for none. */
+  readonly defaultEgress: EgressClass;
+  /** Ranges of the cluster's Pods and Services, as known so far. */
+  readonly clusterRanges: () => readonly string[];
+  readonly nameServers: () => Promise<readonly string[]>;
+}
+
+/** Parts of the table that change while the agent runs, the workers apart. */
+interface Surroundings {
+  readonly nameServers: readonly string[];
+  readonly clusterRanges: readonly string[];
+}
+
+/**
+ * Milliseconds between two checks of our table, of the whole packet filter, and until a failed write is tried again.
+ */
+const TABLE_CHECK_MS = 5_000;
+const RULES_CHECK_MS = 60_000;
+const RULES_RETRY_MS = 2000;
+
+/**
+ * Our table in the packet filter of the node: written at the start, when somebody took it away, and when the name servers
+ * or the cluster's ranges have changed, always with the workers that have a class.
+ */
+export class NodeTable {
+  readonly #options: NodeTableOptions;
+  /** Writes follow one another, so that none takes away an element that another one has just added. */
+  readonly #turns = new Limiter(1);
+  #checkedAt: number | undefined;
+  #seenAt: number | undefined;
+  #triedAt: number | undefined;
+  #error: EsbError | undefined;
+  /** Surroundings that the table was written with, as JSON. */
+  #written = '';
+
+  constructor(options: NodeTableOptions) {
+    this.#options = options;
+  }
+
+  /** Makes the next check a thorough one, which writes the table. */
+  forget(): void {
+    this.#checkedAt = undefined;
+  }
+
+  /**
+   * Sees to it that the table is there and whole.
+   *
+   * @throws {EsbError} `NftFailed`
+   */
+  async check(setup: NetworkSetup): Promise<void> {
+    const now = this.#options.clock.monotonic();
+    const around = await this.#surroundings();
+    const moved = JSON.stringify(around) !== this.#written;
+    const look = moved ? 'Moved' : await this.#look(now);
+    if (look === 'Recent') {
+      return;
+    }
+    if (this.#error !== undefined && this.#triedAt !== undefined && now - this.#triedAt < RULES_RETRY_MS) {
+      throw this.#error;
+    }
+    const first = this.#triedAt === undefined || this.#checkedAt === undefined;
+    this.#triedAt = now;
+    try {
+      await this.#mend(setup, around, first ? 'First' : look);
+      this.#checkedAt = now;
+      this.#seenAt = now;
+      this.#error = undefined;
+    } catch (error) {
+      this.#checkedAt = undefined;
+      this.#error = EsbError.from(error);
+      throw this.#error;
+    }
+  }
+
+  /**
+   * Puts the class of an attachment in force; its record has to be written.
+   *
+   * @throws {EsbError} `NftFailed`; then nothing may run in the attachment
+   */
+  async hold({ held }: Pick<AttachedRecord, 'held'>): Promise<void> {
+    if (held !== undefined) {
+      // The table may be away, or have the address with another class: then it is written with what the records say.
+      await this.#change(() => addHeld(this.#options.runner, held));
+    }
+  }
+
+  /** Takes the class of an attachment out, once the attachment is marked for removal. */
+  async release({ held }: Pick<AttachedRecord, 'held'>): Promise<void> {
+    if (held !== undefined) {
+      await this.#change(() => removeHeld(this.#options.runner, held));
+    }
+  }
+
+  async #change(change: () => Promise<void>): Promise<void> {
+    await this.#turns.run(async () => {
+      try {
+        await change();
+      } catch {
+        await this.#apply(await this.#options.setup(), await this.#surroundings());
+      }
+    });
+  }
+
+  async #surroundings(): Promise<Surroundings> {
+    const { clusterRanges, nameServers } = this.#options;
+    return { nameServers: await nameServers(), clusterRanges: [...new Set(clusterRanges())].toSorted() };
+  }
+
+  /**
+   * Whether the table was there, and whole, a moment ago: a flush of the node's packet filter takes the table of workers
+   * with it.
+   */
+  async #look(now: number): Promise<'Recent' | 'Due' | 'Damaged'> {
+    if (this.#checkedAt === undefined || now - this.#checkedAt >= RULES_CHECK_MS) {
+      return 'Due';
+    }
+    if (this.#seenAt !== undefined && now - this.#seenAt < TABLE_CHECK_MS) {
+      return 'Recent';
+    }
+    if (!(await hasNodeRules(this.#options.runner, () => this.#held()))) {
+      return 'Damaged';
+    }
+    this.#seenAt = now;
+    return 'Recent';
+  }
+
+  async #mend(setup: NetworkSetup, around: Surroundings, why: 'First' | 'Moved' | 'Due' | 'Damaged'): Promise<void> {
+    const { logger, runner } = this.#options;
+    const state = await readRulesState(runner);
+    if (why === 'Due' && state.present) {
+      return;
+    }
+    await this.#turns.run(() => this.#apply(setup, around));
+    if (why === 'Due' || why === 'Damaged') {
+      logger.warn('the rules of the worker network were gone and have been written again');
+    }
+    for (const chain of state.forwardDroppers) {
+      logger.warn(
+        { chain },
+        'a forward chain of another program drops by default: workers reach nothing outside unless it has a rule for them',
+      );
+    }
+  }
+
+  async #apply(setup: NetworkSetup, around: Surroundings): Promise<void> {
+    const { allowedRanges, book, defaultEgress, deniedRanges, runner } = this.#options;
+    await applyNodeRules(runner, {
+      ...around,
+      bridges: segmentsInUse(setup, book).map(({ bridge }) => bridge),
+      subnets: setup.subnets,
+      deniedRanges,
+      allowedRanges,
+      defaultEgress,
+      held: this.#held(),
+    });
+    this.#written = JSON.stringify(around);
+  }
+
+  #held(): readonly HeldEgress[] {
+    const { book } = this.#options;
+    return book.attached().flatMap(({ held, id }) => (held === undefined || book.isDiscarded(id) ? [] : [held]));
+  }
+}
