@@ -36,9 +36,9 @@ export function createMembership(
   isLeaving: () => boolean,
 ) {
   const { client, fieldSelector, ownLambdaNode, ownNode, policy } = cluster;
-  const { fleet, health } = workload;
+  const { fleet, health, shares } = workload;
   const { nodeName } = config.cluster;
-  const assigned = watchAssigned(cluster, logger, () => watch.relisted());
+  const assigned = watchAssigned(cluster, logger, () => watch.readSoon());
   const writer = new StatusWriter({
     client,
     fleet,
@@ -58,6 +58,7 @@ export function createMembership(
     clock,
     logger,
     policy,
+    shares,
     onObject: (worker) => writer.objectChanged(worker),
   });
   stops.defer(() => watch.stop());
@@ -109,12 +110,18 @@ export function createMembership(
 export function join(
   parts: AgentParts,
   cluster: Cluster,
-  { fleet, health }: Workload,
-  { registration, reservation, writer }: Membership,
+  { fleet, health, shares }: Workload,
+  { registration, reservation, watch, writer }: Membership,
 ): void {
   const { clock, config, logger, metrics, tasks } = parts;
   const { client, leaseClient, ownLambdaNode, ownNode, policy, ranges } = cluster;
   const { nodeName, systemNamespace: namespace } = config.cluster;
+  const onRenewal = (ok: boolean, beganAt: number): void => {
+    metrics.leaseRenewed(ok);
+    if (ok && shares.renewed(beganAt)) {
+      watch.readSoon();
+    }
+  };
   const lease = {
     client: leaseClient,
     nodeName,
@@ -122,7 +129,7 @@ export function join(
     ownerUid: () => ownLambdaNode.cache.get({ name: nodeName })?.metadata.uid,
     clock,
     logger,
-    onRenewal: metrics.leaseRenewed,
+    onRenewal,
   };
   tasks.run('lease', (signal) => keepNodeLease(lease, signal));
   tasks.run('registration', (signal) => registration.run(signal));

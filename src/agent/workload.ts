@@ -15,6 +15,7 @@ import { WorkerUsages } from './node/worker-usages.ts';
 import type { NodeRuntime } from './node-runtime.ts';
 import type { CallBudget } from './rpc/call-budget.ts';
 import { createSecretCache } from './secrets/secret-cache.ts';
+import { ShareLease } from './sync/share-lease.ts';
 import { createFleet, type NodeFleet } from './worker/worker-manager.ts';
 
 /** Milliseconds that the first start of the runtime gets before workers are served without it. */
@@ -35,7 +36,11 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
     agents: kubeconfig === undefined ? { kind: 'ServiceAccount', namespace: systemNamespace } : { kind: 'Users' },
     logger,
   });
-  const fleet = createFleet({
+  const shares = new ShareLease({
+    known: () => fleet.views().map(({ epoch, identity }) => [identity.uid, epoch] as const),
+    clock,
+  });
+  const fleet: NodeFleet = createFleet({
     runtime,
     inits,
     clock,
@@ -53,6 +58,7 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
     },
     onAnswered: (worker, result) => cluster.workerEvents.answered(worker, result),
     secretReader,
+    holdsShare: (uid, epoch) => shares.holds(uid, epoch),
   });
   const health = createHealth(parts, node, fleet);
   const garbage = new GarbageCollector({
@@ -90,7 +96,7 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
     images: () => imageCollector.collection,
   });
   const usages = new WorkerUsages({ fleet, runtime, clock });
-  return { runtime, fleet, usages, secretReader, health, garbage, imageCollector };
+  return { runtime, fleet, shares, usages, secretReader, health, garbage, imageCollector };
 }
 
 function createHealth({ clock, logger, stateDir }: AgentParts, { runtime }: NodeRuntime, fleet: NodeFleet): NodeHealth {

@@ -49,6 +49,10 @@ export const ERROR_CODES = {
   Fenced: { meaning: 'the epoch of the caller is not that of the assignment', grpc: 'FAILED_PRECONDITION' },
   PausedByOwner: { meaning: 'the worker rests, and `wakePolicy` is `Never`', grpc: 'FAILED_PRECONDITION' },
   NodeFull: { meaning: 'the node has no room', grpc: 'RESOURCE_EXHAUSTED' },
+  ShareInUse: {
+    meaning: 'the worker runs as many calls as its share of the reserved concurrency allows, be they none',
+    grpc: 'RESOURCE_EXHAUSTED',
+  },
   QueueFull: {
     meaning: 'too many calls wait for the worker, or calls hold all bytes that they may',
     retryable: true,

@@ -28,6 +28,7 @@ import { AGENT_NODE_INDEX, isAgentStarting } from './nodes/agent-pod.ts';
 import { type LeaseReaderOptions, readLeases, readLeasesOnce } from './nodes/lease-reader.ts';
 import type { NodeLiveness, ReadNode } from './nodes/liveness.ts';
 import { lifeText } from './nodes/node-state.ts';
+import { Silence } from './nodes/silence.ts';
 import { StateKeeper } from './nodes/state-keeper.ts';
 import { QuotaController } from './quota/quota-controller.ts';
 import { DemandKeeper } from './reservation/demand-keeper.ts';
@@ -41,6 +42,7 @@ import type { PlacementStrategy } from './scheduling/place.ts';
 import { publishRanges } from './scheduling/range-publisher.ts';
 import { LeftNodes } from './workers/left-nodes.ts';
 import { WorkerReconciler } from './workers/reconciler.ts';
+import { ShareKeeper } from './workers/share-keeper.ts';
 
 /** Index of the workers' cache: by the node that they are assigned to. */
 export const NODE_INDEX = 'node';
@@ -112,6 +114,8 @@ class Term {
   readonly #assignments = new AssignmentCache();
   readonly #snapshot: NodeSnapshot;
   readonly #left: LeftNodes;
+  readonly #silence = new Silence();
+  readonly #shares: ShareKeeper;
   readonly #reconciler: WorkerReconciler;
   readonly #authority: CaController;
   readonly #workerQueue: Reconciler;
@@ -145,6 +149,15 @@ class Term {
     this.#states = new StateKeeper({ ...options, lambdaNodes, closures, metrics: options.reconcilerMetrics });
     this.#snapshot = snapshot;
     this.#left = new LeftNodes({ lambdaNodes, snapshot, clock });
+    this.#shares = new ShareKeeper({
+      client,
+      workers: options.workers.cache,
+      lambdaNodes,
+      snapshot,
+      silence: this.#silence,
+      onLapse: (keys) => this.#lookAt(keys),
+      clock,
+    });
     this.#quotas = new QuotaController({
       ...options,
       assignments,
@@ -154,6 +167,7 @@ class Term {
     });
     this.#reconciler = new WorkerReconciler({
       ...options,
+      shares: this.#shares,
       quotas: this.#quotas.book,
       workers: options.workers.cache,
       snapshot,
@@ -262,6 +276,7 @@ class Term {
     return {
       ...this.#options,
       client: this.#options.leaseClient,
+      silence: this.#silence,
       nodes: () => this.#options.lambdaNodes.cache.list().map(({ metadata }) => this.#readNode(metadata.name)),
       onChange: (changed) => this.#livenessChanged(changed),
     };
@@ -291,6 +306,7 @@ class Term {
     const before = this.#assignments.usage(change.object.metadata.namespace ?? '');
     let freed: string | undefined;
     this.#left.noteWorker(change);
+    this.#lookAt(this.#shares.noteWorker(change));
     if (change.kind === 'deleted') {
       freed = this.#assignments.forget(uid);
       this.#reconciler.forget(key, uid);
@@ -382,7 +398,11 @@ class Term {
   }
 
   #lookAtAwaiting(): void {
-    for (const key of this.#reconciler.awaiting()) {
+    this.#lookAt(this.#reconciler.awaiting());
+  }
+
+  #lookAt(keys: readonly string[]): void {
+    for (const key of keys) {
       this.#workerQueue.add(key);
     }
   }

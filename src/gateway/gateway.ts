@@ -119,6 +119,7 @@ export class Gateway {
     this.metrics = this.#createMetrics();
     this.#agents = this.#createAgents();
     this.#invoker = new Invoker({
+      maxQueueWaitMs: limits.maxQueueWaitMs,
       view,
       isViewCurrent: () => workers.isCurrent(),
       clock,

@@ -5,6 +5,7 @@ import { unreachable } from '../common/errors.ts';
 import type { TraceSpan, Tracing } from '../common/tracing/span.ts';
 import { continuedXRay, formatTraceParent, parentOf } from '../common/tracing/trace-context.ts';
 import type { Admitted } from './admission/admission.ts';
+import { functionBusy } from './admission/admission-policy.ts';
 import type { AgentAnswer, AnswerSink, AnswerSoFar } from './agents/agent-call.ts';
 import type { AgentSession } from './agents/agent-session.ts';
 import type { AskedAgain } from './agents/ask-again.ts';
@@ -50,6 +51,8 @@ export interface InvokerOptions {
   readonly clock: Clock;
   /** Receives a span for each time that a call is sent to an agent; undefined for no spans. */
   readonly tracing?: Tracing | undefined;
+  /** Milliseconds that a call waits for a place among those that are reserved for its function. */
+  readonly maxQueueWaitMs: number;
   /** Milliseconds in place of the usual 30,000. */
   readonly maxWaitMs?: number;
 }
@@ -100,6 +103,7 @@ export class Invoker {
     const { view, clock } = this.#options;
     let refusals: Refusals | undefined;
     let waitUntil: number | undefined;
+    let sharesUntil: number | undefined;
     for (;;) {
       if (caller.gone) {
         throw unavailable('The caller hung up.');
@@ -115,6 +119,16 @@ export class Invoker {
         }
         if (final !== undefined) {
           return { ...final, outcome: 'init-failed', timings: undefined, logTail: undefined };
+        }
+        if (refusals?.isShareInUse === true) {
+          // Other gateways have what is reserved. The call keeps its place, or the next one would be refused as well.
+          sharesUntil ??= clock.monotonic() + this.#options.maxQueueWaitMs;
+          if (sharesUntil <= clock.monotonic()) {
+            throw functionBusy(target.name);
+          }
+          await this.#nextChange(target.name, Math.min(sharesUntil - clock.monotonic(), ASK_AGAIN_MS), caller);
+          refusals = undefined;
+          continue;
         }
         waitUntil ??= clock.monotonic() + this.#maxWaitMs;
         const left = waitUntil - clock.monotonic();
@@ -207,6 +221,7 @@ export class Invoker {
           tailLog: call.tailLog,
           traceId: span === undefined ? call.traceId : continuedXRay(call.traceId, span.context),
           traceParent: span === undefined ? call.traceParent : formatTraceParent(span.context),
+          ...(route.atOnce ? { atOnce: true } : {}),
           ...(call.reference.qualifier === undefined ? {} : { invokedFunctionArn: functionArn(call.reference) }),
         },
         caller,
@@ -301,6 +316,7 @@ export class Invoker {
       return unavailable(`No worker took the call: ${passing.message} (${passing.reason}).`);
     }
     const { view } = this.#options;
+    let hasShare = true;
     const isConnected = (nodeName: string): boolean => view.connected.has(nodeName);
     for (const worker of target.workers) {
       const obstacle = obstacleOf(worker, isConnected);
@@ -318,13 +334,16 @@ export class Invoker {
           return unavailable(`The agent of node ${node}, which has worker ${worker.name}, cannot be reached.`);
         case 'NotTakenOver':
           return unavailable(`Node ${node} has not taken over worker ${worker.name} yet.`);
+        case 'NoShare':
+          hasShare = false;
+          break;
         case undefined:
           break;
         default:
           unreachable(obstacle);
       }
     }
-    return unavailable('No worker took the call.');
+    return hasShare ? unavailable('No worker took the call.') : functionBusy(target.name);
   }
 }
 

@@ -96,6 +96,7 @@ export class Cluster {
         ) => this.#send(request, caller),
       }) as unknown as AgentSession;
     this.#invoker = new Invoker({
+      maxQueueWaitMs: 300_000,
       view: this.#view,
       isViewCurrent: () => true,
       sessionOf: (node) =>

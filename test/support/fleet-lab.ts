@@ -60,6 +60,7 @@ export interface LabOptions {
   readonly after?: FleetLab;
   readonly logger?: Logger;
   readonly onAnswered?: FleetOptions['onAnswered'];
+  readonly holdsShare?: FleetOptions['holdsShare'];
 }
 
 /** A fleet over a runtime and emulators in memory, on a clock that the test moves. */
@@ -122,6 +123,7 @@ export class FleetLab {
       connect: this.emulators.connect,
       inits: mortalInits(this.inits, this.#life),
       ...(options.onAnswered === undefined ? {} : { onAnswered: options.onAnswered }),
+      ...(options.holdsShare === undefined ? {} : { holdsShare: options.holdsShare }),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
     });
     this.fleet.subscribe({

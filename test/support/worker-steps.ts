@@ -20,6 +20,7 @@ export const roomyNode: NodeFacts = {
   fits: () => true,
   mayFitLater: () => false,
   mayReplace: () => true,
+  holdsShare: () => true,
   mayClaim: () => true,
   initOf: () => undefined,
 };

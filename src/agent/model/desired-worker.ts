@@ -23,6 +23,8 @@ export interface DesiredWorker extends Omit<WorkerShape, 'image' | 'env'> {
   readonly identity: WorkerIdentity;
   readonly generation: number;
   readonly epoch: number;
+  /** Calls that it may run at once, of those that are reserved for its function; absent where none are. */
+  readonly share?: number;
   readonly shapeHash: string;
   readonly image: string;
   readonly imagePullPolicy: 'Always' | 'IfNotPresent' | 'Never';

@@ -32,6 +32,8 @@ export interface Invocation {
   /** Listener of its stages; absent without tracing. */
   readonly trace?: InvocationTrace | undefined;
   readonly tailLog: boolean;
+  /** Whether it is refused, and does not wait, where the share of its worker is in use. */
+  readonly atOnce?: boolean;
   /** Fires when the caller hung up. A call already sent goes on to occupy its worker. */
   readonly signal: AbortSignal;
   /** The worker's answer, as it comes. */

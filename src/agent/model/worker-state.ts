@@ -21,6 +21,8 @@ export interface WorkerView {
   /** Calls that it takes at once now: as many as its runtime has shown, without places that are held; absent for one. */
   readonly places?: number | undefined;
   readonly callable: boolean;
+  /** Calls that it may run by its share of the reserved concurrency, at that epoch; absent where it has none. */
+  readonly share?: { readonly epoch: number; readonly calls: number } | undefined;
   readonly observedGeneration: number;
   readonly containerId?: string;
   readonly image?: string;

@@ -22,7 +22,8 @@ export interface NodeLeaseOptions {
   readonly ownerUid?: () => string | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly onRenewal?: (ok: boolean) => void;
+  /** @param beganAt monotonic milliseconds */
+  readonly onRenewal?: (ok: boolean, beganAt: number) => void;
 }
 
 /** Renews the Lease of the node every ten seconds until `signal` fires, as the sign that the agent lives. */
@@ -34,7 +35,7 @@ export async function keepNodeLease(options: NodeLeaseOptions, signal: AbortSign
     const began = clock.monotonic();
     try {
       const lease = await renew(options, signal);
-      onRenewal?.(true);
+      onRenewal?.(true, began);
       await owner.see(lease, signal);
       if (failing) {
         logger.info('node lease is renewed again');
@@ -44,7 +45,7 @@ export async function keepNodeLease(options: NodeLeaseOptions, signal: AbortSign
       if (signal.aborted) {
         return;
       }
-      onRenewal?.(false);
+      onRenewal?.(false, began);
       if (!failing) {
         logger.warn({ err: error }, 'node lease cannot be renewed; trying again until it can');
       }

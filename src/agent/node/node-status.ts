@@ -50,6 +50,7 @@ export function nodeStatus(facts: NodeFacts, present: LambdaNodeStatus | undefin
     capacity: facts.capacity,
     allocated: facts.allocated,
     promised: { memoryMiB: facts.promisedMiB },
+    holdsShares: true,
     images: facts.images
       .filter((image) => image.length <= maxImageLength)
       .toSorted()

@@ -266,8 +266,19 @@ export class InvokeAnswer {
     const payloadBytes = request.payload.length;
     bytes.take(payloadBytes);
     try {
-      const { clientContext, epoch, invokedFunctionArn, payload, requestId, tailLog, traceId } = request;
-      const call = { uid, epoch, requestId, payload, clientContext, invokedFunctionArn, traceId, trace, tailLog };
+      const { atOnce, clientContext, epoch, invokedFunctionArn, payload, requestId, tailLog, traceId } = request;
+      const call = {
+        uid,
+        epoch,
+        requestId,
+        payload,
+        clientContext,
+        invokedFunctionArn,
+        traceId,
+        trace,
+        tailLog,
+        atOnce,
+      };
       const arrival = request.acknowledges ? () => this.arrival : undefined;
       return await this.send(uid, (way) => this.#callers.fleet.invoke({ ...call, ...way, arrival }), bytes);
     } finally {

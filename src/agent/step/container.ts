@@ -255,6 +255,12 @@ export function leftIn(container: Container): number {
   return isOccupied(container) ? Math.max(1, init.kind === 'Connected' ? init.found : 0) : 0;
 }
 
+/** Calls in it whose time is over, and that go on. */
+export function heldIn(container: Container): number {
+  const { init } = container;
+  return init.kind === 'Connected' && !hasEnded(container) ? init.held : 0;
+}
+
 /** Calls that it takes at once, as far as its runtime has shown. */
 export function capacityOf(container: Container): number {
   const { init } = container;

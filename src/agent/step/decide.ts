@@ -16,12 +16,12 @@ import { givenUpFor } from './init-sight.ts';
 import type { Reduced } from './reduce.ts';
 import { answerFirstMs } from './reduce-actions.ts';
 import { rearrange, setAside } from './rollout.ts';
+import { hasFreePlace, SHARE_LAPSED } from './share.ts';
 import {
   containersOf,
   Draft,
   findContainer,
   goalAt,
-  hasFreePlace,
   isEnding,
   isReplaced,
   isUrgent,
@@ -124,6 +124,11 @@ function isAtRest({ at, state }: Draft): boolean {
 
 /** Sends the next calls, as far as the present container takes them; whether there was one. */
 function send(draft: Draft): boolean {
+  const { desired, waiting } = draft.state;
+  const { epoch, identity, share } = desired;
+  if (share !== undefined && waiting.length > 0 && !draft.at.node.holdsShare(identity.uid, epoch)) {
+    draft.refuseWhere(() => true, ...SHARE_LAPSED);
+  }
   let isSent = false;
   while (sendNext(draft)) {
     isSent = true;

@@ -17,8 +17,8 @@ export type WorkerEvent =
   | { readonly kind: 'Applied'; readonly desired: DesiredWorker; readonly ownStamp: boolean }
   /** The worker is no longer this node's. */
   | { readonly kind: 'Released' }
-  /** A call asks to be let in. `gone`: its caller has hung up already. */
-  | { readonly kind: 'Invoked'; readonly call: Arrival; readonly gone: boolean }
+  /** A call asks to be let in. `gone`: its caller has hung up already. `atOnce`: it waits for no share. */
+  | { readonly kind: 'Invoked'; readonly call: Arrival; readonly gone: boolean; readonly atOnce?: boolean }
   /** The caller of a call hung up. */
   | { readonly kind: 'HungUp'; readonly id: number }
   /** An attempt to serve a call is over. */

@@ -14,6 +14,8 @@ export interface NodeFacts {
   mayFitLater(containerId: string, memoryMiB: number, without: readonly string[]): boolean;
   /** Whether a worker may have one of its containers replaced now. */
   mayReplace(uid: string, replaced: { readonly namespace: string; readonly resting: boolean }): boolean;
+  /** Whether a share that a worker has by its assignment of that epoch may be used. */
+  holdsShare(uid: string, epoch: number): boolean;
   /** Whether a container is that worker's, or no worker's. */
   mayClaim(containerId: string, uid: string): boolean;
   /** The last word of the init of a container; undefined where none was ever waited for. */

@@ -17,6 +17,7 @@ import {
   shownUnknownAt,
 } from './container.ts';
 import { successorOf } from './rollout.ts';
+import { shareInForce } from './share.ts';
 import {
   callUntilOf,
   goalAt,
@@ -111,6 +112,7 @@ export function viewOf(state: WorkerState, at: Moment, previous: WorkerView | un
     inFlight: inFlightOf(state),
     ...(perWorkerOf(present) === 1 ? {} : { perWorker: perWorkerOf(present), places: placesOf(state) }),
     callable: isCallable(state, goal, restOf(state, now)),
+    ...(desired.share === undefined ? {} : { share: shareInForce(state) }),
     observedGeneration: desired.generation,
     ...(info === undefined ? {} : { containerId: info.containerId }),
     ...(info === undefined || info.image === '' ? {} : { image: info.image }),

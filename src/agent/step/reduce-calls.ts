@@ -6,7 +6,8 @@ import type { Observed } from '../model/plan.ts';
 import type { Call } from './call.ts';
 import { actionOf, hasEnded, type Load, observedOf, withProcess } from './container.ts';
 import { unknown } from './container-sight.ts';
-import type { Arrival, CallOutcome, WorkerEvent } from './events.ts';
+import type { CallOutcome, WorkerEvent } from './events.ts';
+import { whyUnshared } from './share.ts';
 import { closingOf, type Draft, findContainer, isEnding, type Place, restOf, type WorkerState } from './state.ts';
 
 /** Attempts to send a call of which not a byte was sent. */
@@ -17,9 +18,10 @@ export const MAX_ATTEMPTS = 3;
 const diagnosisDelaysMs = [0, 50, 150];
 
 /** A call asks to be let in. */
-export function invoked(draft: Draft, { call, gone }: Extract<WorkerEvent, { kind: 'Invoked' }>): void {
+export function invoked(draft: Draft, event: Extract<WorkerEvent, { kind: 'Invoked' }>): void {
+  const { call } = event;
   const { state } = draft;
-  const refusal = refusalOf(draft, call, gone);
+  const refusal = refusalOf(draft, event);
   if (refusal !== undefined) {
     draft.refuse(call, refusal);
     return;
@@ -32,7 +34,12 @@ export function invoked(draft: Draft, { call, gone }: Extract<WorkerEvent, { kin
 }
 
 /** Why a call is refused before it waits for anything; undefined when it is let in. */
-function refusalOf({ at, state }: Draft, { epoch }: Arrival, gone: boolean): Closing | undefined {
+function refusalOf({ at, state }: Draft, event: Extract<WorkerEvent, { kind: 'Invoked' }>): Closing | undefined {
+  const {
+    atOnce = false,
+    call: { epoch },
+    gone,
+  } = event;
   const { desired, nodeFull, present, queueLimits, waiting, waitingBytes } = state;
   const closing = closingOf(state);
   if (closing !== undefined) {
@@ -43,6 +50,10 @@ function refusalOf({ at, state }: Draft, { epoch }: Arrival, gone: boolean): Clo
   }
   if (gone) {
     return ['CallerGone', 'the caller hung up'];
+  }
+  const unshared = desired.share === undefined ? undefined : whyUnshared({ at, state }, atOnce);
+  if (unshared !== undefined) {
+    return unshared;
   }
   if (desired.wakePolicy === 'Never' && restOf(state, at.now) !== 'Running') {
     return ['PausedByOwner', 'the worker is paused by its owner'];

@@ -9,6 +9,7 @@ import type { Informer, KubeClient } from '../../kube/api/types.ts';
 import type { WorkerIdentity } from '../../runtime/contract/runtime.ts';
 import type { Fleet } from '../model/fleet.ts';
 import { desiredFromResource } from './desired-mapping.ts';
+import type { ShareLease } from './share-lease.ts';
 import type { WorkerPolicy } from './worker-policy.ts';
 
 /** Milliseconds between two complete lists, which find missed events and leftovers. */
@@ -35,6 +36,8 @@ interface AssignmentWatchOptions {
   readonly random?: () => number;
   /** Decides which workers need a label of their namespace; without a policy everything is allowed. */
   readonly policy?: Pick<WorkerPolicy, 'judge' | 'subscribe'>;
+  /** Told of each reading of all assignments. */
+  readonly shares?: Pick<ShareLease, 'reading'>;
   /** Called with each object that is assigned to this node, after the fleet has it. */
   readonly onObject?: (worker: LambdaWorker) => void;
 }
@@ -80,8 +83,8 @@ export class AssignmentWatch {
     this.#tasks.run('sweep', (signal) => this.#sweepForever(signal));
   }
 
-  /** Sweeps soon, after the informer has listed again: events may have been missed. */
-  relisted(): void {
+  /** Reads all assignments soon, as after the informer has listed again: events may have been missed. */
+  readSoon(): void {
     this.#hurry.abort();
   }
 
@@ -156,9 +159,10 @@ export class AssignmentWatch {
     await this.#options.informer.synced(signal);
     for (let failures = 0; ; ) {
       try {
+        // Whoever asks for a reading while one is under way means the next.
+        this.#hurry = new AbortController();
         await this.#sweep(signal);
         failures = 0;
-        this.#hurry = new AbortController();
         const waitMs = sweepEveryMs * (0.9 + this.#random() / 5);
         await sleepUnlessHurried(this.#options.clock, waitMs, signal, this.#hurry.signal);
       } catch (error) {
@@ -174,12 +178,14 @@ export class AssignmentWatch {
 
   /** Lists all workers: applies missed changes, and looks into containers without a resource. */
   async #sweep(signal: AbortSignal): Promise<void> {
-    const { client, fleet, fieldSelector } = this.#options;
+    const { client, fleet, fieldSelector, shares } = this.#options;
+    const read = shares?.reading();
     const { items } = await client.list(lambdaWorkers, { fieldSelector }, { signal });
     const assigned = new Set(items.flatMap(({ metadata }) => metadata.uid ?? []));
     for (const worker of items) {
       this.#apply(worker);
     }
+    read?.(new Map(items.map(({ metadata, status }) => [metadata.uid ?? '', status?.assignment?.epoch ?? 0])));
     await fleet.sweep(assigned, async (identity) => {
       try {
         return (await this.#read(identity, signal)) === undefined;

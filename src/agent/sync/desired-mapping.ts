@@ -32,6 +32,7 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
     },
     generation: metadata.generation ?? 1,
     epoch: assignment.epoch,
+    ...(assignment.share === undefined ? {} : { share: assignment.share }),
     shapeHash: shapeHashOf(worker),
     image: spec.image,
     imagePullPolicy: imagePullPolicyOf(worker),

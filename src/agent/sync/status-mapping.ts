@@ -33,6 +33,7 @@ export const agentOwnership: StatusOwnership = {
     'startedAt',
     'pausedAt',
     'restartCount',
+    'share',
     'lastTermination',
     'lastInvocationTime',
     'observedInvocationTime',
@@ -67,6 +68,7 @@ export function agentStatus(view: WorkerView, present: LambdaWorkerStatus | unde
     ...(view.startedAt === undefined ? {} : { startedAt: view.startedAt }),
     ...(view.pausedAt === undefined ? {} : { pausedAt: view.pausedAt }),
     restartCount: view.restartCount,
+    ...(view.share === undefined ? {} : { share: view.share }),
     ...(lastTermination === undefined
       ? {}
       : { lastTermination: { ...lastTermination, message: lastTermination.message.slice(-maxMessageLength) } }),
@@ -146,6 +148,8 @@ export function showSameState(a: WorkerView, b: WorkerView): boolean {
     a.startedAt === b.startedAt &&
     a.pausedAt === b.pausedAt &&
     a.restartCount === b.restartCount &&
+    a.share?.epoch === b.share?.epoch &&
+    a.share?.calls === b.share?.calls &&
     (a.lastTermination === b.lastTermination ||
       JSON.stringify(a.lastTermination) === JSON.stringify(b.lastTermination)) &&
     (a.conditions === b.conditions || canonicalJson(a.conditions) === canonicalJson(b.conditions))

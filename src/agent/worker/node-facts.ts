@@ -1,10 +1,12 @@
 import type { NodeFacts } from '../step/state.ts';
 import type { WorkerContext } from './context.ts';
 
-type Parts = Pick<WorkerContext, 'capacity' | 'claims' | 'inits' | 'limiter' | 'outlook' | 'precreated'>;
+type Parts = Pick<WorkerContext, 'capacity' | 'claims' | 'inits' | 'limiter' | 'outlook' | 'precreated'> & {
+  readonly holdsShare: NodeFacts['holdsShare'];
+};
 
 /** Facts of the node for its workers' decisions, as they are at each question. */
-export function factsOf({ capacity, claims, inits, limiter, outlook, precreated }: Parts): NodeFacts {
+export function factsOf({ capacity, claims, holdsShare, inits, limiter, outlook, precreated }: Parts): NodeFacts {
   return {
     get runtimeDown() {
       return outlook.isDown;
@@ -19,6 +21,7 @@ export function factsOf({ capacity, claims, inits, limiter, outlook, precreated 
     fits: (containerId, memoryMiB, without) => capacity.fits(containerId, memoryMiB, without),
     mayFitLater: (containerId, memoryMiB, without) => capacity.mayFitLater(containerId, memoryMiB, without),
     mayReplace: (uid, replaced) => limiter.mayTake(uid, replaced),
+    holdsShare,
     mayClaim: (containerId, uid) => claims.mayClaim(containerId, uid),
     initOf: (containerId) => inits.link(containerId),
   };

@@ -53,6 +53,8 @@ export interface FleetOptions {
   readonly onAnswered?: AnswerListener;
   /** Default: none, so that no worker of interface `Lambda` is called. */
   readonly inits?: Pick<WorkerInits, 'link' | 'subscribe'>;
+  /** Whether a share that a worker has by its assignment of that epoch may be used. Default: always. */
+  readonly holdsShare?: (uid: string, epoch: number) => boolean;
   /** How a worker without an init is called. Default: HTTP over a kept-alive connection. */
   readonly connect?: (address: WorkerAddress, pid: number) => WorkerLink;
   /** A number from 0 up to 1, so that nodes differ in what they do now and then. Default `Math.random`. */

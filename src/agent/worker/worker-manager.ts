@@ -54,7 +54,7 @@ class WorkerManager implements NodeFleet {
 
   constructor(options: FleetOptions) {
     const { clock, inits = noInits, limits = {}, logger, random = Math.random, runtime } = options;
-    const { secretReader: secrets } = options;
+    const { holdsShare = () => true, secretReader: secrets } = options;
     const storage = options.storage ?? fileStorage(options, clock, logger);
     const capacity = new NodeCapacity(options.capacity, () => this.#tellRoom());
     const limiter = new RolloutLimiter(limits.replacements ?? { resting: 4, active: 16 }, clock);
@@ -110,7 +110,7 @@ class WorkerManager implements NodeFleet {
       metrics: options.metrics,
       onAnswered: options.onAnswered,
       inits,
-      facts: factsOf({ capacity, claims, inits, limiter, outlook: node, precreated }),
+      facts: factsOf({ capacity, claims, holdsShare, inits, limiter, outlook: node, precreated }),
       capacity,
       claims,
       gates: {

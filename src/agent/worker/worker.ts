@@ -16,6 +16,7 @@ import { decide } from '../step/decide.ts';
 import type { WorkerEvent } from '../step/events.ts';
 import { signsOf, viewOf } from '../step/projection.ts';
 import { reduce } from '../step/reduce.ts';
+import { shareInForce } from '../step/share.ts';
 import {
   callUntilOf,
   containersOf,
@@ -83,8 +84,9 @@ export class Worker {
       return shown;
     }
     const places = shown.places === undefined ? {} : { places: placesOf(this.#state) };
+    const share = shown.share === undefined ? {} : { share: shareInForce(this.#state) };
     const active = activeStamp === undefined ? {} : { lastInvocationTime: activeStamp };
-    return { ...shown, inFlight: inFlightOf(this.#state), ...places, ...active };
+    return { ...shown, inFlight: inFlightOf(this.#state), ...places, ...share, ...active };
   }
 
   get uid(): string {
@@ -139,11 +141,11 @@ export class Worker {
   }
 
   invoke(invocation: Invocation): Promise<InvocationResult> {
-    const { epoch, payload, requestId, signal } = invocation;
+    const { atOnce = false, epoch, payload, requestId, signal } = invocation;
     const { id, promise } = this.#effects.callers.add(invocation);
     const arrivedAt = this.#context.clock.monotonic();
     const call = { id, requestId, epoch, bytes: payload.length, arrivedAt };
-    this.step({ kind: 'Invoked', call, gone: signal.aborted });
+    this.step({ kind: 'Invoked', call, gone: signal.aborted, atOnce });
     return promise;
   }
 
@@ -310,8 +312,12 @@ export class Worker {
   }
 
   /** Whether a view has the number of calls, and of places for them. */
-  #isCounted({ inFlight, places = 1 }: WorkerView): boolean {
-    return inFlight === inFlightOf(this.#state) && places === placesOf(this.#state);
+  #isCounted({ inFlight, places = 1, share }: WorkerView): boolean {
+    return (
+      inFlight === inFlightOf(this.#state) &&
+      places === placesOf(this.#state) &&
+      (share === undefined || share.calls === shareInForce(this.#state)?.calls)
+    );
   }
 
   #publish(view: WorkerView): void {

@@ -83,6 +83,10 @@ export interface LambdaNodeStatus {
    */
   readonly leaving?: readonly string[];
   /**
+   * Whether the agent lets each worker run no more calls than its share of reserved concurrency. Absent where the agent is one of an earlier release.
+   */
+  readonly holdsShares?: boolean;
+  /**
    * Whether the Node of the same name is cordoned.
    */
   readonly unschedulable?: boolean;

@@ -275,7 +275,7 @@ export interface LambdaWorkerSpecConcurrency {
    */
   readonly perWorker?: number;
   /**
-   * Calls that run at once. Without it as many as the workers of the function take; 0 switches the function off, as in Lambda.
+   * Calls that run at once, through all gateways together. Each worker has a share of them in status.assignment. Without it as many as the workers of the function take; 0 switches the function off, as in Lambda.
    */
   readonly reserved?: number;
   /**
@@ -387,6 +387,7 @@ export interface LambdaWorkerStatus {
    * How many times it has been started again after it had ended by itself.
    */
   readonly restartCount?: number;
+  readonly share?: LambdaWorkerStatusShare;
   readonly lastTermination?: LambdaWorkerStatusLastTermination;
   /**
    * Stamp of the last activity (RFC 3339, as a rule with microseconds). The agent writes that of the last call with the phase, or within five minutes. Others may write it: a value that differs from observedInvocationTime and that the agent did not issue itself wakes the worker. Compared as text, never as time.
@@ -427,6 +428,10 @@ export interface LambdaWorkerStatusAssignmentGranted {
    * CPU that it asks for, in thousandths of a core.
    */
   readonly milliCPU: number;
+  /**
+   * Calls that the worker may run at once, of those that concurrency.reserved keeps for its function. The shares of all workers of the function are together no more than that number. Absent where none is reserved.
+   */
+  readonly share?: number;
 }
 /**
  * The address of the worker on its node.
@@ -440,6 +445,19 @@ export interface LambdaWorkerStatusAddress {
    * Port of the emulator. Absent with runtimeInterface Lambda, where nothing is called at the address.
    */
   readonly port?: number;
+}
+/**
+ * Calls that the worker may run by the word of its agent: the share of its assignment, or as many as still run since the share was larger. Absent where the assignment has no share.
+ */
+export interface LambdaWorkerStatusShare {
+  /**
+   * Epoch of the assignment that the agent goes by.
+   */
+  readonly epoch: number;
+  /**
+   * Number of calls.
+   */
+  readonly calls: number;
 }
 /**
  * How it ended the last time.

@@ -8,7 +8,7 @@ export interface ControllerMetrics {
   leader(isLeader: boolean): void;
 }
 
-const causes = ['assigned', 'moved', 'refused', 'unassigned', 'lost', 'told'] as const;
+const causes = ['assigned', 'moved', 'refused', 'unassigned', 'lost', 'told', 'shared'] as const;
 
 /** The reason for a write to a worker; each has its Event and its metric. */
 export type WriteCause = (typeof causes)[number];

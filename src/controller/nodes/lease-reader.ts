@@ -6,6 +6,7 @@ import { repeat } from '../../common/repeat.ts';
 import { type Lease, leases } from '../../kube/api/resource-types.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
 import type { NodeLiveness, ReadNode } from './liveness.ts';
+import type { Silence } from './silence.ts';
 
 const READ_EVERY_MS = 5_000;
 const READ_DEADLINE_MS = 10_000;
@@ -16,6 +17,7 @@ export interface LeaseReaderOptions {
   readonly client: Pick<KubeClient, 'list'>;
   readonly systemNamespace: string;
   readonly liveness: NodeLiveness;
+  readonly silence: Silence;
   readonly nodes: () => readonly ReadNode[];
   readonly onChange: (nodes: readonly string[]) => void;
   readonly clock: Clock;
@@ -34,7 +36,8 @@ export async function readLeases(options: LeaseReaderOptions, signal: AbortSigna
 
 /** Reads the Leases of all nodes once. Errors are those of the API server; the deadline is 10,000 ms by default. */
 export async function readLeasesOnce(options: LeaseReaderOptions, call: CallOptions): Promise<void> {
-  const { client, systemNamespace, liveness, nodes, onChange, clock } = options;
+  const { client, systemNamespace, liveness, nodes, onChange, clock, silence } = options;
+  const beganAt = clock.monotonic();
   const { items } = await client.list(
     leases,
     { namespace: systemNamespace },
@@ -43,6 +46,7 @@ export async function readLeasesOnce(options: LeaseReaderOptions, call: CallOpti
   const read = nodes();
   const stamps = new Map(items.map(({ metadata }) => [metadata.name, `${metadata.uid} ${metadata.resourceVersion}`]));
   const late = lateLeases(new Set(read.map(({ name }) => name)), items, clock.now());
+  silence.observe(beganAt, clock.monotonic(), stamps);
   const changed = liveness.observe({ at: clock.monotonic(), nodes: read, stamps, late });
   if (changed.length > 0) {
     onChange(changed);

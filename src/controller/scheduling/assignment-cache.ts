@@ -144,7 +144,7 @@ export class AssignmentCache {
   /** Counts a decision before it is written, for the next decision. */
   assume(worker: LambdaWorker, assignment: Assignment): void {
     const uid = worker.metadata.uid ?? '';
-    const isSame = worker.status?.assignment?.epoch === assignment.epoch;
+    const isSame = worker.status?.assignment?.nodeName === assignment.nodeName;
     const [room, awake] = isSame ? [takesRoom(worker), isAwake(worker)] : [startsAtOnce(worker), startsAtOnce(worker)];
     const entry = entryOf(worker, assignment, room, awake);
     this.#assumed.set(uid, entry);

@@ -35,6 +35,7 @@ export function transformWorker(worker: LambdaWorker): LambdaWorker {
           status: defined({
             assignment: status.assignment,
             lastEpoch: status.lastEpoch,
+            share: status.share,
             phase: status.phase,
             observedGeneration: status.observedGeneration,
             conditions: status.conditions?.filter(({ type }) => conditionTypes.includes(type)),

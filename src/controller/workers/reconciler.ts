@@ -25,6 +25,8 @@ import { decide, type WorkerDecision } from './decide.ts';
 import { DisruptionBudget } from './disruption-budget.ts';
 import { type Homeless, homelessBy } from './homeless.ts';
 import type { LeftNodes } from './left-nodes.ts';
+import type { ShareKeeper } from './share-keeper.ts';
+import { type ShareStanding, withShare } from './share-step.ts';
 import { clearancePatch, finalizerPatch, onlyRewords, statusPatch } from './status-draft.ts';
 
 export interface WorkerReconcilerOptions {
@@ -32,6 +34,7 @@ export interface WorkerReconcilerOptions {
   readonly workers: ObjectCache<LambdaWorker>;
   readonly snapshot: NodeSnapshot;
   readonly left: Pick<LeftNodes, 'of'>;
+  readonly shares: Pick<ShareKeeper, 'assume' | 'failed' | 'prepare' | 'standing'>;
   readonly strategy: PlacementStrategy;
   readonly assignments: AssignmentCache;
   readonly quotas: Pick<QuotaBook, 'grant' | 'note'>;
@@ -53,6 +56,8 @@ const TURN_REQUEUE_MS = 1_000;
 /** Milliseconds between two writes that change only a text; doubled up to the most. */
 const REWORD_FIRST_MS = 15_000;
 const REWORD_MAX_MS = 300_000;
+/** Milliseconds until a worker is looked at again that is to leave a silent node, once its share has lapsed there. */
+const SHARE_REQUEUE_MS = 5_000;
 /** Milliseconds until the cache should have caught up after a conflict; its event usually comes first. */
 const CONFLICT_REQUEUE_MS = 500;
 
@@ -68,6 +73,7 @@ const eventKinds: Readonly<Record<WriteCause, EventKind | undefined>> = {
   unassigned: { type: 'Warning', reason: 'Unassigned', action: 'Assign' },
   lost: { type: 'Warning', reason: 'NodeLost', action: 'Watch' },
   told: undefined,
+  shared: undefined,
 };
 
 /** Carries out the steps of {@link decide} for one worker at a time. */
@@ -120,8 +126,11 @@ export class WorkerReconciler {
 
   /** Errors are those of the API server; the key is then tried again after a growing wait. */
   async reconcile(key: string, options: CallOptions): Promise<ReconcileResult> {
-    const { workers, assignments, logger } = this.#options;
+    const { workers, assignments, logger, shares: keeper } = this.#options;
     let worker = workers.get(parseKeyText(key));
+    if (worker !== undefined) {
+      await keeper.prepare(worker, options);
+    }
     for (let step = 0; step < MAX_STEPS && worker !== undefined; step++) {
       if (assignments.assumed(worker.metadata.uid ?? '') !== undefined) {
         // The last assignment is not in the cache yet; its event brings the next round.
@@ -129,7 +138,8 @@ export class WorkerReconciler {
       }
       this.#waiting.delete(key);
       const standing = this.#standing(worker);
-      const decision = this.#decide(key, worker, standing);
+      const shares = keeper.standing(worker);
+      const decision = this.#decide(key, worker, standing, shares);
       if (decision.kind === 'wait') {
         this.#await(key);
         return { requeueAfterMs: decision.forMs };
@@ -137,13 +147,13 @@ export class WorkerReconciler {
       this.#awaiting.delete(key);
       const pauseMs = this.#pauseBeforeRewording(worker, decision);
       if (pauseMs > 0) {
-        const { requeueAfterMs = pauseMs } = this.#again(worker, standing);
+        const { requeueAfterMs = pauseMs } = this.#again(worker, standing, shares);
         return { requeueAfterMs: Math.min(requeueAfterMs, pauseMs) };
       }
       try {
         const next: LambdaWorker | 'done' = await this.#act(worker, decision, options);
         if (next === 'done') {
-          return this.#again(worker, standing);
+          return this.#again(worker, standing, shares);
         }
         worker = next;
       } catch (error) {
@@ -202,7 +212,10 @@ export class WorkerReconciler {
   }
 
   /** The time of the next round without an event. */
-  #again(worker: LambdaWorker, { changesAfterMs }: WorkerStanding): ReconcileResult {
+  #again(worker: LambdaWorker, { changesAfterMs }: WorkerStanding, shares?: ShareStanding): ReconcileResult {
+    if (shares?.isSilent === true && shares.inForce > 0) {
+      return { requeueAfterMs: SHARE_REQUEUE_MS };
+    }
     if (this.#inTurn.has(worker.metadata.uid ?? '')) {
       return { requeueAfterMs: TURN_REQUEUE_MS };
     }
@@ -212,7 +225,7 @@ export class WorkerReconciler {
     return changesAfterMs === undefined ? {} : { requeueAfterMs: changesAfterMs };
   }
 
-  #decide(key: string, worker: LambdaWorker, standing: WorkerStanding): WorkerDecision {
+  #decide(key: string, worker: LambdaWorker, standing: WorkerStanding, shares?: ShareStanding): WorkerDecision {
     const uid = worker.metadata.uid ?? '';
     const { assignment } = worker.status ?? {};
     const { deletionTimestamp } = worker.metadata;
@@ -224,7 +237,7 @@ export class WorkerReconciler {
       this.#turns.forget(uid);
     }
     this.#inTurn.delete(uid);
-    return decide({
+    const decision = decide({
       worker,
       standing,
       left: deletionTimestamp === undefined ? [] : left.of(worker),
@@ -253,6 +266,7 @@ export class WorkerReconciler {
         return may;
       },
     });
+    return shares === undefined ? decision : withShare(decision, worker, shares);
   }
 
   #mayLeaveFullNode(worker: LambdaWorker): boolean {
@@ -334,7 +348,7 @@ export class WorkerReconciler {
   }
 
   async #write(worker: LambdaWorker, decision: Step<'write'>, options: CallOptions): Promise<void> {
-    const { client, snapshot, assignments, clock, events, metrics, logger, workers } = this.#options;
+    const { client, snapshot, assignments, clock, events, metrics, logger, shares, workers } = this.#options;
     const call = { ...options, subresource: 'status' } as const;
     const uid = worker.metadata.uid ?? '';
     const { assignment } = decision.status;
@@ -346,12 +360,18 @@ export class WorkerReconciler {
       assignments.assume(worker, assignment);
     }
     if (isMove) {
+      shares.assume(worker, assignment);
+    }
+    if (isMove && assignment.nodeName !== before?.nodeName) {
       this.#turns.noteMoved(worker);
     }
     let written: LambdaWorker;
     try {
       if (decision.goneNode !== undefined && !(await snapshot.isGone(decision.goneNode, options))) {
         this.#retract(worker);
+        if (isMove) {
+          shares.failed(worker);
+        }
         return;
       }
       const patch = statusPatch(worker, decision.status, clock.now());
@@ -361,12 +381,15 @@ export class WorkerReconciler {
       if (isNew) {
         this.#retract(workers.get(objectKey(worker)) ?? worker);
       }
+      if (isMove) {
+        shares.failed(worker, error);
+      }
       throw error;
     }
     this.#remember(uid, worker, decision);
     metrics.written(decision.cause);
     // Events and metrics report the usual course: thousands of log lines would cost more than the decisions.
-    logger[decision.cause === 'assigned' ? 'debug' : 'info'](
+    logger[decision.cause === 'assigned' || decision.cause === 'shared' ? 'debug' : 'info'](
       { worker: keyText(objectKey(worker)), cause: decision.cause, assignment, note: decision.note },
       'worker status written',
     );

@@ -33,6 +33,10 @@ export interface FunctionUse {
   readonly workers: number;
   /** Calls that all of them take at once. */
   readonly places: number;
+  /** The sum of their shares of the reserved concurrency; undefined where they have none. */
+  readonly shares: number | undefined;
+  /** Calls of other gateways that are with them. */
+  readonly foreignInFlight: number;
   /** Calls that are with the workers and their agents. */
   readonly running: number;
   /** Calls that wait for that and count against the queue. */
@@ -52,7 +56,9 @@ export type Entry = 'Enter' | 'Wait' | ThrottleReason;
  * only move the queue elsewhere.
  */
 export function runningPlaces(use: FunctionUse): number {
-  return concurrencyOf(use) + sentAhead(use);
+  // An agent lets a call wait for the share of the only worker, and refuses it where another worker may have one.
+  const foreign = use.shares === undefined || use.workers === 1 ? 0 : use.foreignInFlight;
+  return Math.max(0, concurrencyOf(use) - foreign) + sentAhead(use);
 }
 
 /** Calls of a function that may wait in the gateway. With the running ones: at most concurrency plus queue depth. */
@@ -60,8 +66,8 @@ export function waitingPlaces(use: FunctionUse): number {
   return (use.settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH) - sentAhead(use);
 }
 
-function concurrencyOf({ places, settings }: FunctionUse): number {
-  return Math.min(settings?.reserved ?? places, places);
+function concurrencyOf({ places, settings, shares = places }: FunctionUse): number {
+  return settings?.reserved === undefined ? places : Math.min(settings.reserved, shares, places);
 }
 
 /** Calls that are sent ahead to the only worker of a function; none where fewer may run than the worker takes. */

@@ -19,6 +19,8 @@ export interface QueuedFunction {
   readonly workers: readonly unknown[];
   /** Calls that they take at once. */
   readonly places: number;
+  readonly shares: number | undefined;
+  readonly foreignInFlight: number;
   readonly settings: { readonly concurrency?: ConcurrencySettings | undefined };
 }
 
@@ -67,6 +69,14 @@ export class FunctionQueue implements FunctionUse {
 
   get places(): number {
     return this.#target.places;
+  }
+
+  get shares(): number | undefined {
+    return this.#target.shares;
+  }
+
+  get foreignInFlight(): number {
+    return this.#target.foreignInFlight;
   }
 
   /** Without the calls that return: they have waited before. */

@@ -22,7 +22,8 @@ const MAX_UNREAD_BYTES = 4 * 1024 * 1024;
 const NO_HEAD: InvokeHead = { status: 0, contentType: '', streaming: false };
 
 /** A call as it is sent. The way that it goes says whether the agent is told what has arrived. */
-export type NewCall = Omit<InvokeRequest, 'acknowledges' | 'confirms'>;
+export type NewCall = Omit<InvokeRequest, 'acknowledges' | 'confirms' | 'atOnce'> &
+  Partial<Pick<InvokeRequest, 'atOnce'>>;
 
 /** How a call ended, as far as its agent or the loss of it tells. */
 export type AgentAnswer =

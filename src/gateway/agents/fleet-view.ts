@@ -1,6 +1,6 @@
+import { type FunctionSettings, speakerOf } from '../../api/function-settings.ts';
 import { functionNameOf, type LambdaWorker, perWorkerOf } from '../../api/lambda-worker.ts';
 import type { WorkerRef, WorkerState } from '../../protocol/generated/agent.ts';
-import { type FunctionSettings, speakerOf } from './function-settings.ts';
 import type { Holding, RoutableWorker } from './routing.ts';
 
 /**
@@ -25,6 +25,10 @@ export interface FunctionEntry {
   readonly workers: readonly WorkerEntry[];
   /** Calls that its workers take at once, by their resources. */
   readonly places: number;
+  /** The sum of their shares of the reserved concurrency; undefined where the controller gives none. */
+  readonly shares: number | undefined;
+  /** Calls of others that are with them, by the agents. */
+  readonly foreignInFlight: number;
   /** The worker that speaks for it. */
   readonly speaker: WorkerEntry;
   /** The settings for all of its calls. */
@@ -38,6 +42,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 interface MutableFunction extends FunctionEntry {
   workers: Mutable<WorkerEntry>[];
   places: number;
+  shares: number | undefined;
   speaker: WorkerEntry;
   settings: FunctionSettings;
 }
@@ -196,6 +201,10 @@ export class FleetView {
       name,
       workers: [],
       places: 0,
+      shares: undefined,
+      get foreignInFlight() {
+        return this.workers.reduce((sum, { holding }) => sum + (holding?.foreignInFlight ?? 0), 0);
+      },
       speaker: worker,
       settings: resource.spec,
       rotation: 0,
@@ -266,6 +275,10 @@ export class FleetView {
 
 function update(owner: MutableFunction): void {
   owner.places = owner.workers.reduce((sum, { resource }) => sum + perWorkerOf(resource), 0);
+  owner.shares = owner.workers.reduce<number | undefined>(
+    (sum, { assignment }) => (assignment?.share === undefined ? sum : (sum ?? 0) + assignment.share),
+    undefined,
+  );
   owner.speaker = speakerOf(owner.workers) ?? owner.speaker;
   owner.settings = owner.speaker.resource.spec;
 }

@@ -45,6 +45,7 @@ const RULES: Readonly<Record<Refusal['reason'], LastingRule | undefined>> = {
   CallerGone: undefined,
   InvalidArgument: undefined,
   ConnectionLost: undefined,
+  ShareInUse: undefined,
   QueueFull: {
     rank: 0,
     urgent: true,
@@ -77,12 +78,15 @@ export class Refusals {
   #lasting: { readonly refusal: Refusal; readonly rule: LastingRule } | undefined;
   /** The last refusal that may pass soon. */
   passing: Refusal | undefined;
+  /** Whether a worker refused because its share is in use. */
+  isShareInUse = false;
   /** Uids of the workers that refused. */
   readonly workers = new Set<string>();
 
   /** @param uid of the worker */
   add(uid: string, refusal: Refusal): void {
     this.workers.add(uid);
+    this.isShareInUse ||= refusal.reason === 'ShareInUse';
     const rule = RULES[refusal.reason];
     if (rule === undefined) {
       this.passing = refusal;

@@ -12,12 +12,19 @@ export interface Holding {
   readonly places: number;
 }
 
+export interface RoutableAssignment {
+  readonly nodeName: string;
+  readonly epoch: number;
+  /** Calls that the worker may run at once, of those that are reserved for its function; absent where none are. */
+  readonly share?: number;
+}
+
 /** All that is known of one worker of a function. */
 export interface RoutableWorker {
   readonly uid: string;
   readonly name: string;
   /** From the resource; absent when the controller has not placed it. */
-  readonly assignment: { readonly nodeName: string; readonly epoch: number } | undefined;
+  readonly assignment: RoutableAssignment | undefined;
   /** From the agent of the assigned node alone: reports of other agents have no effect. */
   readonly holding: Holding | undefined;
   /** Calls that this gateway itself has under way to it. */
@@ -29,6 +36,8 @@ export interface Route {
   readonly name: string;
   readonly nodeName: string;
   readonly epoch: number;
+  /** Whether the call is to be refused where the worker's share is in use: another worker may have a free one. */
+  readonly atOnce: boolean;
 }
 
 /** Why a worker cannot be called at the moment, though it may be soon. */
@@ -38,12 +47,14 @@ export type Obstacle =
   /** There is no connection to the agent of its node. */
   | 'AgentUnreachable'
   /** Its agent has not taken over the assignment yet. */
-  | 'NotTakenOver';
+  | 'NotTakenOver'
+  /** The worker has no share of the reserved concurrency of its function. */
+  | 'NoShare';
 
 /**
  * The best worker to call now: of the running ones with a free place the one with most of its places free, then a paused
  * one, then one that has to be started, then the full one with the shortest queue for its places; last a failed one and
- * one that its owner keeps at rest, whose agent gives the reason. Equal workers alternate by `rotation`. Only the node in
+ * one that its owner keeps at rest, whose agent gives the reason. One without a share is not called. Equal workers alternate by `rotation`. Only the node in
  * the resource is chosen, and only where its agent holds the worker under the very epoch of the resource: an agent may
  * lag, or lie.
  *
@@ -65,13 +76,15 @@ export function chooseRoute(
     }
     const { assignment } = worker;
     const holding = currentHolding(worker);
-    if (assignment === undefined || holding === undefined) {
+    if (assignment === undefined || holding === undefined || assignment.share === 0) {
       continue;
     }
-    const cost = costOf(holding, holding.foreignInFlight + worker.outstanding);
+    const { epoch, nodeName, share } = assignment;
+    const places = share === undefined ? holding.places : Math.min(holding.places, share);
+    const cost = costOf(holding, (holding.foreignInFlight + worker.outstanding) / places);
     if (cost < bestCost) {
       bestCost = cost;
-      best = { uid: worker.uid, name: worker.name, nodeName: assignment.nodeName, epoch: assignment.epoch };
+      best = { uid: worker.uid, name: worker.name, nodeName, epoch, atOnce: share !== undefined && count > 1 };
     }
   }
   return best;
@@ -83,6 +96,9 @@ export function chooseRoute(
  * @param connected whether there is a connection to the agent of a node
  */
 export function obstacleOf(worker: RoutableWorker, connected: (nodeName: string) => boolean): Obstacle | undefined {
+  if (worker.assignment?.share === 0) {
+    return 'NoShare';
+  }
   if (currentHolding(worker) !== undefined) {
     return undefined;
   }
@@ -101,8 +117,7 @@ function currentHolding({ assignment, holding }: RoutableWorker): Holding | unde
  * Lower is better. A step of 10,000 is more than any queue. A worker that is woken or started for a call is the choice for
  * the next ones until its places are taken.
  */
-function costOf(holding: Holding, calls: number): number {
-  const load = calls / holding.places;
+function costOf(holding: Holding, load: number): number {
   const isFree = load < 1;
   if (!holding.callable && load === 0 && holding.phase !== 'PHASE_RUNNING') {
     return 60_000;

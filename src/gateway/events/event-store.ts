@@ -1,6 +1,6 @@
+import type { FunctionSettings } from '../../api/function-settings.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
-import type { FunctionSettings } from '../agents/function-settings.ts';
 
 export type EventTarget =
   | { readonly kind: 'Function'; readonly functionName: string; readonly qualifier?: string }

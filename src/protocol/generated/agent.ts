@@ -143,6 +143,11 @@ export interface InvokeRequest {
   readonly acknowledges: boolean;
   /** Whether the caller says as well that it has the whole answer, by done of the stream. Until then the worker keeps it. */
   readonly confirms: boolean;
+  /**
+   * Whether the call is refused with REASON_SHARE_IN_USE, and waits for nothing, where the worker runs as many calls as
+   * its share of the reserved concurrency allows. Unset by a caller that knows no other worker of the function.
+   */
+  readonly atOnce: boolean;
 }
 
 /**
@@ -268,6 +273,7 @@ export const Reason = {
   REASON_UNAVAILABLE: 'REASON_UNAVAILABLE',
   REASON_CALLER_GONE: 'REASON_CALLER_GONE',
   REASON_INVALID_ARGUMENT: 'REASON_INVALID_ARGUMENT',
+  REASON_SHARE_IN_USE: 'REASON_SHARE_IN_USE',
   /** The worker may have begun the call. */
   REASON_WORKER_EXITED: 'REASON_WORKER_EXITED',
   REASON_CONNECTION_LOST: 'REASON_CONNECTION_LOST',

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { gatewayLab } from '../../support/gateway-lab.ts';
+import { DEFAULT_LIMIT_FLAGS, gatewayLimits } from '../../../src/gateway/admission/gateway-limits.ts';
+import { gatewayLab, payloadOf } from '../../support/gateway-lab.ts';
 
 describe('the refusal of', () => {
   it('an unknown function is 503 while the API server is not heard, and that of a known one none at all', async () => {
@@ -73,6 +74,24 @@ describe('the refusal of', () => {
       $metadata: { httpStatusCode: status },
     });
     expect(lab.agent.calls).toHaveLength(1);
+  });
+
+  it('an agent whose share is in use, after the wait for it, with the place kept meanwhile', async () => {
+    const limits = gatewayLimits({ ...DEFAULT_LIMIT_FLAGS, maxQueueWait: 1 });
+    const lab = await gatewayLab({ gateway: { limits } });
+    await lab.addWorker('hello');
+    lab.agent.onInvoke((call) => call.refuse('ShareInUse', 'because'));
+    await expect(lab.invoke('hello')).rejects.toMatchObject({
+      name: 'TooManyRequestsException',
+      Reason: 'ReservedFunctionConcurrentInvocationLimitExceeded',
+    });
+    expect(lab.agent.calls.length).toBeGreaterThan(2);
+    let refusals = 2;
+    lab.agent.onInvoke((call) => {
+      refusals -= 1;
+      return refusals < 0 ? call.answer('"now"') : call.refuse('ShareInUse', 'because');
+    });
+    expect(payloadOf(await lab.invoke('hello'))).toBe('"now"');
   });
 
   it('agents that take their time to refuse, within the time that a call waits', async () => {

@@ -166,7 +166,7 @@ describe('the watch of the workers of a node', () => {
     setSynced();
     await clock.advance(0);
     expect(fleet.asked).toEqual(['sweep uid-of-hello', 'swept left-over']);
-    watch.relisted();
+    watch.readSoon();
     await clock.advance(0);
     expect(fleet.asked).toHaveLength(4);
     await clock.advance(310_000);

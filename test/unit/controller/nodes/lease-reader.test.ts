@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { readLeasesOnce } from '../../../../src/controller/nodes/lease-reader.ts';
 import { NodeLiveness } from '../../../../src/controller/nodes/liveness.ts';
+import { Silence } from '../../../../src/controller/nodes/silence.ts';
 import type { Lease } from '../../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../../src/kube/api/types.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
@@ -22,6 +23,7 @@ async function firstReading(ages: Readonly<Record<string, number | undefined>>) 
       client: { list: () => Promise.resolve({ items, resourceVersion: '1' }) } as unknown as Pick<KubeClient, 'list'>,
       systemNamespace: 'esb-system',
       liveness,
+      silence: new Silence(),
       nodes: () => ['a', 'b', 'c'].map((name) => readNodeFixture(name)),
       onChange: () => undefined,
       clock,

@@ -6,11 +6,13 @@ import { silentLogger } from '../../../../src/common/logger.ts';
 import { registerControllerMetrics } from '../../../../src/controller/metrics/controller-metrics.ts';
 import { NodeLiveness } from '../../../../src/controller/nodes/liveness.ts';
 import type { Grant } from '../../../../src/controller/quota/quota-book.ts';
+import { Silence } from '../../../../src/controller/nodes/silence.ts';
 import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
 import { NodeSnapshot } from '../../../../src/controller/scheduling/node-snapshot.ts';
 import { FUNCTION_INDEX, functionIndex } from '../../../../src/controller/workers/disruption-budget.ts';
 import { LEAVING_INDEX, LeftNodes, leavingIndex } from '../../../../src/controller/workers/left-nodes.ts';
 import { WorkerReconciler } from '../../../../src/controller/workers/reconciler.ts';
+import { ShareKeeper } from '../../../../src/controller/workers/share-keeper.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { Node } from '../../../../src/kube/api/resource-types.ts';
 import type { KubeClient, KubeObject, ObjectKey, PatchBody, ResourceType } from '../../../../src/kube/api/types.ts';
@@ -40,6 +42,9 @@ class Scene {
   readonly growing = new Set<string>();
   readonly snapshot: NodeSnapshot;
   readonly left: LeftNodes;
+  readonly silence = new Silence();
+  readonly shares: ShareKeeper;
+  readonly lapsed: string[] = [];
   readonly reconciler: WorkerReconciler;
   grant: Grant = { kind: 'unbound' };
   /** Thrown by the next status patch, after or before it took effect. */
@@ -50,6 +55,7 @@ class Scene {
     const client = {
       patch: (_type: ResourceType<KubeObject>, key: ObjectKey, patch: PatchBody, options?: { subresource?: string }) =>
         this.#patch(key, patch, options?.subresource),
+      list: () => Promise.resolve({ items: [...this.stored.values()] }),
       get: (type: ResourceType<KubeObject>, key: ObjectKey) =>
         Promise.resolve(type.kind === 'LambdaNode' ? this.storedNodes.get(key.name) : undefined),
     } as unknown as KubeClient;
@@ -66,11 +72,21 @@ class Scene {
       clock: this.clock,
     });
     this.left = new LeftNodes({ lambdaNodes: this.nodes, snapshot: this.snapshot, clock: this.clock });
+    this.shares = new ShareKeeper({
+      client,
+      workers: this.workers,
+      lambdaNodes: this.nodes,
+      snapshot: this.snapshot,
+      silence: this.silence,
+      onLapse: (keys) => this.lapsed.push(...keys),
+      clock: this.clock,
+    });
     this.reconciler = new WorkerReconciler({
       client,
       workers: this.workers,
       snapshot: this.snapshot,
       left: this.left,
+      shares: this.shares,
       strategy: 'spread',
       assignments: this.assignments,
       quotas: { grant: () => this.grant, note: () => undefined },
@@ -102,6 +118,7 @@ class Scene {
     for (const worker of this.stored.values()) {
       for (const change of this.workers.set(worker)) {
         this.left.noteWorker(change);
+        this.shares.noteWorker(change);
       }
       this.assignments.observe(worker);
     }

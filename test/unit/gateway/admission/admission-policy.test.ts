@@ -17,6 +17,8 @@ function use(change: Partial<FunctionUse> = {}): FunctionUse {
     settings: undefined,
     workers: 3,
     places: change.workers ?? 3,
+    shares: undefined,
+    foreignInFlight: 0,
     running: 0,
     waiting: 0,
     heldCalls: 0,
@@ -25,6 +27,24 @@ function use(change: Partial<FunctionUse> = {}): FunctionUse {
     ...change,
   };
 }
+
+describe('the places of a function with shares', () => {
+  it.each([
+    ['are no more than the shares', { reserved: 4 }, { places: 6, shares: 3 }, 3],
+    ['are less those that calls of other gateways have', { reserved: 4 }, { places: 4, shares: 4, foreignInFlight: 3 }, 1],
+    ['are never less than none', { reserved: 2 }, { shares: 2, foreignInFlight: 5 }, 0],
+    [
+      'of one worker are those of its agent to give',
+      { reserved: 2 },
+      { workers: 1, places: 4, shares: 2, foreignInFlight: 2 },
+      2,
+    ],
+    ['of one worker without a share are none', { reserved: 2 }, { workers: 1, places: 4, shares: 0 }, 0],
+    ["are each gateway's own where the controller gives none", { reserved: 2 }, { foreignInFlight: 5 }, 2],
+  ] as const)('%s', (_what, settings, change, expected) => {
+    expect(runningPlaces(use({ settings, ...change }))).toBe(expected);
+  });
+});
 
 describe('the places of a function', () => {
   it.each([

@@ -39,6 +39,8 @@ it('never has more calls running than there are places, and never one waiting wh
         get places() {
           return this.workers.length;
         },
+        shares: undefined,
+        foreignInFlight: 0,
         settings: { concurrency: { queueDepth: 5 } },
       };
       let changed: (() => void) | undefined;

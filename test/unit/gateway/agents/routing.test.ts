@@ -19,6 +19,32 @@ function worker(name: string, phase: Phase, more: Partial<RoutableWorker & Holdi
   };
 }
 
+const share = (count: number) => ({ assignment: { nodeName: 'node-1', epoch: 1, share: count } });
+
+describe('chooseRoute by shares', () => {
+  it('calls no worker without a share', () => {
+    const workers = [worker('a', 'PHASE_RUNNING', share(0)), worker('b', 'PHASE_ABSENT', share(1))];
+    expect(chooseRoute(workers, undefined, 0)).toMatchObject({ uid: 'b', atOnce: true });
+    expect(chooseRoute(workers.slice(0, 1), undefined, 0)).toBeUndefined();
+    expect(workers.map((each) => obstacleOf(each, () => true))).toEqual(['NoShare', undefined]);
+  });
+
+  it('takes a worker for full whose share is in use, whatever an agent of before says', () => {
+    const workers = [
+      worker('a', 'PHASE_RUNNING', { places: 8, outstanding: 1, ...share(1) }),
+      worker('b', 'PHASE_PAUSED', { places: 8, ...share(1) }),
+    ];
+    expect(chooseRoute(workers, undefined, 0)).toMatchObject({ uid: 'b' });
+  });
+
+  it('lets a call wait at the only worker, and where there are no shares', () => {
+    const alone = worker('a', 'PHASE_RUNNING', share(1));
+    expect(chooseRoute([alone], undefined, 0)).toMatchObject({ atOnce: false });
+    const two = [worker('a', 'PHASE_RUNNING'), worker('b', 'PHASE_RUNNING')];
+    expect(chooseRoute(two, undefined, 0)).toMatchObject({ atOnce: false });
+  });
+});
+
 describe('chooseRoute', () => {
   it.each([
     ['running and idle before paused', [worker('a', 'PHASE_PAUSED'), worker('b', 'PHASE_RUNNING')], 'b'],

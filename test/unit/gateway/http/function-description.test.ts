@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { speakerOf } from '../../../../src/api/function-settings.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
-import { speakerOf } from '../../../../src/gateway/agents/function-settings.ts';
 import { describeFunction, lambdaTime } from '../../../../src/gateway/http/function-description.ts';
 import { type WorkerFixture, workerFixture } from '../../../support/worker-fixture.ts';
 

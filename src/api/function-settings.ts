@@ -1,4 +1,4 @@
-import type { LambdaWorker, LambdaWorkerSpec } from '../../api/lambda-worker.ts';
+import type { LambdaWorker, LambdaWorkerSpec } from './lambda-worker.ts';
 
 /** The settings for all calls of a function, with any of its workers. */
 export interface FunctionSettings {

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { FleetView } from '../../../../src/gateway/agents/fleet-view.ts';
-import { speakerOf } from '../../../../src/gateway/agents/function-settings.ts';
-import { workerFixture } from '../../../support/worker-fixture.ts';
+import { speakerOf } from '../../../src/api/function-settings.ts';
+import { FleetView } from '../../../src/gateway/agents/fleet-view.ts';
+import { workerFixture } from '../../support/worker-fixture.ts';
 
 function worker(name: string, createdAt: string, reserved?: number) {
   return workerFixture({

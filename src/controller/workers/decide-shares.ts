@@ -1,0 +1,115 @@
+/** A worker of a function with reserved concurrency, as far as shares depend on it. */
+export interface ShareHolder {
+  readonly uid: string;
+  /** Calls that it takes at once, which its share is never above. */
+  readonly perWorker: number;
+  /** Its share; of one without a share by its assignment, all calls that it takes. */
+  readonly share: number;
+  /** Calls that may run there now: more than its share while a lowered share is not in force. */
+  readonly inForce: number;
+  /**
+   * Whether its agent has confirmed the share, or is gone for so long that no call can run by it. A share is lowered only
+   * then: an agent that has a larger one by then would confirm the one before.
+   */
+  readonly isSettled: boolean;
+  /** Whether calls reach it. */
+  readonly isCallable: boolean;
+  /** Lower is better: of equal workers the first ones get more. */
+  readonly rank: number;
+}
+
+/** A share on its way to the next one. */
+type Draft = Omit<ShareHolder, 'share'> & { share: number };
+
+/**
+ * The share that each worker is to have now, so that the calls which may run at once are never more than `reserved`:
+ *
+ * - Shares above what is reserved are taken away, first from workers that no call reaches.
+ * - An exchange takes the share of a worker that no call reaches for one that can use it, and half of the largest share
+ *   for a worker that has none.
+ * - What is free after that is given to workers that calls reach, to those with the smallest share first. A share that is
+ *   taken away is free only once it is no longer in force.
+ *
+ * A function whose workers have all that is reserved gets no other shares.
+ */
+export function decideShares(reserved: number, holders: readonly ShareHolder[]): ReadonlyMap<string, number> {
+  const drafts = holders.map((holder): Draft => ({ ...holder }));
+  const settled = drafts.filter(({ isSettled }) => isSettled);
+  for (const draft of settled) {
+    draft.share = Math.min(draft.share, draft.perWorker);
+  }
+  const reachable = settled.filter(({ isCallable }) => isCallable);
+  const idle = settled.filter(({ isCallable }) => !isCallable);
+  takeAway(reachable, takeAway(idle, sum(drafts) - reserved));
+  const unused = (): number => reserved - sum(drafts);
+  const wanted = drafts
+    .filter(({ isCallable }) => isCallable)
+    .reduce((room, { perWorker, share }) => room + Math.max(0, perWorker - share), 0);
+  takeAway(idle, wanted - unused());
+  split(reachable, unused());
+  const lowered = new Set(drafts.filter((draft, index) => draft.share < (holders[index]?.share ?? 0)));
+  const free = reserved - holders.reduce((total, { inForce, share }) => total + Math.max(inForce, share), 0);
+  give(
+    reachable.filter((draft) => !lowered.has(draft)),
+    free,
+  );
+  return new Map(drafts.map(({ share, uid }) => [uid, share]));
+}
+
+function sum(drafts: readonly Draft[]): number {
+  return drafts.reduce((total, { share }) => total + share, 0);
+}
+
+/** Takes that many away, the largest shares first and as evenly as they allow; returns what could not be taken. */
+function takeAway(drafts: readonly Draft[], count: number): number {
+  let left = count;
+  while (left > 0) {
+    const largest = drafts
+      .filter(({ share }) => share > 0)
+      .toSorted(byShare)
+      .toReversed();
+    if (largest.length === 0) {
+      break;
+    }
+    for (const [index, draft] of largest.entries()) {
+      const taken = Math.min(draft.share, left, Math.ceil(left / (largest.length - index)));
+      draft.share -= taken;
+      left -= taken;
+    }
+  }
+  return left;
+}
+
+/** Halves the largest shares for workers that have none, as far as nothing else is free for these. */
+function split(drafts: readonly Draft[], unused: number): void {
+  let waiting = drafts.filter(({ perWorker, share }) => share === 0 && perWorker > 0).length - Math.max(0, unused);
+  while (waiting > 0) {
+    const largest = drafts.toSorted(byShare).at(-1);
+    if (largest === undefined || largest.share < 2) {
+      return;
+    }
+    const half = Math.floor(largest.share / 2);
+    largest.share -= half;
+    waiting -= half;
+  }
+}
+
+/** Gives that many, to the smallest shares first and as evenly as they allow. */
+function give(drafts: readonly Draft[], count: number): void {
+  let left = count;
+  while (left > 0) {
+    const open = drafts.filter(({ perWorker, share }) => share < perWorker).toSorted(byShare);
+    if (open.length === 0) {
+      return;
+    }
+    for (const [index, draft] of open.entries()) {
+      const given = Math.min(draft.perWorker - draft.share, left, Math.ceil(left / (open.length - index)));
+      draft.share += given;
+      left -= given;
+    }
+  }
+}
+
+function byShare(one: Draft, other: Draft): number {
+  return one.share - other.share || one.rank - other.rank || (one.uid < other.uid ? -1 : 1);
+}

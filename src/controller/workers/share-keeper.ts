@@ -1,0 +1,328 @@
+import { findCondition, isTrue, type WorkerReason, workerConditions } from '../../api/condition.ts';
+import { speakerOf } from '../../api/function-settings.ts';
+import type { LambdaNode } from '../../api/lambda-node.ts';
+import { type Assignment, type LambdaWorker, lambdaWorkers, perWorkerOf } from '../../api/lambda-worker.ts';
+import { shareOverMs } from '../../api/share.ts';
+import type { Clock } from '../../common/clock.ts';
+import type { CallOptions } from '../../common/deadline.ts';
+import { hasCode } from '../../common/errors.ts';
+import { Tally } from '../../common/tally.ts';
+import { keyText, objectKey } from '../../kube/api/object-key.ts';
+import type { CacheEvent, KubeClient, ObjectCache } from '../../kube/api/types.ts';
+import { isSilent } from '../nodes/liveness.ts';
+import type { Silence } from '../nodes/silence.ts';
+import { functionKeyOf } from '../scheduling/assignment-cache.ts';
+import type { NodeSnapshot } from '../scheduling/node-snapshot.ts';
+import { decideShares, type ShareHolder } from './decide-shares.ts';
+import { FUNCTION_INDEX } from './disruption-budget.ts';
+import type { ShareStanding } from './share-step.ts';
+
+/** The longest timeout that a resource may ask for, in seconds. */
+const LONGEST_TIMEOUT_SECONDS = 900;
+/** Milliseconds of silence after which nothing runs on a node that is gone for good: four renewals of an agent. */
+const GONE_SILENT_MS = 40_000;
+/** Milliseconds for which a write whose outcome is not known may still come through: longer than any request takes. */
+const DOUBT_MS = 60_000;
+/** Reasons for which a worker that is not ready has to be waited for, and no other takes its calls. */
+const passingReasons: readonly string[] = [
+  'Absent',
+  'Creating',
+  'Paused',
+  'Pending',
+  'Reassigned',
+  'Replacing',
+  'ReplacementFailed',
+  'Restarting',
+  'Running',
+] satisfies readonly WorkerReason[];
+
+/** Codes of errors of a write that has not come through, and will not. */
+const notWritten = ['Conflict', 'NotFound', 'NotLeader'] as const;
+
+/** A share that may be in force, although the cache does not show its assignment. */
+interface Unseen {
+  readonly epoch: number;
+  readonly share: number | undefined;
+  readonly inForce: number;
+  /** Monotonic milliseconds; infinite for until it is seen. */
+  readonly until: number;
+}
+
+/** The worker in the form in which it was seen last, as far as an absent agent has to know of it. */
+interface Seen {
+  readonly epoch: number;
+  readonly deleting: boolean;
+  /** Monotonic milliseconds since when. */
+  readonly at: number;
+}
+
+export interface ShareKeeperOptions {
+  readonly client: Pick<KubeClient, 'list'>;
+  /** {@link FUNCTION_INDEX} is among its indexes. */
+  readonly workers: Pick<ObjectCache<LambdaWorker>, 'byIndex' | 'get'>;
+  readonly lambdaNodes: Pick<ObjectCache<LambdaNode>, 'get'>;
+  readonly snapshot: Pick<NodeSnapshot, 'standing'>;
+  readonly silence: Silence;
+  /** Called with the keys of workers whose share may be another one, since a share has lapsed. */
+  readonly onLapse: (keys: readonly string[]) => void;
+  readonly clock: Clock;
+}
+
+/**
+ * The shares of reserved concurrency in one term: those of the resources as last seen, those of this controller's own
+ * writes that the cache does not show yet, and those of the leader before.
+ */
+export class ShareKeeper {
+  readonly #options: ShareKeeperOptions;
+  /** Workers of each function that reserve concurrency or have a share; most functions have none. */
+  readonly #concerned = new Tally();
+  readonly #unseen = new Map<string, Unseen>();
+  readonly #seen = new Map<string, Seen>();
+  /** Uids of workers by whose share no call can run any more, since their node was not heard for so long. */
+  readonly #lapsed = new Set<string>();
+  /** Reads of all workers of a namespace in this term. */
+  readonly #read = new Map<string, Promise<void>>();
+
+  constructor(options: ShareKeeperOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Notes a change. Call it at every change of a worker.
+   *
+   * @returns keys of workers whose share may be another one now
+   */
+  noteWorker(change: CacheEvent<LambdaWorker>): readonly string[] {
+    const { object } = change;
+    const uid = object.metadata.uid ?? '';
+    const functionKey = functionKeyOf(object);
+    const before = change.kind === 'updated' ? change.old : undefined;
+    const after = change.kind === 'deleted' ? undefined : object;
+    const wasShared = this.#concerned.get(functionKey) > 0;
+    const wasConcerned = concerns(change.kind === 'deleted' ? object : before);
+    this.#concerned.add(functionKey, Number(concerns(after)) - Number(wasConcerned));
+    if (after === undefined) {
+      this.#unseen.delete(uid);
+      this.#seen.delete(uid);
+      this.#lapsed.delete(uid);
+    } else {
+      this.#note(uid, after);
+    }
+    if (!wasShared && this.#concerned.get(functionKey) === 0) {
+      return [];
+    }
+    return fingerprintOf(before) === fingerprintOf(after) ? [] : this.#keysOf(functionKey);
+  }
+
+  /**
+   * Reads the workers of the namespace once in each term, where the function has shares: the cache may not show yet what
+   * the leader before has given.
+   */
+  async prepare(worker: LambdaWorker, call: CallOptions): Promise<void> {
+    const namespace = worker.metadata.namespace ?? '';
+    if (this.#concerned.get(functionKeyOf(worker)) === 0) {
+      return;
+    }
+    const read = this.#read.get(namespace) ?? this.#readAll(namespace, call);
+    this.#read.set(namespace, read);
+    await read;
+  }
+
+  /** The standing of a worker; undefined where its function has no shares. */
+  standing(worker: LambdaWorker): ShareStanding | undefined {
+    const functionKey = functionKeyOf(worker);
+    if (this.#concerned.get(functionKey) === 0) {
+      return undefined;
+    }
+    const { uid = '' } = worker.metadata;
+    const others = this.#options.workers
+      .byIndex(FUNCTION_INDEX, functionKey)
+      .filter(({ metadata }) => metadata.uid !== uid);
+    const staying = [...others, worker].filter(({ metadata }) => metadata.deletionTimestamp === undefined);
+    const speaker = speakerOf(staying.map((resource) => ({ resource })));
+    const reserved = speaker?.resource.spec.concurrency?.reserved;
+    const self = this.#holder(worker);
+    const nodeName = worker.status?.assignment?.nodeName;
+    const standing = nodeName === undefined ? undefined : this.#options.snapshot.standing(worker, nodeName);
+    return {
+      inForce: reserved === undefined ? 0 : (self?.inForce ?? 0),
+      isSettled: self?.isSettled ?? true,
+      isSilent: standing !== undefined && (isSilent(standing.liveness) || standing.goneBecause !== undefined),
+      next: (anew) => {
+        if (worker.metadata.deletionTimestamp !== undefined) {
+          return worker.status?.assignment?.share;
+        }
+        if (reserved === undefined) {
+          return undefined;
+        }
+        const own = anew ? unassigned(uid, worker) : self;
+        const holders = others.flatMap((other) => this.#holder(other) ?? []);
+        return decideShares(reserved, own === undefined ? holders : [...holders, own]).get(uid);
+      },
+    };
+  }
+
+  /** Counts a share before it is written. */
+  assume(worker: LambdaWorker, { epoch, share }: Assignment): void {
+    const inForce = share ?? perWorkerOf(worker);
+    this.#unseen.set(worker.metadata.uid ?? '', { epoch, share, inForce, until: Number.POSITIVE_INFINITY });
+  }
+
+  /** Takes back a share that was not written, unless the error leaves that open. */
+  failed(worker: LambdaWorker, error?: unknown): void {
+    const { uid = '' } = worker.metadata;
+    const unseen = this.#unseen.get(uid);
+    const isCertain = error === undefined || notWritten.some((code) => hasCode(error, code));
+    if (isCertain) {
+      this.#unseen.delete(uid);
+    } else if (unseen !== undefined) {
+      this.#unseen.set(uid, { ...unseen, until: this.#options.clock.monotonic() + DOUBT_MS });
+    }
+  }
+
+  async #readAll(namespace: string, call: CallOptions): Promise<void> {
+    try {
+      const { items } = await this.#options.client.list(lambdaWorkers, { namespace }, call);
+      for (const worker of items) {
+        const { uid = '' } = worker.metadata;
+        const { assignment } = worker.status ?? {};
+        const holder = this.#holderOf(worker);
+        if (assignment !== undefined && holder !== undefined && !this.#unseen.has(uid)) {
+          const { epoch, share } = assignment;
+          this.#unseen.set(uid, { epoch, share, inForce: holder.inForce, until: Number.POSITIVE_INFINITY });
+        }
+      }
+    } catch (error) {
+      this.#read.delete(namespace);
+      throw error;
+    }
+  }
+
+  #keysOf(functionKey: string): readonly string[] {
+    return this.#options.workers.byIndex(FUNCTION_INDEX, functionKey).map((worker) => keyText(objectKey(worker)));
+  }
+
+  #note(uid: string, { metadata, status }: LambdaWorker): void {
+    const epoch = status?.assignment?.epoch ?? 0;
+    const deleting = metadata.deletionTimestamp !== undefined;
+    const seen = this.#seen.get(uid);
+    if (seen?.epoch !== epoch || seen.deleting !== deleting) {
+      this.#seen.set(uid, { epoch, deleting, at: this.#options.clock.monotonic() });
+      this.#lapsed.delete(uid);
+    }
+    const unseen = this.#unseen.get(uid);
+    if (unseen !== undefined && unseen.epoch <= epoch) {
+      this.#unseen.delete(uid);
+    }
+  }
+
+  /** A worker that has a node, with what is known of it beside its resource. */
+  #holder(worker: LambdaWorker): ShareHolder | undefined {
+    const { uid = '' } = worker.metadata;
+    const seen = this.#holderOf(worker);
+    const unseen = this.#unseen.get(uid);
+    if (unseen === undefined || unseen.epoch <= (worker.status?.assignment?.epoch ?? 0)) {
+      return seen;
+    }
+    if (unseen.until <= this.#options.clock.monotonic()) {
+      this.#unseen.delete(uid);
+      return seen;
+    }
+    const base = seen ?? unassigned(uid, worker);
+    return {
+      ...base,
+      share: unseen.share ?? base.perWorker,
+      inForce: Math.max(base.inForce, unseen.inForce),
+      isSettled: false,
+    };
+  }
+
+  #holderOf(worker: LambdaWorker): ShareHolder | undefined {
+    const { metadata, status } = worker;
+    const { uid = '' } = metadata;
+    const { assignment, share: said } = status ?? {};
+    const deleting = metadata.deletionTimestamp !== undefined;
+    if (assignment === undefined || (deleting && isTrue(status?.conditions, workerConditions.cleanedUp))) {
+      return undefined;
+    }
+    const perWorker = perWorkerOf(worker);
+    const share = assignment.share ?? perWorker;
+    const node = this.#options.lambdaNodes.get({ name: assignment.nodeName });
+    const base = { ...unassigned(uid, worker), share, isCallable: !deleting && this.#isCallable(worker, assignment) };
+    if (node !== undefined && node.status?.holdsShares !== true) {
+      return { ...base, inForce: share };
+    }
+    if (this.#hasLapsed(worker, assignment)) {
+      return { ...base, inForce: deleting ? 0 : share, ...(deleting ? { share: 0 } : {}) };
+    }
+    const isSaid = assignment.share === undefined ? said === undefined : said?.epoch === assignment.epoch;
+    // Before its first assignment a worker was nowhere. What is not told may be as many calls as it takes.
+    const calls = said?.calls ?? (assignment.epoch === 1 && assignment.share !== undefined ? 0 : perWorker);
+    return { ...base, inForce: Math.max(share, calls), isSettled: isSaid && !deleting };
+  }
+
+  #isCallable(worker: LambdaWorker, { nodeName }: Assignment): boolean {
+    const { spec, status } = worker;
+    const { goneBecause, leave, liveness } = this.#options.snapshot.standing(worker, nodeName);
+    const ready = findCondition(status?.conditions, workerConditions.ready);
+    const isDown = ready?.status === 'False' && !passingReasons.includes(ready.reason);
+    const isKept = spec.wakePolicy === 'Never' && spec.desiredState !== 'Running';
+    return !isSilent(liveness) && goneBecause === undefined && leave === undefined && !isDown && !isKept;
+  }
+
+  /**
+   * Whether no call can run any more by the share of a worker: its agent has let it lapse, and what ran then is over. The
+   * node must not have been heard since the assignment as it is now was there: its agent may have read it meanwhile.
+   */
+  #hasLapsed(worker: LambdaWorker, { epoch, nodeName }: Assignment): boolean {
+    const { metadata, spec, status } = worker;
+    const { uid = '' } = metadata;
+    const seen = this.#seen.get(uid);
+    const { goneBecause } = this.#options.snapshot.standing(worker, nodeName);
+    const silentMs = this.#options.silence.of(nodeName, seen?.at ?? Number.POSITIVE_INFINITY);
+    // A call that began before the timeout was changed has the longer one.
+    const isCurrent = status?.observedGeneration === metadata.generation;
+    const timeoutSeconds = isCurrent ? spec.timeoutSeconds : LONGEST_TIMEOUT_SECONDS;
+    const overMs = goneBecause === undefined ? shareOverMs(timeoutSeconds, perWorkerOf(worker) > 1) : GONE_SILENT_MS;
+    const hasLapsed = seen?.epoch === epoch && silentMs >= overMs;
+    if (hasLapsed && !this.#lapsed.has(uid)) {
+      this.#lapsed.add(uid);
+      this.#options.onLapse(this.#keysOf(functionKeyOf(worker)));
+    } else if (!hasLapsed) {
+      this.#lapsed.delete(uid);
+    }
+    return hasLapsed;
+  }
+}
+
+/** A worker that is to have its first share. */
+function unassigned(uid: string, worker: LambdaWorker): ShareHolder {
+  const { phase } = worker.status ?? {};
+  const rank = phase === 'Running' ? 0 : phase === 'Paused' ? 1 : 2;
+  return { uid, perWorker: perWorkerOf(worker), share: 0, inForce: 0, isSettled: true, isCallable: true, rank };
+}
+
+/** Whether the function of a worker may have shares because of that worker. */
+function concerns(worker: LambdaWorker | undefined): boolean {
+  return worker?.spec.concurrency?.reserved !== undefined || worker?.status?.assignment?.share !== undefined;
+}
+
+/** The fields of a worker that the shares of its function depend on. */
+function fingerprintOf(worker: LambdaWorker | undefined): string {
+  if (worker === undefined) {
+    return '';
+  }
+  const { metadata, spec, status } = worker;
+  const ready = findCondition(status?.conditions, workerConditions.ready);
+  return JSON.stringify([
+    metadata.deletionTimestamp !== undefined,
+    perWorkerOf(worker),
+    spec.concurrency?.reserved,
+    spec.desiredState,
+    spec.wakePolicy,
+    status?.assignment,
+    status?.share,
+    isTrue(status?.conditions, workerConditions.cleanedUp),
+    ready?.status === 'False' && !passingReasons.includes(ready.reason),
+  ]);
+}
