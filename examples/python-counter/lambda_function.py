@@ -12,6 +12,7 @@ may ask for more, so that every behaviour of a worker can be provoked by a call:
     {"size": 1000}       answer with that many characters of padding
     {"echo": ...}        give this value back
     {"return": ...}      answer with this value and nothing else
+    {"times": true}      tell when the call began and ended, by the monotonic clock of the machine, in seconds
 """
 
 import os
@@ -35,6 +36,7 @@ def lambda_handler(event, context):
 
 def handler(event, context):
     global _counter, _running, _overlaps
+    began = time.monotonic()
     with _guard:
         _counter += 1
         _running += 1
@@ -42,7 +44,10 @@ def handler(event, context):
             _overlaps += 1
         counter = _counter
     try:
-        return _answer(event if isinstance(event, dict) else {"echo": event}, context, counter)
+        answer = _answer(event if isinstance(event, dict) else {"echo": event}, context, counter)
+        if isinstance(event, dict) and "times" in event:
+            answer["times"] = [began, time.monotonic()]
+        return answer
     finally:
         with _guard:
             _running -= 1

@@ -47,6 +47,8 @@ export interface CounterAnswer {
   readonly message: string;
   readonly counter: number;
   readonly overlaps: number;
+  /** Begin and end of the call in seconds, where its event asks for them. */
+  readonly times?: readonly [number, number];
   readonly bootId: string;
   readonly requestId: string;
   readonly echo?: unknown;

@@ -6,6 +6,7 @@ import { homeAt } from '../../../local/common/home.ts';
 import { readInstanceState } from '../../../local/instance/instance-state.ts';
 import type { PartSpec } from '../../../local/supervisor/part.ts';
 import { createSupervisorClient, type SupervisorClient } from '../../../local/supervisor/supervisor-client.ts';
+import { freePort } from '../../support/free-port.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import type { Instance } from './instance.ts';
 import type { BalancedGateway } from './load-balancer.ts';
@@ -95,6 +96,34 @@ export class Parts {
       await this.#supervisor.apply(specs);
       await this.start(name);
     };
+  }
+
+  /** Starts a gateway beside those that there are. */
+  async furtherGateway(): Promise<{ readonly url: string; stop(): Promise<void> }> {
+    const { run } = homeAt(this.#esb.home);
+    const specs = JSON.parse(await readFile(join(run, 'parts'), 'utf8')) as PartSpec[];
+    const first = specs.find(({ name }) => name === 'gateway-1');
+    if (first?.health.kind !== 'http') {
+      throw new Error('there is no gateway-1');
+    }
+    const [name, port, healthPort] = ['gateway-further', await freePort(), await freePort()];
+    const values: Readonly<Record<string, string>> = {
+      '--listen': `127.0.0.1:${port}`,
+      '--health': `127.0.0.1:${healthPort}`,
+      '--state-dir': join(run, name),
+    };
+    const health = new URL(first.health.url);
+    health.port = String(healthPort);
+    const further: PartSpec = {
+      ...first,
+      name,
+      args: first.args.map((arg, index) => values[first.args[index - 1] ?? ''] ?? arg),
+      logFile: first.logFile.replace('gateway-1', name),
+      health: { ...first.health, url: String(health) },
+    };
+    await this.#supervisor.apply([...specs, further]);
+    await this.start(name);
+    return { url: `http://127.0.0.1:${port}`, stop: () => this.#supervisor.apply(specs) };
   }
 
   /** Where each gateway listens. */

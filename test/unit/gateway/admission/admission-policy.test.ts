@@ -31,7 +31,12 @@ function use(change: Partial<FunctionUse> = {}): FunctionUse {
 describe('the places of a function with shares', () => {
   it.each([
     ['are no more than the shares', { reserved: 4 }, { places: 6, shares: 3 }, 3],
-    ['are less those that calls of other gateways have', { reserved: 4 }, { places: 4, shares: 4, foreignInFlight: 3 }, 1],
+    [
+      'are less those that calls of other gateways have',
+      { reserved: 4 },
+      { places: 4, shares: 4, foreignInFlight: 3 },
+      1,
+    ],
     ['are never less than none', { reserved: 2 }, { shares: 2, foreignInFlight: 5 }, 0],
     [
       'of one worker are those of its agent to give',
