@@ -326,8 +326,12 @@ export class ShareWorld {
       .reduce((a, b) => a + b, 0);
   }
 
-  /** Everybody who is there does what is to be done, for that many seconds. */
-  async live(seconds: number): Promise<void> {
+  /**
+   * Everybody who is there does what is to be done, for that many seconds.
+   *
+   * @param between called in each round, in the middle of it
+   */
+  async live(seconds: number, between: () => void = () => undefined): Promise<void> {
     for (let second = 0; second < seconds; second += 5) {
       await this.pass(5_000);
       for (const agent of this.agents) {
@@ -335,6 +339,7 @@ export class ShareWorld {
         this.list(agent);
         agent.finish?.();
       }
+      between();
       this.readLeases();
       for (const name of [...this.stored.keys()]) {
         for (const agent of this.agents) {
@@ -348,6 +353,10 @@ export class ShareWorld {
         this.see(name);
         await this.reconcile(name);
         this.see(name);
+        for (const agent of this.agents) {
+          this.watch(agent, name);
+        }
+        between();
       }
     }
   }
