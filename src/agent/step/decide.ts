@@ -16,12 +16,13 @@ import { givenUpFor } from './init-sight.ts';
 import type { Reduced } from './reduce.ts';
 import { answerFirstMs } from './reduce-actions.ts';
 import { rearrange, setAside } from './rollout.ts';
-import { hasFreePlace, SHARE_LAPSED } from './share.ts';
+import { hasFreeShare, SHARE_LAPSED } from './share.ts';
 import {
   containersOf,
   Draft,
   findContainer,
   goalAt,
+  hasFreePlace,
   isEnding,
   isReplaced,
   isUrgent,
@@ -137,9 +138,12 @@ function send(draft: Draft): boolean {
 }
 
 function sendNext(draft: Draft): boolean {
-  const { places, present, readySince, waiting } = draft.state;
+  const { desired, places, present, readySince, waiting } = draft.state;
   const [call] = waiting;
   if (call === undefined || !takesCalls(present) || !hasFreePlace(draft.state)) {
+    return false;
+  }
+  if (desired.share !== undefined && !hasFreeShare(draft.state)) {
     return false;
   }
   const { now, wall } = draft.at;

@@ -1,7 +1,7 @@
 import type { Closing } from '../model/invocation.ts';
 import type { WorkerView } from '../model/worker-state.ts';
-import { type Container, heldIn, interfaceOf, leftIn, placesIn } from './container.ts';
-import { callsIn, containersOf, type Draft, placesOf, type WorkerState } from './state.ts';
+import { type Container, heldIn, interfaceOf, leftIn } from './container.ts';
+import { containersOf, type Draft, placesOf, type WorkerState } from './state.ts';
 
 /** The refusal where the node has not been heard for so long that another node may have its shares. */
 export const SHARE_LAPSED: Closing = [
@@ -40,13 +40,9 @@ function isCounted(state: WorkerState): boolean {
   return state.listing.kind === 'Complete' && state.adopting === undefined && containersOf(state).every(isHeard);
 }
 
-/** Whether the present container has a place for another call, and the worker a share. */
-export function hasFreePlace(state: WorkerState): boolean {
-  const { desired, present } = state;
-  return (
-    callsIn(state, present.make.id) < placesIn(present) &&
-    (desired.share === undefined || runningOf(state) < desired.share)
-  );
+/** Whether the share of a worker that has one has room for another call. */
+export function hasFreeShare(state: WorkerState): boolean {
+  return runningOf(state) < (state.desired.share ?? 0);
 }
 
 /** Why the share of the worker does not let a call in; undefined when it does, or when the call waits for that. */

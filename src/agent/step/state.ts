@@ -8,7 +8,7 @@ import type { Retries } from '../model/retry-schedule.ts';
 import type { WorkerRecord } from '../model/worker-record.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import type { Call } from './call.ts';
-import { type Container, capacityOf, isOccupied, leftIn, observedOf, takesSeveral } from './container.ts';
+import { type Container, capacityOf, isOccupied, leftIn, observedOf, placesIn, takesSeveral } from './container.ts';
 import type { Effect, RecordChange } from './effects.ts';
 import type { Moment } from './moment.ts';
 
@@ -189,6 +189,12 @@ export function callsIn({ places }: WorkerState, containerId: string): number {
     count += place.containerId === containerId ? 1 : 0;
   }
   return count;
+}
+
+/** Whether the present container has a place for another call. */
+export function hasFreePlace(state: WorkerState): boolean {
+  const { present } = state;
+  return callsIn(state, present.make.id) < placesIn(present);
 }
 
 /** Whether the present container is of another shape than is wanted. */
