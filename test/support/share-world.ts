@@ -19,6 +19,9 @@ import { createObjectCache } from '../../src/kube/cache/object-cache.ts';
 import { type ManualClock, manualClock } from './manual-clock.ts';
 import { nodeFixture, readNodeFixture, workerFixture } from './worker-fixture.ts';
 
+/** What the quotas of the namespace grant each worker. */
+export const GRANTED = { memoryMiB: 192, milliCPU: 0 } as const;
+
 const cleanedUp = { type: 'CleanedUp', status: 'True', reason: 'CleanedUp', message: '' } as const;
 
 /** Milliseconds that a call of the function takes at most: its timeout, and the end of it. */
@@ -174,6 +177,7 @@ export class ShareWorld {
       shares,
       strategy: 'spread',
       assignments,
+      quotas: { grant: () => ({ kind: 'granted', granted: GRANTED }), note: () => undefined },
       events: { record: () => undefined },
       metrics: registerControllerMetrics(new Registry(), { phases: () => [], livenesses: () => [] }),
       clock,

@@ -415,6 +415,10 @@ export interface LambdaWorkerStatusAssignment {
    */
   readonly epoch: number;
   readonly granted?: LambdaWorkerStatusAssignmentGranted;
+  /**
+   * Calls that the worker may run at once, of those that concurrency.reserved keeps for its function. The shares of all workers of the function are together no more than that number. Absent where none is reserved.
+   */
+  readonly share?: number;
 }
 /**
  * Amounts that the LambdaQuotas of the namespace let the worker have, and count for it. Absent where there is none.
@@ -428,10 +432,6 @@ export interface LambdaWorkerStatusAssignmentGranted {
    * CPU that it asks for, in thousandths of a core.
    */
   readonly milliCPU: number;
-  /**
-   * Calls that the worker may run at once, of those that concurrency.reserved keeps for its function. The shares of all workers of the function are together no more than that number. Absent where none is reserved.
-   */
-  readonly share?: number;
 }
 /**
  * The address of the worker on its node.

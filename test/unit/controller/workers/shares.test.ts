@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ShareWorld } from '../../../support/share-world.ts';
+import { GRANTED, ShareWorld } from '../../../support/share-world.ts';
 
 /** Workers `w0` and so on, each of which takes so many calls at once. */
 function worldOf(reserved: number, perWorker: readonly number[], nodes = 3): ShareWorld {
@@ -266,6 +266,8 @@ describe('the shares of reserved concurrency', () => {
         const takes = [...world.stored.values()].reduce((sum, { spec }) => sum + (spec.concurrency?.perWorker ?? 1), 0);
         const shares = sharesOf(world).reduce((sum: number, share = 0) => sum + share, 0);
         expect(shares).toBe(Math.min(reserved, takes));
+        const granted = [...world.stored.values()].map(({ status }) => status?.assignment?.granted);
+        expect(granted).toEqual(granted.map(() => GRANTED));
         const { writes } = world;
         await world.live(60);
         expect(world.writes).toBe(writes);
