@@ -16,13 +16,13 @@ interface MetricFacts {
 
 const introduction = `# Metrics
 
-Each role serves its metrics for Prometheus at \`/metrics\` of its \`--health\` address, beside \`/healthz\` and \`/readyz\`:
-the agent at port 9093, the controller at 9091, the gateway at 9092, where nothing else is asked for. Agents give theirs
-by gRPC too (\`GetMetrics\`). But for [a page of its own](#workers), no label holds the name of a worker or an image,
-and how many series there are does not depend on how many workers there are. Functions have labels in the gateway alone, and only so many: the first 100 that
-are called (\`--metrics-functions\`) have series of their own, some 80 each; the others share \`function="(other)"\`, names
-that no function has \`function="(unknown)"\`, and the series of a function end with it. Durations are in seconds, sizes
-in bytes.
+Each role serves its metrics for Prometheus at \`/metrics\` of its \`--health\` address, beside \`/healthz\` and
+\`/readyz\`: the agent at port 9093, the controller at 9091, the gateway at 9092, where nothing else is asked for.
+Agents give theirs by gRPC too (\`GetMetrics\`). But for [a page of its own](#workers), no label holds the name of a
+worker or an image, and how many series there are does not depend on how many workers there are. Functions have labels
+in the gateway alone, and only so many: the first 100 that are called (\`--metrics-functions\`) have series of their
+own, some 80 each; the others share \`function="(other)"\`, names that no function has \`function="(unknown)"\`, and
+the series of a function end with it. Durations are in seconds, sizes in bytes.
 
 Where one call spent its time is told by [spans](../how-to/tracing.md) and by the access log of the gateway
 (\`--access-log\`), a line for each request. [How to watch ESB](../how-to/metrics.md) says which to collect and which are
@@ -38,8 +38,8 @@ This page is made from the source by \`npm run generate\`, with the help text of
 const ofNode = '\nBeside these, the role has the usual metrics of Node.js (`nodejs_*`, `process_*`).\n';
 
 const ofWorkers = `
-Served by an agent with \`--worker-metrics\` (\`agent.workerMetrics\` of the chart) at \`/metrics/workers\`, apart from its own
-metrics: their number grows with that of the workers, and names of workers are told to every client that reaches the
+Served by an agent with \`--worker-metrics\` (\`agent.workerMetrics\` of the chart) at \`/metrics/workers\`, apart from its
+own metrics: their number grows with that of the workers, and names of workers are told to every client that reaches the
 address. The figures are read from the control groups when the page is asked for, once a second at most.
 `;
 

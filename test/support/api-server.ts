@@ -46,6 +46,8 @@ export interface ApiServer {
   kubeconfig(user: string, groups?: readonly string[]): Promise<string>;
   /** Runs kubectl as the administrator; gives its standard output. Rejects when it fails, with what it printed. */
   kubectl(args: readonly string[], input?: string): Promise<string>;
+  /** Value of a key of etcd, such as `/registry/esb.dev/lambdaworkers/default/hello`; empty for none. */
+  stored(key: string): Promise<string>;
   /** Process ids of etcd and kube-apiserver. */
   pids(): readonly number[];
   /** Freezes kube-apiserver (SIGSTOP): connections stay open and nothing is answered. */
@@ -286,6 +288,12 @@ async function startIn(folder: string, authority: CertificateAuthority, options:
         { timeoutMs: 60_000, ...(input === undefined ? {} : { input }) },
       );
       return result.stdout;
+    },
+    async stored(key) {
+      const body = JSON.stringify({ key: Buffer.from(key).toString('base64') });
+      const answer = await request(`${etcdUrl}/v3/kv/range`, { method: 'POST', body });
+      const { kvs } = (await answer.body.json()) as { readonly kvs?: readonly { readonly value: string }[] };
+      return Buffer.from(kvs?.[0]?.value ?? '', 'base64').toString();
     },
     pids: () => [etcd.pid, kubeApiserver.pid],
     pause: () => kubeApiserver.signal('SIGSTOP'),

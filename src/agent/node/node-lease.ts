@@ -73,12 +73,13 @@ class LeaseOwner {
   async see({ metadata: { ownerReferences } }: Lease, signal: AbortSignal): Promise<void> {
     const { client, logger, namespace, nodeName: name, ownerUid } = this.#options;
     const uid = ownerUid?.();
-    if (uid === undefined || uid === this.#refused || ownerReferences?.some((owner) => owner.uid === uid) === true) {
+    // An owner in a version that is served no more is none to the collector.
+    const apiVersion = apiVersionOf(lambdaNodes);
+    const isOwned = ownerReferences?.some((owner) => owner.uid === uid && owner.apiVersion === apiVersion) === true;
+    if (uid === undefined || uid === this.#refused || isOwned) {
       return;
     }
-    const body = {
-      metadata: { ownerReferences: [{ apiVersion: apiVersionOf(lambdaNodes), kind: lambdaNodes.kind, name, uid }] },
-    };
+    const body = { metadata: { ownerReferences: [{ apiVersion, kind: lambdaNodes.kind, name, uid }] } };
     try {
       await client.patch(leases, { namespace, name }, { kind: 'merge', body }, { signal, deadlineMs });
     } catch (error) {

@@ -60,7 +60,7 @@ export interface GrpcServerParts {
   readonly fleet: Fleet;
   readonly logs: LogSource;
   readonly metricsPage: () => Promise<MetricsPage>;
-  /** What each worker uses, by its uid. */
+  /** Use of each worker, by its uid. */
   readonly usages?: () => Promise<ReadonlyMap<string, WorkerUsage>>;
   /** Called at the end of each Invoke. */
   readonly onInvoked?: (result: InvocationResult) => void;

@@ -315,7 +315,7 @@ export interface Snapshot {
   readonly run: string;
 }
 
-/** What a worker uses, by the kernel. */
+/** Use of a worker, by the kernel. */
 export interface Usage {
   /** Microseconds of processor time since its container was made. */
   readonly cpuUs: number;

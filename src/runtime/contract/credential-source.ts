@@ -1,7 +1,7 @@
 import type { CallOptions } from '../../common/deadline.ts';
 import type { ImageReference } from '../../oci/image-reference.ts';
 
-/** What providers gave for an image. */
+/** Credentials of providers for an image. */
 export interface ProvidedCredentials {
   /** Texts in the form of a `.dockerconfigjson`, that of an earlier provider first. */
   readonly configs: readonly string[];
