@@ -5,6 +5,8 @@ import { containerdError } from './containerd-error.ts';
 import type { AnyValue } from './containerd-proto.ts';
 
 const SERVICE = 'containerd.services.transfer.v1.Transfer';
+const IMAGES = 'containerd.services.images.v1.Images';
+const DELETE_DEADLINE_MS = 10_000;
 const STREAMING = 'containerd.services.streaming.v1';
 const TYPES = 'containerd.types.transfer';
 
@@ -38,7 +40,22 @@ export interface PullProgress {
 export interface TransferService {
   /** Fetches an image, unpacks it and names it. No deadline by default. */
   pull(request: PullRequest, options?: CallOptions): Promise<void>;
+  /**
+   * Fetches manifest and configuration of an image for its platform, has them checked, and gives up the rest: no image
+   * of that name is there after it. No deadline by default.
+   *
+   * @param check is called while the store has what it gets
+   */
+  describe(request: PullRequest, check: (described: Described) => Promise<void>, options?: CallOptions): Promise<void>;
 }
+
+/** The digest of a configuration; or the name of an image for now, of which nothing more was to be fetched. */
+export type Described = { readonly config: string } | { readonly image: string };
+
+/** Beginning of the name that the progress of a pull has for the configuration; its digest follows. */
+const CONFIG_NAME = 'config-';
+/** Events of a piece that is there. */
+const HERE: readonly string[] = ['complete', 'already exists'];
 
 /** A stream that other calls name by its id. */
 interface OpenStream {
@@ -72,39 +89,69 @@ export function createTransferService(channel: ContainerdChannel): TransferServi
   }
 
   return {
-    async pull(request, options = {}) {
-      const { signal } = options;
-      const { reference, hostsFolder, platform, snapshotter, credentialsFor } = request;
-      const opened: OpenStream[] = [];
+    pull: (request, options) => pull(request, options),
+    async describe(request, check, options = {}) {
+      const ended = new AbortController();
+      const { promise: found, resolve } = Promise.withResolvers<string>();
+      const signal = options.signal === undefined ? ended.signal : AbortSignal.any([ended.signal, options.signal]);
+      // Of another name: the right to an image of this one is shown by a pull.
+      const image = `described.esb.dev/${randomUUID()}:now`;
+      const onProgress = (progress: PullProgress): void => {
+        request.onProgress?.(progress);
+        if (progress.name.startsWith(CONFIG_NAME) && HERE.includes(progress.event)) {
+          resolve(progress.name.slice(CONFIG_NAME.length));
+        }
+      };
+      const pulled = pull({ ...request, onProgress }, { ...options, signal }, image);
       try {
-        const progress = await openProgress(request, signal);
-        opened.push(progress);
-        const credentials = credentialsFor === undefined ? undefined : await openCredentials(credentialsFor, signal);
-        if (credentials !== undefined) {
-          opened.push(credentials);
-        }
-        const source = proto.pack(`${TYPES}.OCIRegistry`, {
-          reference,
-          resolver: { authStream: credentials?.id ?? '', hostDir: hostsFolder ?? '' },
-        });
-        const destination = proto.pack(`${TYPES}.ImageStore`, {
-          name: reference,
-          platforms: [platform],
-          unpacks: [{ platform, snapshotter }],
-        });
-        await channel.unary(
-          SERVICE,
-          'Transfer',
-          { source, destination, options: { progressStream: progress.id } },
-          { deadlineMs: options.deadlineMs ?? Number.POSITIVE_INFINITY, signal },
-        );
+        const config = await Promise.race([found, pulled]);
+        await check(config === undefined ? { image } : { config });
       } finally {
-        for (const stream of opened) {
-          stream.close();
-        }
+        ended.abort();
+        await pulled.catch(() => undefined);
+        await channel
+          .unary(IMAGES, 'Delete', { name: image }, { deadlineMs: DELETE_DEADLINE_MS })
+          .catch(() => undefined);
       }
     },
   };
+
+  async function pull(
+    request: PullRequest,
+    options: CallOptions = {},
+    name: string = request.reference,
+  ): Promise<void> {
+    const { signal } = options;
+    const { reference, hostsFolder, platform, snapshotter, credentialsFor } = request;
+    const opened: OpenStream[] = [];
+    try {
+      const progress = await openProgress(request, signal);
+      opened.push(progress);
+      const credentials = credentialsFor === undefined ? undefined : await openCredentials(credentialsFor, signal);
+      if (credentials !== undefined) {
+        opened.push(credentials);
+      }
+      const source = proto.pack(`${TYPES}.OCIRegistry`, {
+        reference,
+        resolver: { authStream: credentials?.id ?? '', hostDir: hostsFolder ?? '' },
+      });
+      const destination = proto.pack(`${TYPES}.ImageStore`, {
+        name,
+        platforms: [platform],
+        unpacks: [{ platform, snapshotter }],
+      });
+      await channel.unary(
+        SERVICE,
+        'Transfer',
+        { source, destination, options: { progressStream: progress.id } },
+        { deadlineMs: options.deadlineMs ?? Number.POSITIVE_INFINITY, signal },
+      );
+    } finally {
+      for (const stream of opened) {
+        stream.close();
+      }
+    }
+  }
 }
 
 function answerOf(found: RegistryCredentials | undefined): Readonly<Record<string, string>> {

@@ -20,6 +20,13 @@ export interface DockerCredentials {
   readonly identitytoken?: string;
 }
 
+/** A platform in Go's names; the architecture is empty where the image names none. */
+export interface DockerPlatform {
+  readonly os: string;
+  readonly architecture: string;
+  readonly variant?: string;
+}
+
 export interface DockerPullProgress {
   /** Layer; empty for a sentence about the whole pull. */
   readonly layer: string;
@@ -64,6 +71,21 @@ export function createImageService({ docker, call }: DockerChannel) {
     async names(options: CallOptions = {}): Promise<string[]> {
       const images = await call('docker image ls', options, (abortSignal) => docker.listImages({ abortSignal }));
       return images.flatMap(({ RepoTags: tags }) => tags ?? []).filter((tag) => tag !== UNTAGGED);
+    },
+    /** Platforms that the registry has an image for. */
+    async platforms(
+      reference: string,
+      credentials: DockerCredentials | undefined,
+      options: CallOptions = {},
+    ): Promise<readonly DockerPlatform[]> {
+      const { Platforms: platforms } = await call(`docker image distribution ${reference}`, options, (abortSignal) =>
+        docker.getImage(reference).distribution({ abortSignal, ...(credentials && { authconfig: credentials }) }),
+      );
+      return (platforms ?? []).map(({ architecture, os, variant }) => ({
+        architecture: architecture ?? '',
+        os: os ?? 'linux',
+        ...(variant && { variant }),
+      }));
     },
     /** Fetches an image and gives it its name. */
     async pull({ reference, platform, credentials, onProgress }: DockerPull, signal: AbortSignal): Promise<void> {

@@ -109,12 +109,42 @@ export async function resolveImage(
   return { config, chainId: chainIdOf(config.diffIds) };
 }
 
+/**
+ * Checks the configuration of an image of which no more is there.
+ *
+ * @throws {EsbError} `ImageInvalid` when it is none, or of an image for another platform; errors of `content`
+ */
+export async function checkImageConfig(
+  content: ContentReader,
+  digest: string,
+  platform: Platform,
+  options: CallOptions = {},
+): Promise<void> {
+  checkPlatform(parseImageConfig(await readDocument(content, digest, options), digest), platform);
+}
+
 /** @throws {EsbError} `ImageInvalid` for an image that is made for another platform */
 export function checkPlatform({ platform }: ImageConfig, node: Platform): void {
   // Tools that stack layers without building leave the architecture empty: such an image runs anywhere.
   if (platform.architecture !== '' && !matches(platform, node)) {
     throw invalid(`the image is for ${describe(platform)}, this node is ${describe(node)}`);
   }
+}
+
+/**
+ * Checks the platforms that an image is offered for.
+ *
+ * @throws {EsbError} `ImageInvalid` when none is the node's
+ */
+export function checkOffered(offered: readonly Platform[], node: Platform): void {
+  if (!offered.some((platform) => platform.architecture === '' || matches(platform, node))) {
+    throw invalid(notOffered(offered, node));
+  }
+}
+
+function notOffered(offered: readonly Partial<Platform>[], node: Platform): string {
+  const names = [...new Set(offered.map(describe))].filter((name) => name !== 'unknown/unknown');
+  return `the image is not made for ${describe(node)}; it offers ${names.join(', ') || 'nothing'}`;
 }
 
 /**
@@ -181,10 +211,8 @@ async function findManifest(
   const entries = list(document.manifests, where, 'manifests').map((entry) => readDescriptor(entry, where));
   const chosen = choosePlatform(entries, platform);
   if (chosen === undefined) {
-    const offered = entries.flatMap((entry) => (entry.platform === undefined ? [] : [describe(entry.platform)]));
-    throw invalid(
-      `the image is not made for ${describe(platform)}; it offers ${[...new Set(offered)].filter((name) => name !== 'unknown/unknown').join(', ') || 'nothing'}`,
-    );
+    const offered = entries.flatMap((entry) => (entry.platform === undefined ? [] : [entry.platform]));
+    throw invalid(notOffered(offered, platform));
   }
   return findManifest(content, chosen, platform, options, depth + 1);
 }

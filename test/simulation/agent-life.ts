@@ -8,7 +8,7 @@ import type { SimulatedClock } from './simulated-clock.ts';
 const changes: ReadonlySet<string> = new Set(['ensure', 'prepare', 'pause', 'resume', 'settle', 'destroy', 'clear']);
 const operations = [
   ...changes,
-  ...['removeLogsOf', 'list', 'inspect', 'inventory', 'readLog', 'logOffset', 'readLogSince'],
+  ...['removeLogsOf', 'resolveImage', 'list', 'inspect', 'inventory', 'readLog', 'logOffset', 'readLogSince'],
   ...['isOutputLost', 'health', 'networkHealth', 'images', 'start', 'leave', 'stop'],
 ];
 

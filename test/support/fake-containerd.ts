@@ -241,7 +241,7 @@ export function fakeContainerd(): FakeContainerd {
         return Promise.resolve();
       },
     },
-    transfer: { pull: missing },
+    transfer: { pull: missing, describe: missing },
     close: () => undefined,
   };
   const fake: FakeContainerd = {

@@ -10,6 +10,7 @@ import type {
   ContainerRuntime,
   DestroyOptions,
   EnsureRequest,
+  ImageRequest,
   KernelState,
   OutputWindow,
   RuntimeEvent,
@@ -100,6 +101,10 @@ export class FakeRuntime implements ContainerRuntime {
   listens: ((containerId: string) => Promise<void>) | undefined;
   /** The inits of workers of interface `Lambda`. */
   inits: FakeInits | undefined;
+  /** Awaited for each image that is asked for; an image that it rejects cannot be had. */
+  registry: (reference: string) => Promise<void> = () => Promise.resolve();
+  /** Images that were asked for, in order. */
+  readonly resolved: string[] = [];
   /** The image that a reference stands for, by digest. */
   imageOf: (reference: string) => string = (reference) => `${reference}@sha256:0`;
   /** Called when a container goes whose process runs or is frozen, with the signal that the process gets. */
@@ -250,6 +255,14 @@ export class FakeRuntime implements ContainerRuntime {
       }
       this.emit({ kind: 'Created', containerId: request.containerId });
     });
+  }
+
+  async resolveImage({ reference }: ImageRequest): Promise<void> {
+    this.resolved.push(reference);
+    if (this.down) {
+      throw new EsbError('containerd does not answer', { code: 'RuntimeUnavailable', retryable: true });
+    }
+    await this.registry(reference);
   }
 
   async pause(containerId: string, options: CallOptions = {}): Promise<void> {

@@ -182,6 +182,11 @@ export interface ContainerRuntime {
    * container of the worker exists. Default deadline as for `ensure`.
    */
   prepare(request: EnsureRequest, options?: CallOptions): Promise<void>;
+  /**
+   * Succeeds where a start would have the image: it is on the node and may be used from there, or the registry has its
+   * manifest and its configuration for this node. Keeps no layers. Default deadline 60,000 ms. Errors as for `ensure`.
+   */
+  resolveImage(request: ImageRequest, options?: ResolveOptions): Promise<void>;
   /** Freezes the task; already paused is success. After a failure the task is thawed or reported in its state. */
   pause(containerId: string, options?: CallOptions): Promise<void>;
   /** Thaws the task; already running is success. Once resolved the task runs, even while the runtime's tools deny that. */
@@ -266,6 +271,11 @@ export interface OutputWindow {
 export interface StartOptions extends CallOptions {
   /** Called once workers can be listed and hints of changes come, before the network is prepared. */
   readonly onObserving?: () => void;
+}
+
+export interface ResolveOptions extends CallOptions {
+  /** Namespace of the worker that wants the image. */
+  readonly namespace?: string;
 }
 
 export interface ClearOptions extends CallOptions {

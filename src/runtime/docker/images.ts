@@ -2,14 +2,20 @@ import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { EsbError, undefinedIfNotFound } from '../../common/errors.ts';
 import type { RegistryCredentials, TransferService } from '../../containerd/transfer-service.ts';
 import type { DockerCredentials, ImageService } from '../../docker/image-service.ts';
-import { checkPlatform, type ImageConfig, linuxPlatform, parseImageConfig } from '../../oci/image-config.ts';
+import {
+  checkOffered,
+  checkPlatform,
+  type ImageConfig,
+  linuxPlatform,
+  parseImageConfig,
+} from '../../oci/image-config.ts';
 import { type ImageReference, imageNameOf, parseImageReference } from '../../oci/image-reference.ts';
 import type { CredentialSource } from '../contract/credential-source.ts';
 import type { NodeImages } from '../contract/images.ts';
 import type { ImageRequest } from '../contract/runtime.ts';
 import { ImageProofs } from '../images/image-proofs.ts';
 import { ImagePulls, type ImagePullsOptions } from '../images/image-pulls.ts';
-import { type ObtainOptions, obtainImage } from '../images/obtain-image.ts';
+import { type ImageSource, type ObtainOptions, obtainImage, resolveImage } from '../images/obtain-image.ts';
 
 export interface DockerImagesOptions extends Pick<ImagePullsOptions, 'maxPulls' | 'observer' | 'clock' | 'logger'> {
   readonly images: ImageService;
@@ -33,28 +39,33 @@ const READ_DEADLINE_MS = 10_000;
 export class DockerImages {
   readonly #images: ImageService;
   readonly #pulls: ImagePulls;
-  readonly #credentials: CredentialSource | undefined;
   readonly #proofs: ImageProofs;
+  readonly #source: ImageSource<EngineImage>;
 
   constructor(options: DockerImagesOptions) {
     this.#images = options.images;
-    this.#credentials = options.credentials;
     const platform = linuxPlatform(process.arch);
     this.#proofs = new ImageProofs({ file: options.proofsFile, logger: options.logger });
-    this.#pulls = new ImagePulls({ ...options, transfer: transferOf(options.images), platform, snapshotter: '' });
+    const transfer = transferOf(options.images);
+    this.#pulls = new ImagePulls({ ...options, transfer, platform, snapshotter: '' });
+    this.#source = {
+      find: (reference, { signal }) => this.#find(reference, { signal }),
+      pulls: this.#pulls,
+      credentials: options.credentials,
+      proofs: this.#proofs,
+      absent: (name) =>
+        `the engine does not have the image ${name} and spec.imagePullPolicy is Never: load it, or allow pulls`,
+    };
   }
 
   /** The image, pulled when policy and engine ask for that. Errors as for {@link obtainImage}. */
   async obtain(request: ImageRequest, options: ObtainOptions = {}): Promise<EngineImage> {
-    const source = {
-      find: (reference: ImageReference, { signal }: CallOptions) => this.#find(reference, { signal }),
-      pulls: this.#pulls,
-      credentials: this.#credentials,
-      proofs: this.#proofs,
-      absent: (name: string) =>
-        `the engine does not have the image ${name} and spec.imagePullPolicy is Never: load it, or allow pulls`,
-    };
-    return await obtainImage(source, request, options);
+    return await obtainImage(this.#source, request, options);
+  }
+
+  /** Makes sure that {@link DockerImages.obtain} would have the image, with the same errors. */
+  async resolve(request: ImageRequest, options: ObtainOptions): Promise<void> {
+    await resolveImage(this.#source, request, options);
   }
 
   /** Full references of all images with a name. */
@@ -120,6 +131,11 @@ function transferOf(images: ImageService): TransferService {
           signal,
         ),
       );
+    },
+    async describe({ credentialsFor, platform, reference }, _check, { signal } = {}) {
+      const { registry } = parseImageReference(reference);
+      const offered = await images.platforms(reference, credentialsOf(credentialsFor?.(registry)), { signal });
+      checkOffered(offered, platform);
     },
   };
 }

@@ -6,7 +6,7 @@ import { EsbError } from '../../common/errors.ts';
 import { FairGate, type GateEntry } from '../../common/fair-gate.ts';
 import { KeyedQueue } from '../../common/keyed-queue.ts';
 import type { Logger } from '../../common/logger.ts';
-import type { TransferService } from '../../containerd/transfer-service.ts';
+import type { Described, PullRequest, TransferService } from '../../containerd/transfer-service.ts';
 import type { Platform } from '../../oci/image-config.ts';
 import type { ImageReference } from '../../oci/image-reference.ts';
 import type { RuntimeObserver } from '../contract/instrumentation.ts';
@@ -16,6 +16,8 @@ import { findCredentials } from './registry-credentials.ts';
 
 export interface ImagePullsOptions {
   readonly transfer: TransferService;
+  /** Checks an image of which only its description is there. Default: takes any. */
+  readonly check?: ((described: Described, options: CallOptions) => Promise<void>) | undefined;
   readonly platform: Platform;
   readonly snapshotter: string;
   /** `certs.d` folder, read by containerd. */
@@ -29,7 +31,12 @@ export interface ImagePullsOptions {
 
 export type PullObserver = Pick<RuntimeObserver, 'pullBegan' | 'pullEnded'>;
 
+/** `Description`: manifest and configuration, which tell whether the rest could be had. */
+export type PulledPart = 'All' | 'Description';
+
 export interface PullCall extends CallOptions {
+  /** Default: `All`. */
+  readonly part?: PulledPart;
   /** Namespace of the worker that wants the image. */
   readonly namespace?: string | undefined;
   /** Called with the progress as text for a condition: at once when known, then every ten seconds at most. */
@@ -47,6 +54,7 @@ interface Pull {
   readonly dockerConfigs: readonly string[];
   /** Image and credentials. */
   readonly id: string;
+  readonly part: PulledPart;
 }
 
 interface Failure {
@@ -111,8 +119,9 @@ export class ImagePulls {
    * @throws {EsbError} `ImageNotFound`, `ImagePullFailed`, `ImageInvalid`, `RegistryUnreachable`, `DiskFull`
    */
   async run(reference: ImageReference, dockerConfigs: readonly string[], call: PullCall): Promise<PullOutcome> {
-    const kind = fingerprint(dockerConfigs);
-    const id = `${reference.name} ${kind}`;
+    const { part = 'All' } = call;
+    const credentials = fingerprint(dockerConfigs);
+    const id = `${reference.name} ${credentials}`;
     const failure = this.#failures.get(id);
     if (failure !== undefined && this.#options.clock.monotonic() < failure.until) {
       throw failure.error;
@@ -132,8 +141,8 @@ export class ImagePulls {
       signal: call.signal,
     };
     try {
-      return await this.#flights.run(reference.name, kind, flight, (signal) =>
-        this.#pull({ reference, dockerConfigs, id }, call.namespace ?? '', signal),
+      return await this.#flights.run(reference.name, `${part} ${credentials}`, flight, (signal) =>
+        this.#pull({ reference, dockerConfigs, id, part }, call.namespace ?? '', signal),
       );
     } finally {
       const listeners = this.#listeners.get(id);
@@ -167,13 +176,19 @@ export class ImagePulls {
     const { id } = pull;
     const image = pull.reference.name;
     const begun = clock.monotonic();
+    const isPull = pull.part === 'All';
+    const level = isPull ? 'info' : 'debug';
     const finish = (outcome: string): number => {
       const durationMs = Math.round(clock.monotonic() - begun);
-      observer?.pullEnded(durationMs, outcome);
+      if (isPull) {
+        observer?.pullEnded(durationMs, outcome);
+      }
       return durationMs;
     };
-    logger.info({ image }, 'pulling an image');
-    observer?.pullBegan();
+    logger[level]({ image, part: pull.part }, 'pulling an image');
+    if (isPull) {
+      observer?.pullBegan();
+    }
     let outcome: PullOutcome;
     try {
       outcome = await this.#transfer(pull, signal);
@@ -190,12 +205,12 @@ export class ImagePulls {
       throw error;
     }
     this.#failures.delete(id);
-    logger.info({ image, ms: finish('ok') }, 'image pulled');
+    logger[level]({ image, part: pull.part, ms: finish('ok') }, 'image pulled');
     return outcome;
   }
 
-  async #transfer({ reference, dockerConfigs, id }: Pull, signal: AbortSignal): Promise<PullOutcome> {
-    const { clock, hostsFolder, logger, platform, snapshotter, transfer } = this.#options;
+  async #transfer({ reference, dockerConfigs, id, part }: Pull, signal: AbortSignal): Promise<PullOutcome> {
+    const { check, clock, hostsFolder, logger, platform, snapshotter, transfer } = this.#options;
     const image = reference.name;
     const meter = new PullMeter();
     const stalled = new AbortController();
@@ -206,39 +221,40 @@ export class ImagePulls {
     let timer = clock.setTimer(giveUp, STALLED_MS);
     let toldAt = Number.NEGATIVE_INFINITY;
     const hosts = new Set<string>();
+    const request: PullRequest = {
+      reference: image,
+      platform,
+      snapshotter,
+      hostsFolder,
+      credentialsFor:
+        dockerConfigs.length === 0
+          ? undefined
+          : (host) => {
+              const found = findCredentials(dockerConfigs, host, reference.repository);
+              if (found !== undefined) {
+                hosts.add(host);
+              }
+              return found;
+            },
+      onProgress: (progress) => {
+        const { event, name, done, total } = progress;
+        logger.debug({ image, event, name, done, total }, 'pull goes on');
+        if (meter.note(progress)) {
+          timer.cancel();
+          timer = clock.setTimer(giveUp, STALLED_MS);
+        }
+        const detail = meter.text();
+        if (detail !== undefined && clock.monotonic() - toldAt >= TELL_EVERY_MS) {
+          toldAt = clock.monotonic();
+          this.#tell(id, detail);
+        }
+      },
+    };
+    const options = { signal: AbortSignal.any([signal, stalled.signal]), deadlineMs: PULL_DEADLINE_MS };
     try {
-      await transfer.pull(
-        {
-          reference: image,
-          platform,
-          snapshotter,
-          hostsFolder,
-          credentialsFor:
-            dockerConfigs.length === 0
-              ? undefined
-              : (host) => {
-                  const found = findCredentials(dockerConfigs, host, reference.repository);
-                  if (found !== undefined) {
-                    hosts.add(host);
-                  }
-                  return found;
-                },
-          onProgress: (progress) => {
-            const { event, name, done, total } = progress;
-            logger.debug({ image, event, name, done, total }, 'pull goes on');
-            if (meter.note(progress)) {
-              timer.cancel();
-              timer = clock.setTimer(giveUp, STALLED_MS);
-            }
-            const detail = meter.text();
-            if (detail !== undefined && clock.monotonic() - toldAt >= TELL_EVERY_MS) {
-              toldAt = clock.monotonic();
-              this.#tell(id, detail);
-            }
-          },
-        },
-        { signal: AbortSignal.any([signal, stalled.signal]), deadlineMs: PULL_DEADLINE_MS },
-      );
+      await (part === 'All'
+        ? transfer.pull(request, options)
+        : transfer.describe(request, async (described) => await check?.(described, options), options));
     } finally {
       timer.cancel();
     }

@@ -2,17 +2,18 @@ import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode, undefinedIfNotFound } from '../../common/errors.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { StoredImage } from '../../containerd/image-service.ts';
-import { type ResolvedImage, resolveImage } from '../../oci/image-config.ts';
+import type { Described } from '../../containerd/transfer-service.ts';
+import { checkImageConfig, type ResolvedImage, resolveImage as readImage } from '../../oci/image-config.ts';
 import { type ImageReference, imageNameOf, parseImageReference } from '../../oci/image-reference.ts';
 import { needsUserFiles } from '../../oci/spec-user.ts';
 import type { CredentialSource } from '../contract/credential-source.ts';
 import type { ImageRequest } from '../contract/runtime.ts';
 import { ImageProofs } from './image-proofs.ts';
 import { ImagePulls, type ImagePullsOptions } from './image-pulls.ts';
-import { type ImageSource, type ObtainOptions, obtainImage } from './obtain-image.ts';
+import { type ImageSource, type ObtainOptions, obtainImage, resolveImage } from './obtain-image.ts';
 import { readUserFiles, type UserFiles } from './user-files.ts';
 
-export interface ImageStoreOptions extends Omit<ImagePullsOptions, 'transfer'> {
+export interface ImageStoreOptions extends Omit<ImagePullsOptions, 'check' | 'transfer'> {
   readonly client: ContainerdClient;
   readonly credentials?: CredentialSource | undefined;
   /** Records of who may use which image. */
@@ -53,10 +54,12 @@ export class ImageStore {
 
   constructor(options: ImageStoreOptions) {
     this.#options = options;
-    this.#pulls = new ImagePulls({ ...options, transfer: options.client.transfer });
+    const { images, transfer } = options.client;
+    const check = (described: Described, call: CallOptions): Promise<void> => this.#check(described, call);
+    this.#pulls = new ImagePulls({ ...options, transfer, check });
     this.#proofs = new ImageProofs({
       file: options.proofsFile,
-      present: async () => new Set((await options.client.images.list()).map(({ target }) => target.digest)),
+      present: async () => new Set((await images.list()).map(({ target }) => target.digest)),
       logger: options.logger,
     });
     this.#source = {
@@ -145,6 +148,11 @@ export class ImageStore {
     }
   }
 
+  /** Makes sure that {@link ImageStore.obtain} would have the image, with the same errors. */
+  async resolve(request: ImageRequest, options: ObtainOptions): Promise<void> {
+    await resolveImage(this.#source, request, options);
+  }
+
   /** The image if present and unpacked. */
   async find(reference: ImageReference, options: CallOptions = {}): Promise<LocalImage | undefined> {
     const { images, snapshots } = this.#options.client;
@@ -177,6 +185,16 @@ export class ImageStore {
     await this.#proofs.stop();
   }
 
+  async #check(described: Described, options: CallOptions): Promise<void> {
+    const { client, platform } = this.#options;
+    if ('config' in described) {
+      await checkImageConfig(client.content, described.config, platform, options);
+    } else {
+      const { target } = await client.images.get(described.image, options);
+      await readImage(client.content, target, platform, options);
+    }
+  }
+
   async #resolve(stored: StoredImage, options: CallOptions): Promise<KnownImage> {
     const { client, clock, platform } = this.#options;
     const { digest } = stored.target;
@@ -184,7 +202,7 @@ export class ImageStore {
     if (known !== undefined) {
       return known;
     }
-    const resolved = await resolveImage(client.content, stored.target, platform, options);
+    const resolved = await readImage(client.content, stored.target, platform, options);
     const complete = needsUserFiles(resolved.config)
       ? { ...resolved, userFiles: await readUserFiles(client, clock, resolved.chainId, options) }
       : resolved;

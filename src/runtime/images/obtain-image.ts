@@ -32,6 +32,17 @@ const noSecrets: PullSecrets = { configs: [], missing: [] };
 /** Faults of a proof; any other keeps its code. */
 const UNPROVEN: ReadonlySet<string> = new Set(['ImageNotFound', 'ImagePullFailed', 'RegistryUnreachable']);
 
+/** The way to an image that the store does not have for the namespace. */
+interface Way {
+  readonly reference: ImageReference;
+  /** Contents of Secrets and of credential providers, in this order. */
+  readonly configs: readonly string[];
+  /** Whether a Secret of the worker has credentials for a host. */
+  readonly given: (host: string) => boolean;
+  /** The error to throw for that of the registry. */
+  readonly faultOf: (thrown: unknown) => EsbError;
+}
+
 /**
  * The image, pulled when policy and store ask for that. One that is there, and that another namespace pulled with its
  * Secrets, is pulled as well: the registry is asked, with the Secrets of this namespace, and nothing is fetched again.
@@ -44,28 +55,17 @@ export async function obtainImage<Image extends { readonly byDigest: string }>(
   request: ImageRequest,
   options: ObtainOptions,
 ): Promise<Image> {
-  const { namespace = '', onPulling, signal } = options;
+  const { namespace = '', onPulling } = options;
   const { proofs, pulls } = source;
-  const reference = parseImageReference(request.reference);
+  const found = await findImage(source, request, options);
+  if ('image' in found) {
+    return found.image;
+  }
+  const { configs, faultOf, given, reference } = found;
   const { name } = reference;
-  await proofs.load();
-  const local = request.pullPolicy === 'Always' ? undefined : await source.find(reference, options);
-  if (local !== undefined && proofs.allows(name, local.byDigest, namespace)) {
-    return local;
-  }
-  if (request.pullPolicy === 'Never') {
-    throw local === undefined
-      ? new EsbError(source.absent(name), { code: 'ImageNotFound' })
-      : unproven(name, namespace, 'spec.imagePullPolicy is Never: write IfNotPresent');
-  }
-  onPulling?.();
-  const { configs, missing } = (await request.pullSecrets?.({ signal, deadlineMs: SECRETS_DEADLINE_MS })) ?? noSecrets;
-  const given = (host: string): boolean => findCredentials(configs, host, reference.repository) !== undefined;
-  const provided = given(reference.registry) ? undefined : await source.credentials?.find(reference, { signal });
   await proofs.begin(name);
   try {
-    const all = [...configs, ...(provided?.configs ?? [])];
-    const { hosts } = await pulls.run(reference, all, { ...options, onDetail: onPulling });
+    const { hosts } = await pulls.run(reference, configs, { ...options, onDetail: onPulling });
     const pulled = await source.find(reference, options);
     if (pulled === undefined) {
       throw new EsbError(`${name} was pulled and is not there`, { code: 'ImagePullFailed' });
@@ -74,12 +74,67 @@ export async function obtainImage<Image extends { readonly byDigest: string }>(
     await proofs.record(name, pulled.byDigest, hosts.some(given) ? { namespace } : 'Everybody');
     return pulled;
   } catch (thrown) {
-    const hints = missing.length === 0 ? [] : [`pull secrets that do not exist: ${missing.join(', ')}`];
-    const error = EsbError.from(withHints(thrown, [...hints, ...(provided?.faults ?? [])]));
-    throw local !== undefined && UNPROVEN.has(error.code) ? unproven(name, namespace, error.message, error) : error;
+    throw faultOf(thrown);
   } finally {
     proofs.end(name);
   }
+}
+
+/**
+ * Makes sure that {@link obtainImage} would have the image, as far as its description tells. Gives the node no image, so
+ * that nothing has to be proven.
+ *
+ * @throws {EsbError} as for {@link obtainImage}
+ */
+export async function resolveImage<Image extends { readonly byDigest: string }>(
+  source: ImageSource<Image>,
+  request: ImageRequest,
+  options: ObtainOptions,
+): Promise<void> {
+  const found = await findImage(source, request, options);
+  if ('image' in found) {
+    return;
+  }
+  try {
+    await source.pulls.run(found.reference, found.configs, { ...options, part: 'Description' });
+  } catch (thrown) {
+    throw found.faultOf(thrown);
+  }
+}
+
+/** The image that the namespace may use as it is on the node, or the way to it. */
+async function findImage<Image extends { readonly byDigest: string }>(
+  { credentials, absent, find, proofs }: ImageSource<Image>,
+  request: ImageRequest,
+  options: ObtainOptions,
+): Promise<{ readonly image: Image } | Way> {
+  const { namespace = '', onPulling, signal } = options;
+  const reference = parseImageReference(request.reference);
+  const { name } = reference;
+  await proofs.load();
+  const local = request.pullPolicy === 'Always' ? undefined : await find(reference, options);
+  if (local !== undefined && proofs.allows(name, local.byDigest, namespace)) {
+    return { image: local };
+  }
+  if (request.pullPolicy === 'Never') {
+    throw local === undefined
+      ? new EsbError(absent(name), { code: 'ImageNotFound' })
+      : unproven(name, namespace, 'spec.imagePullPolicy is Never: write IfNotPresent');
+  }
+  onPulling?.();
+  const { configs, missing } = (await request.pullSecrets?.({ signal, deadlineMs: SECRETS_DEADLINE_MS })) ?? noSecrets;
+  const given = (host: string): boolean => findCredentials(configs, host, reference.repository) !== undefined;
+  const provided = given(reference.registry) ? undefined : await credentials?.find(reference, { signal });
+  return {
+    reference,
+    configs: [...configs, ...(provided?.configs ?? [])],
+    given,
+    faultOf: (thrown) => {
+      const hints = missing.length === 0 ? [] : [`pull secrets that do not exist: ${missing.join(', ')}`];
+      const error = EsbError.from(withHints(thrown, [...hints, ...(provided?.faults ?? [])]));
+      return local !== undefined && UNPROVEN.has(error.code) ? unproven(name, namespace, error.message, error) : error;
+    },
+  };
 }
 
 function unproven(name: string, namespace: string, why: string, cause?: EsbError): EsbError {

@@ -7,6 +7,14 @@ import { EsbError, hasCode } from '../../common/errors.ts';
  */
 const UNREACHABLE =
   /dial tcp|connection refused|connection reset|no such host|i\/o timeout|network is unreachable|no route to host|TLS handshake|x509:|unexpected EOF|: EOF$|Client\.Timeout/;
+/** Codes of errors that are not containerd's words about a pull. */
+const OWN: ReadonlySet<string> = new Set<ErrorCode>([
+  'Aborted',
+  'DeadlineExceeded',
+  'ImageInvalid',
+  'RegistryUnreachable',
+  'RuntimeUnavailable',
+]);
 const PLAIN_HTTP = /HTTP response to HTTPS client/;
 const NOT_FOUND = /: not found$|manifest unknown|name unknown/;
 const DENIED =
@@ -19,7 +27,7 @@ export function pullError(reference: string, error: unknown): EsbError {
   const text = failure.message;
   const as = (code: ErrorCode, message: string): EsbError =>
     new EsbError(`pulling ${reference}: ${message}`, { code, cause: error });
-  if (['Aborted', 'DeadlineExceeded', 'RuntimeUnavailable', 'RegistryUnreachable'].includes(failure.code)) {
+  if (OWN.has(failure.code)) {
     return failure;
   }
   if (failure.code === 'DiskFull') {

@@ -2,7 +2,7 @@ import type { CallOptions } from '../../common/deadline.ts';
 import type { Health } from '../../common/health.ts';
 import type { NodeImages } from '../contract/images.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
-import type { KernelState, WorkerInfo } from '../contract/runtime.ts';
+import type { ImageRequest, KernelState, ResolveOptions, WorkerInfo } from '../contract/runtime.ts';
 import type { WorkerUsage } from '../contract/usage.ts';
 import type { WorkerPlace } from './creation-steps.ts';
 import type { TwoStepCreation } from './precreated.ts';
@@ -42,8 +42,11 @@ export interface Freezing {
 export interface RuntimeBackend<Made> extends TwoStepCreation<Made> {
   readonly nodeImages: NodeImages;
   readonly freezing: Freezing;
-  /** References of the images on the node. */
-  readonly images: { names(options: CallOptions): Promise<string[]> };
+  readonly images: {
+    /** References of the images on the node. */
+    names(options: CallOptions): Promise<string[]>;
+    resolve(request: ImageRequest, options: ResolveOptions): Promise<void>;
+  };
   readonly network: { health(options: CallOptions): Promise<Health> };
 
   /** Returns the engine's version. Rejects an engine that cannot be used. */

@@ -12,8 +12,10 @@ import type {
   ContainerRuntime,
   DestroyOptions,
   EnsureRequest,
+  ImageRequest,
   KernelState,
   OutputWindow,
+  ResolveOptions,
   RuntimeEvent,
   RuntimeHealth,
   StartOptions,
@@ -27,6 +29,7 @@ import type { RuntimeBackend } from './runtime-backend.ts';
 import type { RuntimeParts } from './runtime-parts.ts';
 
 const ENSURE_DEADLINE_MS = 300_000;
+const RESOLVE_DEADLINE_MS = 60_000;
 const SWITCH_DEADLINE_MS = 30_000;
 const SETTLE_DEADLINE_MS = 5_000;
 /** On top of the grace. */
@@ -162,6 +165,10 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
         await this.#prepared.make(request, signal);
       }
     });
+  }
+
+  async resolveImage(request: ImageRequest, options: ResolveOptions = {}): Promise<void> {
+    await this.#backend.images.resolve(request, { deadlineMs: RESOLVE_DEADLINE_MS, ...options });
   }
 
   async pause(containerId: string, options: CallOptions = {}): Promise<void> {

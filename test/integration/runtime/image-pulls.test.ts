@@ -76,6 +76,29 @@ describe('pulling an image', () => {
     expect(requestsSince(before, new RegExp(other.blobs[1]?.digest ?? 'none'))).toEqual([]);
   });
 
+  it('can be told in advance by manifest and configuration alone', async () => {
+    const resolve = async (reference: string, pullPolicy: 'IfNotPresent' | 'Never' = 'IfNotPresent'): Promise<void> =>
+      await runtime.resolveImage({ reference, pullPolicy });
+    const ballast = { path: '/opt/ballast', content: randomBytes(8 * 2 ** 20) };
+    const image = await testImage({ env: ['GREETING=resolved'], files: [...(await workerFiles()), ballast] });
+    const reference = lab.registry.putIndex(freshName(), testIndex([{ image, architecture: ownArchitecture }]));
+    lab.registry.pace = { bytes: 16_384, everyMs: 50 };
+    await resolve(reference);
+    expect(await runtime.images(), 'the layers would take half a minute').not.toContain(reference);
+    lab.registry.pace = undefined;
+    await expect(resolve(reference, 'Never')).rejects.toMatchObject({ code: 'ImageNotFound' });
+    await expect(resolve(`${lab.registry.host}/misspelt:1`)).rejects.toMatchObject({ code: 'ImageNotFound' });
+    const foreign = await testImage({ architecture: otherArchitecture });
+    const single = lab.registry.put(freshName(), foreign);
+    await expect(resolve(single)).rejects.toMatchObject({ code: 'ImageInvalid' });
+    const index = testIndex([{ image: foreign, architecture: otherArchitecture }]);
+    await expect(resolve(lab.registry.putIndex(freshName(), index))).rejects.toMatchObject({ code: 'ImageInvalid' });
+    expect(await environmentOf(await ensure('resolved', reference)), 'a pull after it').toMatchObject({
+      GREETING: 'resolved',
+    });
+    await resolve(reference, 'Never');
+  });
+
   it('of several platforms without this one says which there are', async () => {
     const image = await testImage({ architecture: otherArchitecture });
     const index = testIndex([

@@ -27,6 +27,10 @@ class Registry implements TransferService {
     await done.promise;
   }
 
+  describe(): Promise<void> {
+    return Promise.reject(new Error('nothing is asked for without its layers here'));
+  }
+
   get last(): UnderWay {
     const last = this.pulls.at(-1);
     if (last === undefined) {

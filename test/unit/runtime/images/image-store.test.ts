@@ -78,6 +78,10 @@ class Store {
           }
           this.present.add(reference);
         },
+        describe: ({ reference }) => {
+          this.done.push(`describe ${reference}`);
+          return Promise.resolve();
+        },
       },
     };
     const options = { client, snapshotter: 'overlayfs', clock: systemClock, logger: silentLogger() };
