@@ -73,18 +73,26 @@ const network = section<WorkerReasons['NetworkReady']>(
 
 const ready = section<WorkerReasons['Ready']>(
   'LambdaWorker: Ready',
-  'Whether calls are answered. Where an error keeps the worker from it, the reason is its [code](#error-codes). Written by the agent, and by the controller when the node is lost.',
+  'Whether the worker is as its spec wishes. Whether calls are answered is told by `Callable`: an earlier container answers while its replacement fails, and a worker may rest and refuse calls as its owner wishes. While the status is False, `Reconciling` is True with the same reason where that passes by itself (a pull, a full node, a registry that is away), and `Stalled` where it lasts until somebody changes something (a misspelt image, a crash loop, a missing Secret). Where an error keeps the worker from being ready, the reason is its [code](#error-codes); without a node, the reason of `Scheduled`. Written by the agent, and by the controller while no agent has reported the worker, or its node is lost.',
   {
     Running: ['True', 'the worker runs'],
     Paused: ['True', 'the worker is frozen, and the next call resumes it'],
-    Replacing: ['True', 'a container of an earlier shape serves until the new one is ready'],
-    ReplacementFailed: ['True', 'the same, and the new one cannot be made ready; the start is tried again'],
-    Pending: ['False', 'the worker is about to be started'],
+    PausedByOwner: ['True', 'the worker rests as wished, and `wakePolicy: Never` refuses calls'],
+    Absent: [
+      'True',
+      'nothing exists on the node, as wished, and the image for the next start is on the node or in its registry',
+    ],
+    RemovedIdle: ['True', 'the same of a worker that its idle policy has removed'],
+    Resolving: ['False', 'the worker rests Absent, and the registry is being asked for its image'],
+    Replacing: ['False', 'a container of an earlier shape serves until the new one is ready'],
+    ReplacementFailed: ['False', 'the same, and the new one cannot be made ready; the start is tried again'],
+    Pending: [
+      'False',
+      'the worker is about to be started. Unknown: the worker has got its first node, whose agent has not reported yet',
+    ],
     Creating: ['False', 'the worker is being started'],
     Restarting: ['False', 'the worker is being started again after the failure in the message'],
     Terminating: ['False', 'the worker is being removed'],
-    PausedByOwner: ['False', 'the worker rests, and `wakePolicy: Never` refuses calls'],
-    Absent: ['False', 'nothing exists on the node, as wished'],
     Unassigned: ['False', 'the worker was taken away from its node, and no other will do'],
     NodeFull: ['False', 'a call would start it, but its node has no room; the controller looks for another'],
     CrashLoopBackOff: ['False', 'the process of the worker ended again and again; the next start is put off'],
@@ -96,6 +104,17 @@ const ready = section<WorkerReasons['Ready']>(
     Unknown: ['Unknown', 'the state of the container has not been known for 5 seconds'],
     NodeLost: ['Unknown', 'nothing has been heard of its node'],
     Reassigned: ['Unknown', 'the worker was assigned to another node, whose agent has not reported yet'],
+  },
+);
+
+const callable = section<'Running' | 'Paused' | 'Absent' | 'PausedByOwner'>(
+  'LambdaWorker: Callable',
+  'Whether a call would be answered, by an earlier container as well. In all other cases status, reason and message are those that `Ready` has where no earlier container serves. Written by the same parts. Agents of releases before this condition told the same by `Ready`, but for `Absent`.',
+  {
+    Running: ['True', 'the worker runs'],
+    Paused: ['True', 'the worker is frozen, and the next call resumes it'],
+    Absent: ['True', 'the next call starts the worker'],
+    PausedByOwner: ['False', 'the worker rests, and `wakePolicy: Never` refuses calls'],
   },
 );
 
@@ -191,13 +210,13 @@ const nodeTold = {
   RoomLeft: ['DiskReady: True', 'the state folder can be written'],
   RecordsSetAside: ['DiskReady: True', 'some records of workers could not be read and are kept under another name'],
   StateFolderMissing: ['DiskReady: False', 'the state folder does not exist'],
-  Retired: ['Ready: False', 'ESB leaves the node, or has left it'],
+  Retired: ['Ready: False', 'ESB leaves the node'],
   Draining: ['Retired: False', 'its workers are being given to other nodes or taken away'],
   RemovalFailed: [
     'Retired: False',
     'what ESB made there cannot be removed; the message names it, and the removal is tried again',
   ],
-  Left: ['Retired: True', 'nothing of ESB is left on the node'],
+  Left: ['Retired, Ready: True', 'nothing of ESB is left on the node, as its `spec.retired` wishes'],
   CheckFailed: ['any: False', 'the look itself failed; the message says how'],
   Steady: ['ClockStable: True', 'the wall clock has not stepped lately'],
   ClockStepped: ['ClockStable: False', 'the wall clock has stepped in the last minute; durations are not affected'],
@@ -269,7 +288,7 @@ const agentEvents = section<AgentEventReason>(
 
 const node = section<keyof typeof nodeTold>(
   'LambdaNode',
-  'Written by its agent. `Ready` is False while `ContainerdReady`, `NetworkReady` or `DiskReady` is, with the reason of the first of them, often an [error code](#error-codes); `ClockStable`, `Clean` and `MovesDone` do not keep the node from working. `MovesDone` is there while it is False. `Retired` is only there once `spec.retired` is set.',
+  'Written by its agent. `Ready` says whether the node is as its spec wishes; while it is False, `Reconciling` or `Stalled` is True as for a [worker](#lambdaworker-ready). `Ready` is False while `ContainerdReady`, `NetworkReady` or `DiskReady` is, with the reason of the first of them, often an [error code](#error-codes); `ClockStable`, `Clean` and `MovesDone` do not keep the node from working. `MovesDone` is there while it is False. `Retired` is only there once `spec.retired` is set.',
   nodeTold,
 );
 
@@ -338,6 +357,7 @@ export const reasonSections: readonly ReasonSection[] = [
   image,
   network,
   ready,
+  callable,
   upToDate,
   limits,
   handlerIgnored,

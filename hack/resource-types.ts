@@ -55,7 +55,8 @@ function convert(schema: Schema, name: string): JSONSchema {
     type: 'object',
     additionalProperties: false,
     required: Object.keys(properties).filter(
-      (key) => schema.required?.includes(key) === true || properties[key]?.default !== undefined,
+      // The default of a status is for people: what is written beside it stands in its place.
+      (key) => schema.required?.includes(key) === true || (key !== 'status' && properties[key]?.default !== undefined),
     ),
     properties: Object.fromEntries(
       Object.entries(properties).map(([key, property]) => [

@@ -1,3 +1,6 @@
+import type { ErrorCode } from '../common/error-codes.ts';
+import type { HealthReason } from '../common/health.ts';
+
 /** One entry of `status.conditions`, in the usual form. */
 export interface Condition {
   readonly type: string;
@@ -22,8 +25,14 @@ export const workerConditions = {
   imageReady: 'ImageReady',
   /** Agent: whether the attachment is there. */
   networkReady: 'NetworkReady',
-  /** Agent, and the controller when the node is lost: whether calls are answered. */
+  /** Agent, and the controller while no agent has the worker or its node is lost: whether it is as its spec wishes. */
   ready: 'Ready',
+  /** The same writers: what keeps it from being ready is under way, or passes by itself; only there while True. */
+  reconciling: 'Reconciling',
+  /** The same writers: what keeps it from being ready lasts until somebody changes something; only there while True. */
+  stalled: 'Stalled',
+  /** Agent, and the controller when the node is lost: whether a call would be answered. */
+  callable: 'Callable',
   /** Agent: whether the generation asked for is the one that serves. */
   upToDate: 'UpToDate',
   /** Agent: whether the worker ran into a limit; only there when it did. */
@@ -40,6 +49,10 @@ export const workerConditions = {
 export const nodeConditions = {
   /** Agent, and the controller while nothing is heard of the agent. */
   ready: 'Ready',
+  /** Agent: as of a worker. */
+  reconciling: 'Reconciling',
+  /** Agent: as of a worker. */
+  stalled: 'Stalled',
   containerdReady: 'ContainerdReady',
   networkReady: 'NetworkReady',
   /** Only there once spec.retired is set: True when nothing of ESB is left on the node. */
@@ -96,6 +109,8 @@ export interface WorkerReasons {
     | 'PausedByOwner'
     | 'Unassigned'
     | 'Absent'
+    | 'RemovedIdle'
+    | 'Resolving'
     | 'NodeFull'
     | 'NodeLost'
     | 'Reassigned'
@@ -159,6 +174,86 @@ export const changingReasons: ReadonlySet<string> = new Set<WorkerReason>([
   'NodeFull',
   'Unknown',
 ]);
+
+/**
+ * Reasons that last, in all likelihood, until somebody changes the resource, its image, a Secret or the cluster, although
+ * most are tried again. All others pass by themselves: a node or registry comes back, room is made.
+ */
+const lastingReasons: ReadonlySet<string> = new Set<ErrorCode | HealthReason | TerminationReason | WorkerReason>([
+  'CrashLoopBackOff',
+  'CreateFailed',
+  'ExitedAtOnce',
+  'ImageInvalid',
+  'ImageNotFound',
+  'ImagePullFailed',
+  'InitFailed',
+  'MemoryTooSmall',
+  'NetworkConfigInvalid',
+  'NoEntrypoint',
+  'NoneMatches',
+  'NotListening',
+  'PinnedNodeMissing',
+  'PluginMissing',
+  'PolicyRefused',
+  'PullSecretForbidden',
+  'QuotaExceeded',
+  'RuntimeApiAbused',
+  'RuntimeTooOld',
+  'SecretForbidden',
+  'SecretMissing',
+  'SnapshotterMissing',
+  'StartFailed',
+  'StateFolderMissing',
+  'SubnetCollision',
+  'SubnetTooSmall',
+  'UserNamespacesUnsupported',
+  'WarmUpFailed',
+]);
+
+/** Whether a reason lasts until somebody changes something. */
+export function isLasting(reason: string): boolean {
+  return lastingReasons.has(reason);
+}
+
+/**
+ * The condition that tells what becomes of an object that is not ready, in the words of kstatus. None where the state
+ * is not known.
+ *
+ * @param cause what keeps the object from being ready, where the reason of Ready is wider
+ */
+export function progressOf(
+  { message, reason, status }: Pick<Condition, 'message' | 'reason' | 'status'>,
+  cause: string = reason,
+):
+  | (Pick<Condition, 'message' | 'reason'> & { readonly type: 'Reconciling' | 'Stalled'; readonly status: 'True' })
+  | undefined {
+  if (status !== 'False') {
+    return undefined;
+  }
+  return isLasting(cause)
+    ? { type: workerConditions.stalled, status: 'True', reason: cause, message }
+    : { type: workerConditions.reconciling, status: 'True', reason, message };
+}
+
+/**
+ * Whether calls of a worker are answered. Agents before the condition `Callable` tell that by `Ready`, and controllers
+ * before it give their last word about a lost node there alone.
+ */
+export function isCallable(
+  conditions: readonly { readonly type: string; readonly status: string; readonly reason: string }[] | undefined,
+): boolean {
+  const ready = findCondition(conditions, workerConditions.ready);
+  const callable = findCondition(conditions, workerConditions.callable);
+  const isControllers = isControllersWord(ready) || isControllersWord(callable);
+  return (isControllers ? ready : (callable ?? ready))?.status === 'True';
+}
+
+/** Whether a condition of an assigned worker is the controller's: an agent that knows nothing says so in other words. */
+export function isControllersWord(
+  condition: { readonly status: string; readonly reason: string } | undefined,
+): boolean {
+  return condition?.status === 'Unknown' && condition.reason !== ('Unknown' satisfies WorkerReason);
+}
 
 /** Whether the controller has the last word on the readiness of a node, since its agent was silent. */
 export function isReadinessTaken(

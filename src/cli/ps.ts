@@ -63,7 +63,7 @@ function whyOf({ status }: LambdaWorker): string {
   const ready = condition(workerConditions.ready);
   const upToDate = condition(workerConditions.upToDate);
   const telling =
-    [scheduled?.status === 'False' ? scheduled : undefined, ready, upToDate].find(
+    [scheduled?.status === 'False' ? scheduled : undefined, ready, upToDate, condition(workerConditions.callable)].find(
       (each) => each !== undefined && each.status !== 'True',
     ) ??
     [condition(workerConditions.limitsReached), condition(workerConditions.handlerIgnored)].find(

@@ -28,6 +28,7 @@ describe('kubectl apply', () => {
     const [header, row] = table.stdout.split('\n');
     expect(header?.split(/\s+/).filter(Boolean)).toEqual([
       'NAME',
+      'READY',
       'DESIRED',
       'PHASE',
       'UP-TO-DATE',
@@ -36,8 +37,9 @@ describe('kubectl apply', () => {
       'RESTARTS',
       'AGE',
     ]);
-    expect(row?.split(/\s+/).slice(0, 7)).toEqual([
+    expect(row?.split(/\s+/).slice(0, 8)).toEqual([
       'legible',
+      'True',
       'Running',
       'Running',
       'True',

@@ -18,8 +18,8 @@ describe('the idle policy', () => {
     expect(await esb.taskState(containerId)).toBeUndefined();
     expect((await esb.ctr(['containers', 'ls', '-q'])).stdout.split('\n')).not.toContain(containerId);
     expect(absent.status?.conditions?.find((condition) => condition.type === 'Ready')).toMatchObject({
-      status: 'False',
-      reason: 'Absent',
+      status: 'True',
+      reason: 'RemovedIdle',
     });
     const cold = await esb.invoke('idler');
     expect(cold.payload.counter).toBe(1);
@@ -46,7 +46,8 @@ describe('wakePolicy: Never', () => {
       $metadata: { httpStatusCode: 409 },
     });
     expect(await esb.taskState(worker.status?.containerID ?? '')).toBe('PAUSED');
-    expect(worker.status?.conditions?.find((condition) => condition.type === 'Ready')?.status).toBe('False');
+    const told = (type: string) => worker.status?.conditions?.find((condition) => condition.type === type)?.status;
+    expect([told('Ready'), told('Callable')]).toEqual(['True', 'False']);
     await esb.patch('sealed', { desiredState: 'Running' });
     await esb.ready('sealed');
     const answer = await waitFor('the worker to answer', () => esb.invoke('sealed'));

@@ -94,7 +94,7 @@ describe('a node that ESB is to leave', () => {
     });
 
     expect(await nodesOf()).toEqual(['node-1', 'node-1', 'node-1', 'node-1']);
-    expect(conditionOf(await node('node-2'), 'Ready')).toMatchObject({ status: 'False', reason: 'Retired' });
+    expect(conditionOf(await node('node-2'), 'Ready')).toMatchObject({ status: 'True', reason: 'Left' });
     expect(existsSync(state)).toBe(false);
     expect(await onNode2('ip', '-o', 'link', 'show', 'type', 'bridge')).toBe('');
     expect(await onNode2('nft', 'list', 'tables')).toBe('');
@@ -106,7 +106,7 @@ describe('a node that ESB is to leave', () => {
       'the node to be back',
       async () => {
         const back = await node('node-2');
-        return conditionOf(back, 'Ready')?.status === 'True' && conditionOf(back, 'Retired') === undefined;
+        return conditionOf(back, 'Ready')?.reason === 'Ready' && conditionOf(back, 'Retired') === undefined;
       },
       { timeoutMs: 60_000 },
     );

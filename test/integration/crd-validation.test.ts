@@ -352,15 +352,13 @@ describe('the resource definitions', () => {
           phase: 'Running',
           address: { ip: '10.234.0.7', port: 8080 },
           restartCount: 2,
-          conditions: [
-            {
-              type: 'UpToDate',
-              status: 'True',
-              reason: 'UpToDate',
-              message: 'this generation serves',
-              lastTransitionTime: '2026-11-14T12:30:15Z',
-            },
-          ],
+          conditions: ['Ready', 'UpToDate'].map((type) => ({
+            type,
+            status: 'True',
+            reason: type,
+            message: 'this generation serves',
+            lastTransitionTime: '2026-11-14T12:30:15Z',
+          })),
         },
       },
       '--subresource=status',
@@ -369,10 +367,13 @@ describe('the resource definitions', () => {
       const table = await server.kubectl(['get', 'lw', '--field-selector', 'status.assignment.nodeName=node-7']);
       return table.split('\n').filter((line) => line !== '');
     });
-    expect(lines[0]?.split(/\s+/)).toEqual(['NAME', 'DESIRED', 'PHASE', 'UP-TO-DATE', 'NODE', 'IP', 'RESTARTS', 'AGE']);
+    expect(lines[0]?.split(/\s+/)).toEqual([
+      ...['NAME', 'READY', 'DESIRED', 'PHASE', 'UP-TO-DATE', 'NODE', 'IP', 'RESTARTS', 'AGE'],
+    ]);
     expect(lines).toHaveLength(2);
-    expect(lines[1]?.split(/\s+/).slice(0, 7)).toEqual([
+    expect(lines[1]?.split(/\s+/).slice(0, 8)).toEqual([
       'shown',
+      'True',
       'Running',
       'Running',
       'True',
@@ -381,7 +382,7 @@ describe('the resource definitions', () => {
       '2',
     ]);
     expect(await server.kubectl(['get', 'lambdaworkers', 'shown', '-o', 'wide'])).toMatch(
-      /FUNCTION\s+IMAGE\s+LIMITS\s+MESSAGE/,
+      /REASON\s+FUNCTION\s+IMAGE\s+LIMITS\s+MESSAGE/,
     );
     expect(await server.kubectl(['get', 'esb'])).toContain('shown');
   });

@@ -218,8 +218,12 @@ export class FleetLab {
     return this.fleet.view(`uid-of-${name}`)?.phase;
   }
 
+  conditions(name = 'hello') {
+    return this.fleet.view(`uid-of-${name}`)?.conditions;
+  }
+
   ready(name = 'hello') {
-    return this.fleet.view(`uid-of-${name}`)?.conditions.Ready;
+    return this.conditions(name)?.Ready;
   }
 
   /** Calls a worker. An answer comes when the test lets it: `emulators.onCall`, `emulators.answerAll`. */

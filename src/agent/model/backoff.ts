@@ -19,6 +19,8 @@ export const crashBackoff: BackoffPolicy = { firstMs: 10_000, maxMs: 300_000, fr
 export const healthyMs = 600_000;
 /** A start that fails (image, registry, network) is tried again sooner: it costs little, and its cause is outside. */
 export const startBackoff: BackoffPolicy = { firstMs: 2_000, maxMs: 60_000 };
+/** A registry without the image of a worker that rests Absent is asked less often: no call waits for it. */
+export const resolveBackoff: BackoffPolicy = { firstMs: 2_000, maxMs: 300_000 };
 /** A process that ran and did not listen has cost a start and a minute: it is put off as one that exits. */
 export const silenceBackoff: BackoffPolicy = { firstMs: 10_000, maxMs: 300_000 };
 

@@ -1,4 +1,4 @@
-import type { WorkerReason } from '../../api/condition.ts';
+import { progressOf, type WorkerReason } from '../../api/condition.ts';
 import type { WorkerPhase } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
 import { formatHostPort } from '../../common/host-port.ts';
@@ -26,11 +26,10 @@ const networkCodes: ReadonlySet<string> = new Set(['NetworkFailed', 'AddressesEx
 /** Phase and conditions of a worker. */
 export function statusOf(input: StatusInput): Status {
   const { phase, transient } = phaseOf(input);
-  const conditions: { readonly [Type in keyof WorkerView['conditions']]: ConditionView | undefined } = {
+  const conditions: Partial<Record<keyof WorkerView['conditions'], ConditionView | undefined>> = {
     ImageReady: imageCondition(input),
     NetworkReady: networkCondition(input),
-    Ready: withReplacement(readyItself(input, phase), input.replacement),
-    UpToDate: upToDateCondition(input, phase),
+    ...readinessOf(input, phase),
     LimitsReached: abuseCondition(input) ?? limitsCondition(input) ?? loadCondition(input),
     HandlerIgnored: handlerCondition(input),
     WithinPolicy: policyCondition(input),
@@ -85,7 +84,10 @@ function phaseAtRest(input: StatusInput): { readonly phase: WorkerPhase; readonl
     case 'Created':
     case 'Stopped':
       if (input.goal.kind === 'Absent') {
-        return input.observed === 'Missing' ? resting('Absent') : passing('Terminating');
+        if (input.observed !== 'Missing') {
+          return passing('Terminating');
+        }
+        return input.resolution === 'Asking' ? passing('Absent') : resting('Absent');
       }
       if (input.failure !== undefined && input.failure.delaySeconds > 0) {
         return resting('Failed');
@@ -106,16 +108,80 @@ function isUnderWay(replacement: Replacement | undefined): boolean {
   return replacement !== undefined && replacement.failure === undefined && replacement.nodeFull === undefined;
 }
 
+/** The conditions by which a worker is judged as a whole. */
+type Readiness = Pick<WorkerView['conditions'], 'Ready'> &
+  Partial<Pick<WorkerView['conditions'], 'UpToDate' | 'Reconciling' | 'Stalled' | 'Callable'>>;
+
+/**
+ * Whether the worker is as its spec wishes, and what becomes of it otherwise, in the words of kstatus: `Reconciling`
+ * passes by itself, `Stalled` lasts until somebody changes something. Whether calls are answered is another matter:
+ * an earlier container answers while its replacement fails, and a worker may rest and refuse calls as its owner wishes.
+ */
+function readinessOf(input: StatusInput, phase: WorkerPhase): Readiness {
+  const own = ownReadiness(input, phase);
+  const upToDate = upToDateCondition(input, phase, own);
+  const ready = own.status === 'True' && upToDate?.status === 'False' ? behind(upToDate) : own;
+  return {
+    Ready: ready,
+    ...(upToDate === undefined ? {} : { UpToDate: upToDate }),
+    ...progressCondition(ready, causeOf(input, ready)),
+    Callable: callableCondition(input, phase, own),
+  };
+}
+
+/** `NodeFull` as a reason of Ready moves a worker to another node, and this one serves. */
+function behind(upToDate: ConditionView): ConditionView {
+  return upToDate.reason === ('NodeFull' satisfies WorkerReason)
+    ? { ...upToDate, reason: 'ReplacementFailed' satisfies WorkerReason }
+    : upToDate;
+}
+
+function progressCondition(ready: ConditionView, cause: string): Pick<Readiness, 'Reconciling' | 'Stalled'> {
+  const { type, ...condition } = progressOf(ready, cause) ?? {};
+  return type === undefined ? {} : { [type]: condition };
+}
+
+/** The cause of a worker's not being ready. A failure that is tried again at once is none yet. */
+function causeOf({ failure, replacement }: StatusInput, ready: ConditionView): string {
+  const last = replacement === undefined ? failure : replacement.failure;
+  if (replacement?.nodeFull !== undefined || last === undefined) {
+    return ready.reason;
+  }
+  if (last.delaySeconds === 0) {
+    return 'Pending' satisfies WorkerReason;
+  }
+  return last.exited ? ('CrashLoopBackOff' satisfies WorkerReason) : last.code;
+}
+
+/** Whether calls would be answered, by an earlier container as well. */
+function callableCondition({ desired, wakes }: StatusInput, phase: WorkerPhase, own: ConditionView): ConditionView {
+  if (own.status !== 'True') {
+    return own;
+  }
+  if (!wakes) {
+    return no('PausedByOwner', 'at rest: wakePolicy Never refuses calls');
+  }
+  switch (phase) {
+    case 'Running':
+      return yes('Running', 'calls are answered');
+    case 'Absent':
+      return yes('Absent', `the next call starts it, from the image ${desired.image}`);
+    default:
+      return yes('Paused', 'frozen; the next call resumes it');
+  }
+}
+
 /** The reason why an earlier container serves and not the present generation. */
 function replacementCondition({ detail, failure, nodeFull, step }: Replacement): ConditionView {
   if (nodeFull !== undefined) {
-    return no('NodeFull', waitsForRoom(nodeFull));
+    return no('NodeFull', `the earlier container serves on, its replacement waits: ${nodeFull}`);
   }
   if (failure !== undefined) {
     const code = failure.exited ? 'CrashLoopBackOff' : failure.code;
+    const again = `tried again${failure.delaySeconds > 0 ? ` in ${failure.delaySeconds} s` : ''}`;
     return no(
       'ReplacementFailed',
-      `${code}: ${failure.message}; the earlier container serves on, and the replacement is tried again`,
+      `${code}: ${failure.message}; the earlier container serves on, the next is ${again}`,
     );
   }
   const pulled = step === 'Pulling' ? `; its image is being pulled${after(detail)}` : '';
@@ -123,7 +189,7 @@ function replacementCondition({ detail, failure, nodeFull, step }: Replacement):
 }
 
 /** Whether calls reach a container of the present spec. Undefined for a worker that is being deleted. */
-function upToDateCondition(input: StatusInput, phase: WorkerPhase): ConditionView | undefined {
+function upToDateCondition(input: StatusInput, phase: WorkerPhase, own: ConditionView): ConditionView | undefined {
   if (input.goal.kind === 'Gone') {
     return undefined;
   }
@@ -146,60 +212,26 @@ function upToDateCondition(input: StatusInput, phase: WorkerPhase): ConditionVie
     case 'Terminating':
     case 'Failed':
     case 'Unknown':
-      return readyItself(input, phase);
+      return own;
     default:
       return unreachable(phase);
   }
 }
 
-/** The same condition, with the progress of the container's replacement. */
-function withReplacement(condition: ConditionView, replacement: Replacement | undefined): ConditionView {
-  if (replacement === undefined) {
-    return condition;
-  }
-  const { reason, message } = progressOf(replacement);
-  return {
-    ...condition,
-    reason: condition.status === 'True' ? reason : condition.reason,
-    message: `${condition.message}; ${message}`,
-  };
-}
-
-function progressOf({ detail, failure, nodeFull, step }: Replacement): Omit<ConditionView, 'status'> {
-  if (nodeFull !== undefined) {
-    return { reason: 'ReplacementFailed', message: waitsForRoom(nodeFull) };
-  }
-  if (failure !== undefined) {
-    const again = failure.delaySeconds > 0 ? `, and is tried again in ${failure.delaySeconds} s` : '';
-    const message = `the earlier container serves on, its replacement failed${again}: ${failure.message}`;
-    return { reason: 'ReplacementFailed', message };
-  }
-  const pulled = step === 'Pulling' ? ` (pulling its image${after(detail)})` : '';
-  return { reason: 'Replacing', message: `by the earlier container, until its replacement is ready${pulled}` };
-}
-
-function waitsForRoom(nodeFull: string): string {
-  return `the earlier container serves on, its replacement waits: ${nodeFull}`;
-}
-
-function readyItself(input: StatusInput, phase: WorkerPhase): ConditionView {
-  const { failure, desired } = input;
+/** Whether the container that is there, or is to be there, is as wished, whichever generation it is of. */
+function ownReadiness(input: StatusInput, phase: WorkerPhase): ConditionView {
+  const { failure, wakes } = input;
   switch (phase) {
     case 'Running':
-      return yes('Running', 'calls are answered');
+      return yes('Running', 'the container runs');
     case 'Paused':
     case 'Pausing':
     case 'Resuming':
-      return desired.wakePolicy === 'Never' && desired.restingState !== 'Running'
-        ? no('PausedByOwner', 'paused by its owner: wakePolicy Never refuses calls')
-        : yes('Paused', 'frozen; the next call resumes it');
+      return wakes
+        ? yes('Paused', 'frozen; the next call resumes it')
+        : yes('PausedByOwner', 'at rest, as its owner wishes: wakePolicy Never refuses calls');
     case 'Absent':
-      return no(
-        'Absent',
-        desired.wakePolicy === 'Never'
-          ? 'nothing exists on the node, and wakePolicy Never refuses calls'
-          : 'nothing exists on the node; the next call starts it',
-      );
+      return absence(input);
     case 'Terminating':
       return no('Terminating', failure === undefined ? 'being removed' : failure.message);
     case 'Pending':
@@ -214,7 +246,7 @@ function readyItself(input: StatusInput, phase: WorkerPhase): ConditionView {
         ? no('Creating', 'being started')
         : no('Restarting', `being started again after: ${failure.message}`);
     case 'Failed':
-      return failedCondition(failure);
+      return failure === undefined ? no('Failed', 'could not be started') : failedCondition(failure);
     case 'Unknown':
       return { status: 'Unknown', reason: 'Unknown', message: 'the state of the container is not known' };
     default:
@@ -222,13 +254,43 @@ function readyItself(input: StatusInput, phase: WorkerPhase): ConditionView {
   }
 }
 
-function failedCondition(failure: Failure | undefined): ConditionView {
-  if (failure === undefined) {
-    return no('Failed', 'could not be started');
+/** Nothing exists, as wished: that holds as soon as the image is known to be there for the next call. */
+function absence({ desired, resolution, wakes }: StatusInput): ConditionView {
+  if (desired.permission?.kind === 'Refused') {
+    return no('PolicyRefused', desired.permission.message);
   }
-  return failure.exited
-    ? no('CrashLoopBackOff', `starts again in ${failure.delaySeconds} s: ${failure.message}`)
-    : no(failure.code, failure.message);
+  if (resolution === 'Asking') {
+    return no('Resolving', `asking for the image ${desired.image}`);
+  }
+  if (resolution !== 'Known') {
+    return no(resolution.code, resolution.message);
+  }
+  const next = wakes ? 'the next call starts it' : 'wakePolicy Never refuses calls';
+  return desired.restingState === 'Absent'
+    ? yes('Absent', `nothing exists on the node; ${next}`)
+    : yes('RemovedIdle', `removed from the node while nobody calls it; ${next}`);
+}
+
+function failedCondition({ code, delaySeconds, exited, message }: Failure): ConditionView {
+  return exited ? no('CrashLoopBackOff', `starts again in ${delaySeconds} s: ${message}`) : no(code, message);
+}
+
+/** Progress of a pull, for people. */
+function pulling({ desired, detail }: StatusInput): string {
+  return `pulling ${desired.image}${after(detail)}`;
+}
+
+/** A detail after a colon, if there is one. */
+function after(detail: string | undefined): string {
+  return detail === undefined ? '' : `: ${detail}`;
+}
+
+function yes(reason: WorkerReason, message: string): ConditionView {
+  return { status: 'True', reason, message };
+}
+
+function no(reason: WorkerReason | Failure['code'], message: string): ConditionView {
+  return { status: 'False', reason, message };
 }
 
 function imageCondition(input: StatusInput): ConditionView | undefined {
@@ -252,16 +314,10 @@ function imageCondition(input: StatusInput): ConditionView | undefined {
   if (failure !== undefined) {
     return imageCodes.has(failure.code) ? no(failure.code, withDelay(failure)) : input.previous?.conditions.ImageReady;
   }
-  return undefined;
-}
-
-function pulling({ desired, detail }: StatusInput): string {
-  return `pulling ${desired.image}${after(detail)}`;
-}
-
-/** A detail after a colon, if there is one. */
-function after(detail: string | undefined): string {
-  return detail === undefined ? '' : `: ${detail}`;
+  const { resolution } = input;
+  return typeof resolution === 'object' && input.goal.kind === 'Absent' && imageCodes.has(resolution.code)
+    ? no(resolution.code, resolution.message)
+    : undefined;
 }
 
 function networkCondition(input: StatusInput): ConditionView | undefined {
@@ -340,12 +396,4 @@ function cleanedUpCondition(input: StatusInput): ConditionView | undefined {
 
 function withDelay({ message, delaySeconds }: Failure): string {
   return delaySeconds > 0 ? `${message}; next attempt in ${delaySeconds} s` : message;
-}
-
-function yes(reason: WorkerReason, message: string): ConditionView {
-  return { status: 'True', reason, message };
-}
-
-function no(reason: WorkerReason | Failure['code'], message: string): ConditionView {
-  return { status: 'False', reason, message };
 }

@@ -50,6 +50,10 @@ export interface StatusInput {
   readonly callUntil: number | undefined;
   /** Reason why the node has no room for the worker; undefined while there is room. */
   readonly nodeFull: string | undefined;
+  /** Whether a call lets the worker leave the state that it rests in. */
+  readonly wakes: boolean;
+  /** Whether the registry has the image for the next start, of a worker that rests Absent; why not, where it was asked. */
+  readonly resolution: 'Known' | 'Asking' | Failure;
   /** Whether the warm-up call is still to come. */
   readonly cold: boolean;
   /** Whether the container that calls go to is of another shape than the resource asks for. */

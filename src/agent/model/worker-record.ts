@@ -40,6 +40,8 @@ export interface WorkerRecord {
   readonly crashes: BackoffSnapshot;
   /** The value of status.lastInvocationTime that was acted on last. */
   readonly observedInvocationTime?: string;
+  /** The image that the registry had for the next start. Absent where it was not asked. */
+  readonly knownImage?: string;
   /** Stamps that this node issued last. */
   readonly stamps: readonly string[];
 }

@@ -45,6 +45,9 @@ export interface WorkerView {
     readonly ImageReady?: ConditionView;
     readonly NetworkReady?: ConditionView;
     readonly Ready: ConditionView;
+    readonly Reconciling?: ConditionView;
+    readonly Stalled?: ConditionView;
+    readonly Callable?: ConditionView;
     readonly UpToDate?: ConditionView;
     readonly LimitsReached?: ConditionView;
     readonly HandlerIgnored?: ConditionView;

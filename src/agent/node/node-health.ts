@@ -133,7 +133,11 @@ export class NodeHealth {
       this.#retirement === undefined
         ? []
         : [condition('Retired', this.#retirement, 'Left', 'nothing of ESB is left on the node')];
-    return [ready, ...parts, clock, clean, ...(this.#moves === undefined ? [] : [this.#moves]), ...retired];
+    const told: NodeCondition =
+      this.#retirement?.ok === true
+        ? { type: 'Ready', status: 'True', reason: 'Left', message: 'ESB has left the node, as its spec wishes' }
+        : ready;
+    return [told, ...parts, clock, clean, ...(this.#moves === undefined ? [] : [this.#moves]), ...retired];
   }
 
   /** Whether workers can be served, and the reason when not. */

@@ -62,9 +62,13 @@ export class NodeRegistration {
     this.#hurry.abort();
   }
 
-  /** Writes soon where the controller has told that this agent is not heard. Call it at every change of the object. */
+  /**
+   * Writes soon where the spec was changed, or the controller has told that this agent is not heard. Call it at every
+   * change of the object.
+   */
   noteObject(node: LambdaNode): void {
-    if (isReadinessTaken(node.status?.conditions)) {
+    const isChanged = this.#present !== undefined && this.#present.metadata.generation !== node.metadata.generation;
+    if (isChanged || isReadinessTaken(node.status?.conditions)) {
       this.#readAt = Number.NEGATIVE_INFINITY;
       this.hurry();
     }
@@ -145,7 +149,7 @@ export class NodeRegistration {
       unschedulable: nodes.hasSynced() ? cordon : present.status?.unschedulable,
       conditions: health.conditions(),
     };
-    const status = nodeStatus(facts, present.status, clock.now());
+    const status = nodeStatus(facts, present, clock.now());
     if (canonicalJson(status) !== canonicalJson(reportOf(present.status))) {
       const body = { ...identity, metadata: { name }, status };
       const options = { subresource: 'status', signal, deadlineMs } as const;

@@ -1,7 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { arch, networkInterfaces, release } from 'node:os';
-import { type Condition, findCondition, nodeStateConditions, transition } from '../../api/condition.ts';
-import type { LambdaNodeStatus, NodeAmounts } from '../../api/lambda-node.ts';
+import {
+  type Condition,
+  findCondition,
+  nodeConditions,
+  nodeStateConditions,
+  progressOf,
+  transition,
+} from '../../api/condition.ts';
+import type { LambdaNode, LambdaNodeStatus, NodeAmounts } from '../../api/lambda-node.ts';
 import { formatHostPort, type HostPort, parseHostPort } from '../../common/host-port.ts';
 import type { Node } from '../../kube/api/resource-types.ts';
 import type { SetAside } from '../worker/set-aside.ts';
@@ -37,11 +44,14 @@ export interface NodeFacts {
 /**
  * The status of a LambdaNode.
  *
- * @param present the status as it is now: transition times are taken from it
+ * The object is as it is now: transition times are taken from its status.
+ *
  * @param now wall-clock milliseconds
  */
-export function nodeStatus(facts: NodeFacts, present: LambdaNodeStatus | undefined, now: number): LambdaNodeStatus {
+export function nodeStatus(facts: NodeFacts, { metadata, status: present }: LambdaNode, now: number): LambdaNodeStatus {
+  const observed = metadata.generation === undefined ? {} : { observedGeneration: metadata.generation };
   return {
+    ...observed,
     endpoint: facts.endpoint,
     certificate: facts.certificate,
     versions: Object.fromEntries(
@@ -66,11 +76,19 @@ export function nodeStatus(facts: NodeFacts, present: LambdaNodeStatus | undefin
         }),
     leaving: facts.leaving.toSorted().slice(0, maxLeaving),
     ...(facts.unschedulable === undefined ? {} : { unschedulable: facts.unschedulable }),
-    conditions: facts.conditions.map((condition): Condition => {
+    conditions: withProgress(facts.conditions).map((condition): Condition => {
       const before = findCondition(present?.conditions, condition.type);
-      return transition(before, { ...condition, message: condition.message.slice(0, maxMessageLength) }, now);
+      const message = condition.message.slice(0, maxMessageLength);
+      return transition(before, { ...condition, ...observed, message }, now);
     }),
   };
+}
+
+/** The same conditions, with the one that says what becomes of a node that is not ready. */
+function withProgress(conditions: readonly NodeCondition[]): readonly Omit<Condition, 'lastTransitionTime'>[] {
+  const ready = findCondition(conditions, nodeConditions.ready);
+  const progress = ready === undefined ? undefined : progressOf(ready);
+  return progress === undefined ? conditions : [...conditions, progress];
 }
 
 /** The part of a status that the agent writes: what the controller has found out about the node is not among it. */

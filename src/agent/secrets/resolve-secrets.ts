@@ -1,6 +1,6 @@
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
-import type { PullSecrets, WorkerShape } from '../../runtime/contract/runtime.ts';
+import type { ImageRequest, PullSecrets, WorkerShape } from '../../runtime/contract/runtime.ts';
 import type { DesiredVariable, DesiredWorker } from '../model/desired-worker.ts';
 import type { SecretReader } from '../model/secret-reader.ts';
 
@@ -36,16 +36,7 @@ export async function resolveSecrets(
     });
   const env = await Promise.all(desired.env.map((variable) => resolveVariable(variable, namespace, read)));
   return {
-    image: {
-      reference: desired.image,
-      pullPolicy: desired.imagePullPolicy,
-      ...(desired.imagePullSecrets.length === 0
-        ? {}
-        : {
-            pullSecretNames: desired.imagePullSecrets,
-            pullSecrets: (call) => readPullSecrets(desired, secrets, call),
-          }),
-    },
+    image: imageRequestOf(desired, secrets),
     command: desired.command,
     args: desired.args,
     ...(desired.handler === undefined ? {} : { handler: desired.handler }),
@@ -64,6 +55,20 @@ export async function resolveSecrets(
     networkMode: desired.networkMode,
     ...(desired.egress === undefined ? {} : { egress: desired.egress }),
     terminationGraceSeconds: desired.terminationGraceSeconds,
+  };
+}
+
+/** The image of a worker and the way to it. Nothing is read until the image is pulled. */
+export function imageRequestOf(desired: DesiredWorker, secrets: SecretReader): ImageRequest {
+  return {
+    reference: desired.image,
+    pullPolicy: desired.imagePullPolicy,
+    ...(desired.imagePullSecrets.length === 0
+      ? {}
+      : {
+          pullSecretNames: desired.imagePullSecrets,
+          pullSecrets: (call) => readPullSecrets(desired, secrets, call),
+        }),
   };
 }
 

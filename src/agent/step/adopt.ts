@@ -56,6 +56,8 @@ export function initialState(
     others: [],
     noRoomBeside: undefined,
     nodeFull: undefined,
+    resolution:
+      record?.knownImage === undefined ? undefined : { kind: 'Known', image: record.knownImage, backoff: noBackoff },
     turn: { kind: 'None' },
     idle: idleUnder(desired, { since: at.now, lifted: false }),
     foundPaused: false,

@@ -334,6 +334,7 @@ function wakeAt({ at, state }: Draft): number {
     }
   }
   consider(state.grace?.until ?? next);
+  consider(state.resolution?.kind === 'Failed' ? state.resolution.backoff.until : next);
   for (const container of containersOf(state)) {
     const { look: looks, resync: due, retries, setbacks } = container;
     consider(silentAt(container));

@@ -43,6 +43,8 @@ export type Effect =
   /** Takes the share of the container, whether it fits or not; or gives it back. */
   | ({ readonly kind: 'Hold'; readonly memoryMiB: number } & OfContainer)
   | ({ readonly kind: 'Free' } & OfContainer)
+  /** Asks whether the image can be had. */
+  | { readonly kind: 'Resolve'; readonly image: string }
   /** Offers the container to be made in advance. */
   | ({ readonly kind: 'Offer' } & OfContainer)
   | { readonly kind: 'Turn'; readonly want: 'Take' | 'Wait' | 'Give'; readonly resting: boolean }

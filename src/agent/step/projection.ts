@@ -2,9 +2,9 @@ import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
 import { snapshotOf } from '../model/backoff.ts';
 import { statusOf } from '../model/conditions.ts';
 import { abuseOf } from '../model/crash-backoff.ts';
-import type { Goal } from '../model/goal.ts';
+import { type Goal, mayWake } from '../model/goal.ts';
 import { isAlive } from '../model/plan.ts';
-import type { Replacement } from '../model/status-input.ts';
+import type { Replacement, StatusInput } from '../model/status-input.ts';
 import type { WorkerRecord } from '../model/worker-record.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import {
@@ -26,6 +26,7 @@ import {
   isOutdated,
   type Moment,
   placesOf,
+  resolutionOf,
   restOf,
   type WorkerState,
 } from './state.ts';
@@ -48,6 +49,7 @@ export function signsOf(state: WorkerState, at: Moment): readonly unknown[] {
     restOf(state, now),
     state.life,
     state.nodeFull,
+    state.resolution,
     state.noRoomBeside,
     state.restartCount,
     lastTermination,
@@ -97,6 +99,8 @@ export function viewOf(state: WorkerState, at: Moment, previous: WorkerView | un
     failure: setbacks.failure,
     callUntil: callUntilOf(state),
     nodeFull: state.nodeFull,
+    wakes: mayWake(desired.wakePolicy, restOf(state, now)),
+    resolution: shownResolution(state),
     outdated: isOutdated(state),
     replacement: replacementOf(state, goal),
     abuse: lastTermination === undefined ? undefined : abuseOf(lastTermination, at)?.message,
@@ -129,6 +133,11 @@ export function viewOf(state: WorkerState, at: Moment, previous: WorkerView | un
 function addressOf(info: WorkerInfo | undefined): Pick<WorkerView, 'address'> {
   const address = info?.address ?? (info?.ip === undefined ? undefined : { ip: info.ip });
   return address === undefined ? {} : { address };
+}
+
+function shownResolution(state: WorkerState): StatusInput['resolution'] {
+  const known = resolutionOf(state);
+  return known?.kind === 'Known' ? 'Known' : (known?.failure ?? 'Asking');
 }
 
 /** How the replacement of the present container goes; undefined when there is none, or it does not serve. */
@@ -169,6 +178,7 @@ export function recordOf(state: WorkerState, { now, wall }: Moment, stamps: read
     ...(lastTermination === undefined ? {} : { lastTermination }),
     crashes: snapshotOf(present.setbacks.crashes, now, wall),
     ...(observedStamp === undefined ? {} : { observedInvocationTime: observedStamp }),
+    ...(state.resolution?.kind === 'Known' ? { knownImage: state.resolution.image } : {}),
     stamps,
   };
 }

@@ -1,6 +1,7 @@
 import { EsbError, unreachable } from '../../common/errors.ts';
 import { InitFailedError } from '../../init/init-failed-error.ts';
 import { WorkerExitError } from '../../runtime/contract/worker-exit-error.ts';
+import { noBackoff } from '../model/backoff.ts';
 import {
   afterFailedStart,
   afterStart,
@@ -19,7 +20,7 @@ import { answering, byKernel, removed, silenced, started, switched, unknown } fr
 import type { ActionFailure, ActionOutcome, CallOutcome, Progress, WorkerEvent } from './events.ts';
 import { takeLoad } from './reduce-calls.ts';
 import { countExit, exited, resyncAfter, see, terminated } from './sightings.ts';
-import { type Draft, findContainer, serves } from './state.ts';
+import { type Draft, findContainer, imageKeyOf, serves } from './state.ts';
 
 /** Milliseconds for which a container may fail to be removed, beside its grace period, until it is set aside. */
 const setAsideMs = 120_000;
@@ -84,6 +85,7 @@ function done(draft: Draft, containerId: string, action: Action, outcome: Action
       changeSetbacks(draft, containerId, afterStart);
       see(draft, containerId, { info: outcome.info, lost: false });
       ready(draft, containerId);
+      known(draft, containerId);
       draft.save();
       return undefined;
     case 'WarmedUp':
@@ -130,6 +132,14 @@ function changed(draft: Draft, containerId: string, action: Action): void {
 function ready(draft: Draft, containerId: string): void {
   if (draft.state.present.make.id === containerId) {
     draft.set({ readySince: draft.at.now });
+  }
+}
+
+/** The node has got the image that the worker asks for. */
+function known(draft: Draft, containerId: string): void {
+  const { desired } = draft.state;
+  if (findContainer(draft.state, containerId)?.make.shapeHash === desired.shapeHash) {
+    draft.set({ resolution: { kind: 'Known', image: imageKeyOf(desired), backoff: noBackoff } });
   }
 }
 

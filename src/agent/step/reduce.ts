@@ -1,5 +1,6 @@
 import { unreachable } from '../../common/errors.ts';
-import { mended } from '../model/crash-backoff.ts';
+import { failed, noBackoff, remainingMs, resolveBackoff } from '../model/backoff.ts';
+import { failureOf, mended } from '../model/crash-backoff.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import { mayWake } from '../model/goal.ts';
 import { assumed, idleUnder, renewed } from '../model/idle-policy.ts';
@@ -14,7 +15,16 @@ import { acted, progressed } from './reduce-actions.ts';
 import { diagnose, diagnosed, hungUp, invoked, returned } from './reduce-calls.ts';
 import { initTold, leftCallEnded } from './reduce-init.ts';
 import { countExit, see } from './sightings.ts';
-import { containersOf, Draft, findContainer, goalAt, type Moment, restOf, type WorkerState } from './state.ts';
+import {
+  containersOf,
+  Draft,
+  findContainer,
+  goalAt,
+  type Moment,
+  resolutionOf,
+  restOf,
+  type WorkerState,
+} from './state.ts';
 
 /** Milliseconds until a look that failed is tried again: what made us look may be true all the same. */
 const lookRetryMs = 1_000;
@@ -87,6 +97,9 @@ function take(draft: Draft, event: WorkerEvent): void {
       return;
     case 'LeftCallEnded':
       leftCallEnded(draft, event);
+      return;
+    case 'Resolved':
+      resolved(draft, event);
       return;
     case 'Precreated':
       // The removal of the worker has to look for the container.
@@ -181,6 +194,35 @@ function mend(draft: Draft): void {
     retries: afterSuccess(atOnce(container.retries)),
   }));
   draft.set({ nodeFull: undefined });
+  askAgain(draft);
+}
+
+/** The registry was asked for an image that no call waits for. */
+function resolved(draft: Draft, { error, image }: Extract<WorkerEvent, { kind: 'Resolved' }>): void {
+  const before = resolutionOf(draft.state);
+  if (before?.kind !== 'Asking' || before.image !== image) {
+    return;
+  }
+  const { now } = draft.at;
+  if (error === undefined) {
+    draft.set({ resolution: { kind: 'Known', image, backoff: noBackoff } });
+    draft.save();
+  } else if (error.code === 'Aborted') {
+    draft.set({ resolution: undefined });
+  } else {
+    const backoff = failed(before.backoff, resolveBackoff, now);
+    const failure = failureOf(error, Math.ceil(remainingMs(backoff, now) / 1_000));
+    draft.set({ resolution: { kind: 'Failed', image, backoff, failure } });
+  }
+  draft.show();
+}
+
+/** Something that may have been the cause is over: a registry that had no image may be asked at once. */
+function askAgain(draft: Draft): void {
+  const { resolution } = draft.state;
+  if (resolution?.kind === 'Failed') {
+    draft.set({ resolution: { ...resolution, backoff: noBackoff } });
+  }
 }
 
 function released(draft: Draft): void {
@@ -317,6 +359,7 @@ function retried(draft: Draft): void {
     retries: atOnce(container.retries),
     precreated: false,
   }));
+  askAgain(draft);
 }
 
 /** The agent ends, and touches no worker: what goes on in it is for the next run of the agent. */

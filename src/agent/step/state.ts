@@ -1,10 +1,12 @@
 import { takenMiB } from '../../api/worker-resources.ts';
+import type { Backoff } from '../model/backoff.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import { type Goal, goalOf, mayWake } from '../model/goal.ts';
 import { type Idle, type Rest, restNow, touched } from '../model/idle-policy.ts';
 import type { Closing, InvocationResult } from '../model/invocation.ts';
 import type { FoundMark } from '../model/marked-call.ts';
 import type { Retries } from '../model/retry-schedule.ts';
+import type { Failure } from '../model/status-input.ts';
 import type { WorkerRecord } from '../model/worker-record.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import type { Call } from './call.ts';
@@ -72,6 +74,17 @@ export type Turn =
   | { readonly kind: 'Waiting'; readonly resting: boolean }
   | { readonly kind: 'Held' };
 
+/**
+ * The registry's word about an image, and the way to it, of a worker that rests Absent: a misspelt name is to be told
+ * before the first call.
+ */
+export type Resolution = { readonly image: string; readonly backoff: Backoff } & (
+  | { readonly kind: 'Known' }
+  /** `failure`: that of the last time. */
+  | { readonly kind: 'Asking'; readonly failure: Failure | undefined }
+  | { readonly kind: 'Failed'; readonly failure: Failure }
+);
+
 /** All that is known of one worker. Immutable. Times are monotonic milliseconds where nothing else is said. */
 export interface WorkerState {
   readonly desired: DesiredWorker;
@@ -91,6 +104,7 @@ export interface WorkerState {
   readonly noRoomBeside: string | undefined;
   /** Why the node has no room for the worker, when it has none and nothing serves. */
   readonly nodeFull: string | undefined;
+  readonly resolution: Resolution | undefined;
   readonly turn: Turn;
   readonly idle: Idle;
   /**
@@ -149,6 +163,16 @@ export function placesOf({ desired, present }: WorkerState): number {
   const isThere = kind === 'Running' || kind === 'Paused';
   const places = isThere ? capacityOf(present) : (desired.perWorker ?? 1);
   return Math.max(1, desired.share === undefined ? places : Math.min(desired.share, places));
+}
+
+/** The image of a worker with all that decides whether the image can be had. */
+export function imageKeyOf({ image, imagePullPolicy, imagePullSecrets }: DesiredWorker): string {
+  return [imagePullPolicy, image, ...imagePullSecrets].join(' ');
+}
+
+/** The same of the image that the worker asks for now; undefined where the registry was not asked. */
+export function resolutionOf({ desired, resolution }: WorkerState): Resolution | undefined {
+  return resolution?.image === imageKeyOf(desired) ? resolution : undefined;
 }
 
 /** Where the worker rests now. */

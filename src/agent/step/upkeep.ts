@@ -1,9 +1,10 @@
+import { noBackoff } from '../model/backoff.ts';
 import type { Goal } from '../model/goal.ts';
 import { isAlive } from '../model/plan.ts';
 import { type Acting, type Container, observedOf } from './container.ts';
 import { renew } from './rollout.ts';
 import { resyncRetryMs } from './sightings.ts';
-import { type Draft, isInUse, isOutdated, isQuiet, isUrgent, restOf } from './state.ts';
+import { type Draft, imageKeyOf, isInUse, isOutdated, isQuiet, isUrgent, resolutionOf, restOf } from './state.ts';
 
 /** Tells the runtime's tools of a container that was thawed below them, while no call is in it. */
 export function resync(draft: Draft, container: Container): void {
@@ -50,6 +51,17 @@ export function hurry(draft: Draft, container: Container, activity: Acting): voi
   );
 }
 
+/** Asks for the image of a worker that rests Absent, once for each image, and again after a failure. */
+function resolve(draft: Draft): void {
+  const before = resolutionOf(draft.state);
+  if (before === undefined || (before.kind === 'Failed' && before.backoff.until <= draft.at.now)) {
+    const image = imageKeyOf(draft.state.desired);
+    const { backoff = noBackoff } = before ?? {};
+    draft.set({ resolution: { kind: 'Asking', image, backoff, failure: before?.failure } });
+    draft.emit({ kind: 'Resolve', image });
+  }
+}
+
 /** Gives back the resources of a container that does not exist. */
 export function rest(draft: Draft, goal: Goal): void {
   const { now } = draft.at;
@@ -76,10 +88,11 @@ export function rest(draft: Draft, goal: Goal): void {
       draft.change(make.id, (before) => ({ ...before, setbacks: { ...setbacks, failure: undefined } }));
       draft.set({ nodeFull: undefined });
     }
+    resolve(draft);
     if (isOutdated(draft.state) && draft.at.node.precreates) {
       // A container that is made in advance is to be of the present shape.
       renew(draft);
-    } else if (!precreated && draft.at.node.precreates) {
+    } else if (!precreated && draft.at.node.precreates && resolutionOf(draft.state)?.kind === 'Known') {
       draft.emit({ kind: 'Offer', containerId: make.id });
     }
   }

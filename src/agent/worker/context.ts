@@ -11,6 +11,7 @@ import type { SecretReader } from '../model/secret-reader.ts';
 import type { NodeFacts, QueueLimits } from '../step/state.ts';
 import type { Answers } from './answers.ts';
 import type { ContainerClaims } from './claims.ts';
+import type { ImageResolver } from './image-resolver.ts';
 import type { NodeCapacity } from './node-capacity.ts';
 import type { PrecreatedContainers } from './precreated-containers.ts';
 import type { ViewFeed } from './publisher.ts';
@@ -66,6 +67,7 @@ export interface WorkerContext {
   readonly gates: WorkerGates;
   readonly limiter: RolloutLimiter;
   readonly precreated: PrecreatedContainers;
+  readonly resolver: ImageResolver;
   readonly setAsides: SetAsides;
   /** Which containers the runtime tells of. */
   readonly answers: Answers;

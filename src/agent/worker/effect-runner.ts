@@ -91,7 +91,7 @@ export class EffectRunner {
   }
 
   #do(effect: Effect, state: WorkerState, at: Moment): void {
-    const { capacity, claims, feed, precreated, records } = this.#context;
+    const { capacity, claims, feed, precreated, records, resolver } = this.#context;
     switch (effect.kind) {
       case 'Send':
         this.#send(effect.call, effect.containerId, state);
@@ -154,6 +154,11 @@ export class EffectRunner {
         return;
       case 'Free':
         capacity.free(effect.containerId);
+        return;
+      case 'Resolve':
+        void resolver.resolve(state.desired).then((error) => {
+          this.#raise({ kind: 'Resolved', image: effect.image, error });
+        });
         return;
       case 'Offer':
         if (precreated.offer(effect.containerId, state.desired)) {

@@ -16,6 +16,7 @@ import type { NodeAmounts } from '../step/state.ts';
 import { Answers } from './answers.ts';
 import { ContainerClaims } from './claims.ts';
 import type { WorkerContext } from './context.ts';
+import { ImageResolver } from './image-resolver.ts';
 import { NodeCapacity } from './node-capacity.ts';
 import { factsOf } from './node-facts.ts';
 import type { FleetOptions, KnownWorkers, LeavingWorker, NodeFleet } from './node-fleet.ts';
@@ -120,6 +121,7 @@ class WorkerManager implements NodeFleet {
       },
       limiter,
       precreated,
+      resolver: new ImageResolver({ runtime, secrets }),
       setAsides,
       answers,
       outlook: node,
@@ -317,7 +319,7 @@ class WorkerManager implements NodeFleet {
   }
 
   async stop(drainMs: number, onRefusing?: () => void): Promise<void> {
-    const { clock, precreated, records, setAsides } = this.#context;
+    const { clock, precreated, records, resolver, setAsides } = this.#context;
     const lastMs = drainMs * lastCallsShare;
     const running = this.#registry.currentCalls;
     await atMost(drainMs - lastMs, running, clock);
@@ -336,6 +338,7 @@ class WorkerManager implements NodeFleet {
     await this.#node.stop();
     await setAsides.stop();
     await precreated.stop();
+    await resolver.stop();
     await records.flush();
   }
 

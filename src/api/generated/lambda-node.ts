@@ -54,6 +54,10 @@ export interface LambdaNodeSpecCapacity {
  */
 export interface LambdaNodeStatus {
   /**
+   * The generation of the spec that this status is about; -1 before its agent has looked.
+   */
+  readonly observedGeneration?: number;
+  /**
    * Where the agent's gRPC server listens, as host:port.
    */
   readonly endpoint?: string;

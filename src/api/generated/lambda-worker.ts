@@ -363,7 +363,7 @@ export interface LambdaWorkerStatus {
     | 'Failed'
     | 'Unknown';
   /**
-   * The generation of the spec that this status is about.
+   * The generation of the spec that this status is about; -1 before anybody has looked.
    */
   readonly observedGeneration?: number;
   /**

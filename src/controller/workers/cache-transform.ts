@@ -4,6 +4,9 @@ import type { LambdaWorker } from '../../api/lambda-worker.ts';
 const conditionTypes: readonly string[] = [
   workerConditions.scheduled,
   workerConditions.ready,
+  workerConditions.callable,
+  workerConditions.reconciling,
+  workerConditions.stalled,
   workerConditions.cleanedUp,
 ];
 

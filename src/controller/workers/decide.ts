@@ -8,7 +8,7 @@ import type { Grant } from '../quota/quota-book.ts';
 import { isRefusedByFullNode, isSameGrant } from '../scheduling/assignment-cache.ts';
 import type { Leave, NodeStanding } from '../scheduling/node-view.ts';
 import type { Placement } from '../scheduling/place.ts';
-import { assignedTo, draftCondition, type Refusal, type StatusDraft, says, unplaced } from './status-draft.ts';
+import { assignedTo, draftCondition, isTold, type Refusal, type StatusDraft, says, unplaced } from './status-draft.ts';
 
 /** A node that the worker was on, and that may have a container of it. */
 export interface LeftNode extends Pick<NodeStanding, 'liveness' | 'goneBecause'> {
@@ -131,7 +131,7 @@ function assignFirst(input: DecisionInput): WorkerDecision {
   if (placement.kind === 'placed') {
     const { nodeName } = placement;
     const note = `assigned to node ${nodeName}`;
-    const ready = lastEpoch === undefined ? undefined : `${note}, which has not reported the worker yet`;
+    const ready = `${note}, which has not reported the worker yet`;
     const assignment = withGrant({ nodeName, epoch: (lastEpoch ?? 0) + 1 }, grant);
     return assign(worker, assignment, { cause: 'assigned', note, ready });
   }
@@ -140,13 +140,12 @@ function assignFirst(input: DecisionInput): WorkerDecision {
     return { kind: 'removeFinalizer', because: 'it is assigned to no node', isNodeGone: false };
   }
   const status = unplaced(worker, lastEpoch, placement);
-  const isTold = says(worker, status.scheduled) && (status.ready === undefined || says(worker, status.ready));
-  return isTold ? nothing : { kind: 'write', cause: 'refused', status, note: placement.detail };
+  return isTold(worker, status) ? nothing : { kind: 'write', cause: 'refused', status, note: placement.detail };
 }
 
 interface AssignmentReport extends Pick<WorkerDecision & { readonly kind: 'write' }, 'cause' | 'note' | 'goneNode'> {
-  /** Message of the Ready condition, where an earlier node has reported one that does not hold any more. */
-  readonly ready: string | undefined;
+  /** Message of the Ready condition: what an earlier node has reported does not hold any more. */
+  readonly ready: string;
 }
 
 /** Assigns the worker; a worker without finalizer gets that first. */
@@ -158,15 +157,19 @@ function assign(
   if (!hasFinalizer(worker)) {
     return { kind: 'addFinalizer' };
   }
+  const { assignment: before, lastEpoch } = worker.status ?? {};
+  const isFirst = before === undefined && lastEpoch === undefined;
+  const reason = isFirst ? 'Pending' : 'Reassigned';
   return {
     kind: 'write',
     cause,
     status: {
       assignment,
       scheduled: assignedTo(worker, assignment.nodeName),
-      ...(ready === undefined
-        ? {}
-        : { ready: draftCondition(worker, workerConditions.ready, 'Unknown', 'Reassigned', ready), phase: 'Unknown' }),
+      ready: draftCondition(worker, workerConditions.ready, 'Unknown', reason, ready),
+      ...(isFirst ? {} : { phase: 'Unknown' }),
+      // A worker that moves has that of its last agent.
+      ...(before === undefined ? { observedGeneration: worker.metadata.generation } : {}),
     },
     note,
     goneNode,

@@ -1,4 +1,4 @@
-import { isTrue, workerConditions } from '../../api/condition.ts';
+import { isCallable } from '../../api/condition.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { ObjectCache } from '../../kube/api/types.ts';
@@ -32,6 +32,11 @@ export interface DisruptionBudgetOptions {
   readonly clock: Clock;
 }
 
+/** Whether a container of the worker answers calls, as opposed to one that the next call has to make. */
+function serves({ status }: LambdaWorker): boolean {
+  return status?.phase !== 'Absent' && isCallable(status?.conditions);
+}
+
 /**
  * Lets the workers of a function leave a healthy node one part after the other: the rest answers calls until the ones
  * before are ready elsewhere.
@@ -48,7 +53,7 @@ export class DisruptionBudget {
 
   /** Whether the worker may leave now. A worker that does not serve does not wait. */
   mayLeave(worker: LambdaWorker): boolean {
-    if (!isTrue(worker.status?.conditions, workerConditions.ready)) {
+    if (!serves(worker)) {
       return true;
     }
     const uid = worker.metadata.uid ?? '';
@@ -89,9 +94,7 @@ export class DisruptionBudget {
           status?.assignment !== undefined,
       );
     const away = alive.filter(
-      ({ metadata, status }) =>
-        !isTrue(status?.conditions, workerConditions.ready) ||
-        this.#options.assignments.assumed(metadata.uid ?? '') !== undefined,
+      (one) => !serves(one) || this.#options.assignments.assumed(one.metadata.uid ?? '') !== undefined,
     );
     for (const [key, { at }] of this.#counts) {
       if (now - at >= COUNT_FOR_MS) {

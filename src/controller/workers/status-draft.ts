@@ -1,6 +1,9 @@
 import {
   type ConditionDraft,
   findCondition,
+  isControllersWord,
+  isLasting,
+  progressOf,
   transition,
   type WorkerReason,
   workerConditions,
@@ -20,9 +23,11 @@ export interface StatusDraft {
   /** Present without an assignment, where there was one before. */
   readonly lastEpoch?: number;
   readonly scheduled: ConditionDraft;
-  /** Present when the node was lost or has been left. */
+  /** Present until an agent has the word: without a node, and when the node was given, left or lost. */
   readonly ready?: ConditionDraft;
   readonly phase?: 'Unknown' | 'Pending';
+  /** Present as long as no agent has the worker. */
+  readonly observedGeneration?: number | undefined;
 }
 
 /** A condition of the present generation. */
@@ -52,7 +57,8 @@ export function says(worker: LambdaWorker, wanted: ConditionDraft): boolean {
 }
 
 /** Whether the write would change only texts of conditions. */
-export function onlyRewords(worker: LambdaWorker, { assignment, scheduled, ready, phase }: StatusDraft): boolean {
+export function onlyRewords(worker: LambdaWorker, draft: StatusDraft): boolean {
+  const { assignment, observedGeneration, phase, ready, scheduled } = draft;
   const { status } = worker;
   const isSame = (wanted: ConditionDraft): boolean => {
     const found = findCondition(status?.conditions, wanted.type);
@@ -63,27 +69,62 @@ export function onlyRewords(worker: LambdaWorker, { assignment, scheduled, ready
     isSameGrant(assignment?.granted, status?.assignment?.granted) &&
     isSame(scheduled) &&
     (ready === undefined || isSame(ready)) &&
-    (phase === undefined || phase === status?.phase)
+    (phase === undefined || phase === status?.phase) &&
+    (observedGeneration === undefined || observedGeneration === status?.observedGeneration)
   );
 }
 
 /** The status of a worker that no node fits. A worker that had a node loses its state. */
 export function unplaced(worker: LambdaWorker, lastEpoch: number | undefined, refusal: Refusal): StatusDraft {
-  const scheduled = draftCondition(worker, workerConditions.scheduled, 'False', refusal.reason, refusal.message);
-  return lastEpoch === undefined
-    ? { scheduled }
-    : {
-        lastEpoch,
-        scheduled,
-        ready: draftCondition(
-          worker,
-          workerConditions.ready,
-          'False',
-          'Unassigned',
-          'it was taken away from its node, and no other will do',
-        ),
-        phase: 'Pending',
-      };
+  const { message, reason } = refusal;
+  const { generation } = worker.metadata;
+  const draft = (type: string, word: WorkerReason, text: string): ConditionDraft =>
+    draftCondition(worker, type, 'False', word, text);
+  return {
+    ...(generation === undefined ? {} : { observedGeneration: generation }),
+    scheduled: draft(workerConditions.scheduled, reason, message),
+    ...(lastEpoch === undefined
+      ? { ready: draft(workerConditions.ready, reason, message) }
+      : {
+          lastEpoch,
+          ready: draft(workerConditions.ready, 'Unassigned', `taken away from its node: ${message}`),
+          phase: 'Pending',
+        }),
+  };
+}
+
+/** Whether a worker without a node has been told this already. */
+export function isTold(worker: LambdaWorker, { observedGeneration, ready, scheduled }: StatusDraft): boolean {
+  return (
+    says(worker, scheduled) &&
+    (ready === undefined || says(worker, ready)) &&
+    observedGeneration === worker.status?.observedGeneration
+  );
+}
+
+/** The controller's word about a worker that its agent has not reported since. */
+function keptReady(worker: LambdaWorker): ConditionDraft | undefined {
+  const ready = findCondition(worker.status?.conditions, workerConditions.ready);
+  return isControllersWord(ready) ? ready : undefined;
+}
+
+/**
+ * The conditions that go with Ready. An agent that takes the worker over replaces Ready and Callable, and would leave the
+ * others for ever: those are the controller's only as long as there is no agent. `Callable` is told only to who
+ * knows the condition: an agent before it would leave the controller's last word.
+ */
+function withReady(
+  worker: LambdaWorker,
+  ready: ConditionDraft,
+  { assignment, scheduled }: StatusDraft,
+): ConditionDraft[] {
+  const progress = assignment === undefined ? progressOf(ready, scheduled.reason) : undefined;
+  const isCallableKnown = findCondition(worker.status?.conditions, workerConditions.callable) !== undefined;
+  return [
+    ready,
+    ...(isCallableKnown ? [{ ...ready, type: workerConditions.callable }] : []),
+    ...(progress === undefined ? [] : [{ ...ready, ...progress }]),
+  ];
 }
 
 /**
@@ -93,8 +134,9 @@ export function unplaced(worker: LambdaWorker, lastEpoch: number | undefined, re
  * @param now wall-clock milliseconds
  */
 export function statusPatch(worker: LambdaWorker, draft: StatusDraft, now: number): PatchBody {
-  const { assignment, lastEpoch, scheduled, ready, phase } = draft;
-  const conditions = [scheduled, ...(ready === undefined ? [] : [ready])].map((condition) =>
+  const { assignment, lastEpoch, observedGeneration, phase, scheduled } = draft;
+  const ready = draft.ready ?? keptReady(worker);
+  const conditions = [scheduled, ...(ready === undefined ? [] : withReady(worker, ready, draft))].map((condition) =>
     transition(findCondition(worker.status?.conditions, condition.type), condition, now),
   );
   return {
@@ -102,7 +144,7 @@ export function statusPatch(worker: LambdaWorker, draft: StatusDraft, now: numbe
     fieldManager: fieldManagers.controller,
     body: {
       metadata: { resourceVersion: worker.metadata.resourceVersion },
-      status: { assignment, lastEpoch, phase, conditions },
+      status: { assignment, lastEpoch, observedGeneration, phase, conditions },
     },
   };
 }
@@ -117,16 +159,25 @@ export function finalizerPatch(worker: LambdaWorker, finalizers: readonly string
 }
 
 /**
- * Removes the fields of a container that the last node's agent wrote: no agent is left to remove them. Only on the
- * version that the decision was made for.
+ * Removes what the last node's agent wrote of its container, and of a progress that there is no more: no agent is left
+ * to remove it. Only on the version that the decision was made for.
  */
-export function clearancePatch(worker: LambdaWorker): PatchBody {
+export function clearancePatch(worker: LambdaWorker, { scheduled }: StatusDraft): PatchBody {
+  const stale = isLasting(scheduled.reason) ? workerConditions.reconciling : workerConditions.stalled;
+  const { conditions } = worker.status ?? {};
+  const left = conditions?.filter(({ type }) => type !== stale);
   return {
     kind: 'merge',
     fieldManager: fieldManagers.controller,
     body: {
       metadata: { resourceVersion: worker.metadata.resourceVersion },
-      status: { containerID: null, address: null, startedAt: null, pausedAt: null },
+      status: {
+        ...(left?.length === conditions?.length ? {} : { conditions: left }),
+        containerID: null,
+        address: null,
+        startedAt: null,
+        pausedAt: null,
+      },
     },
   };
 }

@@ -119,7 +119,7 @@ describe('a worker whose shape changes', () => {
       (worker) => readyOf(worker)?.reason === 'ReplacementFailed',
     );
     expect(readyOf(failing)).toMatchObject({
-      status: 'True',
+      status: 'False',
       message: expect.stringContaining('tried again in'),
     });
     expect(findCondition(failing.status?.conditions, 'ImageReady')).toMatchObject({ status: 'False' });
@@ -136,7 +136,7 @@ describe('a worker whose shape changes', () => {
     const failing = await lab.waitForWorker('stream', 'to tell of the exit', (worker) =>
       (readyOf(worker)?.message ?? '').includes('exit status 3'),
     );
-    expect(readyOf(failing)).toMatchObject({ status: 'True', reason: 'ReplacementFailed' });
+    expect(readyOf(failing)).toMatchObject({ status: 'False', reason: 'ReplacementFailed' });
     expect(await call(before)).toMatchObject({ boot });
     await lab.patch('stream', { spec: { env: greet('newer') } });
     const mended = await lab.waitForWorker('stream', 'to be mended', (worker) => readyOf(worker)?.reason === 'Running');

@@ -60,8 +60,8 @@ describe('a node that is retired', () => {
     expect(retiredOf(node)).toMatchObject({ reason: 'Left' });
     expect(node.status).toMatchObject({ allocated: { memoryMiB: 0, workers: 0 }, images: [] });
     expect(node.status?.conditions?.find(({ type }) => type === 'Ready')).toMatchObject({
-      status: 'False',
-      reason: 'Retired',
+      status: 'True',
+      reason: 'Left',
     });
 
     expect(await lab.lab.ctr('namespaces', 'list', '-q')).not.toContain('esb');

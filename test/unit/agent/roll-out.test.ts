@@ -30,10 +30,13 @@ describe('UpToDate', () => {
     lab.fleet.apply(desiredFixture(fresh));
     await settle();
     expect(lab.fleet.view(uid)).toMatchObject({ observedGeneration: 2 });
-    expect(lab.ready()?.status).toBe('True');
+    expect(lab.ready()).toMatchObject({ status: 'False', reason: 'Replacing' });
+    expect(lab.conditions()).toMatchObject({ Callable: { status: 'True' }, Reconciling: { status: 'True' } });
     expect(upToDate(lab)).toMatchObject({ status: 'False', reason: 'Replacing' });
     await release();
     expect(upToDate(lab)).toMatchObject({ status: 'True', reason: 'UpToDate' });
+    expect(lab.ready()).toMatchObject({ status: 'True', reason: 'Running' });
+    expect(lab.conditions()?.Reconciling).toBeUndefined();
   });
 
   it('says why the new generation cannot serve', async () => {
@@ -43,7 +46,11 @@ describe('UpToDate', () => {
     });
     lab.fleet.apply(desiredFixture(fresh));
     await settle();
-    expect(lab.ready()?.status).toBe('True');
+    expect(lab.conditions()).toMatchObject({
+      Ready: { status: 'False', reason: 'ReplacementFailed' },
+      Stalled: { status: 'True', reason: 'ImageNotFound' },
+      Callable: { status: 'True' },
+    });
     expect(upToDate(lab)).toMatchObject({ status: 'False', reason: 'ReplacementFailed' });
     expect(upToDate(lab)?.message).toMatch(/^ImageNotFound: no such image; /);
   });

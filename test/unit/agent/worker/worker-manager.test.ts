@@ -116,7 +116,7 @@ describe('a worker', () => {
     expect(lab.phase()).toBe('Paused');
     await lab.clock.advance(3_000);
     expect(lab.phase()).toBe('Absent');
-    expect(lab.ready()).toMatchObject({ status: 'False', reason: 'Absent' });
+    expect(lab.ready()).toMatchObject({ status: 'True', reason: 'RemovedIdle' });
     expect(lab.fleet.allocation()).toEqual({ memoryMiB: 0, workers: 0 });
     const call = lab.invoke();
     await settle();
@@ -164,7 +164,8 @@ describe('a worker', () => {
 
   it('with wakePolicy Never refuses calls while it rests, and takes them when it runs', async () => {
     const lab = await FleetLab.with({ ...paused, wakePolicy: 'Never' });
-    expect(lab.ready()).toMatchObject({ status: 'False', reason: 'PausedByOwner' });
+    expect(lab.ready()).toMatchObject({ status: 'True', reason: 'PausedByOwner' });
+    expect(lab.conditions()?.Callable).toMatchObject({ status: 'False', reason: 'PausedByOwner' });
     expect(lab.fleet.view('uid-of-hello')?.callable).toBe(false);
     expect(await lab.invoke()).toMatchObject({ kind: 'Refused', reason: 'PausedByOwner' });
     lab.fleet.apply(desiredFixture({ generation: 2, wakePolicy: 'Never' }));

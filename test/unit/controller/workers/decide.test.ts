@@ -142,19 +142,33 @@ describe('a worker without assignment', () => {
       note: 'none of 1 nodes will do: 1 full',
       status: {
         scheduled: { status: 'False', reason: 'NoneFits', message: 'no node will do: all full' },
+        ready: { status: 'False', reason: 'NoneFits', message: 'no node will do: all full' },
+        observedGeneration: 1,
       },
     });
-    const told = workerFixture({
-      status: {
-        conditions: [condition('Scheduled', 'False', 'NoneFits', 'no node will do: all full')],
-      },
+    const told = (observedGeneration: number): LambdaWorker =>
+      workerFixture({
+        status: {
+          observedGeneration,
+          conditions: [
+            condition('Scheduled', 'False', 'NoneFits', 'no node will do: all full'),
+            condition('Ready', 'False', 'NoneFits', 'no node will do: all full'),
+          ],
+        },
+      });
+    expect(decision(told(1), { place: () => nowhere })).toEqual({ kind: 'nothing' });
+    expect(decision(told(0), { place: () => nowhere }), 'of a spec before').toMatchObject({ kind: 'write' });
+  });
+
+  it('is told of, until its agent speaks, in the write that assigns it', () => {
+    expect(decision(workerFixture({ metadata: { finalizers: [FINALIZER] } }))).toMatchObject({
+      status: { ready: { status: 'Unknown', reason: 'Pending' }, observedGeneration: 1 },
     });
-    expect(decision(told, { place: () => nowhere })).toEqual({ kind: 'nothing' });
   });
 
   describe('that had one', () => {
     const left = (finalizers: readonly string[], conditions: Conditions = []) =>
-      workerFixture({ metadata: { finalizers }, status: { lastEpoch: 3, conditions } });
+      workerFixture({ metadata: { finalizers }, status: { lastEpoch: 3, observedGeneration: 1, conditions } });
 
     it('goes on with the epochs where it left off', () => {
       expect(decision(left([FINALIZER]))).toMatchObject({
@@ -172,7 +186,7 @@ describe('a worker without assignment', () => {
       expect(refusal).toMatchObject({ cause: 'refused', status: { lastEpoch: 3, phase: 'Pending' } });
       const told = [
         condition('Scheduled', 'False', 'NoneFits', 'no node will do: all full'),
-        condition('Ready', 'False', 'Unassigned', 'it was taken away from its node, and no other will do'),
+        condition('Ready', 'False', 'Unassigned', 'taken away from its node: no node will do: all full'),
       ];
       expect(decision(left([FINALIZER], told), { place: () => nowhere })).toEqual({ kind: 'nothing' });
       expect(decision(left([], told), { place: () => nowhere })).toEqual({ kind: 'nothing' });
@@ -673,7 +687,7 @@ function applied(worker: LambdaWorker, made: WorkerDecision): LambdaWorker {
   if (made.kind !== 'write') {
     return worker;
   }
-  const { assignment, lastEpoch, phase, scheduled: draft, ready } = made.status;
+  const { assignment, lastEpoch, observedGeneration, phase, scheduled: draft, ready } = made.status;
   const drafts = [draft, ...(ready === undefined ? [] : [ready])];
   const kept = (worker.status?.conditions ?? []).filter((one) => !drafts.some(({ type }) => type === one.type));
   return {
@@ -683,6 +697,7 @@ function applied(worker: LambdaWorker, made: WorkerDecision): LambdaWorker {
       ...(lastEpoch === undefined ? {} : { lastEpoch }),
       ...(assignment === undefined ? {} : { assignment }),
       ...(phase === undefined ? {} : { phase }),
+      ...(observedGeneration === undefined ? {} : { observedGeneration }),
       conditions: [...kept, ...drafts.map((one) => ({ ...one, lastTransitionTime: time }))],
     },
   };

@@ -1,0 +1,50 @@
+import { EsbError } from '../../common/errors.ts';
+import { Limiter } from '../../common/limiter.ts';
+import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
+import type { DesiredWorker } from '../model/desired-worker.ts';
+import type { SecretReader } from '../model/secret-reader.ts';
+import { imageRequestOf } from '../secrets/resolve-secrets.ts';
+
+export interface ImageResolverOptions {
+  readonly runtime: Pick<ContainerRuntime, 'resolveImage'>;
+  readonly secrets: SecretReader;
+}
+
+/** Images that are asked for at a time: no call waits for the answers, and pulls need the same registries. */
+const AT_ONCE = 4;
+const DEADLINE_MS = 60_000;
+
+/** Asks for images of workers that rest Absent, a few at a time. */
+export class ImageResolver {
+  readonly #options: ImageResolverOptions;
+  readonly #limiter = new Limiter(AT_ONCE);
+  readonly #ended = new AbortController();
+  readonly #works = new Set<Promise<unknown>>();
+
+  constructor(options: ImageResolverOptions) {
+    this.#options = options;
+  }
+
+  /** Why the image of a worker cannot be had; undefined where it can. Never rejects. */
+  resolve(desired: DesiredWorker): Promise<EsbError | undefined> {
+    const { runtime, secrets } = this.#options;
+    const { signal } = this.#ended;
+    const { namespace } = desired.identity;
+    const options = { signal, deadlineMs: DEADLINE_MS, namespace };
+    const work = this.#limiter
+      .run(() => runtime.resolveImage(imageRequestOf(desired, secrets), options), signal)
+      .then(
+        () => undefined,
+        (error: unknown) => EsbError.from(error),
+      )
+      .finally(() => this.#works.delete(work));
+    this.#works.add(work);
+    return work;
+  }
+
+  /** Ends what is under way, and waits for the end of it. */
+  async stop(): Promise<void> {
+    this.#ended.abort();
+    await Promise.all(this.#works);
+  }
+}
