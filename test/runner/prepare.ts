@@ -10,6 +10,7 @@ import { shapes } from '../images/shapes.ts';
 import { buildChained } from '../support/chained-plugins.ts';
 import { ensureDockerPackages } from '../support/docker-packages.ts';
 import { checkedInitProgram, initProgram } from '../support/init-lab.ts';
+import { kstatusProgram } from '../support/kstatus-program.ts';
 import { operatorDefinitions } from '../support/operator-definitions.ts';
 import { ensurePythonClients } from '../support/python-clients.ts';
 import { workerProgram } from '../support/test-image.ts';
@@ -39,6 +40,7 @@ export async function preparePrograms({ image }: { readonly image: boolean }): P
     await initProgram();
     await checkedInitProgram();
     await buildChained();
+    await kstatusProgram();
   });
   await ensurePythonClients(progress);
   await operatorDefinitions();
