@@ -28,6 +28,7 @@ import {
 import { ensurePreviousRelease } from './previous-release.ts';
 import { createReport, type Report } from './report.ts';
 import { definitionsScenario } from './scenarios/definitions.ts';
+import { helmWaitScenario } from './scenarios/helm-wait.ts';
 import { howTosScenario } from './scenarios/how-tos.ts';
 import { installScenario, upgradeScenario } from './scenarios/install.ts';
 import { manifestsScenario } from './scenarios/manifests.ts';
@@ -49,6 +50,7 @@ const scenarioNames = [
   'rights',
   'upgrade',
   'definitions',
+  'helm-wait',
   'reboot',
   'reservation',
   'nodes',
@@ -167,6 +169,9 @@ async function runScenarios(report: Report, wanted: (name: string) => boolean): 
     }
     if (wanted('definitions')) {
       await definitionsScenario(esb, report);
+    }
+    if (wanted('helm-wait')) {
+      await helmWaitScenario(esb, report);
     }
     if (wanted('reboot')) {
       await rebootScenario(esb, report);
