@@ -55,7 +55,10 @@ describe("the agent's part of a worker's status", () => {
   });
 
   it('differs by activity alone where a worker that serves was called, or is paused or woken', () => {
-    const ready = (reason: string, message: string) => ({ Ready: { status: 'True', reason, message } }) as const;
+    const ready = (reason: string, message: string) => {
+      const condition = { status: 'True', reason, message } as const;
+      return { Ready: condition, Callable: condition };
+    };
     const paused = {
       phase: 'Paused',
       pausedAt: '2026-11-01T00:00:00Z',
@@ -98,9 +101,9 @@ describe("the agent's part of a worker's status", () => {
     const before = agentStatus(viewFixture(), undefined, now);
     const ready = (status: 'True' | 'False', reason: string) => ({ Ready: { status, reason, message: '' } }) as const;
     for (const change of [
-      { phase: 'Absent', conditions: ready('False', 'Absent') },
-      { phase: 'Paused', conditions: ready('False', 'PausedByOwner') },
-      { phase: 'Running', conditions: ready('True', 'Replacing') },
+      { phase: 'Absent', conditions: ready('True', 'Absent') },
+      { phase: 'Paused', conditions: ready('True', 'PausedByOwner') },
+      { phase: 'Running', conditions: ready('False', 'Replacing') },
       { phase: 'Paused', restartCount: 1 },
       { phase: 'Paused', observedGeneration: 2 },
       { phase: 'Paused', containerId: 'hello-00000002' },
