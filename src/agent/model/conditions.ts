@@ -120,7 +120,7 @@ type Readiness = Pick<WorkerView['conditions'], 'Ready'> &
 function readinessOf(input: StatusInput, phase: WorkerPhase): Readiness {
   const own = ownReadiness(input, phase);
   const upToDate = upToDateCondition(input, phase, own);
-  const ready = own.status === 'True' && upToDate?.status === 'False' ? behind(upToDate) : own;
+  const ready = own.status === 'True' && upToDate?.status === 'False' ? behind(upToDate, input.replacement) : own;
   return {
     Ready: ready,
     ...(upToDate === undefined ? {} : { UpToDate: upToDate }),
@@ -130,10 +130,15 @@ function readinessOf(input: StatusInput, phase: WorkerPhase): Readiness {
 }
 
 /** `NodeFull` as a reason of Ready moves a worker to another node, and this one serves. */
-function behind(upToDate: ConditionView): ConditionView {
-  return upToDate.reason === ('NodeFull' satisfies WorkerReason)
-    ? { ...upToDate, reason: 'ReplacementFailed' satisfies WorkerReason }
-    : upToDate;
+function behind({ message, reason }: ConditionView, { failure, nodeFull }: Partial<Replacement> = {}): ConditionView {
+  if (nodeFull !== undefined) {
+    return no('ReplacementFailed', message);
+  }
+  return {
+    status: 'False',
+    reason,
+    message: failure?.delaySeconds ? `${message} in ${failure.delaySeconds} s` : message,
+  };
 }
 
 function progressCondition(ready: ConditionView, cause: string): Pick<Readiness, 'Reconciling' | 'Stalled'> {
@@ -161,14 +166,12 @@ function callableCondition({ desired, wakes }: StatusInput, phase: WorkerPhase, 
   if (!wakes) {
     return no('PausedByOwner', 'at rest: wakePolicy Never refuses calls');
   }
-  switch (phase) {
-    case 'Running':
-      return yes('Running', 'calls are answered');
-    case 'Absent':
-      return yes('Absent', `the next call starts it, from the image ${desired.image}`);
-    default:
-      return yes('Paused', 'frozen; the next call resumes it');
+  if (phase === 'Running') {
+    return yes('Running', 'calls are answered');
   }
+  return phase === 'Absent'
+    ? yes('Absent', `the next call starts it, from the image ${desired.image}`)
+    : yes('Paused', 'frozen; the next call resumes it');
 }
 
 /** The reason why an earlier container serves and not the present generation. */
@@ -178,11 +181,8 @@ function replacementCondition({ detail, failure, nodeFull, step }: Replacement):
   }
   if (failure !== undefined) {
     const code = failure.exited ? 'CrashLoopBackOff' : failure.code;
-    const again = `tried again${failure.delaySeconds > 0 ? ` in ${failure.delaySeconds} s` : ''}`;
-    return no(
-      'ReplacementFailed',
-      `${code}: ${failure.message}; the earlier container serves on, the next is ${again}`,
-    );
+    const text = `${code}: ${failure.message}; the earlier container serves on, and the replacement is tried again`;
+    return no('ReplacementFailed', text);
   }
   const pulled = step === 'Pulling' ? `; its image is being pulled${after(detail)}` : '';
   return no('Replacing', `the earlier container serves until its replacement is ready${pulled}`);
@@ -280,7 +280,6 @@ function pulling({ desired, detail }: StatusInput): string {
   return `pulling ${desired.image}${after(detail)}`;
 }
 
-/** A detail after a colon, if there is one. */
 function after(detail: string | undefined): string {
   return detail === undefined ? '' : `: ${detail}`;
 }
