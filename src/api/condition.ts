@@ -186,6 +186,7 @@ const lastingReasons: ReadonlySet<string> = new Set<ErrorCode | HealthReason | T
   'ImageInvalid',
   'ImageNotFound',
   'ImagePullFailed',
+  'ImageUnproven',
   'InitFailed',
   'MemoryTooSmall',
   'NetworkConfigInvalid',
