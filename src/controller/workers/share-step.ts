@@ -107,6 +107,11 @@ function ownWords({ status }: LambdaWorker): Pick<StatusDraft, 'ready' | 'phase'
 }
 
 /** What the quotas have granted stays as it is. */
-function withNext({ share: _, ...assignment }: Assignment, epoch: number, share: number | undefined): Assignment {
-  return { ...assignment, epoch, ...(share === undefined ? {} : { share }) };
+function withNext({ granted, nodeName }: Assignment, epoch: number, share: number | undefined): Assignment {
+  return {
+    nodeName,
+    epoch,
+    ...(granted === undefined ? {} : { granted }),
+    ...(share === undefined ? {} : { share }),
+  };
 }
