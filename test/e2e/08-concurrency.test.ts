@@ -52,7 +52,7 @@ describe('fifty callers of one paused worker with sixty-four places', () => {
 
 describe('two reserved calls', () => {
   /** In full 20,000 (`ESB_RESERVED_CALLS`), about three minutes. */
-  const count = Number(process.env.ESB_RESERVED_CALLS ?? 400);
+  const count = Number(process.env.ESB_RESERVED_CALLS ?? 200);
   const esb = instance();
   const parts = new Parts(esb);
 

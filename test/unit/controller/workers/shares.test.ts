@@ -272,7 +272,7 @@ describe('the shares of reserved concurrency', () => {
         await world.live(60);
         expect(world.writes).toBe(writes);
       }),
-      { numRuns: Number(process.env.ESB_SHARE_RUNS ?? 100) },
+      { numRuns: Number(process.env.ESB_SHARE_RUNS ?? 50) },
     );
   });
 });
