@@ -384,17 +384,13 @@ class Term {
   }
 
   #lookAtWorkersOf(node: string): void {
-    for (const worker of this.#options.workers.cache.byIndex(NODE_INDEX, node)) {
-      this.#workerQueue.add(keyText(objectKey(worker)));
-    }
+    this.#lookAt(this.#options.workers.cache.byIndex(NODE_INDEX, node).map((worker) => keyText(objectKey(worker))));
     this.#lookAtAwaiting();
   }
 
   #lookAtWorkersIn(namespace: string): void {
     const workers = this.#options.workers.cache.list().filter(({ metadata }) => metadata.namespace === namespace);
-    for (const worker of workers) {
-      this.#workerQueue.add(keyText(objectKey(worker)));
-    }
+    this.#lookAt(workers.map((worker) => keyText(objectKey(worker))));
   }
 
   #lookAtAwaiting(): void {

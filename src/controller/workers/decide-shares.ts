@@ -60,19 +60,23 @@ function sum(drafts: readonly Draft[]): number {
   return drafts.reduce((total, { share }) => total + share, 0);
 }
 
-/** Takes that many away, the largest shares first and as evenly as they allow; returns what could not be taken. */
+/** Takes that many away, always from the largest shares; returns what could not be taken. */
 function takeAway(drafts: readonly Draft[], count: number): number {
   let left = count;
   while (left > 0) {
-    const largest = drafts
-      .filter(({ share }) => share > 0)
-      .toSorted(byShare)
-      .toReversed();
-    if (largest.length === 0) {
+    const most = Math.max(0, ...drafts.map(({ share }) => share));
+    if (most === 0) {
       break;
     }
-    for (const [index, draft] of largest.entries()) {
-      const taken = Math.min(draft.share, left, Math.ceil(left / (largest.length - index)));
+    const largest = drafts
+      .filter(({ share }) => share === most)
+      .toSorted(byRank)
+      .toReversed();
+    const next = Math.max(0, ...drafts.map(({ share }) => (share < most ? share : 0)));
+    // Down to the next smaller one, or by as many as there are to take.
+    const each = Math.min(most - next, Math.ceil(left / largest.length));
+    for (const draft of largest) {
+      const taken = Math.min(each, left);
       draft.share -= taken;
       left -= taken;
     }
@@ -84,7 +88,7 @@ function takeAway(drafts: readonly Draft[], count: number): number {
 function split(drafts: readonly Draft[], unused: number): void {
   let waiting = drafts.filter(({ perWorker, share }) => share === 0 && perWorker > 0).length - Math.max(0, unused);
   while (waiting > 0) {
-    const largest = drafts.toSorted(byShare).at(-1);
+    const largest = drafts.toSorted((one, other) => other.share - one.share || byRank(one, other))[0];
     if (largest === undefined || largest.share < 2) {
       return;
     }
@@ -94,22 +98,26 @@ function split(drafts: readonly Draft[], unused: number): void {
   }
 }
 
-/** Gives that many, to the smallest shares first and as evenly as they allow. */
+/** Gives that many, always to the smallest shares. */
 function give(drafts: readonly Draft[], count: number): void {
   let left = count;
   while (left > 0) {
-    const open = drafts.filter(({ perWorker, share }) => share < perWorker).toSorted(byShare);
-    if (open.length === 0) {
+    const open = drafts.filter(({ perWorker, share }) => share < perWorker);
+    const least = Math.min(...open.map(({ share }) => share));
+    const smallest = open.filter(({ share }) => share === least).toSorted(byRank);
+    if (smallest.length === 0) {
       return;
     }
-    for (const [index, draft] of open.entries()) {
-      const given = Math.min(draft.perWorker - draft.share, left, Math.ceil(left / (open.length - index)));
+    const next = Math.min(...open.map(({ perWorker, share }) => (share > least ? share : perWorker)));
+    const each = Math.min(next - least, Math.ceil(left / smallest.length));
+    for (const draft of smallest) {
+      const given = Math.min(each, left);
       draft.share += given;
       left -= given;
     }
   }
 }
 
-function byShare(one: Draft, other: Draft): number {
-  return one.share - other.share || one.rank - other.rank || (one.uid < other.uid ? -1 : 1);
+function byRank(one: Draft, other: Draft): number {
+  return one.rank - other.rank || (one.uid < other.uid ? -1 : 1);
 }

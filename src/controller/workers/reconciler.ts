@@ -25,6 +25,7 @@ import { decide, type WorkerDecision } from './decide.ts';
 import { DisruptionBudget } from './disruption-budget.ts';
 import { type Homeless, homelessBy } from './homeless.ts';
 import type { LeftNodes } from './left-nodes.ts';
+import { Rewordings } from './rewordings.ts';
 import type { ShareKeeper } from './share-keeper.ts';
 import { type ShareStanding, withShare } from './share-step.ts';
 import { clearancePatch, finalizerPatch, onlyRewords, statusPatch } from './status-draft.ts';
@@ -53,9 +54,6 @@ const MAX_STEPS = 3;
 const FULL_MOVE_INTERVAL_MS = 15_000;
 /** Milliseconds until a worker that has to wait asks the disruption budget again. */
 const TURN_REQUEUE_MS = 1_000;
-/** Milliseconds between two writes that change only a text; doubled up to the most. */
-const REWORD_FIRST_MS = 15_000;
-const REWORD_MAX_MS = 300_000;
 /** Milliseconds until a worker is looked at again that is to leave a silent node, once its share has lapsed there. */
 const SHARE_REQUEUE_MS = 5_000;
 /** Milliseconds until the cache should have caught up after a conflict; its event usually comes first. */
@@ -87,8 +85,7 @@ export class WorkerReconciler {
   readonly #lossTold = new Map<string, string>();
   /** By uid, the monotonic milliseconds of the last move away from a full node. */
   readonly #leftFullAt = new Map<string, number>();
-  /** By uid, the monotonic milliseconds of the last write that changed only a text, and the pause until the next. */
-  readonly #reworded = new Map<string, { readonly at: number; readonly pauseMs: number }>();
+  readonly #rewordings: Rewordings;
   readonly #turns: DisruptionBudget;
   /** By uid, workers that wait for the disruption budget. */
   readonly #inTurn = new Set<string>();
@@ -96,6 +93,7 @@ export class WorkerReconciler {
   constructor(options: WorkerReconcilerOptions) {
     this.#options = options;
     this.#turns = new DisruptionBudget(options);
+    this.#rewordings = new Rewordings(options.clock);
   }
 
   /** Keys of workers that wait for a fitting node. */
@@ -119,7 +117,7 @@ export class WorkerReconciler {
     this.#awaiting.delete(key);
     this.#lossTold.delete(uid);
     this.#leftFullAt.delete(uid);
-    this.#reworded.delete(uid);
+    this.#rewordings.forget(uid);
     this.#turns.forget(uid);
     this.#inTurn.delete(uid);
   }
@@ -189,26 +187,10 @@ export class WorkerReconciler {
     return nodeName === undefined ? { liveness: 'fresh' } : this.#options.snapshot.standing(worker, nodeName);
   }
 
-  /**
-   * Milliseconds until a write that changes only a text is due. The text changes with each node that comes and goes,
-   * for every worker that waits for one. A new reason is written at once, a new text ever more seldom.
-   */
+  /** Milliseconds until a write that changes only a text is due. */
   #pauseBeforeRewording(worker: LambdaWorker, decision: WorkerDecision): number {
-    const uid = worker.metadata.uid ?? '';
-    if (decision.kind !== 'write' || !onlyRewords(worker, decision.status)) {
-      return 0;
-    }
-    const now = this.#options.clock.monotonic();
-    const last = this.#reworded.get(uid);
-    const leftMs = last === undefined ? 0 : last.at + last.pauseMs - now;
-    if (leftMs > 0) {
-      return leftMs;
-    }
-    // After a quiet time the intervals start over.
-    const isQuiet = last === undefined || now - last.at > 2 * last.pauseMs;
-    const pauseMs = isQuiet ? REWORD_FIRST_MS : Math.min(REWORD_MAX_MS, 2 * last.pauseMs);
-    this.#reworded.set(uid, { at: now, pauseMs });
-    return 0;
+    const isRewording = decision.kind === 'write' && onlyRewords(worker, decision.status);
+    return isRewording ? this.#rewordings.pauseMs(worker.metadata.uid ?? '') : 0;
   }
 
   /** The time of the next round without an event. */
