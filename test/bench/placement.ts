@@ -28,7 +28,7 @@ export const placement: ClusterScenario = {
   group: 'scale',
   async run(bench): Promise<readonly BenchResult[]> {
     const { workers, agents, workersPerNode } = fleetSize(bench);
-    const cluster = await ScaleCluster.up({ agents, workersPerNode });
+    const cluster = await ScaleCluster.up({ agents, workersPerNode, reserves: true });
     try {
       return await measure(bench, cluster, workers);
     } finally {

@@ -20,7 +20,7 @@ export const takeover: ClusterScenario = {
   group: 'scale',
   async run(bench) {
     const { workers, agents, workersPerNode } = fleetSize(bench);
-    const cluster = await ScaleCluster.up({ agents, workersPerNode });
+    const cluster = await ScaleCluster.up({ agents, workersPerNode, reserves: true });
     try {
       const follower = await cluster.follow();
       const gaps: number[] = [];

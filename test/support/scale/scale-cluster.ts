@@ -90,6 +90,7 @@ export class ScaleCluster {
       ]) {
         await server.kubectl(['apply', '-f', join(root, part)]);
       }
+      await server.kubectl(['apply', '-f', '-'], await flowSchemas());
       const source = createKubeConnectionSource({ kubeconfig: server.adminKubeconfig });
       const admin = createKubeClient({ source });
       const { origin, tls, headers } = await source.current();
@@ -314,6 +315,15 @@ function workerRequest(index: number, spec: object = {}): RawRequest {
       },
     },
   };
+}
+
+/** Those of the chart, for the users that the roles are here. */
+async function flowSchemas(): Promise<string> {
+  const text = await readFile(join(root, 'manifests/flow-schemas.yaml'), 'utf8');
+  const account = /- kind: ServiceAccount\n\s+serviceAccount: \{name: esb-(\w+), namespace: esb-system\}/g;
+  return text.replaceAll(account, (_, role: string) =>
+    role === 'agent' ? '- {kind: Group, group: {name: "esb:agents"}}' : `- {kind: User, user: {name: "esb:${role}"}}`,
+  );
 }
 
 function nodeNames({ agents }: ScaleClusterOptions): readonly string[] {
