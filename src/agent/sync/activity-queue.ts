@@ -74,7 +74,8 @@ export class ActivityQueue<T> {
     const item = this.#due();
     if (item !== undefined) {
       this.delete(item);
-      this.#tokens = Math.max(0, this.#tokens - 1);
+      // One that could wait no longer is paid for by those that still can: the sum stays the same.
+      this.#tokens = Math.max(-longestMs * this.#perMs, this.#tokens - 1);
     }
     return item;
   }
