@@ -13,8 +13,11 @@ const SLICE = 500;
 const RAW_SLICES = 5;
 /** Budgets of placement. */
 const BUDGET = { rate: 0.7, memoryMiB: 200, writes: 2, converge: 4 } as const;
-/** Milliseconds after which nothing more is to be written: a node tells of what it has promised every ten seconds. */
-const QUIET_AFTER_MS = 25_000;
+/**
+ * Milliseconds after which nothing more is to be written: a reservation becomes smaller after a minute, by memory and
+ * then by CPU, and a node tells of what it has promised every ten seconds.
+ */
+const QUIET_AFTER_MS = 120_000;
 const STEADY_MS = 60_000;
 const patience = { timeoutMs: 3_600_000, everyMs: 250 };
 
