@@ -385,6 +385,7 @@ export class ShareWorld {
       return Promise.reject(ApiError.fromAnswer('patch', 409, ''));
     }
     this.writes += 1;
+    const written = Object.fromEntries(Object.entries(body.status ?? {}).filter(([, value]) => value !== undefined));
     const { finalizers } = body.metadata ?? {};
     // A field of the controller that an apply leaves out is gone.
     const { assignment: _assignment, lastEpoch: _lastEpoch, ...others } = present.status ?? {};
@@ -397,7 +398,7 @@ export class ShareWorld {
       this.#store({
         ...present,
         metadata: { ...present.metadata, ...(finalizers === undefined ? {} : { finalizers }) },
-        ...(body.status === undefined ? {} : { status: { ...kept, ...body.status } }),
+        ...(body.status === undefined ? {} : { status: { ...kept, ...written } }),
       }),
     );
   }

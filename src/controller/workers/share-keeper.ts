@@ -30,8 +30,10 @@ const passingReasons: readonly string[] = [
   'Paused',
   'Pending',
   'Reassigned',
+  'RemovedIdle',
   'Replacing',
   'ReplacementFailed',
+  'Resolving',
   'Restarting',
   'Running',
 ] satisfies readonly WorkerReason[];
@@ -262,12 +264,10 @@ export class ShareKeeper {
   }
 
   #isCallable(worker: LambdaWorker, { nodeName }: Assignment): boolean {
-    const { spec, status } = worker;
+    const { spec } = worker;
     const { goneBecause, leave, liveness } = this.#options.snapshot.standing(worker, nodeName);
-    const ready = findCondition(status?.conditions, workerConditions.ready);
-    const isDown = ready?.status === 'False' && !passingReasons.includes(ready.reason);
     const isKept = spec.wakePolicy === 'Never' && spec.desiredState !== 'Running';
-    return !isSilent(liveness) && goneBecause === undefined && leave === undefined && !isDown && !isKept;
+    return !isSilent(liveness) && goneBecause === undefined && leave === undefined && !isDown(worker) && !isKept;
   }
 
   /**
@@ -302,6 +302,15 @@ function unassigned(uid: string, worker: LambdaWorker): ShareHolder {
   return { uid, perWorker: perWorkerOf(worker), share: 0, inForce: 0, isSettled: true, isCallable: true, rank };
 }
 
+/** Whether its agent says that it answers no calls, for a reason that another worker need not wait for. */
+function isDown({ status }: LambdaWorker): boolean {
+  const { conditions } = status ?? {};
+  // Agents before the condition Callable tell that by Ready.
+  const said =
+    findCondition(conditions, workerConditions.callable) ?? findCondition(conditions, workerConditions.ready);
+  return said?.status === 'False' && !passingReasons.includes(said.reason);
+}
+
 /** Whether the function of a worker may have shares because of that worker. */
 function concerns(worker: LambdaWorker | undefined): boolean {
   return worker?.spec.concurrency?.reserved !== undefined || worker?.status?.assignment?.share !== undefined;
@@ -313,7 +322,6 @@ function fingerprintOf(worker: LambdaWorker | undefined): string {
     return '';
   }
   const { metadata, spec, status } = worker;
-  const ready = findCondition(status?.conditions, workerConditions.ready);
   return JSON.stringify([
     metadata.deletionTimestamp !== undefined,
     perWorkerOf(worker),
@@ -323,6 +331,6 @@ function fingerprintOf(worker: LambdaWorker | undefined): string {
     status?.assignment,
     status?.share,
     isTrue(status?.conditions, workerConditions.cleanedUp),
-    ready?.status === 'False' && !passingReasons.includes(ready.reason),
+    isDown(worker),
   ]);
 }

@@ -1,4 +1,4 @@
-import { findCondition, workerConditions } from '../../api/condition.ts';
+import { findCondition, isControllersWord, workerConditions } from '../../api/condition.ts';
 import type { Assignment, LambdaWorker } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { WorkerDecision } from './decide.ts';
@@ -21,9 +21,6 @@ export interface ShareStanding {
 }
 
 const nothing: WorkerDecision = { kind: 'nothing' };
-
-/** Reasons of a Ready condition that the controller writes, and keeps until an agent says what holds. */
-const ownReasons: readonly string[] = ['NodeLost', 'Reassigned'];
 
 /**
  * Adds the share of a worker to what was decided about it: in the same write where there is one. A worker leaves its
@@ -83,7 +80,7 @@ function change(
   present: Assignment,
   share: number | undefined,
   note: string,
-  told: Pick<StatusDraft, 'ready' | 'phase'> = ownWords(worker),
+  told: Pick<StatusDraft, 'observedGeneration' | 'phase' | 'ready'> = ownWords(worker),
 ): WorkerDecision {
   const scheduled = findCondition(worker.status?.conditions, workerConditions.scheduled);
   return {
@@ -98,11 +95,11 @@ function change(
   };
 }
 
-/** The words of the controller itself in the status, which a write that leaves them out would remove. */
-function ownWords({ status }: LambdaWorker): Pick<StatusDraft, 'ready' | 'phase'> {
-  const ready = findCondition(status?.conditions, workerConditions.ready);
-  return ready !== undefined && ownReasons.includes(ready.reason) && status?.phase === 'Unknown'
-    ? { ready, phase: 'Unknown' }
+/** The fields of a worker that no agent has reported since, which a write that leaves them out would remove. */
+function ownWords({ status }: LambdaWorker): Pick<StatusDraft, 'observedGeneration' | 'phase'> {
+  const { observedGeneration, phase } = status ?? {};
+  return isControllersWord(findCondition(status?.conditions, workerConditions.ready))
+    ? { observedGeneration, ...(phase === 'Unknown' ? { phase } : {}) }
     : {};
 }
 
