@@ -142,6 +142,19 @@ describe('events that a gateway hands over', () => {
     expect((await lab.gateway.metrics.page()).text).toContain('esb_gateway_event_store_up 1');
   });
 
+  it('find the role ready where its disk is full, since an event has it look for room again', async () => {
+    const { authority, role: shown } = await authorityLab();
+    let reason: 'EventStoreDiskFull' | 'EventStoreLocked' = 'EventStoreDiskFull';
+    const store: EventStore = {
+      ...inThreadEventStore(),
+      health: () => ({ ok: false, reason, message: 'on purpose' }),
+    };
+    const role = await roleLab(shown, authority.certificate, store);
+    expect(role.gateway.health()).toEqual({ ok: true });
+    reason = 'EventStoreLocked';
+    expect(role.gateway.health()).toMatchObject({ ok: false, reason });
+  });
+
   it('go to no server but the role of the namespace', async () => {
     const { authority, own } = await authorityLab();
     const others = await createCertificateAuthority();
