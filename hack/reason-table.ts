@@ -43,6 +43,10 @@ const scheduled = section<WorkerReasons['Scheduled']>(
     AllCordoned: ['False', 'every node that would do is cordoned, being drained or retired'],
     NoneHeld: ['False', 'every node that would do has no room for its reservation'],
     SpreadUnmet: ['False', 'nodes would do, but for `spec.topologySpread`'],
+    WrongArchitecture: [
+      'False',
+      'no node has a processor that the image is made for, as far as nodes have found; the message has the others',
+    ],
     NoneMatches: ['False', 'no node has the labels of `spec.nodeSelector`'],
     NoneFits: ['False', 'nodes would do, but for their memory or number of workers; the message counts them'],
     QuotaExceeded: [

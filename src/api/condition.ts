@@ -97,6 +97,7 @@ export interface WorkerReasons {
     | 'NoneFits'
     | 'QuotaExceeded'
     | 'SpreadUnmet'
+    | 'WrongArchitecture'
     | 'PinnedNodeMissing'
     | 'PinnedNodeUnfit';
   readonly ImageReady: 'Present' | 'Pulling';

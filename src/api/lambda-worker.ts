@@ -23,6 +23,12 @@ export type WorkerPhase = NonNullable<LambdaWorkerStatus['phase']>;
 /** The node of a worker, and the epoch of the assignment. */
 export type Assignment = NonNullable<LambdaWorkerStatus['assignment']>;
 
+/** Processors that the present image of a worker was found not to be made for. */
+export function unfitArchitecturesOf({ spec, status }: LambdaWorker): readonly string[] {
+  const { architectures = [], image } = status?.unfitArchitectures ?? {};
+  return image === spec.image ? architectures : [];
+}
+
 /** Path of the selectable field by which agents watch the workers of their node. */
 export const ASSIGNED_NODE_FIELD = 'status.assignment.nodeName';
 

@@ -75,7 +75,8 @@ export const ERROR_CODES = {
       'another namespace [pulled](images.md#who-may-use-an-image) the image with its Secrets, and this one has not shown at the registry that it may use the image; the message says why',
     retryable: true,
   },
-  ImageInvalid: { meaning: 'the text is no reference, or the image no container image or not made for this processor' },
+  ImageInvalid: { meaning: 'the text is no reference, or the image no container image' },
+  ImageWrongPlatform: { meaning: 'the image is not made for the processor of the node; the message says for which' },
   RegistryUnreachable: { meaning: 'the registry does not answer; the message says how', retryable: true },
   PullSecretForbidden: {
     meaning: 'the agent may not read a Secret of `spec.imagePullSecrets`; the message has the commands that allow it',

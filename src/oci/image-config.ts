@@ -88,8 +88,8 @@ function architectureOf(name: string): string {
 /**
  * Follows an image from its descriptor (index or manifest, OCI or Docker) to the configuration for `platform`.
  *
- * @throws {EsbError} `ImageInvalid` when the documents are no runnable image or none is for the platform; errors of
- *   `content`
+ * @throws {EsbError} `ImageInvalid` when the documents are no runnable image, `ImageWrongPlatform` when none is for the
+ *   platform; errors of `content`
  */
 export async function resolveImage(
   content: ContentReader,
@@ -112,7 +112,7 @@ export async function resolveImage(
 /**
  * Checks the configuration of an image of which no more is there.
  *
- * @throws {EsbError} `ImageInvalid` when it is none, or of an image for another platform; errors of `content`
+ * @throws {EsbError} `ImageInvalid` when it is none, `ImageWrongPlatform` for another platform; errors of `content`
  */
 export async function checkImageConfig(
   content: ContentReader,
@@ -123,22 +123,22 @@ export async function checkImageConfig(
   checkPlatform(parseImageConfig(await readDocument(content, digest, options), digest), platform);
 }
 
-/** @throws {EsbError} `ImageInvalid` for an image that is made for another platform */
+/** @throws {EsbError} `ImageWrongPlatform` for an image that is made for another platform */
 export function checkPlatform({ platform }: ImageConfig, node: Platform): void {
   // Tools that stack layers without building leave the architecture empty: such an image runs anywhere.
   if (platform.architecture !== '' && !matches(platform, node)) {
-    throw invalid(`the image is for ${describe(platform)}, this node is ${describe(node)}`);
+    throw wrongPlatform(`the image is for ${describe(platform)}, this node is ${describe(node)}`);
   }
 }
 
 /**
  * Checks the platforms that an image is offered for.
  *
- * @throws {EsbError} `ImageInvalid` when none is the node's
+ * @throws {EsbError} `ImageWrongPlatform` when none is the node's
  */
 export function checkOffered(offered: readonly Platform[], node: Platform): void {
   if (!offered.some((platform) => platform.architecture === '' || matches(platform, node))) {
-    throw invalid(notOffered(offered, node));
+    throw wrongPlatform(notOffered(offered, node));
   }
 }
 
@@ -212,7 +212,7 @@ async function findManifest(
   const chosen = choosePlatform(entries, platform);
   if (chosen === undefined) {
     const offered = entries.flatMap((entry) => (entry.platform === undefined ? [] : [entry.platform]));
-    throw invalid(notOffered(offered, platform));
+    throw wrongPlatform(notOffered(offered, platform));
   }
   return findManifest(content, chosen, platform, options, depth + 1);
 }
@@ -307,4 +307,8 @@ function text(value: unknown, where: string, field: string): string {
 
 function invalid(message: string): EsbError {
   return new EsbError(message, { code: 'ImageInvalid' });
+}
+
+function wrongPlatform(message: string): EsbError {
+  return new EsbError(message, { code: 'ImageWrongPlatform' });
 }

@@ -17,6 +17,7 @@ export const imageCodes: ReadonlySet<string> = new Set([
   'ImagePullFailed',
   'ImageUnproven',
   'ImageInvalid',
+  'ImageWrongPlatform',
   'RegistryUnreachable',
   'PullSecretForbidden',
   'PullSecretUnreadable',

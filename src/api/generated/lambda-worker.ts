@@ -343,6 +343,7 @@ export interface LambdaWorkerSpecTopologySpread {
  */
 export interface LambdaWorkerStatus {
   readonly assignment?: LambdaWorkerStatusAssignment;
+  readonly unfitArchitectures?: LambdaWorkerStatusUnfitArchitectures;
   /**
    * Epoch of the last assignment, while there is none because it was taken away; the next is higher. Written by the controller alone.
    */
@@ -432,6 +433,21 @@ export interface LambdaWorkerStatusAssignmentGranted {
    * CPU that it asks for, in thousandths of a core.
    */
   readonly milliCPU: number;
+}
+/**
+ * Processors that the image was found not to be made for: no node with one of them gets the worker, until spec.image is changed. Written by the controller alone.
+ */
+export interface LambdaWorkerStatusUnfitArchitectures {
+  /**
+   * spec.image of that time.
+   */
+  readonly image: string;
+  /**
+   * Names of processors, as images have them.
+   *
+   * Items: One of them, such as arm64.
+   */
+  readonly architectures: readonly string[];
 }
 /**
  * The address of the worker on its node.

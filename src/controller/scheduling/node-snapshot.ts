@@ -83,10 +83,10 @@ export class NodeSnapshot {
   }
 
   standing(worker: LambdaWorker, name: string): WorkerStanding {
-    const { closed, goneBecause, taints } = this.#view(name);
+    const { architecture, closed, goneBecause, taints } = this.#view(name);
     const isGrowing = isRefusedByFullNode(worker) && this.#options.closures.isGrowing(name);
     const life = lifeStanding(this.#options.liveness.life(name));
-    const standing = { ...life, goneBecause, ...(isGrowing ? { growing: true } : {}) };
+    const standing = { ...life, goneBecause, architecture, ...(isGrowing ? { growing: true } : {}) };
     if (closed === 'retired') {
       return { ...standing, leave: { kind: 'retired' } };
     }
@@ -187,6 +187,7 @@ export class NodeSnapshot {
         assignedMiB: load.assignedMiB,
         sameFunction: load.sameFunction(functionKey),
         hasImage: view.images.has(image),
+        architecture: view.architecture,
       };
     });
   }

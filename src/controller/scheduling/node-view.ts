@@ -7,6 +7,8 @@ import type { Closure } from './place.ts';
 import { departureTaints, OUT_OF_SERVICE_TAINT, type Taint, UNSCHEDULABLE_TAINT } from './taint.ts';
 
 const none = { memoryMiB: 0, workers: 0 } as const;
+/** Label by which the kubelet tells the processor of its Node. */
+const ARCHITECTURE_LABEL = 'kubernetes.io/arch';
 /** MiB that guard and reservation of a node take themselves. */
 const OWN_PODS_MIB = 8;
 
@@ -60,6 +62,7 @@ export function placementFingerprint(node: LambdaNode): string {
     isCordoned(node),
     isRetired(node),
     node.metadata.labels ?? {},
+    node.status?.versions?.architecture,
     node.status?.capacity ?? none,
     node.spec?.capacity ?? {},
   ]);
@@ -96,6 +99,8 @@ export interface NodeView {
   /** Promised amounts, as the node reports. */
   readonly said: NodeAmounts;
   readonly images: ReadonlySet<string>;
+  /** The processor, as images name it: by the Node, or where there is none by the agent. */
+  readonly architecture: string | undefined;
 }
 
 /** The sources of a view. */
@@ -143,6 +148,7 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
     },
     said: lambdaNode?.status?.allocated ?? none,
     images: new Set(lambdaNode?.status?.images),
+    architecture: node?.metadata.labels?.[ARCHITECTURE_LABEL] ?? lambdaNode?.status?.versions?.architecture,
   };
 }
 
@@ -153,6 +159,8 @@ export interface NodeStanding {
   readonly stays?: StayReason | undefined;
   /** Why the node never comes back, as a clause ("its LambdaNode was deleted"); absent while it may. */
   readonly goneBecause?: string | undefined;
+  /** The processor of the node, where known. */
+  readonly architecture?: string | undefined;
   /** Whether the node is about to have more memory for its workers than now. */
   readonly growing?: boolean;
   /** The reason why the worker has to leave a healthy node; absent while it may stay. */

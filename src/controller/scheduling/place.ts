@@ -34,6 +34,8 @@ export interface Candidate {
   /** Workers among them that serve the same function. */
   readonly sameFunction: number;
   readonly hasImage: boolean;
+  /** The processor, as images name it, where known. */
+  readonly architecture?: string | undefined;
 }
 
 /**
@@ -54,6 +56,8 @@ export interface PlacementRequest {
   readonly nodeName?: string | undefined;
   readonly nodeSelector?: Readonly<Record<string, string>> | undefined;
   readonly spread?: TopologySpread | undefined;
+  /** Processors that the image is not made for. */
+  readonly unfitArchitectures?: readonly string[];
   /** A node that is ruled out, because it was lost or has no room. */
   readonly exclude?: string | undefined;
   /** The present node of the worker. */
@@ -74,7 +78,7 @@ export type Placement =
     };
 
 /** The reason why a node is ruled out; the first that holds. */
-type Obstacle = 'excluded' | 'selector' | 'notReady' | 'tainted' | Closure | Shortage;
+type Obstacle = 'excluded' | 'selector' | 'architecture' | 'notReady' | 'tainted' | Closure | Shortage;
 /** The reason why an open node cannot take the worker. */
 type Shortage = 'tooSmall' | 'tooSlow' | 'full' | 'busy' | 'tooFarAhead';
 
@@ -100,6 +104,9 @@ function closedTo(candidate: Candidate, request: PlacementRequest): Exclude<Obst
   }
   if (!matches(candidate.labels, request.nodeSelector ?? {})) {
     return 'selector';
+  }
+  if (candidate.architecture !== undefined && request.unfitArchitectures?.includes(candidate.architecture) === true) {
+    return 'architecture';
   }
   if (!candidate.ready) {
     return 'notReady';
@@ -211,6 +218,11 @@ const obstacles: Readonly<
 > = {
   excluded: ['NoneReady', () => 'out of the question now'],
   selector: ['NoneMatches', () => 'without the labels of spec.nodeSelector'],
+  architecture: [
+    'WrongArchitecture',
+    ({ unfitArchitectures = [] }) =>
+      `with a processor that the image is not made for (${unfitArchitectures.join(', ')})`,
+  ],
   notReady: ['NoneReady', () => 'not ready'],
   tainted: ['NoneTolerated', () => 'with a taint that spec.tolerations does not name'],
   cordoned: ['AllCordoned', () => 'cordoned'],
@@ -235,6 +247,7 @@ const reasonOrder: readonly ScheduledReason[] = [
   'AllCordoned',
   'NoneTolerated',
   'NoneReady',
+  'WrongArchitecture',
   'NoneMatches',
 ];
 

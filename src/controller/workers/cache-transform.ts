@@ -39,6 +39,7 @@ export function transformWorker(worker: LambdaWorker): LambdaWorker {
             assignment: status.assignment,
             lastEpoch: status.lastEpoch,
             share: status.share,
+            unfitArchitectures: status.unfitArchitectures,
             phase: status.phase,
             observedGeneration: status.observedGeneration,
             conditions: status.conditions?.filter(({ type }) => conditionTypes.includes(type)),

@@ -1,5 +1,6 @@
 import { type ConditionDraft, findCondition, isTrue, workerConditions } from '../../api/condition.ts';
-import { type Assignment, type LambdaWorker, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
+import { type Assignment, type LambdaWorker, unfitArchitecturesOf, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
+import type { ErrorCode } from '../../common/error-codes.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { WriteCause } from '../metrics/controller-metrics.ts';
 import type { StayReason } from '../nodes/liveness.ts';
@@ -25,7 +26,7 @@ export interface DecisionInput {
   /** Other nodes that the worker was on; looked at only when it is being deleted. */
   readonly left: readonly LeftNode[];
   readonly deletingMs: number;
-  readonly place: (exclude?: string) => Placement;
+  readonly place: (exclude?: string, unfitArchitectures?: readonly string[]) => Placement;
   /** The answer of the namespace's quotas to the present size of the worker. */
   readonly grant: () => Grant;
   /** Whether the loss of its present node has already been written to this worker. */
@@ -60,6 +61,8 @@ type Trouble =
   | { readonly kind: 'unreachable'; readonly because: StayReason }
   | { readonly kind: 'full' }
   | { readonly kind: 'pinnedElsewhere'; readonly nodeName: string }
+  /** The image is not made for the processor of the node. */
+  | { readonly kind: 'unfit'; readonly architecture: string }
   | Leave;
 
 /** Trouble for which the worker moves where another node fits. */
@@ -111,7 +114,18 @@ function troubleOf({ worker, standing }: DecisionInput, assignment: Assignment):
   if (nodeName === undefined && isRefusedByFullNode(worker) && standing.growing !== true) {
     return { kind: 'full' };
   }
+  const { architecture } = standing;
+  if (nodeName === undefined && architecture !== undefined && isOfWrongPlatform(worker)) {
+    return { kind: 'unfit', architecture };
+  }
   return undefined;
+}
+
+/** Whether the agent has found for the present generation that the image is not made for its processor. */
+function isOfWrongPlatform({ metadata, status }: LambdaWorker): boolean {
+  const ready = findCondition(status?.conditions, workerConditions.ready);
+  const isWrong = ready?.status === 'False' && ready.reason === ('ImageWrongPlatform' satisfies ErrorCode);
+  return isWrong && ready.observedGeneration === metadata.generation;
 }
 
 function quotaRefusal({ message }: Grant & { readonly kind: 'refused' }): Refusal {
@@ -146,13 +160,15 @@ function assignFirst(input: DecisionInput): WorkerDecision {
 interface AssignmentReport extends Pick<WorkerDecision & { readonly kind: 'write' }, 'cause' | 'note' | 'goneNode'> {
   /** Message of the Ready condition: what an earlier node has reported does not hold any more. */
   readonly ready: string;
+  /** Processors that the image is now known not to be made for. */
+  readonly unfitArchitectures?: readonly string[];
 }
 
 /** Assigns the worker; a worker without finalizer gets that first. */
 function assign(
   worker: LambdaWorker,
   assignment: Assignment,
-  { cause, goneNode, note, ready }: AssignmentReport,
+  { cause, goneNode, note, ready, unfitArchitectures }: AssignmentReport,
 ): WorkerDecision {
   if (!hasFinalizer(worker)) {
     return { kind: 'addFinalizer' };
@@ -166,6 +182,7 @@ function assign(
     status: {
       assignment,
       scheduled: assignedTo(worker, assignment.nodeName),
+      ...(unfitArchitectures === undefined ? {} : { unfitArchitectures }),
       ready: draftCondition(worker, workerConditions.ready, 'Unknown', reason, ready),
       ...(isFirst ? {} : { phase: 'Unknown' }),
       // A worker that moves has that of its last agent.
@@ -184,6 +201,8 @@ function why(trouble: LeavingTrouble, from: string): string {
       return `nothing has been heard of ${from}`;
     case 'full':
       return `${from} has no room for it`;
+    case 'unfit':
+      return `the image is not made for ${trouble.architecture}, the processor of ${from}`;
     case 'pinnedElsewhere':
       return `spec.nodeName is ${trouble.nodeName}`;
     case 'grown':
@@ -263,6 +282,7 @@ function stay(input: DecisionInput, assignment: Assignment, trouble: MovingTroub
     case 'pinnedElsewhere':
       return staysSince(`${refusal.message}; it stays on node ${nodeName} until then`);
     case 'full':
+    case 'unfit':
       // The agent has said so in Ready.
       return tell(worker, assignment, keeps);
     default:
@@ -361,7 +381,9 @@ export function decide(input: DecisionInput): WorkerDecision {
   }
   // A lost or full node would pass the checks of placement; nodes with other troubles do not.
   const exclude = trouble.kind === 'lost' || trouble.kind === 'full' ? assignment.nodeName : undefined;
-  const placement = input.place(exclude);
+  const unfit = unfitArchitecturesOf(worker);
+  const unfitNow = trouble.kind === 'unfit' ? [...new Set([...unfit, trouble.architecture])] : unfit;
+  const placement = input.place(exclude, unfitNow);
   if (placement.kind === 'refused') {
     return stay(input, assignment, trouble, placement);
   }
@@ -376,5 +398,6 @@ export function decide(input: DecisionInput): WorkerDecision {
     note,
     ready: note,
     goneNode: goneNodeOf(trouble, assignment),
+    unfitArchitectures: unfitNow,
   });
 }

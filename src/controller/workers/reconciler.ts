@@ -1,5 +1,5 @@
 import type { EventReason } from '../../api/condition.ts';
-import { type LambdaWorker, lambdaWorkers, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
+import { type LambdaWorker, lambdaWorkers, unfitArchitecturesOf, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
 import { requestedMilliCPU, resourcesOf, takenMiB } from '../../api/worker-resources.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
@@ -224,8 +224,8 @@ export class WorkerReconciler {
       standing,
       left: deletionTimestamp === undefined ? [] : left.of(worker),
       deletingMs: deletionTimestamp === undefined ? 0 : this.#deletingMs(key, deletionTimestamp),
-      place: (exclude) => {
-        const placement = this.#place(worker, exclude);
+      place: (exclude, unfitArchitectures = unfitArchitecturesOf(worker)) => {
+        const placement = this.#place(worker, exclude, unfitArchitectures);
         if (placement.kind === 'refused') {
           this.#waiting.set(key, placement.reason);
         }
@@ -256,7 +256,7 @@ export class WorkerReconciler {
     return leftAt === undefined || this.#options.clock.monotonic() - leftAt >= FULL_MOVE_INTERVAL_MS;
   }
 
-  #place(worker: LambdaWorker, exclude: string | undefined): Placement {
+  #place(worker: LambdaWorker, exclude: string | undefined, unfitArchitectures: readonly string[]): Placement {
     const { nodeName, nodeSelector, topologySpread } = worker.spec;
     const isWoken = isRefusedByFullNode(worker);
     return place(
@@ -269,6 +269,7 @@ export class WorkerReconciler {
         nodeName,
         nodeSelector,
         spread: topologySpread,
+        unfitArchitectures,
         exclude,
         leaves: worker.status?.assignment?.nodeName,
       },

@@ -8,7 +8,7 @@ import {
   type WorkerReason,
   workerConditions,
 } from '../../api/condition.ts';
-import type { Assignment, LambdaWorker } from '../../api/lambda-worker.ts';
+import { type Assignment, type LambdaWorker, unfitArchitecturesOf } from '../../api/lambda-worker.ts';
 import { fieldManagers } from '../../api/name.ts';
 import type { PatchBody } from '../../kube/api/types.ts';
 import { isSameGrant } from '../scheduling/assignment-cache.ts';
@@ -23,6 +23,8 @@ export interface StatusDraft {
   /** Present without an assignment, where there was one before. */
   readonly lastEpoch?: number;
   readonly scheduled: ConditionDraft;
+  /** Processors that the image is not made for; absent where they are those of before. */
+  readonly unfitArchitectures?: readonly string[];
   /** Present until an agent has the word: without a node, and when the node was given, left or lost. */
   readonly ready?: ConditionDraft;
   readonly phase?: 'Unknown' | 'Pending';
@@ -135,6 +137,9 @@ function withReady(
  */
 export function statusPatch(worker: LambdaWorker, draft: StatusDraft, now: number): PatchBody {
   const { assignment, lastEpoch, observedGeneration, phase, scheduled } = draft;
+  const { unfitArchitectures: architectures = unfitArchitecturesOf(worker) } = draft;
+  // An apply takes off what it does not name: so they are named with each write, until the image is another.
+  const unfit = architectures.length === 0 ? {} : { unfitArchitectures: { image: worker.spec.image, architectures } };
   const ready = draft.ready ?? keptReady(worker);
   const conditions = [scheduled, ...(ready === undefined ? [] : withReady(worker, ready, draft))].map((condition) =>
     transition(findCondition(worker.status?.conditions, condition.type), condition, now),
@@ -144,7 +149,7 @@ export function statusPatch(worker: LambdaWorker, draft: StatusDraft, now: numbe
     fieldManager: fieldManagers.controller,
     body: {
       metadata: { resourceVersion: worker.metadata.resourceVersion },
-      status: { assignment, lastEpoch, observedGeneration, phase, conditions },
+      status: { assignment, lastEpoch, observedGeneration, phase, conditions, ...unfit },
     },
   };
 }

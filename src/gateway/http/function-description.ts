@@ -58,6 +58,7 @@ export class FunctionCatalog {
 const failureCodes: ReadonlyMap<string, string> = new Map([
   ['ImageNotFound', 'InvalidImage'],
   ['ImageInvalid', 'InvalidImage'],
+  ['ImageWrongPlatform', 'InvalidImage'],
   ['NoEntrypoint', 'InvalidImage'],
   ['ImagePullFailed', 'ImageAccessDenied'],
   ['ImageUnproven', 'ImageAccessDenied'],

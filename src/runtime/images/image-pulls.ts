@@ -86,6 +86,7 @@ const REMEMBERED: ReadonlySet<string> = new Set([
   'ImageNotFound',
   'ImagePullFailed',
   'ImageInvalid',
+  'ImageWrongPlatform',
   'RegistryUnreachable',
 ]);
 

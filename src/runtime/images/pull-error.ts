@@ -12,6 +12,7 @@ const OWN: ReadonlySet<string> = new Set<ErrorCode>([
   'Aborted',
   'DeadlineExceeded',
   'ImageInvalid',
+  'ImageWrongPlatform',
   'RegistryUnreachable',
   'RuntimeUnavailable',
 ]);
@@ -46,7 +47,7 @@ export function pullError(reference: string, error: unknown): EsbError {
     return as('RegistryUnreachable', `the registry does not answer: ${withoutPrefix(text)}`);
   }
   if (WRONG_PLATFORM.test(text)) {
-    return as('ImageInvalid', `the image is not made for this node: ${withoutPrefix(text)}`);
+    return as('ImageWrongPlatform', `the image is not made for this node: ${withoutPrefix(text)}`);
   }
   if (hasCode(failure, 'NotFound') || NOT_FOUND.test(text)) {
     return as('ImageNotFound', 'the registry has no such image');

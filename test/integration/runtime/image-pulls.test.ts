@@ -106,7 +106,7 @@ describe('pulling an image', () => {
       { image, architecture: 's390x' },
     ]);
     await expect(ensure('none', lab.registry.putIndex(freshName(), index))).rejects.toMatchObject({
-      code: 'ImageInvalid',
+      code: 'ImageWrongPlatform',
     });
   });
 

@@ -283,10 +283,10 @@ describe('an image', () => {
     });
   });
 
-  it('for another processor is told as ImageInvalid', async () => {
+  it('for another processor is told as ImageWrongPlatform', async () => {
     const reference = await fresh({ architecture: 's390x' });
     const request = ensureRequest(lab, 'foreign', { image: { reference, pullPolicy: 'IfNotPresent' } });
-    await expect(runtime.ensure(request)).rejects.toMatchObject({ code: 'ImageInvalid' });
+    await expect(runtime.ensure(request)).rejects.toMatchObject({ code: 'ImageWrongPlatform' });
   });
 
   it.each(['x86_64', ''])('whose author calls the processor %j runs under the filter of the node', async (name) => {

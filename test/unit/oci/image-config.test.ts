@@ -67,7 +67,7 @@ describe('an image', () => {
     expect((await resolveImage(store, index, amd64)).config.cmd).toEqual(['intel']);
     expect((await resolveImage(store, index, linuxPlatform('aarch64'))).config.cmd).toEqual(['arm']);
     await expect(resolveImage(store, index, linuxPlatform('riscv64'))).rejects.toMatchObject({
-      code: 'ImageInvalid',
+      code: 'ImageWrongPlatform',
       message: expect.stringMatching(/not made for linux\/riscv64.*linux\/arm64, linux\/amd64/),
     });
   });
@@ -75,7 +75,7 @@ describe('an image', () => {
   it('for another processor is refused', async () => {
     const store = new Store();
     await expect(resolveImage(store, store.image({}, 'arm64'), amd64)).rejects.toMatchObject({
-      code: 'ImageInvalid',
+      code: 'ImageWrongPlatform',
       message: expect.stringContaining('the image is for linux/arm64, this node is linux/amd64'),
     });
   });

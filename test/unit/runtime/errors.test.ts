@@ -19,7 +19,7 @@ describe('pullError', () => {
     ['RegistryUnreachable', 'tls: failed to verify certificate: x509: certificate signed by unknown authority'],
     ['ImagePullFailed', 'pull access denied, repository does not exist: insufficient_scope: authorization failed'],
     ['ImagePullFailed', 'unexpected status from GET request: 500 Internal Server Error'],
-    ['ImageInvalid', 'no match for platform in manifest: not found'],
+    ['ImageWrongPlatform', 'no match for platform in manifest: not found'],
   ])('is %s for: %s', (code, text) => {
     const error = pullError('r/x:1', new ContainerdError(prefix + text, 'ContainerdFailed'));
     expect(error).toMatchObject({ code, message: expect.stringMatching(/^pulling r\/x:1: /) });

@@ -40,7 +40,7 @@ export const imageContract: ConformanceTests = (bench) => {
     const { lab, request, runtime } = bench();
     const foreign = lab.registry.put('foreign:1', await testImage({ architecture: 's390x' }));
     await expect(runtime.ensure(request('foreign', image(foreign)))).rejects.toMatchObject({
-      code: 'ImageInvalid',
+      code: 'ImageWrongPlatform',
     });
   });
 

@@ -75,6 +75,18 @@ describe('place', () => {
     expect(chosen([busy, other], { strategy: 'spread' })).toBe('b');
   });
 
+  it('keeps a worker off processors that its image is not made for, and names them', () => {
+    const nodes = [candidate('a', { architecture: 'arm64' }), candidate('b', { architecture: 'amd64' })];
+    expect(chosen(nodes, { unfitArchitectures: ['arm64'] })).toBe('b');
+    expect(chosen(nodes, { unfitArchitectures: ['amd64', 's390x'] })).toBe('a');
+    expect(place(request({ unfitArchitectures: ['amd64', 'arm64'] }), nodes)).toMatchObject({
+      reason: 'WrongArchitecture',
+      message: 'no node will do: all with a processor that the image is not made for (amd64, arm64)',
+    });
+    // A node of an earlier release says nothing of its processor.
+    expect(chosen([candidate('c')], { unfitArchitectures: ['amd64'] })).toBe('c');
+  });
+
   it('spreads workers that take no room by their number', () => {
     expect(chosen([candidate('a', { assigned: 3 }), candidate('b', { assigned: 2 })], { takesRoom: false })).toBe('b');
   });

@@ -62,6 +62,47 @@ const deleting = { deletionTimestamp: time };
 const gone = { liveness: 'lost', goneBecause: 'its LambdaNode was deleted' } as const;
 const lost = { liveness: 'lost' } as const;
 
+describe('a worker whose image is not made for the processor of its node', () => {
+  const standing = { liveness: 'fresh', architecture: 'arm64' } as const;
+  const wrong = { ...condition('Ready', 'False', 'ImageWrongPlatform'), observedGeneration: 1 };
+  const worker = assigned({ conditions: [scheduled, wrong] });
+  const known = { image: worker.spec.image, architectures: ['s390x'] };
+  const asked = (one: LambdaWorker, changes: Partial<DecisionInput> = {}) => {
+    const unfit: (readonly string[] | undefined)[] = [];
+    const place = (_exclude?: string, architectures?: readonly string[]): Placement => {
+      unfit.push(architectures);
+      return toNode2;
+    };
+    return { made: decision(one, { standing, place, ...changes }), unfit };
+  };
+
+  it('moves to a node with another, and is kept off what it was found not to be made for', () => {
+    const knowing = { ...worker, status: { ...worker.status, unfitArchitectures: known } };
+    const { made, unfit } = asked(knowing);
+    expect(made).toMatchObject({
+      cause: 'moved',
+      note: 'moved from node node-1 to node node-2, since the image is not made for arm64, the processor of node-1',
+      status: { assignment: { nodeName: 'node-2', epoch: 4 }, unfitArchitectures: ['s390x', 'arm64'] },
+    });
+    expect(unfit).toEqual([['s390x', 'arm64']]);
+  });
+
+  it('forgets that with another image', () => {
+    const before = { ...known, image: 'registry.example/hello:0' };
+    const { made } = asked({ ...worker, status: { ...worker.status, unfitArchitectures: before } });
+    expect(made).toMatchObject({ status: { unfitArchitectures: ['arm64'] } });
+  });
+
+  it('stays where no other node will do, where it is pinned, and until its agent has looked at the present spec', () => {
+    expect(decision(worker, { standing, place: () => nowhere })).toEqual({ kind: 'nothing' });
+    const pinned = { ...worker, spec: { ...worker.spec, nodeName: 'node-1' } };
+    expect(asked(pinned).made).toEqual({ kind: 'nothing' });
+    const changed = { ...worker, metadata: { ...worker.metadata, generation: 2 } };
+    expect(asked(changed).made).toEqual({ kind: 'nothing' });
+    expect(asked(worker, { standing: { liveness: 'fresh' } }).made).toEqual({ kind: 'nothing' });
+  });
+});
+
 describe('a worker of a namespace with quotas', () => {
   const granted = { memoryMiB: 192, milliCPU: 10 };
   const grant = () => ({ kind: 'granted', granted }) as const;

@@ -159,7 +159,12 @@ class Scene {
     this.writes.push({ name: key.name, subresource, body: body as Record<string, unknown> });
     const { finalizers } = body.metadata ?? {};
     // A field of the controller that an apply leaves out is gone.
-    const { assignment: _assignment, lastEpoch: _lastEpoch, ...others } = present.status ?? {};
+    const {
+      assignment: _assignment,
+      lastEpoch: _lastEpoch,
+      unfitArchitectures: _unfit,
+      ...others
+    } = present.status ?? {};
     const kept = patch.kind === 'apply' ? others : present.status;
     const next = this.#store({
       ...present,
@@ -296,6 +301,36 @@ describe('WorkerReconciler', () => {
     await scene.reconcile('hello');
     expect(scene.assignments.usage('default').memoryMiB).toBe(600);
     expect(scene.assignment('hello')).toMatchObject({ epoch: 1, granted: { memoryMiB: 600 } });
+  });
+
+  it('remembers with each write what the image is not made for, until the image is another', async () => {
+    const processor = (name: string, architecture: string) =>
+      nodeFixture({ name, status: { versions: { architecture } } });
+    const scene = new Scene(processor('node-1', 'arm64'), processor('node-2', 'amd64'));
+    scene.put(workerFixture({ spec: { nodeSelector: {} } }));
+    await scene.reconcile('hello');
+    scene.sync();
+    const wrong = {
+      type: 'Ready',
+      status: 'False',
+      reason: 'ImageWrongPlatform',
+      message: '',
+      observedGeneration: 1,
+      lastTransitionTime: '2026-11-01T00:00:00Z',
+    } as const;
+    const tell = async (node: string) => {
+      const worker = scene.stored.get('hello') ?? workerFixture();
+      expect(worker.status?.assignment?.nodeName).toBe(node);
+      scene.put({ ...worker, status: { ...worker.status, conditions: [wrong] } });
+      await scene.reconcile('hello');
+      scene.sync();
+    };
+    await tell('node-1');
+    expect(scene.stored.get('hello')?.status?.unfitArchitectures?.architectures).toEqual(['arm64']);
+    // The other processor is none either: it stays there, and the write that says so forgets nothing.
+    await tell('node-2');
+    expect(scene.assignment('hello')).toMatchObject({ nodeName: 'node-2' });
+    expect(scene.stored.get('hello')?.status?.unfitArchitectures?.architectures).toEqual(['arm64']);
   });
 
   it('decides anew after a conflict', async () => {
