@@ -76,7 +76,9 @@ kind: LambdaWorker
 metadata: {name: {{ $name }}}
 spec:
   image: {{ index $.Values.images $name | default $.Values.image }}
-{{ toYaml $spec | indent 2 }}
+{{- with $spec }}
+{{ toYaml . | indent 2 }}
+{{- end }}
 `;
   await mkdir(join(folder, 'templates'), { recursive: true });
   await writeFile(join(folder, 'Chart.yaml'), stringify({ apiVersion: 'v2', name: 'waited', version: '0.1.0' }));
