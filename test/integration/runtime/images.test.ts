@@ -249,7 +249,13 @@ describe('an image', () => {
     } finally {
       await lab.registry.bringUp();
     }
-    expect((await start(later, 'team-b', 'me:right')).task.kind).toBe('Running');
+    // The node leaves a registry that was away alone for a moment.
+    await waitFor('team-b to be let', () =>
+      start(later, 'team-b', 'me:right').then(
+        ({ task }) => task.kind === 'Running',
+        () => false,
+      ),
+    );
     expect(asked(before, /GET .*\/blobs\//)).toBe(0);
   });
 
