@@ -135,7 +135,7 @@ describe('the next version of the resources', () => {
       ]);
       expect((await client.list(next(lambdaWorkers), selector)).items).toHaveLength(2);
 
-      // 3. What is stored in the old one is written again.
+      // 3. Objects stored in the old version are written again.
       for (const name of names()) {
         const text = await kubectl('get', name, '--all-namespaces', '-o', 'json');
         await server.kubectl(['replace', '-f', '-'], text);

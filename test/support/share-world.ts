@@ -19,7 +19,7 @@ import { createObjectCache } from '../../src/kube/cache/object-cache.ts';
 import { type ManualClock, manualClock } from './manual-clock.ts';
 import { nodeFixture, readNodeFixture, workerFixture } from './worker-fixture.ts';
 
-/** What the quotas of the namespace grant each worker. */
+/** Grant of the quotas of the namespace for each worker. */
 export const GRANTED = { memoryMiB: 192, milliCPU: 0 } as const;
 
 const cleanedUp = { type: 'CleanedUp', status: 'True', reason: 'CleanedUp', message: '' } as const;

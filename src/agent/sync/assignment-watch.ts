@@ -36,7 +36,7 @@ interface AssignmentWatchOptions {
   readonly random?: () => number;
   /** Decides which workers need a label of their namespace; without a policy everything is allowed. */
   readonly policy?: Pick<WorkerPolicy, 'judge' | 'subscribe'>;
-  /** Told of each reading of all assignments. */
+  /** Notified of each reading of all assignments. */
   readonly shares?: Pick<ShareLease, 'reading'>;
   /** Called with each object that is assigned to this node, after the fleet has it. */
   readonly onObject?: (worker: LambdaWorker) => void;
@@ -159,7 +159,7 @@ export class AssignmentWatch {
     await this.#options.informer.synced(signal);
     for (let failures = 0; ; ) {
       try {
-        // Whoever asks for a reading while one is under way means the next.
+        // A reading that is asked for while one is under way is the next.
         this.#hurry = new AbortController();
         await this.#sweep(signal);
         failures = 0;

@@ -18,7 +18,7 @@ export interface ShareLeaseOptions {
  * Whether the workers of this node may go by their shares of reserved concurrency. The controller gives the shares of a
  * node that is not heard to other workers, and an agent that is cut off hears nothing of that. So shares are held for as
  * long as the Lease of the node was renewed within {@link SHARE_LAPSE_MS}; after a lapse, and after a start, only once
- * the assignments were read anew: the controller gives a share away only when it has seen no renewal since the
+ * the assignments were read again: the controller gives a share away only when it has seen no renewal since the
  * assignment says so.
  */
 export class ShareLease {

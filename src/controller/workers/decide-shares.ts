@@ -27,7 +27,7 @@ type Draft = Omit<ShareHolder, 'share'> & { share: number };
  * - Shares above what is reserved are taken away, first from workers that no call reaches.
  * - An exchange takes the share of a worker that no call reaches for one that can use it, and half of the largest share
  *   for a worker that has none.
- * - What is free after that is given to workers that calls reach, to those with the smallest share first. A share that is
+ * - The rest is given to workers that calls reach, to those with the smallest share first. A share that is
  *   taken away is free only once it is no longer in force.
  *
  * A function whose workers have all that is reserved gets no other shares.

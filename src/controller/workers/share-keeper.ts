@@ -258,7 +258,7 @@ export class ShareKeeper {
       return { ...base, inForce: deleting ? 0 : share, ...(deleting ? { share: 0 } : {}) };
     }
     const isSaid = assignment.share === undefined ? said === undefined : said?.epoch === assignment.epoch;
-    // Before its first assignment a worker was nowhere. What is not told may be as many calls as it takes.
+    // Before its first assignment a worker was nowhere. An unknown number may be as many calls as the worker takes.
     const calls = said?.calls ?? (assignment.epoch === 1 && assignment.share !== undefined ? 0 : perWorker);
     return { ...base, inForce: Math.max(share, calls), isSettled: isSaid && !deleting };
   }

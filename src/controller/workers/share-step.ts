@@ -15,9 +15,9 @@ export interface ShareStanding {
   /**
    * The share that its assignment is to have; undefined for none.
    *
-   * @param anew for an assignment that is not the present one
+   * @param isNew for an assignment that is not the present one
    */
-  next(anew: boolean): number | undefined;
+  next(isNew: boolean): number | undefined;
 }
 
 const nothing: WorkerDecision = { kind: 'nothing' };
@@ -103,7 +103,7 @@ function ownWords({ status }: LambdaWorker): Pick<StatusDraft, 'observedGenerati
     : {};
 }
 
-/** What the quotas have granted stays as it is. */
+/** The grant of the quotas stays as it is. */
 function withNext({ granted, nodeName }: Assignment, epoch: number, share: number | undefined): Assignment {
   return {
     nodeName,

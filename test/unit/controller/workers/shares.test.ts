@@ -77,7 +77,7 @@ describe('the shares of reserved concurrency', () => {
     world.delete('w0');
     await world.live(10);
     expect(sharesOf(world)).toEqual([1]);
-    // What the agent says is older than its share.
+    // The word of the agent is older than its share.
     world.change('w1', (worker) => ({ ...worker, status: { ...worker.status, share: { epoch: 1, calls: 0 } } }));
     expect(call(world, 'w1')).toBe(true);
     world.draining.add(second?.name ?? '');
