@@ -60,9 +60,10 @@ const runtime: RoomTable = {
       holds: 'the lifecycle of workers, one for both backends: order, deadlines, prepared containers',
       imports: ['contract', 'start', 'logs'],
     },
+    tmp: { holds: 'the files on disk that are `/tmp` of workers', imports: ['contract', 'images'] },
     containerd: {
       holds: 'the backend over containerd',
-      imports: ['contract', 'start', 'images', 'lifecycle'],
+      imports: ['contract', 'start', 'images', 'lifecycle', 'tmp'],
     },
     docker: {
       holds: 'the backend over Docker',

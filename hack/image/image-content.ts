@@ -15,6 +15,7 @@ export const USER_ID = 65532;
 export const debianRoots = [
   'base-files',
   'ca-certificates',
+  'e2fsprogs',
   'iproute2',
   'libatomic1',
   'libstdc++6',
@@ -28,15 +29,27 @@ export const debianRoots = [
  * packages while they are installed, which nothing ever is in the image.
  */
 export const debianPackages =
-  /^(base-files|ca-certificates|iproute2|mount|nftables|util-linux|gcc-\d+-base|libatomic1|libblkid1|libbpf1|libbsd0|libc6|libcap-ng0|libcap2|libedit2|libelf1(t64)?|libgcc-s1|libgmp10|libjansson4|libmd0|libmnl0|libmount1|libnftables1|libnftnl11|libpcre2-8-0|libselinux1|libstdc\+\+6|libtinfo6|libxtables12|libzstd1|zlib1g)$/;
+  /^(base-files|ca-certificates|e2fsprogs|iproute2|mount|nftables|util-linux|gcc-\d+-base|libatomic1|libblkid1|libbpf1|libbsd0|libc6|libcap-ng0|libcap2|libcom-err2|libedit2|libelf1(t64)?|libext2fs2(t64)?|libgcc-s1|libgmp10|libjansson4|libmd0|libmnl0|libmount1|libnftables1|libnftnl11|libpcre2-8-0|libselinux1|libss2|libstdc\+\+6|libtinfo6|libuuid1|libxtables12|libzstd1|zlib1g)$/;
 
 /** Programs of these packages that are kept: what the agent runs and what one looks around on a node with. */
-export const systemPrograms = ['fallocate', 'ip', 'mount', 'nft', 'nsenter', 'setpriv', 'umount'] as const;
+export const systemPrograms = [
+  'debugfs',
+  'fallocate',
+  'ip',
+  'mke2fs',
+  'mount',
+  'nft',
+  'nsenter',
+  'setpriv',
+  'umount',
+] as const;
 
 /** Paths of the packages that are left out beside their other programs; relative to the root. */
 export const debianLeftOut = [
   'etc/cron.d',
   'etc/default',
+  'etc/e2scrub.conf',
+  'etc/mke2fs.conf',
   'etc/init.d',
   'etc/issue',
   'etc/issue.net',

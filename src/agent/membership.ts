@@ -11,6 +11,7 @@ import { keepNodeLease } from './node/node-lease.ts';
 import { NodeRegistration } from './node/node-registration.ts';
 import { machineVersions, nodeVersions } from './node/node-status.ts';
 import { RESERVATION_FILE, Reservation } from './node/reservation.ts';
+import { tmpReport } from './node/tmp-report.ts';
 import type { Port } from './port.ts';
 import { AssignmentWatch } from './sync/assignment-watch.ts';
 import { StatusWriter } from './sync/status-writer.ts';
@@ -81,7 +82,11 @@ export function createMembership(
       allocated: fleet.allocation(),
       promisedMiB: fleet.limits().memoryMiB,
       setAside: fleet.setAside(),
-      leaving: fleet.stillHere(told),
+      leaving: fleet.stillHere(told.leaving ?? []),
+      // A state folder that cannot be read is told by the condition of the disk.
+      ephemeralStorage: isLeaving()
+        ? undefined
+        : tmpReport(await workload.runtime.tmp.storage().catch(() => undefined), told.ephemeralStorage),
       images: isLeaving() ? [] : await images(),
     }),
     clock,

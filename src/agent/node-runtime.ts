@@ -147,6 +147,7 @@ async function onContainerd(
       network,
       images: { ...common.images, hostsFolder: resolve(config.images.certsDir) },
       etc: { hostsFolder: join(runDir, 'hosts'), resolvConfPath },
+      tmp: { folder: join(stateDir, 'tmp'), isWanted: capacity.tmp === 'auto' },
       shims: { runcRoot: join(runDir, 'runc'), workersPerShim: config.runtime.workersPerShim },
       isolation: {
         cgroupDriver: isolation.cgroupDriver,

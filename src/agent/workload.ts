@@ -59,6 +59,7 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
     onAnswered: (worker, result) => cluster.workerEvents.answered(worker, result),
     secretReader,
     holdsShare: (uid, epoch) => shares.holds(uid, epoch),
+    tmpOnDisk: () => runtime.tmp.isOnDisk,
   });
   const health = createHealth(parts, node, fleet);
   const garbage = new GarbageCollector({

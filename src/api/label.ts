@@ -21,6 +21,8 @@ export const containerLabels = {
   userIds: 'esb.dev/user-ids',
   /** Containers of one group share a shim. */
   shimGroup: 'esb.dev/shim-group',
+  /** `true` for a container whose `/tmp` is a file on disk; without the label, a tmpfs. */
+  tmpOnDisk: 'esb.dev/tmp-on-disk',
   /** The boot of the machine in which the container was made. */
   boot: 'esb.dev/boot',
 } as const;

@@ -15,6 +15,12 @@ export const lambdaNodes: ResourceType<LambdaNode> = {
 /** Amounts of a node: memory in MiB and number of workers. */
 export type NodeAmounts = NonNullable<LambdaNodeStatus['capacity']>;
 
+/** Whether `/tmp` of workers there is on disk, and counts as no memory. */
+export function isTmpOnDisk(node: LambdaNode | undefined): boolean {
+  const medium = node?.status?.ephemeralStorage?.medium;
+  return medium !== undefined && medium !== 'Tmpfs';
+}
+
 /** Whether the LambdaNode, or the Node of its name, is marked to take no more workers. */
 export function isCordoned(node: LambdaNode): boolean {
   return node.spec?.unschedulable === true || node.status?.unschedulable === true;

@@ -10,7 +10,7 @@ import type { KubeClient } from '../kube/api/types.ts';
 export const SCHEMA_REVISION_ANNOTATION = 'esb.dev/schema-revision';
 
 /** The revision that this program needs; the definitions in `crds/` carry it. */
-export const SCHEMA_REVISION = 11;
+export const SCHEMA_REVISION = 12;
 
 /** Names of our CustomResourceDefinitions. */
 export const DEFINITION_NAMES = ['lambdanodes.esb.dev', 'lambdaquotas.esb.dev', 'lambdaworkers.esb.dev'] as const;

@@ -7,16 +7,21 @@ export interface WorkerResources {
   /** Absent means no limit. */
   readonly milliCpu?: number;
   readonly pids: number;
-  /** Size of `/tmp`, a tmpfs. */
+  /** Size of `/tmp`. */
   readonly ephemeralStorageMiB: number;
 }
 
 /**
  * MiB that a worker may take of its node's memory: the limit of its control group, and what is counted, placed and
  * promised while a container exists, running or paused. The kernel charges a tmpfs to the writing process.
+ *
+ * @param tmpOnDisk whether its `/tmp` is a file on disk, and no tmpfs
  */
-export function takenMiB(worker: Pick<WorkerResources, 'memoryMiB' | 'ephemeralStorageMiB'>): number {
-  return worker.memoryMiB + worker.ephemeralStorageMiB;
+export function takenMiB(
+  worker: Pick<WorkerResources, 'memoryMiB' | 'ephemeralStorageMiB'>,
+  tmpOnDisk: boolean,
+): number {
+  return worker.memoryMiB + (tmpOnDisk ? 0 : worker.ephemeralStorageMiB);
 }
 
 /** Thousandths of a core that a worker asks for where its spec does not say. */

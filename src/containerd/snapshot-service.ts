@@ -6,6 +6,8 @@ const SERVICE = 'containerd.services.snapshots.v1.Snapshots';
 export interface Mount {
   readonly type: string;
   readonly source: string;
+  /** Folder below the root that is mounted over. Default: the root itself. */
+  readonly target?: string;
   readonly options: readonly string[];
 }
 

@@ -29,6 +29,8 @@ export interface RuntimeSpecOptions extends EnvironmentSources, UserSources {
   readonly userIds?: UserIds | undefined;
   /** Machine-dependent paths that are hidden beside the fixed ones. */
   readonly maskedPaths?: readonly string[];
+  /** Whether a file on disk is mounted at `/tmp` with the root file system. Default: a tmpfs, part of the memory. */
+  readonly tmpOnDisk?: boolean;
 }
 
 /** The parts of an OCI runtime spec (version 1.1) that a worker uses; to be encoded as JSON. */
@@ -84,7 +86,8 @@ export function buildRuntimeSpec(options: RuntimeSpecOptions) {
     });
   }
   const program = processArguments(shape, image);
-  const memory = takenMiB(shape) * MEBIBYTE;
+  const tmpOnDisk = options.tmpOnDisk === true;
+  const memory = takenMiB(shape, tmpOnDisk) * MEBIBYTE;
   const user = resolveUser(options);
   if (userIds !== undefined) {
     checkMapped(user, userIds);
@@ -106,7 +109,12 @@ export function buildRuntimeSpec(options: RuntimeSpecOptions) {
       ...(options.oomScoreAdj === undefined ? {} : { oomScoreAdj: options.oomScoreAdj }),
     },
     root: { path: 'rootfs', readonly: shape.readOnlyRootFilesystem },
-    mounts: mounts(shape, options.etcFiles ?? {}, userIds !== undefined, init),
+    mounts: mounts(
+      tmpOnDisk ? undefined : shape.ephemeralStorageMiB,
+      options.etcFiles ?? {},
+      userIds !== undefined,
+      init,
+    ),
     linux: {
       cgroupsPath: options.cgroupsPath,
       namespaces: [

@@ -1,6 +1,5 @@
 import type { InitFiles } from '../init/contract.ts';
 import { INIT_FOLDER, INIT_PROGRAM } from './spec-init.ts';
-import type { SpecShape } from './spec-shape.ts';
 
 /** Files of the node that are mounted read-only over the worker's own, by path; absent ones stay the image's. */
 export interface EtcFiles {
@@ -27,11 +26,12 @@ const MAPPED_SYS_MOUNTS = [
 ];
 
 /**
+ * @param tmpMiB size of a tmpfs at `/tmp`; undefined where something else is mounted there
  * @param isMapped whether the worker has a user namespace of its own
  * @param init files of our init, where it is the first process
  */
 export function mounts(
-  { ephemeralStorageMiB }: Pick<SpecShape, 'ephemeralStorageMiB'>,
+  tmpMiB: number | undefined,
   files: EtcFiles,
   isMapped: boolean,
   init: InitFiles | undefined,
@@ -44,7 +44,9 @@ export function mounts(
     mount('/dev/pts', 'devpts', 'devpts', ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620']),
     mount('/dev/shm', 'tmpfs', 'shm', ['nosuid', 'noexec', 'nodev', 'mode=1777', 'size=65536k']),
     ...(isMapped ? MAPPED_SYS_MOUNTS : SYS_MOUNTS),
-    mount('/tmp', 'tmpfs', 'tmpfs', ['nosuid', 'nodev', 'mode=1777', `size=${ephemeralStorageMiB}m`]),
+    ...(tmpMiB === undefined
+      ? []
+      : [mount('/tmp', 'tmpfs', 'tmpfs', ['nosuid', 'nodev', 'mode=1777', `size=${tmpMiB}m`])]),
     ...bind(files.resolvConf, '/etc/resolv.conf'),
     ...bind(files.hosts, '/etc/hosts'),
     ...bind(init?.folder, INIT_FOLDER),

@@ -43,7 +43,7 @@ export const agentFlags = {
   capacity: {
     memoryMiB: wholeNumber(
       '--memory <MiB>',
-      'memory that workers may be promised, /tmp included; 70 % of what Pods may have by default, else of the machine',
+      'memory that workers may be promised, with /tmp where that is memory; 70 % of what Pods may have by default, else of the machine',
       1,
     ),
     maxWorkers: wholeNumber('--max-workers <n>', 'how many workers may be here', 1).or(1000),
@@ -51,6 +51,11 @@ export const agentFlags = {
       '--max-held <bytes>',
       'bytes of payloads and answers that calls hold; a quarter of the memory limit of the container by default, 256Mi at most',
     ),
+    tmp: choice(
+      '--tmp <medium>',
+      'where /tmp of workers is: on the disk of --state-dir where that can be (auto), or in memory',
+      ['auto', 'memory'],
+    ).or('auto'),
     preparedWorkers: wholeNumber(
       '--prepared-workers <n>',
       'workers resting Absent whose container is made in advance and not started, at about 8 MiB each',

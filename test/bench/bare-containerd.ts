@@ -10,6 +10,9 @@ import {
   type ServiceClientConstructor,
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
+import type { Mount } from '../../src/containerd/snapshot-service.ts';
+import type { TmpFile } from '../../src/runtime/tmp/tmp-files.ts';
+import { withTmp } from '../../src/runtime/tmp/tmp-mount.ts';
 import { run } from '../support/command.ts';
 import { stateOfTask } from '../support/freezer.ts';
 import type { BenchInstance } from './bench-instance.ts';
@@ -80,9 +83,14 @@ export class BareContainerd {
     return this.#api;
   }
 
-  /** The sequence that a cold start is compared with, image present: until the runtime asks for its first call. */
-  async create(): Promise<BareContainer> {
+  /**
+   * The sequence that a cold start is compared with, image present: until the runtime asks for its first call.
+   *
+   * @param makeTmp makes a file for `/tmp` meanwhile. Default: a tmpfs.
+   */
+  async create(makeTmp?: (id: string) => Promise<TmpFile>): Promise<BareContainer> {
     const id = `bare-${randomBytes(4).toString('hex')}`;
+    const file = makeTmp?.(id);
     const netns = `esb-bench-${id}`;
     const prepared = await this.#call('snapshots.Snapshots', 'Prepare', {
       snapshotter: 'overlayfs',
@@ -99,7 +107,7 @@ export class BareContainerd {
         snapshotKey: id,
         spec: {
           type_url: 'types.containerd.io/opencontainers/runtime-spec/1/Spec',
-          value: Buffer.from(this.#specOf(id, netns)),
+          value: Buffer.from(this.#specOf(id, netns, file !== undefined)),
         },
       },
     });
@@ -108,7 +116,7 @@ export class BareContainerd {
     const log = `file://${join(this.#folder, `${id}.log`)}`;
     await this.#call('tasks.Tasks', 'Create', {
       containerId: id,
-      rootfs: prepared.mounts,
+      rootfs: file === undefined ? prepared.mounts : await withTmp(prepared.mounts as readonly Mount[], await file),
       stdout: log,
       stderr: log,
     });
@@ -167,16 +175,22 @@ export class BareContainerd {
     await rm(this.#folder, { recursive: true, force: true });
   }
 
-  #specOf(id: string, netns: string): string {
+  #specOf(id: string, netns: string, tmpOnDisk: boolean): string {
     const spec = JSON.parse(this.#spec.replaceAll(this.#donorId, id)) as {
       process: { args: string[]; env: string[] };
-      mounts: { source: string; destination: string; options?: readonly string[] }[];
+      mounts: { type?: string; source: string; destination: string; options?: readonly string[] }[];
       linux: { namespaces: { type: string; path?: string }[] };
     };
     spec.process.args = spec.process.args.slice(spec.process.args.indexOf('--') + 1);
     spec.process.env = spec.process.env.filter((each) => !each.startsWith('AWS_LAMBDA_RUNTIME_API='));
     spec.process.env.push(`AWS_LAMBDA_RUNTIME_API=${this.api.addressOn(subnet.gateway)}`);
-    spec.mounts = spec.mounts.filter(({ destination }) => !destination.startsWith('/run/esb/'));
+    spec.mounts = spec.mounts.filter(
+      ({ destination }) => destination !== '/tmp' && !destination.startsWith('/run/esb/'),
+    );
+    if (!tmpOnDisk) {
+      const options = ['nosuid', 'nodev', 'mode=1777', 'size=64m'];
+      spec.mounts.push({ destination: '/tmp', type: 'tmpfs', source: 'tmpfs', options });
+    }
     const donorsFile = new RegExp(`${id}(?=\\b)`);
     for (const mount of spec.mounts) {
       // Files that the agent made for the donor are shared, not copied.

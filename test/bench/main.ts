@@ -10,6 +10,7 @@ import { BenchInstance } from './bench-instance.ts';
 import { type BenchResult, tableOf } from './bench-result.ts';
 import { busyWrites } from './busy-writes.ts';
 import { coldStart, coldStartMany, coldStartPrepared } from './cold-start.ts';
+import { coldStartTmp } from './cold-start-tmp.ts';
 import { density } from './density.ts';
 import { firstCall } from './first-call.ts';
 import { gatewayOverhead } from './gateway-overhead.ts';
@@ -30,6 +31,7 @@ import { workerMemory } from './worker-memory.ts';
 
 const scenarios: readonly Scenario[] = [
   coldStart,
+  coldStartTmp,
   wake,
   wakeTen,
   wakeHundred,

@@ -41,6 +41,8 @@ const REST_WITHIN_MS = 420_000;
 const SWEEP_EVERY = 6;
 /** Lines of the trace that a failure shows. */
 const TRACE_LINES = 400;
+/** `/tmp` of the simulated workers is memory. */
+const inMemory = (worker: Parameters<typeof takenMiB>[0]): number => takenMiB(worker, false);
 
 const stepWeights = {
   invoke: 300,
@@ -163,7 +165,7 @@ export class Simulation {
       faults: () => this.#faults,
       capacity,
       runDir: RUN_DIR,
-      takenMiB,
+      takenMiB: inMemory,
       onViolation: (text) => {
         this.#violation ??= text;
         this.#note(`VIOLATION: ${text}`);
@@ -705,7 +707,7 @@ export class Simulation {
       if (own.length !== 1 || container?.task.kind !== rest || view.phase !== rest) {
         return `${uid} is to be ${rest} and is ${own.map(({ task }) => task.kind).join(', ') || 'gone'}, shown as ${view.phase} (${view.conditions.Ready.reason}: ${view.conditions.Ready.message})`;
       }
-      memoryMiB += takenMiB(desired);
+      memoryMiB += inMemory(desired);
       if (container.shapeHash !== desired.shapeHash && !waitsForRoom) {
         return `${uid} is of ${container.shapeHash} and should be of ${desired.shapeHash}`;
       }

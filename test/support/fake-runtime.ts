@@ -18,6 +18,7 @@ import type {
   TaskState,
   WorkerInfo,
 } from '../../src/runtime/contract/runtime.ts';
+import type { TmpOfNode } from '../../src/runtime/contract/tmp-storage.ts';
 import type { WorkerUsage } from '../../src/runtime/contract/usage.ts';
 import type { FakeInits } from './fake-inits.ts';
 
@@ -236,6 +237,7 @@ export class FakeRuntime implements ContainerRuntime {
       ...(shape.runtimeInterface === 'Lambda'
         ? { ip: before?.ip ?? this.#freeAddress() }
         : { address: before?.address ?? { ip: this.#freeAddress(), port: shape.port } }),
+      ...(this.tmp.isOnDisk ? { tmpOnDisk: true } : {}),
       createdAt: new Date(this.#now()),
     };
   }
@@ -442,6 +444,8 @@ export class FakeRuntime implements ContainerRuntime {
       this.down ? { ok: false, reason: 'RuntimeUnavailable', message: 'it is down' } : { ok: true, version: '2.4.2' },
     );
   }
+
+  readonly tmp: TmpOfNode & { isOnDisk: boolean } = { isOnDisk: false, storage: () => Promise.resolve(undefined) };
 
   networkHealth(): Promise<Health> {
     return Promise.resolve({ ok: true });

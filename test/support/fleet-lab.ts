@@ -124,6 +124,7 @@ export class FleetLab {
       inits: mortalInits(this.inits, this.#life),
       ...(options.onAnswered === undefined ? {} : { onAnswered: options.onAnswered }),
       ...(options.holdsShare === undefined ? {} : { holdsShare: options.holdsShare }),
+      tmpOnDisk: () => this.runtime.tmp.isOnDisk,
       ...(options.limits === undefined ? {} : { limits: options.limits }),
     });
     this.fleet.subscribe({

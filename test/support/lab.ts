@@ -33,6 +33,8 @@ export interface LabRuntimeOptions {
   readonly maxPulls?: number;
   readonly credentials?: CredentialSource;
   readonly runcRoot?: string;
+  /** Whether `/tmp` may be on disk. Default false. */
+  readonly tmpOnDisk?: boolean;
   readonly workersPerShim?: number;
   readonly confinement?: IsolationOptions;
   readonly observer?: RuntimeObserver;
@@ -135,6 +137,7 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
   const socketPath = join(folder, 'c.sock');
   const logFolder = join(folder, 'logs');
   const hostsFolder = join(folder, 'hosts');
+  const tmpFolder = join(folder, 'tmp');
   const config = join(folder, 'config.toml');
   await writeFile(config, configuration(folder, socketPath));
   await writeFile(join(folder, 'name'), name);
@@ -207,6 +210,7 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
         },
         readiness: { deadlineMs, connect: options.connect ?? connect },
         etc: { hostsFolder },
+        ...(options.tmpOnDisk === undefined ? {} : { tmp: { folder: tmpFolder, isWanted: options.tmpOnDisk } }),
         shims: { runcRoot: options.runcRoot, workersPerShim: options.workersPerShim },
         isolation: confinement,
         inits: options.inits,
@@ -232,6 +236,9 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
         ...(await shimsOf(socketPath)).map((pid) => `shim ${pid}`),
         ...(await readdir(logFolder).catch(() => [])).map((file) => `log ${file}`),
         ...(await readdir(hostsFolder).catch(() => [])).map((file) => `hosts file ${file}`),
+        ...(await readdir(tmpFolder).catch(() => []))
+          .filter((file) => !file.startsWith('.'))
+          .map((file) => `tmp file ${file}`),
         ...(await readdir(join(folder, 'run', 'inits')).catch(() => [])).map((id) => `init ${id}`),
       ];
     },

@@ -13,6 +13,8 @@ export interface TestImageFile {
 }
 
 export interface TestImageOptions {
+  /** Folders without files. Default: those that a worker has mounts over. */
+  readonly folders?: readonly string[];
   /** Default: a worker that answers at once, named as the emulator is. */
   readonly files?: readonly TestImageFile[];
   /** Default: the worker, as the emulator and as the runtime behind it. Null for none. */
@@ -70,7 +72,7 @@ export async function workerFiles(): Promise<readonly TestImageFile[]> {
 /** Makes an image with one layer. */
 export async function testImage(options: TestImageOptions = {}): Promise<TestImage> {
   const files = options.files ?? (await workerFiles());
-  const tar = await tarOf(files);
+  const tar = await tarOf(files, options.folders);
   const { suffix, compress } = compressions[options.compression ?? 'gzip'];
   const layer = blobOf(`application/vnd.oci.image.layer.v1.tar${suffix}`, compress(tar));
   const config = blobOf(
@@ -141,9 +143,12 @@ function attestationOf(subject: string): TestImage {
   return { manifest, blobs: [layer, config] };
 }
 
-async function tarOf(files: readonly TestImageFile[]): Promise<Buffer> {
+async function tarOf(
+  files: readonly TestImageFile[],
+  emptyFolders: readonly string[] = ['/tmp', '/proc', '/sys', '/dev', '/etc'],
+): Promise<Buffer> {
   const archive = pack();
-  const folders = new Set(['/tmp', '/proc', '/sys', '/dev', '/etc']);
+  const folders = new Set(emptyFolders);
   for (const { path } of files) {
     for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
       folders.add(path.slice(0, end));

@@ -15,6 +15,7 @@ import { desiredFixture } from './fleet-lab.ts';
 export const roomyNode: NodeFacts = {
   runtimeDown: false,
   precreates: false,
+  tmpOnDisk: false,
   allocated: { memoryMiB: 0, workers: 0 },
   limits: { memoryMiB: 10_000, workers: 100 },
   fits: () => true,

@@ -36,6 +36,7 @@ export const leftoverKinds = [
   'runc_state',
   'mount',
   'init',
+  'tmp',
   'mark',
   'record',
   'log',

@@ -8,6 +8,8 @@ export interface ContainerMake {
   readonly ephemeralStorageMiB: number;
   readonly timeoutSeconds: number;
   readonly runtimeInterface: RuntimeInterface;
+  /** Whether its `/tmp` is on disk; absent for a tmpfs, as of containers that an earlier agent made. */
+  readonly tmpOnDisk?: boolean | undefined;
   /** Calls that it takes at once; absent for one. */
   readonly perWorker?: number | undefined;
 }

@@ -1,5 +1,5 @@
 import { isReadinessTaken } from '../../api/condition.ts';
-import { type LambdaNode, lambdaNodes } from '../../api/lambda-node.ts';
+import { type LambdaNode, type LambdaNodeStatus, lambdaNodes } from '../../api/lambda-node.ts';
 import { fieldManagers } from '../../api/name.ts';
 import type { Clock } from '../../common/clock.ts';
 import { sleep, sleepUnlessHurried } from '../../common/deadline.ts';
@@ -34,9 +34,9 @@ interface NodeRegistrationOptions {
   /**
    * The status without the conditions, the labels and the cordon.
    *
-   * @param leaving uids of leaving workers that were reported before
+   * @param told what was reported before
    */
-  readonly facts: (leaving: readonly string[]) => Promise<Omit<NodeFacts, 'conditions' | 'unschedulable'>>;
+  readonly facts: (told: LambdaNodeStatus) => Promise<Omit<NodeFacts, 'conditions' | 'unschedulable'>>;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -145,7 +145,7 @@ export class NodeRegistration {
     const node = nodes.cache.get({ name });
     const cordon = node === undefined ? undefined : node.spec?.unschedulable === true;
     const facts = {
-      ...(await this.#options.facts(present.status?.leaving ?? [])),
+      ...(await this.#options.facts(present.status ?? {})),
       unschedulable: nodes.hasSynced() ? cordon : present.status?.unschedulable,
       conditions: health.conditions(),
     };

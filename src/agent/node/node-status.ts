@@ -31,6 +31,8 @@ export interface NodeFacts {
   readonly allocated: NodeAmounts;
   /** MiB that workers may have together now. */
   readonly promisedMiB: number;
+  /** Where `/tmp` of workers is; undefined while that is not known. */
+  readonly ephemeralStorage?: LambdaNodeStatus['ephemeralStorage'];
   readonly images: readonly string[];
   /** Containers that could not be removed. */
   readonly setAside: readonly SetAside[];
@@ -61,6 +63,7 @@ export function nodeStatus(facts: NodeFacts, { metadata, status: present }: Lamb
     allocated: facts.allocated,
     promised: { memoryMiB: facts.promisedMiB },
     holdsShares: true,
+    ...(facts.ephemeralStorage === undefined ? {} : { ephemeralStorage: facts.ephemeralStorage }),
     images: facts.images
       .filter((image) => image.length <= maxImageLength)
       .toSorted()

@@ -29,6 +29,7 @@ const stateNames: readonly string[] = [
   'server-next.pem',
   'server.pem',
   'set-aside.json',
+  'tmp',
   'workers',
 ];
 /** Entries in its folder on tmpfs, beside the marks of calls. */

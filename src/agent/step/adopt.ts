@@ -287,11 +287,12 @@ function makeOfRecord({ ephemeralStorageMiB }: DesiredWorker, container: StoredM
 /** A container as it was found. */
 function makeOf(desired: DesiredWorker, info: WorkerInfo, record: WorkerRecord | undefined): ContainerMake {
   const { containerId: id, runtimeInterface, shapeHash } = info;
+  const { tmpOnDisk } = info;
   if (record?.container?.id === id) {
-    return { ...makeOfRecord(desired, record.container), runtimeInterface };
+    return { ...makeOfRecord(desired, record.container), runtimeInterface, tmpOnDisk };
   }
   const { ephemeralStorageMiB, memoryMiB, perWorker } = desired;
   const { timeoutSeconds = desired.timeoutSeconds } = info;
   const size = { memoryMiB, ephemeralStorageMiB, ...(perWorker === undefined ? {} : { perWorker }) };
-  return { id, shapeHash, ...size, timeoutSeconds, runtimeInterface };
+  return { id, shapeHash, ...size, tmpOnDisk, timeoutSeconds, runtimeInterface };
 }

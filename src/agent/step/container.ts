@@ -165,7 +165,13 @@ export function newProcess(startedMonotonic: number, startedAt: string | undefin
 
 /** Memory that the container takes of the node while it exists, MiB. */
 export function sizeOf({ make }: Container): number {
-  return takenMiB(make);
+  return takenMiB(make, make.tmpOnDisk === true);
+}
+
+/** The container with the medium that its `/tmp` is on, or will be. */
+export function withTmp(container: Container, tmpOnDisk: boolean): Container {
+  const { make } = container;
+  return (make.tmpOnDisk === true) === tmpOnDisk ? container : { ...container, make: { ...make, tmpOnDisk } };
 }
 
 /** The side that speaks the Runtime API in it: by its label, once it is there. */

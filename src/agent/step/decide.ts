@@ -11,6 +11,7 @@ import {
   silentAt,
   sizeOf,
   takesCalls,
+  withTmp,
 } from './container.ts';
 import { givenUpFor } from './init-sight.ts';
 import type { Reduced } from './reduce.ts';
@@ -220,8 +221,16 @@ function warmUpCall({ at }: Draft, container: Container): NonNullable<Acting['ca
   return { requestId: `warm-up-${at.wall.toString(36)}`, until: at.wall + boundOf(container) };
 }
 
-function beginEnsure(draft: Draft, container: Container): void {
+/** The container as a start makes it: one that has no process is made again, on the medium that there is now. */
+function toBeMade(container: Container, node: Moment['node']): Container {
+  const { kind } = observedOf(container);
+  return kind === 'Running' || kind === 'Paused' ? container : withTmp(container, node.tmpOnDisk);
+}
+
+function beginEnsure(draft: Draft, before: Container): void {
+  const container = toBeMade(before, draft.at.node);
   const { id } = container.make;
+  draft.change(id, (each) => ({ ...each, make: container.make }));
   draft.emit({ kind: 'Hold', containerId: id, memoryMiB: sizeOf(container) });
   const { restartPending } = container.setbacks;
   draft.change(id, (before) => ({
@@ -268,7 +277,7 @@ function mayStart(draft: Draft, container: Container): boolean {
     return true;
   }
   const { node, now } = draft.at;
-  const needs = [container.make.id, sizeOf(container), draft.given()] as const;
+  const needs = [container.make.id, sizeOf(toBeMade(container, node)), draft.given()] as const;
   if (!node.fits(...needs)) {
     const nodeFull = draft.noRoom();
     draft.set({ nodeFull });

@@ -6,6 +6,8 @@ export interface NodeFacts {
   readonly runtimeDown: boolean;
   /** Whether containers are made in advance. */
   readonly precreates: boolean;
+  /** Whether `/tmp` of the next container is on disk, and counts as no memory. */
+  readonly tmpOnDisk: boolean;
   readonly allocated: NodeAmounts;
   readonly limits: NodeAmounts;
   /** Whether a container has room beside all others but `without`. */
@@ -24,7 +26,7 @@ export interface NodeFacts {
 
 /** Amounts of a node that workers take. */
 export interface NodeAmounts {
-  /** Memory limits and `/tmp`. */
+  /** Memory limits, and `/tmp` where that is a tmpfs. */
   readonly memoryMiB: number;
   readonly workers: number;
 }

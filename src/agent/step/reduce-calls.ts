@@ -62,9 +62,11 @@ function refusalOf({ at, state }: Draft, event: Extract<WorkerEvent, { kind: 'In
   if (putOff !== undefined) {
     return putOff;
   }
-  const needs = [present.make.id, takenMiB(desired), []] as const;
-  if (nodeFull !== undefined && !at.node.fits(...needs) && !at.node.mayFitLater(...needs)) {
-    return ['NodeFull', nodeFull];
+  if (nodeFull !== undefined) {
+    const needs = [present.make.id, takenMiB(desired, at.node.tmpOnDisk), []] as const;
+    if (!at.node.fits(...needs) && !at.node.mayFitLater(...needs)) {
+      return ['NodeFull', nodeFull];
+    }
   }
   // As many as it takes at once come together while it wakes.
   const most = Math.max(queueLimits.calls, desired.perWorker ?? 1);

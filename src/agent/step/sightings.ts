@@ -4,7 +4,7 @@ import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
 import { afterExit, type Termination, terminationOf } from '../model/crash-backoff.ts';
 import { assumed } from '../model/idle-policy.ts';
 import { isAlive } from '../model/plan.ts';
-import { type Container, hasEnded, interfaceOf, type Sighting, sizeOf, withProcess } from './container.ts';
+import { type Container, hasEnded, interfaceOf, type Sighting, sizeOf, withProcess, withTmp } from './container.ts';
 import { seen } from './container-sight.ts';
 import type { Seen } from './events.ts';
 import { type Draft, findContainer, goalAt, serves } from './state.ts';
@@ -35,6 +35,9 @@ export function see(draft: Draft, containerId: string, sighting: Sighting): void
     container = { ...container, resync: container.resync ?? resyncAfter(now) };
   }
   const { info } = container.sight;
+  if (info !== undefined) {
+    container = withTmp(container, info.tmpOnDisk === true);
+  }
   if (container.left !== undefined && hasEnded(container)) {
     // The call ended with its process. A later failure to look must not bring it back.
     container = { ...container, left: undefined };

@@ -408,14 +408,15 @@ export class Draft {
 
   /** Why the node has no room for a container as the resource wants it. */
   noRoom(): string {
-    const { allocated, limits } = this.at.node;
+    const { allocated, limits, tmpOnDisk } = this.at.node;
     const { ephemeralStorageMiB, memoryMiB } = this.state.desired;
-    return `no room for ${memoryMiB} MiB of memory and ${ephemeralStorageMiB} MiB of /tmp: ${allocated.memoryMiB} of ${limits.memoryMiB} MiB and ${allocated.workers} of ${limits.workers} workers are taken`;
+    const tmp = tmpOnDisk ? '' : ` and ${ephemeralStorageMiB} MiB of /tmp`;
+    return `no room for ${memoryMiB} MiB of memory${tmp}: ${allocated.memoryMiB} of ${limits.memoryMiB} MiB and ${allocated.workers} of ${limits.workers} workers are taken`;
   }
 
   /** Whether a container as the resource wants it has room, those not counted that this step gives back. */
   fits(containerId: string): boolean {
-    return this.at.node.fits(containerId, takenMiB(this.state.desired), this.given());
+    return this.at.node.fits(containerId, takenMiB(this.state.desired, this.at.node.tmpOnDisk), this.given());
   }
 
   /** Containers whose share this step gives back. */

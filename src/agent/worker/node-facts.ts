@@ -3,10 +3,12 @@ import type { WorkerContext } from './context.ts';
 
 type Parts = Pick<WorkerContext, 'capacity' | 'claims' | 'inits' | 'limiter' | 'outlook' | 'precreated'> & {
   readonly holdsShare: NodeFacts['holdsShare'];
+  readonly tmpOnDisk: () => boolean;
 };
 
 /** Facts of the node for its workers' decisions, as they are at each question. */
-export function factsOf({ capacity, claims, holdsShare, inits, limiter, outlook, precreated }: Parts): NodeFacts {
+export function factsOf(parts: Parts): NodeFacts {
+  const { capacity, claims, holdsShare, inits, limiter, outlook, precreated, tmpOnDisk } = parts;
   return {
     get runtimeDown() {
       return outlook.isDown;
@@ -18,6 +20,9 @@ export function factsOf({ capacity, claims, holdsShare, inits, limiter, outlook,
       return capacity.limits;
     },
     precreates: precreated.enabled,
+    get tmpOnDisk() {
+      return tmpOnDisk();
+    },
     fits: (containerId, memoryMiB, without) => capacity.fits(containerId, memoryMiB, without),
     mayFitLater: (containerId, memoryMiB, without) => capacity.mayFitLater(containerId, memoryMiB, without),
     mayReplace: (uid, replaced) => limiter.mayTake(uid, replaced),

@@ -48,6 +48,8 @@ export interface FleetOptions {
   /** Resources of all workers together; paused ones count too. */
   readonly capacity: NodeAmounts;
   readonly secretReader: SecretReader;
+  /** Whether `/tmp` of the next container is on disk. Default: no. */
+  readonly tmpOnDisk?: () => boolean;
   readonly limits?: FleetLimits;
   readonly metrics?: FleetMetrics;
   readonly onAnswered?: AnswerListener;

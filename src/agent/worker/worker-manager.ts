@@ -111,7 +111,16 @@ class WorkerManager implements NodeFleet {
       metrics: options.metrics,
       onAnswered: options.onAnswered,
       inits,
-      facts: factsOf({ capacity, claims, holdsShare, inits, limiter, outlook: node, precreated }),
+      facts: factsOf({
+        capacity,
+        claims,
+        holdsShare,
+        inits,
+        limiter,
+        outlook: node,
+        precreated,
+        tmpOnDisk: options.tmpOnDisk ?? (() => false),
+      }),
       capacity,
       claims,
       gates: {

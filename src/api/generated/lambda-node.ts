@@ -37,7 +37,7 @@ export interface LambdaNodeSpec {
  */
 export interface LambdaNodeSpecCapacity {
   /**
-   * Memory in MiB, at most that of the machine. A worker takes its memory limit and the size of its /tmp.
+   * Memory in MiB, at most that of the machine. A worker takes its memory limit, and the size of its /tmp where that is memory.
    */
   readonly memoryMiB?: number;
   /**
@@ -70,6 +70,7 @@ export interface LambdaNodeStatus {
   readonly allocated?: LambdaNodeStatusAllocated;
   readonly reserved?: LambdaNodeStatusReserved;
   readonly promised?: LambdaNodeStatusPromised;
+  readonly ephemeralStorage?: LambdaNodeStatusEphemeralStorage;
   /**
    * References of images that are on the node, completed as Docker does.
    *
@@ -129,7 +130,7 @@ export interface LambdaNodeStatusVersions {
  */
 export interface LambdaNodeStatusCapacity {
   /**
-   * Memory in MiB. A worker takes its memory limit and the size of its /tmp.
+   * Memory in MiB. A worker takes its memory limit, and the size of its /tmp where that is memory.
    */
   readonly memoryMiB: number;
   /**
@@ -146,7 +147,7 @@ export interface LambdaNodeStatusCapacity {
  */
 export interface LambdaNodeStatusAllocated {
   /**
-   * Memory in MiB. A worker takes its memory limit and the size of its /tmp.
+   * Memory in MiB. A worker takes its memory limit, and the size of its /tmp where that is memory.
    */
   readonly memoryMiB: number;
   /**
@@ -175,6 +176,27 @@ export interface LambdaNodeStatusPromised {
    * Memory in MiB.
    */
   readonly memoryMiB: number;
+}
+/**
+ * Where the /tmp of workers is, and how much of it they may have together. Absent where the agent is one of an earlier release, which has it in memory, or has not tried yet.
+ */
+export interface LambdaNodeStatusEphemeralStorage {
+  /**
+   * LoopFile is a file of its own for each worker, on the disk of the agent's state folder. Tmpfs is memory, and counts as such.
+   */
+  readonly medium: 'LoopFile' | 'Tmpfs';
+  /**
+   * How much /tmp there may be, those that are there included. Absent for Tmpfs.
+   */
+  readonly capacityMiB?: number;
+  /**
+   * How much there is. Absent for Tmpfs.
+   */
+  readonly allocatedMiB?: number;
+  /**
+   * Why no disk is used.
+   */
+  readonly message?: string;
 }
 /**
  * One of them.

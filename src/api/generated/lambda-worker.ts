@@ -60,7 +60,7 @@ export interface LambdaWorkerSpec {
   readonly env?: readonly LambdaWorkerSpecVariable[];
   readonly resources: LambdaWorkerSpecResources;
   /**
-   * Size of the writable /tmp. Files there are kept in memory, so a worker takes this of its node beside the memory limit.
+   * Size of the writable /tmp: a file on the disk of the node. On a node without a disk for that (see its LambdaNode) files there are kept in memory, and a worker takes this beside its memory limit.
    */
   readonly ephemeralStorage: number | string;
   /**

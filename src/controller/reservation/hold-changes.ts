@@ -3,8 +3,9 @@ import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import { isAwake, isRefusedByFullNode, isReplacedLater, takesRoom } from '../scheduling/assignment-cache.ts';
 
 /** The word of an agent that hold Pods depend on; equal for two versions without a relevant change. */
-export function nodeWord({ status: { allocated, capacity, promised, unschedulable } = {} }: LambdaNode): string {
-  return JSON.stringify([allocated, capacity, promised, unschedulable]);
+export function nodeWord({ status = {} }: LambdaNode): string {
+  const { allocated, capacity, ephemeralStorage, promised, unschedulable } = status;
+  return JSON.stringify([allocated, capacity, ephemeralStorage?.medium, promised, unschedulable]);
 }
 
 /** The same of a worker: where it is, and what it takes. */

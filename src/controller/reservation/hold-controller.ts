@@ -58,7 +58,7 @@ export interface HoldControllerOptions extends HoldSource {
   readonly lambdaNodes: ObjectCache<LambdaNode>;
   /** The workers of a node. */
   readonly workersOf: (node: string) => readonly LambdaWorker[];
-  readonly snapshot: Pick<NodeSnapshot, 'capacity' | 'presence'>;
+  readonly snapshot: Pick<NodeSnapshot, 'capacity' | 'isTmpOnDisk' | 'presence'>;
   readonly assignments: AssignmentCache;
   readonly events: EventSink<EventReason>;
   readonly clock: Clock;
@@ -217,11 +217,12 @@ export class HoldController implements NodeClosures {
     const { assignments, lambdaNodes, pods, snapshot, systemNamespace: namespace, workersOf } = this.#options;
     const node = lambdaNodes.get({ name: nodeName });
     const workers = workersOf(nodeName);
-    const { assigned, used } = assignments.load(nodeName);
+    const tmpOnDisk = snapshot.isTmpOnDisk(nodeName);
+    const { assigned, used } = assignments.load(nodeName, tmpOnDisk);
     const { allocated, promised } = node?.status ?? {};
     const counts = { assigned, present: allocated?.workers ?? 0 };
     const { memoryMiB: capacityMiB, milliCPU } = snapshot.capacity(nodeName);
-    const resting = restingOf(workers);
+    const resting = restingOf(workers, tmpOnDisk);
     const heldMiB = allocated?.memoryMiB ?? 0;
     const usedMiB = Math.max(used.memoryMiB, heldMiB);
     const reserves = pods.cache.byIndex(HOLD_INDEX, nodeName).flatMap((pod) => {

@@ -35,7 +35,8 @@ export function stepMiB(capacityMiB: number): number {
   return Math.max(LEAST_STEP_MIB, Math.ceil(capacityMiB / STEPS / STEP_UNIT_MIB) * STEP_UNIT_MIB);
 }
 
-export function restingOf(workers: readonly LambdaWorker[]): Resting {
+/** @param tmpOnDisk whether `/tmp` of workers is on the disk of the node */
+export function restingOf(workers: readonly LambdaWorker[], tmpOnDisk: boolean): Resting {
   let isCallable = false;
   let largestMiB = 0;
   let largestMilliCPU = 0;
@@ -44,7 +45,7 @@ export function restingOf(workers: readonly LambdaWorker[]): Resting {
     if (worker.metadata.deletionTimestamp !== undefined) {
       continue;
     }
-    const memoryMiB = takenMiB(resourcesOf(worker));
+    const memoryMiB = takenMiB(resourcesOf(worker), tmpOnDisk);
     if (isReplacedLater(worker)) {
       waitingMiB += memoryMiB;
     }

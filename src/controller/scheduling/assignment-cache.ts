@@ -14,13 +14,17 @@ interface Entry {
   readonly granted: Granted | undefined;
   /** Amounts that they count for it. */
   readonly counted: Granted;
+  readonly size: Size;
   /** 0 while no container exists. */
-  readonly memoryMiB: number;
-  /** MiB while one does. */
-  readonly sizeMiB: number;
+  readonly workers: 0 | 1;
   /** 0 while no container exists, or a paused one. */
   readonly milliCPU: number;
-  readonly workers: 0 | 1;
+}
+
+/** MiB of a worker while a container exists. */
+interface Size {
+  readonly memoryMiB: number;
+  readonly tmpMiB: number;
 }
 
 /** Amounts that workers of a namespace have, for its quotas: with a container or without. */
@@ -34,7 +38,8 @@ type Granted = NonNullable<Assignment['granted']>;
 
 /** The present size of a worker, as quotas count it. */
 export function grantOf(worker: LambdaWorker): Granted {
-  return { memoryMiB: takenMiB(resourcesOf(worker)), milliCPU: requestedMilliCPU(worker) };
+  // Counted before there is a node, on which `/tmp` may be memory.
+  return { memoryMiB: takenMiB(resourcesOf(worker), false), milliCPU: requestedMilliCPU(worker) };
 }
 
 export function isSameGrant(a: Granted | undefined, b: Granted | undefined): boolean {
@@ -44,8 +49,10 @@ export function isSameGrant(a: Granted | undefined, b: Granted | undefined): boo
 /** Sums of one node. */
 export interface NodeLoad {
   readonly used: Required<NodeAmounts>;
+  /** MiB of `/tmp` of workers that have a container or soon will, on a disk. */
+  readonly usedDiskMiB: number;
   readonly assigned: number;
-  /** MiB of all of them, those included that have no container. */
+  /** MiB of memory of all of them, those included that have no container. */
   readonly assignedMiB: number;
   sameFunction(functionKey: string): number;
 }
@@ -53,9 +60,11 @@ export interface NodeLoad {
 interface Account {
   memoryMiB: number;
   milliCPU: number;
+  tmpMiB: number;
   workers: number;
   assigned: number;
-  assignedMiB: number;
+  assignedMemoryMiB: number;
+  assignedTmpMiB: number;
   readonly functions: Tally;
 }
 
@@ -168,17 +177,16 @@ export class AssignmentCache {
     return this.#usages.get(namespace) ?? { memoryMiB: 0, milliCPU: 0, workers: 0 };
   }
 
-  load(nodeName: string): NodeLoad {
-    const account = this.#accounts.get(nodeName);
+  /** @param tmpOnDisk whether `/tmp` of its workers is on disk, and counts as no memory. Default: no. */
+  load(nodeName: string, tmpOnDisk = false): NodeLoad {
+    const account = this.#accounts.get(nodeName) ?? newAccount();
+    const { assigned, assignedMemoryMiB, assignedTmpMiB, functions, memoryMiB, milliCPU, tmpMiB, workers } = account;
     return {
-      used: {
-        memoryMiB: account?.memoryMiB ?? 0,
-        milliCPU: account?.milliCPU ?? 0,
-        workers: account?.workers ?? 0,
-      },
-      assigned: account?.assigned ?? 0,
-      assignedMiB: account?.assignedMiB ?? 0,
-      sameFunction: (functionKey) => account?.functions.get(functionKey) ?? 0,
+      used: { memoryMiB: memoryMiB + (tmpOnDisk ? 0 : tmpMiB), milliCPU, workers },
+      usedDiskMiB: tmpOnDisk ? tmpMiB : 0,
+      assigned,
+      assignedMiB: assignedMemoryMiB + (tmpOnDisk ? 0 : assignedTmpMiB),
+      sameFunction: (functionKey) => functions.get(functionKey),
     };
   }
 
@@ -194,9 +202,7 @@ export class AssignmentCache {
       this.#book(next, 1);
     }
     const isFreed =
-      last !== undefined &&
-      last.workers === 1 &&
-      (next?.nodeName !== last.nodeName || next.memoryMiB < last.memoryMiB || next.milliCPU < last.milliCPU);
+      last !== undefined && last.workers === 1 && (next?.nodeName !== last.nodeName || takesLess(next, last));
     return isFreed ? last.nodeName : undefined;
   }
 
@@ -213,14 +219,17 @@ export class AssignmentCache {
     }
     let account = this.#accounts.get(entry.nodeName);
     if (account === undefined) {
-      account = { memoryMiB: 0, milliCPU: 0, workers: 0, assigned: 0, assignedMiB: 0, functions: new Tally() };
+      account = newAccount();
       this.#accounts.set(entry.nodeName, account);
     }
-    account.memoryMiB += sign * entry.memoryMiB;
+    const { size, workers } = entry;
+    account.memoryMiB += sign * workers * size.memoryMiB;
+    account.tmpMiB += sign * workers * size.tmpMiB;
     account.milliCPU += sign * entry.milliCPU;
-    account.workers += sign * entry.workers;
+    account.workers += sign * workers;
     account.assigned += sign;
-    account.assignedMiB += sign * entry.sizeMiB;
+    account.assignedMemoryMiB += sign * size.memoryMiB;
+    account.assignedTmpMiB += sign * size.tmpMiB;
     account.functions.add(entry.functionKey, sign);
     if (account.assigned === 0) {
       this.#accounts.delete(entry.nodeName);
@@ -234,7 +243,7 @@ function isBehind(seen: Assignment, { epoch, granted }: Entry): boolean {
 }
 
 function entryOf(worker: LambdaWorker, assignment: Assignment, room: boolean, awake: boolean): Entry {
-  const sizeMiB = takenMiB(resourcesOf(worker));
+  const { ephemeralStorageMiB: tmpMiB, memoryMiB } = resourcesOf(worker);
   return {
     nodeName: assignment.nodeName,
     epoch: assignment.epoch,
@@ -242,9 +251,27 @@ function entryOf(worker: LambdaWorker, assignment: Assignment, room: boolean, aw
     functionKey: functionKeyOf(worker),
     granted: assignment.granted,
     counted: assignment.granted ?? grantOf(worker),
-    memoryMiB: room ? sizeMiB : 0,
-    sizeMiB,
+    size: { memoryMiB, tmpMiB },
     milliCPU: awake ? requestedMilliCPU(worker) : 0,
     workers: room ? 1 : 0,
   };
+}
+
+function newAccount(): Account {
+  const sums = {
+    memoryMiB: 0,
+    tmpMiB: 0,
+    milliCPU: 0,
+    workers: 0,
+    assigned: 0,
+    assignedMemoryMiB: 0,
+    assignedTmpMiB: 0,
+  };
+  return { ...sums, functions: new Tally() };
+}
+
+function takesLess(next: Entry, last: Entry): boolean {
+  const { memoryMiB, tmpMiB } = next.size;
+  const isSmaller = memoryMiB < last.size.memoryMiB || tmpMiB < last.size.tmpMiB;
+  return next.workers < last.workers || next.milliCPU < last.milliCPU || isSmaller;
 }

@@ -135,6 +135,17 @@ export class NodeSnapshot {
     return this.#view(name).capacity;
   }
 
+  /** Whether `/tmp` of its workers is on disk, and counts as no memory. */
+  isTmpOnDisk(name: string): boolean {
+    return this.#view(name).disk !== undefined;
+  }
+
+  /** Whether that is so on every node there is, as then on the next one. */
+  isTmpAlwaysOnDisk(): boolean {
+    const all = this.#options.lambdaNodes.list();
+    return all.length > 0 && all.every(({ metadata }) => this.isTmpOnDisk(metadata.name));
+  }
+
   /** Whether the node is gone for good, by a read of the API server. */
   async isGone(name: string, options?: CallOptions): Promise<boolean> {
     const [lambdaNode, node] = await this.#read(name, options);
@@ -165,9 +176,9 @@ export class NodeSnapshot {
     const tolerations = worker.spec.tolerations ?? [];
     return this.#options.lambdaNodes.list().map(({ metadata: { name } }) => {
       const view = this.#view(name);
-      const load = this.#options.assignments.load(name);
+      const { disk, said } = view;
+      const load = this.#options.assignments.load(name, disk !== undefined);
       const { used } = load;
-      const { said } = view;
       return {
         name,
         labels: view.labels,
@@ -183,6 +194,14 @@ export class NodeSnapshot {
               workers: Math.max(used.workers, said.workers),
             }
           : used,
+        ...(disk === undefined
+          ? {}
+          : {
+              disk: {
+                capacityMiB: disk.capacityMiB,
+                usedMiB: trustNodes ? Math.max(load.usedDiskMiB, disk.saidMiB) : load.usedDiskMiB,
+              },
+            }),
         assigned: load.assigned,
         assignedMiB: load.assignedMiB,
         sameFunction: load.sameFunction(functionKey),

@@ -1,5 +1,5 @@
 import { isTrue, nodeConditions } from '../../api/condition.ts';
-import { isCordoned, isRetired, type LambdaNode, type NodeAmounts } from '../../api/lambda-node.ts';
+import { isCordoned, isRetired, isTmpOnDisk, type LambdaNode, type NodeAmounts } from '../../api/lambda-node.ts';
 import { quantityToMiB, quantityToMilli } from '../../api/quantity.ts';
 import type { Node } from '../../kube/api/resource-types.ts';
 import { isSilent, type Liveness, type StayReason } from '../nodes/liveness.ts';
@@ -64,6 +64,8 @@ export function placementFingerprint(node: LambdaNode): string {
     node.metadata.labels ?? {},
     node.status?.versions?.architecture,
     node.status?.capacity ?? none,
+    node.status?.ephemeralStorage?.medium,
+    node.status?.ephemeralStorage?.capacityMiB,
     node.spec?.capacity ?? {},
   ]);
 }
@@ -98,6 +100,8 @@ export interface NodeView {
   readonly capacity: NodeAmounts;
   /** Promised amounts, as the node reports. */
   readonly said: NodeAmounts;
+  /** Room for `/tmp` on disk; undefined where that is memory. */
+  readonly disk: { readonly capacityMiB: number; readonly saidMiB: number } | undefined;
   readonly images: ReadonlySet<string>;
   /** The processor, as images name it: by the Node, or where there is none by the agent. */
   readonly architecture: string | undefined;
@@ -119,6 +123,11 @@ function closedBy({ lambdaNode, node, closure }: NodeFacts): Closure | undefined
     return 'draining';
   }
   return (lambdaNode !== undefined && isCordoned(lambdaNode)) || isNodeCordoned(node) ? 'cordoned' : closure;
+}
+
+function diskOf(lambdaNode: LambdaNode | undefined): NodeView['disk'] {
+  const { allocatedMiB = 0, capacityMiB = 0 } = lambdaNode?.status?.ephemeralStorage ?? {};
+  return isTmpOnDisk(lambdaNode) ? { capacityMiB, saidMiB: allocatedMiB } : undefined;
 }
 
 export function nodeView(name: string, facts: NodeFacts): NodeView {
@@ -147,6 +156,7 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
       ...(milliCPU === undefined ? {} : { milliCPU: Math.min(milliCPU, forPodsMilli, wished?.milliCPU ?? milliCPU) }),
     },
     said: lambdaNode?.status?.allocated ?? none,
+    disk: diskOf(lambdaNode),
     images: new Set(lambdaNode?.status?.images),
     architecture: node?.metadata.labels?.[ARCHITECTURE_LABEL] ?? lambdaNode?.status?.versions?.architecture,
   };

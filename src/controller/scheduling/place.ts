@@ -27,9 +27,11 @@ export interface Candidate {
   readonly capacity: NodeAmounts;
   /** Promised to workers that have a container or soon will, paused and removed ones included. */
   readonly used: NodeAmounts;
+  /** MiB for `/tmp` of workers on disk; absent where that is memory. */
+  readonly disk?: { readonly capacityMiB: number; readonly usedMiB: number };
   /** Workers assigned, whether or not they have a container. */
   readonly assigned: number;
-  /** MiB that all of them would take at once. */
+  /** MiB of memory that all of them would take at once. */
   readonly assignedMiB: number;
   /** Workers among them that serve the same function. */
   readonly sameFunction: number;
@@ -47,8 +49,10 @@ export type PlacementStrategy = 'pack' | 'spread';
 
 export interface PlacementRequest {
   readonly strategy: PlacementStrategy;
-  /** MiB of memory that the worker may use, `/tmp` included. */
+  /** MiB of memory that the worker may use beside `/tmp`. */
   readonly memoryMiB: number;
+  /** MiB of its `/tmp`, which is memory as well on some nodes. */
+  readonly tmpMiB: number;
   /** Thousandths of a core that it asks for. */
   readonly milliCPU: number;
   /** Whether a container is to exist now; a worker that rests Absent takes nothing until it is called. */
@@ -80,7 +84,7 @@ export type Placement =
 /** The reason why a node is ruled out; the first that holds. */
 type Obstacle = 'excluded' | 'selector' | 'architecture' | 'notReady' | 'tainted' | Closure | Shortage;
 /** The reason why an open node cannot take the worker. */
-type Shortage = 'tooSmall' | 'tooSlow' | 'full' | 'busy' | 'tooFarAhead';
+type Shortage = 'tooSmall' | 'tooSlow' | 'diskTooSmall' | 'full' | 'busy' | 'diskFull' | 'tooFarAhead';
 
 /** The share of all nodes from which on an obstacle is mentioned. */
 const TOLD_SHARE = 0.2;
@@ -119,18 +123,19 @@ function obstacleOf(
   request: PlacementRequest,
   parts: TopologyParts | undefined,
 ): Obstacle | undefined {
-  const { capacity, used } = candidate;
+  const { capacity, disk, used } = candidate;
   const closed = closedTo(candidate, request);
   if (closed !== undefined) {
     return closed;
   }
-  if (request.memoryMiB > capacity.memoryMiB || capacity.workers < 1) {
+  const memoryMiB = memoryOn(candidate, request);
+  if (memoryMiB > capacity.memoryMiB || capacity.workers < 1) {
     return 'tooSmall';
   }
-  if (
-    request.takesRoom &&
-    (used.memoryMiB + request.memoryMiB > capacity.memoryMiB || used.workers >= capacity.workers)
-  ) {
+  if (disk !== undefined && request.tmpMiB > disk.capacityMiB) {
+    return 'diskTooSmall';
+  }
+  if (request.takesRoom && (used.memoryMiB + memoryMiB > capacity.memoryMiB || used.workers >= capacity.workers)) {
     return 'full';
   }
   // A node whose agent says nothing of CPU counts none.
@@ -141,14 +146,22 @@ function obstacleOf(
   if (request.takesRoom && (used.milliCPU ?? 0) + request.milliCPU > milliCPU) {
     return 'busy';
   }
+  if (request.takesRoom && disk !== undefined && disk.usedMiB + request.tmpMiB > disk.capacityMiB) {
+    return 'diskFull';
+  }
   const isStrict = request.spread?.whenUnsatisfiable === 'DoNotSchedule';
   return isStrict && parts?.isTooFarAhead(candidate) === true ? 'tooFarAhead' : undefined;
+}
+
+/** MiB of memory that the worker takes of that node. */
+function memoryOn({ disk }: Candidate, { memoryMiB, tmpMiB }: PlacementRequest): number {
+  return memoryMiB + (disk === undefined ? tmpMiB : 0);
 }
 
 /** The share of a node, 0 to 1, that stays free: of memory, of CPU or of places, the least. */
 function roomLeft(candidate: Candidate, request: PlacementRequest): number {
   const { capacity, used } = candidate;
-  const memory = used.memoryMiB + (request.takesRoom ? request.memoryMiB : 0);
+  const memory = used.memoryMiB + (request.takesRoom ? memoryOn(candidate, request) : 0);
   const workers = used.workers + (request.takesRoom ? 1 : 0);
   const cpu = (used.milliCPU ?? 0) + (request.takesRoom ? request.milliCPU : 0);
   const { milliCPU } = capacity;
@@ -169,8 +182,9 @@ function scoreOf(candidate: Candidate, request: PlacementRequest, mostOfFunction
 }
 
 /** Whether all workers of the node could be there at once, those that rest Absent included, and the new one. */
-function hasRoomForAll({ assignedMiB, assigned, capacity }: Candidate, { memoryMiB }: PlacementRequest): boolean {
-  return assignedMiB + memoryMiB <= capacity.memoryMiB && assigned < capacity.workers;
+function hasRoomForAll(candidate: Candidate, request: PlacementRequest): boolean {
+  const { assigned, assignedMiB, capacity } = candidate;
+  return assignedMiB + memoryOn(candidate, request) <= capacity.memoryMiB && assigned < capacity.workers;
 }
 
 interface Scored {
@@ -214,7 +228,10 @@ function best(
 
 /** Each obstacle in the order in which a refusal names them: the reason that it stands for, and its words. */
 const obstacles: Readonly<
-  Record<Obstacle, readonly [reason: ScheduledReason, describe: (request: PlacementRequest) => string]>
+  Record<
+    Obstacle,
+    readonly [reason: ScheduledReason, describe: (request: PlacementRequest, memoryMiB: number) => string]
+  >
 > = {
   excluded: ['NoneReady', () => 'out of the question now'],
   selector: ['NoneMatches', () => 'without the labels of spec.nodeSelector'],
@@ -229,10 +246,12 @@ const obstacles: Readonly<
   draining: ['AllCordoned', () => 'being drained'],
   retired: ['AllCordoned', () => 'retired'],
   unheld: ['NoneHeld', () => 'whose reservation finds no room'],
-  tooSmall: ['NoneFits', ({ memoryMiB }) => `smaller than ${memoryMiB} MiB`],
+  tooSmall: ['NoneFits', (_, memoryMiB) => `smaller than ${memoryMiB} MiB`],
   tooSlow: ['NoneFits', ({ milliCPU }) => `with less CPU than ${milliCPU}m`],
-  full: ['NoneFits', ({ memoryMiB }) => `without ${memoryMiB} MiB to spare`],
+  diskTooSmall: ['NoneFits', ({ tmpMiB }) => `with a disk too small for ${tmpMiB} MiB of /tmp`],
+  full: ['NoneFits', (_, memoryMiB) => `without ${memoryMiB} MiB to spare`],
   busy: ['NoneFits', ({ milliCPU }) => `without ${milliCPU}m of CPU to spare`],
+  diskFull: ['NoneFits', ({ tmpMiB }) => `without ${tmpMiB} MiB of disk to spare for /tmp`],
   tooFarAhead: [
     'SpreadUnmet',
     ({ spread }) => `without ${spread?.topologyKey ?? 'a part'} or by more than ${spread?.maxSkew ?? 1} ahead in it`,
@@ -286,8 +305,9 @@ function refuse(
   const total = candidates.length;
   const refused = Map.groupBy(candidates, (candidate) => obstacleOf(candidate, request, parts));
   const hurdles = Object.entries(obstacles).flatMap(([obstacle, [stands, describe]]) => {
-    const count = refused.get(obstacle as Obstacle)?.length;
-    return count === undefined ? [] : [{ stands, count, what: describe(request) }];
+    const nodes = refused.get(obstacle as Obstacle);
+    const least = Math.min(...(nodes ?? []).map((candidate) => memoryOn(candidate, request)));
+    return nodes === undefined ? [] : [{ stands, count: nodes.length, what: describe(request, least) }];
   });
   // The last hurdle that any node failed at: with one node full and another not ready, room is missing.
   const reason = reasonOrder.find((one) => hurdles.some(({ stands }) => stands === one)) ?? 'NoneMatches';
@@ -321,7 +341,7 @@ function placePinned(name: string, candidates: readonly Candidate[], request: Pl
   return refusal(
     candidates,
     'PinnedNodeUnfit',
-    `spec.nodeName is ${name}, which is ${obstacles[obstacle][1](request)}`,
+    `spec.nodeName is ${name}, which is ${obstacles[obstacle][1](request, memoryOn(candidate, request))}`,
   );
 }
 

@@ -14,11 +14,15 @@ export interface Homeless {
 }
 
 /** The needs of a worker that more nodes would help; undefined for another. */
-export function homelessBy(reason: ScheduledReason, worker: LambdaWorker | undefined): Homeless | undefined {
+export function homelessBy(
+  reason: ScheduledReason,
+  worker: LambdaWorker | undefined,
+  tmpOnDisk: boolean,
+): Homeless | undefined {
   if (worker === undefined || worker.spec.nodeName !== undefined || !homelessReasons.includes(reason)) {
     return undefined;
   }
   const { nodeSelector = {}, tolerations = [] } = worker.spec;
-  const amounts = { memoryMiB: takenMiB(resourcesOf(worker)), milliCPU: requestedMilliCPU(worker) };
+  const amounts = { memoryMiB: takenMiB(resourcesOf(worker), tmpOnDisk), milliCPU: requestedMilliCPU(worker) };
   return { ...amounts, nodeSelector, tolerations };
 }

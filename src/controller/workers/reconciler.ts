@@ -1,6 +1,6 @@
 import type { EventReason } from '../../api/condition.ts';
 import { type LambdaWorker, lambdaWorkers, unfitArchitecturesOf, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
-import { requestedMilliCPU, resourcesOf, takenMiB } from '../../api/worker-resources.ts';
+import { requestedMilliCPU, resourcesOf } from '../../api/worker-resources.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode, unreachable } from '../../common/errors.ts';
@@ -103,8 +103,11 @@ export class WorkerReconciler {
 
   /** Workers among them that more nodes would help. */
   homeless(): readonly Homeless[] {
-    const { workers } = this.#options;
-    return [...this.#waiting].flatMap(([key, reason]) => homelessBy(reason, workers.get(parseKeyText(key))) ?? []);
+    const { snapshot, workers } = this.#options;
+    const tmpOnDisk = snapshot.isTmpAlwaysOnDisk();
+    return [...this.#waiting].flatMap(
+      ([key, reason]) => homelessBy(reason, workers.get(parseKeyText(key)), tmpOnDisk) ?? [],
+    );
   }
 
   /** Keys of workers whose deletion waits for a node that they left. */
@@ -259,10 +262,12 @@ export class WorkerReconciler {
   #place(worker: LambdaWorker, exclude: string | undefined, unfitArchitectures: readonly string[]): Placement {
     const { nodeName, nodeSelector, topologySpread } = worker.spec;
     const isWoken = isRefusedByFullNode(worker);
+    const { ephemeralStorageMiB: tmpMiB, memoryMiB } = resourcesOf(worker);
     return place(
       {
         strategy: this.#options.strategy,
-        memoryMiB: takenMiB(resourcesOf(worker)),
+        memoryMiB,
+        tmpMiB,
         milliCPU: requestedMilliCPU(worker),
         // A worker that leaves a full node is to be woken, in whichever state it rests.
         takesRoom: isWoken || startsAtOnce(worker),

@@ -10,6 +10,7 @@ import { isWorker, taskStateOf, workerInfoOf } from '../contract/container-label
 import type { NodeImages } from '../contract/images.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
 import type { EnsureRequest, FoundTask, TaskState, WorkerInfo } from '../contract/runtime.ts';
+import type { TmpOfNode } from '../contract/tmp-storage.ts';
 import type { WorkerUsage } from '../contract/usage.ts';
 import type { ImageStore } from '../images/image-store.ts';
 import { createNodeImages, snapshotterPlugin } from '../images/node-images.ts';
@@ -20,6 +21,7 @@ import type { MadeWorker, WorkerCreation } from './create.ts';
 import { takeNodeInventory } from './inventory.ts';
 import type { ContainerdParts } from './parts.ts';
 import { isStandIn, type WorkerRemoval } from './remove.ts';
+import { tryTmpFile } from './tmp-trial.ts';
 import { uninstallContainerd } from './uninstall.ts';
 import { versionFault } from './version.ts';
 
@@ -33,6 +35,8 @@ const RECORDS_DEADLINE_MS = 15_000;
 /** Deadline for a task that the list left out. Longer than the 2 s that containerd gives its shim. */
 const ASK_DEADLINE_MS = 4_000;
 const ASKED_AT_ONCE = 16;
+/** For a shim and runc, as in a creation. */
+const TRIAL_DEADLINE_MS = 30_000;
 
 type Unanswering = Extract<TaskState, { readonly kind: 'Unanswering' }>;
 
@@ -42,6 +46,7 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   readonly freezing: Freezing;
   readonly images: ImageStore;
   readonly network: NodeNetwork;
+  readonly tmp: TmpOfNode;
   readonly canLoseOutput = true;
   readonly #parts: ContainerdParts;
   readonly #creation: WorkerCreation;
@@ -55,6 +60,7 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     this.freezing = parts.tasks;
     this.images = parts.images;
     this.network = parts.network;
+    this.tmp = parts.tmp;
   }
 
   async check(options: CallOptions): Promise<string> {
@@ -94,7 +100,12 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     const plugin = await this.#snapshotterPlugin(options);
     await this.#parts.isolation.prepare(plugin?.capabilities ?? []);
     await this.#limitAll();
-    await this.#parts.network.start(options);
+    await Promise.all([
+      this.#parts.network.start(options),
+      this.#parts.tmp.decide((files) =>
+        tryTmpFile(this.#parts, this.#removal, files, { deadlineMs: TRIAL_DEADLINE_MS, ...options }),
+      ),
+    ]);
   }
 
   async make(request: EnsureRequest, signal: AbortSignal): Promise<MadeWorker> {

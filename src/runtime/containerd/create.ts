@@ -14,6 +14,9 @@ import type { LocalImage } from '../images/image-store.ts';
 import { type FirstProcess, placeOf, type WorkerPlace } from '../lifecycle/creation-steps.ts';
 import { createError, creationStep, memoryTooSmall, networkError } from '../start/create-error.ts';
 import { HOST_MODE_IP, withHostPorts } from '../start/host-port.ts';
+import type { TmpFile } from '../tmp/tmp-files.ts';
+import type { TmpChoice } from '../tmp/tmp-medium.ts';
+import { withTmp } from '../tmp/tmp-mount.ts';
 import type { WorkerIsolation } from './isolation.ts';
 import type { ContainerdParts } from './parts.ts';
 import { leaseOf, type WorkerRemoval } from './remove.ts';
@@ -152,6 +155,7 @@ export class WorkerCreation {
   async #prepare(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<Prepared> {
     const { images, isolation, steps } = this.#parts;
     const { containerId, shape } = request;
+    const choice = await this.#parts.tmp.chosen(signal);
     const isLikelyHere = images.isLikelyHere(shape.image, request.identity.namespace);
     const pulled = Promise.withResolvers<'pulling'>();
     const image = steps.observed(
@@ -165,31 +169,47 @@ export class WorkerCreation {
         },
       }),
     );
-    // No address is held during a pull, which may take minutes.
+    // No address and no disk is held during a pull, which may take minutes.
     const here = isLikelyHere ? Promise.resolve(undefined) : image;
-    const attached = Promise.race([here, pulled.promise]).then(async (outcome) => {
+    const begun = Promise.race([here, pulled.promise]).then(async (outcome) => {
       if (outcome === 'pulling') {
         await image;
       }
       request.onProgress?.('Creating');
-      return shape.networkMode === 'Host'
-        ? undefined
-        : await steps.observed('network', this.#attach(containerId, shape.egress, signal));
     });
+    const attached = begun.then(() =>
+      shape.networkMode === 'Host'
+        ? undefined
+        : steps.observed('network', this.#attach(containerId, shape.egress, signal)),
+    );
+    const tmp = begun.then(() => this.#tmp(request, choice, signal));
     const isolated = creationStep('CreateFailed', signal, () => isolation.take(containerId));
     const snapshot = this.#snapshot(containerId, { image, isolated, leased }, signal);
     const recorded = Promise.all([image, attached, isolated]).then(([local, attachment, confined]) =>
-      this.#record(request, { image: local, attachment, confined }, signal),
+      this.#record(request, { image: local, attachment, confined, tmpOnDisk: choice.kind === 'Disk' }, signal),
     );
     // After a failure all steps have to end before the undo.
-    const outcomes = await Promise.allSettled([image, attached, isolated, snapshot, recorded]);
+    const outcomes = await Promise.allSettled([image, attached, isolated, snapshot, tmp, recorded]);
     for (const outcome of outcomes) {
       if (outcome.status === 'rejected') {
         throw outcome.reason;
       }
     }
-    const [rootfs, rest] = await Promise.all([snapshot, recorded]);
-    return { ...rest, rootfs };
+    const [mounts, file, rest] = await Promise.all([snapshot, tmp, recorded]);
+    return { ...rest, rootfs: file === undefined ? mounts : await withTmp(mounts, file) };
+  }
+
+  /** Makes the file of `/tmp`; undefined where that is in memory. */
+  async #tmp(
+    { containerId, shape }: EnsureRequest,
+    choice: TmpChoice,
+    signal: AbortSignal,
+  ): Promise<TmpFile | undefined> {
+    return choice.kind === 'Memory'
+      ? undefined
+      : await creationStep('CreateFailed', signal, () =>
+          this.#parts.steps.observed('tmp', choice.files.make(containerId, shape.ephemeralStorageMiB, signal)),
+        );
   }
 
   async #record(
@@ -199,12 +219,13 @@ export class WorkerCreation {
       /** Undefined for the network of the node. */
       readonly attachment: Attachment | undefined;
       readonly confined: WorkerIsolation;
+      readonly tmpOnDisk: boolean;
     },
     signal: AbortSignal,
   ): Promise<Omit<Prepared, 'rootfs'>> {
     const { bootId, client, groups, hostPorts, resolvConfPath, runcRoot, runtime, snapshotter, steps } = this.#parts;
     const { containerId } = request;
-    const { image, attachment, confined } = found;
+    const { image, attachment, confined, tmpOnDisk } = found;
     const ports = attachment === undefined ? await hostPorts.allocate(containerId) : undefined;
     const shape = ports === undefined ? request.shape : withHostPorts(request.shape, image.config, ports);
     const address = { ip: attachment?.ip ?? HOST_MODE_IP, port: ports?.port ?? shape.port };
@@ -222,6 +243,7 @@ export class WorkerCreation {
       init,
       netnsPath: attachment?.netnsPath,
       etcFiles: { hosts, resolvConf: resolvConfPath },
+      tmpOnDisk,
       ...image.userFiles,
     });
     const group = groups.join(containerId);
@@ -232,6 +254,7 @@ export class WorkerCreation {
           labels: {
             ...labelsOf(request, address, image.byDigest, handlerInItsPlace(request.shape, image.config)),
             ...confined.labels,
+            ...(tmpOnDisk ? { [containerLabels.tmpOnDisk]: 'true' } : {}),
             [containerLabels.boot]: bootId,
             ...(group === undefined ? {} : { [containerLabels.shimGroup]: group }),
           },

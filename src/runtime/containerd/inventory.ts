@@ -17,11 +17,11 @@ export async function takeNodeInventory(
   known: ReadonlySet<string>,
   options: CallOptions,
 ): Promise<NodeInventory> {
-  const { cgroups, client, inits, leftovers, logs } = parts;
+  const { cgroups, client, inits, leftovers, logs, tmp } = parts;
   const under = new Set(busy());
   // Before the containers: a container that goes meanwhile takes its output along.
   const writers = new Set(await logs.writers());
-  const [records, tasks, snapshots, leases, groups, shims, states, plugin, initialized] = await Promise.all([
+  const [records, tasks, snapshots, leases, groups, shims, states, plugin, initialized, files] = await Promise.all([
     client.containers.list(options),
     client.tasks.list(options),
     client.snapshots.list(options),
@@ -31,6 +31,7 @@ export async function takeNodeInventory(
     leftovers.runcStates(),
     snapshotterPlugin(parts, options),
     inits?.list() ?? [],
+    tmp.files?.list() ?? [],
   ]);
   const folder = plugin?.exports.root;
   const mounts = folder === undefined ? [] : await leftovers.mounts(folder);
@@ -54,6 +55,7 @@ export async function takeNodeInventory(
     ...named('mount', idsOf(mounts)),
     ...named('runc_state', states),
     ...named('init', initialized),
+    ...named('tmp', files),
   ];
   // A shim may serve many containers, under the name of the first, which may be long gone.
   const idle = shims.filter(({ containerId }) => !containers.has(containerId) && !running.has(containerId));

@@ -113,15 +113,22 @@ export class Isolation {
     return this.#limitedMiB === promisedMiB?.() && this.#weighedMilliCPU === reservedMilliCPU?.();
   }
 
+  /** The control group of a container. */
+  cgroupOf(containerId: string): { readonly cgroupsPath: string; readonly systemdCgroup: boolean } {
+    const { driver, specPath } = this.#cgroups;
+    return { cgroupsPath: specPath(containerId), systemdCgroup: driver === 'systemd' };
+  }
+
   /** @throws {EsbError} `UserIdsExhausted` */
   async take(containerId: string): Promise<WorkerIsolation> {
     const { oomScoreAdj = DEFAULT_OOM_SCORE_ADJ, seccomp } = this.#options;
     const userIds = await this.#blocks?.take(containerId);
     this.#maskedPaths ??= throttlePaths(PROCESSORS);
+    const { cgroupsPath, systemdCgroup } = this.cgroupOf(containerId);
     return {
       spec: {
         architecture: linuxPlatform(process.arch).architecture,
-        cgroupsPath: this.#cgroups.specPath(containerId),
+        cgroupsPath,
         oomScoreAdj,
         maskedPaths: await this.#maskedPaths,
         seccomp,
@@ -132,7 +139,7 @@ export class Isolation {
         userIds === undefined
           ? {}
           : Object.fromEntries(SNAPSHOT_MAPPINGS.map((label) => [label, `0:${userIds.first}:${userIds.count}`])),
-      systemdCgroup: this.#cgroups.driver === 'systemd',
+      systemdCgroup,
     };
   }
 

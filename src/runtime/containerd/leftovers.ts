@@ -162,7 +162,8 @@ export class Leftovers {
   async #unmount(path: string): Promise<void> {
     const result = await this.#runner.run({
       program: 'umount',
-      args: [path],
+      // With the file at /tmp of the worker.
+      args: ['--recursive', path],
       signal: AbortSignal.timeout(UMOUNT_DEADLINE_MS),
     });
     if (result.code !== 0) {

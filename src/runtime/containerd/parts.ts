@@ -1,9 +1,12 @@
 import { readFileSync } from 'node:fs';
 import type { NodeNetwork } from '../../cni/contract.ts';
+import { systemCommandRunner } from '../../common/exec/command-runner.ts';
 import { type ContainerdClient, createContainerdClient } from '../../containerd/containerd-client.ts';
 import { linuxPlatform } from '../../oci/image-config.ts';
 import { ImageStore } from '../images/image-store.ts';
 import { createRuntimeParts, type RuntimeOptions } from '../lifecycle/runtime-parts.ts';
+import { TmpFiles } from '../tmp/tmp-files.ts';
+import { TmpMedium } from '../tmp/tmp-medium.ts';
 import { CgroupEvents } from './cgroup-events.ts';
 import { WorkerCgroups } from './cgroups.ts';
 import { containerdEvents } from './events.ts';
@@ -32,6 +35,13 @@ export interface ContainerdRuntimeOptions extends RuntimeOptions {
     readonly hostsFolder: string;
     /** Mounted over `/etc/resolv.conf` of every worker. Default: the image's own. */
     readonly resolvConfPath?: string | undefined;
+  };
+  /** Default: `/tmp` of workers is in memory. */
+  readonly tmp?: {
+    /** Folder on disk for the files that are `/tmp` of workers. */
+    readonly folder: string;
+    /** Whether new workers get such a file where that is possible. */
+    readonly isWanted: boolean;
   };
   readonly shims?: {
     /**
@@ -89,6 +99,10 @@ export function createContainerdParts(options: ContainerdRuntimeOptions) {
     isolation: new Isolation(isolation, () => client.containers.list({ deadlineMs: 60_000 })),
     limits,
     hosts: new HostsFiles(etc.hostsFolder),
+    tmp: new TmpMedium(
+      options.tmp === undefined ? undefined : new TmpFiles(options.tmp.folder, runner ?? systemCommandRunner),
+      options.tmp?.isWanted === true,
+    ),
     resolvConfPath: etc.resolvConfPath,
     leftovers: new Leftovers({ ...owner, runcRoot, runner }),
     shims: new OrphanShims({ ...owner, clock }),

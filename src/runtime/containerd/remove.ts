@@ -45,7 +45,7 @@ export class WorkerRemoval {
   }
 
   async remove(containerId: string, request: RemovalRequest): Promise<void> {
-    const { cgroups, client, groups, hostPorts, hosts, inits, isolation, logs, network } = this.#parts;
+    const { cgroups, client, groups, hostPorts, hosts, inits, isolation, logs, network, tmp } = this.#parts;
     const call: CallOptions = { deadlineMs: CALL_DEADLINE_MS };
     groups.leave(containerId);
     await this.#endTask(containerId, request.graceMs);
@@ -60,6 +60,7 @@ export class WorkerRemoval {
       undefinedIfNotFound(client.leases.delete(leaseOf(containerId), call)),
       cgroups.clear(containerId),
       hosts.remove(containerId),
+      tmp.files?.remove(containerId),
       inits?.remove(containerId),
     ]);
     await isolation.release(containerId);

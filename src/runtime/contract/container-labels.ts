@@ -67,6 +67,7 @@ export function workerInfoOf(
     ...(label('handlerInItsPlace') === '' ? {} : { handlerInItsPlace: label('handlerInItsPlace') }),
     ...(ip !== '' && runtimeInterface === 'Lambda' ? { ip } : {}),
     ...(ip !== '' && port > 0 ? { address: { ip, port } } : {}),
+    ...(label('tmpOnDisk') === 'true' ? { tmpOnDisk: true } : {}),
     createdAt: record.createdAt,
   };
 }

@@ -1,10 +1,19 @@
 import type { Limit } from './limits.ts';
 
 /** A stage of a worker's start or wake. */
-export type StartStage = 'image' | 'network' | 'snapshot' | 'create' | 'start' | 'listen' | 'thaw';
+export type StartStage = 'image' | 'network' | 'snapshot' | 'tmp' | 'create' | 'start' | 'listen' | 'thaw';
 
-/** Stages in the order of a cold start; `image` and `network` run at the same time. */
-export const startStages: readonly StartStage[] = ['image', 'network', 'snapshot', 'create', 'start', 'listen', 'thaw'];
+/** Stages in the order of a cold start; those before `create` run at the same time. */
+export const startStages: readonly StartStage[] = [
+  'image',
+  'network',
+  'snapshot',
+  'tmp',
+  'create',
+  'start',
+  'listen',
+  'thaw',
+];
 
 /** Observer of the runtime's work, for the metrics. Methods must not throw. */
 export interface RuntimeObserver {

@@ -11,6 +11,8 @@ export type TraceKind =
   | 'runc_state'
   /** The files of its init. */
   | 'init'
+  /** The file of its `/tmp`. */
+  | 'tmp'
   | 'mount';
 
 /** A thing on the node with the name of a container, present or gone. */

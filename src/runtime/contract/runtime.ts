@@ -7,6 +7,7 @@ import type { NodeImages } from './images.ts';
 import type { NodeInventory } from './inventory.ts';
 import type { LimitHits } from './limits.ts';
 import type { WorkerLogReader } from './logs.ts';
+import type { TmpOfNode } from './tmp-storage.ts';
 import type { WorkerUsage } from './usage.ts';
 
 /** The owner of a container; kept in its labels. */
@@ -129,6 +130,8 @@ export interface WorkerInfo {
   readonly address?: WorkerAddress;
   /** Address of its network, to be shown, of a worker that nothing is called at. */
   readonly ip?: string;
+  /** Whether its `/tmp` is a file on disk; absent for a tmpfs, which counts as memory. */
+  readonly tmpOnDisk?: boolean;
   readonly createdAt: Date;
 }
 
@@ -245,6 +248,8 @@ export interface ContainerRuntime {
   subscribe(listener: (event: RuntimeEvent) => void): () => void;
   health(options?: CallOptions): Promise<RuntimeHealth>;
   networkHealth(options?: CallOptions): Promise<Health>;
+  /** Where `/tmp` of workers is. */
+  readonly tmp: TmpOfNode;
   /** Image references (normalised) present on the node. */
   images(options?: CallOptions): Promise<string[]>;
   /** The same images, for the collector that keeps the disk from filling up. */

@@ -8,6 +8,7 @@ import { handlerInItsPlace } from '../../oci/spec-process.ts';
 import { isWorker } from '../contract/container-labels.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
 import type { EnsureRequest, WorkerInfo } from '../contract/runtime.ts';
+import type { TmpOfNode } from '../contract/tmp-storage.ts';
 import type { WorkerUsage } from '../contract/usage.ts';
 import type { WorkerExit } from '../contract/worker-exit-error.ts';
 import { placeOf, type WorkerPlace } from '../lifecycle/creation-steps.ts';
@@ -57,6 +58,10 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
   readonly freezing: Freezing;
   readonly images: DockerImages;
   readonly network: DockerNetworkKeeper;
+  readonly tmp: TmpOfNode = {
+    isOnDisk: false,
+    storage: () => Promise.resolve({ medium: 'Tmpfs', message: 'Docker gives no container a disk of a fixed size' }),
+  };
   /** The engine empties the pipes while its disk is full too, and the copier tries again. */
   readonly canLoseOutput = false;
   readonly #parts: DockerParts;

@@ -3,6 +3,7 @@ import type { Health } from '../../common/health.ts';
 import type { NodeImages } from '../contract/images.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
 import type { ImageRequest, KernelState, ResolveOptions, WorkerInfo } from '../contract/runtime.ts';
+import type { TmpOfNode } from '../contract/tmp-storage.ts';
 import type { WorkerUsage } from '../contract/usage.ts';
 import type { WorkerPlace } from './creation-steps.ts';
 import type { TwoStepCreation } from './precreated.ts';
@@ -48,6 +49,7 @@ export interface RuntimeBackend<Made> extends TwoStepCreation<Made> {
     resolve(request: ImageRequest, options: ResolveOptions): Promise<void>;
   };
   readonly network: { health(options: CallOptions): Promise<Health> };
+  readonly tmp: TmpOfNode;
 
   /** Returns the engine's version. Rejects an engine that cannot be used. */
   check(options: CallOptions): Promise<string>;

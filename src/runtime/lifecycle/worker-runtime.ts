@@ -21,6 +21,7 @@ import type {
   StartOptions,
   WorkerInfo,
 } from '../contract/runtime.ts';
+import type { TmpOfNode } from '../contract/tmp-storage.ts';
 import type { WorkerUsage } from '../contract/usage.ts';
 import { HOST_MODE_IP } from '../start/host-port.ts';
 import { placeOf } from './creation-steps.ts';
@@ -305,6 +306,10 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
       const { code, message } = EsbError.from(error);
       return { ok: false, reason: OWN_REASONS.has(code) ? code : 'RuntimeUnavailable', message };
     }
+  }
+
+  get tmp(): TmpOfNode {
+    return this.#backend.tmp;
   }
 
   async networkHealth(options: CallOptions = {}): Promise<Health> {

@@ -11,7 +11,7 @@ export type CreationFault = 'CreateFailed' | 'StartFailed';
 /** The error for a condition, from the failure of a creation or start. */
 export function createError(code: CreationFault, error: unknown): EsbError {
   const failure = EsbError.from(error);
-  if (['Aborted', 'DeadlineExceeded', 'RuntimeUnavailable'].includes(failure.code)) {
+  if (['Aborted', 'DeadlineExceeded', 'NodeFull', 'RuntimeUnavailable'].includes(failure.code)) {
     return failure;
   }
   if (failure.code === 'DiskFull') {

@@ -107,7 +107,7 @@ describe('a node with the real agent', () => {
     await mkdir(target, { recursive: true });
     const small = join(lab.lab.folder, 'small');
     await mkdir(small);
-    await run('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', small]);
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'tmpfs', small]);
     onTestFinished(async () => {
       await run('umount', ['-l', small], { mayFail: true });
     });

@@ -30,7 +30,7 @@ const spec = {
 beforeAll(async () => {
   await testImage();
   lab = await startAgentLab();
-  await lab.startAgent(['--memory', String(promisedMiB)]);
+  await lab.startAgent(['--memory', String(promisedMiB), '--tmp', 'memory']);
   await lab.untilServing();
   for (const name of names) {
     await lab.apply(name, spec);

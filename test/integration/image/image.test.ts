@@ -160,6 +160,8 @@ describe('the image of ESB', () => {
         ['ip', ['netns', 'delete', 'one']],
         ['fallocate', ['--length', '65536', '/run/file']],
         ['fallocate', ['--punch-hole', '--offset', '0', '--length', '4096', '/run/file']],
+        ['mke2fs', ['-q', '-t', 'ext4', '/run/disk', '2048k']],
+        ['debugfs', ['-w', '-R', 'rmdir lost+found', '/run/disk']],
         ['mount', ['-t', 'tmpfs', 'try', '/run/netns']],
         ['umount', ['/run/netns']],
         ['setpriv', ['--bounding-set=-all,+net_admin', '--inh-caps=-all', '--no-new-privs', 'esb', '--version']],

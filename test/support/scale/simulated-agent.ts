@@ -118,7 +118,7 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
         promisedMiB: fleet.limits().memoryMiB,
         images: [],
         setAside: [],
-        leaving: fleet.stillHere(told),
+        leaving: fleet.stillHere(told.leaving ?? []),
       }),
     clock,
     logger,

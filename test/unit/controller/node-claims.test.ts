@@ -79,7 +79,7 @@ it('whatever a LambdaNode says, its node gets no worker that its Node does not b
       const candidates = snapshot.candidates(workerFixture({ spec: { image: IMAGE } }), true);
       expect(
         place(
-          { strategy: 'pack', memoryMiB: 128, milliCPU: 10, takesRoom: true, nodeSelector: { pci: 'true' } },
+          { strategy: 'pack', memoryMiB: 128, tmpMiB: 0, milliCPU: 10, takesRoom: true, nodeSelector: { pci: 'true' } },
           candidates,
         ),
       ).toEqual({
@@ -89,7 +89,7 @@ it('whatever a LambdaNode says, its node gets no worker that its Node does not b
       // Nothing that is larger than its Node.
       expect(
         place(
-          { strategy: 'pack', memoryMiB: 1_025, milliCPU: 10, takesRoom: true, nodeSelector: { zone: 'b' } },
+          { strategy: 'pack', memoryMiB: 1_025, tmpMiB: 0, milliCPU: 10, takesRoom: true, nodeSelector: { zone: 'b' } },
           candidates,
         ),
       ).toMatchObject({
@@ -100,6 +100,7 @@ it('whatever a LambdaNode says, its node gets no worker that its Node does not b
           strategy: 'pack',
           memoryMiB: 128,
           milliCPU: 10,
+          tmpMiB: 0,
           takesRoom: true,
           spread: { topologyKey: 'zone', maxSkew: 1, whenUnsatisfiable: 'DoNotSchedule' },
         },

@@ -56,7 +56,7 @@ async function world(given?: FakeApiServer) {
     health,
     nodes: { cache: { get: () => node }, hasSynced: () => hasSynced, synced },
     facts: async (told) => {
-      toldBefore.push(told);
+      toldBefore.push(told.leaving ?? []);
       return facts;
     },
     clock,

@@ -590,6 +590,29 @@ describe('room on the node', () => {
     expect(lab.fleet.allocation()).toEqual({ memoryMiB: 288, workers: 2 });
   });
 
+  it('is not taken by a /tmp on disk, and by that of a container from before as long as that is there', async () => {
+    const size = { memoryMiB: 100, ephemeralStorageMiB: 80 };
+    const lab = await FleetLab.with(desiredFixture(size), room);
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 180, workers: 1 });
+    lab.runtime.tmp.isOnDisk = true;
+    lab.fleet.apply(desiredFixture({ name: 'second', ...size }));
+    await settle();
+    expect(lab.phase('second')).toBe('Running');
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 280, workers: 2 });
+    lab.fleet.apply(desiredFixture({ name: 'third', ...size }));
+    await settle();
+    expect(lab.ready('third')).toMatchObject({
+      reason: 'NodeFull',
+      message: expect.stringContaining('no room for 100 MiB of memory: 280 of 288 MiB'),
+    });
+    await lab.recorded((record) => record.startedAt !== undefined, 'second');
+    const next = await lab.restart({ capacity: room.capacity });
+    expect(next.fleet.allocation()).toEqual({ memoryMiB: 280, workers: 2 });
+    next.runtime.exit(next.container(), 1);
+    await next.clock.advance(60_000);
+    expect(next.fleet.allocation()).toEqual({ memoryMiB: 200, workers: 2 });
+  });
+
   it('is taken by a container of an earlier agent as by any other', async () => {
     const before = await FleetLab.with(desiredFixture());
     await before.recorded((record) => record.startedAt !== undefined);

@@ -57,6 +57,7 @@ class Scene {
   capacityMiB = 1_536;
   /** Thousandths of a core; undefined for an agent of an earlier release. */
   capacityMilliCPU: number | undefined;
+  tmpOnDisk = false;
   presence: NodePresence = {
     exists: true,
     isOutside: false,
@@ -114,6 +115,7 @@ class Scene {
           workers: 10,
           ...(this.capacityMilliCPU === undefined ? {} : { milliCPU: this.capacityMilliCPU }),
         }),
+        isTmpOnDisk: () => this.tmpOnDisk,
       },
       assignments: this.assignments,
       events: { record: ({ reason }) => this.events.push(reason) },

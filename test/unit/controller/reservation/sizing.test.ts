@@ -78,14 +78,14 @@ describe('the workers of a node', () => {
   const running = workerFixture({ name: 'running', status: { assignment: assigned, phase: 'Running' } });
 
   it('that rest Absent may be started by a call, the largest of them with its /tmp', () => {
-    expect(restingOf([resting, running])).toEqual({
+    expect(restingOf([resting, running], false)).toEqual({
       isCallable: true,
       largestMiB: 564,
       largestMilliCPU: 10,
       waitingMiB: 0,
     });
-    expect(restingOf([running])).toMatchObject({ isCallable: true, largestMiB: 0 });
-    expect(restingOf([])).toEqual({ isCallable: false, largestMiB: 0, largestMilliCPU: 0, waitingMiB: 0 });
+    expect(restingOf([running], false)).toMatchObject({ isCallable: true, largestMiB: 0 });
+    expect(restingOf([], false)).toEqual({ isCallable: false, largestMiB: 0, largestMilliCPU: 0, waitingMiB: 0 });
   });
 
   it('may be woken by a call, and ask for CPU while they are awake', () => {
@@ -94,14 +94,18 @@ describe('the workers of a node', () => {
       spec: { resources: { requests: { cpu: '250m' }, limits: { memory: '128Mi' }, pids: 256 } },
       status: { assignment: assigned, phase: 'Paused' },
     });
-    expect(restingOf([running, paused])).toMatchObject({ isCallable: true, largestMilliCPU: 250 });
-    expect(restingOf([running])).toMatchObject({ isCallable: true, largestMilliCPU: 0 });
+    expect(restingOf([running, paused], false)).toMatchObject({ isCallable: true, largestMilliCPU: 250 });
+    expect(restingOf([running], false)).toMatchObject({ isCallable: true, largestMilliCPU: 0 });
+  });
+
+  it('take no memory for a /tmp that is on disk', () => {
+    expect(restingOf([resting, running], true)).toMatchObject({ largestMiB: 500, waitingMiB: 0 });
   });
 
   it('are not, where their owner alone wakes them or they are being deleted', () => {
     const owned = { ...resting, spec: { ...resting.spec, wakePolicy: 'Never' as const } };
     const doomed = { ...resting, metadata: { ...resting.metadata, deletionTimestamp: 'now' } };
-    expect(restingOf([owned, doomed])).toMatchObject({ isCallable: false, largestMiB: 0 });
+    expect(restingOf([owned, doomed], false)).toMatchObject({ isCallable: false, largestMiB: 0 });
   });
 
   it('that are to be replaced beside what serves, and find no room for that, wait for it', () => {
@@ -113,13 +117,13 @@ describe('the workers of a node', () => {
       lastTransitionTime: '',
     } as const;
     const replaced = { ...running, status: { ...running.status, conditions: [later] } };
-    expect(restingOf([replaced])).toMatchObject({ isCallable: true, largestMiB: 0, waitingMiB: 192 });
+    expect(restingOf([replaced], false)).toMatchObject({ isCallable: true, largestMiB: 0, waitingMiB: 192 });
   });
 
   it('that were called and found no room wait for it', () => {
     const full = { type: 'Ready', status: 'False', reason: 'NodeFull', message: '', lastTransitionTime: '' } as const;
     const waiting = { ...resting, status: { ...resting.status, conditions: [full] } };
-    expect(restingOf([waiting])).toMatchObject({ isCallable: true, largestMiB: 0, waitingMiB: 564 });
-    expect(wantedMiB({ ...restingOf([waiting]), usedMiB: 0, capacityMiB: 2_048 })).toBe(1_024);
+    expect(restingOf([waiting], false)).toMatchObject({ isCallable: true, largestMiB: 0, waitingMiB: 564 });
+    expect(wantedMiB({ ...restingOf([waiting], false), usedMiB: 0, capacityMiB: 2_048 })).toBe(1_024);
   });
 });

@@ -91,6 +91,21 @@ describe('AssignmentCache', () => {
     expect(assignments.observe(asking('Running', quarter))).toBeUndefined();
   });
 
+  it('counts /tmp on the disk of a node that has it there', () => {
+    const spec = { resources: { limits: { memory: '6Mi' }, pids: 256 }, ephemeralStorage: '64Gi' };
+    const assignments = new AssignmentCache();
+    assignments.observe(worker({ ...onNode1, phase: 'Running' }, { spec }));
+    expect(assignments.load('node-1', true)).toMatchObject({
+      used: { memoryMiB: 6, workers: 1 },
+      usedDiskMiB: 65_536,
+      assignedMiB: 6,
+    });
+    expect(
+      assignments.observe(worker({ ...onNode1, phase: 'Running' }, { spec: { ...spec, ephemeralStorage: '1Gi' } })),
+    ).toBe('node-1');
+    expect(assignments.load('node-1', true).usedDiskMiB).toBe(1_024);
+  });
+
   it('counts its own decisions until they are seen', () => {
     const assignments = new AssignmentCache();
     const subject = worker(undefined);

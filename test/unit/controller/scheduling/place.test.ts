@@ -21,6 +21,7 @@ const request = (changes: Partial<PlacementRequest> = {}): PlacementRequest => (
   strategy: 'spread',
   memoryMiB: 128,
   milliCPU: 10,
+  tmpMiB: 0,
   takesRoom: true,
   ...changes,
 });
@@ -31,6 +32,21 @@ const chosen = (candidates: readonly Candidate[], changes?: Partial<PlacementReq
 };
 
 describe('place', () => {
+  it('counts /tmp as memory, but on nodes that have a disk for it', () => {
+    const disk = { capacityMiB: 1_000, usedMiB: 600 };
+    const [memory, onDisk] = [candidate('a'), candidate('b', { disk })];
+    expect(chosen([memory], { memoryMiB: 900, tmpMiB: 200 })).toBe('NoneFits');
+    expect(chosen([memory, onDisk], { memoryMiB: 900, tmpMiB: 200 })).toBe('b');
+    expect(chosen([onDisk], { tmpMiB: 401 })).toBe('NoneFits');
+    expect(chosen([onDisk], { tmpMiB: 401, takesRoom: false })).toBe('b');
+    expect(place(request({ tmpMiB: 401 }), [onDisk])).toMatchObject({
+      message: 'no node will do: all without 401 MiB of disk to spare for /tmp',
+    });
+    expect(place(request({ tmpMiB: 1_001, takesRoom: false }), [onDisk, memory])).toMatchObject({
+      message: 'no node will do: most smaller than 1129 MiB, most with a disk too small for 1001 MiB of /tmp',
+    });
+  });
+
   it('spreads the workers of one function, even away from the node that has the image', () => {
     const nodes = [candidate('a', { sameFunction: 1, hasImage: true, assigned: 1 }), candidate('b')];
     expect(chosen(nodes)).toBe('b');
@@ -293,6 +309,8 @@ describe('place', () => {
   });
 });
 
+const disks = [undefined, { capacityMiB: 512, usedMiB: 0 }, { capacityMiB: 512, usedMiB: 480 }];
+
 const candidates = fc
   .uniqueArray(
     fc.record({
@@ -325,23 +343,28 @@ const candidates = fc
       assignedMiB: fc.integer({ min: 0, max: 2_000 }),
       sameFunction: fc.integer({ min: 0, max: 3 }),
       hasImage: fc.boolean(),
+      disk: fc.constantFrom(...disks),
     }),
     { selector: (one) => one.name },
   )
-  .map((list): readonly Candidate[] => list);
+  .map((list): readonly Candidate[] => list.map(({ disk, ...one }) => (disk === undefined ? one : { ...one, disk })));
 
 const requests: fc.Arbitrary<PlacementRequest> = fc.record(
   {
     strategy: fc.constantFrom('pack', 'spread'),
     memoryMiB: fc.integer({ min: 6, max: 1024 }),
     milliCPU: fc.integer({ min: 0, max: 300 }),
+    tmpMiB: fc.constantFrom(0, 64, 512),
     takesRoom: fc.boolean(),
     nodeName: fc.constantFrom('a', 'b', undefined),
     nodeSelector: fc.constantFrom({}, { zone: 'x' }),
     exclude: fc.constantFrom('a', undefined),
   },
-  { requiredKeys: ['strategy', 'memoryMiB', 'milliCPU', 'takesRoom'] },
+  { requiredKeys: ['strategy', 'memoryMiB', 'tmpMiB', 'milliCPU', 'takesRoom'] },
 );
+
+const memoryOn = (one: Candidate, { memoryMiB, tmpMiB }: PlacementRequest): number =>
+  one.disk === undefined ? memoryMiB + tmpMiB : memoryMiB;
 
 const isFit = (one: Candidate, wish: PlacementRequest): boolean =>
   one.ready &&
@@ -351,11 +374,14 @@ const isFit = (one: Candidate, wish: PlacementRequest): boolean =>
   (wish.nodeName === undefined || one.name === wish.nodeName) &&
   Object.entries(wish.nodeSelector ?? {}).every(([name, value]) => one.labels[name] === value) &&
   one.capacity.workers > 0 &&
-  wish.memoryMiB <= one.capacity.memoryMiB &&
+  memoryOn(one, wish) <= one.capacity.memoryMiB &&
+  (one.disk === undefined || wish.tmpMiB <= one.disk.capacityMiB) &&
   wish.milliCPU + (wish.takesRoom ? (one.used.milliCPU ?? 0) : 0) <=
     (one.capacity.milliCPU ?? Number.POSITIVE_INFINITY) &&
   (!wish.takesRoom ||
-    (one.used.workers < one.capacity.workers && one.used.memoryMiB + wish.memoryMiB <= one.capacity.memoryMiB));
+    (one.used.workers < one.capacity.workers &&
+      one.used.memoryMiB + memoryOn(one, wish) <= one.capacity.memoryMiB &&
+      (one.disk === undefined || one.disk.usedMiB + wish.tmpMiB <= one.disk.capacityMiB)));
 
 describe('place, whatever the nodes', () => {
   it('finds a node exactly when one fits, and never one that does not', () => {

@@ -18,6 +18,7 @@ import { ShimGroups } from '../../../../src/runtime/containerd/shim-groups.ts';
 import { TaskControl } from '../../../../src/runtime/containerd/task.ts';
 import { WorkerLogs } from '../../../../src/runtime/logs/worker-logs.ts';
 import type { HostPortAllocator } from '../../../../src/runtime/start/host-port-allocator.ts';
+import { TmpMedium } from '../../../../src/runtime/tmp/tmp-medium.ts';
 import { addWorker, type FakeContainerd, fakeContainerd, refused } from '../../../support/fake-containerd.ts';
 
 describe('WorkerRemoval', () => {
@@ -84,6 +85,7 @@ describe('WorkerRemoval', () => {
       shims,
       logs: new WorkerLogs(folder),
       hosts: new HostsFiles(join(folder, 'hosts')),
+      tmp: new TmpMedium(undefined, false),
       snapshotter: 'overlayfs',
       runtime: 'io.containerd.runc.v2',
       bootId: 'now',

@@ -1,0 +1,96 @@
+import { randomBytes } from 'node:crypto';
+import type { CallOptions } from '../../common/deadline.ts';
+import { hasCode, messageOf } from '../../common/errors.ts';
+import { INIT_PROGRAM } from '../../oci/spec-init.ts';
+import { mounts } from '../../oci/spec-mounts.ts';
+import type { TmpFiles } from '../tmp/tmp-files.ts';
+import type { ContainerdParts } from './parts.ts';
+import type { WorkerRemoval } from './remove.ts';
+
+const SIZE_MIB = 1;
+/** Room below which a node rather gives memory than a disk that is about to be full. */
+const LEAST_ROOM_MIB = 512;
+/** Codes of failures that say nothing of the medium. */
+const passing = ['Aborted', 'DeadlineExceeded', 'RuntimeUnavailable', 'SpawnerEnded'] as const;
+
+/**
+ * Makes a container, of which nothing runs, on a file like those of workers' `/tmp`: the file is its root file system. Thus
+ * the shim does what it does for a worker, where loop devices are looked for, and no image is needed.
+ *
+ * @returns why that cannot be done on this node; undefined where it can
+ * @throws {EsbError} where containerd does not answer
+ */
+export async function tryTmpFile(
+  parts: ContainerdParts,
+  removal: WorkerRemoval,
+  files: TmpFiles,
+  call: CallOptions,
+): Promise<string | undefined> {
+  const { logger } = parts;
+  // As a worker's: what an agent leaves that dies here is found by its name.
+  const containerId = `esb-tmp-trial-${randomBytes(16).toString('hex')}`;
+  try {
+    const { capacityMiB } = await files.room();
+    if (capacityMiB < LEAST_ROOM_MIB) {
+      return `the disk of the state folder has room for ${capacityMiB} MiB of /tmp, too little to be used`;
+    }
+    await createOn(parts, files, containerId, call);
+    return undefined;
+  } catch (error) {
+    if (passing.some((code) => hasCode(error, code))) {
+      throw error;
+    }
+    logger.warn({ err: error }, '/tmp of workers stays in memory: a file cannot be used');
+    return `a file on disk cannot be used: ${messageOf(error)}`;
+  } finally {
+    // Leftovers are collected with those of workers.
+    await removal
+      .remove(containerId, { graceMs: 0, keepNetwork: true })
+      .catch((error: unknown) => logger.warn({ err: error, containerId }, 'the trial of /tmp cannot be removed yet'));
+  }
+}
+
+async function createOn(
+  parts: ContainerdParts,
+  files: TmpFiles,
+  containerId: string,
+  call: CallOptions,
+): Promise<void> {
+  const { client, inits, isolation, runcRoot, runtime, snapshotter } = parts;
+  const [file, init] = await Promise.all([files.make(containerId, SIZE_MIB, call.signal), inits?.open(containerId)]);
+  const { cgroupsPath, systemdCgroup } = isolation.cgroupOf(containerId);
+  const none: readonly string[] = [];
+  const spec = {
+    ociVersion: '1.1.0',
+    process: {
+      user: { uid: 0, gid: 0 },
+      args: [INIT_PROGRAM],
+      env: none,
+      cwd: '/',
+      capabilities: { bounding: none, effective: none, permitted: none, inheritable: none, ambient: none },
+      noNewPrivileges: true,
+    },
+    root: { path: 'rootfs', readonly: true },
+    mounts: mounts(undefined, {}, false, init ?? { program: process.execPath, folder: files.folder }),
+    linux: {
+      cgroupsPath,
+      namespaces: [{ type: 'pid' }, { type: 'ipc' }, { type: 'mount' }],
+      resources: {},
+    },
+  };
+  await client.containers.create(
+    {
+      id: containerId,
+      labels: {},
+      image: '',
+      snapshotter,
+      snapshotKey: '',
+      runtime,
+      runcRoot,
+      systemdCgroup,
+      spec,
+    },
+    call,
+  );
+  await client.tasks.create({ containerId, rootfs: [file.mount], logUri: 'file:///dev/null' }, call);
+}

@@ -1,0 +1,167 @@
+import { chmod, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
+import type { CommandRunner } from '../../common/exec/command-runner.ts';
+import type { Mount } from '../../containerd/snapshot-service.ts';
+import { roomOf } from '../images/node-images.ts';
+import { makeTemplate, runTool, type Template, writeTemplate } from './tmp-template.ts';
+
+/** Room for the files of `/tmp`, in the sizes that workers ask for. */
+export interface TmpRoom {
+  readonly capacityMiB: number;
+  readonly allocatedMiB: number;
+}
+
+export interface TmpFile {
+  /** Its mount, wherever that is to be. */
+  readonly mount: Mount;
+  /** Folder with nothing but an empty `tmp`, to lie below the layers of an image that has none. */
+  readonly skeleton: string;
+}
+
+const MEBIBYTE = 2 ** 20;
+/** The inodes, and what ext4 keeps back for itself: workers may write what they asked for. */
+const OVERHEAD = 1.06;
+const LEAST_OVERHEAD_BYTES = MEBIBYTE;
+/** The part of the disk that stays free. Images are collected from 80 % on, and the kubelet evicts Pods at 90 %. */
+const FREE_SHARE = 0.2;
+/** Sizes whose empty file system is kept at hand: some KiB each. */
+const MAX_TEMPLATES = 64;
+/** Name of a folder that no container has. */
+const SKELETON = '.skeleton';
+const TEMPLATE = '.template';
+/**
+ * As a tmpfs has them. Nothing of the file system outlives its worker: barriers would make a worker's `fsync` one of the
+ * node's disk, and the inodes are zeros already.
+ */
+const MOUNT_OPTIONS = ['loop', 'nosuid', 'nodev', 'noatime', 'nobarrier', 'noinit_itable'];
+
+/**
+ * The file of each worker that holds its `/tmp`: a whole ext4 of a fixed size, which the shim mounts through a loop device.
+ * The kernel gives the device back with the last mount. All blocks belong to the file from the beginning, so that a full
+ * disk never fails a write in a worker.
+ */
+export class TmpFiles {
+  /** On the disk that counts. */
+  readonly folder: string;
+  readonly #runner: CommandRunner;
+  /** The one that was used last is the last. */
+  readonly #templates = new Map<number, Promise<Template>>();
+  #folderMade: Promise<unknown> | undefined;
+
+  constructor(folder: string, runner: CommandRunner) {
+    this.folder = folder;
+    this.#runner = runner;
+  }
+
+  /**
+   * Makes the file of a container. Nothing of an earlier file of that name stays.
+   *
+   * @throws {EsbError} `NodeFull` where the disk would have too little room left, `ProgramMissing`, `CommandFailed`
+   */
+  async make(containerId: string, sizeMiB: number, signal?: AbortSignal): Promise<TmpFile> {
+    const path = this.#path(containerId);
+    const bytes = fileBytes(sizeMiB);
+    await this.#prepare();
+    await rm(path, { force: true });
+    const [template] = await Promise.all([this.#template(sizeMiB, signal), this.#checkRoom(sizeMiB, bytes)]);
+    try {
+      const file = await open(path, 'wx', 0o600);
+      try {
+        await runTool(this.#runner, { program: 'fallocate', args: ['--length', String(bytes), path], signal });
+        await writeTemplate(file, template);
+      } finally {
+        await file.close();
+      }
+    } catch (error) {
+      await rm(path, { force: true });
+      throw error;
+    }
+    return { mount: { type: 'ext4', source: path, options: MOUNT_OPTIONS }, skeleton: join(this.folder, SKELETON) };
+  }
+
+  /** Missing is success. The blocks are free once the mount is gone too. */
+  async remove(containerId: string): Promise<void> {
+    await rm(this.#path(containerId), { force: true });
+  }
+
+  /** Containers that have a file. */
+  async list(): Promise<readonly string[]> {
+    const names = (await undefinedIfNoFile(readdir(this.folder))) ?? [];
+    return names.filter((name) => !name.startsWith('.'));
+  }
+
+  async room(): Promise<TmpRoom> {
+    await this.#prepare();
+    const [{ freeBytes, totalBytes }, names] = await Promise.all([roomOf(this.folder), this.list()]);
+    const sizes = await Promise.all(names.map((name) => undefinedIfNoFile(stat(this.#path(name)))));
+    const ownBytes = sizes.reduce((sum, file) => sum + (file?.size ?? 0), 0);
+    const usableBytes = Math.max(0, freeBytes - totalBytes * FREE_SHARE);
+    const mebibytes = (bytes: number): number => Math.floor(bytes / OVERHEAD / MEBIBYTE);
+    return { capacityMiB: mebibytes(usableBytes + ownBytes), allocatedMiB: mebibytes(ownBytes) };
+  }
+
+  async #checkRoom(sizeMiB: number, bytes: number): Promise<void> {
+    const { freeBytes, totalBytes } = await roomOf(this.folder);
+    if (freeBytes - bytes < totalBytes * FREE_SHARE) {
+      const freeMiB = Math.floor(freeBytes / MEBIBYTE);
+      const message =
+        `no room for ${sizeMiB} MiB of /tmp: ${this.folder} has ${freeMiB} MiB left, ` +
+        `and ${FREE_SHARE * 100} % of its file system are to stay free`;
+      throw new EsbError(message, { code: 'NodeFull', retryable: true });
+    }
+  }
+
+  async #template(sizeMiB: number, signal?: AbortSignal): Promise<Template> {
+    const known = this.#templates.get(sizeMiB);
+    this.#templates.delete(sizeMiB);
+    // One that somebody else waits for is not cut off by the signal of the first.
+    const template =
+      known ?? makeTemplate(this.#runner, join(this.folder, `${TEMPLATE}-${sizeMiB}`), fileBytes(sizeMiB));
+    this.#templates.set(sizeMiB, template);
+    const [oldest] = this.#templates.keys();
+    if (this.#templates.size > MAX_TEMPLATES && oldest !== undefined) {
+      this.#templates.delete(oldest);
+    }
+    try {
+      return await template;
+    } catch (error) {
+      if (this.#templates.get(sizeMiB) === template) {
+        this.#templates.delete(sizeMiB);
+      }
+      signal?.throwIfAborted();
+      throw error;
+    }
+  }
+
+  async #prepare(): Promise<void> {
+    this.#folderMade ??= this.#makeFolders();
+    try {
+      await this.#folderMade;
+    } catch (error) {
+      this.#folderMade = undefined;
+      throw error;
+    }
+  }
+
+  async #makeFolders(): Promise<void> {
+    const skeleton = join(this.folder, SKELETON);
+    await mkdir(this.folder, { recursive: true, mode: 0o700 });
+    await mkdir(join(skeleton, 'tmp'), { recursive: true });
+    // A layer is seen by the users of workers, under any mask of the agent.
+    await chmod(skeleton, 0o755);
+    await chmod(join(skeleton, 'tmp'), 0o1777);
+  }
+
+  #path(containerId: string): string {
+    if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(containerId)) {
+      throw new EsbError(`${containerId} is no id of a container`, { code: 'InvalidArgument' });
+    }
+    return join(this.folder, containerId);
+  }
+}
+
+/** Bytes of the file in which a worker can write so many MiB. */
+export function fileBytes(sizeMiB: number): number {
+  return Math.ceil((sizeMiB * OVERHEAD * MEBIBYTE + LEAST_OVERHEAD_BYTES) / MEBIBYTE) * MEBIBYTE;
+}
