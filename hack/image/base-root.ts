@@ -16,6 +16,7 @@ import {
   systemFiles,
   systemPrograms,
 } from './image-content.ts';
+import type { ImageTarget } from './target.ts';
 
 /** A Debian package that the image has files of. */
 export interface DebianPackage {
@@ -28,8 +29,7 @@ export interface BaseRootOptions extends Pick<CallOptions, 'signal'> {
   /** Folder with the CNI plugins. */
   readonly plugins: string;
   readonly pluginNames: readonly string[];
-  /** The init of workers. */
-  readonly initProgram: string;
+  readonly target: ImageTarget;
   /** Where files of these packages are kept. */
   readonly downloads: string;
   readonly step: Step;
@@ -42,14 +42,18 @@ const emptyFolders = ['dev', 'etc', 'opt', 'proc', 'root', 'run', 'sys', 'tmp', 
 const STRIP_DEADLINE_MS = 60_000;
 
 /**
- * The Debian packages that a base root is made of, as the package lists of this machine have them.
+ * The Debian packages that a base root is made of, as the package lists have them.
  *
  * @throws {EsbError} `PackagesMissing` on machines without apt, or when the lists cannot be fetched
  */
-export async function listBasePackages(step: Step, signal?: AbortSignal): Promise<DebianPackage[]> {
-  await ensurePackageLists(debianRoots[0], step, signal);
-  const names = await debianClosure(debianRoots, debianPackages, { signal });
-  const { stdout } = await runCommand('apt-cache', ['show', '--no-all-versions', ...names], { signal });
+export async function listBasePackages(
+  step: Step,
+  env: NodeJS.ProcessEnv,
+  signal?: AbortSignal,
+): Promise<DebianPackage[]> {
+  await ensurePackageLists(debianRoots[0], step, signal, { env });
+  const names = await debianClosure(debianRoots, debianPackages, { env, signal });
+  const { stdout } = await runCommand('apt-cache', ['show', '--no-all-versions', ...names], { env, signal });
   return stdout
     .split('\n\n')
     .filter((stanza) => stanza.trim() !== '')
@@ -69,13 +73,14 @@ export async function fillBaseRoot(
   packages: readonly DebianPackage[],
   options: BaseRootOptions,
 ): Promise<void> {
-  const { step, signal } = options;
+  const { step, signal, target } = options;
   const records = join(root, 'var/lib/dpkg/status.d');
   await unpackDebianPackages(
     packages.map(({ name, version }) => `${name}=${version}`),
     root,
     step,
     {
+      env: target.env,
       signal,
       leftOut,
       downloads: options.downloads,
@@ -98,14 +103,14 @@ export async function fillBaseRoot(
   step.note('stripping the Node.js program');
   await place(
     join(root, 'usr/local/bin/node'),
-    (path) => runCommand('strip', ['-o', path, process.execPath], { signal, deadlineMs: STRIP_DEADLINE_MS }),
+    (path) => runCommand(target.strip, ['-o', path, target.node], { signal, deadlineMs: STRIP_DEADLINE_MS }),
     0o755,
   );
   await place(join(root, 'usr/local/bin/esb'), (path) => writeFile(path, launcher), 0o755);
   for (const name of options.pluginNames) {
     await place(join(root, CNI_FOLDER, name), (path) => copyFile(join(options.plugins, name), path), 0o755);
   }
-  await place(join(root, INIT_FILE), (path) => copyFile(options.initProgram, path), 0o755);
+  await place(join(root, INIT_FILE), (path) => copyFile(target.initProgram, path), 0o755);
   await normaliseModes(root);
   await chmod(join(root, 'tmp'), 0o1777);
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { runCommand } from '../../local/common/command.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
 import type { DebianPackage } from './base-root.ts';
+import type { Architecture } from './target.ts';
 
 /** One thing that the image is made of, as CycloneDX tells of it. */
 interface Component {
@@ -22,6 +23,7 @@ interface NpmBill {
 export interface BillOptions extends Pick<CallOptions, 'signal'> {
   /** Folder of the repository. */
   readonly repository: string;
+  readonly architecture: Architecture;
   readonly debianPackages: readonly DebianPackage[];
   /** Release of Debian that the packages are of, such as `12`. */
   readonly debianRelease: string;
@@ -37,7 +39,6 @@ export interface BillOptions extends Pick<CallOptions, 'signal'> {
  */
 export async function writeBill(options: BillOptions): Promise<string> {
   const npm = await npmBill(options);
-  const architecture = process.arch === 'x64' ? 'amd64' : process.arch;
   const components: Component[] = [
     ...npm.components,
     component('application', 'node', process.versions.node, `pkg:generic/node@${process.versions.node}`),
@@ -56,7 +57,7 @@ export async function writeBill(options: BillOptions): Promise<string> {
     metadata: {
       // When and by which version of npm it was written would make two bills of the same image differ.
       component: { ...npm.metadata.component, name: 'esb', type: 'container' },
-      properties: [{ name: 'esb:architecture', value: architecture }],
+      properties: [{ name: 'esb:architecture', value: options.architecture }],
     },
     components,
   };

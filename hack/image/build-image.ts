@@ -7,8 +7,7 @@ import { lockProgram } from '../../local/common/program-lock.ts';
 import type { Progress, Step } from '../../local/common/progress.ts';
 import { repositoryRoot } from '../../local/common/repository.ts';
 import { writeLayer } from '../../local/image/image-layer.ts';
-import { type ImageRunConfig, writeImageLayout } from '../../local/image/image-layout.ts';
-import { ensureInitProgram } from '../../local/tools/built-program.ts';
+import { type ImageRunConfig, joinImageLayouts, writeImageLayout } from '../../local/image/image-layout.ts';
 import { ensureNeeds, type SystemNeed } from '../../local/tools/debian-packages.ts';
 import { cacheFolder, familyKey } from '../../local/tools/tool-cache.ts';
 import { toolFamilies } from '../../local/tools/tool-catalog.ts';
@@ -19,17 +18,20 @@ import { normaliseModes, setTimes } from './file-tree.ts';
 import { BILL_FILE, runConfig } from './image-content.ts';
 import { dropUnusedImageParts, keptLayer, markUsed } from './layer-cache.ts';
 import { fillModulesRoot, fillProgramRoot } from './program-root.ts';
+import { type Architecture, type ImageTarget, ownArchitecture, prepareTarget } from './target.ts';
 
 /** The image on disk. */
 export interface BuiltImage {
   /** Folder of its OCI layout. */
   readonly layout: string;
-  /** Digest of its manifest, `sha256:…`. */
+  /** Digest of its manifest or index, `sha256:…`. */
   readonly digest: string;
   /** Version of the program in it, which is its tag. */
   readonly version: string;
-  /** Bill of materials: CycloneDX in JSON. */
+  /** Bill of materials: CycloneDX in JSON; of an index a list of them. */
   readonly bill: string;
+  /** Whether it is an index of images for several processors. */
+  readonly isIndex?: boolean;
 }
 
 export interface BuildImageOptions {
@@ -39,6 +41,8 @@ export interface BuildImageOptions {
   readonly cache?: string;
   /** Default: this repository. */
   readonly repository?: string;
+  /** Its processor. Default: that of this machine. */
+  readonly architecture?: Architecture;
   /** When it says it was made. Default: SOURCE_DATE_EPOCH, else the beginning of time. */
   readonly created?: Date;
 }
@@ -57,7 +61,7 @@ interface Parts {
   readonly plugins: string;
   readonly pluginNames: readonly string[];
   readonly pluginKey: string;
-  readonly initProgram: string;
+  readonly target: ImageTarget;
   /** Where files of the packages are kept. */
   readonly downloads: string;
   readonly step: Step;
@@ -97,6 +101,7 @@ export async function buildImage(options: BuildImageOptions): Promise<BuiltImage
       const made = join(staging, 'layout');
       const digest = await writeImageLayout(made, [base, modules, program], configOf(version), {
         created: options.created ?? sourceDate(),
+        architecture: parts.target.architecture,
       });
       const layout = join(cache, `esb-image-${digest.slice('sha256:'.length, 'sha256:'.length + 16)}`);
       await rm(layout, { recursive: true, force: true });
@@ -107,6 +112,42 @@ export async function buildImage(options: BuildImageOptions): Promise<BuiltImage
       await lock.release();
     }
   });
+}
+
+/**
+ * Builds the image for several processors, as an index of one image for each. None of them is run for that.
+ *
+ * @throws {EsbError} as {@link buildImage}
+ */
+export async function buildIndex(
+  architectures: readonly Architecture[],
+  options: Omit<BuildImageOptions, 'architecture'>,
+): Promise<BuiltImage> {
+  const images: BuiltImage[] = [];
+  for (const architecture of architectures) {
+    images.push(await buildImage({ ...options, architecture }));
+  }
+  const [first] = images;
+  if (first === undefined || images.length === 1) {
+    return first ?? buildImage(options);
+  }
+  const cache = join(options.cache ?? cacheFolder(), 'images');
+  const made = await mkdtemp(join(cache, '.esb-'));
+  const digest = await joinImageLayouts(
+    made,
+    images.map(({ layout }, index) => ({ layout, architecture: architectures[index] ?? '' })),
+  );
+  const layout = join(cache, `esb-image-${digest.slice('sha256:'.length, 'sha256:'.length + 16)}`);
+  await rm(layout, { recursive: true, force: true });
+  await chmod(made, 0o755);
+  await rename(made, layout);
+  return {
+    ...first,
+    layout,
+    digest,
+    bill: `[${images.map(({ bill }) => bill.trimEnd()).join(',\n')}]\n`,
+    isIndex: true,
+  };
 }
 
 /**
@@ -155,8 +196,9 @@ export async function pushImage(
   const family = familyNamed('registry');
   const tools = await ensureTools({ progress: options.progress, families: [family], signal: options.signal });
   const crane = tools.paths.get('crane') ?? 'crane';
+  const flags = [...(options.insecure ? ['--insecure'] : []), ...(image.isIndex === true ? ['--index'] : [])];
   await options.progress.step(`pushing ${reference}`, () =>
-    runCommand(crane, ['push', ...(options.insecure ? ['--insecure'] : []), image.layout, reference], {
+    runCommand(crane, ['push', ...flags, image.layout, reference], {
       signal: options.signal,
       deadlineMs: 5 * 60_000,
     }),
@@ -168,12 +210,18 @@ async function withParts<T>(options: BuildImageOptions, work: (parts: Parts) => 
   const { progress, signal } = options;
   await ensureNeeds(buildNeeds, progress, signal);
   const family = familyNamed('cni');
-  const cache = options.cache === undefined ? {} : { cache: options.cache };
-  const tools = await ensureTools({ progress, signal, families: [family], ...cache });
-  const initProgram = await ensureInitProgram({ progress, signal });
+  const { architecture = ownArchitecture(), cache = cacheFolder() } = options;
+  const target = await prepareTarget(architecture, join(cache, 'images'), { progress, signal });
+  const tools = await ensureTools({
+    progress,
+    signal,
+    families: [family],
+    cache: target.toolCache ?? cache,
+    env: target.env,
+  });
   const pluginNames = family.programs.map((program) => program.name);
-  return progress.step('building the image esb', async (step) => {
-    const packages = await listBasePackages(step, signal);
+  return progress.step(`building the image esb for ${architecture}`, async (step) => {
+    const packages = await listBasePackages(step, target.env, signal);
     const downloads = join(cacheFolder(), 'images', `esb-packages-${await keyOf([], [packages])}`);
     await mkdir(downloads, { recursive: true });
     await markUsed(downloads);
@@ -184,7 +232,7 @@ async function withParts<T>(options: BuildImageOptions, work: (parts: Parts) => 
       plugins: dirname(tools.paths.get(pluginNames[0] ?? '') ?? ''),
       pluginNames,
       pluginKey: familyKey(family),
-      initProgram,
+      target,
       step,
       signal,
     });
@@ -204,6 +252,7 @@ async function fillChangingRoot(root: string, parts: Parts): Promise<string> {
   await fillProgramRoot(root, parts);
   const bill = await writeBill({
     ...parts,
+    architecture: parts.target.architecture,
     debianPackages: parts.packages,
     debianRelease: await debianRelease(),
     goPrograms: parts.pluginNames.map((name) => join(parts.plugins, name)),
@@ -226,17 +275,18 @@ async function debianRelease(): Promise<string> {
 }
 
 async function baseKey(parts: Parts): Promise<string> {
-  const { stdout: strip } = await runCommand('strip', ['--version'], { signal: parts.signal });
-  const init = await readFile(parts.initProgram, 'base64');
+  const { architecture, initProgram, strip: program } = parts.target;
+  const { stdout: strip } = await runCommand(program, ['--version'], { signal: parts.signal });
+  const init = await readFile(initProgram, 'base64');
   return keyOf(
     ['base-root.ts', 'image-content.ts'],
-    [process.version, process.arch, strip, parts.pluginKey, init, parts.packages],
+    [process.version, architecture, strip, parts.pluginKey, init, parts.packages],
   );
 }
 
 async function modulesKey(parts: Parts): Promise<string> {
   const lock = await readFile(join(parts.repository, 'package-lock.json'), 'utf8');
-  return keyOf(['program-root.ts', 'image-content.ts'], [process.arch, lock]);
+  return keyOf(['program-root.ts', 'image-content.ts'], [lock]);
 }
 
 /** A key of recipes, which are files of this folder, and of what goes into them. */

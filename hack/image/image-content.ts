@@ -103,7 +103,8 @@ export function isLeftOutOfModules(path: string): boolean {
     /(^|\/)(\.package-lock\.json|\.bin|\.github|\.husky|\.circleci)$/.test(path) ||
     /^@types$/.test(path) ||
     /^(@[^/]+\/)?[^/@.][^/]*\/(test|tests|__tests__|example|examples|benchmark|benchmarks)$/.test(path) ||
-    (/\/prebuilds\/[^/]+$/.test(path) && !path.endsWith(`/linux-${process.arch}`))
+    // Native parts for another runtime than Node.js: no package of the program depends on the processor.
+    /\/prebuilds$/.test(path)
   );
 }
 

@@ -14,6 +14,12 @@ const mergedFolders = ['bin', 'lib', 'lib64', 'sbin'] as const;
 /** Files that a function at work never opens. */
 const leftOut = ['./usr/share/doc', './usr/share/man', './usr/share/locale', './usr/share/lintian', './etc/cron*'];
 
+/** Settings of apt. */
+export interface AptOptions {
+  /** Environment of apt, where `APT_CONFIG` may name another configuration. Default: that of this process. */
+  readonly env?: NodeJS.ProcessEnv;
+}
+
 /**
  * The packages of the closure of `roots` with names that match `wanted`, by this machine's package lists.
  *
@@ -22,7 +28,7 @@ const leftOut = ['./usr/share/doc', './usr/share/man', './usr/share/locale', './
 export async function debianClosure(
   roots: readonly string[],
   wanted: RegExp,
-  options: CallOptions = {},
+  options: CallOptions & AptOptions = {},
 ): Promise<string[]> {
   const args = ['depends', '--recurse', '--no-recommends', '--no-suggests', '--no-conflicts', '--no-breaks'];
   const { stdout } = await runCommand('apt-cache', [...args, '--no-replaces', '--no-enhances', ...roots], options);
@@ -40,7 +46,12 @@ export async function debianClosure(
  *
  * @throws {EsbError} `PackagesMissing` on machines without apt, or when the lists cannot be fetched
  */
-export async function ensurePackageLists(name: string, step: Step, signal?: AbortSignal): Promise<void> {
+export async function ensurePackageLists(
+  name: string,
+  step: Step,
+  signal?: AbortSignal,
+  { env = process.env }: AptOptions = {},
+): Promise<void> {
   if (!(await hasAptGet())) {
     throw new EsbError(
       'the sample images are put together from Debian packages, and this machine has no apt-get. ' +
@@ -49,7 +60,7 @@ export async function ensurePackageLists(name: string, step: Step, signal?: Abor
     );
   }
   const known = async (): Promise<boolean> =>
-    (await runCommand('apt-cache', ['show', name], { signal, allowedExitCodes: [0, 100] })).exitCode === 0;
+    (await runCommand('apt-cache', ['show', name], { env, signal, allowedExitCodes: [0, 100] })).exitCode === 0;
   if (await known()) {
     return;
   }
@@ -59,7 +70,7 @@ export async function ensurePackageLists(name: string, step: Step, signal?: Abor
     });
   }
   step.note('apt-get update');
-  await aptGetUpdate(signal);
+  await aptGetUpdate(signal, env);
   if (!(await known())) {
     throw new EsbError(`this machine's package lists do not know ${name}`, {
       code: localCode('PackagesMissing'),
@@ -67,7 +78,7 @@ export async function ensurePackageLists(name: string, step: Step, signal?: Abor
   }
 }
 
-export interface UnpackOptions extends Pick<CallOptions, 'signal'> {
+export interface UnpackOptions extends Pick<CallOptions, 'signal'>, AptOptions {
   /** Patterns of `tar` to leave out. Default: documentation, translations and the like, copyright notices too. */
   readonly leftOut?: readonly string[];
   /** Folder that keeps the package files of these packages, for a next time without network. Default: none. */
@@ -83,11 +94,11 @@ export async function unpackDebianPackages(
   step: Step,
   options: UnpackOptions = {},
 ): Promise<void> {
-  const { signal } = options;
+  const { env = process.env, signal } = options;
   const downloads = options.downloads ?? `${root}.packages`;
   await mkdir(downloads, { recursive: true });
   try {
-    await download(packages, downloads, step, signal);
+    await download(packages, downloads, step, env, signal);
     for (const folder of mergedFolders) {
       await mkdir(join(root, 'usr', folder), { recursive: true });
       await symlink(`usr/${folder}`, join(root, folder));
@@ -119,6 +130,7 @@ async function download(
   packages: readonly string[],
   folder: string,
   step: Step,
+  env: NodeJS.ProcessEnv,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   await retry(
@@ -128,7 +140,7 @@ async function download(
         'apt-get',
         // Root may write to the folder; apt's own user may not.
         ['download', '-qq', '-o', 'APT::Sandbox::User=root', '-o', 'Acquire::Retries=3', ...packages],
-        { cwd: folder, signal, deadlineMs: APT_DEADLINE_MS },
+        { cwd: folder, env, signal, deadlineMs: APT_DEADLINE_MS },
       );
     },
     {
@@ -138,7 +150,7 @@ async function download(
       beforeRetry: async () => {
         if (process.getuid?.() === 0) {
           step.note('apt-get update');
-          await aptGetUpdate(signal);
+          await aptGetUpdate(signal, env);
         }
       },
     },

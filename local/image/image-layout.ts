@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
-import { copyFile, link, mkdir, writeFile } from 'node:fs/promises';
+import { copyFile, link, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { errnoOf } from '../../src/common/errors.ts';
 import type { LayerDescriptor } from './image-layer.ts';
 
 /** A layer and the file that holds it. */
@@ -70,11 +71,40 @@ export async function writeImageLayout(
   return manifest.digest;
 }
 
+/**
+ * Joins layouts of one image each to one with an index of them; returns the digest of the index.
+ *
+ * @param images layouts with the processor of each, as images name it
+ */
+export async function joinImageLayouts(
+  folder: string,
+  images: readonly { readonly layout: string; readonly architecture: string }[],
+): Promise<string> {
+  const blobs = join(folder, 'blobs', 'sha256');
+  await mkdir(blobs, { recursive: true });
+  const manifests: object[] = [];
+  for (const { architecture, layout } of images) {
+    for (const name of await readdir(join(layout, 'blobs/sha256'))) {
+      await linkOrCopy(join(layout, 'blobs/sha256', name), join(blobs, name));
+    }
+    const index = JSON.parse(await readFile(join(layout, 'index.json'), 'utf8')) as { readonly manifests: object[] };
+    manifests.push(...index.manifests.map((manifest) => ({ ...manifest, platform: { architecture, os: 'linux' } })));
+  }
+  const mediaType = 'application/vnd.oci.image.index.v1+json';
+  const text = JSON.stringify({ schemaVersion: 2, mediaType, manifests });
+  await writeFile(join(folder, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
+  await writeFile(join(folder, 'index.json'), text);
+  return `sha256:${createHash('sha256').update(text).digest('hex')}`;
+}
+
 /** Layers are never changed in place: images that share one need it on disk only once. */
 async function linkOrCopy(from: string, to: string): Promise<void> {
   try {
     await link(from, to);
-  } catch {
+  } catch (error) {
+    if (errnoOf(error) === 'EEXIST') {
+      return;
+    }
     await copyFile(from, to);
   }
 }

@@ -128,9 +128,9 @@ export async function hasAptGet(): Promise<boolean> {
 }
 
 /** Fetches the package lists. Needs root. */
-export async function aptGetUpdate(signal?: AbortSignal): Promise<void> {
+export async function aptGetUpdate(signal?: AbortSignal, env: NodeJS.ProcessEnv = process.env): Promise<void> {
   await retry(
-    () => runCommand('apt-get', ['update', '-qq', ...aptOptions], { deadlineMs: INSTALL_DEADLINE_MS, signal }),
+    () => runCommand('apt-get', ['update', '-qq', ...aptOptions], { env, deadlineMs: INSTALL_DEADLINE_MS, signal }),
     { signal, attempts: 3 },
   );
 }

@@ -165,7 +165,7 @@ async function goBuild(
       {
         cwd: join(options.root, 'hack', 'tools', family.name),
         env: {
-          ...process.env,
+          ...(options.env ?? process.env),
           CGO_ENABLED: family.cgo ? '1' : '0',
           // Collecting garbage costs a tenth of the time; the linker stays within 2.5 GB without it.
           GOGC: 'off',

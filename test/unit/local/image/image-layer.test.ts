@@ -1,11 +1,12 @@
-import { chmod, mkdir, mkdtemp, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { extract } from 'tar-stream';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { writeLayer } from '../../../../local/image/image-layer.ts';
-import { writeImageLayout } from '../../../../local/image/image-layout.ts';
+import { joinImageLayouts, writeImageLayout } from '../../../../local/image/image-layout.ts';
 
 async function sampleFolder(): Promise<{ readonly root: string; readonly file: string }> {
   const folder = await mkdtemp(join(tmpdir(), 'esb-layer-'));
@@ -49,6 +50,27 @@ describe('an image layer', () => {
     expect(await writeLayer(other.root, other.file)).toEqual(first);
     await writeFile(join(other.root, 'usr/bin/tool'), 'other program');
     expect((await writeLayer(other.root, other.file)).digest).not.toBe(first.digest);
+  });
+
+  it('joins images for several processors to an index', async () => {
+    const { root, file } = await sampleFolder();
+    const layer = { ...(await writeLayer(root, file)), file };
+    const run = { Entrypoint: ['/usr/bin/tool'], Env: [], WorkingDir: '/' };
+    const images = await Promise.all(
+      ['amd64', 'arm64'].map(async (architecture) => {
+        const layout = `${root}-${architecture}`;
+        return { layout, architecture, digest: await writeImageLayout(layout, [layer], run, { architecture }) };
+      }),
+    );
+    const folder = `${root}-index`;
+    const digest = await joinImageLayouts(folder, images);
+    const text = await readFile(join(folder, 'index.json'), 'utf8');
+    expect(digest).toBe(`sha256:${createHash('sha256').update(text).digest('hex')}`);
+    expect((JSON.parse(text) as { readonly manifests: object[] }).manifests).toMatchObject(
+      images.map((image) => ({ digest: image.digest, platform: { architecture: image.architecture, os: 'linux' } })),
+    );
+    // Two manifests, two configurations, and the layer that both have.
+    expect(await readdir(join(folder, 'blobs/sha256'))).toHaveLength(5);
   });
 
   it('makes an image with a configuration that registries and runtimes read', async () => {
