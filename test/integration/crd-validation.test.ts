@@ -335,6 +335,18 @@ describe('the resource definitions', () => {
     await assign('node-2', 3);
   });
 
+  it('let another share come with a higher epoch alone, and the one there go, as controllers before it leave it out', async () => {
+    await create(worker({}, 'shared'));
+    const assign = (epoch: number, share: number | null) =>
+      patch('shared', { status: { assignment: { nodeName: 'node-1', epoch, share } } }, '--subresource=status');
+    await assign(1, 2);
+    await expect(assign(1, 1)).rejects.toThrow(/another share needs a higher epoch/);
+    await assign(2, 1);
+    await assign(2, null);
+    await expect(assign(2, 1)).rejects.toThrow(/another share needs a higher epoch/);
+    await assign(3, 1);
+  });
+
   it('refuse times that are none', async () => {
     await create(worker({}, 'timed'));
     const wake = (time: string) => patch('timed', { status: { lastInvocationTime: time } }, '--subresource=status');
