@@ -27,11 +27,11 @@ export const workerConditions = {
   networkReady: 'NetworkReady',
   /** Agent, and the controller while no agent has the worker or its node is lost: whether it is as its spec wishes. */
   ready: 'Ready',
-  /** The same writers: what keeps it from being ready is under way, or passes by itself; only there while True. */
+  /** Agent, and the controller before there was one: what keeps it from being ready passes by itself; only while True. */
   reconciling: 'Reconciling',
-  /** The same writers: what keeps it from being ready lasts until somebody changes something; only there while True. */
+  /** The same writers: what keeps it from being ready lasts until somebody changes something; only while True. */
   stalled: 'Stalled',
-  /** Agent, and the controller when the node is lost: whether a call would be answered. */
+  /** Agent: whether a call would be answered. Its last word while Ready is the controller's, as of a lost node. */
   callable: 'Callable',
   /** Agent: whether the generation asked for is the one that serves. */
   upToDate: 'UpToDate',

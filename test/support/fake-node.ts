@@ -124,15 +124,11 @@ export async function startFakeNode(
     cleanUp: (worker) =>
       apply(worker, {
         phase: 'Terminating',
+        // An agent goes on telling Ready, too.
         conditions: [
-          {
-            type: 'CleanedUp',
-            status: 'True',
-            reason: 'CleanedUp',
-            message: '',
-            lastTransitionTime: stamp(),
-          },
-        ],
+          ['Ready', 'False', 'Terminating'],
+          ['CleanedUp', 'True', 'CleanedUp'],
+        ].map(([type, status, reason]) => ({ type, status, reason, message: '', lastTransitionTime: stamp() })),
       }),
   };
   node.live();

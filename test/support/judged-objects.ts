@@ -85,7 +85,7 @@ export function decided(worker: LambdaWorker, input: Partial<Omit<DecisionInput,
     throw new Error(`the controller writes nothing: ${made.kind}`);
   }
   const written = patched(withFinalizer, statusPatch(withFinalizer, made.status, now));
-  return made.cause === 'unassigned' ? patched(written, clearancePatch(written, made.status)) : written;
+  return made.cause === 'unassigned' ? patched(written, clearancePatch(written)) : written;
 }
 
 interface NodeFaults {

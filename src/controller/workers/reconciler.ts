@@ -386,7 +386,7 @@ export class WorkerReconciler {
       events.record({ regarding: referenceTo(lambdaWorkers, worker), ...kind, note: decision.note });
     }
     if (decision.cause === 'unassigned') {
-      await client.patch(lambdaWorkers, objectKey(worker), clearancePatch(written, decision.status), call);
+      await client.patch(lambdaWorkers, objectKey(worker), clearancePatch(written), call);
     }
   }
 

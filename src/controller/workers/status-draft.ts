@@ -2,7 +2,6 @@ import {
   type ConditionDraft,
   findCondition,
   isControllersWord,
-  isLasting,
   progressOf,
   transition,
   type WorkerReason,
@@ -111,22 +110,13 @@ function keptReady(worker: LambdaWorker): ConditionDraft | undefined {
 }
 
 /**
- * The conditions that go with Ready. An agent that takes the worker over replaces Ready and Callable, and would leave the
- * others for ever: those are the controller's only as long as there is no agent. `Callable` is told only to who
- * knows the condition: an agent before it would leave the controller's last word.
+ * The conditions that go with Ready: none once an agent has had the worker. Of a condition that both have applied, the
+ * one that leaves it out takes its values along and leaves the name, which the API server refuses.
  */
-function withReady(
-  worker: LambdaWorker,
-  ready: ConditionDraft,
-  { assignment, scheduled }: StatusDraft,
-): ConditionDraft[] {
-  const progress = assignment === undefined ? progressOf(ready, scheduled.reason) : undefined;
-  const isCallableKnown = findCondition(worker.status?.conditions, workerConditions.callable) !== undefined;
-  return [
-    ready,
-    ...(isCallableKnown ? [{ ...ready, type: workerConditions.callable }] : []),
-    ...(progress === undefined ? [] : [{ ...ready, ...progress }]),
-  ];
+function withReady(ready: ConditionDraft, { assignment, lastEpoch, scheduled }: StatusDraft): ConditionDraft[] {
+  const isFirst = assignment === undefined && lastEpoch === undefined;
+  const progress = isFirst ? progressOf(ready, scheduled.reason) : undefined;
+  return progress === undefined ? [ready] : [ready, { ...ready, ...progress }];
 }
 
 /**
@@ -141,7 +131,7 @@ export function statusPatch(worker: LambdaWorker, draft: StatusDraft, now: numbe
   // An apply takes off what it does not name: so they are named with each write, until the image is another.
   const unfit = architectures.length === 0 ? {} : { unfitArchitectures: { image: worker.spec.image, architectures } };
   const ready = draft.ready ?? keptReady(worker);
-  const conditions = [scheduled, ...(ready === undefined ? [] : withReady(worker, ready, draft))].map((condition) =>
+  const conditions = [scheduled, ...(ready === undefined ? [] : withReady(ready, draft))].map((condition) =>
     transition(findCondition(worker.status?.conditions, condition.type), condition, now),
   );
   return {
@@ -163,14 +153,20 @@ export function finalizerPatch(worker: LambdaWorker, finalizers: readonly string
   };
 }
 
+/** Conditions that agents alone write of a worker that they have. */
+const agentsVerdicts: readonly string[] = [
+  workerConditions.reconciling,
+  workerConditions.stalled,
+  workerConditions.callable,
+];
+
 /**
  * Removes what the last node's agent wrote of its container, and of a progress that there is no more: no agent is left
  * to remove it. Only on the version that the decision was made for.
  */
-export function clearancePatch(worker: LambdaWorker, { scheduled }: StatusDraft): PatchBody {
-  const stale = isLasting(scheduled.reason) ? workerConditions.reconciling : workerConditions.stalled;
+export function clearancePatch(worker: LambdaWorker): PatchBody {
   const { conditions } = worker.status ?? {};
-  const left = conditions?.filter(({ type }) => type !== stale);
+  const left = conditions?.filter(({ type }) => !agentsVerdicts.includes(type));
   return {
     kind: 'merge',
     fieldManager: fieldManagers.controller,

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { isCallable } from '../../../../src/api/condition.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { desiredFixture, FleetLab } from '../../../support/fleet-lab.ts';
 import { created, decided, told } from '../../../support/judged-objects.ts';
@@ -32,16 +33,13 @@ describe("the controller's part of a worker's status", () => {
     ]);
   });
 
-  it('tells of a loss by Callable where an agent knows that, and leaves its words about the rest', async () => {
+  it('tells of a loss by Ready alone, and leaves the words of the agent about the rest', async () => {
     const lab = await FleetLab.with(desiredFixture());
     const serves = told(lab, decided(await created('LambdaWorker'), {}));
     const lost = decided(serves, { standing: { liveness: 'lost' }, place: refused });
-    for (const type of ['Ready', 'Callable']) {
-      expect(lost.status?.conditions?.find((one) => one.type === type)).toMatchObject({
-        status: 'Unknown',
-        reason: 'NodeLost',
-      });
-    }
+    expect(ready(lost)).toMatchObject({ status: 'Unknown', reason: 'NodeLost' });
+    expect(isCallable(serves.status?.conditions)).toBe(true);
+    expect(isCallable(lost.status?.conditions)).toBe(false);
     expect(lost.status?.conditions?.find(({ type }) => type === 'UpToDate')?.status).toBe('True');
   });
 
@@ -51,8 +49,9 @@ describe("the controller's part of a worker's status", () => {
     expect(typesOf(stalled)).toContain('Stalled');
     const full = () => ({ ...refused(), reason: 'NoneFits' }) as const;
     const away = decided(stalled, { standing: { liveness: 'fresh', leave: { kind: 'retired' } }, place: full });
-    expect(typesOf(away)).toContain('Reconciling');
-    expect(typesOf(away)).not.toContain('Stalled');
+    for (const type of ['Stalled', 'Reconciling', 'Callable']) {
+      expect(typesOf(away), 'what an agent has applied as well').not.toContain(type);
+    }
     expect(ready(away)).toMatchObject({ status: 'False', reason: 'Unassigned' });
   });
 });
