@@ -16,7 +16,7 @@ export async function diagnosis({ kubectlAs, controlPlane }: ClusterLab): Promis
     await ask('get', 'lambdanodes,lambdaworkers', '-A', '-o', 'wide'),
     await ask('get', 'events', '-A', `--field-selector=${warnings}`, '--sort-by=.lastTimestamp'),
   ];
-  for (const component of ['controller', 'gateway', 'agent', 'retire', 'hold']) {
+  for (const component of ['controller', 'gateway', 'events', 'agent', 'retire', 'hold']) {
     const label = `app.kubernetes.io/component=${component}`;
     texts.push(await ask('logs', '-n', systemNamespace, '-l', label, '--tail=15', '--prefix'));
   }

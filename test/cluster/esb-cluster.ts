@@ -8,6 +8,7 @@ import { waitFor } from '../support/wait-for.ts';
 import type { ClusterLab } from './cluster-lab.ts';
 import { registryAddress } from './cluster-network.ts';
 import { type Load, startLoad } from './load.ts';
+import type { LoadCallOptions } from './steady-load.ts';
 
 export const systemNamespace = 'esb-system';
 export const chartFolder = join(repositoryRoot(), 'charts/esb');
@@ -38,7 +39,7 @@ export interface EsbCluster {
   /** Ids and process ids of the containers that run or are frozen, as containerd of the node tells them. */
   tasks(node: string): Promise<readonly string[]>;
   /** Steady calls from a node through the Service of the gateway. */
-  load(node: string, functions: readonly string[], clients: number, event?: object): Promise<Load>;
+  load(node: string, functions: readonly string[], clients: number, calls?: LoadCallOptions): Promise<Load>;
   /**
    * Throws unless every Pod of the system namespace that should be there is Ready, with this tag where one is given.
    */
@@ -105,12 +106,12 @@ export async function openEsbCluster(lab: ClusterLab, moreValues?: string, agent
         .map((line) => line.trim().split(/\s+/).slice(0, 2).join(' '))
         .sort();
     },
-    async load(node, functions, clients, event) {
+    async load(node, functions, clients, calls) {
       const service = ['get', 'service', 'esb-gateway', '-n', systemNamespace];
       const address = await lab.kubectl([...service, '-o', 'jsonpath={.spec.clusterIP}']);
       const token = await lab.kubectl(['create', 'token', caller, '--audience=esb-gateway', '--duration=2h']);
       const origin = `http://${address}:9080`;
-      return startLoad(lab.node(node), { origin, token: token.trim(), functions, clients, event });
+      return startLoad(lab.node(node), { origin, token: token.trim(), functions, clients, calls });
     },
     async rolledOut(tag) {
       for (const kind of ['deployment', 'daemonset', 'statefulset']) {
@@ -124,7 +125,7 @@ export async function openEsbCluster(lab: ClusterLab, moreValues?: string, agent
       }
       const list = await lab.kubectl([
         ...['get', 'pods', '-n', systemNamespace, '-o', 'json'],
-        ...['-l', 'app.kubernetes.io/component in (controller,gateway,agent)'],
+        ...['-l', 'app.kubernetes.io/component in (controller,gateway,events,agent)'],
       ]);
       const old = (JSON.parse(list) as { items: readonly Pod[] }).items.filter(
         ({ metadata, spec }) =>

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { waitFor } from '../support/wait-for.ts';
 import type { ClusterNode } from './cluster-node.ts';
-import type { LoadResult } from './steady-load.ts';
+import type { LoadCallOptions, LoadResult } from './steady-load.ts';
 
 const program = fileURLToPath(new URL('steady-load.ts', import.meta.url));
 
@@ -21,8 +21,7 @@ export interface LoadOptions {
   readonly token: string;
   readonly functions: readonly string[];
   readonly clients: number;
-  /** Payload of each call beside its own name. */
-  readonly event?: object | undefined;
+  readonly calls?: LoadCallOptions | undefined;
 }
 
 /** Starts it on a node. */
@@ -36,7 +35,7 @@ export async function startLoad(node: ClusterNode, options: LoadOptions): Promis
       options.origin,
       options.functions.join(','),
       String(options.clients),
-      JSON.stringify(options.event ?? {}),
+      JSON.stringify(options.calls ?? {}),
     ],
     { ESB_LOAD_TOKEN: options.token },
   );

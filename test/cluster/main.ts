@@ -28,6 +28,7 @@ import {
 import { ensurePreviousRelease } from './previous-release.ts';
 import { createReport, type Report } from './report.ts';
 import { definitionsScenario } from './scenarios/definitions.ts';
+import { gatewaysScenario } from './scenarios/gateways.ts';
 import { helmWaitScenario } from './scenarios/helm-wait.ts';
 import { howTosScenario } from './scenarios/how-tos.ts';
 import { installScenario, upgradeScenario } from './scenarios/install.ts';
@@ -47,6 +48,7 @@ const PREVIOUS_LAYOUT = 'ESB_CLUSTER_PREVIOUS_IMAGE';
 const PREVIOUS_CHART = 'ESB_CLUSTER_PREVIOUS_CHART';
 const scenarioNames = [
   'release',
+  'gateways',
   'rights',
   'upgrade',
   'definitions',
@@ -59,7 +61,10 @@ const scenarioNames = [
   'how-tos',
 ] as const;
 
-/** Values of agents in the scenario of the release before, which fills a node. */
+/** Scenarios that begin with the release before, each in a cluster of its own. */
+const ofPrevious: readonly string[] = ['release', 'gateways'];
+
+/** Values of agents in these, one of which fills a node. */
 const boundedAgent = { memoryMiB: 2048 };
 
 const write = (text: string): void => void process.stdout.write(text);
@@ -85,7 +90,7 @@ async function prepare(wanted: (name: string) => boolean): Promise<Readonly<Reco
   const emulated = await ensureSampleImage('python-emulator', { progress, tools: tools.folder });
   const image = await buildImage({ progress });
   const own = { [ESB_LAYOUT]: image.layout, [SAMPLE_LAYOUT]: sample.layout, [EMULATED_LAYOUT]: emulated.layout };
-  if (!wanted('release')) {
+  if (!ofPrevious.some(wanted)) {
     return own;
   }
   const previous = await ensurePreviousRelease({ progress });
@@ -154,7 +159,17 @@ async function runScenarios(report: Report, wanted: (name: string) => boolean): 
       boundedAgent,
     );
   }
-  if (scenarioNames.every((name) => name === 'release' || !wanted(name))) {
+  if (wanted('gateways')) {
+    await inCluster(
+      report,
+      async (esb) => {
+        await pushImage(process.env[PREVIOUS_LAYOUT] ?? '', `esb:${previousTag}`);
+        await gatewaysScenario(esb, report, process.env[PREVIOUS_CHART] ?? '');
+      },
+      boundedAgent,
+    );
+  }
+  if (scenarioNames.every((name) => ofPrevious.includes(name) || !wanted(name))) {
     return;
   }
   await inCluster(report, async (esb, before) => {

@@ -1,8 +1,8 @@
 // Calls functions without a pause until it is told to end (SIGTERM), and then prints what became of the calls. The
 // program runs on a node of the cluster, in a process of its own, and finds the gateway as any program there does: by
 // its Service.
-//   ESB_LOAD_TOKEN=... node steady-load.ts ORIGIN FUNCTION[,FUNCTION...] CLIENTS [EVENT]
-// EVENT is JSON, which each call gets beside its own name.
+//   ESB_LOAD_TOKEN=... node steady-load.ts ORIGIN FUNCTION[,FUNCTION...] CLIENTS [OPTIONS]
+// OPTIONS is the JSON of LoadCallOptions.
 import { randomUUID } from 'node:crypto';
 import { Agent, request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -10,10 +10,23 @@ import { setTimeout as delay } from 'node:timers/promises';
 /** Output of the program at its end. */
 export interface LoadResult {
   readonly answered: number;
-  /** Of the calls that failed, the first hundred. */
+  /** Names of the calls of type Event that were answered with 202. */
+  readonly accepted: readonly string[];
+  /** Of the calls that failed, the first hundred but one, and the last. */
   readonly failures: readonly LoadFailure[];
   readonly failed: number;
   readonly longestMs: number;
+}
+
+export interface LoadCallOptions {
+  /** Payload of each call beside its own name. */
+  readonly event?: object | undefined;
+  /** Default RequestResponse. */
+  readonly type?: 'Event';
+  /** Milliseconds between an answer and the next call of the same client. Default 20. */
+  readonly thinkMs?: number;
+  /** Milliseconds for a call. Default: longer than any call takes while its worker moves. */
+  readonly timeoutMs?: number;
 }
 
 export interface LoadFailure {
@@ -28,15 +41,13 @@ export interface LoadFailure {
 }
 
 const KEPT_FAILURES = 100;
-/** Milliseconds between an answer and the next call of the same client. */
-const THINK_MS = 20;
-/** Longer than any call takes while its worker moves. */
-const CALL_TIMEOUT_MS = 120_000;
 
-const [origin = '', names = '', clients = '1', event = '{}'] = process.argv.slice(2);
+const [origin = '', names = '', clients = '1', given = '{}'] = process.argv.slice(2);
+const { event = {}, thinkMs = 20, timeoutMs = 120_000, type } = JSON.parse(given) as LoadCallOptions;
 const load = randomUUID();
 const functions = names.split(',');
 const failures: LoadFailure[] = [];
+const accepted: string[] = [];
 let answered = 0;
 let failed = 0;
 let longestMs = 0;
@@ -52,8 +63,11 @@ function call(functionName: string, payload: string, agent: Agent): Promise<Fail
   const sent = request(`${origin}/2015-03-31/functions/${functionName}/invocations`, {
     method: 'POST',
     agent,
-    timeout: CALL_TIMEOUT_MS,
-    headers: { authorization: `Bearer ${process.env.ESB_LOAD_TOKEN ?? ''}` },
+    timeout: timeoutMs,
+    headers: {
+      authorization: `Bearer ${process.env.ESB_LOAD_TOKEN ?? ''}`,
+      ...(type === undefined ? {} : { 'x-amz-invocation-type': type }),
+    },
   });
   sent.on('timeout', () => sent.destroy(new Error('no answer in time')));
   sent.on('error', (error: NodeJS.ErrnoException) => fail(`${error.code ?? ''} ${error.message}`));
@@ -65,7 +79,11 @@ function call(functionName: string, payload: string, agent: Agent): Promise<Fail
     response.on('end', () => {
       const text = Buffer.concat(chunks).toString();
       const good =
-        response.statusCode === 200 && response.headers['x-amz-function-error'] === undefined && text.includes(payload);
+        type === 'Event'
+          ? response.statusCode === 202
+          : response.statusCode === 200 &&
+            response.headers['x-amz-function-error'] === undefined &&
+            text.includes(payload);
       if (good) {
         done.resolve(undefined);
       } else {
@@ -73,7 +91,7 @@ function call(functionName: string, payload: string, agent: Agent): Promise<Fail
       }
     });
   });
-  sent.end(JSON.stringify({ ...(JSON.parse(event) as object), echo: payload }));
+  sent.end(JSON.stringify({ ...event, echo: payload }));
   return done.promise;
 }
 
@@ -92,13 +110,15 @@ async function client(number: number): Promise<void> {
     longestMs = Math.max(longestMs, afterMs);
     if (failure === undefined) {
       answered += 1;
+      if (type === 'Event') {
+        accepted.push(name);
+      }
     } else {
       failed += 1;
-      if (failures.length < KEPT_FAILURES) {
-        failures.push({ at: new Date().toISOString(), functionName, call: name, afterMs, ...failure });
-      }
+      const index = Math.min(failures.length, KEPT_FAILURES - 1);
+      failures[index] = { at: new Date().toISOString(), functionName, call: name, afterMs, ...failure };
     }
-    await delay(THINK_MS);
+    await delay(thinkMs);
   }
   agent.destroy();
 }
@@ -110,4 +130,4 @@ process.on('SIGTERM', () => {
 const telling = setInterval(() => process.stdout.write(`${answered}\n`), 200);
 await Promise.all(Array.from({ length: Number(clients) }, (_, number) => client(number)));
 clearInterval(telling);
-process.stdout.write(`${JSON.stringify({ answered, failed, longestMs, failures } satisfies LoadResult)}\n`);
+process.stdout.write(`${JSON.stringify({ answered, accepted, failed, longestMs, failures } satisfies LoadResult)}\n`);

@@ -9,6 +9,7 @@ import {
   manifestsFolder,
   systemNamespace,
 } from '../esb-cluster.ts';
+import { eventVolume } from '../event-volume.ts';
 import { expectNoFailure } from '../load.ts';
 import type { Report } from '../report.ts';
 import { expectCleanNodes, expectNothingLeft, type Traces } from './uninstall.ts';
@@ -89,23 +90,3 @@ function objects(text: string): readonly string[] {
     .map(({ kind, metadata }) => `${kind} ${metadata.name}`)
     .sort();
 }
-
-/** The volume for the gateway's file of events: a cluster has a provisioner for that, and the lab has not. */
-const eventVolume = {
-  apiVersion: 'v1',
-  kind: 'PersistentVolume',
-  metadata: { name: 'events' },
-  spec: {
-    capacity: { storage: '2Gi' },
-    accessModes: ['ReadWriteOnce'],
-    persistentVolumeReclaimPolicy: 'Retain',
-    local: { path: '/var/lib/lab-events' },
-    nodeAffinity: {
-      required: {
-        nodeSelectorTerms: [
-          { matchExpressions: [{ key: 'kubernetes.io/hostname', operator: 'In', values: ['node-b'] }] },
-        ],
-      },
-    },
-  },
-};

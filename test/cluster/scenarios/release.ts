@@ -240,9 +240,9 @@ async function underLoad(
   const earlier = ledger.size;
   const steady = await esb.load('node-b', CALLED, CLIENTS);
   const [left, later] = LEFT;
-  const long = [await esb.load('node-b', [left], 1, { sleep: LONG_CALL_SECONDS })];
+  const long = [await esb.load('node-b', [left], 1, { event: { sleep: LONG_CALL_SECONDS } })];
   await delay((LONG_CALL_SECONDS / 2) * 1_000);
-  long.push(await esb.load('node-b', [later], 1, { sleep: LONG_CALL_SECONDS }));
+  long.push(await esb.load('node-b', [later], 1, { event: { sleep: LONG_CALL_SECONDS } }));
   let failure: unknown;
   try {
     await steady.goOn(ENOUGH_CALLS);

@@ -42,17 +42,17 @@ describe('a load', () => {
   };
 
   it('has failed with one call of many', () => {
-    const result = { answered: 10_000, failed: 1, longestMs: 9, failures: [failure] };
+    const result = { accepted: [], answered: 10_000, failed: 1, longestMs: 9, failures: [failure] };
     expect(() => expectNoFailure(result, 10)).toThrow(/1 of 10001 calls failed:\n.*ECONNREFUSED/);
   });
 
   it('has failed when there was hardly any', () => {
-    const result = { answered: 9, failed: 0, longestMs: 9, failures: [] };
+    const result = { accepted: [], answered: 9, failed: 0, longestMs: 9, failures: [] };
     expect(() => expectNoFailure(result, 10)).toThrow(/only 9 calls/);
   });
 
   it('tells how much was answered', () => {
-    const result = { answered: 10, failed: 0, longestMs: 9, failures: [] };
+    const result = { accepted: [], answered: 10, failed: 0, longestMs: 9, failures: [] };
     expect(expectNoFailure(result, 10)).toBe('10 calls, the longest 9 ms');
   });
 });
