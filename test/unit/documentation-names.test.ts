@@ -14,6 +14,8 @@ const pages = filesEnding(['.md']).filter(
 const foreignFlags: ReadonlySet<string> = new Set([
   // helm, kubectl
   '--set',
+  '--wait',
+  '--plain-http',
   '--take-ownership',
   '--cascade',
   '--field-selector',

@@ -9,6 +9,7 @@ const clusterCommands = [
   'controller',
   'gateway',
   'events',
+  'top',
   'agent',
   'hold',
   'invoke',

@@ -60,7 +60,7 @@ describe('the reason of a call from an agent of an earlier release', () => {
   });
 
   it.each(started)('$name is read from its word: an unknown outcome', async ({ name }) => {
-    const answer = { kind: 'Unknown', reason: name, message: 'm', stamp: '' };
+    const answer = { kind: 'Unknown', reason: name, message: 'm' };
     await expect(
       taken(earlier(), { answer: { trailer: { outcome: 'OUTCOME_UNKNOWN', reason: name, message: 'm' } } }),
     ).resolves.toEqual(name === 'AgentStopped' ? { ...answer, soFar: expect.objectContaining({ size: 0 }) } : answer);
@@ -108,7 +108,6 @@ describe('a reason of a later release', () => {
       kind: 'Unknown',
       reason: 'TooTired',
       message: 'm',
-      stamp: '',
     });
   });
 
