@@ -7,6 +7,8 @@ import type { TmpFiles } from '../tmp/tmp-files.ts';
 import type { ContainerdParts } from './parts.ts';
 import type { WorkerRemoval } from './remove.ts';
 
+/** Label of the container of a trial, by which the next agent finds it where this one dies. */
+export const TRIAL_LABEL = 'esb.dev/tmp-trial';
 const SIZE_MIB = 1;
 /** Room below which a node rather gives memory than a disk that is about to be full. */
 const LEAST_ROOM_MIB = 512;
@@ -27,9 +29,10 @@ export async function tryTmpFile(
   call: CallOptions,
 ): Promise<string | undefined> {
   const { logger } = parts;
-  // As a worker's: what an agent leaves that dies here is found by its name.
+  // As a worker's, so that traces without a container are found by its name.
   const containerId = `esb-tmp-trial-${randomBytes(16).toString('hex')}`;
   try {
+    await removeEarlier(parts, removal, call);
     const { capacityMiB } = await files.room();
     if (capacityMiB < LEAST_ROOM_MIB) {
       return `the disk of the state folder has room for ${capacityMiB} MiB of /tmp, too little to be used`;
@@ -43,11 +46,22 @@ export async function tryTmpFile(
     logger.warn({ err: error }, '/tmp of workers stays in memory: a file cannot be used');
     return `a file on disk cannot be used: ${messageOf(error)}`;
   } finally {
-    // Leftovers are collected with those of workers.
-    await removal
-      .remove(containerId, { graceMs: 0, keepNetwork: true })
-      .catch((error: unknown) => logger.warn({ err: error, containerId }, 'the trial of /tmp cannot be removed yet'));
+    await remove(parts, removal, containerId);
   }
+}
+
+/** Removes the containers of trials of an agent that died in one. */
+async function removeEarlier(parts: ContainerdParts, removal: WorkerRemoval, call: CallOptions): Promise<void> {
+  const containers = await parts.client.containers.list(call);
+  const trials = containers.filter(({ labels }) => labels[TRIAL_LABEL] !== undefined);
+  await Promise.all(trials.map(({ id }) => remove(parts, removal, id)));
+}
+
+/** A trial that cannot be removed is collected with the leftovers of workers. */
+async function remove({ logger }: ContainerdParts, removal: WorkerRemoval, containerId: string): Promise<void> {
+  await removal
+    .remove(containerId, { graceMs: 0, keepNetwork: true })
+    .catch((error: unknown) => logger.warn({ err: error, containerId }, 'the trial of /tmp cannot be removed yet'));
 }
 
 async function createOn(
@@ -81,7 +95,7 @@ async function createOn(
   await client.containers.create(
     {
       id: containerId,
-      labels: {},
+      labels: { [TRIAL_LABEL]: 'true' },
       image: '',
       snapshotter,
       snapshotKey: '',

@@ -1,6 +1,7 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { TRIAL_LABEL } from '../../../src/runtime/containerd/tmp-trial.ts';
 import type {
   ContainerRuntime,
   EnsureRequest,
@@ -110,6 +111,16 @@ describe('/tmp on disk', () => {
     const { traces } = await runtime.inventory(new Set());
     expect(traces).toContainEqual({ kind: 'tmp', containerId });
     expect(await runtime.clear(containerId)).toBe(true);
+    expect(await files()).toEqual([]);
+  });
+
+  it('of an agent that died in a trial goes with the next trial', async () => {
+    const { containerId } = wish('trial');
+    const label = `${TRIAL_LABEL}=true`;
+    await lab.ctr('containers', 'create', '--rootfs', '--label', label, lab.folder, containerId);
+    await writeFile(join(folder, containerId), '');
+    await lab.runtime({ tmpOnDisk: true });
+    expect((await lab.ctr('containers', 'list', '-q')).split('\n')).not.toContain(containerId);
     expect(await files()).toEqual([]);
   });
 

@@ -151,6 +151,7 @@ describe('the logs of workers', () => {
 
   it('of removed containers are kept as far as they have room, the latest of them', async () => {
     const logs = new WorkerLogs(folder, { limits, maxKeptBytes: 3 * 64 * 1024 });
+    onTestFinished(() => logs.stop());
     await logs.prepare();
     for (const containerId of ['one', 'two', 'three']) {
       await logs.begin(containerId, 'uid');
