@@ -493,11 +493,11 @@ describe('the controller, as the user esb:controller of a real API server', () =
       await gateway.create(certificateSigningRequests, await request('own-1', ['default']));
       await gateway.create(
         certificateSigningRequests,
-        await request('greedy-1', ['default'], ['client auth', 'server auth']),
+        await request('greedy-1', ['default'], ['client auth', 'code signing']),
       );
       await gateway.create(certificateSigningRequests, await request('nameless-1', []));
       expect(await namesOf('own-1')).toBe('URI:esb://gateway/default');
-      expect(await refusalOf('greedy-1')).toContain('server auth');
+      expect(await refusalOf('greedy-1')).toContain('code signing');
       expect(await refusalOf('nameless-1')).toContain('esb://gateway/');
       for (const name of ['stranger-1', 'both-1', 'shop-1']) {
         expect((await find(name))?.status?.conditions).toBeUndefined();
