@@ -90,9 +90,11 @@ describe('pulling an image', () => {
     await expect(resolve(`${lab.registry.host}/misspelt:1`)).rejects.toMatchObject({ code: 'ImageNotFound' });
     const foreign = await testImage({ architecture: otherArchitecture });
     const single = lab.registry.put(freshName(), foreign);
-    await expect(resolve(single)).rejects.toMatchObject({ code: 'ImageInvalid' });
+    await expect(resolve(single)).rejects.toMatchObject({ code: 'ImageWrongPlatform' });
     const index = testIndex([{ image: foreign, architecture: otherArchitecture }]);
-    await expect(resolve(lab.registry.putIndex(freshName(), index))).rejects.toMatchObject({ code: 'ImageInvalid' });
+    await expect(resolve(lab.registry.putIndex(freshName(), index))).rejects.toMatchObject({
+      code: 'ImageWrongPlatform',
+    });
     expect(await environmentOf(await ensure('resolved', reference)), 'a pull after it').toMatchObject({
       GREETING: 'resolved',
     });
