@@ -60,7 +60,8 @@ describe('pages for a local instance', () => {
       /wake +\S+ ms {2}cold/,
       '{"greeting": "Hello, Edsger!", "before you": []}',
       /ImageReady=False ImageNotFound: pulling \S+\/greeter:2: the registry has no such image/,
-      /Ready=True ReplacementFailed: calls are answered; the earlier container serves on/,
+      /Ready=False ReplacementFailed: ImageNotFound: /,
+      /Callable=True Running: calls are answered/,
       /UpToDate=False ReplacementFailed: ImageNotFound: /,
     ]) {
       expect(shown).toMatch(wanted);
