@@ -137,10 +137,8 @@ async function readyGateway(stateDir: string): Promise<RunningGateway> {
 
 beforeAll(async () => {
   api = await startApiServer();
-  for (const file of ['crds/lambdaworkers.yaml', 'crds/lambdanodes.yaml']) {
-    await api.kubectl(['apply', '-f', file]);
-  }
-  await api.kubectl(['wait', '--for=condition=Established', 'crd/lambdaworkers.esb.dev', 'crd/lambdanodes.esb.dev']);
+  await api.kubectl(['apply', '-f', 'crds']);
+  await api.kubectl(['wait', '--for=condition=Established', '-f', 'crds']);
   await api.kubectl(['create', 'namespace', 'esb-system']);
   await api.kubectl(['apply', '-f', 'manifests/rbac.yaml', '-f', 'manifests/local']);
   admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: api.adminKubeconfig }) });
