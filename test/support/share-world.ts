@@ -138,8 +138,18 @@ export class ShareWorld {
     this.#term = this.newTerm();
   }
 
-  /** Another controller leads: it knows what is in the caches. */
-  newTerm(): Term {
+  /**
+   * Another controller leads: it knows what is in the caches.
+   *
+   * @param unseen names of workers that are not in its caches yet
+   */
+  newTerm(unseen: readonly string[] = []): Term {
+    for (const name of unseen) {
+      const object = this.#workers.get({ namespace: 'default', name });
+      if (object !== undefined) {
+        this.#workers.remove(object);
+      }
+    }
     const liveness = new NodeLiveness();
     const silence = new Silence();
     const assignments = new AssignmentCache();

@@ -56,8 +56,8 @@ const FULL_MOVE_INTERVAL_MS = 15_000;
 const TURN_REQUEUE_MS = 1_000;
 /** Milliseconds until a worker is looked at again that is to leave a silent node, once its share has lapsed there. */
 const SHARE_REQUEUE_MS = 5_000;
-/** Milliseconds until the cache should have caught up after a conflict; its event usually comes first. */
-const CONFLICT_REQUEUE_MS = 500;
+/** Milliseconds until the cache should have caught up, as after a conflict; its event usually comes first. */
+const CACHE_REQUEUE_MS = 500;
 
 /** A decision of one kind. */
 type Step<Kind extends WorkerDecision['kind']> = Extract<WorkerDecision, { readonly kind: Kind }>;
@@ -129,8 +129,8 @@ export class WorkerReconciler {
   async reconcile(key: string, options: CallOptions): Promise<ReconcileResult> {
     const { workers, assignments, logger, shares: keeper } = this.#options;
     let worker = workers.get(parseKeyText(key));
-    if (worker !== undefined) {
-      await keeper.prepare(worker, options);
+    if (worker !== undefined && !(await keeper.prepare(worker, options))) {
+      return { requeueAfterMs: CACHE_REQUEUE_MS };
     }
     for (let step = 0; step < MAX_STEPS && worker !== undefined; step++) {
       if (assignments.assumed(worker.metadata.uid ?? '') !== undefined) {
@@ -163,7 +163,7 @@ export class WorkerReconciler {
         }
         if (hasCode(error, 'Conflict')) {
           logger.debug({ worker: key, step: decision.kind }, 'worker changed in the meantime');
-          return { requeueAfterMs: CONFLICT_REQUEUE_MS };
+          return { requeueAfterMs: CACHE_REQUEUE_MS };
         }
         throw error;
       }

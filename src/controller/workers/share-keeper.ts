@@ -82,8 +82,8 @@ export class ShareKeeper {
   readonly #seen = new Map<string, Seen>();
   /** Uids of workers by whose share no call can run any more, since their node was not heard for so long. */
   readonly #lapsed = new Set<string>();
-  /** Reads of all workers of a namespace in this term. */
-  readonly #read = new Map<string, Promise<void>>();
+  /** Reads of all workers of a namespace in this term, and whether the cache knew all of these. */
+  readonly #read = new Map<string, Promise<boolean>>();
 
   constructor(options: ShareKeeperOptions) {
     this.#options = options;
@@ -119,15 +119,17 @@ export class ShareKeeper {
   /**
    * Reads the workers of the namespace once in each term, where the function has shares: the cache may not show yet what
    * the leader before has given.
+   *
+   * @returns whether shares may be given; not yet while the cache lacks a worker that may have one
    */
-  async prepare(worker: LambdaWorker, call: CallOptions): Promise<void> {
+  async prepare(worker: LambdaWorker, call: CallOptions): Promise<boolean> {
     const namespace = worker.metadata.namespace ?? '';
     if (this.#concerned.get(functionKeyOf(worker)) === 0) {
-      return;
+      return true;
     }
     const read = this.#read.get(namespace) ?? this.#readAll(namespace, call);
     this.#read.set(namespace, read);
-    await read;
+    return await read;
   }
 
   /** The standing of a worker; undefined where its function has no shares. */
@@ -182,14 +184,20 @@ export class ShareKeeper {
     }
   }
 
-  async #readAll(namespace: string, call: CallOptions): Promise<void> {
+  async #readAll(namespace: string, call: CallOptions): Promise<boolean> {
+    let isKnown = true;
     try {
       const { items } = await this.#options.client.list(lambdaWorkers, { namespace }, call);
       for (const worker of items) {
         const { uid = '' } = worker.metadata;
         const { assignment } = worker.status ?? {};
         const holder = this.#holderOf(worker);
-        if (assignment !== undefined && holder !== undefined && !this.#unseen.has(uid)) {
+        if (assignment === undefined || holder === undefined) {
+          continue;
+        }
+        if (this.#options.workers.get(objectKey(worker))?.metadata.uid !== uid) {
+          isKnown = false;
+        } else if (!this.#unseen.has(uid)) {
           const { epoch, share } = assignment;
           this.#unseen.set(uid, { epoch, share, inForce: holder.inForce, until: Number.POSITIVE_INFINITY });
         }
@@ -198,6 +206,10 @@ export class ShareKeeper {
       this.#read.delete(namespace);
       throw error;
     }
+    if (!isKnown) {
+      this.#read.delete(namespace);
+    }
+    return isKnown;
   }
 
   #keysOf(functionKey: string): readonly string[] {

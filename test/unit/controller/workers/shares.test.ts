@@ -107,6 +107,19 @@ describe('the shares of reserved concurrency', () => {
     expect(world.stored.get('w1')?.status?.assignment?.share).toBe(0);
   });
 
+  it('are not given twice where the cache of a new leader lacks a worker that the one before gave a share', async () => {
+    const world = worldOf(1, [1, 1]);
+    world.see('w0');
+    world.see('w1');
+    await world.reconcile('w0');
+    world.newTerm(['w0']);
+    await world.reconcile('w1');
+    expect(world.stored.get('w1')?.status?.assignment).toBeUndefined();
+    world.see('w0');
+    await world.reconcile('w1');
+    expect(world.stored.get('w1')?.status?.assignment?.share).toBe(0);
+  });
+
   it('follow the number that the oldest worker reserves, and go with it', async () => {
     const world = worldOf(3, [1, 1, 1]);
     await world.live(30);
@@ -240,7 +253,7 @@ describe('the shares of reserved concurrency', () => {
               world.readLeases();
               break;
             case 'term':
-              world.newTerm();
+              world.newTerm(index === 0 ? [name] : []);
               break;
             case 'pass':
               await world.pass(1_000 * (1 + index * 20));
