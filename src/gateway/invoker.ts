@@ -122,11 +122,13 @@ export class Invoker {
         }
         if (refusals?.isShareInUse === true) {
           // Other gateways have what is reserved. The call keeps its place, or the next one would be refused as well.
+          // Busy workers change all the time: to ask all of them at each change would be more work than the calls.
+          const changing = sharesUntil === undefined ? target.name : undefined;
           sharesUntil ??= clock.monotonic() + this.#options.maxQueueWaitMs;
           if (sharesUntil <= clock.monotonic()) {
             throw functionBusy(target.name);
           }
-          await this.#nextChange(target.name, Math.min(sharesUntil - clock.monotonic(), ASK_AGAIN_MS), caller);
+          await this.#nextChange(changing, Math.min(sharesUntil - clock.monotonic(), ASK_AGAIN_MS), caller);
           refusals = undefined;
           continue;
         }
@@ -296,16 +298,19 @@ export class Invoker {
     return isUnknown ? sent : answer;
   }
 
-  /** Resolves at the next change of the function, when the caller hangs up, and at the latest after `delayMs`. */
-  #nextChange(functionName: string, delayMs: number, caller: Caller): Promise<void> {
+  /**
+   * Resolves at the next change of the function, if one is named, when the caller hangs up, and at the latest after
+   * `delayMs`.
+   */
+  #nextChange(functionName: string | undefined, delayMs: number, caller: Caller): Promise<void> {
     const { view, clock } = this.#options;
     const changed = Promise.withResolvers<void>();
     const timer = clock.setTimer(() => changed.resolve(), delayMs);
-    const forget = view.onNextChange(functionName, () => changed.resolve());
+    const forget = functionName === undefined ? undefined : view.onNextChange(functionName, () => changed.resolve());
     caller.onGone = () => changed.resolve();
     return changed.promise.finally(() => {
       timer.cancel();
-      forget();
+      forget?.();
       caller.onGone = undefined;
     });
   }

@@ -35,6 +35,8 @@ export interface FunctionUse {
   readonly places: number;
   /** The sum of their shares of the reserved concurrency; undefined where they have none. */
   readonly shares: number | undefined;
+  /** Workers that are not without a share. */
+  readonly sharers: number;
   /** Calls of other gateways that are with them. */
   readonly foreignInFlight: number;
   /** Calls that are with the workers and their agents. */
@@ -56,9 +58,11 @@ export type Entry = 'Enter' | 'Wait' | ThrottleReason;
  * only move the queue elsewhere.
  */
 export function runningPlaces(use: FunctionUse): number {
-  // An agent lets a call wait for the share of the only worker, and refuses it where another worker may have one.
-  const foreign = use.shares === undefined || use.workers === 1 ? 0 : use.foreignInFlight;
-  return Math.max(0, concurrencyOf(use) - foreign) + sentAhead(use);
+  // An agent lets a call wait for the share of the only worker with one, and refuses it where another may be free.
+  const foreign = use.shares === undefined || use.sharers === 1 ? 0 : use.foreignInFlight;
+  const places = concurrencyOf(use);
+  // One call goes on asking: those of another gateway may follow each other so closely that no free place is reported.
+  return Math.max(Math.min(1, places), places - foreign) + sentAhead(use);
 }
 
 /** Calls of a function that may wait in the gateway. With the running ones: at most concurrency plus queue depth. */

@@ -20,6 +20,7 @@ export interface QueuedFunction {
   /** Calls that they take at once. */
   readonly places: number;
   readonly shares: number | undefined;
+  readonly sharers: number;
   readonly foreignInFlight: number;
   readonly settings: { readonly concurrency?: ConcurrencySettings | undefined };
 }
@@ -73,6 +74,10 @@ export class FunctionQueue implements FunctionUse {
 
   get shares(): number | undefined {
     return this.#target.shares;
+  }
+
+  get sharers(): number {
+    return this.#target.sharers;
   }
 
   get foreignInFlight(): number {

@@ -1,7 +1,7 @@
 import { type FunctionSettings, speakerOf } from '../../api/function-settings.ts';
 import { functionNameOf, type LambdaWorker, perWorkerOf } from '../../api/lambda-worker.ts';
 import type { WorkerRef, WorkerState } from '../../protocol/generated/agent.ts';
-import type { Holding, RoutableWorker } from './routing.ts';
+import { type Holding, isSharer, type RoutableWorker } from './routing.ts';
 
 /**
  * Reported workers of one node that are kept without a resource: an agent may see a worker before the gateway does.
@@ -27,6 +27,8 @@ export interface FunctionEntry {
   readonly places: number;
   /** The sum of their shares of the reserved concurrency; undefined where the controller gives none. */
   readonly shares: number | undefined;
+  /** Workers that are assigned, and not without a share. */
+  readonly sharers: number;
   /** Calls of others that are with them, by the agents. */
   readonly foreignInFlight: number;
   /** The worker that speaks for it. */
@@ -43,6 +45,7 @@ interface MutableFunction extends FunctionEntry {
   workers: Mutable<WorkerEntry>[];
   places: number;
   shares: number | undefined;
+  sharers: number;
   speaker: WorkerEntry;
   settings: FunctionSettings;
 }
@@ -202,6 +205,7 @@ export class FleetView {
       workers: [],
       places: 0,
       shares: undefined,
+      sharers: 0,
       get foreignInFlight() {
         return this.workers.reduce((sum, { holding }) => sum + (holding?.foreignInFlight ?? 0), 0);
       },
@@ -279,6 +283,7 @@ function update(owner: MutableFunction): void {
     (sum, { assignment }) => (assignment?.share === undefined ? sum : (sum ?? 0) + assignment.share),
     undefined,
   );
+  owner.sharers = owner.workers.filter(({ assignment }) => isSharer(assignment)).length;
   owner.speaker = speakerOf(owner.workers) ?? owner.speaker;
   owner.settings = owner.speaker.resource.spec;
 }

@@ -69,14 +69,19 @@ export function chooseRoute(
   let best: Route | undefined;
   let bestCost = Number.POSITIVE_INFINITY;
   const count = workers.length;
+  let sharers = 0;
   for (let step = 0; step < count; step += 1) {
     const worker = workers[(rotation + step) % count];
-    if (worker === undefined || tried?.has(worker.uid) === true) {
+    if (worker === undefined) {
       continue;
     }
     const { assignment } = worker;
+    sharers += isSharer(assignment) ? 1 : 0;
+    if (tried?.has(worker.uid) === true) {
+      continue;
+    }
     const holding = currentHolding(worker);
-    if (assignment === undefined || holding === undefined || assignment.share === 0) {
+    if (assignment === undefined || holding === undefined || !isSharer(assignment)) {
       continue;
     }
     const { epoch, nodeName, share } = assignment;
@@ -84,10 +89,16 @@ export function chooseRoute(
     const cost = costOf(holding, (holding.foreignInFlight + worker.outstanding) / places);
     if (cost < bestCost) {
       bestCost = cost;
-      best = { uid: worker.uid, name: worker.name, nodeName, epoch, atOnce: share !== undefined && count > 1 };
+      best = { uid: worker.uid, name: worker.name, nodeName, epoch, atOnce: share !== undefined };
     }
   }
-  return best;
+  // No other worker would take the call: it waits its turn at the agent, with those of other gateways.
+  return best !== undefined && sharers < 2 ? { ...best, atOnce: false } : best;
+}
+
+/** Whether a worker may run calls, as far as its assignment tells. */
+export function isSharer(assignment: RoutableAssignment | undefined): boolean {
+  return assignment !== undefined && assignment.share !== 0;
 }
 
 /**

@@ -18,6 +18,7 @@ function use(change: Partial<FunctionUse> = {}): FunctionUse {
     workers: 3,
     places: change.workers ?? 3,
     shares: undefined,
+    sharers: change.workers ?? 3,
     foreignInFlight: 0,
     running: 0,
     waiting: 0,
@@ -37,7 +38,13 @@ describe('the places of a function with shares', () => {
       { places: 4, shares: 4, foreignInFlight: 3 },
       1,
     ],
-    ['are never less than none', { reserved: 2 }, { shares: 2, foreignInFlight: 5 }, 0],
+    ['are never less than one, which goes on asking', { reserved: 2 }, { shares: 2, foreignInFlight: 5 }, 1],
+    [
+      'of the only worker with a share are those of its agent to give',
+      { reserved: 1 },
+      { shares: 1, sharers: 1, foreignInFlight: 1 },
+      1,
+    ],
     [
       'of one worker are those of its agent to give',
       { reserved: 2 },

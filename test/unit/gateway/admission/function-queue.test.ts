@@ -40,6 +40,7 @@ it('never has more calls running than there are places, and never one waiting wh
           return this.workers.length;
         },
         shares: undefined,
+        sharers: 0,
         foreignInFlight: 0,
         settings: { concurrency: { queueDepth: 5 } },
       };

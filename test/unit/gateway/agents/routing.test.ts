@@ -24,7 +24,7 @@ const share = (count: number) => ({ assignment: { nodeName: 'node-1', epoch: 1, 
 describe('chooseRoute by shares', () => {
   it('calls no worker without a share', () => {
     const workers = [worker('a', 'PHASE_RUNNING', share(0)), worker('b', 'PHASE_ABSENT', share(1))];
-    expect(chooseRoute(workers, undefined, 0)).toMatchObject({ uid: 'b', atOnce: true });
+    expect(chooseRoute(workers, undefined, 0)).toMatchObject({ uid: 'b' });
     expect(chooseRoute(workers.slice(0, 1), undefined, 0)).toBeUndefined();
     expect(workers.map((each) => obstacleOf(each, () => true))).toEqual(['NoShare', undefined]);
   });
@@ -37,9 +37,13 @@ describe('chooseRoute by shares', () => {
     expect(chooseRoute(workers, undefined, 0)).toMatchObject({ uid: 'b' });
   });
 
-  it('lets a call wait at the only worker, and where there are no shares', () => {
+  it('lets a call wait at the only worker with a share, and where there are no shares', () => {
     const alone = worker('a', 'PHASE_RUNNING', share(1));
     expect(chooseRoute([alone], undefined, 0)).toMatchObject({ atOnce: false });
+    const other = (count: number) => worker('b', 'PHASE_PAUSED', share(count));
+    expect(chooseRoute([alone, other(0)], undefined, 0)).toMatchObject({ uid: 'a', atOnce: false });
+    expect(chooseRoute([alone, other(1)], undefined, 0)).toMatchObject({ uid: 'a', atOnce: true });
+    expect(chooseRoute([alone, other(1)], new Set(['a']), 0)).toMatchObject({ uid: 'b', atOnce: true });
     const two = [worker('a', 'PHASE_RUNNING'), worker('b', 'PHASE_RUNNING')];
     expect(chooseRoute(two, undefined, 0)).toMatchObject({ atOnce: false });
   });
