@@ -28,7 +28,8 @@ import { LeaderElector } from '../kube/controller/leader-elector.ts';
 import type { ReconcilerMetrics } from '../kube/controller/reconciler.ts';
 import { EventRecorder } from '../kube/events/event-recorder.ts';
 import type { ControllerConfig } from '../options/controller.ts';
-import { type LeaderOptions, NODE_INDEX, nodeIndex, runLeader } from './manager.ts';
+import type { LeaderOptions } from './leader-options.ts';
+import { runLeader } from './manager.ts';
 import { type ControllerMetrics, registerControllerMetrics } from './metrics/controller-metrics.ts';
 import { registerReconcilerMetrics } from './metrics/reconciler-metrics.ts';
 import { AGENT_NODE_INDEX, AGENT_POD_SELECTOR, agentNodeIndex, transformAgentPod } from './nodes/agent-pod.ts';
@@ -39,6 +40,7 @@ import { HOLD_INDEX, type HoldSource, holdIndex } from './reservation/hold-contr
 import { transformWorker } from './workers/cache-transform.ts';
 import { FUNCTION_INDEX, functionIndex } from './workers/disruption-budget.ts';
 import { LEAVING_INDEX, leavingIndex } from './workers/left-nodes.ts';
+import { NODE_INDEX, nodeIndex } from './workers/node-index.ts';
 
 /**
  * Runs a controller until the signal fires: keeps its view of the cluster, competes for leadership, and writes only

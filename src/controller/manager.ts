@@ -1,79 +1,44 @@
-import { type EventReason, isTrue, nodeConditions } from '../api/condition.ts';
+import { isTrue, nodeConditions } from '../api/condition.ts';
 import { isRetired, type LambdaNode, lambdaNodes as lambdaNodeType } from '../api/lambda-node.ts';
-import type { LambdaQuota } from '../api/lambda-quota.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
-import type { Clock, Timer } from '../common/clock.ts';
+import type { Timer } from '../common/clock.ts';
 import { aborted, type CallOptions } from '../common/deadline.ts';
 import { messageOf } from '../common/errors.ts';
-import type { Logger } from '../common/logger.ts';
 import { repeat } from '../common/repeat.ts';
 import { TaskGroup } from '../common/task-group.ts';
 import type { CertifiedKey } from '../common/x509.ts';
 import { keyText, objectKey } from '../kube/api/object-key.ts';
-import type { CertificateSigningRequest, Node, Pod } from '../kube/api/resource-types.ts';
-import type { CacheEvent, Informer, KubeClient } from '../kube/api/types.ts';
+import type { Node } from '../kube/api/resource-types.ts';
+import type { CacheEvent } from '../kube/api/types.ts';
 import {
   createReconciler,
   type ReconcileResult,
   type Reconciler,
-  type ReconcilerMetrics,
   type ReconcilerOptions,
 } from '../kube/controller/reconciler.ts';
-import type { EventSink } from '../kube/events/event-recorder.ts';
 import { referenceTo } from '../kube/events/event-series.ts';
 import { CaController } from './certificates/ca-controller.ts';
 import { requeueAfter, signRequest } from './certificates/csr-signer.ts';
-import type { ControllerMetrics } from './metrics/controller-metrics.ts';
+import type { LeaderOptions } from './leader-options.ts';
 import { AGENT_NODE_INDEX, isAgentStarting } from './nodes/agent-pod.ts';
 import { type LeaseReaderOptions, readLeases, readLeasesOnce } from './nodes/lease-reader.ts';
-import type { NodeLiveness, ReadNode } from './nodes/liveness.ts';
+import type { ReadNode } from './nodes/liveness.ts';
 import { lifeText } from './nodes/node-state.ts';
 import { Silence } from './nodes/silence.ts';
 import { StateKeeper } from './nodes/state-keeper.ts';
 import { QuotaController } from './quota/quota-controller.ts';
 import { DemandKeeper } from './reservation/demand-keeper.ts';
-import { HoldController, type HoldSource } from './reservation/hold-controller.ts';
+import { HoldController } from './reservation/hold-controller.ts';
 import { removeHoldPods } from './reservation/removal.ts';
 import { AssignmentCache } from './scheduling/assignment-cache.ts';
 import { sweepNode } from './scheduling/node-gc.ts';
 import { type NodeClosures, NodeSnapshot } from './scheduling/node-snapshot.ts';
 import { nodeFingerprint, placementFingerprint } from './scheduling/node-view.ts';
-import type { PlacementStrategy } from './scheduling/place.ts';
 import { publishRanges } from './scheduling/range-publisher.ts';
 import { LeftNodes } from './workers/left-nodes.ts';
+import { NODE_INDEX } from './workers/node-index.ts';
 import { WorkerReconciler } from './workers/reconciler.ts';
 import { ShareKeeper } from './workers/share-keeper.ts';
-
-/** Index of the workers' cache: by the node that they are assigned to. */
-export const NODE_INDEX = 'node';
-
-export interface LeaderOptions {
-  /** Fenced: refuses to write once another controller leads. */
-  readonly client: KubeClient;
-  /** Reads the agents' Leases, without waiting for other requests. */
-  readonly leaseClient: Pick<KubeClient, 'list'>;
-  readonly systemNamespace: string;
-  /** Synced already; {@link NODE_INDEX}, FUNCTION_INDEX and QUEUE_INDEX are among its indexes. */
-  readonly workers: Informer<LambdaWorker>;
-  /** Synced; LEAVING_INDEX is among its indexes. */
-  readonly lambdaNodes: Informer<LambdaNode>;
-  readonly nodes: Informer<Node>;
-  /** Synced; QUOTA_INDEX is among its indexes. */
-  readonly quotas: Informer<LambdaQuota>;
-  readonly requests: Informer<CertificateSigningRequest>;
-  /** Pods of agents; {@link AGENT_NODE_INDEX} is among its indexes. Empty where agents run outside of Pods. */
-  readonly agentPods: Informer<Pod>;
-  readonly strategy: PlacementStrategy;
-  /** Undefined where no hold Pods are made. */
-  readonly holds: HoldSource | undefined;
-  /** Of this term: knows what the leader before has found. */
-  readonly liveness: NodeLiveness;
-  readonly events: EventSink<EventReason>;
-  readonly metrics: ControllerMetrics;
-  readonly reconcilerMetrics: ReconcilerMetrics;
-  readonly clock: Clock;
-  readonly logger: Logger;
-}
 
 /** Workers at a time; the same number of requests as the client has under way. */
 const CONCURRENCY = 32;
@@ -86,10 +51,6 @@ const FIRST_READING_MS = 5_000;
 /** Milliseconds between two looks at the client authority, and after a look that failed. */
 const AUTHORITY_EVERY_MS = 60_000;
 const AUTHORITY_RETRY_MS = 2_000;
-export function nodeIndex(worker: LambdaWorker): readonly string[] {
-  const name = worker.status?.assignment?.nodeName;
-  return name === undefined ? [] : [name];
-}
 
 /**
  * Leads for one term: runs everything that writes. Nothing outlives the term; the next one begins with the state in the

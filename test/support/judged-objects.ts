@@ -8,7 +8,8 @@ import type { LambdaWorker, LambdaWorkerStatus } from '../../src/api/lambda-work
 import type { Health } from '../../src/common/health.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { type NodeState, nodeStatePatch } from '../../src/controller/nodes/node-state.ts';
-import { type DecisionInput, decide } from '../../src/controller/workers/decide.ts';
+import { decide } from '../../src/controller/workers/decide.ts';
+import type { DecisionInput } from '../../src/controller/workers/decision.ts';
 import { clearancePatch, statusPatch } from '../../src/controller/workers/status-draft.ts';
 import type { PatchBody } from '../../src/kube/api/types.ts';
 import type { FleetLab } from './fleet-lab.ts';

@@ -1,58 +1,16 @@
-import { type ConditionDraft, findCondition, isTrue, workerConditions } from '../../api/condition.ts';
-import { type Assignment, type LambdaWorker, unfitArchitecturesOf, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
+import { type ConditionDraft, findCondition, workerConditions } from '../../api/condition.ts';
+import { type Assignment, type LambdaWorker, unfitArchitecturesOf } from '../../api/lambda-worker.ts';
 import type { ErrorCode } from '../../common/error-codes.ts';
 import { unreachable } from '../../common/errors.ts';
-import type { WriteCause } from '../metrics/controller-metrics.ts';
 import type { StayReason } from '../nodes/liveness.ts';
 import { stayClause } from '../nodes/node-state.ts';
 import type { Grant } from '../quota/quota-book.ts';
 import { isRefusedByFullNode, isSameGrant } from '../scheduling/assignment-cache.ts';
-import type { Leave, NodeStanding } from '../scheduling/node-view.ts';
-import type { Placement } from '../scheduling/place.ts';
-import { assignedTo, draftCondition, isTold, type Refusal, type StatusDraft, says, unplaced } from './status-draft.ts';
-
-/** A node that the worker was on, and that may have a container of it. */
-export interface LeftNode extends Pick<NodeStanding, 'liveness' | 'goneBecause'> {
-  /** Whether its agent reports a container; undefined for an agent of an earlier version, which reports none. */
-  readonly lists: boolean | undefined;
-  /** Milliseconds since the worker was taken away from there, as far as this controller knows. */
-  readonly leftMs: number;
-}
-
-export interface DecisionInput {
-  readonly worker: LambdaWorker;
-  /** The assigned node; looked at only when there is an assignment. */
-  readonly standing: NodeStanding;
-  /** Other nodes that the worker was on; looked at only when it is being deleted. */
-  readonly left: readonly LeftNode[];
-  readonly deletingMs: number;
-  readonly place: (exclude?: string, unfitArchitectures?: readonly string[]) => Placement;
-  /** The answer of the namespace's quotas to the present size of the worker. */
-  readonly grant: () => Grant;
-  /** Whether the loss of its present node has already been written to this worker. */
-  readonly isLossTold: boolean;
-  /** Whether the last move away from a full node was long enough ago. */
-  readonly mayLeaveFullNode: boolean;
-  /** Whether the disruption budget lets the worker leave a healthy node; called only when another node fits. */
-  readonly mayLeave: () => boolean;
-}
-
-export type WorkerDecision =
-  | { readonly kind: 'nothing' }
-  /** A node has to report first: look again when it has, or after that many milliseconds. */
-  | { readonly kind: 'wait'; readonly forMs: number }
-  /** Written before any assignment: no worker with an assignment can go without its node's clean-up. */
-  | { readonly kind: 'addFinalizer' }
-  | { readonly kind: 'removeFinalizer'; readonly because: string; readonly isNodeGone: boolean }
-  | {
-      readonly kind: 'write';
-      readonly cause: WriteCause;
-      readonly status: StatusDraft;
-      /** For the Event. */
-      readonly note: string;
-      /** The node whose permanent loss the decision depends on. */
-      readonly goneNode?: string | undefined;
-    };
+import type { Leave } from '../scheduling/node-view.ts';
+import type { DecisionInput, WorkerDecision } from './decision.ts';
+import { decideDeleting, hasFinalizer } from './deletion.ts';
+import { isToldOfSilence, tellLoss } from './loss.ts';
+import { assignedTo, draftCondition, isTold, type Refusal, says, unplaced } from './status-draft.ts';
 
 /** Why an assigned worker should be elsewhere. */
 type Trouble =
@@ -72,27 +30,6 @@ type MovingTrouble = Exclude<Trouble, { readonly kind: 'unreachable' }>;
 type LeavingTrouble = MovingTrouble | { readonly kind: 'grown' };
 
 const nothing: WorkerDecision = { kind: 'nothing' };
-
-/** Milliseconds within which an agent reports a worker that it has lost. Agents write every ten seconds. */
-export const NODE_WORD_MS = 30_000;
-
-/**
- * Milliseconds that a node gets to remove a container, beside the time of a call and of its grace period: twice the
- * time after which the agent sets a container aside. No agent delays a deletion for longer.
- */
-const REMOVAL_MS = 300_000;
-
-function hasFinalizer(worker: LambdaWorker): boolean {
-  return worker.metadata.finalizers?.includes(WORKER_FINALIZER) === true;
-}
-
-/**
- * Whether the silence of its node is told to a worker. Where no node is heard at all, agents and workers are hardly to
- * blame, and thousands of writes would be one load more on the API server.
- */
-function isToldOfSilence({ liveness, stays }: NodeStanding): boolean {
-  return liveness === 'lost' || (stays !== undefined && stays !== 'NoNodeHeard');
-}
 
 function troubleOf({ worker, standing }: DecisionInput, assignment: Assignment): Trouble | undefined {
   if (standing.goneBecause !== undefined) {
@@ -218,22 +155,6 @@ function why(trouble: LeavingTrouble, from: string): string {
   }
 }
 
-/** The worker keeps its assignment to a silent node. */
-function tellLoss(
-  input: DecisionInput,
-  assignment: Assignment,
-  message: string,
-  scheduled: ConditionDraft,
-): WorkerDecision {
-  const { worker } = input;
-  const ready = draftCondition(worker, workerConditions.ready, 'Unknown', 'NodeLost', message);
-  const isTold = (says(worker, ready) && worker.status?.phase === 'Unknown') || input.isLossTold;
-  if (isTold && says(worker, scheduled)) {
-    return nothing;
-  }
-  return { kind: 'write', cause: 'lost', status: { assignment, scheduled, ready, phase: 'Unknown' }, note: message };
-}
-
 /** The node that a write rests on being gone, if any. */
 function goneNodeOf(trouble: LeavingTrouble, { nodeName }: Assignment): string | undefined {
   return trouble.kind === 'gone' ? nodeName : undefined;
@@ -303,52 +224,6 @@ function settle(worker: LambdaWorker, present: Assignment, grant: Grant): Worker
   return isSameGrant(present.granted, assignment.granted)
     ? tell(worker, present, scheduled)
     : { kind: 'write', cause: 'told', status: { assignment, scheduled }, note: scheduled.message };
-}
-
-/** Milliseconds for which the deletion of a worker waits for a node that it left. */
-function waitsForMs({ worker, deletingMs }: DecisionInput, node: LeftNode): number {
-  const { goneBecause, leftMs, lists, liveness } = node;
-  if (goneBecause !== undefined || liveness === 'lost' || lists === undefined) {
-    return 0;
-  }
-  const { terminationGracePeriodSeconds, timeoutSeconds } = worker.spec;
-  return lists
-    ? (timeoutSeconds + terminationGracePeriodSeconds) * 1_000 + REMOVAL_MS - deletingMs
-    : NODE_WORD_MS - leftMs;
-}
-
-/** Lets a deleted worker go once every node that had it has cleaned up, or can not. */
-function decideDeleting(input: DecisionInput): WorkerDecision {
-  if (!hasFinalizer(input.worker)) {
-    return nothing;
-  }
-  const decision = decideDeletingHere(input);
-  if (decision.kind !== 'removeFinalizer') {
-    return decision;
-  }
-  const forMs = Math.max(0, ...input.left.map((node) => waitsForMs(input, node)));
-  return forMs > 0 ? { kind: 'wait', forMs } : decision;
-}
-
-/** The same, by the present node of the worker alone. */
-function decideDeletingHere(input: DecisionInput): WorkerDecision {
-  const { worker, standing } = input;
-  const assignment = worker.status?.assignment;
-  if (assignment === undefined) {
-    return { kind: 'removeFinalizer', because: 'it is assigned to no node', isNodeGone: false };
-  }
-  if (isTrue(worker.status?.conditions, workerConditions.cleanedUp)) {
-    return { kind: 'removeFinalizer', because: 'its node has cleaned up', isNodeGone: false };
-  }
-  if (standing.goneBecause !== undefined) {
-    return { kind: 'removeFinalizer', because: standing.goneBecause, isNodeGone: true };
-  }
-  if (isToldOfSilence(standing)) {
-    const message = `nothing has been heard of ${assignment.nodeName}; the worker is removed once that node has cleaned up, or its LambdaNode or Node is deleted`;
-    const scheduled = findCondition(worker.status?.conditions, workerConditions.scheduled);
-    return tellLoss(input, assignment, message, scheduled ?? assignedTo(worker, assignment.nodeName));
-  }
-  return nothing;
 }
 
 /**

@@ -3,7 +3,8 @@ import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CacheEvent, ObjectCache } from '../../kube/api/types.ts';
 import type { NodeSnapshot } from '../scheduling/node-snapshot.ts';
-import { type LeftNode, NODE_WORD_MS } from './decide.ts';
+import type { LeftNode } from './decision.ts';
+import { NODE_WORD_MS } from './deletion.ts';
 
 /** Index of the LambdaNodes' cache: by the uids of workers that leave them. */
 export const LEAVING_INDEX = 'leaving';

@@ -1,6 +1,5 @@
 import type { EventReason } from '../../api/condition.ts';
 import { type LambdaWorker, lambdaWorkers, unfitArchitecturesOf, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
-import { requestedMilliCPU, resourcesOf } from '../../api/worker-resources.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode, unreachable } from '../../common/errors.ts';
@@ -13,18 +12,15 @@ import { type RecordedEvent, referenceTo } from '../../kube/events/event-series.
 import type { ControllerMetrics, WriteCause } from '../metrics/controller-metrics.ts';
 import { isSilent } from '../nodes/liveness.ts';
 import type { QuotaBook } from '../quota/quota-book.ts';
-import {
-  type AssignmentCache,
-  isRefusedByFullNode,
-  isSameGrant,
-  startsAtOnce,
-} from '../scheduling/assignment-cache.ts';
+import { type AssignmentCache, isRefusedByFullNode, isSameGrant } from '../scheduling/assignment-cache.ts';
 import type { NodeSnapshot, WorkerStanding } from '../scheduling/node-snapshot.ts';
 import { type Placement, type PlacementStrategy, place, type ScheduledReason } from '../scheduling/place.ts';
-import { decide, type WorkerDecision } from './decide.ts';
+import { decide } from './decide.ts';
+import type { WorkerDecision } from './decision.ts';
 import { DisruptionBudget } from './disruption-budget.ts';
 import { type Homeless, homelessBy } from './homeless.ts';
 import type { LeftNodes } from './left-nodes.ts';
+import { placementRequest } from './placement-request.ts';
 import { Rewordings } from './rewordings.ts';
 import type { ShareKeeper } from './share-keeper.ts';
 import { type ShareStanding, withShare } from './share-step.ts';
@@ -260,26 +256,9 @@ export class WorkerReconciler {
   }
 
   #place(worker: LambdaWorker, exclude: string | undefined, unfitArchitectures: readonly string[]): Placement {
-    const { nodeName, nodeSelector, topologySpread } = worker.spec;
-    const isWoken = isRefusedByFullNode(worker);
-    const { ephemeralStorageMiB: tmpMiB, memoryMiB } = resourcesOf(worker);
-    return place(
-      {
-        strategy: this.#options.strategy,
-        memoryMiB,
-        tmpMiB,
-        milliCPU: requestedMilliCPU(worker),
-        // A worker that leaves a full node is to be woken, in whichever state it rests.
-        takesRoom: isWoken || startsAtOnce(worker),
-        nodeName,
-        nodeSelector,
-        spread: topologySpread,
-        unfitArchitectures,
-        exclude,
-        leaves: worker.status?.assignment?.nodeName,
-      },
-      this.#options.snapshot.candidates(worker, isWoken),
-    );
+    const { snapshot, strategy } = this.#options;
+    const candidates = snapshot.candidates(worker, isRefusedByFullNode(worker));
+    return place({ ...placementRequest(worker), strategy, unfitArchitectures, exclude }, candidates);
   }
 
   /** Returns the worker after the step, for another step. */

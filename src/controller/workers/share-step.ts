@@ -1,7 +1,7 @@
 import { findCondition, isControllersWord, workerConditions } from '../../api/condition.ts';
 import type { Assignment, LambdaWorker } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
-import type { WorkerDecision } from './decide.ts';
+import type { WorkerDecision } from './decision.ts';
 import { assignedTo, draftCondition, type StatusDraft } from './status-draft.ts';
 
 /** A worker of a function with reserved concurrency. */

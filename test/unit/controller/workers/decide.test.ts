@@ -2,12 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { LambdaWorker, LambdaWorkerStatus } from '../../../../src/api/lambda-worker.ts';
 import type { Placement } from '../../../../src/controller/scheduling/place.ts';
-import {
-  type DecisionInput,
-  decide,
-  type LeftNode,
-  type WorkerDecision,
-} from '../../../../src/controller/workers/decide.ts';
+import { decide } from '../../../../src/controller/workers/decide.ts';
+import type { DecisionInput, LeftNode, WorkerDecision } from '../../../../src/controller/workers/decision.ts';
 import { type WorkerFixture, workerFixture } from '../../../support/worker-fixture.ts';
 
 const FINALIZER = 'esb.dev/worker';
