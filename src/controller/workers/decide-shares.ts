@@ -14,9 +14,14 @@ export interface ShareHolder {
   readonly isSettled: boolean;
   /** Whether calls reach it. */
   readonly isCallable: boolean;
-  /** Lower is better: of equal workers the first ones get more. */
+  /** Whether calls do not reach it only while its container comes or goes. */
+  readonly isPassing: boolean;
+  /** Lower is better: of equal workers the first ones get more. From {@link COLD} on there is no container. */
   readonly rank: number;
 }
+
+/** Rank of workers that a call has to start. */
+export const COLD = 2;
 
 /** A share on its way to the next one. */
 type Draft = Omit<ShareHolder, 'share'> & { share: number };
@@ -26,7 +31,8 @@ type Draft = Omit<ShareHolder, 'share'> & { share: number };
  *
  * - Shares above what is reserved are taken away, first from workers that no call reaches.
  * - An exchange takes the share of a worker that no call reaches for one that can use it, and half of the largest share
- *   for a worker that has none.
+ *   for a worker that has none. A worker whose container comes or goes keeps its share where the other ones have none
+ *   either: the share would go to and fro, and calls with it.
  * - The rest is given to workers that calls reach, to those with the smallest share first. A share that is
  *   taken away is free only once it is no longer in force.
  *
@@ -42,10 +48,15 @@ export function decideShares(reserved: number, holders: readonly ShareHolder[]):
   const idle = settled.filter(({ isCallable }) => !isCallable);
   takeAway(reachable, takeAway(idle, sum(drafts) - reserved));
   const unused = (): number => reserved - sum(drafts);
-  const wanted = drafts
-    .filter(({ isCallable }) => isCallable)
-    .reduce((room, { perWorker, share }) => room + Math.max(0, perWorker - share), 0);
-  takeAway(idle, wanted - unused());
+  const wanted = (most: number): number =>
+    drafts
+      .filter(({ isCallable, rank }) => isCallable && rank <= most)
+      .reduce((room, { perWorker, share }) => room + Math.max(0, perWorker - share), 0);
+  takeAway(
+    idle.filter(({ isPassing }) => !isPassing),
+    wanted(COLD) - unused(),
+  );
+  takeAway(idle, wanted(COLD - 1) - unused());
   split(reachable, unused());
   const lowered = new Set(drafts.filter((draft, index) => draft.share < (holders[index]?.share ?? 0)));
   const free = reserved - holders.reduce((total, { inForce, share }) => total + Math.max(inForce, share), 0);

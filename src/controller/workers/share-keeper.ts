@@ -13,7 +13,7 @@ import { isSilent } from '../nodes/liveness.ts';
 import type { Silence } from '../nodes/silence.ts';
 import { functionKeyOf } from '../scheduling/assignment-cache.ts';
 import type { NodeSnapshot } from '../scheduling/node-snapshot.ts';
-import { decideShares, type ShareHolder } from './decide-shares.ts';
+import { COLD, decideShares, type ShareHolder } from './decide-shares.ts';
 import { FUNCTION_INDEX } from './disruption-budget.ts';
 import type { ShareStanding } from './share-step.ts';
 
@@ -37,6 +37,9 @@ const passingReasons: readonly string[] = [
   'Restarting',
   'Running',
 ] satisfies readonly WorkerReason[];
+
+/** Reasons of a worker whose container comes or goes: another worker takes its calls if that has a container. */
+const changingReasons: readonly string[] = ['Pulling', 'Terminating'] satisfies readonly WorkerReason[];
 
 /** Codes of errors of a write that has not come through, and will not. */
 const notWritten = ['Conflict', 'NotFound', 'NotLeader'] as const;
@@ -262,7 +265,14 @@ export class ShareKeeper {
     const perWorker = perWorkerOf(worker);
     const share = assignment.share ?? perWorker;
     const node = this.#options.lambdaNodes.get({ name: assignment.nodeName });
-    const base = { ...unassigned(uid, worker), share, isCallable: !deleting && this.#isCallable(worker, assignment) };
+    const isReached = !deleting && this.#isReached(worker, assignment);
+    const down = downReason(worker);
+    const base = {
+      ...unassigned(uid, worker),
+      share,
+      isCallable: isReached && down === undefined,
+      isPassing: isReached && down !== undefined && changingReasons.includes(down),
+    };
     if (node !== undefined && node.status?.holdsShares !== true) {
       return { ...base, inForce: share };
     }
@@ -275,11 +285,12 @@ export class ShareKeeper {
     return { ...base, inForce: Math.max(share, calls), isSettled: isSaid && !deleting };
   }
 
-  #isCallable(worker: LambdaWorker, { nodeName }: Assignment): boolean {
+  /** Whether calls would reach the container of a worker. */
+  #isReached(worker: LambdaWorker, { nodeName }: Assignment): boolean {
     const { spec } = worker;
     const { goneBecause, leave, liveness } = this.#options.snapshot.standing(worker, nodeName);
     const isKept = spec.wakePolicy === 'Never' && spec.desiredState !== 'Running';
-    return !isSilent(liveness) && goneBecause === undefined && leave === undefined && !isDown(worker) && !isKept;
+    return !isSilent(liveness) && goneBecause === undefined && leave === undefined && !isKept;
   }
 
   /**
@@ -310,17 +321,18 @@ export class ShareKeeper {
 /** A worker that is to have its first share. */
 function unassigned(uid: string, worker: LambdaWorker): ShareHolder {
   const { phase } = worker.status ?? {};
-  const rank = phase === 'Running' ? 0 : phase === 'Paused' ? 1 : 2;
-  return { uid, perWorker: perWorkerOf(worker), share: 0, inForce: 0, isSettled: true, isCallable: true, rank };
+  const rank = phase === 'Running' ? 0 : phase === 'Paused' ? 1 : COLD;
+  const free = { share: 0, inForce: 0, isSettled: true, isCallable: true, isPassing: false } as const;
+  return { uid, perWorker: perWorkerOf(worker), ...free, rank };
 }
 
-/** Whether its agent says that it answers no calls, for a reason that another worker need not wait for. */
-function isDown({ status }: LambdaWorker): boolean {
+/** Why a worker answers no calls, by its agent; undefined for a reason that another worker need not stand in for. */
+function downReason({ status }: LambdaWorker): string | undefined {
   const { conditions } = status ?? {};
   // Agents before the condition Callable tell that by Ready.
   const said =
     findCondition(conditions, workerConditions.callable) ?? findCondition(conditions, workerConditions.ready);
-  return said?.status === 'False' && !passingReasons.includes(said.reason);
+  return said?.status === 'False' && !passingReasons.includes(said.reason) ? said.reason : undefined;
 }
 
 /** Whether the function of a worker may have shares because of that worker. */
@@ -343,6 +355,6 @@ function fingerprintOf(worker: LambdaWorker | undefined): string {
     status?.assignment,
     status?.share,
     isTrue(status?.conditions, workerConditions.cleanedUp),
-    isDown(worker),
+    downReason(worker),
   ]);
 }

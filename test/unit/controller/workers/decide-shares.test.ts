@@ -4,7 +4,8 @@ import { decideShares, type ShareHolder } from '../../../../src/controller/worke
 
 function holder(change: Partial<ShareHolder> = {}): ShareHolder {
   const share = change.share ?? 0;
-  return { uid: 'a', perWorker: 1, share, inForce: share, isSettled: true, isCallable: true, rank: 0, ...change };
+  const base = { uid: 'a', perWorker: 1, isSettled: true, isCallable: true, isPassing: false, rank: 0 } as const;
+  return { ...base, share, inForce: share, ...change };
 }
 
 /** The shares of workers `w0` and so on. */
@@ -44,6 +45,14 @@ describe('decideShares', () => {
     expect(shares(1, { share: 1, isCallable: false }, { share: 0, isCallable: false })).toEqual([1, 0]);
   });
 
+  it('takes the share of a worker that is being started only for one that has a container', () => {
+    const starting = { share: 1, isCallable: false, isPassing: true, rank: 2 } as const;
+    expect(shares(1, starting, { rank: 2 })).toEqual([1, 0]);
+    expect(shares(1, starting, { rank: 1 })).toEqual([0, 0]);
+    expect(shares(2, starting, { share: 1, isCallable: false }, { rank: 2 })).toEqual([1, 0, 0]);
+    expect(shares(0, starting)).toEqual([0]);
+  });
+
   it('halves the largest share for a worker that has none', () => {
     expect(shares(10, { ...wide, share: 10 }, wide)).toEqual([5, 0]);
     expect(shares(10, { ...wide, share: 5 }, wide)).toEqual([5, 5]);
@@ -67,7 +76,7 @@ describe('decideShares', () => {
     fc.assert(
       fc.property(fc.nat(12), fc.array(one, { maxLength: 6 }), (reserved, list) => {
         let holders = list.map(
-          ({ more, ...rest }, index): ShareHolder => ({ ...rest, uid: `w${index}`, inForce: rest.share + more }),
+          ({ more, ...rest }, index): ShareHolder => holder({ ...rest, uid: `w${index}`, inForce: rest.share + more }),
         );
         const taken = holders.reduce((sum, { inForce }) => sum + inForce, 0);
         const decided = decideShares(reserved, holders);

@@ -120,6 +120,31 @@ describe('the shares of reserved concurrency', () => {
     expect(world.stored.get('w1')?.status?.assignment?.share).toBe(0);
   });
 
+  it('stay with a worker that is being started, and do not go to and fro between workers without a container', async () => {
+    const world = worldOf(1, [1, 1]);
+    await world.live(30);
+    const told = (name: string, phase: 'Absent' | 'Pulling' | 'Running', reason: string) =>
+      world.change(name, (worker) => {
+        const status = reason === 'Pulling' ? ('False' as const) : ('True' as const);
+        const callable = { type: 'Callable', status, reason, message: '', lastTransitionTime: '2026-11-01T00:00:00Z' };
+        const others = worker.status?.conditions?.filter(({ type }) => type !== 'Callable') ?? [];
+        return { ...worker, status: { ...worker.status, phase, conditions: [...others, callable] } };
+      });
+    const look = async () => {
+      for (const name of ['w0', 'w1']) {
+        world.see(name);
+      }
+      await world.reconcile('w0');
+    };
+    told('w0', 'Pulling', 'Pulling');
+    told('w1', 'Absent', 'Absent');
+    await look();
+    expect(sharesOf(world)).toEqual([1, 0]);
+    told('w1', 'Running', 'Running');
+    await look();
+    expect(sharesOf(world)).toEqual([0, 0]);
+  });
+
   it('follow the number that the oldest worker reserves, and go with it', async () => {
     const world = worldOf(3, [1, 1, 1]);
     await world.live(30);
