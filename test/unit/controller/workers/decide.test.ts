@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { LambdaWorker, LambdaWorkerStatus } from '../../../../src/api/lambda-worker.ts';
+import type { Grant } from '../../../../src/controller/quota/quota-book.ts';
 import type { Placement } from '../../../../src/controller/scheduling/place.ts';
 import { decide } from '../../../../src/controller/workers/decide.ts';
 import type { DecisionInput, LeftNode, WorkerDecision } from '../../../../src/controller/workers/decision.ts';
@@ -588,7 +589,11 @@ describe('whatever is known', () => {
       isLossTold: fc.boolean(),
       mayLeaveFullNode: fc.boolean(),
       isItsTurn: fc.boolean(),
-      isGranted: fc.boolean(),
+      answer: fc.constantFrom<Grant>(
+        { kind: 'unbound' },
+        { kind: 'granted', granted: { memoryMiB: 192, milliCPU: 10 } },
+        { kind: 'refused', message: 'LambdaQuota team would be exceeded' },
+      ),
       deletingMs: fc.constantFrom(0, 400_000),
       left: fc.array(
         fc.record({
@@ -599,12 +604,9 @@ describe('whatever is known', () => {
         { maxLength: 2 },
       ),
     })
-    .map(({ hasRoom, isGranted, isItsTurn, ...input }) => ({
+    .map(({ answer, hasRoom, isItsTurn, ...input }) => ({
       ...input,
-      grant: () =>
-        isGranted
-          ? ({ kind: 'granted', granted: { memoryMiB: 192, milliCPU: 10 } } as const)
-          : ({ kind: 'unbound' } as const),
+      grant: () => answer,
       mayLeave: () => isItsTurn,
       // As placement does, it honours the pin.
       place: () => (hasRoom && input.worker.spec.nodeName !== 'node-1' ? toNode2 : nowhere),
@@ -635,7 +637,7 @@ describe('whatever is known', () => {
           expect(assignment?.epoch ?? lastEpoch).toBeGreaterThanOrEqual(before.epoch);
           if (assignment === undefined) {
             const { goneBecause, leave } = input.standing;
-            expect(goneBecause ?? leave).toBeDefined();
+            expect(input.grant().kind === 'refused' || (goneBecause ?? leave) !== undefined).toBe(true);
           }
         }
       }),
@@ -669,7 +671,7 @@ describe('whatever is known', () => {
     );
   });
 
-  it('a worker stays on a node that is alive, unless its pin or want of room says otherwise', () => {
+  it('a worker stays on a node that is alive, unless its pin, its quota or want of room says otherwise', () => {
     fc.assert(
       fc.property(inputs, (input) => {
         const { worker, standing } = input;
@@ -680,6 +682,7 @@ describe('whatever is known', () => {
           before !== undefined &&
           standing.liveness !== 'lost' &&
           standing.leave === undefined &&
+          input.grant().kind !== 'refused' &&
           !isFull &&
           worker.spec.nodeName !== 'node-2'
         ) {
