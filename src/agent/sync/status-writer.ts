@@ -116,11 +116,12 @@ export class StatusWriter {
     }
   }
 
-  /** Writes the outstanding statuses, for at most three seconds. */
+  /** Writes the outstanding statuses, activity too, for at most three seconds: the next agent does not know the stamps. */
   async stop(): Promise<void> {
     this.#unsubscribe?.();
     for (const entry of this.#entries.values()) {
-      if (entry.timer !== undefined && !entry.view.transient) {
+      entry.granted ||= this.#activity.has(entry);
+      if ((entry.timer !== undefined || entry.granted) && !entry.view.transient) {
         this.#enqueue(entry);
       }
     }

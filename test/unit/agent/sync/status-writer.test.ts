@@ -420,6 +420,18 @@ describe('the status writer', () => {
     expect(phases()).toEqual(['Running 2000']);
   });
 
+  it('writes activity that waits before it stops, since the next agent does not know the stamps', async () => {
+    const { clock, fleet, writer, writes } = world();
+    writer.start();
+    fleet.show(viewFixture());
+    await clock.advance(0);
+    fleet.show(viewFixture({ lastInvocationTime: 'a' }));
+    await clock.advance(10_000);
+    expect(writes).toHaveLength(1);
+    await writer.stop();
+    expect(writes.slice(1)).toMatchObject([{ status: { lastInvocationTime: 'a', observedInvocationTime: 'a' } }]);
+  });
+
   it('asks a server that was too slow for little at first, and for more with each round that succeeds', async () => {
     const clock = manualClock();
     const fleet = fakeFleet();
