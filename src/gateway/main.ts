@@ -235,9 +235,9 @@ async function openEvents(phase: Phase<EventsConfig>, cluster: Cluster): Promise
   stops.defer(() => store.close());
   let intake: EventIntake | undefined;
   const configure = (): void => {
-    const { current } = identity;
-    if (current !== undefined && trust.pem !== undefined) {
-      intake?.configure({ ...current, clientAuthority: trust.pem });
+    const { fitting } = identity;
+    if (fitting !== undefined && trust.pem !== undefined) {
+      intake?.configure({ ...fitting, clientAuthority: trust.pem });
     }
   };
   const identity: ClientIdentity = await openIdentity(true, () => {
@@ -261,14 +261,22 @@ async function openEvents(phase: Phase<EventsConfig>, cluster: Cluster): Promise
   return {
     gateway,
     identity,
-    health: () =>
-      trust.pem === undefined
+    health() {
+      if (trust.pem === undefined) {
+        return {
+          ok: false,
+          reason: 'NotSynced',
+          message: 'the authority of the gateways has not been read from the API server yet',
+        };
+      }
+      return identity.fitting === undefined
         ? {
             ok: false,
-            reason: 'NotSynced',
-            message: 'the authority of the gateways has not been read from the API server yet',
+            reason: 'NoCertificate',
+            message: 'the controller has not signed a certificate yet that this server may show to gateways',
           }
-        : { ok: true },
+        : { ok: true };
+    },
     start: () => trust.start(),
   };
 }

@@ -81,6 +81,12 @@ export class ClientIdentity {
     return this.#current;
   }
 
+  /** The same where it has the names and usages that are asked for: one of an earlier release may be without. */
+  get fitting(): CertifiedKey | undefined {
+    const isFitting = this.#current !== undefined && this.#isFitting(new X509Certificate(this.#current.certificate));
+    return isFitting ? this.#current : undefined;
+  }
+
   /** An agent has let us in. */
   accepted(): void {
     this.#refusals = 0;
@@ -140,14 +146,19 @@ export class ClientIdentity {
     if (this.#isUseless) {
       return true;
     }
-    const { keyUsage, validFromDate, validToDate, subjectAltName } = new X509Certificate(this.#current.certificate);
-    const isNamed = namespacesOfNames(subjectAltName)?.has(this.#options.namespace) === true;
-    const hasUsages = this.#options.serves !== true || keyUsage?.includes(SERVER_AUTH) === true;
-    if (!(isNamed && hasUsages) && clock.monotonic() >= this.#namesNotBefore) {
+    const certificate = new X509Certificate(this.#current.certificate);
+    if (!this.#isFitting(certificate) && clock.monotonic() >= this.#namesNotBefore) {
       return true;
     }
+    const { validFromDate, validToDate } = certificate;
     const lifetime = validToDate.getTime() - validFromDate.getTime();
     return clock.now() >= validFromDate.getTime() + (lifetime * 2) / 3;
+  }
+
+  #isFitting({ keyUsage, subjectAltName }: X509Certificate): boolean {
+    const { namespace, serves } = this.#options;
+    const hasUsages = serves !== true || keyUsage?.includes(SERVER_AUTH) === true;
+    return hasUsages && namespacesOfNames(subjectAltName)?.has(namespace) === true;
   }
 
   async #pause(delayMs: number, signal: AbortSignal): Promise<void> {

@@ -245,9 +245,12 @@ describe('ClientIdentity', () => {
     await answered(1);
     const role = await lab(clock, folder, silentLogger(), true);
     const request = await role.asked(1);
+    expect(role.identity.current).toBeDefined();
+    expect(role.identity.fitting).toBeUndefined();
     expect(request.spec.usages).toEqual(['digital signature', 'client auth', 'server auth']);
     await role.sign(request, 30 * day);
     await role.answered(1);
+    expect(role.identity.fitting).toEqual(role.identity.current);
     await clock.advance(4_000_000);
     expect(role.requests.size).toBe(1);
   });
