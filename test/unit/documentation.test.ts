@@ -41,6 +41,14 @@ describe('the documentation', () => {
     expect(commandFaults(page, textOf(page))).toEqual([]);
   });
 
+  it.each(pages)('opens each block of code of %s with no more than its language', (page) => {
+    // A block whose lines were joined is running text to a reader, and to the tests that run what pages say.
+    const fences = textOf(page)
+      .split('\n')
+      .filter((line) => /^\s*```/.test(line));
+    expect(fences.filter((line) => !/^\s*```+\w*$/.test(line))).toEqual([]);
+  });
+
   it('has every page in its index', () => {
     const index = linksOf(textOf('docs/README.md')).map(({ target }) => `docs/${target}`);
     const kinds = /^docs\/(tutorial|how-to|reference|explanation)\//;
