@@ -72,7 +72,7 @@ export function createEventIntake(options: EventIntakeOptions): EventIntake {
   };
   const server = createServer(
     {
-      ...guardedServer(),
+      ...guardedServer(connections.patience),
       requestCert: true,
       rejectUnauthorized: true,
       minVersion: 'TLSv1.3',

@@ -31,11 +31,12 @@ export const CLIENT_PATIENCE: ClientPatience = { headMs: 30_000, unreadMs: 20_00
  */
 const MAX_UNANSWERED = 64;
 
-/** The options of a server that keeps the times above to a few seconds. */
-export function guardedServer({ checkEveryMs }: ClientPatience = CLIENT_PATIENCE): {
+/** The options of a server that keeps the times above to a few seconds; the handshake is that of one with TLS. */
+export function guardedServer({ checkEveryMs, headMs }: ClientPatience = CLIENT_PATIENCE): {
   readonly connectionsCheckingInterval: number;
+  readonly handshakeTimeout: number;
 } {
-  return { connectionsCheckingInterval: checkEveryMs };
+  return { connectionsCheckingInterval: checkEveryMs, handshakeTimeout: headMs };
 }
 
 export interface ConnectionLimits {

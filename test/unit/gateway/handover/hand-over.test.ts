@@ -1,4 +1,5 @@
-import { createServer } from 'node:net';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { listenOn } from '../../../../src/common/net/listen.ts';
@@ -8,6 +9,7 @@ import {
   RemoteEventKeeper,
   type RemoteEventKeeperOptions,
 } from '../../../../src/gateway/handover/remote-event-keeper.ts';
+import { CLIENT_PATIENCE, type ClientPatience } from '../../../../src/gateway/http/http-guard.ts';
 import {
   type CertificateAuthority,
   createCertificateAuthority,
@@ -23,11 +25,17 @@ interface RoleLab extends GatewayLab {
 }
 
 /** The role that keeps events, with an agent of its own. */
-async function roleLab(shown: IssuedCertificate, authority: string, store: EventStore): Promise<RoleLab> {
+async function roleLab(
+  shown: IssuedCertificate,
+  authority: string,
+  store: EventStore,
+  patience: ClientPatience = CLIENT_PATIENCE,
+): Promise<RoleLab> {
   let intake: EventIntake | undefined;
   const lab = await gatewayLab({
     gateway: {
       events: { kind: 'Here', store },
+      patience,
       intake(options) {
         intake = createEventIntake(options);
         intake.configure({ certificate: shown.certificate, privateKey: shown.key, clientAuthority: authority });
@@ -200,6 +208,15 @@ describe('events that a gateway hands over', () => {
     });
     // On the connection of before, too.
     await expect(lab.invoke('work', event)).rejects.toMatchObject({ $metadata: { httpStatusCode: 503 } });
+  });
+
+  it('find room where clients connect and never begin a handshake', async () => {
+    const { authority, role: shown } = await authorityLab();
+    const patience = { ...CLIENT_PATIENCE, headMs: 200 };
+    const role = await roleLab(shown, authority.certificate, inThreadEventStore(), patience);
+    const silent = connect(role.port, '127.0.0.1');
+    onTestFinished(() => void silent.destroy());
+    await once(silent.resume(), 'close');
   });
 
   it('go on by a certificate and an authority that are renewed', async () => {
