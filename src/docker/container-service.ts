@@ -25,12 +25,12 @@ export interface DockerContainer {
   readonly addresses: Readonly<Record<string, string>>;
 }
 
-/** Request of the Docker Engine API, "Create a container". */
 export interface DockerUsage {
   readonly cpuUs: number;
   readonly memoryBytes: number;
 }
 
+/** Request of the Docker Engine API, "Create a container". */
 export type NewContainer = Omit<ContainerCreateOptions, 'abortSignal' | 'HostConfig'> & {
   readonly name: string;
   readonly HostConfig: HostConfig & { readonly CgroupnsMode?: 'private' | 'host' };
