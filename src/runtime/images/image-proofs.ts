@@ -104,10 +104,15 @@ export class ImageProofs {
   async record(name: string, byDigest: string, by: { readonly namespace: string } | 'Everybody'): Promise<void> {
     this.#unfinished.delete(name);
     const before = this.#proofs.get(byDigest);
-    if (before === 'Everybody' || (by !== 'Everybody' && before?.has(by.namespace) === true)) {
+    const isKnown = before === 'Everybody' || (by !== 'Everybody' && before?.has(by.namespace) === true);
+    // A set of its own for each proof, by which a look for images that are gone tells the proofs that came meanwhile.
+    this.#proofs.set(
+      byDigest,
+      by === 'Everybody' || before === 'Everybody' ? 'Everybody' : new Set([...(before ?? []), by.namespace]),
+    );
+    if (isKnown) {
       return;
     }
-    this.#proofs.set(byDigest, by === 'Everybody' ? by : new Set([...(before ?? []), by.namespace]));
     try {
       await this.#prune();
       await this.#write();
@@ -153,9 +158,10 @@ export class ImageProofs {
     if (present === undefined || this.#proofs.size <= this.#pruneAbove) {
       return;
     }
+    const before = new Map(this.#proofs);
     const digests = await present();
-    for (const byDigest of this.#proofs.keys()) {
-      if (!digests.has(byDigest.slice(byDigest.indexOf('@') + 1))) {
+    for (const [byDigest, proof] of before) {
+      if (this.#proofs.get(byDigest) === proof && !digests.has(byDigest.slice(byDigest.indexOf('@') + 1))) {
         this.#proofs.delete(byDigest);
       }
     }
@@ -175,6 +181,8 @@ export class ImageProofs {
         pulling: [...pulling],
         ...(this.#lost ? { lost: true } : {}),
       };
+      // Until the end of the write the file may have either.
+      this.#written = this.#written.intersection(pulling);
       await mkdir(dirname(file), { recursive: true });
       await writeFileAtomically(file, JSON.stringify(content));
       this.#written = pulling;
