@@ -1,5 +1,4 @@
-import { parse } from 'yaml';
-import { messageOf } from '../../common/errors.ts';
+import { parse, YAMLParseError } from 'yaml';
 
 /** A program that gives credentials, as `CredentialProviderConfig` of `kubelet.config.k8s.io` describes one. */
 export interface CredentialProvider {
@@ -35,9 +34,11 @@ type Fields = Readonly<Record<string, unknown>>;
 export function parseCredentialProviderConfig(text: string): CredentialProviderConfig {
   let document: unknown;
   try {
-    document = parse(text);
+    // Warnings and errors show the lines that they are about, and variables of programs may be secrets.
+    document = parse(text, { logLevel: 'error' });
   } catch (error) {
-    return { providers: [], faults: [messageOf(error)] };
+    const line = error instanceof YAMLParseError ? error.linePos?.[0].line : undefined;
+    return { providers: [], faults: [`it is no YAML${line === undefined ? '' : ` at line ${line}`}`] };
   }
   const { apiVersion, kind, providers } = isFields(document) ? document : {};
   if (kind !== CONFIG_KIND || typeof apiVersion !== 'string' || !CONFIG_API.test(apiVersion) || !isList(providers)) {

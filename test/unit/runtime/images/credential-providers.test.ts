@@ -190,6 +190,13 @@ describe('credential providers', () => {
 });
 
 describe('the configuration of credential providers', () => {
+  it.each([
+    ['kind: CredentialProviderConfig\nproviders: [{name: ecr, env: [{name: KEY, value: "a-secret}]}]\n', ' at line 3'],
+    ['kind: CredentialProviderConfig\nproviders:\n  - env:\n      - value: *a-secret\n', ''],
+  ])('that is no YAML is told without its lines, which may hold secrets', (text, where) => {
+    expect(parseCredentialProviderConfig(text)).toEqual({ providers: [], faults: [`it is no YAML${where}`] });
+  });
+
   it('is that of the kubelet, in YAML as well', () => {
     const text = [
       'apiVersion: kubelet.config.k8s.io/v1',
