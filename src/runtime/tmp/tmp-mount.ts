@@ -1,3 +1,4 @@
+import type { Stats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../common/errors.ts';
@@ -9,7 +10,8 @@ const LOWER = 'lowerdir=';
 
 /**
  * The root file system of a worker with its file at `/tmp`. The shim mounts over folders that are there, and follows links
- * within the root file system alone; an image without the folder gets a lowest layer that has nothing else.
+ * within the root file system alone; an image without the folder, or with one that a later layer has removed, gets an
+ * uppermost layer that has nothing else.
  */
 export async function withTmp(mounts: readonly Mount[], { mount, skeleton }: TmpFile): Promise<readonly Mount[]> {
   const rootfs = (await hasTmp(layersOf(mounts))) ? mounts : mounts.map((each) => onTop(skeleton, each));
@@ -19,8 +21,7 @@ export async function withTmp(mounts: readonly Mount[], { mount, skeleton }: Tmp
 async function hasTmp(layers: readonly string[]): Promise<boolean> {
   for (const layer of layers) {
     try {
-      await lstat(join(layer, 'tmp'));
-      return true;
+      return !isWhiteout(await lstat(join(layer, 'tmp')));
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') {
         // Layers that the agent does not see are mounted as they are.
@@ -31,9 +32,16 @@ async function hasTmp(layers: readonly string[]): Promise<boolean> {
   return layers.length === 0;
 }
 
+/** Whether a layer removes what the layers below it have there: a device of no kind, to overlayfs. */
+function isWhiteout(found: Stats): boolean {
+  return found.isCharacterDevice() && found.rdev === 0;
+}
+
 function onTop(skeleton: string, mount: Mount): Mount {
   return {
     ...mount,
-    options: mount.options.map((option) => (option.startsWith(LOWER) ? `${option}:${skeleton}` : option)),
+    options: mount.options.map((option) =>
+      option.startsWith(LOWER) ? `${LOWER}${skeleton}:${option.slice(LOWER.length)}` : option,
+    ),
   };
 }

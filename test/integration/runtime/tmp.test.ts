@@ -10,7 +10,7 @@ import type {
 } from '../../../src/runtime/contract/runtime.ts';
 import { run } from '../../support/command.ts';
 import { ensureRequest, type Lab, shimsOf } from '../../support/lab.ts';
-import { testImage } from '../../support/test-image.ts';
+import { testImage, workerFiles } from '../../support/test-image.ts';
 import { useLab } from '../../support/use-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -86,9 +86,13 @@ describe('/tmp on disk', () => {
     expect(await attempt(address, 'fill /tmp/full 24')).toEqual(['ok']);
   });
 
-  it('is made in an image without such a folder', async () => {
-    const request = wish('bare');
-    const reference = lab.registry.put('bare:1', await testImage({ folders: [] }));
+  it.each([
+    ['without such a folder', 'bare', []],
+    ['that removes such a folder of its base', 'removing', [{ path: '/.wh.tmp', content: '' }]],
+  ])('is made in an image %s', async (_, name, more) => {
+    const request = wish(name);
+    const files = [...(await workerFiles()), ...more];
+    const reference = lab.registry.put(`${name}:1`, await testImage({ folders: [], files }));
     const shape = { ...request.shape, image: { ...request.shape.image, reference } };
     const { address } = await runtime.ensure({ ...request, shape });
     expect(await attempt(address, 'create /tmp/fine')).toEqual(['ok']);

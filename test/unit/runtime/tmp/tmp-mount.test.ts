@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { withTmp } from '../../../../src/runtime/tmp/tmp-mount.ts';
+import { run } from '../../../support/command.ts';
 
 const file = { mount: { type: 'ext4', source: '/disk/hello', options: ['loop'] }, skeleton: '/disk/.skeleton' };
 const overTmp = { ...file.mount, target: '/tmp' };
@@ -13,6 +14,8 @@ describe('the root file system of a worker with /tmp on disk', () => {
     folder = await mkdtemp(join(tmpdir(), 'esb-tmp-mount-'));
     await mkdir(join(folder, 'with', 'tmp'), { recursive: true });
     await mkdir(join(folder, 'without'));
+    await mkdir(join(folder, 'removing'));
+    await run('mknod', [join(folder, 'removing', 'tmp'), 'c', '0', '0']);
   });
   afterAll(() => rm(folder, { recursive: true }));
 
@@ -27,9 +30,13 @@ describe('the root file system of a worker with /tmp on disk', () => {
     expect(await withTmp(mounts, file)).toEqual([...mounts, overTmp]);
   });
 
-  it('has a layer below them with the folder that none of them has', async () => {
-    const [rootfs, tmp] = await withTmp([overlay('without')], file);
-    expect(rootfs?.options).toEqual(['workdir=w', 'upperdir=u', `lowerdir=${join(folder, 'without')}:/disk/.skeleton`]);
+  it.each([
+    ['that none of them has', ['without']],
+    ['that the last one to name it removes', ['without', 'removing', 'with']],
+  ])('has a layer on top of them with the folder %s', async (_, layers) => {
+    const [rootfs, tmp] = await withTmp([overlay(...layers)], file);
+    const below = layers.map((layer) => join(folder, layer));
+    expect(rootfs?.options).toEqual(['workdir=w', 'upperdir=u', `lowerdir=${['/disk/.skeleton', ...below].join(':')}`]);
     expect(tmp).toEqual(overTmp);
   });
 
