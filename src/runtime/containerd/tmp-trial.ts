@@ -33,6 +33,9 @@ export async function tryTmpFile(
   const containerId = `esb-tmp-trial-${randomBytes(16).toString('hex')}`;
   try {
     await removeEarlier(parts, removal, call);
+    if (await files.isInMemory()) {
+      return `the state folder is in memory itself: ${files.folder} is on a tmpfs`;
+    }
     const { capacityMiB } = await files.room();
     if (capacityMiB < LEAST_ROOM_MIB) {
       return `the disk of the state folder has room for ${capacityMiB} MiB of /tmp, too little to be used`;

@@ -1,4 +1,4 @@
-import { chmod, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { chmod, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
@@ -15,7 +15,7 @@ export interface TmpRoom {
 export interface TmpFile {
   /** Its mount, wherever that is to be. */
   readonly mount: Mount;
-  /** Folder with nothing but an empty `tmp`, to lie below the layers of an image that has none. */
+  /** Folder with nothing but an empty `tmp`, to lie on the layers of an image that has none. */
   readonly skeleton: string;
 }
 
@@ -27,6 +27,8 @@ const LEAST_OVERHEAD_BYTES = MEBIBYTE;
 const FREE_SHARE = 0.2;
 /** Sizes whose empty file system is kept at hand: some KiB each. */
 const MAX_TEMPLATES = 64;
+/** Types of tmpfs and ramfs in `statfs(2)`. */
+const IN_MEMORY: ReadonlySet<number> = new Set([0x01021994, 0x858458f6]);
 /** Name of a folder that no container has. */
 const SKELETON = '.skeleton';
 const TEMPLATE = '.template';
@@ -89,6 +91,12 @@ export class TmpFiles {
   async list(): Promise<readonly string[]> {
     const names = (await undefinedIfNoFile(readdir(this.folder))) ?? [];
     return names.filter((name) => !name.startsWith('.'));
+  }
+
+  /** Whether the folder is no disk: files there would be memory that is counted nowhere. */
+  async isInMemory(): Promise<boolean> {
+    await this.#prepare();
+    return IN_MEMORY.has((await statfs(this.folder)).type);
   }
 
   async room(): Promise<TmpRoom> {
