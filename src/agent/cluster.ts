@@ -1,8 +1,8 @@
 import { availableParallelism, totalmem } from 'node:os';
+import { join } from 'node:path';
 import { lambdaNodes, type NodeAmounts } from '../api/lambda-node.ts';
 import { ASSIGNED_NODE_FIELD, type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { CLIENT_CA_NAME, CLUSTER_RANGES_NAME, reporters, WORKER_POLICY_NAME } from '../api/name.ts';
-import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
 import { configMaps, nodes } from '../kube/api/resource-types.ts';
 import type { Informer, KubeObject, ResourceType } from '../kube/api/types.ts';
@@ -10,8 +10,8 @@ import { ListWatchInformer } from '../kube/cache/informer.ts';
 import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import { EventRecorder } from '../kube/events/event-recorder.ts';
-import type { AgentConfig } from '../options/agent.ts';
-import { ClusterCidrs } from './node/cluster-cidrs.ts';
+import type { AgentParts } from './agent-parts.ts';
+import { CLUSTER_RANGES_FILE, ClusterCidrs } from './node/cluster-cidrs.ts';
 import { promisedCapacity } from './node/promised-capacity.ts';
 import { WorkerEvents } from './sync/worker-events.ts';
 import { WorkerPolicy } from './sync/worker-policy.ts';
@@ -29,7 +29,12 @@ const eventRation = { capacity: 200, burst: 10, writeBurst: 25, writeEveryMs: 1_
 export type Cluster = ReturnType<typeof createCluster>;
 
 /** Makes the agent's view of the API server, which may be away. Nothing is read before an informer starts. */
-export function createCluster(config: AgentConfig, clock: Clock, logger: Logger) {
+export function createCluster({
+  clock,
+  config,
+  logger,
+  stateDir,
+}: Pick<AgentParts, 'clock' | 'config' | 'logger' | 'stateDir'>) {
   const { kubeconfig, nodeName, systemNamespace } = config.cluster;
   const source = createKubeConnectionSource({ kubeconfig });
   const userAgent = `esb-agent/${nodeName}`;
@@ -76,6 +81,8 @@ export function createCluster(config: AgentConfig, clock: Clock, logger: Logger)
       given: config.network.serviceCidr,
       ownNode: ownNode.cache,
       published: publishedRanges.cache,
+      hasSynced: () => ownNode.hasSynced() && publishedRanges.hasSynced(),
+      file: join(stateDir, CLUSTER_RANGES_FILE),
       clock,
       logger,
     }),

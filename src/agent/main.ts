@@ -41,7 +41,7 @@ export async function runAgent(config: AgentConfig, context: RoleContext, spawne
   const { logger, signal } = context;
   await withStops(async (stops) => {
     const parts = createParts(config, context, stops);
-    const cluster = createCluster(config, parts.clock, logger);
+    const cluster = createCluster(parts);
     // Made late, and ended last: /readyz is answered, and the LambdaNode is written, until the end.
     let healthServer: HealthServer | undefined;
     let leave: (() => Promise<void>) | undefined;

@@ -7,6 +7,7 @@ import type { Logger } from '../../common/logger.ts';
 import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
 import { MARK_SUFFIX } from '../invoke/in-flight-marker.ts';
 import { OUTDATED_FOLDER } from '../worker/outdated-records.ts';
+import { CLUSTER_RANGES_FILE } from './cluster-cidrs.ts';
 import type { NodeHealth } from './node-health.ts';
 import type { NodeRegistration } from './node-registration.ts';
 import { RESERVATION_FILE } from './reservation.ts';
@@ -17,6 +18,7 @@ const maxNamed = 5;
 /** Entries of the agent in its state folder; other entries there are not its own. */
 const stateNames: readonly string[] = [
   'client-ca.pem',
+  CLUSTER_RANGES_FILE,
   'cni',
   'docker',
   'host-ports',

@@ -1,4 +1,7 @@
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { NetworkGarbageCollector } from '../../../src/agent/gc/network-gc.ts';
 import { lastLines } from '../../../src/agent/logs/log-query.ts';
 import { createAgentMetrics } from '../../../src/agent/metrics.ts';
@@ -93,6 +96,12 @@ describe('what the network was left with', () => {
 });
 
 describe('ranges of the cluster', () => {
+  async function temporaryFolder(): Promise<string> {
+    const folder = await mkdtemp(join(tmpdir(), 'esb-ranges-'));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    return folder;
+  }
+
   it('are those given, of the own Node, of all Nodes as published, and of Services once they can be read', async () => {
     const clock = manualClock();
     let fault: Error | undefined = ApiError.unreachable('list', new Error('refused'));
@@ -112,6 +121,8 @@ describe('ranges of the cluster', () => {
       given: ['10.100.0.0/16'],
       ownNode,
       published,
+      hasSynced: () => false,
+      file: join(await temporaryFolder(), 'ranges'),
       clock,
       logger: silentLogger(),
       random: () => 0,
@@ -143,6 +154,53 @@ describe('ranges of the cluster', () => {
     expect(new Set(asked)).toEqual(new Set(['ServiceCIDR']));
     stop.abort();
     await running;
+  });
+
+  it('are those of an earlier run until all were read again', async () => {
+    const file = join(await temporaryFolder(), 'ranges');
+    const clock = manualClock();
+    const start = (services: () => Promise<readonly string[]>) => {
+      const [ownNode, stop] = [createObjectCache<Node>(), new AbortController()];
+      let hasSynced = false;
+      const list = async () => ({ items: [{ metadata: { name: 'kubernetes' }, spec: { cidrs: await services() } }] });
+      const ranges = new ClusterCidrs({
+        client: { list: list as never },
+        given: [],
+        ownNode,
+        published: createObjectCache<ConfigMap>(),
+        hasSynced: () => hasSynced,
+        file,
+        clock,
+        logger: silentLogger(),
+      });
+      const running = ranges.run(stop.signal).catch(() => undefined);
+      onTestFinished(async () => {
+        stop.abort();
+        await running;
+      });
+      return {
+        current: () => ranges.current().map(({ cidr }) => cidr),
+        sync: (podCIDRs: readonly string[]) => {
+          ownNode.set({ metadata: { name: 'n1' }, spec: { podCIDRs } });
+          hasSynced = true;
+        },
+      };
+    };
+    const earlier = start(() => Promise.resolve(['10.96.0.0/16']));
+    earlier.sync(['10.1.0.0/24']);
+    await vi.waitFor(async () => expect(await readFile(file, 'utf8')).toBe('10.1.0.0/24\n10.96.0.0/16'));
+
+    const away = start(() => Promise.reject(ApiError.unreachable('list', new Error('refused'))));
+    expect(away.current()).toEqual(['10.1.0.0/24', '10.96.0.0/16']);
+
+    const later = start(() => Promise.resolve(['10.98.0.0/16']));
+    await settle();
+    // Without the Pods of the Node, which another request brings.
+    expect(later.current()).toEqual(['10.98.0.0/16', '10.1.0.0/24', '10.96.0.0/16']);
+    later.sync(['10.2.0.0/24']);
+    expect(later.current()).toEqual(['10.2.0.0/24', '10.98.0.0/16']);
+    await clock.advance(10_000);
+    await vi.waitFor(async () => expect(await readFile(file, 'utf8')).toBe('10.2.0.0/24\n10.98.0.0/16'));
   });
 });
 
