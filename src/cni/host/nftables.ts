@@ -88,7 +88,8 @@ export type Refusals = Readonly<Record<keyof typeof COUNTERS, number>>;
  * denied ranges, nor through the node each other; DNS to their name servers passes, and so do packets to an allowed
  * range within a denied one. From outside nothing reaches workers except answers. Packets of workers are masqueraded on
  * their way out. No worker has a rule of its own: one with a class has an element in two maps, by its link address, and
- * a class takes ways away from what the other rules let. Refused packets are counted.
+ * a class takes ways away from what the other rules let. A class judges each packet: an earlier worker of the same address
+ * may have left a connection. Refused packets are counted.
  */
 export function nodeRules(options: NodeRulesOptions): string {
   const bridges = `{ ${options.bridges.map((name) => JSON.stringify(name)).join(', ')} }`;
@@ -112,7 +113,8 @@ table inet ${RULES_TABLE} {
   chain input {
     type filter hook input priority filter; policy accept;
     iifname != ${bridges} accept
-    ct state established,related accept
+    ct state related accept
+    ct direction reply ct state established accept
     ${lines('input')}
     ether saddr vmap @${EGRESS_INPUT_MAP}
     goto ${others.input}
@@ -132,7 +134,6 @@ table inet ${RULES_TABLE} {
     oifname ${bridges} drop
   }
   chain from_worker {
-    ct state established,related accept
     oifname ${bridges} ${count('worker')} ${REJECT}
     ${lines('source')}
     ether saddr vmap @${EGRESS_MAP}
@@ -142,6 +143,7 @@ table inet ${RULES_TABLE} {
     ${lines('dns')}
   }
   chain egress_all {
+    ct state established,related accept
     jump dns
     ${lines('destination')}
     accept

@@ -1,6 +1,6 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import type { NodeNetwork } from '../../../src/cni/contract.ts';
 import type { EgressClass } from '../../../src/cni/host/egress-rules.ts';
 import { readRefusals } from '../../../src/cni/host/nftables.ts';
@@ -8,6 +8,7 @@ import type { NodeNetworkOptions } from '../../../src/cni/node-network.ts';
 import { systemCommandRunner } from '../../../src/common/exec/command-runner.ts';
 import { run } from '../../support/command.ts';
 import { createNetworkLab, type NetworkLab } from '../../support/network-lab.ts';
+import { startOwnedProcess } from '../../support/owned-process.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const CLASSES = ['All', 'Internet', 'Cluster', 'None'] as const;
@@ -38,6 +39,17 @@ const attempt = ([name, host, port]) => new Promise((done) => {
   setTimeout(() => end(false), 5000).unref();
 });
 Promise.all(targets.map(attempt)).then((found) => console.log(JSON.stringify(found.flat())));`;
+
+const ECHO = `const socket = require('dgram').createSocket('udp4');
+socket.on('message', (text, { address, port }) => socket.send(text, port, address));
+socket.bind(9, process.argv[1], () => console.log('listening'));`;
+
+/** Always from the same port: to the node all runs are one flow. */
+const ASK = `const socket = require('dgram').createSocket('udp4');
+const [host, timeoutMs] = process.argv.slice(1);
+socket.on('message', () => { console.log('answered'); process.exit(); });
+socket.bind(4000, () => setInterval(() => socket.send('?', 9, host), 50));
+setTimeout(() => process.exit(), Number(timeoutMs));`;
 
 /** A node with a way by both families, to an Internet, a cluster and a private network that the outside plays. */
 async function egressLab(): Promise<NetworkLab> {
@@ -137,6 +149,29 @@ describe('the class of a worker', () => {
       await network.detach(egress);
     }
     expect(await elements(lab)).toBe(0);
+  });
+
+  it('holds what an earlier worker of the same address has begun', async () => {
+    const lab = await egressLab();
+    const echo = await startOwnedProcess({
+      program: 'nsenter',
+      args: [`--net=${lab.outsidePath}`, '--', process.execPath, '-e', ECHO, PLACES.private],
+      logFile: join(lab.stateDir, 'echo.log'),
+    });
+    onTestFinished(() => echo.kill());
+    await waitFor('the echo', () => echo.output().includes('listening'));
+    const ask = async (netnsPath: string, timeoutMs: number): Promise<string> => {
+      const args = [`--net=${netnsPath}`, '--', process.execPath, '-e', ASK, PLACES.private, String(timeoutMs)];
+      return (await run('nsenter', args, { timeoutMs: 60_000 })).stdout.trim();
+    };
+    const network = await networkOf(lab);
+    for (const egress of ['Internet', 'Cluster', 'None'] as const) {
+      const { netnsPath } = await network.attach('hello', { egress: 'All' });
+      expect(await ask(netnsPath, 30_000)).toBe('answered');
+      // The same interface stands for a later one with its address.
+      await network.attach('hello', { egress });
+      expect(await ask(netnsPath, 1_000), egress).toBe('');
+    }
   });
 
   it('holds over an agent, a flush, a lost element and lost records, beside any default of the node', async () => {
