@@ -1,5 +1,5 @@
 import { EsbError } from '../../common/errors.ts';
-import { Limiter } from '../../common/limiter.ts';
+import { FairGate } from '../../common/fair-gate.ts';
 import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import type { SecretReader } from '../model/secret-reader.ts';
@@ -14,10 +14,13 @@ export interface ImageResolverOptions {
 const AT_ONCE = 4;
 const DEADLINE_MS = 60_000;
 
-/** Asks for images of workers that rest Absent, a few at a time. */
+/**
+ * Asks for images of workers that rest Absent, a few at a time: a namespace whose registry does not answer waits behind
+ * its own alone.
+ */
 export class ImageResolver {
   readonly #options: ImageResolverOptions;
-  readonly #limiter = new Limiter(AT_ONCE);
+  readonly #gate = new FairGate({ places: AT_ONCE });
   readonly #ended = new AbortController();
   readonly #works = new Set<Promise<unknown>>();
 
@@ -31,8 +34,8 @@ export class ImageResolver {
     const { signal } = this.#ended;
     const { namespace } = desired.identity;
     const options = { signal, deadlineMs: DEADLINE_MS, namespace };
-    const work = this.#limiter
-      .run(() => runtime.resolveImage(imageRequestOf(desired, secrets), options), signal)
+    const work = this.#gate
+      .pass({ namespace }, signal, () => runtime.resolveImage(imageRequestOf(desired, secrets), options))
       .then(
         () => undefined,
         (error: unknown) => EsbError.from(error),
