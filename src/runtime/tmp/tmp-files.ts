@@ -50,6 +50,9 @@ export class TmpFiles {
   /** The one that was used last is the last. */
   readonly #templates = new Map<number, Promise<Template>>();
   #folderMade: Promise<unknown> | undefined;
+  /** Bytes of all files that were begun, and of those whose making is over. */
+  #begunBytes = 0;
+  #endedBytes = 0;
 
   constructor(folder: string, runner: CommandRunner) {
     this.folder = folder;
@@ -66,8 +69,9 @@ export class TmpFiles {
     const bytes = fileBytes(sizeMiB);
     await this.#prepare();
     await rm(path, { force: true });
-    const [template] = await Promise.all([this.#template(sizeMiB, signal), this.#checkRoom(sizeMiB, bytes)]);
+    await this.#takeRoom(sizeMiB, bytes);
     try {
+      const template = await this.#template(sizeMiB, signal);
       const file = await open(path, 'wx', 0o600);
       try {
         await runTool(this.#runner, { program: 'fallocate', args: ['--length', String(bytes), path], signal });
@@ -78,6 +82,8 @@ export class TmpFiles {
     } catch (error) {
       await rm(path, { force: true });
       throw error;
+    } finally {
+      this.#endedBytes += bytes;
     }
     return { mount: { type: 'ext4', source: path, options: MOUNT_OPTIONS }, skeleton: join(this.folder, SKELETON) };
   }
@@ -109,15 +115,20 @@ export class TmpFiles {
     return { capacityMiB: mebibytes(usableBytes + ownBytes), allocatedMiB: mebibytes(ownBytes) };
   }
 
-  async #checkRoom(sizeMiB: number, bytes: number): Promise<void> {
+  /** Takes room for a file, which is the caller's until the caller adds it to {@link TmpFiles.#endedBytes}. */
+  async #takeRoom(sizeMiB: number, bytes: number): Promise<void> {
+    const endedBytes = this.#endedBytes;
     const { freeBytes, totalBytes } = await roomOf(this.folder);
-    if (freeBytes - bytes < totalBytes * FREE_SHARE) {
-      const freeMiB = Math.floor(freeBytes / MEBIBYTE);
+    // Of all files that were not made when the disk was looked at, as if none of them had its blocks by then.
+    const leftBytes = freeBytes - (this.#begunBytes - endedBytes);
+    if (leftBytes - bytes < totalBytes * FREE_SHARE) {
+      const leftMiB = Math.max(0, Math.floor(leftBytes / MEBIBYTE));
       const message =
-        `no room for ${sizeMiB} MiB of /tmp: ${this.folder} has ${freeMiB} MiB left, ` +
+        `no room for ${sizeMiB} MiB of /tmp: ${this.folder} has ${leftMiB} MiB left, ` +
         `and ${FREE_SHARE * 100} % of its file system are to stay free`;
       throw new EsbError(message, { code: 'NodeFull', retryable: true });
     }
+    this.#begunBytes += bytes;
   }
 
   async #template(sizeMiB: number, signal?: AbortSignal): Promise<Template> {
