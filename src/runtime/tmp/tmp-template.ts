@@ -43,7 +43,9 @@ export async function makeTemplate(
     const args = [...options.map(String), '-O', FEATURES, '-E', extended, path, `${Math.floor(bytes / 1024)}k`];
     // The program's own defaults, not those of the machine.
     await runTool(runner, { program: 'mke2fs', args, env: { ...pathOnly(), MKE2FS_CONFIG: '/dev/null' }, signal });
-    const told = await runTool(runner, { program: 'debugfs', args: ['-w', path], input: COMMANDS, signal });
+    // With `-f` each command stands before what it prints; otherwise that depends on whether readline is installed.
+    const debugfs = { program: 'debugfs', args: ['-w', '-f', '-', path], input: COMMANDS, signal };
+    const told = await runTool(runner, debugfs);
     return await partsOf(path, blocksOf(told));
   } finally {
     await rm(path, { force: true });
