@@ -28,9 +28,9 @@ interface LivingState {
   /** Whether it has been called since it was started. */
   readonly warm: boolean;
   /**
-   * Stand of one that runs by its init; absent where nothing stands against a freeze. `Awaited`: the init is not
-   * connected yet, and a call may be in it. `Unready`: it takes no call. `Busy`: it takes calls, and the runtime or an
-   * extension does not wait for one yet.
+   * Stand by its init; absent where nothing stands against a freeze. `Awaited`: the init is not connected yet, and a
+   * call may be in it, also where it is frozen. `Unready`: it takes no call. `Busy`: it takes calls, and the runtime or
+   * an extension does not wait for one yet.
    */
   readonly init?: 'Awaited' | 'Unready' | 'Busy' | undefined;
 }
@@ -203,9 +203,14 @@ function isAwaited(state: LivingState): boolean {
   return state.usable && state.init === 'Awaited';
 }
 
+/** Lets the init of such a one connect, which a frozen one cannot. */
+function connect(state: LivingState): Action | undefined {
+  return state.kind === 'Paused' ? { kind: 'Resume' } : undefined;
+}
+
 /** Whether it takes calls as soon as it runs. */
-function isReady({ init }: LivingState): boolean {
-  return init === undefined || init === 'Busy';
+function isReady({ init, kind }: LivingState): boolean {
+  return kind === 'Paused' || init === undefined || init === 'Busy';
 }
 
 /** Whether a successor is all that the present one should be. */
@@ -250,8 +255,8 @@ function planOutdated(goal: LivingGoal, situation: Situation): Action | undefine
       return undefined;
     case 'Running':
     case 'Paused':
-      if (isAwaited(state)) {
-        return undefined;
+      if (isAwaited(state) && (state.kind === 'Running' || manner === 'InPlace')) {
+        return connect(state);
       }
       if (!isOfUse(state)) {
         return { kind: 'Destroy', why: 'Unusable' };
@@ -276,7 +281,7 @@ function planOther(goal: Goal, situation: Situation, other: ObservedContainer): 
       return state.traces ? { kind: 'Destroy', why: 'Unwanted' } : undefined;
     }
     if (isLiving(state) && isAwaited(state)) {
-      return undefined;
+      return connect(state);
     }
     return { kind: 'Destroy', why: isAlive(goal) ? 'Replaced' : 'Unwanted' };
   }
@@ -316,8 +321,8 @@ function planUnknown({ doubt }: Extract<Observed, { readonly kind: 'Unknown' }>,
 }
 
 function planLiving(goal: Goal, state: LivingState, warmUp: boolean): Action | undefined {
-  if (isAwaited(state)) {
-    return undefined;
+  if (isAwaited(state) && (state.kind === 'Running' || !isAlive(goal))) {
+    return connect(state);
   }
   if (!isAlive(goal)) {
     return { kind: 'Destroy', why: 'Unwanted' };

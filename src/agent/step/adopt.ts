@@ -200,6 +200,12 @@ function occupy(draft: Draft, info: WorkerInfo, record: WorkerRecord | undefined
   const { containerId } = info;
   const container = findContainer(draft.state, containerId);
   if (container !== undefined && interfaceOf(container) === 'Lambda') {
+    const { init } = container;
+    const wasPaused =
+      record?.container?.id === containerId && record.pausedAt !== undefined && record.rest !== 'Running';
+    if (init.kind === 'Away' && !wasPaused) {
+      draft.put({ ...container, init: { ...init, unheard: true } });
+    }
     takeFound(draft, containerId, draft.at.node.initOf(containerId), info);
     return;
   }

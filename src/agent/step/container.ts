@@ -210,6 +210,7 @@ export function observedOf(container: Container): Observed {
         ready: process.ready,
         warm: process.warm,
         ...(task.kind === 'Running' ? { init: standOf(container) } : {}),
+        ...(mayBeCalled(container) ? { init: 'Awaited' } : {}),
       };
     default:
       return unreachable(task);
@@ -219,6 +220,11 @@ export function observedOf(container: Container): Observed {
 /** Whether there is a way for calls to it. The one of an init is told by the init. */
 function isReachable(container: Container): boolean {
   return interfaceOf(container) === 'Lambda' || container.sight.info?.address !== undefined;
+}
+
+/** Whether it was found frozen, maybe by another party and with a call in it. */
+export function mayBeCalled({ init, sight }: Container): boolean {
+  return sight.info?.task.kind === 'Paused' && init.kind === 'Away' && init.unheard === true;
 }
 
 /** Its stand by its init; undefined where nothing stands against a freeze. */

@@ -8,7 +8,12 @@ const unreadyMs = 960_000;
 /** Knowledge of the init of a container. Of no meaning where the emulator of the image serves. */
 export type InitSight =
   /** None is connected; one is waited for since then, in monotonic milliseconds. */
-  | { readonly kind: 'Away'; readonly since: number }
+  | {
+      readonly kind: 'Away';
+      readonly since: number;
+      /** Found by this run of the agent, and not known to have been frozen by one before: a call may be in it. */
+      readonly unheard?: true;
+    }
   | {
       readonly kind: 'Connected';
       readonly phase: InitPhase;

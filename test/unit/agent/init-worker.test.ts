@@ -390,6 +390,45 @@ describe('a worker with an init, after the agent was killed', () => {
     expect(next.task()).toBeUndefined();
   });
 
+  it.each([
+    { what: 'is to rest without a container', change: { restingState: 'Absent' } },
+    { what: 'is deleted', change: { deleting: true, terminationGraceSeconds: 60 } },
+    { what: 'has another shape', change: { shapeHash: 'v1-next', networkMode: 'Host' } },
+  ] as const)(
+    'that was frozen by another party in a call is not removed before its end, where it $what',
+    async ({ change }) => {
+      const lab = await FleetLab.with(desiredFixture({ ...lambda, networkMode: 'Host' }));
+      await lab.recorded((record) => record.served !== undefined);
+      void call(lab);
+      await settle();
+      lab.runtime.before = (operation) => (operation === 'resume' ? new Promise(() => undefined) : Promise.resolve());
+      lab.runtime.foreign('Paused', lab.container());
+      await settle();
+      lab.runtime.before = () => Promise.resolve();
+      const next = await lab.restart();
+      next.fleet.apply(desiredFixture({ ...lambda, networkMode: 'Host', ...change, generation: 2 }));
+      await settle();
+      expect(next.task()).toBe('Running');
+      next.inits.reconnect(next.container());
+      await settle();
+      expect(next.task()).toBe('Running');
+      next.inits.endLeft('request-1');
+      // The call was activity.
+      await next.clock.advance(11_000);
+      expect(next.runtime.operations).toContain(`destroy ${next.container()}`);
+    },
+  );
+
+  it('is removed without a wake where an agent before has frozen it', async () => {
+    const lab = await FleetLab.with(desiredFixture({ ...lambda, restingState: 'Paused' }));
+    await lab.recorded(({ pausedAt }) => pausedAt !== undefined);
+    const next = await lab.restart();
+    next.fleet.apply(desiredFixture({ ...lambda, restingState: 'Absent', generation: 2 }));
+    await settle();
+    expect(next.task()).toBeUndefined();
+    expect(next.runtime.count('resume')).toBe(0);
+  });
+
   it('is called by an agent that finds no runtime', async () => {
     const lab = await FleetLab.with(desiredFixture(lambda));
     await lab.recorded((record) => record.served !== undefined);
