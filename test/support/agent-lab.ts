@@ -92,6 +92,8 @@ export interface AgentLab {
   stream<Message>(method: string, request: object): AsyncIterable<Message>;
   /** State of the task of a container as containerd and the kernel have it, such as RUNNING; undefined without one. */
   taskState(containerId: string): Promise<string | undefined>;
+  /** Rows of the tasks of workers, in order. The trial of /tmp of an agent that starts is none. */
+  tasks(): Promise<readonly string[]>;
   /** Runs a program in the node's network. */
   onNode(program: string, ...args: readonly string[]): Promise<string>;
   /** GET of the agent's health server, as `status body`. */
@@ -100,7 +102,7 @@ export interface AgentLab {
 }
 
 /** The same node with a Docker engine in place of containerd. */
-export interface DockerAgentLab extends Omit<AgentLab, 'lab' | 'taskState'> {
+export interface DockerAgentLab extends Omit<AgentLab, 'lab' | 'taskState' | 'tasks'> {
   readonly lab: DockerLab;
 }
 
@@ -154,6 +156,13 @@ export async function startAgentLab(options: ApiServerOptions & LabOptions = {})
       const [, pid, told] = line?.trim().split(/\s+/) ?? [];
       return told === undefined ? undefined : await stateOfTask(told, Number(pid));
     },
+    async tasks() {
+      return (await containerd.ctr('tasks', 'list'))
+        .split('\n')
+        .slice(1)
+        .flatMap((row) => (/^(esb-tmp-trial-|$)/.test(row) ? [] : row.trim().replaceAll(/ +/g, ' ')))
+        .toSorted();
+    },
   });
 }
 
@@ -175,7 +184,7 @@ export async function startDockerAgentLab(options: ApiServerOptions = {}): Promi
 async function startAround(
   options: ApiServerOptions,
   startNode: () => Promise<LabNode>,
-): Promise<Omit<AgentLab, 'lab' | 'taskState'>> {
+): Promise<Omit<AgentLab, 'lab' | 'taskState' | 'tasks'>> {
   const tools = toolsFolder();
   const closers: (() => unknown)[] = [];
   const close = async (): Promise<void> => {
@@ -205,7 +214,7 @@ async function build(
   close: () => Promise<void>,
   options: ApiServerOptions,
   startNode: () => Promise<LabNode>,
-): Promise<Omit<AgentLab, 'lab' | 'taskState'>> {
+): Promise<Omit<AgentLab, 'lab' | 'taskState' | 'tasks'>> {
   const [api, lab, authority] = await Promise.all([
     startApiServer(options).then((started) => {
       closers.push(() => started.stop());

@@ -11,7 +11,6 @@ describe('an agent that is killed and started again', () => {
   let paused: LambdaWorker;
 
   const idOf = (worker: LambdaWorker): string => worker.status?.containerID ?? '';
-  const tasks = async (): Promise<string[]> => (await lab.lab.ctr('tasks', 'list')).split('\n').toSorted();
   const untilInWorker = async (worker: LambdaWorker): Promise<void> => {
     await waitFor('the call to be in the worker', async () => {
       const { workers } = (await lab.unary('list', {})) as unknown as {
@@ -46,12 +45,12 @@ describe('an agent that is killed and started again', () => {
   afterAll(() => lab?.close());
 
   it('adopts everything, wakes nothing and serves', { tags: ['P27', 'P29'] }, async () => {
-    const before = await tasks();
+    const before = await lab.tasks();
     await lab.killAgent();
     await lab.startAgent();
     await lab.untilServing();
     await delay(2_000);
-    expect(await tasks()).toEqual(before);
+    expect(await lab.tasks()).toEqual(before);
     const counter = await counterOf(running);
     expect(await counterOf(running)).toBe(counter + 1);
     expect(await lab.invoke(paused)).toMatchObject({ outcome: 'OUTCOME_ANSWERED', start: 'paused' });
@@ -64,13 +63,13 @@ describe('an agent that is killed and started again', () => {
     ['gone', () => lab.api.takeDown()],
     ['frozen', async () => lab.api.pause()],
   ])('serves at once while the API server is %s', async (_, breakIt) => {
-    const before = await tasks();
+    const before = await lab.tasks();
     await lab.killAgent();
     await breakIt();
     await lab.startAgent();
     // The API server stays away all the while.
     await lab.untilServing();
-    expect(await tasks()).toEqual(before);
+    expect(await lab.tasks()).toEqual(before);
     const counter = await counterOf(running);
     expect(counter).toBeGreaterThan(0);
     expect(await lab.invoke(paused)).toMatchObject({ outcome: 'OUTCOME_ANSWERED', start: 'paused' });
@@ -151,10 +150,10 @@ describe('an agent that is killed and started again', () => {
     const worker = await lab.waitForPhase('runs', 'Running');
     const call = lab.invoke(worker, { payload: { sleepMs: 2_000 } });
     await untilInWorker(worker);
-    const before = await tasks();
+    const before = await lab.tasks();
     await lab.stopAgent();
     expect((await call).outcome).toBe('OUTCOME_ANSWERED');
-    expect(await tasks()).toEqual(before);
+    expect(await lab.tasks()).toEqual(before);
     await lab.startAgent();
     await lab.untilServing();
   });

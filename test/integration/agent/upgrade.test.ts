@@ -13,7 +13,6 @@ describe('a worker that names no interface, made before ESB served the Runtime A
   let image: string;
 
   const idOf = (worker: LambdaWorker): string => worker.status?.containerID ?? '';
-  const tasks = async (): Promise<string[]> => (await lab.lab.ctr('tasks', 'list')).split('\n').toSorted();
   const commandOf = async (worker: LambdaWorker): Promise<string | undefined> => {
     const { Spec } = JSON.parse(await lab.lab.ctr('containers', 'info', idOf(worker))) as {
       readonly Spec: { readonly process: { readonly args: readonly string[] } };
@@ -57,13 +56,13 @@ describe('a worker that names no interface, made before ESB served the Runtime A
     const paused = await lab.waitForPhase('sleeps', 'Paused');
     await lab.waitForPhase('rests', 'Absent');
     expect(await answerOf(running, { n: 1 })).toEqual({ body: { n: 1 }, start: 'running' });
-    const tasksBefore = await tasks();
+    const tasksBefore = await lab.tasks();
     await lab.stopAgent();
     await ageRecords();
     await lab.startAgent();
     await lab.untilServing();
     await delay(2_000);
-    expect(await tasks()).toEqual(tasksBefore);
+    expect(await lab.tasks()).toEqual(tasksBefore);
     expect(await answerOf(running, { n: 2 })).toEqual({ body: { n: 2 }, start: 'running' });
     expect(await answerOf(paused, { n: 3 })).toEqual({ body: { n: 3 }, start: 'paused' });
     const after = await lab.waitForPhase('sleeps', 'Paused');
