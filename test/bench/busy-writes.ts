@@ -1,11 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { writesBetween } from '../support/scale/api-requests.ts';
-import { alive, ScaleCluster, workerName } from '../support/scale/scale-cluster.ts';
+import { alive, type ScaleCluster, workerName } from '../support/scale/scale-cluster.ts';
 import type { WorkerFollower } from '../support/scale/worker-follower.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { type BenchResult, compare } from './bench-result.ts';
 import { peakResidentMiB, sampleMemory } from './processes.ts';
-import { type ClusterBench, type ClusterScenario, fleetSize } from './scenario.ts';
+import { type ClusterBench, type ClusterScenario, onFleet } from './scenario.ts';
 import { ofResources, told } from './writes.ts';
 
 /** Budget: writes a second of everybody, Leases included; seconds until the status is true; MiB of the controller. */
@@ -23,13 +23,7 @@ export const busyWrites: ClusterScenario = {
   name: 'busy-writes',
   group: 'scale',
   async run(bench): Promise<readonly BenchResult[]> {
-    const { workers, agents, workersPerNode } = fleetSize(bench);
-    const cluster = await ScaleCluster.up({ agents, workersPerNode, reserves: true });
-    try {
-      return await measure(bench, cluster, workers);
-    } finally {
-      await cluster.down();
-    }
+    return await onFleet(bench, (cluster, { workers }) => measure(bench, cluster, workers));
   },
 };
 

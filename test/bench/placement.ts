@@ -1,10 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { writesBetween } from '../support/scale/api-requests.ts';
-import { alive, ScaleCluster, workerPath } from '../support/scale/scale-cluster.ts';
+import { alive, type ScaleCluster, workerPath } from '../support/scale/scale-cluster.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { type BenchResult, compare } from './bench-result.ts';
 import { bareNodeMiB, peakResidentMiB, residentMiB, sampleMemory } from './processes.ts';
-import { type ClusterBench, type ClusterScenario, fleetSize } from './scenario.ts';
+import { type ClusterBench, type ClusterScenario, onFleet } from './scenario.ts';
 import { ofResources, told } from './writes.ts';
 
 /** Assignments, and raw patches, of one slice. */
@@ -30,13 +30,7 @@ export const placement: ClusterScenario = {
   name: 'placement',
   group: 'scale',
   async run(bench): Promise<readonly BenchResult[]> {
-    const { workers, agents, workersPerNode } = fleetSize(bench);
-    const cluster = await ScaleCluster.up({ agents, workersPerNode, reserves: true });
-    try {
-      return await measure(bench, cluster, workers);
-    } finally {
-      await cluster.down();
-    }
+    return await onFleet(bench, (cluster, { workers }) => measure(bench, cluster, workers));
   },
 };
 

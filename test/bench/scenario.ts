@@ -1,3 +1,4 @@
+import { ScaleCluster } from '../support/scale/scale-cluster.ts';
 import type { BareContainerd } from './bare-containerd.ts';
 import type { BenchInstance } from './bench-instance.ts';
 import type { BenchResult } from './bench-result.ts';
@@ -36,12 +37,22 @@ export interface ClusterScenario {
   run(bench: ClusterBench): Promise<BenchResult | readonly BenchResult[]>;
 }
 
-/** How many workers on how many nodes: 10,000 on 100 in a full run, always a hundred on each. */
-export function fleetSize({ scale }: ClusterBench): {
+/** How many workers on how many nodes. */
+export interface FleetSize {
   readonly workers: number;
   readonly agents: number;
-  readonly workersPerNode: number;
-} {
+}
+
+/** Measures on a cluster of its own, with reservations: 10,000 workers on 100 nodes in a full run, a hundred on each. */
+export async function onFleet<Result>(
+  { scale }: ClusterBench,
+  measure: (cluster: ScaleCluster, size: FleetSize) => Promise<Result>,
+): Promise<Result> {
   const agents = Math.max(5, Math.round(100 * scale));
-  return { workers: 100 * agents, agents, workersPerNode: 130 };
+  const cluster = await ScaleCluster.up({ agents, workersPerNode: 130, reserves: true });
+  try {
+    return await measure(cluster, { workers: 100 * agents, agents });
+  } finally {
+    await cluster.down();
+  }
 }

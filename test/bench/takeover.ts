@@ -1,8 +1,8 @@
-import { type Controller, ScaleCluster } from '../support/scale/scale-cluster.ts';
+import type { Controller, ScaleCluster } from '../support/scale/scale-cluster.ts';
 import type { WorkerFollower } from '../support/scale/worker-follower.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { compare } from './bench-result.ts';
-import { type ClusterScenario, fleetSize } from './scenario.ts';
+import { type ClusterScenario, onFleet } from './scenario.ts';
 
 /** How often the leader is killed. */
 const ROUNDS = 4;
@@ -19,9 +19,7 @@ export const takeover: ClusterScenario = {
   name: 'takeover',
   group: 'scale',
   async run(bench) {
-    const { workers, agents, workersPerNode } = fleetSize(bench);
-    const cluster = await ScaleCluster.up({ agents, workersPerNode, reserves: true });
-    try {
+    return await onFleet(bench, async (cluster, { agents, workers }) => {
       const follower = await cluster.follow();
       const gaps: number[] = [];
       const share = Math.floor(workers / ROUNDS);
@@ -43,9 +41,7 @@ export const takeover: ClusterScenario = {
         failures: again.length,
         note: `from the kill to the next assignment; ${ROUNDS * share} workers on ${agents} nodes, of which ${again.length} were assigned twice`,
       });
-    } finally {
-      await cluster.down();
-    }
+    });
   },
 };
 

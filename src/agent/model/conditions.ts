@@ -170,9 +170,7 @@ function callableCondition({ desired, wakes }: StatusInput, phase: WorkerPhase, 
   if (phase === 'Running') {
     return yes('Running', 'calls are answered');
   }
-  return phase === 'Absent'
-    ? yes('Absent', `the next call starts it, from the image ${desired.image}`)
-    : yes('Paused', 'frozen; the next call resumes it');
+  return phase === 'Absent' ? yes('Absent', `the next call starts it, from the image ${desired.image}`) : own;
 }
 
 /** The reason why an earlier container serves and not the present generation. */

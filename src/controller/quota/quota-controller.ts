@@ -123,9 +123,10 @@ export class QuotaController {
       after.memoryMiB < before.memoryMiB || after.milliCPU < before.milliCPU || after.workers < before.workers;
     const leaves = (change.kind === 'deleted' || isQueued(old)) && !isQueued(present);
     const isAssigned = present?.status?.assignment !== undefined;
-    if (!isDeepStrictEqual(before, after) || (!isAssigned && change.kind !== 'updated') || (leaves && !isAssigned)) {
-      this.book.note(namespace);
-    } else if (isQueued(present) && (!isQueued(old) || present?.metadata.generation !== old?.metadata.generation)) {
+    const isNew = !isAssigned && change.kind !== 'updated';
+    const isNewlyQueued =
+      isQueued(present) && (!isQueued(old) || present?.metadata.generation !== old?.metadata.generation);
+    if (!isDeepStrictEqual(before, after) || isNew || (leaves && !isAssigned) || isNewlyQueued) {
       this.book.note(namespace);
     }
     if (hasRoom || (leaves && !isAssigned)) {

@@ -57,6 +57,14 @@ const host = { network: { mode: 'Host' }, command: ['/usr/local/bin/aws-lambda-r
 const endpoint = { status: { endpoint: '10.0.0.1:9' } };
 const quota = { metadata: at('team-a', 'mine'), spec: { hard: { workers: 1_000 } } };
 
+const letsItsNamespace: Attempt[1] = (me) =>
+  me.patch(namespaces, { name: 'team-a' }, merge({ metadata: { labels: { 'esb.dev/privileged-workers': 'true' } } }));
+const largerQuota: Attempt = [
+  'a larger quota',
+  (me) => me.patch(lambdaQuotas, at('team-a', 'team'), merge({ spec: quota.spec })),
+  'cannot patch resource "lambdaquotas"',
+];
+
 /** Somebody with the built-in role `edit` in the namespace team-a. */
 const ofTenant: readonly Attempt[] = [
   ['the network of the node', (me) => makeWorker(me, 'team-a', host), 'spec.network.mode Host'],
@@ -109,26 +117,13 @@ const ofTenant: readonly Attempt[] = [
     'lambdaworkers/status',
   ],
   ['a quota of its own', (me) => make(me, lambdaQuotas as never, quota), 'cannot create resource "lambdaquotas"'],
-  [
-    'a larger quota',
-    (me) => me.patch(lambdaQuotas, at('team-a', 'team'), merge({ spec: quota.spec })),
-    'cannot patch resource "lambdaquotas"',
-  ],
+  largerQuota,
   ['no quota', (me) => me.delete(lambdaQuotas, at('team-a', 'team')), 'cannot delete resource "lambdaquotas"'],
   ['a Secret of another namespace', (me) => me.get(secrets, at('default', 'other')), 'cannot get resource "secrets"'],
   ['the keys of callers', (me) => me.get(secrets, at('default', 'esb-access-keys')), 'cannot get resource "secrets"'],
   ['the key of the authority', (me) => me.get(secrets, at(system, 'esb-client-ca')), 'cannot get resource "secrets"'],
   ['Secrets of all namespaces', (me) => me.list(secrets, {}), 'cannot list resource "secrets"'],
-  [
-    'the label that lets its namespace',
-    (me) =>
-      me.patch(
-        namespaces,
-        { name: 'team-a' },
-        merge({ metadata: { labels: { 'esb.dev/privileged-workers': 'true' } } }),
-      ),
-    'cannot patch resource "namespaces"',
-  ],
+  ['the label that lets its namespace', letsItsNamespace, 'cannot patch resource "namespaces"'],
   ['a LambdaNode of its own', (me) => make(me, lambdaNodes as never, { metadata: { name: 'mine' } }), 'cannot create'],
   [
     'a label of a LambdaNode',
@@ -310,21 +305,8 @@ const ofAgent: readonly Attempt[] = [
   ],
   ['the end of a Pod', (me) => me.delete(pods, at(system, 'esb-agent-node-1')), 'cannot delete resource "pods"'],
   ['a Pod', (me) => make(me, pods as never, pod), 'cannot create resource "pods"'],
-  [
-    'the label that lets a namespace',
-    (me) =>
-      me.patch(
-        namespaces,
-        { name: 'team-a' },
-        merge({ metadata: { labels: { 'esb.dev/privileged-workers': 'true' } } }),
-      ),
-    'cannot patch resource "namespaces"',
-  ],
-  [
-    'a larger quota',
-    (me) => me.patch(lambdaQuotas, at('team-a', 'team'), merge({ spec: quota.spec })),
-    'cannot patch resource "lambdaquotas"',
-  ],
+  ['the label that lets a namespace', letsItsNamespace, 'cannot patch resource "namespaces"'],
+  largerQuota,
   [
     'the certificate of a gateway',
     (me) => make(me, certificateSigningRequests as never, request('esb.dev/gateway-client')),
@@ -474,8 +456,6 @@ describe('attempts at what is not its own', () => {
     const accounts = objectsIn(await renderChart(['--no-hooks']))
       .filter(({ kind }) => kind === 'ServiceAccount')
       .map(({ metadata }) => metadata.name);
-    expect(accounts.toSorted()).toEqual(
-      expect.arrayContaining(['esb-agent', 'esb-controller', 'esb-gateway', 'esb-hold', 'esb-reserve']),
-    );
+    expect(accounts.toSorted()).toEqual(['esb-agent', 'esb-controller', 'esb-gateway', 'esb-hold', 'esb-reserve']);
   });
 });

@@ -21,6 +21,7 @@ import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
 import { fastClock } from '../../support/fast-clock.ts';
 import { optionsOf } from '../../support/options.ts';
 import { waitFor } from '../../support/wait-for.ts';
+import { workerManifests } from '../../support/worker-manifests.ts';
 
 const root = join(import.meta.dirname, '../../..');
 
@@ -251,19 +252,7 @@ describe('the controller, as the user esb:controller of a real API server', () =
     // Workers that are there are counted from now on.
     await when('quota-first', 'counted', ({ status }) => status?.assignment?.granted?.memoryMiB === 128);
     const names = ['quota-a', 'quota-b', 'quota-c', 'quota-d'];
-    await server.kubectl(
-      ['create', '-f', '-'],
-      names
-        .map((name) =>
-          stringify({
-            apiVersion: 'esb.dev/v1alpha1',
-            kind: 'LambdaWorker',
-            metadata: { name, namespace: 'default' },
-            spec: { image: 'hello:1', nodeSelector: { pool: 'quota' } },
-          }),
-        )
-        .join('---\n'),
-    );
+    await server.kubectl(['create', '-f', '-'], workerManifests('default', names, { nodeSelector: { pool: 'quota' } }));
     await assigned('quota-a');
     const refused = await when('quota-d', 'told', (one) => condition(one, 'Scheduled')?.status === 'False');
     expect(condition(refused, 'Scheduled')).toMatchObject({

@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { stringify } from 'yaml';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { leases } from '../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../src/kube/api/types.ts';
@@ -11,6 +10,7 @@ import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
 import { type OwnedProcess, startOwnedProcess } from '../../support/owned-process.ts';
 import { waitFor } from '../../support/wait-for.ts';
+import { workerManifests } from '../../support/worker-manifests.ts';
 
 const root = join(import.meta.dirname, '../../..');
 /** Both bindings of the role, so that the audit log tells the two controllers apart. */
@@ -49,19 +49,7 @@ describe('two controllers', () => {
   const leads = (name: Name) =>
     waitFor(`${name} to lead`, async () => (await holder()).startsWith(name), { timeoutMs: 60_000 });
   const createWorkers = (names: readonly string[]) =>
-    server.kubectl(
-      ['create', '-f', '-'],
-      names
-        .map((name) =>
-          stringify({
-            apiVersion: 'esb.dev/v1alpha1',
-            kind: 'LambdaWorker',
-            metadata: { name, namespace: 'default' },
-            spec: { image: 'hello:1', desiredState: 'Absent' },
-          }),
-        )
-        .join('---\n'),
-    );
+    server.kubectl(['create', '-f', '-'], workerManifests('default', names, { desiredState: 'Absent' }));
   const workers = async () => (await admin.list(lambdaWorkers)).items;
   const allAssigned = (count: number) =>
     waitFor(

@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { stringify } from 'yaml';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { leases, type Node, nodes, type Pod, pods } from '../../../src/kube/api/resource-types.ts';
@@ -13,6 +12,7 @@ import { clearObjects } from '../../support/clear-objects.ts';
 import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
 import { type OwnedProcess, startOwnedProcess } from '../../support/owned-process.ts';
 import { waitFor } from '../../support/wait-for.ts';
+import { workerManifests } from '../../support/worker-manifests.ts';
 
 const root = join(import.meta.dirname, '../../..');
 /** How many of the controllers' seconds go by in one. */
@@ -85,14 +85,10 @@ describe('nodes that die', () => {
   const createWorkers = (prefix: string, count: number) =>
     server.kubectl(
       ['create', '-f', '-'],
-      Array.from({ length: count }, (_, number) =>
-        stringify({
-          apiVersion: 'esb.dev/v1alpha1',
-          kind: 'LambdaWorker',
-          metadata: { name: `${prefix}-${number}`, namespace },
-          spec: { image: 'hello:1' },
-        }),
-      ).join('---\n'),
+      workerManifests(
+        namespace,
+        Array.from({ length: count }, (_, number) => `${prefix}-${number}`),
+      ),
     );
   const workers = async () => (await admin.list(lambdaWorkers)).items;
   /** Where each worker is, with the number of the assignment. */

@@ -8,13 +8,13 @@ let old: GatewayProcess;
 
 beforeAll(async () => {
   old = await startGatewayProcess(['--authentication', 'off', '--log-level', 'warn']);
-  await old.addWorker('work');
+  await old.addWorker('tally');
 });
 
 afterAll(() => old.close());
 
 async function call({ port }: Pick<LaunchedGateway, 'port'>, type: 'Event' | 'RequestResponse', number: number) {
-  const answer = await fetch(`http://127.0.0.1:${port}/2015-03-31/functions/work/invocations`, {
+  const answer = await fetch(`http://127.0.0.1:${port}/2015-03-31/functions/tally/invocations`, {
     method: 'POST',
     headers: { 'x-amz-invocation-type': type },
     body: JSON.stringify({ number }),
