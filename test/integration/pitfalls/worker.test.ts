@@ -7,6 +7,7 @@ import type { ContainerRuntime, WorkerAddress } from '../../../src/runtime/contr
 import { run } from '../../support/command.ts';
 import { destroyAll, ensureRequest, type Lab, shimsOf } from '../../support/lab.ts';
 import { startOwnedProcess } from '../../support/owned-process.ts';
+import { patience } from '../../support/patience.ts';
 import { toolsFolder } from '../../support/tools.ts';
 import { useLab } from '../../support/use-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -34,7 +35,10 @@ describe('what other systems fell over with one worker:', () => {
   };
   const kind = async (id: string): Promise<string | undefined> => (await runtime.inspect(id))?.task.kind;
 
-  it('a pause and a resume at the same time, a thousand times', { tags: ['M1'] }, async () => {
+  it('a pause and a resume at the same time, a thousand times', {
+    tags: ['M1'],
+    timeout: 300_000 * patience(),
+  }, async () => {
     const { id, address } = await make('raced');
     let frozen = 0;
     for (let round = 0; round < 1_000; round += 1) {
