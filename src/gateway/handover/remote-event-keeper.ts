@@ -116,6 +116,9 @@ export class RemoteEventKeeper implements EventKeeper {
         },
       );
     } catch (error) {
+      if (hasCode(error, 'DeadlineExceeded')) {
+        this.#distrust(pool);
+      }
       throw hasCode(error, 'EventStoreUnavailable')
         ? error
         : storeUncertain(`the events role did not acknowledge an event: ${messageOf(error)}`, error);
@@ -131,6 +134,15 @@ export class RemoteEventKeeper implements EventKeeper {
         const message = `the events role answered ${answer.statusCode}: ${said}`;
         throw answer.statusCode < 500 ? storeUnavailable(message) : storeUncertain(message);
       }
+    }
+  }
+
+  /** Gives later events new connections: those of the role's node are all as dead as the one without an answer. */
+  #distrust(pool: Pool): void {
+    if (this.#connected?.pool === pool) {
+      this.#connected = undefined;
+      // Events under way on them have deadlines of their own.
+      void pool.close();
     }
   }
 

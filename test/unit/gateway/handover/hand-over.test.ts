@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { connect, createServer } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { listenOn } from '../../../../src/common/net/listen.ts';
@@ -81,6 +81,45 @@ async function authorityLab(): Promise<{
   return { authority, role: await authority.issueRole('default'), own: await authority.issueGateway(['default']) };
 }
 
+interface Way {
+  readonly port: number;
+  readonly connections: number;
+  /** From now on nothing comes through the connections that there are, and neither end is told. */
+  loseAll(): void;
+}
+
+/** A way to a server that can lose connections as a network does. */
+async function wayTo(port: number): Promise<Way> {
+  const sockets: Socket[] = [];
+  const server = createServer((near) => {
+    const far = connect(port, '127.0.0.1');
+    for (const socket of [near, far]) {
+      socket.on('error', () => undefined);
+      sockets.push(socket);
+    }
+    near.pipe(far);
+    far.pipe(near);
+  });
+  onTestFinished(() => {
+    for (const socket of sockets) {
+      socket.destroy();
+    }
+    server.close();
+  });
+  return {
+    port: await listenOn(server, { host: '127.0.0.1', port: 0 }),
+    get connections() {
+      return sockets.length / 2;
+    },
+    loseAll() {
+      for (const socket of sockets) {
+        socket.unpipe();
+        socket.pause();
+      }
+    },
+  };
+}
+
 const event = { InvocationType: 'Event', Payload: Buffer.from('{"number":1}') } as const;
 
 describe('events that a gateway hands over', () => {
@@ -137,6 +176,32 @@ describe('events that a gateway hands over', () => {
     await kept.promise;
     await answer;
     expect(store.load().events).toBe(1);
+  });
+
+  it('leave all connections to a role that gave no answer, as those of a dead node are', async () => {
+    const { authority, own, role: shown } = await authorityLab();
+    const store = inThreadEventStore();
+    const together = Promise.withResolvers<void>();
+    let kept = 0;
+    const role = await roleLab(shown, authority.certificate, {
+      ...store,
+      async put(...args: Parameters<EventStore['put']>) {
+        await store.put(...args);
+        kept += 1;
+        if (kept === 3) {
+          together.resolve();
+        }
+        await together.promise;
+      },
+    });
+    const way = await wayTo(role.port);
+    const lab = await gateway({ port: way.port, shown: own, trusted: authority.certificate, deadlineMs: 1_000 });
+    const threeAtOnce = () => Promise.all(Array.from({ length: 3 }, () => lab.invoke('work', event)));
+    await threeAtOnce();
+    expect(way.connections).toBe(3);
+    way.loseAll();
+    await expect(lab.invoke('work', event)).rejects.toMatchObject({ $metadata: { httpStatusCode: 503 } });
+    expect((await threeAtOnce()).map(({ StatusCode }) => StatusCode)).toEqual([202, 202, 202]);
   });
 
   it('are refused as too many by a store that is full', async () => {
