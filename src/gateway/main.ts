@@ -3,6 +3,7 @@ import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { waitForSchema } from '../api/schema-revision.ts';
 import { systemClock } from '../common/clock.ts';
 import { aborted } from '../common/deadline.ts';
+import { EsbError } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import { parseHostPort } from '../common/host-port.ts';
 import { type HealthServer, startHealthServer } from '../common/net/health-server.ts';
@@ -59,7 +60,18 @@ interface Opened {
 
 /** Runs a gateway until the signal fires, and then lets every call end. */
 export async function runGateway(config: GatewayConfig, context: RoleContext, times: GatewayTimes = {}): Promise<void> {
+  checkEventFlags(config.events);
   await run({ service: 'esb-gateway', config, context }, (phase, cluster) => openGateway(phase, cluster, times));
+}
+
+/** @throws {EsbError} `InvalidArgument` where flags name two places for events */
+function checkEventFlags({ address, store, databaseFile }: GatewayConfig['events']): void {
+  if (address !== undefined && (store !== 'sqlite' || databaseFile !== undefined)) {
+    const flag = store === 'sqlite' ? '--event-database-file' : `--event-store=${store}`;
+    throw new EsbError(`${flag} has no meaning with --events-address: the role there keeps the events`, {
+      code: 'InvalidArgument',
+    });
+  }
 }
 
 /**

@@ -242,6 +242,14 @@ matchExpressions:
 {{- if and .enabled (eq .events.store "postgres") (not .events.postgres.secretName) }}
 {{- fail "gateway.events.postgres.secretName: the event store postgres needs a Secret with the connection string" }}
 {{- end }}
+{{- range .extraArgs }}
+{{- if hasPrefix "--event-store" . }}
+{{- fail "gateway.extraArgs: gateway.events.store says where events are kept" }}
+{{- end }}
+{{- if and (eq $.Values.gateway.events.store "postgres") (hasPrefix "--events-address" .) }}
+{{- fail "gateway.extraArgs: --events-address has no meaning with a database that keeps the events" }}
+{{- end }}
+{{- end }}
 {{- if and .tls.clientCAConfigMap (not .tls.secretName) }}
 {{- fail "gateway.tls.clientCAConfigMap: clients show a certificate only where gateway.tls.secretName is set" }}
 {{- end }}

@@ -53,6 +53,11 @@ describe('the chart', () => {
   it.each([
     [['gateway.namespaces={shop,default}'], 'default is that of gateway.namespace already'],
     [['gateway.events.store=postgres'], 'needs a Secret with the connection string'],
+    [
+      [...postgres, 'gateway.extraArgs={--events-address=esb-events:9444}'],
+      'has no meaning with a database that keeps the events',
+    ],
+    [['gateway.extraArgs={--event-store=postgres}'], 'gateway.events.store says where events are kept'],
     [['gateway.tls.clientCAConfigMap=clients'], 'gateway.tls.secretName'],
     [[...postgres, 'gateway.autoscaling.minReplicas=11'], 'minReplicas is more than maxReplicas'],
     [['agent.stateDir=/var/lib'], 'is shared with others'],

@@ -47,3 +47,15 @@ it('a gateway that cannot start lets go of its events', async () => {
   expect(store.health()).toEqual({ ok: true });
   await store.close();
 });
+
+it.each(['--event-store=postgres', '--event-database-file=/etc/esb/event-database/url'])(
+  'a gateway that is to keep its events in two places does not start: %s beside a role',
+  async (flag) => {
+    const config = optionsOf(gatewayFlags, [flag, '--events-address=127.0.0.1:9444']);
+    const running = runGateway(config, { signal: new AbortController().signal, logger: silentLogger() });
+    await expect(running).rejects.toMatchObject({
+      code: 'InvalidArgument',
+      message: expect.stringContaining('has no meaning with --events-address: the role there keeps the events'),
+    });
+  },
+);
