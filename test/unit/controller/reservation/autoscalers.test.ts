@@ -1,67 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { demandOf } from '../../../../src/controller/reservation/demand.ts';
 import { demandPod } from '../../../../src/controller/reservation/demand-pod.ts';
-import { guardPod, reservePod } from '../../../../src/controller/reservation/hold-pod.ts';
+import { guardPod, type PodAmounts, reservePod } from '../../../../src/controller/reservation/hold-pod.ts';
 import { podTolerations } from '../../../../src/controller/reservation/tolerations.ts';
-import { type Taint, taintVerdict } from '../../../../src/controller/scheduling/taint.ts';
-import type { Pod } from '../../../../src/kube/api/resource-types.ts';
+import type { Taint } from '../../../../src/controller/scheduling/taint.ts';
+import type { Node, Pod } from '../../../../src/kube/api/resource-types.ts';
+import { clusterAutoscaler, type FilledNode, fits, karpenter } from '../../../support/autoscaler-rules.ts';
 import { nodeFixture } from '../../../support/worker-fixture.ts';
-
-// The rules by which autoscalers add and remove nodes, written from their sources.
-
-/**
- * Karpenter 2266468, `pkg/utils/pod/scheduling.go`: IsEvictable, IsWaitingEviction, IsDrainable, IsStuckTerminating,
- * IsProvisionable;
- * `pkg/controllers/provisioning/provisioner.go`: validateNodeSelectorTerm.
- */
-const karpenter = {
-  taint: { key: 'karpenter.sh/disrupted', effect: 'NoSchedule' } as Taint,
-  toleratesDisruption: (pod: Pod) => taintVerdict([karpenter.taint], (pod.spec?.tolerations ?? []) as never) === 'free',
-  isTerminal: ({ status }: Pod) => status?.phase === 'Failed' || status?.phase === 'Succeeded',
-  isDisruptable: ({ metadata }: Pod) => metadata.annotations?.['karpenter.sh/do-not-disrupt'] === undefined,
-  isEvictable: (pod: Pod) =>
-    !karpenter.isTerminal(pod) &&
-    pod.metadata.deletionTimestamp === undefined &&
-    !karpenter.toleratesDisruption(pod) &&
-    karpenter.isDisruptable(pod),
-  isStuckTerminating: ({ metadata }: Pod, now: number) =>
-    metadata.deletionTimestamp !== undefined && now - Date.parse(metadata.deletionTimestamp) > 60_000,
-  isWaitedFor: (pod: Pod, now: number) =>
-    !karpenter.isTerminal(pod) && !karpenter.toleratesDisruption(pod) && !karpenter.isStuckTerminating(pod, now),
-  isProvisionable: ({ spec, status, metadata }: Pod) =>
-    status?.conditions?.some(({ type, reason }) => type === 'PodScheduled' && reason === 'Unschedulable') === true &&
-    spec?.nodeName === undefined &&
-    status.nominatedNodeName === undefined &&
-    metadata.ownerReferences?.some(({ kind }) => kind === 'DaemonSet' || kind === 'Node') !== true,
-  /** Whether a simulation may find it another node. */
-  isMovable: ({ spec }: Pod) =>
-    spec?.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms.some(
-      ({ matchFields }) => matchFields !== undefined,
-    ) !== true,
-};
-
-/**
- * Cluster-autoscaler 55c37cd, `cluster-autoscaler/FAQ.md`: "What types of pods can prevent CA from removing a node?",
- * "Does CA respect GracefulTermination in scale-down?", and the flag `skip-nodes-with-custom-controller-pods`, which is
- * true by default.
- */
-const clusterAutoscaler = {
-  maxGracefulTerminationSeconds: 600,
-  knownControllers: ['ReplicationController', 'ReplicaSet', 'Job', 'StatefulSet', 'DaemonSet'],
-  isMovable({ metadata, spec }: Pod): boolean {
-    const annotation = metadata.annotations?.['cluster-autoscaler.kubernetes.io/safe-to-evict'];
-    const owner = metadata.ownerReferences?.find(({ controller }) => controller === true);
-    const isBacked = owner !== undefined && clusterAutoscaler.knownControllers.includes(owner.kind);
-    const hasLocalStorage = spec?.volumes?.some(({ hostPath, emptyDir }) => hostPath ?? emptyDir) === true;
-    return (
-      annotation !== 'false' &&
-      (annotation === 'true' || (isBacked && !hasLocalStorage && metadata.namespace !== 'kube-system')) &&
-      // Kube-scheduler's rules for another node.
-      spec?.affinity === undefined &&
-      spec?.nodeSelector === undefined
-    );
-  },
-};
 
 /** `kubectl drain` v1.37, `staging/src/k8s.io/kubectl/pkg/drain/filters.go`: an owner that would make it again. */
 const isDrained = ({ metadata, spec }: Pod): boolean =>
@@ -71,14 +16,9 @@ const settings = { image: 'esb:1', pullPolicy: 'IfNotPresent', priorityClassName
 const taints: readonly Taint[] = [{ key: 'dedicated', value: 'web', effect: 'NoSchedule' }, karpenter.taint];
 const owner = { metadata: { name: 'esb-reserve', uid: 'uid-of-account' } };
 const guard = guardPod(settings, nodeFixture(), 'esb-system', 120, podTolerations(taints));
-const reservation = reservePod(
-  settings,
-  nodeFixture(),
-  'esb-system',
-  { memoryMiB: 1024 },
-  podTolerations(taints),
-  owner,
-);
+const reserve = (amounts: PodAmounts): Pod =>
+  reservePod(settings, nodeFixture(), 'esb-system', amounts, podTolerations(taints), owner);
+const reservation = reserve({ memoryMiB: 1024 });
 const deleted = (pod: Pod, atMs: number): Pod => ({
   ...pod,
   // The API server adds the grace.
@@ -87,6 +27,40 @@ const deleted = (pod: Pod, atMs: number): Pod => ({
     deletionTimestamp: new Date(atMs + (pod.spec?.terminationGracePeriodSeconds ?? 0) * 1_000).toISOString(),
   },
 });
+const ofDaemonSet: Pod = {
+  metadata: {
+    name: 'esb-agent-1',
+    ownerReferences: [{ apiVersion: 'apps/v1', kind: 'DaemonSet', name: 'esb-agent', uid: '1', controller: true }],
+  },
+  spec: { containers: [{ name: 'agent', resources: { requests: { cpu: '100m', memory: '256Mi' } } }] },
+};
+const earlier: Pod = {
+  metadata: {
+    name: 'esb-hold-node-1',
+    annotations: { 'cluster-autoscaler.kubernetes.io/safe-to-evict': 'false' },
+    ownerReferences: guard.metadata.ownerReferences ?? [],
+  },
+  spec: {
+    affinity: {
+      nodeAffinity: {
+        requiredDuringSchedulingIgnoredDuringExecution: {
+          nodeSelectorTerms: [{ matchFields: [{ key: 'metadata.name', operator: 'In', values: ['node-1'] }] }],
+        },
+      },
+    },
+    tolerations: [{ operator: 'Exists' }],
+    containers: [],
+  },
+};
+
+/** A node of 8 GiB with the taint that the Pods of its node tolerate. */
+function nodeOf(name: string, labels: Readonly<Record<string, string>> = {}): Node {
+  return {
+    metadata: { name, labels: { 'kubernetes.io/hostname': name, ...labels } },
+    spec: { taints: [{ key: 'dedicated', value: 'web', effect: 'NoSchedule' }] },
+    status: { allocatable: { cpu: '2', memory: '8Gi' } },
+  };
+}
 
 describe.each([
   ['guard', guard],
@@ -100,6 +74,7 @@ describe.each([
 
   it('lets cluster-autoscaler take the node, if there is room for what the Pod asks for elsewhere', () => {
     expect(clusterAutoscaler.isMovable(pod)).toBe(true);
+    expect(fits(pod, { node: nodeOf('node-2'), pods: [] })).toBe(true);
   });
 
   it('lets kubectl drain the node without --force', () => {
@@ -121,58 +96,106 @@ describe('the guard of a node', () => {
   });
 });
 
-describe('the Pod of workers without room', () => {
-  const [piece] = demandOf([{ memoryMiB: 700, milliCPU: 100, nodeSelector: { pool: 'a' }, tolerations: [] }], {
-    memoryMiB: 1_000,
-    milliCPU: 1_000,
-  });
-  const demand =
-    piece && demandPod({ ...settings, demandClassName: 'esb-demand' }, piece, 'esb-system', ['node-1'], owner);
-  const terms = demand?.spec?.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
-
-  it('is one that Karpenter makes a node for, once the scheduler has found none', () => {
+/** Pods of workers without room, as the scheduler marks them. */
+function demandFor(sizesMiB: readonly number[]): readonly Pod[] {
+  const homeless = sizesMiB.map((memoryMiB) => ({
+    memoryMiB,
+    milliCPU: 100,
+    nodeSelector: { pool: 'a' },
+    tolerations: [{ key: 'dedicated', operator: 'Exists' }],
+  }));
+  const asking = { ...settings, demandClassName: 'esb-demand' };
+  return demandOf(homeless, { memoryMiB: 2_800, milliCPU: 700 }).map((piece) => {
+    const pod = demandPod(asking, piece, 'esb-system', ['node-1'], owner);
     const conditions = [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable' }];
-    const waiting: Pod = { ...demand, metadata: demand?.metadata ?? { name: '' }, status: { conditions } };
-    expect(karpenter.isProvisionable(waiting)).toBe(true);
-    expect(karpenter.isMovable(waiting)).toBe(true);
+    // The priority is that of the class, which the API server puts there.
+    return { ...pod, spec: { containers: [], ...pod.spec, priority: -5 }, status: { conditions } };
   });
+}
+
+describe('the Pod of workers without room', () => {
+  const [demand] = demandFor([700]);
+  const terms = demand?.spec?.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
 
   it('fits a node that is like those that are there, and none of those', () => {
     expect(terms).toEqual([
       { matchExpressions: [{ key: 'kubernetes.io/hostname', operator: 'NotIn', values: ['node-1'] }] },
     ]);
     expect(demand?.spec?.nodeSelector).toEqual({ pool: 'a' });
+    const isFitting = (node: Node) => demand !== undefined && fits(demand, { node, pods: [] });
+    expect(isFitting(nodeOf('node-1', { pool: 'a' }))).toBe(false);
+    expect(isFitting(nodeOf('node-2', { pool: 'a' }))).toBe(true);
+    expect(isFitting(nodeOf('node-2'))).toBe(false);
   });
 
   it('keeps no node: cluster-autoscaler and kubectl drain move it', () => {
-    const elsewhere = { ...demand?.spec, containers: [], affinity: undefined, nodeSelector: undefined };
-    expect(demand !== undefined && clusterAutoscaler.isMovable({ ...demand, spec: elsewhere })).toBe(true);
+    expect(demand !== undefined && clusterAutoscaler.isMovable(demand)).toBe(true);
     expect(demand !== undefined && isDrained(demand)).toBe(true);
   });
 });
 
-describe('these rules', () => {
-  it('find the Pod of an earlier release at fault', () => {
-    const earlier: Pod = {
-      metadata: {
-        name: 'esb-hold-node-1',
-        annotations: { 'cluster-autoscaler.kubernetes.io/safe-to-evict': 'false' },
-        ownerReferences: guard.metadata.ownerReferences,
-      },
-      spec: {
-        affinity: {
-          nodeAffinity: {
-            requiredDuringSchedulingIgnoredDuringExecution: {
-              nodeSelectorTerms: [{ matchFields: [{ key: 'metadata.name', operator: 'In', values: ['node-1'] }] }],
-            },
-          },
-        },
-        tolerations: [{ operator: 'Exists' }],
-        containers: [],
-      },
-    };
-    expect(karpenter.isMovable(earlier)).toBe(false);
-    expect(karpenter.isWaitedFor(earlier, 0)).toBe(false);
-    expect(clusterAutoscaler.isMovable(earlier)).toBe(false);
+describe.each([
+  ['Karpenter', karpenter],
+  ['cluster-autoscaler', clusterAutoscaler],
+])('%s', (name, autoscaler) => {
+  const template = nodeOf('new', { pool: 'a' });
+  const other = (...pods: readonly Pod[]): FilledNode => ({ node: nodeOf('node-2'), pods: [ofDaemonSet, ...pods] });
+  const node = (...pods: readonly Pod[]): FilledNode => ({ node: nodeOf('node-1'), pods: [ofDaemonSet, ...pods] });
+
+  it('adds a node for workers without room, and as many as those need', () => {
+    expect(autoscaler.adds(demandFor([700]), template)).toBe(1);
+    expect(autoscaler.adds(demandFor([1_400, 1_400, 1_400, 1_400]), template)).toBe(1);
+    expect(autoscaler.adds(demandFor(Array.from({ length: 10 }, () => 1_400)), template)).toBe(3);
   });
+
+  it('adds none for the Pods of a node, for demand that has a node, nor where no node would do', () => {
+    const [demand] = demandFor([700]);
+    const bound = demand && { ...demand, spec: { containers: [], ...demand.spec, nodeName: 'new' } };
+    expect(autoscaler.adds([guard, reservation, ...(bound === undefined ? [] : [bound])], template)).toBe(0);
+    expect(autoscaler.adds(demandFor([700]), nodeOf('new'))).toBe(0);
+  });
+
+  it('removes a node that workers have left, and one on which none ever was', () => {
+    expect(autoscaler.removes(node(), [])).toBe(true);
+  });
+
+  it('removes a node with workers where another has room for what they take, and moves the two Pods', () => {
+    const used = node(guard, reservation);
+    expect(autoscaler.podsToMove(used.pods)).toEqual([guard, reservation]);
+    expect(autoscaler.removes(used, [other(reserve({ memoryMiB: 2_048 }))])).toBe(true);
+  });
+
+  it('keeps a node whose workers no other has room for', () => {
+    expect(autoscaler.removes(node(guard, reservation), [])).toBe(false);
+    expect(autoscaler.removes(node(guard, reservation), [other(reserve({ memoryMiB: 7_000 }))])).toBe(false);
+  });
+
+  it('removes a node whose workers all rest, and no call reaches', () => {
+    expect(autoscaler.removes(node(guard, reserve({ memoryMiB: 0 })), [other(reserve({ memoryMiB: 7_000 }))])).toBe(
+      true,
+    );
+  });
+
+  it('keeps a new node for demand that the scheduler has put there', () => {
+    const [demand] = demandFor([700]);
+    const bound = demand && { ...demand, spec: { containers: [], ...demand.spec, nodeName: 'new' } };
+    const filled = { node: template, pods: bound === undefined ? [] : [bound] };
+    expect(autoscaler.removes(filled, [other()])).toBe(false);
+  });
+
+  it('finds the Pod of an earlier release at fault', () => {
+    expect(autoscaler.isMovable(earlier)).toBe(false);
+    expect(karpenter.isWaitedFor(earlier, 0)).toBe(false);
+    expect(autoscaler.removes(node(earlier), [other()]), name).toBe(false);
+  });
+});
+
+it('cluster-autoscaler keeps a node of which workers take more than half', () => {
+  const others = [{ node: nodeOf('node-2'), pods: [] }];
+  expect(
+    clusterAutoscaler.removes({ node: nodeOf('node-1'), pods: [guard, reserve({ memoryMiB: 4_000 })] }, others),
+  ).toBe(true);
+  expect(
+    clusterAutoscaler.removes({ node: nodeOf('node-1'), pods: [guard, reserve({ memoryMiB: 4_200 })] }, others),
+  ).toBe(false);
 });
