@@ -157,7 +157,10 @@ export const INIT_SOCKET = 'agent.sock';
 
 /** The inits of all workers of a node. */
 export interface WorkerInits {
-  /** Installs the program, and listens for the inits of containers that an earlier run of the agent has made. */
+  /**
+   * Listens for the inits of containers that an earlier run of the agent has made. The program is installed beside that,
+   * and waited for by `open`.
+   */
   start(): Promise<void>;
   /** Makes the files of a container, and listens for its init. May be repeated. */
   open(containerId: string): Promise<InitFiles>;

@@ -56,10 +56,13 @@ class SocketInits implements WorkerInits {
 
   async start(): Promise<void> {
     const { program, logger } = this.#options;
-    this.#program = this.#install();
-    // Workers that have their init go on without the program.
-    await this.#program.catch((error: unknown) => {
-      logger.error({ program, err: error }, 'the init of workers is not installed');
+    const installed = this.#install();
+    this.#program = installed;
+    // Workers that have their init go on without the program, and do not wait for the disk that it is on.
+    this.#tasks.run('installing the init', async () => {
+      await installed.catch((error: unknown) => {
+        logger.error({ program, err: error }, 'the init of workers is not installed');
+      });
     });
     await mkdir(this.#folder, { recursive: true });
     // No other user of the node reaches the sockets, which are open to the users of a container.

@@ -1,7 +1,12 @@
 import type { InitNews, InitPhase } from '../../init/contract.ts';
 
-/** Milliseconds for which a container may run without a connected init. */
-const patienceMs = 5_000;
+/** Milliseconds for which a container may run without its init, after it was connected to this run of the agent. */
+const lostMs = 5_000;
+/**
+ * The same before this run of the agent has heard it: each init of a node connects anew then, on a machine that may
+ * hold up the agent itself for seconds, and the memory of a worker that is given up is gone.
+ */
+const awaitedMs = 20_000;
 /** Milliseconds for which an init may not be ready: the longest start that a resource may ask for, and some more. */
 const unreadyMs = 960_000;
 
@@ -11,6 +16,8 @@ export type InitSight =
   | {
       readonly kind: 'Away';
       readonly since: number;
+      /** It was connected to this run of the agent. */
+      readonly lost?: true;
       /** Found by this run of the agent, and not known to have been frozen by one before: a call may be in it. */
       readonly unheard?: true;
     }
@@ -41,7 +48,7 @@ export function foundCall({ found }: InitWord): string | undefined {
 export function heard(before: InitSight, word: InitWord, now: number): InitSight {
   const { state } = word;
   if (state === undefined) {
-    return before.kind === 'Connected' ? { kind: 'Away', since: now } : before;
+    return before.kind === 'Connected' ? { kind: 'Away', since: now, lost: true } : before;
   }
   const { held = 0, idle, phase, places = 1 } = state;
   const found = word.found.filter(({ ended }) => !ended).length;
@@ -62,13 +69,16 @@ function sinceOf(before: InitSight, phase: InitPhase, now: number): number {
 
 /** The wait for an init begins now, where none is connected: its container runs, maybe again. */
 export function awaited(init: InitSight, now: number): InitSight {
-  return init.kind === 'Away' ? { kind: 'Away', since: now } : init;
+  if (init.kind !== 'Away') {
+    return init;
+  }
+  return init.lost === true ? { kind: 'Away', since: now, lost: true } : { kind: 'Away', since: now };
 }
 
 /** Monotonic milliseconds from which on one that is away or not ready is given up; infinite for one that is ready. */
 export function givenUpAt(init: InitSight): number {
   if (init.kind === 'Away') {
-    return init.since + patienceMs;
+    return init.since + (init.lost === true ? lostMs : awaitedMs);
   }
   return init.phase === 'Ready' ? Number.POSITIVE_INFINITY : init.since + unreadyMs;
 }

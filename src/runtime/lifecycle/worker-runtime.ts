@@ -75,9 +75,10 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
   async start(options: StartOptions = {}): Promise<void> {
     const { inits, logs } = this.#parts;
     const deadlineMs = options.deadlineMs ?? START_DEADLINE_MS;
+    // Workers with an init are served without the runtime as well, but not before their inits can connect: those that
+    // do not in time are given up. The sockets are files in memory.
+    await inits?.start();
     await withDeadline('starting the runtime', deadlineMs, options.signal, async (signal) => {
-      // Workers with an init are served without the runtime as well.
-      await inits?.start();
       await this.#backend.check({ signal });
       await logs.prepare();
       await this.#backend.restore({ signal });

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -9,6 +9,7 @@ import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import type { InitAnswer, InitLink, InitNews, InitRequest, WorkerInits } from '../../../src/init/contract.ts';
 import { createWorkerInits } from '../../../src/init/worker-inits.ts';
+import { run } from '../../support/command.ts';
 import { type BareInitOptions, type InitProcess, type Peer, startInitProcess } from '../../support/init-bare.ts';
 import { checkedInitProgram } from '../../support/init-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -114,6 +115,31 @@ function send(lab: Lab, id: string, more: Partial<InitRequest> = {}): Sent {
 }
 
 const ended = (outcome: string): unknown => ({ kind: 'Ended', end: expect.objectContaining({ outcome }) });
+
+describe('the inits of a node', () => {
+  it('can connect to an agent whose disk does not give the program, and new workers wait for it', async () => {
+    const base = await mkdtemp(join(tmpdir(), 'esb-inits-'));
+    onTestFinished(() => rm(base, { recursive: true, force: true }));
+    const [runDir, program] = [join(base, 'run'), join(base, 'program')];
+    const folder = join(runDir, 'inits', container);
+    await mkdir(folder, { recursive: true });
+    // A read ends only once the pipe is written to.
+    await run('mkfifo', [program]);
+    const inits = createWorkerInits({
+      runDir,
+      stateDir: join(base, 'state'),
+      program,
+      clock: systemClock,
+      logger: silentLogger(),
+    });
+    onTestFinished(() => inits.stop());
+    await inits.start();
+    expect((await stat(join(folder, 'agent.sock'))).isSocket()).toBe(true);
+    const opened = inits.open('worker-2');
+    await writeFile(program, 'the program');
+    expect(await readFile((await opened).program, 'utf8')).toBe('the program');
+  });
+});
 
 describe('a worker', () => {
   it('is ready when its runtime waits, and answers calls', async () => {

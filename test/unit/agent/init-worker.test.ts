@@ -390,6 +390,31 @@ describe('a worker with an init, after the agent was killed', () => {
     expect(next.task()).toBeUndefined();
   });
 
+  it('keeps its container where the init connects late, as on a busy node, and loses it where none does', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    await lab.recorded((record) => record.served !== undefined);
+    const late = await lab.restart();
+    late.fleet.apply(desiredFixture(lambda));
+    await late.clock.advance(15_000);
+    late.inits.reconnect(late.container());
+    await late.clock.advance(15_000);
+    expect(late.runtime.count('destroy')).toBe(0);
+    const never = await late.restart();
+    never.fleet.apply(desiredFixture(lambda));
+    await never.clock.advance(25_000);
+    expect(never.runtime.count('destroy')).toBe(1);
+  });
+
+  it('loses its container soon where the init has gone away that this agent has heard', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    await lab.recorded((record) => record.served !== undefined);
+    lab.inits.gone(lab.container());
+    await lab.clock.advance(4_000);
+    expect(lab.runtime.count('destroy')).toBe(0);
+    await lab.clock.advance(4_000);
+    expect(lab.runtime.count('destroy')).toBe(1);
+  });
+
   it.each([
     { what: 'is to rest without a container', change: { restingState: 'Absent' } },
     { what: 'is deleted', change: { deleting: true, terminationGraceSeconds: 60 } },

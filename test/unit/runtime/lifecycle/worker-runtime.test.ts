@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import type { EnsureRequest, TaskState, WorkerInfo } from '../../../../src/runtime/contract/runtime.ts';
@@ -136,6 +137,22 @@ describe('the lifecycle of workers', () => {
     const runtime = new WorkerRuntime(Object.assign(backend, { check }) as unknown as RuntimeBackend<string>, parts);
     await expect(runtime.start()).rejects.toThrow('no engine');
     expect(started).toEqual(['inits']);
+  });
+
+  it('starts no earlier than it listens for inits, however long that takes', async () => {
+    const listening = Promise.withResolvers<void>();
+    inits.start = () => listening.promise;
+    const check = (): Promise<void> => Promise.reject(new Error('no engine'));
+    const runtime = new WorkerRuntime(Object.assign(backend, { check }) as unknown as RuntimeBackend<string>, parts);
+    let ended = false;
+    const started = runtime.start({ deadlineMs: 20 }).finally(() => {
+      ended = true;
+    });
+    const failure = expect(started).rejects.toThrow('no engine');
+    await delay(60);
+    expect(ended).toBe(false);
+    listening.resolve();
+    await failure;
   });
 
   it('refuses the container of another worker', async () => {
