@@ -23,15 +23,21 @@ export interface ClusterLab {
   /** Runs Helm as the administrator; gives what it prints. Rejects when it fails, with that. */
   helm(args: readonly string[]): Promise<string>;
   node(name: string): ClusterNode;
+  /** Name of a machine that joins the cluster when its power is turned on, and is no node of it before. */
+  readonly spare: string;
   /** Ends all of a node at once, as when its power fails. */
   powerOff(name: string): Promise<void>;
   /** Starts it again, with the disk that it had, and waits until it is Ready. */
   powerOn(name: string): Promise<void>;
+  /** Ends a node as {@link powerOff} does, and counts its machine among those of the cluster no more. */
+  takeAway(name: string): Promise<void>;
   /** Ends everything and removes the folder. */
   stop(): Promise<void>;
 }
 
 const NODES = 2;
+/** Those and the spare one. */
+const MACHINES = NODES + 1;
 const COMMAND_TIMEOUT_MS = 6 * 60_000;
 
 /**
@@ -57,7 +63,7 @@ export async function startClusterLab(): Promise<ClusterLab> {
     await pushImage(await buildShellImage(folder), 'busybox:1');
     const controlPlane = await startControlPlane(join(folder, 'control-plane'));
     stopping.push(() => controlPlane.stop());
-    const places = Array.from({ length: NODES }, (_, index) => nodePlace(folder, cgroup, index + 1));
+    const places = Array.from({ length: MACHINES }, (_, index) => nodePlace(folder, cgroup, index + 1));
     const nodes = new Map<string, ClusterNode>();
     const startNode = async (place: NodePlace): Promise<void> => {
       const others = places.filter((other) => other !== place);
@@ -74,7 +80,7 @@ export async function startClusterLab(): Promise<ClusterLab> {
         await node.stop();
       }
     });
-    for (const place of places) {
+    for (const place of places.slice(0, NODES)) {
       await startNode(place);
     }
     const kubectlAs: ClusterLab['kubectlAs'] = (kubeconfig, args, input) =>
@@ -95,12 +101,15 @@ export async function startClusterLab(): Promise<ClusterLab> {
         'nodes that are Ready',
         async () => {
           const { items } = JSON.parse(await kubectl(['get', 'nodes', '-o', 'json'])) as {
-            items: readonly { status: { conditions: readonly { type: string; status: string }[] } }[];
+            items: readonly {
+              metadata: { name: string };
+              status: { conditions: readonly { type: string; status: string }[] };
+            }[];
           };
           const ready = items.filter(({ status }) =>
             status.conditions.some((condition) => condition.type === 'Ready' && condition.status === 'True'),
           );
-          return ready.length === NODES;
+          return [...nodes.keys()].every((name) => ready.some(({ metadata }) => metadata.name === name));
         },
         { timeoutMs: 120_000, everyMs: 500 },
       );
@@ -136,6 +145,7 @@ export async function startClusterLab(): Promise<ClusterLab> {
         return stdout;
       },
       node,
+      spare: places[NODES]?.name ?? '',
       powerOff: (name) => node(name).stop(),
       async powerOn(name) {
         const place = places.find((one) => one.name === name);
@@ -143,6 +153,10 @@ export async function startClusterLab(): Promise<ClusterLab> {
           await startNode(place);
         }
         await nodesReady();
+      },
+      async takeAway(name) {
+        await node(name).stop();
+        nodes.delete(name);
       },
       stop,
     };

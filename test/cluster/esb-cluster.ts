@@ -186,6 +186,14 @@ export function nodeOf(worker: LambdaWorker): string | undefined {
   return worker.status?.assignment?.nodeName;
 }
 
+/** Where each worker is, since which assignment, and whether it is not Ready. */
+export async function standing({ workers }: EsbCluster): Promise<readonly string[]> {
+  return (await workers()).map((worker) => {
+    const { nodeName, epoch } = worker.status?.assignment ?? {};
+    return `${worker.metadata.name} on ${nodeName} since ${epoch}${isReady(worker) ? '' : ', not Ready'}`;
+  });
+}
+
 function told(worker: LambdaWorker): string {
   const conditions = (worker.status?.conditions ?? [])
     .filter(({ status }) => status !== 'True')

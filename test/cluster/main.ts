@@ -33,6 +33,7 @@ import { helmWaitScenario } from './scenarios/helm-wait.ts';
 import { howTosScenario } from './scenarios/how-tos.ts';
 import { installScenario, upgradeScenario } from './scenarios/install.ts';
 import { manifestsScenario } from './scenarios/manifests.ts';
+import { newNodeScenario } from './scenarios/new-node.ts';
 import { nodesScenario } from './scenarios/nodes.ts';
 import { rebootScenario } from './scenarios/reboot.ts';
 import { releaseScenario } from './scenarios/release.ts';
@@ -55,6 +56,7 @@ const scenarioNames = [
   'helm-wait',
   'reboot',
   'reservation',
+  'new-node',
   'nodes',
   'uninstall',
   'manifests',
@@ -193,6 +195,9 @@ async function runScenarios(report: Report, wanted: (name: string) => boolean): 
     }
     if (wanted('reservation')) {
       await reservationScenario(esb, report);
+    }
+    if (wanted('new-node')) {
+      await newNodeScenario(esb, report);
     }
     if (wanted('nodes')) {
       await nodesScenario(esb, report);

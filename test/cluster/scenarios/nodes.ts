@@ -1,16 +1,21 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { departureTaints } from '../../../src/controller/scheduling/taint.ts';
 import { waitFor } from '../../support/wait-for.ts';
-import { type EsbCluster, nodeOf } from '../esb-cluster.ts';
-import { expectNoFailure } from '../load.ts';
+import { type EsbCluster, nodeOf, standing } from '../esb-cluster.ts';
+import { expectNoFailure, type Load } from '../load.ts';
 import type { Report } from '../report.ts';
 
 const ENOUGH_CALLS = 100;
 const CLIENTS = 4;
+/** Milliseconds within which workers of a node would begin to leave it. */
+const WOULD_LEAVE_MS = 15_000;
+/** Programs that evict the Pods of a node after they have given it their taint. */
+const evicting = ['ToBeDeletedByClusterAutoscaler', 'karpenter.sh/disrupted', 'karpenter.sh/disruption'];
 
 /** Operations on nodes: cordon, drain, delete. */
 export async function nodesScenario(esb: EsbCluster, report: Report): Promise<void> {
   const { lab } = esb;
-  const on = async (node: string): Promise<readonly string[]> =>
-    (await esb.workers()).filter((worker) => nodeOf(worker) === node).map(({ metadata }) => metadata.name);
+  const on = (node: string): Promise<readonly string[]> => onNode(esb, node);
 
   await report.check('a node with workers has a guard and a reservation', async () => {
     const told = '{.metadata.name} {.status.phase} {.spec.containers[0].resources.requests.memory}';
@@ -26,17 +31,28 @@ export async function nodesScenario(esb: EsbCluster, report: Report): Promise<vo
     return requests.trim();
   });
 
-  await report.check('a cordoned node gets no worker', async () => {
+  await report.check('kubectl cordon moves nobody, and the node gets no worker', async () => {
+    const before = await standing(esb);
+    const tasks = await esb.tasks('node-b');
+    if ((await on('node-b')).length === 0) {
+      throw new Error('node-b has no worker that could leave');
+    }
     await lab.kubectl(['cordon', 'node-b']);
     try {
-      const before = await on('node-b');
+      await lab.kubectl([
+        ...['wait', 'lambdanode/node-b', '--for=jsonpath={.status.unschedulable}=true', '--timeout=60s'],
+      ]);
       await esb.applyWorkers('cordoned', 4);
       await esb.workersReady();
-      const after = await on('node-b');
-      if (after.length > before.length) {
-        throw new Error(`node-b had ${before.join(', ')} and has ${after.join(', ')}`);
+      await delay(WOULD_LEAVE_MS);
+      const after = (await standing(esb)).filter((line) => !line.startsWith('cordoned-'));
+      if (after.join('\n') !== before.join('\n')) {
+        throw new Error(`workers before:\n${before.join('\n')}\nand after:\n${after.join('\n')}`);
       }
-      return `4 new ones are on node-a; node-b keeps its ${before.length}`;
+      if ((await esb.tasks('node-b')).join() !== tasks.join()) {
+        throw new Error(`containers were ${tasks.join(', ')} and are ${(await esb.tasks('node-b')).join(', ')}`);
+      }
+      return `${before.length} workers are where they were, ${tasks.length} of them on node-b; 4 new ones are on node-a`;
     } finally {
       await lab.kubectl(['uncordon', 'node-b']);
     }
@@ -79,37 +95,11 @@ export async function nodesScenario(esb: EsbCluster, report: Report): Promise<vo
     return `node-a has ${there.join(', ')}`;
   });
 
-  const autoscalers = ['ToBeDeletedByClusterAutoscaler', 'karpenter.sh/disrupted'];
-  for (const [index, taint] of autoscalers.entries()) {
-    const [from, to] = index % 2 === 0 ? (['node-a', 'node-b'] as const) : (['node-b', 'node-a'] as const);
-    await report.check(`the taint ${taint} and an eviction move the workers of a node under load`, async () => {
-      const before = await on(from);
-      if (before.length === 0) {
-        throw new Error(`${from} has no worker to move`);
-      }
-      const load = await esb.load(to, ['hello', 'second'], CLIENTS);
-      try {
-        await load.goOn(ENOUGH_CALLS);
-        await lab.kubectl(['taint', 'node', from, `${taint}=1:NoSchedule`]);
-        await evict(esb, `esb-hold-${from}`);
-        await waitFor('the end of the guard', () => isGone(esb, `esb-hold-${from}`), {
-          timeoutMs: 120_000,
-          everyMs: 500,
-        });
-        const left = [...(await on(from)), ...(await esb.tasks(from))];
-        if (left.length > 0) {
-          throw new Error(`the guard has ended, and ${from} has ${left.join(', ')}`);
-        }
-        await esb.workersReady();
-        await load.goOn(ENOUGH_CALLS);
-      } finally {
-        await lab.kubectl(['taint', 'node', from, `${taint}-`]);
-      }
-      return `${before.length} workers moved; ${expectNoFailure(await load.result(), ENOUGH_CALLS)}`;
-    });
-  }
+  await departures(esb, report);
 
   await report.check('workers of a deleted Node are re-assigned, and its finalizers resolved', async () => {
+    await esb.applyWorkers('lost', 4);
+    await esb.workersReady();
     const lost = await on('node-a');
     const [doomed = ''] = lost;
     await lab.powerOff('node-a');
@@ -155,6 +145,88 @@ export async function nodesScenario(esb: EsbCluster, report: Report): Promise<vo
     });
     return `Ready, with ${left.length} workers and ${tasks.length} containers`;
   });
+}
+
+/** Each taint by which programs announce that a node leaves, and an eviction, one after the other under one load. */
+async function departures(esb: EsbCluster, report: Report): Promise<void> {
+  const { lab } = esb;
+  let load: Load | undefined;
+  let moved = 0;
+  await report.check('calls go on while nodes are about to leave', async () => {
+    // Each of the others would move as often, and none of them is called.
+    const idle = (await esb.workers())
+      .map(({ metadata }) => metadata.name)
+      .filter((name) => /^(cordoned|again)-/.test(name));
+    await lab.kubectl(['delete', 'lambdaworkers', ...idle, '--timeout=120s']);
+    load = await esb.load('node-b', ['hello', 'second'], CLIENTS);
+    await load.goOn(ENOUGH_CALLS);
+    return `${CLIENTS} clients call`;
+  });
+  /** Takes the node that has more workers, and gives it back once it has none. */
+  const leaves = (what: string, by: (node: string) => Promise<unknown>, back: (node: string) => Promise<unknown>) =>
+    report.check(`${what} moves the workers of a node under load`, async () => {
+      const before = await esb.workersReady();
+      const counts = lab.nodes.map(({ name }) => ({
+        name,
+        count: before.filter((one) => nodeOf(one) === name).length,
+      }));
+      const { name = '', count = 0 } = counts.toSorted((a, b) => b.count - a.count)[0] ?? {};
+      try {
+        await by(name);
+        await waitFor(
+          'the end of the guard',
+          async () => {
+            const left = await onNode(esb, name);
+            if (!(await isGone(esb, `esb-hold-${name}`))) {
+              throw new Error(`${name} has ${left.join(', ')}`);
+            }
+            return true;
+          },
+          { timeoutMs: 120_000, everyMs: 500 },
+        );
+        const left = [...(await onNode(esb, name)), ...(await esb.tasks(name))];
+        if (left.length > 0) {
+          throw new Error(`the guard has ended, and ${name} has ${left.join(', ')}`);
+        }
+        await esb.workersReady();
+        moved += count;
+        return `${count} workers left ${name}`;
+      } finally {
+        await back(name);
+      }
+    });
+  for (const key of departureTaints) {
+    await leaves(
+      `the taint ${key}${evicting.includes(key) ? ' and an eviction' : ''}`,
+      async (node) => {
+        const before = (await onNode(esb, node)).length;
+        await lab.kubectl(['taint', 'node', node, `${key}=1:NoSchedule`]);
+        if (evicting.includes(key)) {
+          // The eviction alone would have moved workers as well.
+          await waitFor('a worker that leaves', async () => (await onNode(esb, node)).length < before);
+          await evict(esb, `esb-hold-${node}`);
+        }
+      },
+      (node) => lab.kubectl(['taint', 'node', node, `${key}-`]),
+    );
+  }
+  await leaves(
+    'an eviction of the guard alone',
+    (node) => evict(esb, `esb-hold-${node}`),
+    () => Promise.resolve(),
+  );
+  await report.check('no call failed meanwhile', async () => {
+    await load?.goOn(ENOUGH_CALLS);
+    const result = await load?.result();
+    if (result === undefined || moved === 0) {
+      throw new Error('there was no load, or no worker moved');
+    }
+    return `${moved} times a worker moved; ${expectNoFailure(result, ENOUGH_CALLS)}`;
+  });
+}
+
+async function onNode(esb: EsbCluster, node: string): Promise<readonly string[]> {
+  return (await esb.workers()).filter((worker) => nodeOf(worker) === node).map(({ metadata }) => metadata.name);
 }
 
 /** Evicts a Pod as autoscalers and `kubectl drain` do. */

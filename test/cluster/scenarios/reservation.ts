@@ -1,26 +1,15 @@
-import type { LambdaNode } from '../../../src/api/lambda-node.ts';
 import { quantityToMiB } from '../../../src/api/quantity.ts';
-import { reserveView } from '../../../src/controller/reservation/hold-pod.ts';
 import { stepMiB } from '../../../src/controller/reservation/sizing.ts';
 import type { Node, Pod } from '../../../src/kube/api/resource-types.ts';
 import { waitFor } from '../../support/wait-for.ts';
-import { type EsbCluster, sampleReference, systemNamespace } from '../esb-cluster.ts';
+import { type EsbCluster, sampleReference } from '../esb-cluster.ts';
+import { conditionOf, demands, held, items, text } from '../held.ts';
 import { expectNoFailure } from '../load.ts';
 import type { Report } from '../report.ts';
 
 const FUNCTIONS = 20;
 /** MiB of each: its memory and its /tmp. */
 const WORKER_MIB = 144;
-
-/** The reservation of a node, and its use. */
-interface Held {
-  readonly name: string;
-  readonly capacityMiB: number;
-  readonly takenMiB: number;
-  readonly promisedMiB: number;
-  readonly requestedMiB: number;
-  readonly allocatedMiB: number;
-}
 
 /** How much the nodes ask for what their workers take, as the kubelets of a real cluster allocate it. */
 export async function reservationScenario(esb: EsbCluster, report: Report): Promise<void> {
@@ -98,9 +87,9 @@ export async function reservationScenario(esb: EsbCluster, report: Report): Prom
       try {
         await lab.kubectl(['wait', 'pod/large', '--for=condition=Ready', '--timeout=60s']);
         await lab.kubectl(['apply', '-f', '-'], JSON.stringify(largeWorker('more-1')));
-        await toldOf(esb, 'lambdanode/node-b', 'Unheld', 'True');
+        await conditionOf(esb, 'lambdanode/node-b', 'Unheld', 'True');
         await lab.kubectl(['apply', '-f', '-'], JSON.stringify(largeWorker('more-2')));
-        await toldOf(esb, 'lambdaworker/more-2', 'Scheduled', 'False');
+        await conditionOf(esb, 'lambdaworker/more-2', 'Scheduled', 'False');
         const [demand] = await waitFor(
           'a demand that the scheduler finds no node for',
           async () => {
@@ -114,7 +103,7 @@ export async function reservationScenario(esb: EsbCluster, report: Report): Prom
         );
         await lab.kubectl(['delete', 'pod', 'large', '--grace-period=1']);
         for (const name of names) {
-          await toldOf(esb, `lambdaworker/${name}`, 'Ready', 'True');
+          await conditionOf(esb, `lambdaworker/${name}`, 'Ready', 'True');
         }
         await waitFor('the demand to go', async () => (await demands(esb)).length === 0, {
           timeoutMs: 60_000,
@@ -132,32 +121,6 @@ export async function reservationScenario(esb: EsbCluster, report: Report): Prom
     await settled();
     await lab.kubectl(['delete', 'lambdaworkers', '-n', 'default', ...names, '--timeout=120s']);
     return (await settled()).map(text).join('; ');
-  });
-}
-
-function text({ name, takenMiB, promisedMiB, requestedMiB, allocatedMiB }: Held): string {
-  return `${name}: ${takenMiB} MiB taken, ${promisedMiB} promised, ${allocatedMiB} of ${requestedMiB} allocated`;
-}
-
-async function items<T>({ lab }: EsbCluster, ...what: readonly string[]): Promise<readonly T[]> {
-  return (JSON.parse(await lab.kubectl(['get', ...what, '-o', 'json'])) as { readonly items: readonly T[] }).items;
-}
-
-/** The LambdaNodes first: what they take was allocated before. */
-async function held(esb: EsbCluster): Promise<readonly Held[]> {
-  const nodes = await items<LambdaNode>(esb, 'lambdanodes');
-  const label = ['-n', systemNamespace, '-l', 'esb.dev/hold-role=reserve'];
-  const pods = await items<Pod>(esb, 'pods', ...label);
-  return nodes.map(({ metadata: { name }, status }) => {
-    const views = pods.filter(({ spec }) => spec?.nodeName === name).flatMap((pod) => reserveView(pod) ?? []);
-    return {
-      name,
-      capacityMiB: status?.capacity?.memoryMiB ?? 0,
-      takenMiB: status?.allocated?.memoryMiB ?? 0,
-      promisedMiB: status?.promised?.memoryMiB ?? 0,
-      requestedMiB: views.reduce((sum, { memoryMiB }) => sum + memoryMiB, 0),
-      allocatedMiB: views.reduce((sum, { allocatedMiB }) => sum + allocatedMiB, 0),
-    };
   });
 }
 
@@ -185,15 +148,6 @@ function resting(name: string): object {
       idlePolicy: { removeAfterSeconds: 60 },
     },
   };
-}
-
-/** Waits until a condition of an object has a status. */
-async function toldOf({ lab }: EsbCluster, object: string, type: string, status: string): Promise<void> {
-  await lab.kubectl(['wait', object, `--for=condition=${type}=${status}`, '--timeout=120s']);
-}
-
-function demands(esb: EsbCluster): Promise<readonly Pod[]> {
-  return items<Pod>(esb, 'pods', '-n', systemNamespace, '-l', 'esb.dev/hold-role=demand');
 }
 
 /** A worker of more memory than the reservation of its node has to spare. */
