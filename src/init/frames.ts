@@ -31,6 +31,12 @@ export class FrameReader {
   /** @throws {InitBreach} for a length that no frame has */
   read(piece: Buffer, take: (kind: string, payload: Buffer) => void): void {
     for (let at = 0; at < piece.length; ) {
+      const end = this.#frame === undefined && this.#headBytes === 0 ? endOfFrame(piece, at) : undefined;
+      if (end !== undefined) {
+        take(String.fromCharCode(piece[at + 4] ?? 0), piece.subarray(at + 5, end));
+        at = end;
+        continue;
+      }
       if (this.#frame === undefined) {
         const more = piece.subarray(at, at + 4 - this.#headBytes);
         more.copy(this.#head, this.#headBytes);
@@ -54,41 +60,61 @@ export class FrameReader {
   }
 
   #begin(length: number): void {
-    if (length === 0 || length > MAX_FRAME_BYTES) {
-      throw new InitBreach(`the init sent a frame of ${length} bytes`);
-    }
+    checkLength(length);
     this.#headBytes = 0;
     this.#missing = length;
     this.#frame = new GrowingBuffer(length);
   }
 }
 
-/** Head of a frame, before `bytes` bytes of payload that follow by themselves. */
-function frameHead(kind: FrameToInit, more: Buffer, bytes: number): Buffer {
-  const head = Buffer.allocUnsafe(5 + more.length);
-  head.writeUInt32BE(1 + more.length + bytes);
-  head.write(kind, 4, 'latin1');
-  more.copy(head, 5);
-  return head;
+/**
+ * Where the frame ends that begins there; undefined where not all of it is in the piece.
+ *
+ * @throws {InitBreach}
+ */
+function endOfFrame(piece: Buffer, at: number): number | undefined {
+  if (piece.length - at < 5) {
+    return undefined;
+  }
+  const length = piece.readUInt32BE(at);
+  checkLength(length);
+  const end = at + 4 + length;
+  return end <= piece.length ? end : undefined;
+}
+
+function checkLength(length: number): void {
+  if (length === 0 || length > MAX_FRAME_BYTES) {
+    throw new InitBreach(`the init sent a frame of ${length} bytes`);
+  }
+}
+
+/** A frame, or its beginning before `bytes` bytes of payload that follow by themselves. */
+function frameOf(kind: FrameToInit, text: string, encoding: 'latin1' | 'utf8', bytes: number): Buffer {
+  const length = encoding === 'latin1' ? text.length : Buffer.byteLength(text);
+  const frame = Buffer.allocUnsafe(5 + length);
+  frame.writeUInt32BE(1 + length + bytes);
+  frame[4] = kind.charCodeAt(0);
+  frame.write(text, 5, encoding);
+  return frame;
 }
 
 /** A frame of lines name=value, in which `\n` stands for the end of a line and `\\` for a backslash. */
 export function linesFrame(kind: FrameToInit, fields: Readonly<Record<string, string | number>>): Buffer {
   let lines = '';
-  for (const [name, value] of Object.entries(fields)) {
-    const text = String(value);
+  for (const name in fields) {
+    const text = String(fields[name]);
     lines += `${name}=${/[\\\n]/.test(text) ? text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n') : text}\n`;
   }
-  return frameHead(kind, Buffer.from(lines), 0);
+  return frameOf(kind, lines, 'utf8', 0);
 }
 
 /** The frames of a call's event, in pieces to be sent one after the other. The event is not copied. */
 export function eventFrames(requestId: string, event: Buffer): readonly Buffer[] {
-  const id = Buffer.from(`${String.fromCharCode(requestId.length)}${requestId}`, 'latin1');
+  const id = `${String.fromCharCode(requestId.length)}${requestId}`;
   const pieces: Buffer[] = [];
   for (let at = 0; at < event.length; at += eventBytes) {
     const piece = event.subarray(at, at + eventBytes);
-    pieces.push(frameHead('E', id, piece.length), piece);
+    pieces.push(frameOf('E', id, 'latin1', piece.length), piece);
   }
   return pieces;
 }

@@ -44,8 +44,9 @@ export type InitMessage =
   /** From an init that is newer than this program. */
   | { readonly kind: 'Other' };
 
-const phases: Readonly<Record<InitPhase, true>> = { Starting: true, Ready: true, Failed: true, Stopping: true };
-const outcomes: Readonly<Record<InitOutcome, true>> = {
+// As sets: to ask an object for a word that came over a wire has V8 intern the word.
+const phases = wordsOf<InitPhase>({ Starting: true, Ready: true, Failed: true, Stopping: true });
+const outcomes = wordsOf<InitOutcome>({
   Answered: true,
   Error: true,
   Timeout: true,
@@ -53,7 +54,7 @@ const outcomes: Readonly<Record<InitOutcome, true>> = {
   Interrupted: true,
   TooLarge: true,
   NotStarted: true,
-};
+});
 
 /**
  * Reads a frame of an init.
@@ -90,22 +91,26 @@ export function readMessage(kind: string, payload: Buffer): InitMessage {
 type Fields = ReadonlyMap<string, string>;
 
 function fieldsOf(payload: Buffer): Fields {
-  const lines = payload.toString().split('\n', MAX_LINES + 1);
-  if (lines.length > MAX_LINES) {
-    throw new InitBreach('the init sent too many lines in a frame');
-  }
+  const text = payload.toString();
+  const isEscaped = text.includes('\\');
   const fields = new Map<string, string>();
-  for (const line of lines) {
-    const end = line.indexOf('=');
-    const raw = line.slice(end + 1);
-    const value = raw.includes('\\') ? raw.replace(/\\(.)/g, (_, each: string) => (each === 'n' ? '\n' : each)) : raw;
+  for (let at = 0, lines = 0; at <= text.length; lines += 1) {
+    if (lines === MAX_LINES) {
+      throw new InitBreach('the init sent too many lines in a frame');
+    }
+    const next = text.indexOf('\n', at);
+    const end = next < 0 ? text.length : next;
+    const mark = text.indexOf('=', at);
+    const raw = text.slice(mark < 0 || mark > end ? at : mark + 1, end);
+    const value = isEscaped ? raw.replace(/\\(.)/g, (_, each: string) => (each === 'n' ? '\n' : each)) : raw;
     // A text of so many characters may have more bytes; the frame bounds them.
     if (value.length > MAX_TEXT_BYTES) {
       throw new InitBreach('the init sent a text that is too long');
     }
-    if (end > 0) {
-      fields.set(line.slice(0, end), value);
+    if (mark > at && mark < end) {
+      fields.set(text.slice(at, mark), value);
     }
+    at = end + 1;
   }
   return fields;
 }
@@ -120,16 +125,21 @@ function numberOf(fields: Fields, name: string): number {
 
 /** A word that may stand in a header. */
 function wordOf(fields: Fields, name: string): string {
-  return (fields.get(name) ?? '').slice(0, MAX_WORD).replace(/[^\x20-\x7e]/g, '?');
+  const word = (fields.get(name) ?? '').slice(0, MAX_WORD);
+  return /[^\x20-\x7e]/.test(word) ? word.replace(/[^\x20-\x7e]/g, '?') : word;
 }
 
-function isOneOf<T extends string>(table: Readonly<Record<T, true>>, text: string | undefined): text is T {
-  return text !== undefined && Object.hasOwn(table, text);
+function wordsOf<T extends string>(table: Readonly<Record<T, true>>): ReadonlySet<string> {
+  return new Set(Object.keys(table));
+}
+
+function isOneOf<T extends string>(words: ReadonlySet<string>, text: string | undefined): text is T {
+  return text !== undefined && words.has(text);
 }
 
 function stateOf(fields: Fields): InitState {
   const phase = fields.get('phase');
-  if (!isOneOf(phases, phase)) {
+  if (!isOneOf<InitPhase>(phases, phase)) {
     throw new InitBreach('the init sent no phase that is known');
   }
   const errorType = wordOf(fields, 'errorType');
@@ -167,7 +177,7 @@ function callOf(fields: Fields): CallTold {
 
 function endOf(fields: Fields): InitEnd {
   const outcome = fields.get('outcome');
-  if (!isOneOf(outcomes, outcome)) {
+  if (!isOneOf<InitOutcome>(outcomes, outcome)) {
     throw new InitBreach('the init sent no outcome that is known');
   }
   const errorType = wordOf(fields, 'errorType');
