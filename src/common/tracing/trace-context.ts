@@ -89,23 +89,40 @@ export function continuedXRay(given: string, context: TraceContext): string {
  * @param lineage name of the function
  */
 export function completeXRay(given: string, lineage: string): string {
+  if (given === '') {
+    // Most calls come without, and this is on the path of each.
+    return `${newRoot()};${newParent()};Sampled=0;${lineageOf(lineage)}`;
+  }
   const fields = xRayFields(given);
   const root = traceIdOf(fields);
   const head = [
-    root === undefined ? `Root=1-${hex(Math.floor(Date.now() / 1000))}-${digits(24)}` : fields.get('root')?.text,
-    (root === undefined ? undefined : fields.get('parent')?.text) ?? `Parent=${digits(16)}`,
+    root === undefined ? newRoot() : fields.get('root')?.text,
+    (root === undefined ? undefined : fields.get('parent')?.text) ?? newParent(),
     fields.get('sampled')?.text ?? 'Sampled=0',
   ];
   const others = [...fields].filter(([name]) => !known.has(name)).map(([, { text }]) => text);
-  const last = fields.has('lineage') ? [] : [`Lineage=1:${hex(crc32(lineage))}:0`];
+  const last = fields.has('lineage') ? [] : [lineageOf(lineage)];
   return [...head, ...others, ...last].join(';');
+}
+
+function newRoot(): string {
+  return `Root=1-${hex(Math.floor(Date.now() / 1000))}-${digits(24)}`;
+}
+
+function newParent(): string {
+  return `Parent=${digits(16)}`;
+}
+
+function lineageOf(name: string): string {
+  return `Lineage=1:${hex(crc32(name))}:0`;
 }
 
 const known: ReadonlySet<string> = new Set(['root', 'parent', 'sampled']);
 
-/** Random hexadecimal digits, 32 at most. */
+/** Random hexadecimal digits, 24 at most. */
 function digits(count: number): string {
-  return randomUUID().replaceAll('-', '').slice(-count);
+  const uuid = randomUUID();
+  return `${uuid.slice(24)}${uuid.slice(0, 8)}${uuid.slice(9, 13)}`.slice(0, count);
 }
 
 function hex(value: number): string {
