@@ -33,7 +33,7 @@ export const tenantAttempts: Readonly<Record<string, TenantAttempt>> = {
   T25: { attempt: 'a fork bomb', by: 'node' },
   T26: { attempt: 'more memory than it may have', by: 'node' },
   T27: { attempt: 'more files than `/tmp` may have', by: 'node' },
-  T28: { attempt: 'a record of failure for the metadata address or the gateway itself', by: 'gateway' },
+  T28: { attempt: 'a record of an event for the metadata address or the gateway itself', by: 'gateway' },
   T29: { attempt: 'an answer without end', by: 'node' },
   T30: { attempt: 'bodies that come slowly', by: 'gateway' },
   T31: { attempt: 'a larger quota, or none', by: 'API server' },

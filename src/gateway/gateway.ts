@@ -56,7 +56,7 @@ export interface GatewayObservation {
 /** Where calls of type Event are kept, and run from. */
 export type EventPlace =
   /**
-   * In this process. The store is the caller's. Without `endpoints`, records of failure may be posted as without
+   * In this process. The store is the caller's. Without `endpoints`, records of events may be posted as without
    * `--event-destination`.
    */
   | { readonly kind: 'Here'; readonly store: EventStore; readonly endpoints?: EndpointGuard }

@@ -100,7 +100,7 @@ export const gatewayFlags = {
     maxBytes: bytes('--max-event-bytes <bytes>', 'bytes of their payloads before that').or(2 ** 30, '1Gi'),
     destinations: list(
       '--event-destination <host|cidr>',
-      'where records of failure may be posted: a host, *.domain, address or range; may be repeated. Without it anywhere; loopback, link-local, metadata and own addresses only where a range names them',
+      'where records of events may be posted: a host, *.domain, address or range; may be repeated. Without it anywhere; loopback, link-local, metadata and own addresses only where a range names them',
     ),
   },
   observation: {

@@ -126,6 +126,22 @@ const refused: readonly (readonly [string, object, string])[] = [
     { asyncInvoke: { onFailure: { functionName: 'candidate' } } },
     'must be another function',
   ],
+  ['answers that go nowhere', { asyncInvoke: { onSuccess: {} } }, 'write either functionName or url'],
+  [
+    'answers that go to no function',
+    { asyncInvoke: { onSuccess: { functionName: 'a.b' } } },
+    "letters, digits, '-' and '_'",
+  ],
+  [
+    'answers that go back to the function',
+    { asyncInvoke: { onSuccess: { functionName: 'candidate' } } },
+    'must be another function',
+  ],
+  [
+    'answers that go to no address',
+    { asyncInvoke: { onSuccess: { url: 'ftp://letters.example/' } } },
+    'url is an absolute http:// or https:// address',
+  ],
   ...['letters.example', 'ftp://letters.example/', 'http://', 'http://user:secret@letters.example/', 'http://a b/'].map(
     (url) =>
       [
@@ -231,6 +247,7 @@ const accepted: readonly (readonly [string, object])[] = [
       asyncInvoke: {
         maximumRetryAttempts: 0,
         maximumEventAgeSeconds: 60,
+        onSuccess: { functionName: 'next' },
         onFailure: { url: 'http://[::1]:8080/' },
       },
       concurrency: { reserved: 10, queueDepth: 0 },
@@ -409,6 +426,7 @@ describe('the resource definitions', () => {
               'spec',
               'spec.idlePolicy',
               'spec.asyncInvoke',
+              'spec.asyncInvoke.onSuccess',
               'spec.asyncInvoke.onFailure',
               'spec.concurrency',
               'spec.tolerations',

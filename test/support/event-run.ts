@@ -34,6 +34,8 @@ export interface EventRunResult {
    */
   readonly letters: readonly string[];
   readonly posts: readonly string[];
+  /** Request ids in the records of success that the endpoint took. */
+  readonly successes: readonly string[];
 }
 
 export interface EventRunOptions {
@@ -74,6 +76,7 @@ export async function runEvents(options: EventRunOptions): Promise<EventRunResul
   const kills: { at: number; moment: Moment }[] = [];
   const letters: string[] = [];
   const posts: string[] = [];
+  const successes: string[] = [];
   const hooks = new Map<Moment, () => void>();
   const reached = (moment: Moment): void => hooks.get(moment)?.();
 
@@ -85,7 +88,9 @@ export async function runEvents(options: EventRunOptions): Promise<EventRunResul
     }
     // A letter that its function failed with three times comes as the record of a record.
     const inner = record.requestPayload.requestContext?.requestId;
-    if (inner === undefined) {
+    if (record.requestContext.condition === 'Success') {
+      successes.push(record.requestContext.requestId);
+    } else if (inner === undefined) {
       posts.push(record.requestContext.requestId);
     } else {
       letters.push(inner);
@@ -156,7 +161,7 @@ export async function runEvents(options: EventRunOptions): Promise<EventRunResul
     isSending = false;
     await waitFor(
       'every accepted event to come to its end',
-      () => [...accepted].every(([id, name]) => hasEnded(id, name, runs, letters, posts)),
+      () => [...accepted].every(([id, name]) => hasEnded(id, name, { runs, letters, posts, successes })),
       { timeoutMs: 240_000 + events * 200, everyMs: 200 },
     );
   };
@@ -169,21 +174,20 @@ export async function runEvents(options: EventRunOptions): Promise<EventRunResul
     endpoint.server.close();
     endpoint.server.closeAllConnections();
   }
-  return { accepted, runs, kills, letters, posts };
+  return { accepted, runs, kills, letters, posts, successes };
 }
 
 /** Whether what was promised of an event has happened. */
 export function hasEnded(
   requestId: string,
   functionName: EventFunction,
-  runs: readonly SeenRun[],
-  letters: readonly string[],
-  posts: readonly string[],
+  { letters, posts, runs, successes }: Pick<EventRunResult, 'letters' | 'posts' | 'runs' | 'successes'>,
 ): boolean {
   switch (functionName) {
     case 'steady':
-    case 'flaky':
       return runs.some((run) => run.requestId === requestId && !run.failed);
+    case 'flaky':
+      return successes.includes(requestId);
     case 'broken':
       return letters.includes(requestId);
     case 'posted':
@@ -226,18 +230,14 @@ function answer(call: FakeCall, failedOnce: Set<string>, letters: string[], rand
 }
 
 async function addFunctions(gateway: GatewayProcess, url: string): Promise<void> {
-  const settings = (maximumRetryAttempts: number, onFailure?: object) => ({
-    asyncInvoke: {
-      maximumRetryAttempts,
-      maximumEventAgeSeconds: 21_600,
-      ...(onFailure === undefined ? {} : { onFailure }),
-    },
+  const settings = (maximumRetryAttempts: number, destinations: object) => ({
+    asyncInvoke: { maximumRetryAttempts, maximumEventAgeSeconds: 21_600, ...destinations },
   });
   await gateway.addWorker('steady');
-  await gateway.addWorker('flaky', settings(2));
-  await gateway.addWorker('letters', settings(2, { url }));
-  await gateway.addWorker('broken', settings(1, { functionName: 'letters' }));
-  await gateway.addWorker('posted', settings(0, { url }));
+  await gateway.addWorker('flaky', settings(2, { onSuccess: { url } }));
+  await gateway.addWorker('letters', settings(2, { onFailure: { url } }));
+  await gateway.addWorker('broken', settings(1, { onFailure: { functionName: 'letters' } }));
+  await gateway.addWorker('posted', settings(0, { onFailure: { url } }));
 }
 
 /** Whether a gateway was killed at each of the moments. */
@@ -324,7 +324,7 @@ async function sendOne(
 
 /** The part of a record that is looked at; its payload may be one too. */
 interface SeenRecord {
-  readonly requestContext: { readonly requestId: string };
+  readonly requestContext: { readonly requestId: string; readonly condition?: string };
   readonly requestPayload: { readonly requestContext?: { readonly requestId: string } };
 }
 

@@ -251,7 +251,21 @@ export interface LambdaWorkerSpecAsyncInvoke {
    * Seconds after which a call that has not succeeded is given up, counted from its acceptance.
    */
   readonly maximumEventAgeSeconds: number;
+  readonly onSuccess?: LambdaWorkerSpecAsyncInvokeOnSuccess;
   readonly onFailure?: LambdaWorkerSpecAsyncInvokeOnFailure;
+}
+/**
+ * Where the record of a call goes that the function has answered, with the answer. Without it there is no such record.
+ */
+export interface LambdaWorkerSpecAsyncInvokeOnSuccess {
+  /**
+   * Function of the same namespace that is called with the record, as an Event of its own.
+   */
+  readonly functionName?: string;
+  /**
+   * HTTP endpoint that the record is posted to. Any status from 200 to 299 takes it. No passwords in it.
+   */
+  readonly url?: string;
 }
 /**
  * Where the record of a call goes that was given up. Without it the call is dropped and counted.

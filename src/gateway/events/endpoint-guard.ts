@@ -36,7 +36,7 @@ export interface EndpointGuardOptions {
 }
 
 /**
- * Decides where failure records may be posted. Loopback, link-local and metadata addresses and those of the gateway
+ * Decides where records of events may be posted. Loopback, link-local and metadata addresses and those of the gateway
  * itself are out of reach, unless the operator names their range. The guard resolves a name once and judges the address
  * that the connection is made to.
  */

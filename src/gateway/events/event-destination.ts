@@ -3,7 +3,7 @@ import { Agent, fetch } from 'undici';
 import { hasCode, messageOf } from '../../common/errors.ts';
 import { functionArn } from '../lambda/function-name.ts';
 import type { EndpointGuard } from './endpoint-guard.ts';
-import type { GiveUpCondition } from './event-retry.ts';
+import type { EndCondition } from './event-retry.ts';
 import {
   DEFAULT_EVENT_SETTINGS,
   type EventProgress,
@@ -12,7 +12,7 @@ import {
   type StoredEvent,
 } from './event-store.ts';
 
-/** Longest chain of records, each for the failure of the one before; Lambda ends recursive loops after about 16. */
+/** Longest chain of records, each for the end of the one before; Lambda ends recursive loops after about 16. */
 const MAX_HOPS = 16;
 /** Bytes kept free in a record for the members that have not been added yet, payloads excepted. */
 const ROOM_BYTES = 512;
@@ -28,24 +28,24 @@ export interface LastResponse {
   readonly functionError: boolean;
 }
 
-export interface FailedEvent {
+export interface EndedEvent {
   readonly event: StoredEvent;
-  readonly condition: GiveUpCondition;
+  readonly condition: EndCondition;
   readonly progress: EventProgress;
   /** Undefined when the function was not reached at the last try. */
   readonly response: LastResponse | undefined;
 }
 
 /**
- * The record of an event that was given up, in the shape of Lambda's destinations. Payloads are copied as they are:
- * numbers and the order of members stay. Members that would make the record too large are left out, the answer first.
+ * The record of an event that has ended, in the shape of Lambda's destinations. Payloads are copied as they are: numbers
+ * and the order of members stay. Members that would make the record too large are left out, the answer first.
  *
  * @param now wall-clock milliseconds
  * @param freeBytes free bytes of the store, of which a record takes at most its envelope: the payload of its event is
  *   in the store already
  */
-export function failureRecord(failed: FailedEvent, now: number, freeBytes = Number.POSITIVE_INFINITY): Buffer {
-  const { event, condition, progress, response } = failed;
+export function eventRecord(ended: EndedEvent, now: number, freeBytes = Number.POSITIVE_INFINITY): Buffer {
+  const { event, condition, progress, response } = ended;
   const { target } = event;
   const head = JSON.stringify({
     version: '1.0',
@@ -82,34 +82,37 @@ export function failureRecord(failed: FailedEvent, now: number, freeBytes = Numb
   return Buffer.concat(parts);
 }
 
-export type DeadLetter =
+export type NextRecord =
   | { readonly kind: 'Send'; readonly event: StoredEvent }
-  /** Why no record is sent. */
+  /** The event succeeded, and no place is named for its record. */
+  | { readonly kind: 'None' }
+  /** Why a record is lost. */
   | { readonly kind: 'Drop'; readonly reason: 'NoDestination' | 'DestinationFailed' | 'TooManyHops' };
 
 /**
- * The event that takes the place of one that was given up.
+ * The event that takes the place of one that has ended.
  *
  * @param requestId of the new event
  * @param settingsOf the settings of a function; undefined when it is not known
  * @param now wall-clock milliseconds
  * @param freeBytes of the store
  */
-export function deadLetterFor(
-  failed: FailedEvent,
+export function recordFor(
+  ended: EndedEvent,
   settings: EventSettings,
   settingsOf: (functionName: string) => EventSettings | undefined,
   requestId: string,
   now: number,
   freeBytes?: number,
-): DeadLetter {
-  const { event } = failed;
+): NextRecord {
+  const { event, condition } = ended;
+  const isSuccess = condition === 'Success';
   if (event.target.kind === 'Endpoint') {
-    return { kind: 'Drop', reason: 'DestinationFailed' };
+    return isSuccess ? { kind: 'None' } : { kind: 'Drop', reason: 'DestinationFailed' };
   }
-  const target = settings.onFailure;
+  const target = isSuccess ? settings.onSuccess : settings.onFailure;
   if (target === undefined) {
-    return { kind: 'Drop', reason: 'NoDestination' };
+    return isSuccess ? { kind: 'None' } : { kind: 'Drop', reason: 'NoDestination' };
   }
   if (event.hops >= MAX_HOPS) {
     return { kind: 'Drop', reason: 'TooManyHops' };
@@ -119,7 +122,7 @@ export function deadLetterFor(
     event: {
       requestId,
       target,
-      payload: failureRecord(failed, now, freeBytes),
+      payload: eventRecord(ended, now, freeBytes),
       traceId: event.traceId,
       traceParent: event.traceParent,
       acceptedAt: now,

@@ -29,8 +29,11 @@ export type TryResult =
 /** Why an event was given up, in the words of Lambda's destination records. */
 export type GiveUpCondition = 'RetriesExhausted' | 'EventAgeExceeded';
 
+/** How an event ended, in the words of Lambda's destination records. */
+export type EndCondition = 'Success' | GiveUpCondition;
+
 export type EventDecision =
-  | { readonly kind: 'Finish' }
+  | { readonly kind: 'Finish'; readonly progress: EventProgress }
   | { readonly kind: 'TryAgain'; readonly delayMs: number; readonly progress: EventProgress }
   | { readonly kind: 'GiveUp'; readonly condition: GiveUpCondition; readonly progress: EventProgress };
 
@@ -51,7 +54,7 @@ export function decideAfterTry(
 ): EventDecision {
   switch (result.kind) {
     case 'Succeeded':
-      return { kind: 'Finish' };
+      return { kind: 'Finish', progress: { ...before, invocations: before.invocations + 1 } };
     case 'FunctionFailed': {
       const progress: EventProgress = {
         failures: before.failures + 1,
@@ -93,7 +96,7 @@ function afterSetback(progress: EventProgress, settings: EventSettings, ageMs: n
   return unlessTooOld(backoffDelay(setbacks, SETBACK_BACKOFF), { ...progress, setbacks }, settings, ageMs);
 }
 
-/** A try that would come too late is not waited for: the record of failure is sent sooner. */
+/** A try that would come too late is not waited for: the record is sent sooner. */
 function unlessTooOld(delayMs: number, progress: EventProgress, settings: EventSettings, ageMs: number): EventDecision {
   return isTooOld(settings, ageMs + delayMs)
     ? { kind: 'GiveUp', condition: 'EventAgeExceeded', progress }

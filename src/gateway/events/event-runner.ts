@@ -6,7 +6,7 @@ import type { Logger } from '../../common/logger.ts';
 import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
 import { Caller } from '../lambda/caller.ts';
 import { LambdaError, type LambdaErrorName } from '../lambda/lambda-error.ts';
-import { deadLetterFor, type FailedEvent, type LastResponse, type PostRecord } from './event-destination.ts';
+import { type EndedEvent, type LastResponse, type PostRecord, recordFor } from './event-destination.ts';
 import { decideAfterTry, type EventDecision, isTooOld, type TryResult } from './event-retry.ts';
 import {
   type ClaimedEvent,
@@ -113,9 +113,15 @@ export class EventRunner {
     signal: AbortSignal,
   ): Promise<void> {
     const { store, onEnded } = this.#options;
+    const { event } = claimed;
     switch (decision.kind) {
       case 'Finish':
-        await this.#insist(() => store.finish(claimed.event.requestId), signal);
+        await this.#end(
+          claimed,
+          { event, condition: 'Success', progress: decision.progress, response },
+          settings,
+          signal,
+        );
         onEnded?.('ok');
         return;
       case 'TryAgain':
@@ -123,7 +129,7 @@ export class EventRunner {
         return;
       case 'GiveUp': {
         const { condition, progress } = decision;
-        await this.#giveUp(claimed, { event: claimed.event, condition, progress, response }, settings, signal);
+        await this.#end(claimed, { event, condition, progress, response }, settings, signal);
         onEnded?.(condition);
         return;
       }
@@ -132,31 +138,32 @@ export class EventRunner {
     }
   }
 
-  async #giveUp(
-    claimed: ClaimedEvent,
-    failed: FailedEvent,
-    settings: EventSettings,
-    signal: AbortSignal,
-  ): Promise<void> {
+  /** Takes an event out of the store, and puts its record in its place where its function has a destination. */
+  async #end(claimed: ClaimedEvent, ended: EndedEvent, settings: EventSettings, signal: AbortSignal): Promise<void> {
     const { store, clock, logger, settingsOf, newRequestId } = this.#options;
-    const { event, condition, progress } = failed;
+    const { event, condition, progress } = ended;
     const freeBytes = store.limits.maxBytes - store.load().bytes;
-    const deadLetter = deadLetterFor(failed, settings, settingsOf, newRequestId(), clock.now(), freeBytes);
+    const next = recordFor(ended, settings, settingsOf, newRequestId(), clock.now(), freeBytes);
     const fields = { requestId: event.requestId, partition: partitionOf(event.target), condition, ...progress };
-    switch (deadLetter.kind) {
-      case 'Send':
-        await this.#insist(() => store.exchange(claimed, deadLetter.event), signal);
-        logger.warn(
-          { ...fields, destination: partitionOf(deadLetter.event.target), recordId: deadLetter.event.requestId },
-          'event was given up and goes to its destination',
+    switch (next.kind) {
+      case 'Send': {
+        await this.#insist(() => store.exchange(claimed, next.event), signal);
+        const level = condition === 'Success' ? 'debug' : 'warn';
+        logger[level](
+          { ...fields, destination: partitionOf(next.event.target), recordId: next.event.requestId },
+          'event has ended and its record goes to its destination',
         );
         return;
+      }
+      case 'None':
+        await this.#insist(() => store.finish(event.requestId), signal);
+        return;
       case 'Drop':
-        await this.#insist(() => store.finish(claimed.event.requestId), signal);
-        logger.error({ ...fields, reason: deadLetter.reason }, 'event was given up without a record');
+        await this.#insist(() => store.finish(event.requestId), signal);
+        logger.error({ ...fields, reason: next.reason }, 'event has ended without a record');
         return;
       default:
-        unreachable(deadLetter);
+        unreachable(next);
     }
   }
 
@@ -229,7 +236,7 @@ function outcomeOf(answer: InvokeResult): TryOutcome {
   }
   return answer.functionError
     ? { result: { kind: 'FunctionFailed' }, response: answer, detail: '' }
-    : { result: { kind: 'Succeeded' }, detail: '' };
+    : { result: { kind: 'Succeeded' }, response: answer, detail: '' };
 }
 
 /** Refusals of the event itself, which are the same at every try. */

@@ -4,7 +4,7 @@ import type { Health } from '../../common/health.ts';
 
 export type EventTarget =
   | { readonly kind: 'Function'; readonly functionName: string; readonly qualifier?: string }
-  /** Posted to as JSON: the destination of a record of failure. */
+  /** Posted to as JSON: the destination of a record. */
   | { readonly kind: 'Endpoint'; readonly url: string };
 
 /** The event settings of a function, as in `spec.asyncInvoke`. */
@@ -12,24 +12,36 @@ export interface EventSettings {
   /** Tries after a function error, beside the first. */
   readonly maximumRetryAttempts: number;
   readonly maximumEventAgeSeconds: number;
+  /** Where the record of an event goes that the function has handled. */
+  readonly onSuccess: EventTarget | undefined;
+  /** Where the record of an event goes that was given up. */
   readonly onFailure: EventTarget | undefined;
 }
 
-/** Lambda's defaults: two more tries, six hours, no destination. */
+/** Lambda's defaults: two more tries, six hours, no destinations. */
 export const DEFAULT_EVENT_SETTINGS: EventSettings = {
   maximumRetryAttempts: 2,
   maximumEventAgeSeconds: 21_600,
+  onSuccess: undefined,
   onFailure: undefined,
 };
 
 /** The event settings of a function, from its resource, with Lambda's defaults. */
 export function eventSettingsOf({ asyncInvoke }: FunctionSettings): EventSettings {
-  return { ...DEFAULT_EVENT_SETTINGS, ...asyncInvoke, onFailure: targetOf(asyncInvoke?.onFailure) };
+  return {
+    ...DEFAULT_EVENT_SETTINGS,
+    ...asyncInvoke,
+    onSuccess: targetOf(asyncInvoke?.onSuccess),
+    onFailure: targetOf(asyncInvoke?.onFailure),
+  };
 }
 
+/** A destination as a resource names it. */
+type Destination = NonNullable<NonNullable<FunctionSettings['asyncInvoke']>['onFailure']>;
+
 /** The API server lets through exactly one of the two, and only addresses that can be parsed. */
-function targetOf(onFailure: NonNullable<FunctionSettings['asyncInvoke']>['onFailure']): EventTarget | undefined {
-  const { functionName, url } = onFailure ?? {};
+function targetOf(destination: Destination | undefined): EventTarget | undefined {
+  const { functionName, url } = destination ?? {};
   if (functionName !== undefined) {
     return { kind: 'Function', functionName };
   }
@@ -51,7 +63,7 @@ export interface EventProgress {
 /** The progress of an event that was not tried yet. */
 export const NO_PROGRESS: EventProgress = { failures: 0, invocations: 0, setbacks: 0, misses: 0 };
 
-/** A call of type Event, or the record of one that failed on its way to its destination. */
+/** A call of type Event, or the record of one on its way to its destination. */
 export interface StoredEvent {
   /** The function sees the same at each try. No two events share one. */
   readonly requestId: string;
@@ -62,7 +74,7 @@ export interface StoredEvent {
   readonly traceParent: string;
   /** Wall-clock milliseconds, from which the age is counted. */
   readonly acceptedAt: number;
-  /** 0 for a caller's event, one more for each record of failure that followed from it. */
+  /** 0 for a caller's event, one more for each record that followed from it. */
   readonly hops: number;
   /** The settings of the function at acceptance: for the time after the function is gone. */
   readonly settings: EventSettings;
@@ -92,7 +104,7 @@ export interface EventLoad {
 
 export const NO_LOAD: EventLoad = { events: 0, bytes: 0 };
 
-/** The limits of a store. A record of failure takes the place of its event, even beyond the limits. */
+/** The limits of a store. A record takes the place of its event, even beyond the limits. */
 export interface EventLimits {
   readonly maxEvents: number;
   readonly maxBytes: number;

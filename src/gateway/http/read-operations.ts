@@ -1,3 +1,4 @@
+import type { LambdaWorkerSpec } from '../../api/lambda-worker.ts';
 import type { AccessAction } from '../access/access.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
@@ -178,15 +179,20 @@ function eventConfig(catalog: FunctionCatalog, reference: FunctionReference): ob
   if (asyncInvoke === undefined) {
     return undefined;
   }
-  const { functionName, url } = asyncInvoke.onFailure ?? {};
-  const destination = functionName === undefined ? url : functionArn({ name: functionName });
+  const destinationOf = ({ functionName, url }: Destination = {}): object => {
+    const destination = functionName === undefined ? url : functionArn({ name: functionName });
+    return destination === undefined ? {} : { Destination: destination };
+  };
   return {
     // In seconds since 1970, as the protocol writes times that its model calls timestamps.
     LastModified: Date.parse(metadata.creationTimestamp ?? lambdaTime(undefined)) / 1000,
     FunctionArn: functionArn({ qualifier: '$LATEST', ...reference }),
     MaximumRetryAttempts: asyncInvoke.maximumRetryAttempts,
     MaximumEventAgeInSeconds: asyncInvoke.maximumEventAgeSeconds,
-    DestinationConfig: { OnSuccess: {}, OnFailure: destination === undefined ? {} : { Destination: destination } },
+    DestinationConfig: {
+      OnSuccess: destinationOf(asyncInvoke.onSuccess),
+      OnFailure: destinationOf(asyncInvoke.onFailure),
+    },
   };
 }
 
@@ -199,6 +205,8 @@ function nothingOfFunction(catalog: FunctionCatalog, { reference }: ReadInput): 
 function notFound(message: string): LambdaError {
   return new LambdaError('ResourceNotFoundException', message);
 }
+
+type Destination = NonNullable<NonNullable<LambdaWorkerSpec['asyncInvoke']>['onFailure']>;
 
 interface Page {
   readonly names: readonly string[];

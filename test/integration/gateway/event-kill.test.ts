@@ -28,9 +28,9 @@ afterEach(async () => {
 
 /** Nothing that was accepted is lost, and what was run again is what a killed gateway had under way. */
 function expectNothingLost(result: EventRunResult): void {
-  const { accepted, runs, kills, letters, posts } = result;
+  const { accepted, runs, kills } = result;
   expect(accepted.size).toBe(EVENTS);
-  const lost = [...accepted].filter(([id, name]) => !hasEnded(id, name, runs, letters, posts));
+  const lost = [...accepted].filter(([id, name]) => !hasEnded(id, name, result));
   expect(lost).toEqual([]);
   expect(new Set(kills.map(({ moment }) => moment))).toEqual(new Set(MOMENTS));
   const successes = Map.groupBy(
@@ -120,7 +120,7 @@ describe(`${EVENTS} events through gateways or a role that are killed again and 
   });
 });
 
-function summary(store: string, { accepted, runs, kills, letters, posts }: EventRunResult): string {
+function summary(store: string, { accepted, runs, kills, letters, posts, successes }: EventRunResult): string {
   const good = runs.filter(({ failed }) => !failed).map(({ requestId }) => requestId);
-  return `${store}: ${accepted.size} accepted, ${kills.length} kills, ${runs.length} runs, ${good.length - new Set(good).size} of them again after a success, ${letters.length} letters, ${posts.length} posts`;
+  return `${store}: ${accepted.size} accepted, ${kills.length} kills, ${runs.length} runs, ${good.length - new Set(good).size} of them again after a success, ${letters.length} letters, ${posts.length} posts, ${successes.length} records of success`;
 }

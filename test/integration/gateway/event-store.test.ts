@@ -150,6 +150,7 @@ describe.each([sqlite(), postgres()])('an event store in $name', (kind) => {
         settings: {
           maximumRetryAttempts: 0,
           maximumEventAgeSeconds: 60,
+          onSuccess: { kind: 'Function', functionName: 'next' },
           onFailure: { kind: 'Endpoint', url: 'http://letters.example/x' },
         },
         progress: { failures: 1, invocations: 2, setbacks: 3, misses: 4 },

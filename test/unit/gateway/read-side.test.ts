@@ -41,6 +41,7 @@ async function readLab(options?: GatewayLabOptions): Promise<GatewayLab> {
         asyncInvoke: {
           maximumRetryAttempts: 1,
           maximumEventAgeSeconds: 120,
+          onSuccess: { url: 'https://letters.example/done' },
           onFailure: { functionName: 'other' },
         },
       },
@@ -197,6 +198,7 @@ it('GetFunctionEventInvokeConfig and its list give what is said of events', asyn
     MaximumEventAgeInSeconds: 120,
     LastModified: new Date('2026-11-01T00:00:00Z'),
     DestinationConfig: {
+      OnSuccess: { Destination: 'https://letters.example/done' },
       OnFailure: { Destination: 'arn:aws:lambda:us-east-1:012345678912:function:other' },
     },
   };

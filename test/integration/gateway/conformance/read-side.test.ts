@@ -19,6 +19,7 @@ beforeAll(async () => {
     asyncInvoke: {
       maximumRetryAttempts: 1,
       maximumEventAgeSeconds: 120,
+      onSuccess: { url: 'https://letters.example/done' },
       onFailure: { functionName: 'plain' },
     },
   });
@@ -100,7 +101,10 @@ describe.each(['javaScript', 'boto3'] as const)('of a function, %s reads', (whic
       FunctionArn: `${arn}:hello:$LATEST`,
       MaximumRetryAttempts: 1,
       MaximumEventAgeInSeconds: 120,
-      DestinationConfig: { OnFailure: { Destination: `${arn}:plain` } },
+      DestinationConfig: {
+        OnSuccess: { Destination: 'https://letters.example/done' },
+        OnFailure: { Destination: `${arn}:plain` },
+      },
     });
   });
 

@@ -4,9 +4,9 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { EndpointGuard } from '../../../../src/gateway/events/endpoint-guard.ts';
 import {
   createPostRecord,
-  deadLetterFor,
-  type FailedEvent,
-  failureRecord,
+  type EndedEvent,
+  eventRecord,
+  recordFor,
 } from '../../../../src/gateway/events/event-destination.ts';
 import {
   DEFAULT_EVENT_SETTINGS,
@@ -32,7 +32,7 @@ function event(changes: Partial<StoredEvent> = {}): StoredEvent {
   };
 }
 
-function failed(changes: Partial<FailedEvent> = {}): FailedEvent {
+function failed(changes: Partial<EndedEvent> = {}): EndedEvent {
   return {
     event: event(),
     condition: 'RetriesExhausted',
@@ -42,9 +42,9 @@ function failed(changes: Partial<FailedEvent> = {}): FailedEvent {
   };
 }
 
-describe('failureRecord', () => {
+describe('eventRecord', () => {
   it('has the shape of the records of Lambda, with the payloads letter by letter', () => {
-    expect(failureRecord(failed(), NOW).toString()).toBe(
+    expect(eventRecord(failed(), NOW).toString()).toBe(
       '{"version":"1.0","timestamp":"2026-11-01T00:00:00.123Z","requestContext":{"requestId":"e4b46cbf",' +
         '"functionArn":"arn:aws:lambda:us-east-1:012345678912:function:f:$LATEST","condition":"RetriesExhausted",' +
         '"approximateInvokeCount":3},"requestPayload":{"big":12345678901234567890, "b":1,"a":2},' +
@@ -53,9 +53,21 @@ describe('failureRecord', () => {
     );
   });
 
+  it('tells the answer of an event that succeeded, as Lambda does', () => {
+    const progress = { failures: 1, invocations: 2, setbacks: 0, misses: 0 };
+    const response = { body: Buffer.from('{"big":12345678901234567890}'), functionError: false };
+    expect(eventRecord(failed({ condition: 'Success', progress, response }), NOW).toString()).toBe(
+      '{"version":"1.0","timestamp":"2026-11-01T00:00:00.123Z","requestContext":{"requestId":"e4b46cbf",' +
+        '"functionArn":"arn:aws:lambda:us-east-1:012345678912:function:f:$LATEST","condition":"Success",' +
+        '"approximateInvokeCount":2},"requestPayload":{"big":12345678901234567890, "b":1,"a":2},' +
+        '"responseContext":{"statusCode":200,"executedVersion":"$LATEST"},' +
+        '"responsePayload":{"big":12345678901234567890}}',
+    );
+  });
+
   it('says nothing of an answer that there was not', () => {
     const record = JSON.parse(
-      failureRecord(failed({ condition: 'EventAgeExceeded', response: undefined }), NOW).toString(),
+      eventRecord(failed({ condition: 'EventAgeExceeded', response: undefined }), NOW).toString(),
     ) as object;
     expect(record).toMatchObject({ requestContext: { condition: 'EventAgeExceeded' } });
     expect(Object.keys(record)).toEqual(['version', 'timestamp', 'requestContext', 'requestPayload']);
@@ -66,7 +78,7 @@ describe('failureRecord', () => {
     ['bytes that are no UTF-8', Buffer.from([0x22, 0xff, 0x22]), '"\uFFFD"'],
     ['nothing', Buffer.alloc(0), '""'],
   ])('is JSON also when the answer is %s', (_what, body, expected) => {
-    const record = failureRecord(failed({ response: { body, functionError: true } }), NOW).toString();
+    const record = eventRecord(failed({ response: { body, functionError: true } }), NOW).toString();
     expect(record).toContain(`"responsePayload":${expected}}`);
     JSON.parse(record);
   });
@@ -78,11 +90,11 @@ describe('failureRecord', () => {
       body: Buffer.from(`"${'x'.repeat(length)}"`),
       functionError: true,
     });
-    const fits = failureRecord(failed({ response: answer(2 ** 20) }), NOW);
+    const fits = eventRecord(failed({ response: answer(2 ** 20) }), NOW);
     expect(keys(fits)).toContain('responsePayload');
-    const large = failureRecord(failed({ event: largest, response: answer(2 ** 20) }), NOW);
+    const large = eventRecord(failed({ event: largest, response: answer(2 ** 20) }), NOW);
     expect(keys(large)).toEqual(['version', 'timestamp', 'requestContext', 'requestPayload', 'responseContext']);
-    const six = failureRecord(failed({ response: answer(6 * 2 ** 20) }), NOW);
+    const six = eventRecord(failed({ response: answer(6 * 2 ** 20) }), NOW);
     expect(keys(six)).not.toContain('responsePayload');
     for (const record of [fits, large, six]) {
       expect(record.length).toBeLessThanOrEqual((1024 + 64) * 1024);
@@ -92,16 +104,16 @@ describe('failureRecord', () => {
   it('takes no more of a full store than its envelope', () => {
     const full = event({ payload: Buffer.from(`"${'x'.repeat(10_000)}"`) });
     const response = { body: Buffer.from(`"${'y'.repeat(20_000)}"`), functionError: true };
-    const record = failureRecord(failed({ event: full, response }), NOW, 0);
+    const record = eventRecord(failed({ event: full, response }), NOW, 0);
     expect(JSON.parse(record.toString())).toHaveProperty('requestPayload');
     expect(JSON.parse(record.toString())).not.toHaveProperty('responsePayload');
     expect(record.length).toBeLessThan(full.payload.length + 8_192);
   });
 });
 
-describe('deadLetterFor', () => {
+describe('recordFor', () => {
   const letter = (onFailure: EventTarget | undefined, changes: Partial<StoredEvent> = {}) =>
-    deadLetterFor(
+    recordFor(
       failed({ event: event(changes) }),
       { ...DEFAULT_EVENT_SETTINGS, onFailure },
       (name) => (name === 'letters' ? { ...DEFAULT_EVENT_SETTINGS, maximumEventAgeSeconds: 60 } : undefined),
@@ -132,6 +144,26 @@ describe('deadLetterFor', () => {
       reason: 'DestinationFailed',
     });
     expect(letter({ kind: 'Endpoint', url }, { hops: 16 })).toEqual({ kind: 'Drop', reason: 'TooManyHops' });
+  });
+
+  it('of a success goes where successes go alone, and is missed by none that names no place', () => {
+    const settings = { ...DEFAULT_EVENT_SETTINGS, onFailure: { kind: 'Endpoint', url } as const };
+    const next = (onSuccess: EventTarget | undefined, changes: Partial<StoredEvent> = {}) =>
+      recordFor(
+        failed({ event: event(changes), condition: 'Success' }),
+        { ...settings, onSuccess },
+        () => undefined,
+        'r-1',
+        NOW,
+      );
+    expect(next({ kind: 'Function', functionName: 'next' })).toMatchObject({
+      kind: 'Send',
+      event: { target: { kind: 'Function', functionName: 'next' }, hops: 1, requestId: 'r-1' },
+    });
+    expect(next(undefined)).toEqual({ kind: 'None' });
+    // The record itself was taken.
+    expect(next(undefined, { target: { kind: 'Endpoint', url } })).toEqual({ kind: 'None' });
+    expect(next({ kind: 'Endpoint', url }, { hops: 16 })).toEqual({ kind: 'Drop', reason: 'TooManyHops' });
   });
 });
 

@@ -286,6 +286,57 @@ describe('EventQueue', () => {
     expect(queue.size).toBe(0);
   });
 
+  it('sends the record of an event that succeeded to its destination, once the function has answered', async () => {
+    const { queue, calls, clock, ended, posts } = lab({
+      settings: {
+        f: { onSuccess: { kind: 'Function', functionName: 'next' }, onFailure: { kind: 'Endpoint', url: 'http://a/' } },
+        next: { onSuccess: { kind: 'Endpoint', url: 'http://letters.example/done' } },
+      },
+    });
+    await queue.accept(event('1'));
+    await settle();
+    calls[0]?.end(failed);
+    await clock.advance(60_000);
+    calls[1]?.end({ ...done, body: Buffer.from('{"sum":3}') });
+    await settle();
+    expect(calls[2]?.call).toMatchObject({ reference: { name: 'next' }, requestId: 'letter-1' });
+    const record = {
+      requestContext: { requestId: '1', condition: 'Success', approximateInvokeCount: 2 },
+      requestPayload: { n: 1 },
+      responseContext: { statusCode: 200, executedVersion: '$LATEST' },
+      responsePayload: { sum: 3 },
+    };
+    expect(JSON.parse(calls[2]?.call.payload.toString() ?? '')).toMatchObject(record);
+    calls[2]?.end(done);
+    await settle();
+    expect(posts).toMatchObject([
+      {
+        url: 'http://letters.example/done',
+        record: { requestContext: { requestId: 'letter-1', condition: 'Success' }, requestPayload: record },
+      },
+    ]);
+    expect(ended).toEqual(['ok', 'ok', 'ok']);
+    expect(queue.size).toBe(0);
+  });
+
+  it('ends a circle of functions that succeed into each other', async () => {
+    const { queue, calls, ended } = lab({
+      settings: {
+        a: { onSuccess: { kind: 'Function', functionName: 'b' } },
+        b: { onSuccess: { kind: 'Function', functionName: 'a' } },
+      },
+    });
+    await queue.accept(event('1', 'a'));
+    for (let turn = 0; turn < 40; turn += 1) {
+      await settle();
+      calls[turn]?.end(done);
+    }
+    await settle();
+    expect(calls).toHaveLength(17);
+    expect(ended).toHaveLength(17);
+    expect(queue.size).toBe(0);
+  });
+
   it('tries an endpoint again until it takes the record', async () => {
     let answers = 0;
     const { queue, calls, clock, posts, ended } = lab({

@@ -17,7 +17,10 @@ const decide = (
 
 describe('decideAfterTry', () => {
   it('ends an event that succeeded, however it came to that', () => {
-    expect(decide('Succeeded', { failures: 2, setbacks: 9 })).toEqual({ kind: 'Finish' });
+    expect(decide('Succeeded', { failures: 2, setbacks: 9 })).toMatchObject({
+      kind: 'Finish',
+      progress: { invocations: 1 },
+    });
   });
 
   it('tries a function error after 1 minute, then after 2, then no more', () => {

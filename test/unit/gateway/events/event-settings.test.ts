@@ -15,11 +15,13 @@ describe('eventSettingsOf', () => {
       settings({
         maximumRetryAttempts: 0,
         maximumEventAgeSeconds: 60,
+        onSuccess: { url: 'https://letters.example/done' },
         onFailure: { functionName: 'letters' },
       }),
     ).toEqual({
       maximumRetryAttempts: 0,
       maximumEventAgeSeconds: 60,
+      onSuccess: { kind: 'Endpoint', url: 'https://letters.example/done' },
       onFailure: { kind: 'Function', functionName: 'letters' },
     });
   });
