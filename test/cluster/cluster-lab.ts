@@ -5,7 +5,15 @@ import { type OwnedProcess, startOwnedProcess } from '../support/owned-process.t
 import { clusterToolsFolder, toolsFolder } from '../support/tools.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { buildShellImage, pushImage, shellImage } from './cluster-images.ts';
-import { labAddress, makeBridge, nodePlace, registryAddress, removeBridge } from './cluster-network.ts';
+import {
+  cutLink,
+  labAddress,
+  makeBridge,
+  mendLink,
+  nodePlace,
+  registryAddress,
+  removeBridge,
+} from './cluster-network.ts';
 import { type ClusterNode, startClusterNode } from './cluster-node.ts';
 import { type ControlPlane, startControlPlane } from './control-plane.ts';
 import type { NodePlace } from './node-shell.ts';
@@ -31,6 +39,10 @@ export interface ClusterLab {
   powerOn(name: string): Promise<void>;
   /** Ends a node as {@link powerOff} does, and counts its machine among those of the cluster no more. */
   takeAway(name: string): Promise<void>;
+  /** Takes a node off the network. Its programs run on, and no connection from or to the node is told. */
+  cutOff(name: string): Promise<void>;
+  /** Puts the node back on the network, and waits until the node is Ready. */
+  joinAgain(name: string): Promise<void>;
   /** Ends everything and removes the folder. */
   stop(): Promise<void>;
 }
@@ -113,13 +125,12 @@ export async function startClusterLab(): Promise<ClusterLab> {
         },
         { timeoutMs: 120_000, everyMs: 500 },
       );
-    const node = (name: string): ClusterNode => {
-      const found = nodes.get(name);
-      if (found === undefined) {
-        throw new Error(`there is no node ${name}`);
-      }
-      return found;
-    };
+    const placeOf = (name: string): NodePlace =>
+      existing(
+        name,
+        places.find((place) => place.name === name),
+      );
+    const node = (name: string): ClusterNode => existing(name, nodes.get(name));
     await nodesReady();
     return {
       folder,
@@ -148,10 +159,12 @@ export async function startClusterLab(): Promise<ClusterLab> {
       spare: places[NODES]?.name ?? '',
       powerOff: (name) => node(name).stop(),
       async powerOn(name) {
-        const place = places.find((one) => one.name === name);
-        if (place !== undefined) {
-          await startNode(place);
-        }
+        await startNode(placeOf(name));
+        await nodesReady();
+      },
+      cutOff: (name) => cutLink(placeOf(name)),
+      async joinAgain(name) {
+        await mendLink(placeOf(name));
         await nodesReady();
       },
       async takeAway(name) {
@@ -164,6 +177,13 @@ export async function startClusterLab(): Promise<ClusterLab> {
     await stop();
     throw error;
   }
+}
+
+function existing<T>(name: string, found: T | undefined): T {
+  if (found === undefined) {
+    throw new Error(`there is no node ${name}`);
+  }
+  return found;
 }
 
 async function startRegistry(folder: string): Promise<OwnedProcess> {

@@ -12,6 +12,8 @@ export const registryAddress = `${labAddress}:5000`;
 export const apiServerUrl = `https://${labAddress}:6443`;
 
 const bridge = 'lab0';
+/** End of a node's link that is on the bridge. */
+const linkOf = (node: string): string => `v-${node}`;
 
 /** Folder, control group and addresses of the lab's `number`th node, from 1. */
 export function nodePlace(folder: string, cgroup: string, number: number): NodePlace {
@@ -40,12 +42,22 @@ export async function removeBridge(): Promise<void> {
 
 /** Connects a node with the bridge, and tells the control plane the way to its Pods. */
 export async function connectNode(place: NodePlace, pid: number): Promise<void> {
-  const link = `v-${place.name}`;
+  const link = linkOf(place.name);
   // The end of a node that was stopped goes some time after its last process.
   await run('ip', ['link', 'delete', link], { mayFail: true });
   await run('ip', ['link', 'add', link, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', String(pid)]);
   await run('ip', ['link', 'set', link, 'master', bridge, 'up']);
   await run('ip', ['route', 'replace', place.podCidr, 'via', place.address]);
+}
+
+/** Takes a node off the bridge: packets from and to the node are lost, and no connection is told. */
+export async function cutLink({ name }: NodePlace): Promise<void> {
+  await run('ip', ['link', 'set', linkOf(name), 'nomaster']);
+}
+
+/** Puts a node on the bridge again. */
+export async function mendLink({ name }: NodePlace): Promise<void> {
+  await run('ip', ['link', 'set', linkOf(name), 'master', bridge]);
 }
 
 /** Commands that set the network of a node up from inside, with the ways to the Pods of all others. */

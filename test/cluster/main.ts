@@ -1,7 +1,8 @@
 // Installs ESB into a real cluster on this machine (kube-apiserver, controller-manager, scheduler, and two nodes with
 // kubelet, kube-proxy and containerd) and does to it what operators do: install, upgrade, drain, uninstall.
-//   npm run test:cluster [-- --only NAME[,NAME...]] [--keep FOLDER] [--values FILE]
-// --keep copies the logs of a run that failed to a folder; --values adds to the values of the chart.
+//   npm run test:cluster [-- --only NAME[,NAME...]] [--keep FOLDER] [--values FILE] [--cut-off-minutes MINUTES]
+// --keep copies the logs of a run that failed to a folder; --values adds to the values of the chart;
+// --cut-off-minutes says how long a node is off the network in the scenario `gateways`, 2 by default.
 import { spawn } from 'node:child_process';
 import { cp } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -72,8 +73,22 @@ const boundedAgent = { memoryMiB: 2048 };
 const write = (text: string): void => void process.stdout.write(text);
 const { values } = programOptions(import.meta.filename, {
   args: process.argv.slice(2),
-  options: { only: { type: 'string' }, keep: { type: 'string' }, values: { type: 'string' } },
+  options: {
+    only: { type: 'string' },
+    keep: { type: 'string' },
+    values: { type: 'string' },
+    'cut-off-minutes': { type: 'string', default: '2' },
+  },
 });
+
+/** Milliseconds for which a node is cut off. */
+function cutOffMs(): number {
+  const given = Number(values['cut-off-minutes']);
+  if (!(given >= 1)) {
+    throw new Error('--cut-off-minutes takes a number of minutes, 1 or more');
+  }
+  return given * 60_000;
+}
 
 /** Set-up that is impossible inside, where no way leads out. */
 async function prepare(wanted: (name: string) => boolean): Promise<Readonly<Record<string, string>>> {
@@ -166,7 +181,7 @@ async function runScenarios(report: Report, wanted: (name: string) => boolean): 
       report,
       async (esb) => {
         await pushImage(process.env[PREVIOUS_LAYOUT] ?? '', `esb:${previousTag}`);
-        await gatewaysScenario(esb, report, process.env[PREVIOUS_CHART] ?? '');
+        await gatewaysScenario(esb, report, process.env[PREVIOUS_CHART] ?? '', cutOffMs());
       },
       boundedAgent,
     );
@@ -221,6 +236,7 @@ async function main(): Promise<number> {
     throw new Error(`there is no scenario ${unknown.join(', ')}; there are ${scenarioNames.join(', ')}`);
   }
   const wanted = (name: string): boolean => only?.includes(name) ?? true;
+  cutOffMs();
   if (process.env[ESB_LAYOUT] === undefined) {
     return runApart(await prepare(wanted));
   }

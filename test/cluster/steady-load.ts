@@ -12,7 +12,7 @@ export interface LoadResult {
   readonly answered: number;
   /** Names of the calls of type Event that were answered with 202. */
   readonly accepted: readonly string[];
-  /** Of the calls that failed, the first hundred but one, and the last. */
+  /** Of the calls that failed, the first ten thousand but one, and the last. */
   readonly failures: readonly LoadFailure[];
   readonly failed: number;
   readonly longestMs: number;
@@ -40,7 +40,7 @@ export interface LoadFailure {
   readonly why: string;
 }
 
-const KEPT_FAILURES = 100;
+const KEPT_FAILURES = 10_000;
 
 const [origin = '', names = '', clients = '1', given = '{}'] = process.argv.slice(2);
 const { event = {}, thinkMs = 20, timeoutMs = 120_000, type } = JSON.parse(given) as LoadCallOptions;

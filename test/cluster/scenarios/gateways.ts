@@ -1,7 +1,7 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { waitFor } from '../../support/wait-for.ts';
 import { pushLedgerImage } from '../cluster-images.ts';
+import { beganAt, cutOff, outside, servingNodes, toldLoad, toldTimes } from '../cut-off.ts';
 import {
   chartFolder,
   type EsbCluster,
@@ -11,10 +11,9 @@ import {
   systemNamespace,
 } from '../esb-cluster.ts';
 import { eventVolume } from '../event-volume.ts';
-import { expectNoFailure } from '../load.ts';
 import type { Report } from '../report.ts';
 import { type RunLedger, startRunLedger } from '../run-ledger.ts';
-import type { LoadResult } from '../steady-load.ts';
+import type { LoadFailure } from '../steady-load.ts';
 
 /** Calls, and events, that a load must have seen to say anything. */
 const ENOUGH_CALLS = 100;
@@ -22,13 +21,13 @@ const ENOUGH_EVENTS = 20;
 /** Events that wait in a store while its program is replaced, and seconds that each of them runs. */
 const WAITING_EVENTS = 12;
 const RUN_SECONDS = 3;
-/** Milliseconds that Kubernetes may take to know that a node is dead: 50 seconds by default, and more on a busy machine. */
-const DETECTION_MS = 180_000;
-/** Milliseconds after that in which kube-proxy has taken its gateway out of the Service. */
-const SETTLE_MS = 20_000;
 /** Milliseconds that a call may take which goes to a gateway that is gone. */
 const CALL_TIMEOUT_MS = 10_000;
-const RUN_TIMEOUT_MS = 240_000;
+/** The same for an event, which a gateway refuses after ten seconds without an acknowledgement. */
+const EVENT_TIMEOUT_MS = 15_000;
+/** More than the five minutes that an event may wait between two tries. */
+const RUN_TIMEOUT_MS = 480_000;
+const ROLLOUT_MS = 120_000;
 /** An event each, so that one worker keeps up. */
 const EVENT_THINK_MS = 250;
 
@@ -41,21 +40,28 @@ const FUNCTIONS = { [HOME]: 'home', [AWAY]: 'away' } as const;
 
 /**
  * The role that keeps events takes over the volume of the gateway of the release before; then one node after the other
- * is cut off.
+ * is cut off for some time.
+ *
+ * @param cutOffMs milliseconds from the cut to the return
  */
-export async function gatewaysScenario(esb: EsbCluster, report: Report, previousChart: string): Promise<void> {
+export async function gatewaysScenario(
+  esb: EsbCluster,
+  report: Report,
+  previousChart: string,
+  cutOffMs: number,
+): Promise<void> {
   const { lab, values } = esb;
   const ledger = await startRunLedger();
-  const eventLoad = (from: string, functionName: string, seconds: number) =>
-    esb.load(from, [functionName], seconds === 0 ? 2 : 4, {
+  const eventLoad = (from: string, functions: readonly string[], seconds: number) =>
+    esb.load(from, functions, seconds === 0 ? 2 : 4, {
       event: { sleep: seconds },
       type: 'Event',
       thinkMs: seconds === 0 ? EVENT_THINK_MS : 20,
-      timeoutMs: CALL_TIMEOUT_MS,
+      timeoutMs: EVENT_TIMEOUT_MS,
     });
   /** Accepts events that take long together, changes the release meanwhile, and waits until all have run. */
   const changeUnderEvents = async (tag: string, change: () => Promise<unknown>): Promise<string> => {
-    const load = await eventLoad(HOME, FUNCTIONS[HOME], RUN_SECONDS);
+    const load = await eventLoad(HOME, [FUNCTIONS[HOME]], RUN_SECONDS);
     await load.goOn(WAITING_EVENTS);
     const { accepted } = await load.result();
     await change();
@@ -92,51 +98,56 @@ export async function gatewaysScenario(esb: EsbCluster, report: Report, previous
       ]);
       await upgrade(`gateway.extraArgs={--events-address=${address}:9444}`);
       await esb.rolledOut(imageTags[0]);
-      return `${told}; ${await objectsOf(esb, 'statefulset')}; gateways on ${(await gatewayNodes(esb)).join(' and ')}`;
+      return `${told}; ${await objectsOf(esb, 'statefulset')}; gateways on ${(await servingNodes(esb)).join(' and ')}`;
     });
     await report.check('one of two gateways and its node cut off: no accepted event is lost', async () => {
-      const nodes = await gatewayNodes(esb);
-      if (!nodes.includes(HOME) || !nodes.includes(AWAY)) {
-        throw new Error(`gateways are on ${nodes.join(' and ')}`);
-      }
+      await spreadGateways(esb);
       const calls = await esb.load(HOME, [FUNCTIONS[HOME]], 4, { timeoutMs: CALL_TIMEOUT_MS });
-      const events = await eventLoad(HOME, FUNCTIONS[HOME], 0);
+      // Those for the node that is cut off wait for the node.
+      const events = await eventLoad(HOME, [FUNCTIONS[HOME], FUNCTIONS[AWAY]], 0);
       await calls.goOn(ENOUGH_CALLS);
-      const knownAt = await cutOff(esb, AWAY);
-      await delay(CALL_TIMEOUT_MS);
+      await events.goOn(ENOUGH_EVENTS);
+      const times = await cutOff(esb, { node: AWAY, forMs: cutOffMs, steady: [calls, events] });
       await calls.goOn(ENOUGH_CALLS);
       await events.goOn(ENOUGH_EVENTS);
       const [called, handed] = [await calls.result(), await events.result()];
-      await lab.powerOn(AWAY);
-      await esb.rolledOut();
-      const late = [...called.failures, ...handed.failures].filter(
-        (each) => Date.parse(each.at) > knownAt + CALL_TIMEOUT_MS,
-      );
-      if (late.length > 0) {
-        throw new Error(`failed after the node was known to be dead: ${JSON.stringify(late.slice(0, 5))}`);
-      }
-      return `${shownOf(called)}; events: ${shownOf(handed)}; ${await allRan(ledger, handed.accepted)}`;
+      throwOn('failed outside the time of detection', [
+        ...outside(called, times.cutAt, times.settledAt),
+        ...outside(handed, times.cutAt, times.settledAt),
+      ]);
+      return [
+        toldTimes(times),
+        `calls: ${toldLoad(called, times)}`,
+        `events: ${toldLoad(handed, times)}`,
+        await allRan(ledger, handed.accepted),
+      ].join('; ');
     });
     await report.check('the node of esb-events cut off: events get 503, calls go on, and nothing is lost', async () => {
-      const events = await eventLoad(AWAY, FUNCTIONS[AWAY], 0);
-      await events.goOn(ENOUGH_EVENTS);
-      const knownAt = await cutOff(esb, HOME);
-      await delay(CALL_TIMEOUT_MS);
+      await spreadGateways(esb);
       const calls = await esb.load(AWAY, [FUNCTIONS[AWAY]], 4, { timeoutMs: CALL_TIMEOUT_MS });
+      const events = await eventLoad(AWAY, [FUNCTIONS[AWAY]], 0);
       await calls.goOn(ENOUGH_CALLS);
-      const called = expectNoFailure(await calls.result(), ENOUGH_CALLS);
-      const handed = await events.result();
-      const late = handed.failures.filter((each) => Date.parse(each.at) > knownAt + CALL_TIMEOUT_MS);
-      const other = late.filter(({ why }) => !why.startsWith('503'));
-      if (late.length === 0 || other.length > 0) {
-        throw new Error(`${late.length} events were refused, by something else: ${JSON.stringify(other.slice(0, 5))}`);
+      await events.goOn(ENOUGH_EVENTS);
+      const times = await cutOff(esb, { node: HOME, forMs: cutOffMs, steady: [calls] });
+      await calls.goOn(ENOUGH_CALLS);
+      await events.goOn(ENOUGH_EVENTS);
+      const [called, handed] = [await calls.result(), await events.result()];
+      throwOn('failed outside the time of detection', outside(called, times.cutAt, times.settledAt));
+      throwOn('events failed while esb-events was there', outside(handed, times.cutAt, times.backAt));
+      const refused = handed.failures.filter((each) => beganAt(each) > times.settledAt);
+      throwOn(
+        'events were refused by something else',
+        refused.filter(({ why }) => !why.startsWith('503')),
+      );
+      if (refused.length === 0) {
+        throw new Error('no event was refused');
       }
-      await lab.powerOn(HOME);
-      await esb.rolledOut();
-      const again = await eventLoad(AWAY, FUNCTIONS[AWAY], 0);
-      await again.goOn(ENOUGH_EVENTS);
-      const { accepted } = await again.result();
-      return `${called}; events: ${shownOf(handed)}; ${await allRan(ledger, [...handed.accepted, ...accepted])}`;
+      return [
+        toldTimes(times),
+        `calls: ${toldLoad(called, times)}`,
+        `events: ${toldLoad(handed, times)}, ${refused.length} with 503 after that of detection`,
+        await allRan(ledger, handed.accepted),
+      ].join('; ');
     });
     await report.check(
       'helm rollback: the gateway of before has the volume, and runs what esb-events had',
@@ -152,19 +163,21 @@ export async function gatewaysScenario(esb: EsbCluster, report: Report, previous
   }
 }
 
-/** Cuts a node off, and waits until Kubernetes sends no call there any more; gives the wall-clock time of that. */
-async function cutOff({ lab }: EsbCluster, node: string): Promise<number> {
-  await lab.powerOff(node);
-  await waitFor(
-    `${node} to be known as dead`,
-    async () => {
-      const ready = '{.status.conditions[?(@.type=="Ready")].status}';
-      return (await lab.kubectl(['get', 'node', node, '-o', `jsonpath=${ready}`])) !== 'True';
-    },
-    { timeoutMs: DETECTION_MS, everyMs: 1_000 },
-  );
-  await delay(SETTLE_MS);
-  return Date.now();
+/** Has a gateway on each node: after a node was away for long, both may be on the other one. */
+async function spreadGateways(esb: EsbCluster): Promise<void> {
+  const bothServe = async (): Promise<boolean> => (await servingNodes(esb)).join() === [AWAY, HOME].join();
+  if (!(await bothServe())) {
+    await esb.lab.kubectl(['rollout', 'restart', 'deployment', 'esb-gateway', '-n', systemNamespace]);
+    await esb.rolledOut();
+  }
+  await waitFor('a gateway on each node', bothServe, { timeoutMs: ROLLOUT_MS, everyMs: 500 });
+}
+
+function throwOn(what: string, failures: readonly LoadFailure[]): void {
+  if (failures.length > 0) {
+    const shown = [...failures.slice(0, 5), ...failures.slice(5).slice(-1)];
+    throw new Error(`${failures.length} ${what}: ${JSON.stringify(shown)}`);
+  }
 }
 
 async function applyFunctions({ lab }: EsbCluster, image: string, ledger: string): Promise<void> {
@@ -201,18 +214,6 @@ async function allRan(ledger: RunLedger, events: readonly string[]): Promise<str
   return `${events.length} accepted events ran`;
 }
 
-function shownOf({ answered, failed, failures }: LoadResult): string {
-  return `${answered} answered, ${failed} not${failures[0] === undefined ? '' : `, such as ${failures[0].why}`}`;
-}
-
 async function objectsOf({ lab }: EsbCluster, kind: string): Promise<string> {
   return (await lab.kubectl(['get', kind, '-n', systemNamespace, '-o', 'name'])).trim().split('\n').join(', ');
-}
-
-async function gatewayNodes({ lab }: EsbCluster): Promise<readonly string[]> {
-  const names = await lab.kubectl([
-    ...['get', 'pods', '-n', systemNamespace, '-l', 'app.kubernetes.io/component=gateway'],
-    ...['--field-selector', 'status.phase=Running', '-o', 'jsonpath={.items[*].spec.nodeName}'],
-  ]);
-  return names.trim().split(' ').toSorted();
 }
