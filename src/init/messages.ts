@@ -100,15 +100,17 @@ function fieldsOf(payload: Buffer): Fields {
     }
     const next = text.indexOf('\n', at);
     const end = next < 0 ? text.length : next;
-    const mark = text.indexOf('=', at);
-    const raw = text.slice(mark < 0 || mark > end ? at : mark + 1, end);
+    // Looked for in the line alone: a worker may send lines without one before a long text.
+    const line = text.slice(at, end);
+    const mark = line.indexOf('=');
+    const raw = line.slice(mark + 1);
     const value = isEscaped ? raw.replace(/\\(.)/g, (_, each: string) => (each === 'n' ? '\n' : each)) : raw;
     // A text of so many characters may have more bytes; the frame bounds them.
     if (value.length > MAX_TEXT_BYTES) {
       throw new InitBreach('the init sent a text that is too long');
     }
-    if (mark > at && mark < end) {
-      fields.set(text.slice(at, mark), value);
+    if (mark > 0) {
+      fields.set(line.slice(0, mark), value);
     }
     at = end + 1;
   }
