@@ -5,7 +5,8 @@ import { Limiter } from '../../common/limiter.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { EgressClass, HeldEgress } from '../host/egress-rules.ts';
 import type { NetworkSetup } from '../host/network-setup.ts';
-import { addHeld, applyNodeRules, hasNodeRules, readRulesState, removeHeld } from '../host/nftables.ts';
+import { addHeld, applyNodeRules, readForwardDroppers, removeHeld } from '../host/nftables.ts';
+import { hasNodeRules, shapeOf, type TableShape } from '../host/table-check.ts';
 import type { AttachmentIndex } from './attachment-index.ts';
 import type { AttachedRecord } from './attachment-store.ts';
 import { segmentsInUse } from './segments.ts';
@@ -31,11 +32,8 @@ interface Surroundings {
   readonly clusterRanges: readonly string[];
 }
 
-/**
- * Milliseconds between two checks of our table, of the whole packet filter, and until a failed write is tried again.
- */
+/** Milliseconds between two checks of our table, and until a failed write is tried again. */
 const TABLE_CHECK_MS = 5_000;
-const RULES_CHECK_MS = 60_000;
 const RULES_RETRY_MS = 2000;
 
 /**
@@ -46,20 +44,22 @@ export class NodeTable {
   readonly #options: NodeTableOptions;
   /** Writes follow one another, so that none takes away an element that another one has just added. */
   readonly #turns = new Limiter(1);
-  #checkedAt: number | undefined;
+  /** When the table was last seen whole; undefined before a write, which is due then. */
   #seenAt: number | undefined;
   #triedAt: number | undefined;
   #error: EsbError | undefined;
   /** Surroundings that the table was written with, as JSON. */
   #written = '';
+  /** The table as it was last written. */
+  #shape: TableShape | undefined;
 
   constructor(options: NodeTableOptions) {
     this.#options = options;
   }
 
-  /** Makes the next check a thorough one, which writes the table. */
+  /** Makes the next check write the table. */
   forget(): void {
-    this.#checkedAt = undefined;
+    this.#seenAt = undefined;
   }
 
   /**
@@ -78,15 +78,13 @@ export class NodeTable {
     if (this.#error !== undefined && this.#triedAt !== undefined && now - this.#triedAt < RULES_RETRY_MS) {
       throw this.#error;
     }
-    const first = this.#triedAt === undefined || this.#checkedAt === undefined;
     this.#triedAt = now;
     try {
-      await this.#mend(setup, around, first ? 'First' : look);
-      this.#checkedAt = now;
+      await this.#mend(setup, around, look);
       this.#seenAt = now;
       this.#error = undefined;
     } catch (error) {
-      this.#checkedAt = undefined;
+      this.#seenAt = undefined;
       this.#error = EsbError.from(error);
       throw this.#error;
     }
@@ -126,35 +124,31 @@ export class NodeTable {
     return { nameServers: await nameServers(), clusterRanges: [...new Set(clusterRanges())].toSorted() };
   }
 
-  /**
-   * Whether the table was there, and whole, a moment ago: a flush of the node's packet filter takes the table of workers
-   * with it.
-   */
+  /** Whether the table was whole a moment ago: other programs flush the packet filter of the node, or our table alone. */
   async #look(now: number): Promise<'Recent' | 'Due' | 'Damaged'> {
-    if (this.#checkedAt === undefined || now - this.#checkedAt >= RULES_CHECK_MS) {
+    const shape = this.#shape;
+    if (this.#seenAt === undefined || shape === undefined) {
       return 'Due';
     }
-    if (this.#seenAt !== undefined && now - this.#seenAt < TABLE_CHECK_MS) {
+    if (now - this.#seenAt < TABLE_CHECK_MS) {
       return 'Recent';
     }
-    if (!(await hasNodeRules(this.#options.runner, () => this.#held()))) {
+    const isWhole = await hasNodeRules(this.#options.runner, shape, () => this.#held());
+    // Another write in the meantime has put right what was seen.
+    if (!isWhole && shape === this.#shape) {
       return 'Damaged';
     }
     this.#seenAt = now;
     return 'Recent';
   }
 
-  async #mend(setup: NetworkSetup, around: Surroundings, why: 'First' | 'Moved' | 'Due' | 'Damaged'): Promise<void> {
+  async #mend(setup: NetworkSetup, around: Surroundings, why: 'Due' | 'Moved' | 'Damaged'): Promise<void> {
     const { logger, runner } = this.#options;
-    const state = await readRulesState(runner);
-    if (why === 'Due' && state.present) {
-      return;
-    }
     await this.#turns.run(() => this.#apply(setup, around));
-    if (why === 'Due' || why === 'Damaged') {
-      logger.warn('the rules of the worker network were gone and have been written again');
+    if (why === 'Damaged') {
+      logger.warn('the rules of the worker network were gone, in whole or in part, and have been written again');
     }
-    for (const chain of state.forwardDroppers) {
+    for (const chain of await readForwardDroppers(runner)) {
       logger.warn(
         { chain },
         'a forward chain of another program drops by default: workers reach nothing outside unless it has a rule for them',
@@ -164,7 +158,7 @@ export class NodeTable {
 
   async #apply(setup: NetworkSetup, around: Surroundings): Promise<void> {
     const { allowedRanges, book, defaultEgress, deniedRanges, runner } = this.#options;
-    await applyNodeRules(runner, {
+    const text = await applyNodeRules(runner, {
       ...around,
       bridges: segmentsInUse(setup, book).map(({ bridge }) => bridge),
       subnets: setup.subnets,
@@ -173,6 +167,7 @@ export class NodeTable {
       defaultEgress,
       held: this.#held(),
     });
+    this.#shape = shapeOf(text);
     this.#written = JSON.stringify(around);
   }
 

@@ -1,5 +1,5 @@
 import type { CallOptions } from '../../common/deadline.ts';
-import { EsbError, hasCode } from '../../common/errors.ts';
+import { EsbError } from '../../common/errors.ts';
 import { type CommandRunner, LONG_OUTPUT_BYTES } from '../../common/exec/command-runner.ts';
 import { formatRange, type IpFamily, type IpRange } from '../../common/net/ip-range.ts';
 import { parseJson } from '../spec/cni-result.ts';
@@ -219,10 +219,11 @@ function count(what: keyof typeof COUNTERS): string {
   return `counter name ${COUNTERS[what]}`;
 }
 
-/** Replaces the table, in one transaction. */
-export async function applyNodeRules(runner: CommandRunner, options: NodeRulesOptions): Promise<void> {
+/** Replaces the table, in one transaction, and returns its text. */
+export async function applyNodeRules(runner: CommandRunner, options: NodeRulesOptions): Promise<string> {
   const input = nodeRules(options);
   await runNodeCommand(runner, 'nft', ['-f', '-'], { input, errorCode: 'NftFailed' });
+  return input;
 }
 
 /** Removes the table; missing is success. */
@@ -241,66 +242,15 @@ export async function removeHeld(runner: CommandRunner, held: HeldEgress): Promi
   await runNodeCommand(runner, 'nft', ['-f', '-'], { input: deleteEgress(held, TABLE), errorCode: 'NftFailed' });
 }
 
-/** Chains that {@link nodeRules} makes and that hold workers. */
-const OWN_CHAINS: readonly string[] = ['input', 'forward', 'from_worker', 'postrouting'];
-
-/** Whether our table has its chains, and the elements of workers with a class. Reads nothing else. */
-export async function hasNodeRules(runner: CommandRunner, held: () => readonly HeldEgress[]): Promise<boolean> {
-  try {
-    const before = held();
-    const document = await read(runner, ['table', 'inet', RULES_TABLE]);
-    const chains = entriesOf(document, 'chain');
-    const maps = entriesOf(document, 'map');
-    const [forward, input] = [EGRESS_MAP, EGRESS_INPUT_MAP].map((name) =>
-      targetsOf(maps.find((map) => map.name === name)?.elem),
-    );
-    const after = new Set(held().map(({ mac }) => mac));
-    return (
-      OWN_CHAINS.every((name) => chains.some((chain) => chain.name === name)) &&
-      before
-        .filter(({ mac }) => after.has(mac))
-        .every(({ egress, mac }) => {
-          const wanted = chainsOf(egress);
-          return forward?.get(mac) === wanted.forward && input?.get(mac) === wanted.input;
-        })
-    );
-  } catch (error) {
-    // The table is gone; anything else that is wrong shows when the table is written.
-    if (hasCode(error, 'NftFailed')) {
-      return false;
-    }
-    throw error;
-  }
-}
-
-/** Chains by link address in the elements of a map, as `nft -j` has them: `["…", {"goto": {"target": "…"}}]`. */
-function targetsOf(elements: unknown): ReadonlyMap<string, string> {
-  return new Map(
-    listOf(elements).flatMap((element) => {
-      const [mac, verdict] = listOf(element);
-      const goto = isObject(verdict) ? verdict.goto : undefined;
-      const target = isObject(goto) ? goto.target : undefined;
-      return typeof mac === 'string' && typeof target === 'string' ? [[mac, target] as const] : [];
-    }),
-  );
-}
-
 /**
- * State of the node's packet filter: whether our table has its chains, and the forward chains of others that drop by
- * default. No rule of ours can let through a packet that these drop.
+ * Forward chains of other programs that drop by default. No rule of ours can let through a packet that these drop.
  */
-export async function readRulesState(
-  runner: CommandRunner,
-): Promise<{ readonly present: boolean; readonly forwardDroppers: readonly string[] }> {
+export async function readForwardDroppers(runner: CommandRunner): Promise<readonly string[]> {
   const chains = await list(runner, ['chains'], 'chain');
-  const own = chains.filter((chain) => chain.family === 'inet' && chain.table === RULES_TABLE);
-  const others = chains.filter((chain) => !own.includes(chain));
-  return {
-    present: OWN_CHAINS.every((name) => own.some((chain) => chain.name === name)),
-    forwardDroppers: others
-      .filter((chain) => chain.hook === 'forward' && chain.policy === 'drop')
-      .map((chain) => [chain.family, chain.table, chain.name].map(String).join(' ')),
-  };
+  return chains
+    .filter(({ family, table }) => family !== 'inet' || table !== RULES_TABLE)
+    .filter(({ hook, policy }) => hook === 'forward' && policy === 'drop')
+    .map(({ family, table, name }) => [family, table, name].map(String).join(' '));
 }
 
 /** Refused packets of workers since the table was last written. */
@@ -327,10 +277,15 @@ async function list(
   kind: string,
   call: CallOptions = {},
 ): Promise<readonly Readonly<Record<string, unknown>>[]> {
-  return entriesOf(await read(runner, what, call), kind);
+  return entriesOf(await readFilter(runner, what, call), kind);
 }
 
-async function read(runner: CommandRunner, what: readonly string[], call: CallOptions = {}): Promise<unknown> {
+/** The output of `nft -j list`. */
+export async function readFilter(
+  runner: CommandRunner,
+  what: readonly string[],
+  call: CallOptions = {},
+): Promise<unknown> {
   const text = await runNodeCommand(runner, 'nft', ['-j', 'list', ...what], {
     ...call,
     maxOutputBytes: LONG_OUTPUT_BYTES,

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { NodeNetwork } from '../../../src/cni/contract.ts';
 import type { NodeNetworkOptions } from '../../../src/cni/node-network.ts';
+import { systemClock } from '../../../src/common/clock.ts';
 import { run } from '../../support/command.ts';
 import { bridges, namespaces, readySlots, reservations } from '../../support/network-footprint.ts';
 import { createNetworkLab, type NetworkLab } from '../../support/network-lab.ts';
@@ -51,6 +52,30 @@ async function addressesInside(netnsPath: string): Promise<string> {
 }
 
 describe('a configuration list that asks for both families', () => {
+  it.each([
+    ['table', 'inet', 'esb'],
+    ['set', 'inet', 'esb', 'private6'],
+  ])('has its table put right once another program has flushed the %s', async (...what) => {
+    const lab = await dualStackLab();
+    let now = 0;
+    const clock = { ...systemClock, monotonic: () => now };
+    const network = await networkWith(lab, ['10.0.0.0/8', SUBNET], { clock });
+    await network.start();
+    const table = async (...flags: readonly string[]): Promise<string> =>
+      (await lab.onNode('nft', [...flags, 'list', 'table', 'inet', 'esb'])).stdout;
+    const before = await table();
+    await lab.onNode('nft', ['flush', ...what]);
+    expect(await table()).not.toBe(before);
+    now += 5_000;
+    expect(await network.health()).toEqual({ ok: true });
+    expect(await table()).toBe(before);
+    // Nothing is missing of what was written.
+    const written = await table('-a');
+    now += 5_000;
+    await network.health();
+    expect(await table('-a')).toBe(written);
+  });
+
   it('gives workers an address of each, with IPv4 in their status, and a way out by both', async () => {
     const lab = await dualStackLab();
     const network = await networkWith(lab, ['10.0.0.0/8', SUBNET]);

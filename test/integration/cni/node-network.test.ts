@@ -5,6 +5,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { namespacePrefix } from '../../../src/cni/attachments/attachment-store.ts';
 import type { NodeNetwork } from '../../../src/cni/contract.ts';
 import { readRefusals } from '../../../src/cni/host/nftables.ts';
+import { systemClock } from '../../../src/common/clock.ts';
 import { systemCommandRunner } from '../../../src/common/exec/command-runner.ts';
 import { run } from '../../support/command.ts';
 import { entries, namespaces, ports, readySlots, reservations } from '../../support/network-footprint.ts';
@@ -595,6 +596,35 @@ exec ${pluginFolder}/away
     const isolated = await lab.onNode('bridge', ['-d', 'link']);
     expect(isolated.stdout).toContain('isolated on');
     expect((await lab.onNode('cat', ['/proc/sys/net/ipv4/ip_forward'])).stdout.trim()).toBe('1');
+  });
+
+  it.each([
+    ['flush', 'table', 'inet', 'esb'],
+    ['flush', 'chain', 'inet', 'esb', 'from_worker'],
+    ['flush', 'set', 'inet', 'esb', 'metadata'],
+    ['flush', 'set', 'inet', 'esb', 'private'],
+  ])('puts right what nft %s %s %s %s leaves of the table', async (...command) => {
+    const lab = await createNetworkLab();
+    let now = 0;
+    const network = lab.network({
+      slots: 0,
+      clock: { ...systemClock, monotonic: () => now },
+    });
+    await network.start();
+    const listed = async (): Promise<string> => (await lab.onNode('nft', ['list', 'table', 'inet', 'esb'])).stdout;
+    const before = await listed();
+    await lab.onNode('nft', command);
+    expect(await listed()).not.toBe(before);
+    now += 5_000;
+    expect(await network.health()).toEqual({ ok: true });
+    expect(await listed()).toBe(before);
+    // The whole table is as the check expects: nothing is written again.
+    const handles = async (): Promise<string> =>
+      (await lab.onNode('nft', ['-a', 'list', 'table', 'inet', 'esb'])).stdout;
+    const written = await handles();
+    now += 5_000;
+    await network.health();
+    expect(await handles()).toBe(written);
   });
 });
 

@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { NodeNetwork } from '../../../src/cni/contract.ts';
 import { nodeRules } from '../../../src/cni/host/nftables.ts';
+import { shapeOf } from '../../../src/cni/host/table-check.ts';
 import { createNodeNetwork, type NodeNetworkOptions } from '../../../src/cni/node-network.ts';
 import type { CommandRequest, CommandResult } from '../../../src/common/exec/command-runner.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
@@ -22,6 +23,8 @@ class FakeNode {
   forwarding = '0';
   routes = ROUTES;
   rules = false;
+  /** A chain of the table whose rules another program took away, or a set whose elements. */
+  taken: string | undefined;
   /** Answer of nft to an element. */
   elements: CommandResult = { code: 0, stdout: '', stderr: '' };
   /** Texts that were given to nft. */
@@ -125,15 +128,26 @@ class FakeNode {
     }
   }
 
+  /** Our table, as `nft -j` lists what was written last, less what others took away since. */
+  #listed(): readonly object[] {
+    const { rules, filled } = shapeOf(this.written.findLast((text) => text.startsWith('table')) ?? '');
+    const of = { family: 'inet', table: 'esb' };
+    return [
+      ...[...rules].map(([name]) => ({ chain: { ...of, name } })),
+      ...[...rules].flatMap(([chain, count]) =>
+        this.taken === chain ? [] : Array.from({ length: count }, () => ({ rule: { ...of, chain } })),
+      ),
+      ...[...filled].map((name) => ({ set: { ...of, name, ...(this.taken === name ? {} : { elem: [name] }) } })),
+    ];
+  }
+
   #system(program: string, args: readonly string[]): string {
     if (program === 'nft' && args[0] === '-f') {
       this.rules = true;
+      this.taken = undefined;
     }
     if (program === 'nft' && (args.includes('chains') || args.includes('table'))) {
-      const names = this.rules ? ['input', 'forward', 'from_worker', 'postrouting'] : [];
-      return JSON.stringify({
-        nftables: names.map((name) => ({ chain: { family: 'inet', table: 'esb', name } })),
-      });
+      return JSON.stringify({ nftables: this.rules ? this.#listed() : [] });
     }
     return program === 'ip' && args.includes('link') ? '[{"address":"02:00:00:00:00:01"}]' : '';
   }
@@ -272,7 +286,7 @@ describe('the network of a node', () => {
     expect([await later.list(), node.pinned.size]).toEqual([[], 0]);
   });
 
-  it('runs one program to tell its health, every 5 seconds, and reads the whole packet filter once a minute', async () => {
+  it('runs one program to tell its health, every 5 seconds', async () => {
     const node = await fakeNode();
     const network = node.network();
     await network.start();
@@ -285,8 +299,27 @@ describe('the network of a node', () => {
     node.commands.length = 0;
     node.pass(20_000);
     await network.health();
-    expect(node.commands).toEqual(['nft -j list chains']);
+    expect(node.commands).toEqual(['nft -j list table inet esb']);
   });
+
+  it.each(['from_worker', 'input', 'postrouting', 'dns', 'metadata', 'private'])(
+    'writes the rules again where another program has flushed %s and left the table',
+    async (name) => {
+      const node = await fakeNode();
+      const network = node.network();
+      await network.start();
+      node.taken = name;
+      node.commands.length = 0;
+      node.pass(5_000);
+      expect(await network.health()).toEqual({ ok: true });
+      expect(node.commands).toContain('nft -f -');
+      expect(node.taken).toBeUndefined();
+      node.commands.length = 0;
+      node.pass(5_000);
+      await network.health();
+      expect(node.commands).toEqual(['nft -j list table inet esb']);
+    },
+  );
 
   it('writes rules that were flushed again within 5 seconds, and switches forwarding on again', async () => {
     const node = await fakeNode();
