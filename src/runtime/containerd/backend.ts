@@ -17,6 +17,7 @@ import { createNodeImages, snapshotterPlugin } from '../images/node-images.ts';
 import { FILES_KEY_PREFIX } from '../images/user-files.ts';
 import type { WorkerPlace } from '../lifecycle/creation-steps.ts';
 import type { Freezing, Listing, RemovalRequest, RuntimeBackend } from '../lifecycle/runtime-backend.ts';
+import type { TmpFiles } from '../tmp/tmp-files.ts';
 import type { MadeWorker, WorkerCreation } from './create.ts';
 import { takeNodeInventory } from './inventory.ts';
 import type { ContainerdParts } from './parts.ts';
@@ -90,9 +91,14 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   }
 
   follow(): Promise<void> {
-    const { background, feed, limits } = this.#parts;
+    const { background, clock, feed, limits, logger, tmp } = this.#parts;
     background.run('following events', (signal) => feed.run(signal));
     background.run('watching limits', (signal) => limits.run(signal));
+    background.run('trying /tmp on disk again', async (signal) => {
+      if (await tmp.keepTrying((files) => this.#tryTmp(files, { signal }), clock, signal)) {
+        logger.info('/tmp of workers that are made from now on is on disk');
+      }
+    });
     return feed.begun;
   }
 
@@ -102,10 +108,12 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     await this.#limitAll();
     await Promise.all([
       this.#parts.network.start(options),
-      this.#parts.tmp.decide((files) =>
-        tryTmpFile(this.#parts, this.#removal, files, { deadlineMs: TRIAL_DEADLINE_MS, ...options }),
-      ),
+      this.#parts.tmp.decide((files) => this.#tryTmp(files, options)),
     ]);
+  }
+
+  async #tryTmp(files: TmpFiles, options: CallOptions): Promise<string | undefined> {
+    return await tryTmpFile(this.#parts, this.#removal, files, { deadlineMs: TRIAL_DEADLINE_MS, ...options });
   }
 
   async make(request: EnsureRequest, signal: AbortSignal): Promise<MadeWorker> {
