@@ -4,6 +4,7 @@ import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import { mayBeWritten } from '../../kube/api/api-error.ts';
 import { keyText, objectKey, parseKeyText } from '../../kube/api/object-key.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import type { ReconcileResult } from '../../kube/controller/reconciler.ts';
@@ -18,6 +19,7 @@ import { type Placement, type PlacementStrategy, place, type ScheduledReason } f
 import { decide } from './decide.ts';
 import type { WorkerDecision } from './decision.ts';
 import { DisruptionBudget } from './disruption-budget.ts';
+import { Doubts } from './doubts.ts';
 import { type Homeless, homelessBy } from './homeless.ts';
 import type { LeftNodes } from './left-nodes.ts';
 import { placementRequest } from './placement-request.ts';
@@ -85,11 +87,13 @@ export class WorkerReconciler {
   readonly #turns: DisruptionBudget;
   /** By uid, workers that wait for the disruption budget. */
   readonly #inTurn = new Set<string>();
+  readonly #doubts: Doubts;
 
   constructor(options: WorkerReconcilerOptions) {
     this.#options = options;
     this.#turns = new DisruptionBudget(options);
     this.#rewordings = new Rewordings(options.clock);
+    this.#doubts = new Doubts(options);
   }
 
   /** Keys of workers that wait for a fitting node. */
@@ -119,6 +123,7 @@ export class WorkerReconciler {
     this.#rewordings.forget(uid);
     this.#turns.forget(uid);
     this.#inTurn.delete(uid);
+    this.#doubts.forget(uid);
   }
 
   /** Errors are those of the API server; the key is then tried again after a growing wait. */
@@ -130,8 +135,11 @@ export class WorkerReconciler {
     }
     for (let step = 0; step < MAX_STEPS && worker !== undefined; step++) {
       if (assignments.assumed(worker.metadata.uid ?? '') !== undefined) {
-        // The last assignment is not in the cache yet; its event brings the next round.
-        return {};
+        worker = await this.#doubts.settled(worker, options);
+        if (worker === undefined) {
+          // The last assignment is not in the cache yet; its event brings the next round.
+          return {};
+        }
       }
       this.#waiting.delete(key);
       const standing = this.#standing(worker);
@@ -344,8 +352,9 @@ export class WorkerReconciler {
       const patch = statusPatch(worker, decision.status, clock.now());
       written = await client.patch(lambdaWorkers, objectKey(worker), patch, call);
     } catch (error) {
-      // The write may have succeeded all the same; then the cache will show it.
-      if (isNew) {
+      if (isNew && mayBeWritten(error)) {
+        this.#doubts.note(uid);
+      } else if (isNew) {
         this.#retract(workers.get(objectKey(worker)) ?? worker);
       }
       if (isMove) {

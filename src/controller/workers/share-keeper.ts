@@ -5,8 +5,8 @@ import { type Assignment, type LambdaWorker, lambdaWorkers, perWorkerOf } from '
 import { shareOverMs } from '../../api/share.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
-import { hasCode } from '../../common/errors.ts';
 import { Tally } from '../../common/tally.ts';
+import { mayBeWritten } from '../../kube/api/api-error.ts';
 import { keyText, objectKey } from '../../kube/api/object-key.ts';
 import type { CacheEvent, KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import { isSilent } from '../nodes/liveness.ts';
@@ -40,9 +40,6 @@ const passingReasons: readonly string[] = [
 
 /** Reasons of a worker whose container comes or goes: another worker takes its calls if that has a container. */
 const changingReasons: readonly string[] = ['Pulling', 'Terminating'] satisfies readonly WorkerReason[];
-
-/** Codes of errors of a write that has not come through, and will not. */
-const notWritten = ['Conflict', 'NotFound', 'NotLeader'] as const;
 
 /** A share that may be in force, although the cache does not show its assignment. */
 interface Unseen {
@@ -179,8 +176,7 @@ export class ShareKeeper {
   failed(worker: LambdaWorker, error?: unknown): void {
     const { uid = '' } = worker.metadata;
     const unseen = this.#unseen.get(uid);
-    const isCertain = error === undefined || notWritten.some((code) => hasCode(error, code));
-    if (isCertain) {
+    if (error === undefined || !mayBeWritten(error)) {
       this.#unseen.delete(uid);
     } else if (unseen !== undefined) {
       this.#unseen.set(uid, { ...unseen, until: this.#options.clock.monotonic() + DOUBT_MS });

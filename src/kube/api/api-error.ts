@@ -1,5 +1,5 @@
 import { foreignCode } from '../../common/error-codes.ts';
-import { EsbError, type EsbErrorOptions, messageOf } from '../../common/errors.ts';
+import { EsbError, type EsbErrorOptions, hasCode, messageOf } from '../../common/errors.ts';
 
 /** The fields of a Kubernetes `Status` object that are read. */
 interface StatusBody {
@@ -96,6 +96,12 @@ export class ApiError extends EsbError {
     const body = JSON.stringify(status);
     return ApiError.fromAnswer(what, parseStatus(body)?.code ?? 500, body);
   }
+}
+
+/** Whether a write that ended with this error may have come through, or may yet: the server did not refuse it. */
+export function mayBeWritten(error: unknown): boolean {
+  const status = error instanceof ApiError ? (error.status ?? 0) : 0;
+  return !hasCode(error, 'NotLeader') && (status < 400 || status >= 500 || status === 408);
 }
 
 function parseStatus(body: string): StatusBody | undefined {
