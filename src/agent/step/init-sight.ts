@@ -3,7 +3,7 @@ import type { InitNews, InitPhase } from '../../init/contract.ts';
 /** Milliseconds for which a container may run without its init, after it was connected to this run of the agent. */
 const lostMs = 5_000;
 /**
- * The same before this run of the agent has heard it: each init of a node connects anew then, on a machine that may
+ * The same before this run of the agent has heard it: each init of a node connects again then, on a machine that may
  * hold up the agent itself for seconds, and the memory of a worker that is given up is gone.
  */
 const awaitedMs = 20_000;
@@ -16,7 +16,7 @@ export type InitSight =
   | {
       readonly kind: 'Away';
       readonly since: number;
-      /** It was connected to this run of the agent. */
+      /** Whether the init was connected to this run of the agent. */
       readonly lost?: true;
       /** Found by this run of the agent, and not known to have been frozen by one before: a call may be in it. */
       readonly unheard?: true;
