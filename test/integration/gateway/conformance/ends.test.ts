@@ -198,6 +198,21 @@ describe('with the interface Lambda', () => {
     expect(log).toContain('RetriesExhausted');
   });
 
+  it('the answer of an Event goes to its destination, with what was asked', async () => {
+    await lab.apply('event-done', {
+      image,
+      runtimeInterface: 'Lambda',
+      asyncInvoke: { maximumRetryAttempts: 0, maximumEventAgeSeconds: 60, onSuccess: { functionName: 'raw' } },
+    });
+    onTestFinished(() => lab.agentLab.remove('event-done'));
+    const input = { FunctionName: 'event-done', InvocationType: 'Event', Payload: '{"order":4711}' };
+    const { requestId } = answered(await lab.callers.javaScript.call('Invoke', input));
+    const log = await lab.logged('raw', String(requestId));
+    expect(log).toContain('Success');
+    expect(log).toContain('4711');
+    expect(log).toContain('counter');
+  });
+
   it('a function that loads for five seconds has none of them in a call', async () => {
     const load = 'import runpy, time; time.sleep(5); runpy.run_module("awslambdaric", run_name="__main__")';
     await lab.agentLab.apply('load', {
