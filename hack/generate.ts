@@ -14,6 +14,7 @@ import { messageOf } from '../src/common/errors.ts';
 import { chartDocuments } from './chart-document.ts';
 import { chartDefinitions, chartManifests } from './chart-manifests.ts';
 import { commandDocument } from './command-document.ts';
+import { functionDefinition } from './function-definition.ts';
 import { layoutDocument } from './layout-document.ts';
 import { metricsDocument } from './metrics-document.ts';
 import type { Product, ProductMaker } from './product.ts';
@@ -26,7 +27,10 @@ import { testDocuments } from './test-documents.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
-/** Makers of all products. Products of a maker are written, checked, and removed again where their folder is owned. */
+/** Makers of files that other makers read. */
+const earlyMakers: readonly ProductMaker[] = [functionDefinition];
+
+/** Makers of all other products. Products of a maker are written, checked, and removed again where their folder is owned. */
 const makers: readonly ProductMaker[] = [
   resourceTypes,
   protocolTypes,
@@ -66,10 +70,21 @@ async function staleFiles(products: readonly Product[]): Promise<readonly string
   return files.flat().filter((file) => !made.has(file));
 }
 
+async function write(products: readonly Product[]): Promise<void> {
+  for (const { path, text } of products) {
+    await mkdir(dirname(join(root, path)), { recursive: true });
+    await writeFile(join(root, path), text);
+  }
+}
+
 async function main(): Promise<void> {
   const { values } = programOptions(import.meta.filename, { options: { check: { type: 'boolean', default: false } } });
+  const early = (await Promise.all(earlyMakers.map(async (make) => await make(root)))).flat();
+  if (!values.check) {
+    await write(await driftOf(early));
+  }
   const made = await Promise.allSettled(makers.map(async (make) => await make(root)));
-  const products = made.flatMap((each) => (each.status === 'fulfilled' ? each.value : []));
+  const products = [...early, ...made.flatMap((each) => (each.status === 'fulfilled' ? each.value : []))];
   const faults = made.flatMap((each) => (each.status === 'rejected' ? [messageOf(each.reason)] : []));
   for (const fault of faults) {
     // Products of the other makers are written all the same.
@@ -86,10 +101,7 @@ async function main(): Promise<void> {
     }
     return;
   }
-  for (const { path, text } of drifted) {
-    await mkdir(dirname(join(root, path)), { recursive: true });
-    await writeFile(join(root, path), text);
-  }
+  await write(drifted);
   for (const file of stale) {
     await rm(join(root, file));
   }

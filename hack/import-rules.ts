@@ -107,6 +107,7 @@ const controller: RoomTable = {
       holds: 'assignment, moves and deletion of workers',
       imports: ['nodes', 'scheduling', 'metrics', 'quota'],
     },
+    functions: { holds: 'workers of each LambdaFunction', imports: [] },
     reservation: { holds: 'guard and reservation of each node', imports: ['nodes', 'scheduling'] },
   },
 };

@@ -2,6 +2,7 @@ import type { NodeReason } from '../src/agent/node/node-health.ts';
 import type {
   AgentEventReason,
   EventReason,
+  FunctionReasons,
   NodeStateReasons,
   TerminationReason,
   WorkerReasons,
@@ -183,6 +184,21 @@ const cleanedUp = section<WorkerReasons['CleanedUp']>(
   },
 );
 
+const functionReady = section<FunctionReasons['Ready']>(
+  'LambdaFunction',
+  'Ready says whether the function has as many workers as it is to have, all of the present template and Ready. While the status is False, `Reconciling` is True with the same reason, or `Stalled` where a worker of the present template is stalled: then the reason is that of the worker, and the message begins with its name. Written by the controller.',
+  {
+    UpToDate: ['Ready: True', 'all workers are there, of the present template, and Ready'],
+    NoWorkers: ['Ready: True', '`spec.scaling.minWorkers` is 0, and there are none'],
+    Progressing: ['Ready: False', 'workers are being made, changed, deleted or started'],
+    WorkerRefused: [
+      'Ready: False',
+      'the API server does not take a worker as the template has it, as an admission policy wants it; the message has its words. Tried again every 30 seconds',
+    ],
+    Terminating: ['Ready: False', 'the function is being deleted, its workers first'],
+  },
+);
+
 const termination = section<TerminationReason>(
   'LambdaWorker: status.lastTermination',
   'How the process of the worker ended the last time without a request.',
@@ -237,7 +253,7 @@ const nodeTold = {
 
 const events = section<EventReason>(
   'Events',
-  '`kubectl describe` shows them beneath a LambdaWorker or LambdaNode, `kubectl get events` all of a namespace. Those of a LambdaNode are in the namespace `default`. Written by the controller; [those below](#events-of-agents) by agents.',
+  '`kubectl describe` shows them beneath a LambdaFunction, LambdaWorker or LambdaNode, `kubectl get events` all of a namespace. Those of a LambdaNode are in the namespace `default`. Written by the controller; [those below](#events-of-agents) by agents.',
   {
     Assigned: ['Normal', 'LambdaWorker: a node was found'],
     Reassigned: ['Normal', 'LambdaWorker: the worker was moved to another node'],
@@ -245,6 +261,8 @@ const events = section<EventReason>(
       'Warning',
       'LambdaWorker: no node will do; the note is that of `Scheduled`, with numbers of nodes',
     ],
+    Scaled: ['Normal', 'LambdaFunction: workers were created or deleted; the note names them'],
+    WorkerRefused: ['Warning', 'LambdaFunction: the API server does not take one of its workers'],
     Unassigned: ['Warning', 'LambdaWorker: the worker was taken away from its node, and no other will do'],
     Draining: [
       'Normal',
@@ -368,6 +386,7 @@ export const reasonSections: readonly ReasonSection[] = [
   withinPolicy,
   cleanedUp,
   termination,
+  functionReady,
   node,
   nodeState,
   events,

@@ -5,6 +5,9 @@ import { type DefinitionFile, resourceDefinitions, type Schema, versionOf } from
 /** Only the format of a string says that it is a date, and the like. */
 const telling: ReadonlySet<string> = new Set(['date-time']);
 
+/** Fields that are explained on the page of another resource. */
+const elsewhere: Readonly<Record<string, string>> = { 'spec.template.spec': 'lambdaworker.md' };
+
 /** The reference of the resources, field by field, as the definitions in crds/ describe them. */
 export async function resourceDocuments(root: string): Promise<readonly Product[]> {
   return (await resourceDefinitions(root)).map((source) => ({
@@ -74,6 +77,10 @@ function rowsOf(schema: Schema, path: string): readonly (readonly string[])[] {
       defaultOf(field.default),
       withoutTags([field.description ?? '', ...facts].join(' ')),
     ];
+    if (elsewhere[here] !== undefined) {
+      const meaning = `${row.at(-1) ?? ''} See [its page](${elsewhere[here]}).`;
+      return [[...row.slice(0, -1), meaning]];
+    }
     return [row, ...(field.items === undefined ? rowsOf(field, here) : rowsOf(field.items, `${here}[]`))];
   });
 }
@@ -131,7 +138,7 @@ function rulesOf(schema: Schema, path: string): readonly (readonly string[])[] {
     message === undefined ? [] : [[path === '' ? 'the whole' : code(path), withoutTags(message)]],
   );
   const below = Object.entries(schema.properties ?? {}).flatMap(([name, field]) =>
-    rulesOf(field, path === '' ? name : `${path}.${name}`),
+    elsewhere[`${path}.${name}`] === undefined ? rulesOf(field, path === '' ? name : `${path}.${name}`) : [],
   );
   return [...own, ...below, ...(schema.items === undefined ? [] : rulesOf(schema.items, `${path}[]`))];
 }

@@ -247,6 +247,7 @@ async function applyManifests(home: Home, signal: AbortSignal): Promise<void> {
     home,
     ['wait', '--for=condition=Established', '--timeout=30s'].concat([
       'crd/lambdaworkers.esb.dev',
+      'crd/lambdafunctions.esb.dev',
       'crd/lambdanodes.esb.dev',
     ]),
     { signal },

@@ -130,6 +130,11 @@ export interface WorkerReasons {
   readonly CleanedUp: 'CleanedUp' | 'Removing';
 }
 
+/** Reasons of the conditions of a LambdaFunction, beside those of a worker that keeps it from being ready. */
+export interface FunctionReasons {
+  readonly Ready: 'NoWorkers' | 'Progressing' | 'Terminating' | 'UpToDate' | 'WorkerRefused';
+}
+
 /** Reason of any condition of a worker that is no code of an error. */
 export type WorkerReason = WorkerReasons[keyof WorkerReasons];
 
@@ -148,7 +153,9 @@ export type EventReason =
   | 'NodeLost'
   | 'NodeUnreachable'
   | 'Reassigned'
-  | 'Unassigned';
+  | 'Scaled'
+  | 'Unassigned'
+  | 'WorkerRefused';
 
 /** Reasons of the Events that agents write, each about a worker. */
 export type AgentEventReason =
@@ -180,7 +187,9 @@ export const changingReasons: ReadonlySet<string> = new Set<WorkerReason>([
  * Reasons that last, in all likelihood, until somebody changes the resource, its image, a Secret or the cluster, although
  * most are tried again. All others pass by themselves: a node or registry comes back, room is made.
  */
-const lastingReasons: ReadonlySet<string> = new Set<ErrorCode | HealthReason | TerminationReason | WorkerReason>([
+const lastingReasons: ReadonlySet<string> = new Set<
+  ErrorCode | FunctionReasons['Ready'] | HealthReason | TerminationReason | WorkerReason
+>([
   'CrashLoopBackOff',
   'CreateFailed',
   'ExitedAtOnce',
@@ -210,6 +219,7 @@ const lastingReasons: ReadonlySet<string> = new Set<ErrorCode | HealthReason | T
   'SubnetTooSmall',
   'UserNamespacesUnsupported',
   'WarmUpFailed',
+  'WorkerRefused',
 ]);
 
 /** Whether a reason lasts until somebody changes something. */

@@ -12,8 +12,11 @@ export const SCHEMA_REVISION_ANNOTATION = 'esb.dev/schema-revision';
 /** The revision that this program needs; the definitions in `crds/` carry it. */
 export const SCHEMA_REVISION = 12;
 
-/** Names of our CustomResourceDefinitions. */
+/** Names of the CustomResourceDefinitions that every role goes by. */
 export const DEFINITION_NAMES = ['lambdanodes.esb.dev', 'lambdaquotas.esb.dev', 'lambdaworkers.esb.dev'] as const;
+
+/** The same for the controller. */
+export const CONTROLLER_DEFINITIONS: readonly string[] = [...DEFINITION_NAMES, 'lambdafunctions.esb.dev'];
 
 const RETRY_MS = 3_000;
 const READ_DEADLINE_MS = 10_000;
@@ -47,9 +50,13 @@ export function checkDefinition(
   };
 }
 
-/** Whether all our definitions fit. Errors are those of the API server. */
-export async function checkDefinitions(client: Pick<KubeClient, 'get'>, options: CallOptions): Promise<Health> {
-  for (const name of DEFINITION_NAMES) {
+/** Whether the definitions of a role fit. Errors are those of the API server. */
+export async function checkDefinitions(
+  client: Pick<KubeClient, 'get'>,
+  options: CallOptions,
+  names: readonly string[] = DEFINITION_NAMES,
+): Promise<Health> {
+  for (const name of names) {
     const fit = checkDefinition(name, await client.get(customResourceDefinitions, { name }, options));
     if (!fit.ok) {
       return fit;
@@ -65,6 +72,8 @@ export interface SchemaWaitOptions {
   /** Reason of the health while the API server cannot be read. */
   readonly unreadable: HealthReason;
   readonly report: (health: Health) => void;
+  /** Those that the role needs; {@link DEFINITION_NAMES} by default. */
+  readonly definitions?: readonly string[];
 }
 
 /**
@@ -73,10 +82,11 @@ export interface SchemaWaitOptions {
  * @throws {AbortedError} when `signal` fires
  */
 export async function waitForSchema(options: SchemaWaitOptions, signal: AbortSignal): Promise<void> {
-  const { client, clock, logger, report, unreadable } = options;
+  const { client, clock, definitions, logger, report, unreadable } = options;
   let last = '';
   for (;;) {
-    const health = await checkDefinitions(client, { signal, deadlineMs: READ_DEADLINE_MS }).catch((error): Health => {
+    const call = { signal, deadlineMs: READ_DEADLINE_MS };
+    const health = await checkDefinitions(client, call, definitions).catch((error): Health => {
       signal.throwIfAborted();
       return { ok: false, reason: unreadable, message: `cannot read the resource definitions: ${messageOf(error)}` };
     });

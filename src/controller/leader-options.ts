@@ -1,4 +1,5 @@
 import type { EventReason } from '../api/condition.ts';
+import type { LambdaFunction } from '../api/lambda-function.ts';
 import type { LambdaNode } from '../api/lambda-node.ts';
 import type { LambdaQuota } from '../api/lambda-quota.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
@@ -20,13 +21,15 @@ export interface LeaderOptions {
   /** Reads the agents' Leases, without waiting for other requests. */
   readonly leaseClient: Pick<KubeClient, 'list'>;
   readonly systemNamespace: string;
-  /** Synced already; NODE_INDEX, FUNCTION_INDEX and QUEUE_INDEX are among its indexes. */
+  /** Synced already; NODE_INDEX, FUNCTION_INDEX, QUEUE_INDEX and OWNER_INDEX are among its indexes. */
   readonly workers: Informer<LambdaWorker>;
   /** Synced; LEAVING_INDEX is among its indexes. */
   readonly lambdaNodes: Informer<LambdaNode>;
   readonly nodes: Informer<Node>;
   /** Synced; QUOTA_INDEX is among its indexes. */
   readonly quotas: Informer<LambdaQuota>;
+  /** Synced. */
+  readonly functions: Informer<LambdaFunction>;
   readonly requests: Informer<CertificateSigningRequest>;
   /** Pods of agents; AGENT_NODE_INDEX is among its indexes. Empty where agents run outside of Pods. */
   readonly agentPods: Informer<Pod>;

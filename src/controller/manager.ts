@@ -19,6 +19,7 @@ import {
 import { referenceTo } from '../kube/events/event-series.ts';
 import { CaController } from './certificates/ca-controller.ts';
 import { requeueAfter, signRequest } from './certificates/csr-signer.ts';
+import { FunctionController } from './functions/function-controller.ts';
 import type { LeaderOptions } from './leader-options.ts';
 import { AGENT_NODE_INDEX, isAgentStarting } from './nodes/agent-pod.ts';
 import { type LeaseReaderOptions, readLeases, readLeasesOnce } from './nodes/lease-reader.ts';
@@ -85,6 +86,7 @@ class Term {
   readonly #holds: HoldController | undefined;
   readonly #states: StateKeeper;
   readonly #quotas: QuotaController;
+  readonly #functions: FunctionController;
   #unsubscribe: readonly (() => void)[] = [];
   #waking: Timer | undefined;
 
@@ -126,6 +128,7 @@ class Term {
       onRoom: () => this.#wakeWaiting(),
       onBounds: (namespace) => this.#lookAtWorkersIn(namespace),
     });
+    this.#functions = new FunctionController({ ...options, metrics: options.reconcilerMetrics });
     this.#reconciler = new WorkerReconciler({
       ...options,
       shares: this.#shares,
@@ -188,6 +191,7 @@ class Term {
     // First, so that no worker is placed on a node that is being drained.
     this.#holds?.start();
     this.#workerQueue.start();
+    this.#functions.start();
     this.#nodeQueue.start();
     this.#states.start();
     this.#requestQueue.start();
@@ -205,6 +209,7 @@ class Term {
       this.#holds?.stop(),
       this.#states.stop(),
       this.#quotas.stop(),
+      this.#functions.stop(),
       this.#tasks.stop(),
     ]);
   }
@@ -276,6 +281,7 @@ class Term {
       this.#workerQueue.add(key);
     }
     this.#quotas.noteWorker(change, before);
+    this.#functions.noteWorker(change);
     this.#holds?.noteWorker(change);
     const node = (change.kind === 'updated' ? change.old : change.object).status?.assignment?.nodeName;
     if (node !== undefined && this.#assignments.load(node).assigned === 0) {

@@ -11,6 +11,12 @@ interface Manifest {
   readonly [field: string]: unknown;
 }
 
+const lambdaFunction = (spec: object, name = 'made'): Manifest => ({
+  apiVersion: 'esb.dev/v1alpha1',
+  kind: 'LambdaFunction',
+  metadata: { name },
+  spec,
+});
 const worker = (spec: object, name = 'candidate'): Manifest => ({
   apiVersion: 'esb.dev/v1alpha1',
   kind: 'LambdaWorker',
@@ -270,12 +276,13 @@ describe('the resource definitions', () => {
       'wait',
       '--for=condition=Established',
       'crd/lambdaworkers.esb.dev',
+      'crd/lambdafunctions.esb.dev',
       'crd/lambdanodes.esb.dev',
       'crd/lambdaquotas.esb.dev',
       '--timeout=60s',
     ]);
     // kubectl finds them a moment after they are served.
-    await waitFor('the resources to be found', () => server.kubectl(['get', 'lw,ln,lq']).then(() => true));
+    await waitFor('the resources to be found', () => server.kubectl(['get', 'lf,lw,ln,lq']).then(() => true));
   });
 
   afterAll(() => server.stop());
@@ -288,14 +295,17 @@ describe('the resource definitions', () => {
     JSON.parse(await server.kubectl(['get', 'lw', name, '-o', 'json'])) as { spec: Record<string, unknown> };
 
   it.each(refused)('refuse %s and say what to write', async (_what, spec, message) => {
-    await expect(create(worker(spec), '--dry-run=server')).rejects.toThrow(
-      new RegExp(
-        message
-          .split('|')
-          .map((part) => part.replaceAll(/[.*+?^${}()[\]\\]/g, String.raw`\$&`))
-          .join('|'),
-      ),
+    const told = new RegExp(
+      message
+        .split('|')
+        .map((part) => part.replaceAll(/[.*+?^${}()[\]\\]/g, String.raw`\$&`))
+        .join('|'),
     );
+    await expect(create(worker(spec), '--dry-run=server')).rejects.toThrow(told);
+    if (!('functionName' in spec) && !message.startsWith('spec.')) {
+      const template = { spec: { image: 'hello:1', ...spec } };
+      await expect(create(lambdaFunction({ template }, 'candidate'), '--dry-run=server')).rejects.toThrow(told);
+    }
   });
 
   it.each(accepted)('accept %s', async (_what, spec) => {
@@ -441,6 +451,40 @@ describe('the resource definitions', () => {
         expect(await server.kubectl(['explain', `${kind}.${path}`]), path).not.toContain('<no description>');
       }
     }
+  });
+
+  it('hold the template of a LambdaFunction to what holds a worker, and fill it in', async () => {
+    const template = { spec: { image: 'hello:1' } };
+    for (const [spec, told] of [
+      [{}, 'spec.template: Required value'],
+      [{ template: {} }, 'spec.template.spec: Required value'],
+      [{ template: { spec: { image: 'hello:1', functionName: 'other' } } }, 'unknown field'],
+      [{ template, scaling: { minWorkers: -1 } }, 'greater than or equal to 0'],
+      [{ template, scaling: { minWorkers: 1_001 } }, 'less than or equal to 1000'],
+      [{ template, scaling: { mode: 'Auto' } }, 'Unsupported value'],
+      [{ template, functionName: 'a.b' }, "letters, digits, '-' and '_'"],
+    ] as const) {
+      await expect(create(lambdaFunction(spec)), JSON.stringify(spec)).rejects.toThrow(told);
+    }
+    await expect(create(lambdaFunction({ template, functionName: 'f' }, 'a'.repeat(64)))).rejects.toThrow(
+      'at most 63 characters',
+    );
+    await expect(create(lambdaFunction({ template }, 'a.b'))).rejects.toThrow('without spec.functionName');
+    const made = JSON.parse(await create(lambdaFunction({ template }), '-o', 'json')) as {
+      spec: object;
+      status: object;
+    };
+    expect(made).toMatchObject({
+      spec: { scaling: { mode: 'Fixed', minWorkers: 1 }, template: { spec: { timeoutSeconds: 3, port: 8080 } } },
+      status: { observedGeneration: -1 },
+    });
+    await expect(
+      server.kubectl(['patch', 'lf', 'made', '--type=merge', '-p', '{"spec":{"functionName":"other"}}']),
+    ).rejects.toThrow('functionName cannot be changed, added or taken away');
+    for (const path of ['spec.template.spec.asyncInvoke', 'spec.scaling.minWorkers', 'status.selector']) {
+      expect(await server.kubectl(['explain', `lambdafunction.${path}`]), path).not.toContain('<no description>');
+    }
+    await server.kubectl(['delete', 'lf', 'made']);
   });
 
   it('refuse a LambdaQuota that bounds nothing, or by what is no amount', async () => {

@@ -3,16 +3,19 @@ import { repositoryRoot } from '../../local/common/repository.ts';
 import { NodeHealth } from '../../src/agent/node/node-health.ts';
 import { nodeStatus } from '../../src/agent/node/node-status.ts';
 import { agentStatus } from '../../src/agent/sync/status-mapping.ts';
+import { type LambdaFunction, templateHashOf } from '../../src/api/lambda-function.ts';
 import type { LambdaNode } from '../../src/api/lambda-node.ts';
 import type { LambdaWorker, LambdaWorkerStatus } from '../../src/api/lambda-worker.ts';
 import type { Health } from '../../src/common/health.ts';
 import { silentLogger } from '../../src/common/logger.ts';
+import { statusOf } from '../../src/controller/functions/function-status.ts';
 import { type NodeState, nodeStatePatch } from '../../src/controller/nodes/node-state.ts';
 import { decide } from '../../src/controller/workers/decide.ts';
 import type { DecisionInput } from '../../src/controller/workers/decision.ts';
 import { clearancePatch, statusPatch } from '../../src/controller/workers/status-draft.ts';
 import type { PatchBody } from '../../src/kube/api/types.ts';
 import type { FleetLab } from './fleet-lab.ts';
+import { functionFixture } from './function-fixture.ts';
 import { manualClock } from './manual-clock.ts';
 import { nodeFixture, workerFixture } from './worker-fixture.ts';
 
@@ -43,10 +46,16 @@ function defined(value: object): object {
 /** Objects as they are created: the defaults of the definitions are all that there is of a status. */
 export async function created(kind: 'LambdaNode'): Promise<LambdaNode>;
 export async function created(kind: 'LambdaWorker'): Promise<LambdaWorker>;
-export async function created(kind: 'LambdaNode' | 'LambdaWorker'): Promise<LambdaNode | LambdaWorker> {
+export async function created(kind: 'LambdaFunction'): Promise<LambdaFunction>;
+export async function created(
+  kind: 'LambdaFunction' | 'LambdaNode' | 'LambdaWorker',
+): Promise<LambdaFunction | LambdaNode | LambdaWorker> {
   const found = (await resourceDefinitions(repositoryRoot())).find((one) => one.definition.spec.names.kind === kind);
   const schema = found && versionOf(found).schema.openAPIV3Schema.properties?.status;
   const status = schema?.default as object;
+  if (kind === 'LambdaFunction') {
+    return { apiVersion: 'esb.dev/v1alpha1', kind, ...functionFixture(), status };
+  }
   return kind === 'LambdaNode'
     ? { ...nodeFixture(), metadata: { name: 'node-1', generation: 1 }, status }
     : { ...workerFixture(), status };
@@ -87,6 +96,11 @@ export function decided(worker: LambdaWorker, input: Partial<Omit<DecisionInput,
   }
   const written = patched(withFinalizer, statusPatch(withFinalizer, made.status, now));
   return made.cause === 'unassigned' ? patched(written, clearancePatch(written)) : written;
+}
+
+/** A function as the controller writes it, with these workers. */
+export function counted(owner: LambdaFunction, owned: readonly LambdaWorker[], refusal?: string): LambdaFunction {
+  return { ...owner, status: statusOf({ owner, template: templateHashOf(owner), owned, refusal }, now) };
 }
 
 interface NodeFaults {

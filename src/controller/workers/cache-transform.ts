@@ -1,4 +1,5 @@
 import { workerConditions } from '../../api/condition.ts';
+import { functionOwnerOf, TEMPLATE_ANNOTATION } from '../../api/lambda-function.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 
 const conditionTypes: readonly string[] = [
@@ -15,6 +16,14 @@ function defined<T extends object>(value: T): T {
   return Object.fromEntries(Object.entries(value).filter(([, part]) => part !== undefined)) as T;
 }
 
+/** The LambdaFunction of a worker and the template that it has from there; nothing of other owners. */
+function membershipOf({ annotations, ownerReferences }: LambdaWorker['metadata']) {
+  const template = annotations?.[TEMPLATE_ANNOTATION];
+  return functionOwnerOf({ ownerReferences }) === undefined
+    ? { annotations: undefined, ownerReferences: undefined }
+    : { annotations: template === undefined ? undefined : { [TEMPLATE_ANNOTATION]: template }, ownerReferences };
+}
+
 /**
  * A worker reduced to the fields that decisions depend on: an installation has many thousands of workers, with
  * environments and annotations that the controller does not need.
@@ -22,7 +31,7 @@ function defined<T extends object>(value: T): T {
 export function transformWorker(worker: LambdaWorker): LambdaWorker {
   const { metadata, spec, status } = worker;
   return {
-    metadata: defined({ ...metadata, labels: undefined, annotations: undefined, ownerReferences: undefined }),
+    metadata: defined({ ...metadata, labels: undefined, ...membershipOf(metadata) }),
     spec: defined({
       ...spec,
       imagePullSecrets: undefined,

@@ -1,4 +1,5 @@
 import { changingReasons, findCondition, type WorkerReason, workerConditions } from '../../api/condition.ts';
+import { LABEL_PREFIX } from '../../api/label.ts';
 import { functionNameOf, type LambdaWorker, loggingOf } from '../../api/lambda-worker.ts';
 import { quantityToMiB } from '../../api/quantity.ts';
 import { unreachable } from '../../common/errors.ts';
@@ -135,9 +136,10 @@ export function describeFunction(
   };
 }
 
-/** Labels stand for Lambda's tags. */
+/** Labels stand for Lambda's tags, but for our own. */
 export function tagsOf(worker: LambdaWorker): Readonly<Record<string, string>> {
-  return worker.metadata.labels ?? {};
+  const labels = Object.entries(worker.metadata.labels ?? {});
+  return Object.fromEntries(labels.filter(([name]) => !name.startsWith(LABEL_PREFIX)));
 }
 
 /** A time as Lambda writes it: `2026-11-01T00:00:00.000+0000`. */

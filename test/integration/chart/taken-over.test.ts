@@ -208,6 +208,42 @@ describe('taken over', () => {
       expect(await admin.get(lambdaWorkers, key('kept'))).toBeUndefined();
     });
 
+    it('makes, changes and deletes workers of a LambdaFunction, and no others', async () => {
+      const owner = { apiVersion: 'esb.dev/v1alpha1', kind: 'LambdaFunction', name: 'f', uid: 'u', controller: true };
+      const make = (name: string, ownerReferences: readonly object[], annotations = { 'esb.dev/template': '1' }) =>
+        controller.create(lambdaWorkers, {
+          metadata: { ...key(name), ownerReferences, annotations },
+          spec: { image: 'hello:1', functionName: 'f' },
+        } as never);
+      const mine = refused('create and delete workers of a LambdaFunction alone');
+      await waitFor('the policy', () =>
+        make('alone', []).then(
+          () => admin.delete(lambdaWorkers, key('alone')).then(() => false),
+          () => true,
+        ),
+      );
+      for (const references of [
+        [],
+        [{ ...owner, kind: 'Deployment', apiVersion: 'apps/v1' }],
+        [{ ...owner, controller: false }],
+      ]) {
+        await expect(make('alone', references)).rejects.toMatchObject(mine);
+      }
+      await expect(controller.delete(lambdaWorkers, key('called'))).rejects.toMatchObject(mine);
+      const made = await make('owned', [owner]);
+      const changed = await controller.update(lambdaWorkers, {
+        ...made,
+        metadata: { ...made.metadata, annotations: { 'esb.dev/template': '2' } },
+        spec: { ...made.spec, image: 'hello:2' },
+      });
+      expect(changed.spec.image).toBe('hello:2');
+      await expect(
+        controller.patch(lambdaWorkers, key('owned'), merge({ metadata: { ownerReferences: null } })),
+      ).rejects.toMatchObject(refused('the finalizer esb.dev/worker of a worker, and change nothing else'));
+      await controller.delete(lambdaWorkers, key('owned'));
+      await admin.patch(lambdaWorkers, key('owned'), merge({ metadata: { finalizers: null } })).catch(() => undefined);
+    });
+
     it('writes its finalizer also where a policy of the cluster labels whatever is written', async () => {
       await admin.create(lambdaWorkers, { metadata: key('older'), spec: { image: 'hello:1' } } as never);
       const labelled = async (name: string): Promise<boolean> =>

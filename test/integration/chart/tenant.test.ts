@@ -18,6 +18,12 @@ const worker = (name: string, spec: object, metadata: object = {}): object => ({
   metadata: { name, ...metadata },
   spec: { image: 'hello:1', ...spec },
 });
+const ofFunction = (name: string, spec: object): object => ({
+  apiVersion: 'esb.dev/v1alpha1',
+  kind: 'LambdaFunction',
+  metadata: { name },
+  spec: { template: { spec: { image: 'hello:1', ...spec } } },
+});
 const lambdaNode = {
   apiVersion: 'esb.dev/v1alpha1',
   kind: 'LambdaNode',
@@ -127,8 +133,22 @@ describe('a tenant', () => {
     { tags: ['T1', 'T3', 'T4', 'T5', 'T6', 'T7'] },
     async (_what, spec, told) => {
       await expect(create(worker('new', spec))).rejects.toThrow(told);
+      const inTemplate = told
+        .replace('"spec.', '"spec.template.spec.')
+        .replace(/^spec.resources/, 'spec.template.spec.resources');
+      await expect(create(ofFunction('new', spec))).rejects.toThrow(inTemplate);
     },
   );
+
+  it('writes functions and scales them', async () => {
+    await create(ofFunction('mine', {}));
+    await kubectl(['scale', 'lf/mine', '--replicas=3']);
+    await expect(kubectl(['get', 'lf', 'mine', '-o', 'jsonpath={.spec.scaling.minWorkers}'])).resolves.toBe('3');
+    await expect(patch('lambdafunction', 'mine', { status: { workers: 9 } }, '--subresource=status')).rejects.toThrow(
+      'cannot patch',
+    );
+    await kubectl(['delete', 'lf', 'mine']);
+  });
 
   it('reads the quotas that it is bound by', async () => {
     await expect(kubectl(['get', 'lambdaquotas', '-o', 'name'])).resolves.toBe('lambdaquota.esb.dev/team\n');

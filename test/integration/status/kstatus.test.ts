@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../src/agent/model/desired-worker.ts';
+import type { LambdaFunction } from '../../../src/api/lambda-function.ts';
 import type { LambdaNode } from '../../../src/api/lambda-node.ts';
 import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
 import { EsbError } from '../../../src/common/errors.ts';
@@ -8,13 +9,14 @@ import type { Placement } from '../../../src/controller/scheduling/place.ts';
 import { WorkerExitError } from '../../../src/runtime/contract/worker-exit-error.ts';
 import { healthByLua } from '../../support/argo-health.ts';
 import { desiredFixture, FleetLab, type LabOptions } from '../../support/fleet-lab.ts';
-import { created, decided, found, patched, reported, told } from '../../support/judged-objects.ts';
+import { condition, ownedFixture } from '../../support/function-fixture.ts';
+import { counted, created, decided, found, patched, reported, told } from '../../support/judged-objects.ts';
 import { kstatusProgram } from '../../support/kstatus-program.ts';
 import { settle } from '../../support/manual-clock.ts';
 import { workerFixture } from '../../support/worker-fixture.ts';
 
 type Verdict = 'Current' | 'InProgress' | 'Failed' | 'Terminating';
-type Judged = LambdaNode | LambdaWorker;
+type Judged = LambdaFunction | LambdaNode | LambdaWorker;
 
 const fresh = { generation: 2, shapeHash: 'v1-b' } as const;
 const never = (): Promise<void> => new Promise(() => undefined);
@@ -283,6 +285,38 @@ const nodes: Readonly<Record<string, readonly [Verdict, () => Promise<LambdaNode
   ],
 };
 
+const functions: Readonly<Record<string, readonly [Verdict, () => Promise<LambdaFunction>]>> = {
+  'created, and no controller has looked': ['InProgress', () => created('LambdaFunction')],
+  'whose workers are being made': ['InProgress', async () => counted(await created('LambdaFunction'), [])],
+  'whose workers are there': [
+    'Current',
+    async () => {
+      const owner = await created('LambdaFunction');
+      return counted(owner, [ownedFixture(owner, 0), ownedFixture(owner, 1)]);
+    },
+  ],
+  'of which a worker is stalled': [
+    'Failed',
+    async () => {
+      const owner = await created('LambdaFunction');
+      const conditions = [condition('Ready', 'False', 'ImageNotFound'), condition('Stalled', 'True', 'ImageNotFound')];
+      return counted(owner, [ownedFixture(owner, 0), ownedFixture(owner, 1, { status: { conditions } })]);
+    },
+  ],
+  'of which the API server takes no worker': [
+    'Failed',
+    async () => counted(await created('LambdaFunction'), [], 'the policy says no'),
+  ],
+  'whose new template no controller has seen': [
+    'InProgress',
+    async () => {
+      const owner = await created('LambdaFunction');
+      const whole = counted(owner, [ownedFixture(owner, 0), ownedFixture(owner, 1)]);
+      return { ...whole, metadata: { ...whole.metadata, generation: 2 } };
+    },
+  ],
+};
+
 /** Health of Argo CD that stands for a verdict: it has no word for a deletion, and shows one by itself. */
 const argo: Readonly<Record<Verdict, string>> = {
   Current: 'Healthy',
@@ -293,7 +327,7 @@ const argo: Readonly<Record<Verdict, string>> = {
 
 describe('kstatus and Argo CD', () => {
   it('take each state for what it is', async () => {
-    const cases = [...Object.entries(workers), ...Object.entries(nodes)];
+    const cases = [...Object.entries(workers), ...Object.entries(nodes), ...Object.entries(functions)];
     const objects: Judged[] = [];
     for (const [, [, make]] of cases) {
       objects.push(await make());

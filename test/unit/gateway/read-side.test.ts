@@ -34,7 +34,10 @@ async function readLab(options?: GatewayLabOptions): Promise<GatewayLab> {
   lab.workers.put(
     workerFixture({
       name: 'hello-a',
-      metadata: { labels: { team: 'red' }, creationTimestamp: '2026-11-01T00:00:00Z' },
+      metadata: {
+        labels: { team: 'red', 'esb.dev/lambda-function': 'hello' },
+        creationTimestamp: '2026-11-01T00:00:00Z',
+      },
       spec: {
         functionName: 'hello',
         concurrency: { reserved: 1, queueDepth: 10 },

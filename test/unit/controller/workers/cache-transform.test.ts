@@ -38,4 +38,16 @@ describe('transformWorker', () => {
     });
     expect(transformWorker(workerFixture())).not.toHaveProperty('status');
   });
+
+  it('keeps the LambdaFunction of a worker and its template, and no other owner', () => {
+    const owner = { apiVersion: 'esb.dev/v1alpha1', kind: 'LambdaFunction', name: 'hello', uid: 'u', controller: true };
+    const annotations = { 'esb.dev/template': '0123', big: 'text' };
+    const slim = transformWorker(workerFixture({ metadata: { annotations, ownerReferences: [owner] } }));
+    expect(slim.metadata).toMatchObject({ annotations: { 'esb.dev/template': '0123' }, ownerReferences: [owner] });
+    expect(JSON.stringify(slim)).not.toContain('big');
+    const foreign = [{ ...owner, apiVersion: 'apps/v1', kind: 'Deployment' }];
+    const other = transformWorker(workerFixture({ metadata: { annotations, ownerReferences: foreign } }));
+    expect(other.metadata).not.toHaveProperty('annotations');
+    expect(other.metadata).not.toHaveProperty('ownerReferences');
+  });
 });

@@ -1,0 +1,301 @@
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { stringify } from 'yaml';
+import { type LambdaFunction, lambdaFunctions } from '../../../src/api/lambda-function.ts';
+import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import { runController } from '../../../src/controller/main.ts';
+import type { KubeClient } from '../../../src/kube/api/types.ts';
+import { createKubeClient } from '../../../src/kube/client/client.ts';
+import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
+import { controllerFlags } from '../../../src/options/controller.ts';
+import { type ApiServer, startApiServer } from '../../support/api-server.ts';
+import { clearObjects } from '../../support/clear-objects.ts';
+import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
+import { fastClock } from '../../support/fast-clock.ts';
+import { optionsOf } from '../../support/options.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const root = join(import.meta.dirname, '../../..');
+const clock = fastClock(4);
+
+/** A controller that can be stopped in the middle of its work. */
+interface Running {
+  stop(): Promise<void>;
+}
+
+describe('the workers of a LambdaFunction, with the roles and policies of the manifests', () => {
+  let server: ApiServer;
+  let admin: KubeClient;
+  let controller: Running;
+  let kubeconfig: string;
+  let node: FakeNode;
+
+  const startController = (identity: string): Running => {
+    const stopping = new AbortController();
+    const running = runController(
+      optionsOf(controllerFlags, [...['--kubeconfig', kubeconfig, '--health', '127.0.0.1:0', '--identity', identity]]),
+      { signal: stopping.signal, logger: silentLogger() },
+      clock,
+    );
+    running.catch(() => undefined);
+    return {
+      async stop() {
+        stopping.abort();
+        await running.catch(() => undefined);
+      },
+    };
+  };
+
+  beforeAll(async () => {
+    server = await startApiServer();
+    const manifests = ['namespace', 'rbac', 'status-policy', 'worker-policy'].map((name) => `manifests/${name}.yaml`);
+    for (const part of ['crds', ...manifests, 'manifests/local']) {
+      await server.kubectl(['apply', '-f', join(root, part)]);
+    }
+    admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
+    kubeconfig = await server.kubeconfig('esb:controller');
+    node = await startFakeNode(admin, 'node-1', { capacity: { memoryMiB: 100_000, workers: 1_000 } });
+    controller = startController('first');
+  });
+
+  afterEach(async () => {
+    await clearObjects(admin, lambdaFunctions);
+    await clearObjects(admin, lambdaWorkers);
+  });
+
+  afterAll(async () => {
+    await controller?.stop();
+    await node?.die();
+    await admin?.close();
+    await server?.stop();
+  });
+
+  const apply = (name: string, scaling: object, spec: object = {}) =>
+    server.kubectl(
+      ['apply', '-f', '-'],
+      stringify({
+        apiVersion: 'esb.dev/v1alpha1',
+        kind: 'LambdaFunction',
+        metadata: { name, namespace: 'default' },
+        spec: { scaling, template: { spec: { image: 'hello:1', ...spec } } },
+      }),
+    );
+  const workers = async (): Promise<readonly LambdaWorker[]> =>
+    (await admin.list(lambdaWorkers, { namespace: 'default' })).items;
+  const names = async (): Promise<readonly string[]> =>
+    (await workers()).map(({ metadata }) => metadata.name).toSorted();
+  const named = async (name: string): Promise<LambdaWorker> => {
+    const worker = (await workers()).find(({ metadata }) => metadata.name === name);
+    if (worker === undefined) {
+      throw new Error(`there is no worker ${name}`);
+    }
+    return worker;
+  };
+  const haveNames = (...wanted: readonly string[]) =>
+    waitFor(`workers ${wanted.join(', ')}`, async () => (await names()).join() === wanted.join());
+  const when = (name: string, what: string, test: (owner: LambdaFunction) => boolean) =>
+    waitFor(`${name}: ${what}`, async () => {
+      const owner = await admin.get(lambdaFunctions, { namespace: 'default', name });
+      return owner !== undefined && test(owner) ? owner : undefined;
+    });
+  const says = (owner: LambdaFunction, type: string, reason: string): boolean =>
+    owner.status?.conditions?.some((one) => one.type === type && one.reason === reason) === true &&
+    owner.status.observedGeneration === owner.metadata.generation;
+  /** Has the agent of all assigned workers, or of some, tell that they run. */
+  const run = async (...chosen: readonly string[]): Promise<void> => {
+    const present = (await workers()).filter(
+      ({ metadata, status }) =>
+        status?.assignment !== undefined && (chosen.length === 0 || chosen.includes(metadata.name)),
+    );
+    await Promise.all(present.map((worker) => node.report(worker, 'Running', { status: 'True', reason: 'Running' })));
+  };
+  const assigned = (count: number) =>
+    waitFor(
+      `${count} workers to have a node`,
+      async () => (await workers()).filter(({ status }) => status?.assignment !== undefined).length === count,
+    );
+  /** Waits until as many workers have each image; returns the names of those with the first of them. */
+  const haveImages = async (counts: Readonly<Record<string, number>>): Promise<readonly string[]> =>
+    await waitFor(`workers of ${JSON.stringify(counts)}`, async () => {
+      const found = Map.groupBy(await workers(), ({ spec }) => spec.image);
+      const wanted = Object.entries(counts);
+      const [image = ''] = Object.keys(counts);
+      return found.size === wanted.length && wanted.every(([name, count]) => found.get(name)?.length === count)
+        ? found.get(image)?.map(({ metadata }) => metadata.name)
+        : undefined;
+    });
+
+  it('are made, shown and scaled by kubectl, beside workers that were made by hand', async () => {
+    await server.kubectl(
+      ['apply', '-f', '-'],
+      stringify({
+        apiVersion: 'esb.dev/v1alpha1',
+        kind: 'LambdaWorker',
+        metadata: { name: 'hello-latest-1', namespace: 'default' },
+        spec: { image: 'hand:1', functionName: 'hello' },
+      }),
+    );
+    await apply('hello', { minWorkers: 2 });
+    await haveNames('hello-latest-0', 'hello-latest-1', 'hello-latest-2');
+    await assigned(3);
+    await when('hello', 'in progress', (owner) => says(owner, 'Reconciling', 'Progressing'));
+    const made = await named('hello-latest-0');
+    expect(made.spec).toMatchObject({ image: 'hello:1', functionName: 'hello' });
+    expect(made.metadata.ownerReferences).toMatchObject([{ kind: 'LambdaFunction', name: 'hello', controller: true }]);
+    expect((await named('hello-latest-1')).metadata.ownerReferences).toBeUndefined();
+    await run('hello-latest-0', 'hello-latest-2');
+    await when('hello', 'ready', (owner) => says(owner, 'Ready', 'UpToDate'));
+    expect((await server.kubectl(['get', 'lf', '--no-headers'])).trim().split(/\s+/).slice(0, 6)).toEqual([
+      'hello',
+      'True',
+      '2',
+      '2',
+      '2',
+      '2',
+    ]);
+    await server.kubectl(['scale', 'lf/hello', '--replicas=4']);
+    await haveNames('hello-latest-0', 'hello-latest-1', 'hello-latest-2', 'hello-latest-3', 'hello-latest-4');
+    await assigned(5);
+    await run();
+    await when('hello', 'ready with four', ({ status }) => status?.readyWorkers === 4 && status.workers === 4);
+    const scale = JSON.parse(
+      await server.kubectl(['get', '--raw', '/apis/esb.dev/v1alpha1/namespaces/default/lambdafunctions/hello/scale']),
+    ) as object;
+    expect(scale).toMatchObject({
+      spec: { replicas: 4 },
+      status: { replicas: 4, selector: 'esb.dev/lambda-function=hello' },
+    });
+    // Those that are told to leave are gone once their node has nothing of them any more.
+    await server.kubectl(['scale', 'lf/hello', '--replicas=1']);
+    const leaving = await waitFor('three workers to leave', async () => {
+      const found = (await workers()).filter(({ metadata }) => metadata.deletionTimestamp !== undefined);
+      return found.length === 3 ? found : undefined;
+    });
+    await Promise.all(leaving.map((worker) => node.cleanUp(worker)));
+    const gone = new Set(leaving.map(({ metadata }) => metadata.name));
+    expect(gone).not.toContain('hello-latest-1');
+    await waitFor('one worker and the one made by hand', async () => {
+      const left = await names();
+      return left.length === 2 && left.every((name) => !gone.has(name));
+    });
+    await when('hello', 'ready with one', (owner) => says(owner, 'Ready', 'UpToDate') && owner.status?.workers === 1);
+  });
+
+  it('get a change one after the other, and no more once one fails; the next change goes on', async () => {
+    await apply('rolled', { minWorkers: 3 });
+    await assigned(3);
+    await run();
+    await when('rolled', 'ready', (owner) => says(owner, 'Ready', 'UpToDate'));
+    await apply('rolled', { minWorkers: 3 }, { image: 'missing:2', env: [{ name: 'A', value: 'b' }] });
+    const [first = ''] = await haveImages({ 'missing:2': 1, 'hello:1': 2 });
+    await delay(500);
+    await haveImages({ 'missing:2': 1, 'hello:1': 2 });
+    const broken = await named(first);
+    const time = { lastTransitionTime: '2026-11-01T00:00:00Z', message: 'no missing:2' };
+    await admin.patch(
+      lambdaWorkers,
+      { namespace: 'default', name: first },
+      {
+        kind: 'apply',
+        fieldManager: 'esb-agent',
+        body: {
+          status: {
+            phase: 'Running',
+            observedGeneration: broken.metadata.generation,
+            conditions: [
+              { type: 'Ready', status: 'False', reason: 'ImageNotFound', ...time },
+              { type: 'Stalled', status: 'True', reason: 'ImageNotFound', ...time },
+            ],
+          },
+        },
+      },
+      { subresource: 'status' },
+    );
+    const stalled = await when('rolled', 'stalled', (owner) => says(owner, 'Stalled', 'ImageNotFound'));
+    expect(stalled.status?.conditions?.[0]?.message).toBe(`${first}: no missing:2`);
+    await haveImages({ 'missing:2': 1, 'hello:1': 2 });
+
+    await apply('rolled', { minWorkers: 3 }, { image: 'hello:3' });
+    expect(await haveImages({ 'hello:3': 1, 'hello:1': 2 })).toEqual([first]);
+    expect((await named(first)).spec.env).toBeUndefined();
+    await run(first);
+    const both = await haveImages({ 'hello:3': 2, 'hello:1': 1 });
+    await run(...both);
+    await haveImages({ 'hello:3': 3 });
+    await run();
+    await when('rolled', 'ready', (owner) => says(owner, 'Ready', 'UpToDate'));
+  });
+
+  it('go with their function, without a garbage collector, and others stay', async () => {
+    await apply('gone', { minWorkers: 2 });
+    await apply('stays', { minWorkers: 1 });
+    await assigned(3);
+    await server.kubectl(['delete', 'lf', 'gone']);
+    const leaving = await waitFor('two workers to leave', async () => {
+      const found = (await workers()).filter(({ metadata }) => metadata.deletionTimestamp !== undefined);
+      return found.length === 2 ? found : undefined;
+    });
+    await Promise.all(leaving.map((worker) => node.cleanUp(worker)));
+    await haveNames('stays-latest-0');
+  });
+
+  it('are refused by the policy in a template, and where the policy came later the function tells so', async () => {
+    const host = { network: { mode: 'Host' }, command: ['/usr/local/bin/aws-lambda-rie'] };
+    await waitFor('the policy', () =>
+      apply('bold', { minWorkers: 1 }, host).then(
+        () => false,
+        (error: unknown) => String(error).includes('spec.network.mode Host is the network of the node'),
+      ),
+    );
+    const label = (value: string) => server.kubectl(['label', 'namespace', 'default', '--overwrite', value]);
+    await label('esb.dev/privileged-workers=true');
+    await waitFor('the namespace to be let', () =>
+      apply('bold', { minWorkers: 1 }, host).then(
+        () => true,
+        () => false,
+      ),
+    );
+    await haveNames('bold-latest-0');
+    await label('esb.dev/privileged-workers-');
+    await waitFor('the policy to hold again', async () => {
+      const probe = apply('probe', { minWorkers: 0 }, host);
+      return await probe.then(
+        () => false,
+        () => true,
+      );
+    });
+    await server.kubectl(['scale', 'lf/bold', '--replicas=2']);
+    const refused = await when('bold', 'refused', (owner) => says(owner, 'Stalled', 'WorkerRefused'));
+    expect(refused.status?.conditions?.[0]?.message).toContain('spec.network.mode Host');
+  });
+
+  it('are never made twice, and are all made, by controllers that end in the middle of it', async () => {
+    const created = new Set<string>();
+    let kills = 0;
+    await apply('storm', { minWorkers: 60 });
+    await waitFor(
+      'sixty workers',
+      async () => {
+        const present = await workers();
+        for (const { metadata } of present) {
+          created.add(metadata.uid ?? '');
+        }
+        if (kills < 5 && present.length > kills * 10) {
+          await controller.stop();
+          kills += 1;
+          controller = startController(`next-${kills}`);
+        }
+        return present.length === 60;
+      },
+      { timeoutMs: 120_000 },
+    );
+    await assigned(60);
+    for (const { metadata } of await workers()) {
+      created.add(metadata.uid ?? '');
+    }
+    expect(created.size).toBe(60);
+    expect(kills).toBeGreaterThan(0);
+  }, 180_000);
+});

@@ -1,0 +1,262 @@
+import { describe, expect, it } from 'vitest';
+import type { LambdaFunction } from '../../../../src/api/lambda-function.ts';
+import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
+import { silentLogger } from '../../../../src/common/logger.ts';
+import {
+  FunctionController,
+  OWNER_INDEX,
+  ownerIndex,
+} from '../../../../src/controller/functions/function-controller.ts';
+import { ApiError } from '../../../../src/kube/api/api-error.ts';
+import type { KubeClient, KubeObject, ObjectKey, PatchBody, ResourceType } from '../../../../src/kube/api/types.ts';
+import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
+import { fakeInformer } from '../../../support/fake-informer.ts';
+import { functionFixture, ownedFixture } from '../../../support/function-fixture.ts';
+import { manualClock } from '../../../support/manual-clock.ts';
+
+const KEY = 'default/hello';
+
+/** An API server of workers and functions, and caches that show it when they are told to. */
+class Scene {
+  readonly functions = fakeInformer<LambdaFunction>();
+  readonly cache = createObjectCache<LambdaWorker>({ [OWNER_INDEX]: ownerIndex });
+  readonly stored = new Map<string, LambdaWorker>();
+  readonly owners = new Map<string, LambdaFunction>();
+  readonly writes: string[] = [];
+  readonly told: unknown[] = [];
+  readonly events: string[] = [];
+  readonly clock = manualClock();
+  refusal: ApiError | undefined;
+  readonly controller: FunctionController;
+
+  constructor() {
+    this.controller = new FunctionController({
+      client: this.#client(),
+      functions: this.functions,
+      workers: { cache: this.cache },
+      events: {
+        record: ({ reason, note }) => {
+          this.events.push(`${reason}: ${note}`);
+        },
+      },
+      clock: this.clock,
+      logger: silentLogger(),
+      metrics: {},
+    });
+  }
+
+  #client(): KubeClient {
+    const client = {
+      get: async (type: ResourceType<KubeObject>, { name }: ObjectKey) =>
+        type.plural === 'lambdaworkers' ? this.stored.get(name) : this.owners.get(name),
+      create: async (_type: unknown, worker: LambdaWorker) => {
+        const { name } = worker.metadata;
+        if (this.refusal !== undefined) {
+          throw this.refusal;
+        }
+        if (this.stored.has(name)) {
+          throw error('AlreadyExists', 409);
+        }
+        this.writes.push(`create ${name}`);
+        this.stored.set(name, { ...worker, metadata: { ...worker.metadata, uid: `uid-of-${name}`, generation: 1 } });
+      },
+      update: async (_type: unknown, worker: LambdaWorker) => {
+        this.writes.push(`update ${worker.metadata.name}`);
+        this.stored.set(worker.metadata.name, worker);
+      },
+      delete: async (_type: unknown, { name }: ObjectKey, { uid }: { uid?: string }) => {
+        if (this.stored.get(name)?.metadata.uid === uid) {
+          this.writes.push(`delete ${name}`);
+          this.stored.delete(name);
+        }
+      },
+      patch: async (_type: unknown, { name }: ObjectKey, { body }: PatchBody) => {
+        const { status } = body as { status: NonNullable<LambdaFunction['status']> };
+        const owner = this.owners.get(name);
+        this.told.push(status);
+        if (owner !== undefined) {
+          this.put({ ...owner, status });
+        }
+      },
+    };
+    return client as unknown as KubeClient;
+  }
+
+  put(owner: LambdaFunction): void {
+    this.owners.set(owner.metadata.name, owner);
+    this.functions.put(owner);
+  }
+
+  remove(name: string): void {
+    this.owners.delete(name);
+    this.functions.remove({ namespace: 'default', name });
+  }
+
+  /** Shows the caches what the API server has. */
+  see(): void {
+    for (const change of this.cache.replace([...this.stored.values()])) {
+      this.controller.noteWorker(change);
+    }
+  }
+
+  /** Workers whose agents have made them as their spec wishes. */
+  settle(): void {
+    for (const [name, worker] of this.stored) {
+      const ready = ownedFixture(functionFixture(), 0).status;
+      this.stored.set(name, { ...worker, status: { ...ready, observedGeneration: worker.metadata.generation ?? 1 } });
+    }
+    this.see();
+  }
+
+  async look() {
+    return await this.controller.reconcile(KEY, {});
+  }
+
+  /** What has been written since the last question. */
+  written(): readonly string[] {
+    return this.writes.splice(0);
+  }
+}
+
+function error(code: 'AlreadyExists' | 'Forbidden', status: number): ApiError {
+  return new ApiError(`not so: ${code}`, { code, status });
+}
+
+describe('FunctionController', () => {
+  it('makes the workers of a function once, however far its cache is behind', async () => {
+    const scene = new Scene();
+    scene.put(functionFixture());
+    await scene.look();
+    expect(scene.written()).toEqual(['create hello-latest-0', 'create hello-latest-1']);
+    expect(await scene.look()).toEqual({ requeueAfterMs: 500 });
+    expect(scene.written()).toEqual([]);
+    scene.settle();
+    expect(await scene.look()).toEqual({});
+    expect(scene.written()).toEqual([]);
+    expect(scene.told.at(-1)).toMatchObject({ workers: 2, readyWorkers: 2, conditions: [{ reason: 'UpToDate' }] });
+    expect(scene.events).toEqual(['Scaled: created hello-latest-0, hello-latest-1']);
+  });
+
+  it('gives a worker the whole template, and keeps what others have written on the object', async () => {
+    const scene = new Scene();
+    scene.put(functionFixture({ minWorkers: 1 }));
+    await scene.look();
+    scene.settle();
+    const made = scene.stored.get('hello-latest-0');
+    if (made === undefined) {
+      throw new Error('there is no worker');
+    }
+    scene.stored.set('hello-latest-0', {
+      ...made,
+      metadata: { ...made.metadata, labels: { ...made.metadata.labels, team: 'a' }, finalizers: ['esb.dev/worker'] },
+      spec: { ...made.spec, env: [{ name: 'LEFT', value: 'over' }] },
+    });
+    scene.put(functionFixture({ minWorkers: 1, image: 'registry.example/hello:2' }));
+    scene.written();
+    await scene.look();
+    expect(scene.written()).toEqual(['update hello-latest-0']);
+    const changed = scene.stored.get('hello-latest-0');
+    expect(changed?.spec).toMatchObject({ image: 'registry.example/hello:2', functionName: 'hello' });
+    expect(changed?.spec).not.toHaveProperty('env');
+    expect(changed?.metadata).toMatchObject({
+      finalizers: ['esb.dev/worker'],
+      labels: { team: 'a', 'esb.dev/lambda-function': 'hello' },
+    });
+    // The cache still shows the template before.
+    await scene.look();
+    expect(scene.written()).toEqual([]);
+  });
+
+  it('takes no second worker away for one that its cache still shows', async () => {
+    const scene = new Scene();
+    scene.put(functionFixture({ minWorkers: 3 }));
+    await scene.look();
+    scene.settle();
+    await scene.look();
+    scene.written();
+    scene.put(functionFixture({ minWorkers: 2 }));
+    await scene.look();
+    expect(scene.written()).toEqual(['delete hello-latest-2']);
+    // Another one would leave first now.
+    const paused = scene.stored.get('hello-latest-0');
+    scene.cache.set({ ...paused, status: { ...paused?.status, phase: 'Paused' } } as LambdaWorker);
+    await scene.look();
+    expect(scene.written()).toEqual([]);
+  });
+
+  it('tells why the API server takes no worker, and tries again after half a minute', async () => {
+    const scene = new Scene();
+    scene.refusal = error('Forbidden', 403);
+    scene.put(functionFixture());
+    expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
+    expect(scene.told).toMatchObject([
+      { workers: 0, conditions: [{ reason: 'WorkerRefused', message: 'not so: Forbidden' }, { type: 'Stalled' }] },
+    ]);
+    expect(scene.events).toEqual(['WorkerRefused: not so: Forbidden']);
+    scene.refusal = undefined;
+    await scene.look();
+    expect(scene.written()).toHaveLength(2);
+  });
+
+  it('deletes the workers of a function that is gone, or was made again, and leaves orphans and others', async () => {
+    const scene = new Scene();
+    const owner = functionFixture();
+    const [mine, orphan, foreign] = [ownedFixture(owner, 0), ownedFixture(owner, 1), ownedFixture(owner, 2)];
+    const hand = { ...foreign, metadata: { ...foreign.metadata, ownerReferences: [] } };
+    for (const worker of [mine, orphan, hand]) {
+      scene.stored.set(worker.metadata.name, worker);
+    }
+    scene.see();
+    // The garbage collector has taken the reference away since.
+    scene.stored.set(orphan.metadata.name, { ...orphan, metadata: { ...orphan.metadata, ownerReferences: [] } });
+    await scene.look();
+    expect(scene.written()).toEqual(['delete hello-latest-0']);
+
+    scene.stored.set('hello-latest-0', mine);
+    scene.see();
+    scene.put(functionFixture({ metadata: { uid: 'another' }, minWorkers: 0 }));
+    await scene.look();
+    expect(scene.written()).toEqual(['delete hello-latest-0']);
+  });
+
+  it('deletes nothing while its cache alone does not know the function', async () => {
+    const scene = new Scene();
+    const owner = functionFixture({ minWorkers: 1 });
+    scene.stored.set('hello-latest-0', ownedFixture(owner, 0));
+    scene.see();
+    scene.owners.set('hello', owner);
+    expect(await scene.look()).toEqual({ requeueAfterMs: 500 });
+    expect(scene.written()).toEqual([]);
+    scene.put(owner);
+    scene.remove('hello');
+    await scene.look();
+    expect(scene.written()).toEqual(['delete hello-latest-0']);
+  });
+
+  it('writes numbers at most every half minute, and a condition at once', async () => {
+    const scene = new Scene();
+    scene.put(functionFixture({ minWorkers: 4 }));
+    await scene.look();
+    expect(scene.told).toHaveLength(1);
+    const names = [...scene.stored.keys()];
+    const ready = (count: number): void => {
+      for (const name of names.slice(0, count)) {
+        const worker = scene.stored.get(name);
+        const { status } = ownedFixture(functionFixture(), 0);
+        scene.stored.set(name, { ...worker, status } as LambdaWorker);
+      }
+      scene.see();
+    };
+    ready(1);
+    expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
+    expect(scene.told).toHaveLength(1);
+    await scene.clock.advance(30_000);
+    await scene.look();
+    expect(scene.told.at(-1)).toMatchObject({ readyWorkers: 1 });
+    ready(4);
+    await scene.look();
+    expect(scene.told.at(-1)).toMatchObject({ readyWorkers: 4, conditions: [{ status: 'True' }] });
+    await scene.look();
+    expect(scene.told).toHaveLength(3);
+  });
+});

@@ -1,0 +1,142 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type LambdaFunction, templateHashOf } from '../../../../src/api/lambda-function.ts';
+import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
+import { planFunction } from '../../../../src/controller/functions/plan.ts';
+import { condition, functionFixture, type OwnedFixture, ownedFixture } from '../../../support/function-fixture.ts';
+
+/** The steps as text, in their order. */
+function steps(
+  owner: LambdaFunction,
+  owned: readonly LambdaWorker[],
+  taken: readonly string[] = [],
+): readonly string[] {
+  const isTaken = (name: string): boolean =>
+    taken.includes(name) || owned.some(({ metadata }) => metadata.name === name);
+  return planFunction({ owner, template: templateHashOf(owner), owned, isTaken }).map((step) =>
+    step.kind === 'create' ? `create ${step.name}` : `${step.kind} ${step.worker.metadata.name}`,
+  );
+}
+
+const unready = { conditions: [condition('Ready', 'False', 'Creating')] };
+const deleting = { metadata: { deletionTimestamp: '2026-11-01T01:00:00Z' } };
+
+describe('planFunction', () => {
+  const owner = functionFixture();
+  const workers = (...fixtures: readonly OwnedFixture[]) =>
+    fixtures.map((fixture, ordinal) => ownedFixture(owner, ordinal, fixture));
+
+  it('makes the workers that are missing, by the lowest names that are free', () => {
+    expect(steps(owner, [])).toEqual(['create hello-latest-0', 'create hello-latest-1']);
+    expect(steps(owner, [ownedFixture(owner, 1)])).toEqual(['create hello-latest-0']);
+    expect(steps(owner, workers({}, {}))).toEqual([]);
+  });
+
+  it('adopts nothing by its name, and does not wait for the name of a worker that is being deleted', () => {
+    expect(steps(owner, [], ['hello-latest-0'])).toEqual(['create hello-latest-1', 'create hello-latest-2']);
+    expect(steps(owner, workers(deleting, {}))).toEqual(['create hello-latest-2']);
+  });
+
+  it('takes the workers away that hold least, and of those the youngest', () => {
+    const one = functionFixture({ minWorkers: 1 });
+    const phase = (word: 'Absent' | 'Paused' | 'Running') => ({ status: { phase: word } });
+    const left = workers(
+      phase('Running'),
+      phase('Paused'),
+      phase('Absent'),
+      phase('Running'),
+      { status: unready },
+      {
+        status: { assignment: undefined } as never,
+      },
+    );
+    expect(steps(one, left)).toEqual([5, 4, 2, 1, 3].map((ordinal) => `delete hello-latest-${ordinal}`));
+  });
+
+  it('takes a change to one ready worker at a time, the oldest first, and waits until it is ready', () => {
+    const next = functionFixture({ image: 'registry.example/hello:2', minWorkers: 3 });
+    const old = workers({}, {}, {});
+    expect(steps(next, old)).toEqual(['update hello-latest-0']);
+    const changed = (status: OwnedFixture['status']) => [
+      ownedFixture(next, 0, { metadata: { generation: 2 }, ...(status === undefined ? {} : { status }) }),
+      ...old.slice(1),
+    ];
+    // Ready is still about the spec before.
+    expect(steps(next, changed({ observedGeneration: 1 }))).toEqual([]);
+    expect(steps(next, changed({ observedGeneration: 2, ...unready }))).toEqual([]);
+    expect(steps(next, changed({ observedGeneration: 2 }))).toEqual(['update hello-latest-1']);
+  });
+
+  it('changes workers that are not ready at once, and no other beside them', () => {
+    const next = functionFixture({ image: 'registry.example/hello:2', minWorkers: 3 });
+    expect(steps(next, workers({}, { status: unready }, { status: unready }))).toEqual([
+      'update hello-latest-1',
+      'update hello-latest-2',
+    ]);
+  });
+
+  it('changes nothing that is to go, and no ready worker while one is missing', () => {
+    const image = 'registry.example/hello:2';
+    const one = functionFixture({ image, minWorkers: 1 });
+    expect(steps(one, workers({}, { status: unready }))).toEqual(['delete hello-latest-1', 'update hello-latest-0']);
+    expect(steps(functionFixture({ image }), workers({}))).toEqual(['create hello-latest-1']);
+  });
+
+  it('ends all workers of a function that is being deleted, unless they are to be left', () => {
+    const deletionTimestamp = '2026-11-01T01:00:00Z';
+    const going = functionFixture({ metadata: { deletionTimestamp, finalizers: ['foregroundDeletion'] } });
+    expect(steps(going, workers({}, {}))).toEqual(['delete hello-latest-1', 'delete hello-latest-0']);
+    const left = functionFixture({ metadata: { deletionTimestamp, finalizers: ['orphan'] } });
+    expect(steps(left, workers({}, {}))).toEqual([]);
+  });
+
+  it('comes to the wish from any state, with no more than one ready worker away for a change', () => {
+    const state = fc.record({
+      isUpdated: fc.boolean(),
+      isReady: fc.boolean(),
+      isDeleting: fc.boolean(),
+      phase: fc.constantFrom('Absent', 'Paused', 'Running'),
+    });
+    fc.assert(
+      fc.property(fc.array(state, { maxLength: 8 }), fc.integer({ min: 0, max: 6 }), (states, minWorkers) => {
+        const before = functionFixture({ image: 'registry.example/hello:0' });
+        const wish = functionFixture({ minWorkers });
+        const template = templateHashOf(wish);
+        let all = states.map(({ isDeleting, isReady, isUpdated, phase }, ordinal) =>
+          ownedFixture(isUpdated ? wish : before, ordinal, {
+            metadata: isDeleting ? deleting.metadata : {},
+            status: { phase, ...(isReady ? {} : unready) },
+          }),
+        );
+        for (let round = 0; round < 30; round += 1) {
+          const isTaken = (name: string): boolean => all.some(({ metadata }) => metadata.name === name);
+          const plan = planFunction({ owner: wish, template, owned: all, isTaken });
+          const ready = plan.filter(
+            (step) => step.kind === 'update' && step.worker.status?.conditions?.[0]?.status === 'True',
+          );
+          expect(ready.length).toBeLessThanOrEqual(1);
+          for (const step of plan) {
+            const { name } = step.kind === 'create' ? step : step.worker.metadata;
+            const ordinal = Number(name.split('-').at(-1));
+            all = all.filter(({ metadata }) => metadata.name !== name);
+            if (step.kind !== 'delete') {
+              all.push(ownedFixture(wish, ordinal, { status: unready }));
+            }
+          }
+          // Every step has ended by the next round.
+          all = all
+            .filter(({ metadata }) => metadata.deletionTimestamp === undefined)
+            .map((worker) => ({
+              ...worker,
+              status: { ...worker.status, conditions: [condition('Ready', 'True')] },
+            }));
+          if (plan.length === 0 && round > 0) {
+            break;
+          }
+        }
+        expect(all).toHaveLength(minWorkers);
+        expect(steps(wish, all)).toEqual([]);
+      }),
+    );
+  });
+});
