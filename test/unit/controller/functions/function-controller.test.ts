@@ -112,7 +112,7 @@ class Scene {
     return await this.controller.reconcile(KEY, {});
   }
 
-  /** What has been written since the last question. */
+  /** Writes since the last question. */
   written(): readonly string[] {
     return this.writes.splice(0);
   }
