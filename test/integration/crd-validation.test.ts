@@ -458,7 +458,6 @@ describe('the resource definitions', () => {
     for (const [spec, told] of [
       [{}, 'spec.template: Required value'],
       [{ template: {} }, 'spec.template.spec: Required value'],
-      [{ template: { spec: { image: 'hello:1', functionName: 'other' } } }, 'unknown field'],
       [{ template, scaling: { minWorkers: -1 } }, 'greater than or equal to 0'],
       [{ template, scaling: { minWorkers: 1_001 } }, 'less than or equal to 1000'],
       [{ template, scaling: { mode: 'Auto' } }, 'Unsupported value'],
@@ -466,6 +465,8 @@ describe('the resource definitions', () => {
     ] as const) {
       await expect(create(lambdaFunction(spec)), JSON.stringify(spec)).rejects.toThrow(told);
     }
+    const named = { template: { spec: { image: 'hello:1', functionName: 'other' } } };
+    await expect(create(lambdaFunction(named), '--validate=strict')).rejects.toThrow('unknown field');
     await expect(create(lambdaFunction({ template, functionName: 'f' }, 'a'.repeat(64)))).rejects.toThrow(
       'at most 63 characters',
     );

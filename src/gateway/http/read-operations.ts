@@ -179,10 +179,9 @@ function eventConfig(catalog: FunctionCatalog, reference: FunctionReference): ob
   if (asyncInvoke === undefined) {
     return undefined;
   }
-  const destinationOf = ({ functionName, url }: Destination = {}): object => {
-    const destination = functionName === undefined ? url : functionArn({ name: functionName });
-    return destination === undefined ? {} : { Destination: destination };
-  };
+  // A destination of Lambda's is named by an ARN, so that a URL is left out.
+  const destinationOf = ({ functionName }: Destination = {}): object =>
+    functionName === undefined ? {} : { Destination: functionArn({ name: functionName }) };
   return {
     // In seconds since 1970, as the protocol writes times that its model calls timestamps.
     LastModified: Date.parse(metadata.creationTimestamp ?? lambdaTime(undefined)) / 1000,
