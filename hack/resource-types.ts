@@ -9,6 +9,15 @@ function capitalised(word: string): string {
   return word.charAt(0).toUpperCase() + word.slice(1);
 }
 
+/** Objects that are another resource's, by the names that they would have here. */
+const borrowed: Readonly<Record<string, { readonly tsType: string; readonly from: string; readonly file: string }>> = {
+  LambdaFunctionSpecTemplateSpec: {
+    tsType: "Omit<LambdaWorkerSpec, 'functionName'>",
+    from: 'LambdaWorkerSpec',
+    file: './lambda-worker.ts',
+  },
+};
+
 /** Names of list items that are not just the list's name without its last letter. */
 const itemNames: Readonly<Record<string, string>> = { env: 'Variable' };
 
@@ -22,6 +31,10 @@ function itemName(list: string): string {
  */
 function convert(schema: Schema, name: string): JSONSchema {
   const description = schema.description === undefined ? {} : { description: schema.description };
+  const other = borrowed[name];
+  if (other !== undefined) {
+    return { ...description, tsType: other.tsType };
+  }
   if (schema['x-kubernetes-int-or-string'] === true) {
     return { ...description, tsType: 'number | string' };
   }
@@ -78,6 +91,12 @@ async function typesOf(source: DefinitionFile): Promise<Product> {
   const { file, definition } = source;
   const version = versionOf(source);
   const kind = definition.spec.names.kind;
+  const imports = [
+    "import type { ObjectMeta } from '../../kube/api/types.ts';",
+    ...Object.entries(borrowed)
+      .filter(([name]) => name.startsWith(`${kind}Spec`))
+      .map(([, { file, from }]) => `import type { ${from} } from '${file}';`),
+  ];
   const text = await compile(
     {
       ...convert(version.schema.openAPIV3Schema, kind),
@@ -86,7 +105,7 @@ async function typesOf(source: DefinitionFile): Promise<Product> {
     kind,
     {
       additionalProperties: false,
-      bannerComment: `// Made from crds/${file} by \`npm run generate\`; do not edit.\n\nimport type { ObjectMeta } from '../../kube/api/types.ts';`,
+      bannerComment: `// Made from crds/${file} by \`npm run generate\`; do not edit.\n\n${imports.join('\n')}`,
       format: true,
       style: { singleQuote: true, printWidth: 120, bracketSpacing: true },
     },
