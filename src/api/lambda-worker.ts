@@ -23,6 +23,9 @@ export type WorkerPhase = NonNullable<LambdaWorkerStatus['phase']>;
 /** The node of a worker, and the epoch of the assignment. */
 export type Assignment = NonNullable<LambdaWorkerStatus['assignment']>;
 
+/** Where the record of an event goes, as `spec.asyncInvoke` names it: a function or a URL, of which one is there. */
+export type EventDestination = NonNullable<NonNullable<LambdaWorkerSpec['asyncInvoke']>['onFailure']>;
+
 /** Processors that the present image of a worker was found not to be made for. */
 export function unfitArchitecturesOf({ spec, status }: LambdaWorker): readonly string[] {
   const { architectures = [], image } = status?.unfitArchitectures ?? {};

@@ -5,6 +5,7 @@ import { repositoryRoot } from '../../local/common/repository.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import { toolsFolder } from '../support/tools.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { manifestList, workerManifest } from '../support/worker-manifests.ts';
 import type { ClusterLab } from './cluster-lab.ts';
 import { registryAddress } from './cluster-network.ts';
 import { type Load, startLoad } from './load.ts';
@@ -81,7 +82,7 @@ export async function openEsbCluster(lab: ClusterLab, moreValues?: string, agent
     workers,
     async applyWorkers(name, count) {
       const items = Array.from({ length: count }, (_, index) => workerOf(name, index + 1));
-      await lab.kubectl(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
+      await lab.kubectl(['apply', '-f', '-'], manifestList(items));
     },
     workersReady: (timeoutMs = 120_000) =>
       waitFor(
@@ -158,23 +159,18 @@ const callerBinding = {
 };
 
 function workerOf(functionName: string, number: number): object {
-  return {
-    apiVersion: 'esb.dev/v1alpha1',
-    kind: 'LambdaWorker',
-    metadata: { name: `${functionName}-${number}`, namespace: 'default' },
-    spec: {
-      image: sampleReference,
-      functionName,
-      timeoutSeconds: 30,
-      resources: { limits: { memory: '128Mi' } },
-      ephemeralStorage: '16Mi',
-      topologySpread: {
-        topologyKey: 'kubernetes.io/hostname',
-        maxSkew: 1,
-        whenUnsatisfiable: 'ScheduleAnyway',
-      },
+  return workerManifest(`${functionName}-${number}`, {
+    image: sampleReference,
+    functionName,
+    timeoutSeconds: 30,
+    resources: { limits: { memory: '128Mi' } },
+    ephemeralStorage: '16Mi',
+    topologySpread: {
+      topologyKey: 'kubernetes.io/hostname',
+      maxSkew: 1,
+      whenUnsatisfiable: 'ScheduleAnyway',
     },
-  };
+  });
 }
 
 export function isReady(worker: LambdaWorker): boolean {

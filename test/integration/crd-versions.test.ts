@@ -12,6 +12,7 @@ import { createKubeClient } from '../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';
 import { type ApiServer, startApiServer } from '../support/api-server.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { manifestList } from '../support/worker-manifests.ts';
 
 const root = join(import.meta.dirname, '../..');
 
@@ -62,10 +63,7 @@ describe('the next version of the resources', () => {
   const kubectl = (...args: readonly string[]): Promise<string> => server.kubectl(args);
   const install = async (shape: Parameters<typeof withNext>[1]): Promise<void> => {
     const items = definitions.map((definition) => withNext(definition, shape));
-    await server.kubectl(
-      ['apply', '--server-side', '-f', '-'],
-      JSON.stringify({ apiVersion: 'v1', kind: 'List', items }),
-    );
+    await server.kubectl(['apply', '--server-side', '-f', '-'], manifestList(items));
     await kubectl('wait', '--for=condition=Established', '--all', 'crd');
   };
   const names = (): readonly string[] => definitions.map(({ metadata }) => metadata.name);

@@ -11,6 +11,7 @@ import type { ShapeImage } from '../images/shape-image.ts';
 import { run } from '../support/command.ts';
 import { stateOfTask } from '../support/freezer.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { manifestList } from '../support/worker-manifests.ts';
 import type { LoadedWorker } from './load.ts';
 import { type NotedRun, runsIn } from './verdict.ts';
 
@@ -88,7 +89,7 @@ export async function openTakeoverInstance(root: string): Promise<TakeoverInstan
     untilAgentServes,
     async makeWorkers(workers, images) {
       const items = workers.map((worker) => resourceOf(worker, images.get(worker.name) ?? ''));
-      await kubectl(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
+      await kubectl(['apply', '-f', '-'], manifestList(items));
       const names = workers.map(({ name }) => `lw/${name}`);
       await kubectl(['wait', ...names, '--for=condition=Ready', '--timeout=170s']);
       // The gateway hears of them a moment later.

@@ -1,4 +1,5 @@
 import type { FunctionSettings } from '../../api/function-settings.ts';
+import type { EventDestination } from '../../api/lambda-worker.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 
@@ -36,11 +37,8 @@ export function eventSettingsOf({ asyncInvoke }: FunctionSettings): EventSetting
   };
 }
 
-/** A destination as a resource names it. */
-type Destination = NonNullable<NonNullable<FunctionSettings['asyncInvoke']>['onFailure']>;
-
 /** The API server lets through exactly one of the two, and only addresses that can be parsed. */
-function targetOf(destination: Destination | undefined): EventTarget | undefined {
+function targetOf(destination: EventDestination | undefined): EventTarget | undefined {
   const { functionName, url } = destination ?? {};
   if (functionName !== undefined) {
     return { kind: 'Function', functionName };

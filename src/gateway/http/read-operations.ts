@@ -1,4 +1,4 @@
-import type { LambdaWorkerSpec } from '../../api/lambda-worker.ts';
+import type { EventDestination } from '../../api/lambda-worker.ts';
 import type { AccessAction } from '../access/access.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
@@ -180,7 +180,7 @@ function eventConfig(catalog: FunctionCatalog, reference: FunctionReference): ob
     return undefined;
   }
   // A destination of Lambda's is named by an ARN, so that a URL is left out.
-  const destinationOf = ({ functionName }: Destination = {}): object =>
+  const destinationOf = ({ functionName }: EventDestination = {}): object =>
     functionName === undefined ? {} : { Destination: functionArn({ name: functionName }) };
   return {
     // In seconds since 1970, as the protocol writes times that its model calls timestamps.
@@ -204,8 +204,6 @@ function nothingOfFunction(catalog: FunctionCatalog, { reference }: ReadInput): 
 function notFound(message: string): LambdaError {
   return new LambdaError('ResourceNotFoundException', message);
 }
-
-type Destination = NonNullable<NonNullable<LambdaWorkerSpec['asyncInvoke']>['onFailure']>;
 
 interface Page {
   readonly names: readonly string[];

@@ -1,6 +1,7 @@
 import { isTmpOnDisk, type LambdaNode } from '../../../src/api/lambda-node.ts';
 import { stepMiB } from '../../../src/controller/reservation/sizing.ts';
 import { waitFor } from '../../support/wait-for.ts';
+import { manifestList, workerManifest } from '../../support/worker-manifests.ts';
 import { type EsbCluster, sampleReference } from '../esb-cluster.ts';
 import { type Held, held, items, text } from '../held.ts';
 import { expectNoFailure } from '../load.ts';
@@ -57,7 +58,7 @@ function scriptOf(esb: EsbCluster, node: string, actors: Map<string, Actor>, ste
   const create = async (names: readonly string[], memoryMiB: number, spec: object): Promise<void> => {
     const all = { desiredState: 'Running', wakePolicy: 'OnInvoke', ...spec };
     const list = names.map((name) => worker(name, node, memoryMiB, all));
-    await esb.lab.kubectl(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items: list }));
+    await esb.lab.kubectl(['apply', '-f', '-'], manifestList(list));
     for (const name of names) {
       const isCallable = all.wakePolicy === 'OnInvoke';
       actors.set(name, { memoryMiB, isCallable, isThere: all.desiredState !== 'Absent' });
@@ -153,19 +154,14 @@ async function settled(
 
 /** A worker of this node. One that was called keeps its container, paused after a while. */
 function worker(name: string, node: string, memoryMiB: number, spec: object): object {
-  return {
-    apiVersion: 'esb.dev/v1alpha1',
-    kind: 'LambdaWorker',
-    metadata: { name, namespace: 'default' },
-    spec: {
-      image: sampleReference,
-      nodeSelector: { 'kubernetes.io/hostname': node },
-      timeoutSeconds: 30,
-      resources: { limits: { memory: `${memoryMiB}Mi` } },
-      ephemeralStorage: `${TMP_MIB}Mi`,
-      idlePolicy: { removeAfterSeconds: 3600 },
-      terminationGracePeriodSeconds: 0,
-      ...spec,
-    },
-  };
+  return workerManifest(name, {
+    image: sampleReference,
+    nodeSelector: { 'kubernetes.io/hostname': node },
+    timeoutSeconds: 30,
+    resources: { limits: { memory: `${memoryMiB}Mi` } },
+    ephemeralStorage: `${TMP_MIB}Mi`,
+    idlePolicy: { removeAfterSeconds: 3600 },
+    terminationGracePeriodSeconds: 0,
+    ...spec,
+  });
 }

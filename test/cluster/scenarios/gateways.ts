@@ -1,5 +1,6 @@
 import { stringify } from 'yaml';
 import { waitFor } from '../../support/wait-for.ts';
+import { manifestList, workerManifest } from '../../support/worker-manifests.ts';
 import { pushLedgerImage } from '../cluster-images.ts';
 import { beganAt, cutOff, outside, servingNodes, toldLoad, toldTimes } from '../cut-off.ts';
 import {
@@ -181,11 +182,8 @@ function throwOn(what: string, failures: readonly LoadFailure[]): void {
 }
 
 async function applyFunctions({ lab }: EsbCluster, image: string, ledger: string): Promise<void> {
-  const items = Object.entries(FUNCTIONS).map(([nodeName, name]) => ({
-    apiVersion: 'esb.dev/v1alpha1',
-    kind: 'LambdaWorker',
-    metadata: { name: `${name}-1`, namespace: 'default' },
-    spec: {
+  const items = Object.entries(FUNCTIONS).map(([nodeName, name]) =>
+    workerManifest(`${name}-1`, {
       image,
       functionName: name,
       nodeName,
@@ -193,9 +191,9 @@ async function applyFunctions({ lab }: EsbCluster, image: string, ledger: string
       env: [{ name: 'LEDGER', value: ledger }],
       resources: { limits: { memory: '128Mi' } },
       ephemeralStorage: '16Mi',
-    },
-  }));
-  await lab.kubectl(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
+    }),
+  );
+  await lab.kubectl(['apply', '-f', '-'], manifestList(items));
 }
 
 /** Waits until each of these events has run. */

@@ -1,6 +1,7 @@
 import type { Node, Pod } from '../../../src/kube/api/resource-types.ts';
 import { clusterAutoscaler, karpenter } from '../../support/autoscaler-rules.ts';
 import { waitFor } from '../../support/wait-for.ts';
+import { manifestList, workerManifest } from '../../support/worker-manifests.ts';
 import { type EsbCluster, isReady, nodeOf, sampleReference, standing } from '../esb-cluster.ts';
 import { demands, held, items } from '../held.ts';
 import type { Report } from '../report.ts';
@@ -26,8 +27,7 @@ export async function newNodeScenario(esb: EsbCluster, report: Report): Promise<
       const fitting = nodes.map((one) => Math.floor((one.capacityMiB - one.takenMiB) / (sizeMiB + TMP_MIB)));
       const count = fitting.reduce((sum, each) => sum + each, WITHOUT_ROOM);
       names = Array.from({ length: count }, (_, index) => `wide-${index + 1}`);
-      const list = { apiVersion: 'v1', kind: 'List', items: names.map((name) => wideWorker(name, sizeMiB)) };
-      await lab.kubectl(['apply', '-f', '-'], JSON.stringify(list));
+      await lab.kubectl(['apply', '-f', '-'], manifestList(names.map((name) => wideWorker(name, sizeMiB))));
       return waitFor(
         'demand that an autoscaler adds nodes for',
         async () => {
@@ -136,15 +136,10 @@ async function isLetGo(esb: EsbCluster, name: string): Promise<boolean> {
 }
 
 function wideWorker(name: string, memoryMiB: number): object {
-  return {
-    apiVersion: 'esb.dev/v1alpha1',
-    kind: 'LambdaWorker',
-    metadata: { name, namespace: 'default' },
-    spec: {
-      image: sampleReference,
-      resources: { limits: { memory: `${memoryMiB}Mi` } },
-      ephemeralStorage: `${TMP_MIB}Mi`,
-      terminationGracePeriodSeconds: 0,
-    },
-  };
+  return workerManifest(name, {
+    image: sampleReference,
+    resources: { limits: { memory: `${memoryMiB}Mi` } },
+    ephemeralStorage: `${TMP_MIB}Mi`,
+    terminationGracePeriodSeconds: 0,
+  });
 }

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
 import { toolsFolder } from '../../support/tools.ts';
 import { waitFor } from '../../support/wait-for.ts';
+import { manifestList, workerManifest } from '../../support/worker-manifests.ts';
 import { pushLedgerImage } from '../cluster-images.ts';
 import {
   chartFolder,
@@ -144,11 +145,8 @@ async function applyWorkers(
   image: string,
   ledger: string,
 ): Promise<void> {
-  const items = wanted.map(({ name, spec }) => ({
-    apiVersion: 'esb.dev/v1alpha1',
-    kind: 'LambdaWorker',
-    metadata: { name, namespace: 'default' },
-    spec: {
+  const items = wanted.map(({ name, spec }) =>
+    workerManifest(name, {
       image,
       functionName: functionOf(name),
       timeoutSeconds: LONG_CALL_SECONDS + 10,
@@ -156,9 +154,9 @@ async function applyWorkers(
       resources: { limits: { memory: '128Mi' } },
       ephemeralStorage: '16Mi',
       ...spec,
-    },
-  }));
-  await lab.kubectl(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
+    }),
+  );
+  await lab.kubectl(['apply', '-f', '-'], manifestList(items));
 }
 
 function functionOf(worker: string): string {

@@ -2,6 +2,7 @@ import { quantityToMiB } from '../../../src/api/quantity.ts';
 import { stepMiB } from '../../../src/controller/reservation/sizing.ts';
 import type { Node, Pod } from '../../../src/kube/api/resource-types.ts';
 import { waitFor } from '../../support/wait-for.ts';
+import { manifestList, workerManifest } from '../../support/worker-manifests.ts';
 import { type EsbCluster, sampleReference } from '../esb-cluster.ts';
 import { conditionOf, demands, held, items, text } from '../held.ts';
 import { expectNoFailure } from '../load.ts';
@@ -35,10 +36,7 @@ export async function reservationScenario(esb: EsbCluster, report: Report): Prom
     );
 
   await report.check(`${FUNCTIONS} functions that rest ask for two steps at most on each node`, async () => {
-    await lab.kubectl(
-      ['apply', '-f', '-'],
-      JSON.stringify({ apiVersion: 'v1', kind: 'List', items: names.map(resting) }),
-    );
+    await lab.kubectl(['apply', '-f', '-'], manifestList(names.map(resting)));
     await waitFor(
       'workers that rest',
       async () => {
@@ -135,34 +133,24 @@ async function freeMiB(esb: EsbCluster, name: string): Promise<number> {
 }
 
 function resting(name: string): object {
-  return {
-    apiVersion: 'esb.dev/v1alpha1',
-    kind: 'LambdaWorker',
-    metadata: { name, namespace: 'default' },
-    spec: {
-      image: sampleReference,
-      desiredState: 'Absent',
-      timeoutSeconds: 30,
-      resources: { limits: { memory: '128Mi' } },
-      ephemeralStorage: '16Mi',
-      idlePolicy: { removeAfterSeconds: 60 },
-    },
-  };
+  return workerManifest(name, {
+    image: sampleReference,
+    desiredState: 'Absent',
+    timeoutSeconds: 30,
+    resources: { limits: { memory: '128Mi' } },
+    ephemeralStorage: '16Mi',
+    idlePolicy: { removeAfterSeconds: 60 },
+  });
 }
 
 /** A worker of more memory than the reservation of its node has to spare. */
 function largeWorker(name: string): object {
-  return {
-    apiVersion: 'esb.dev/v1alpha1',
-    kind: 'LambdaWorker',
-    metadata: { name, namespace: 'default' },
-    spec: {
-      image: sampleReference,
-      nodeSelector: { 'kubernetes.io/hostname': 'node-b' },
-      resources: { limits: { memory: '2Gi' } },
-      ephemeralStorage: '16Mi',
-    },
-  };
+  return workerManifest(name, {
+    image: sampleReference,
+    nodeSelector: { 'kubernetes.io/hostname': 'node-b' },
+    resources: { limits: { memory: '2Gi' } },
+    ephemeralStorage: '16Mi',
+  });
 }
 
 function largePod(memoryMiB: number, node = 'node-a'): object {

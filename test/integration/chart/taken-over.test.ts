@@ -1,3 +1,4 @@
+import { manifestList } from '../../support/worker-manifests.ts';
 import 'reflect-metadata';
 import { webcrypto } from 'node:crypto';
 import { Pkcs10CertificateRequestGenerator } from '@peculiar/x509';
@@ -275,7 +276,7 @@ describe('taken over', () => {
         spec: { policyName: metadata.name },
       };
       const items = [policy, binding];
-      const list = JSON.stringify({ apiVersion: 'v1', kind: 'List', items });
+      const list = manifestList(items);
       await cluster.server.kubectl(['create', '-f', '-'], list);
       try {
         await waitFor('the policy of the cluster', async () => {

@@ -4,6 +4,7 @@ import { runAws } from '../../../support/aws-command.ts';
 import { type ConformanceLab, parsed, startConformanceLab } from '../../../support/conformance-lab.ts';
 import { answered, type Credentials, type LambdaCaller, refused } from '../../../support/lambda-caller.ts';
 import { waitFor } from '../../../support/wait-for.ts';
+import { manifestList } from '../../../support/worker-manifests.ts';
 
 /** Secrets of no worth, made of the names of their keys. */
 function keyOf(accessKeyId: string, more: Partial<Credentials> = {}): Credentials {
@@ -61,7 +62,7 @@ beforeAll(async () => {
     ]),
     ...grant('reader', [{ apiGroups: ['esb.dev'], resources: ['lambdaworkers'], verbs: ['get', 'list'] }]),
   ];
-  await lab.agentLab.api.kubectl(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
+  await lab.agentLab.api.kubectl(['apply', '-f', '-'], manifestList(items));
   await lab.restartGateway(['--authentication=on']);
   await waitFor('the gateway to let the key in', async () => {
     const call = { FunctionName: 'hello', InvocationType: 'DryRun' };

@@ -2,6 +2,7 @@ import { LambdaClient, waitUntilFunctionActiveV2, waitUntilFunctionUpdatedV2 } f
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type ConformanceLab, startConformanceLab } from '../../../support/conformance-lab.ts';
 import { answered, type LambdaCaller, refused } from '../../../support/lambda-caller.ts';
+import { manifestList } from '../../../support/worker-manifests.ts';
 
 const arn = 'arn:aws:lambda:us-east-1:012345678912:function';
 /** More functions than a page of Lambda's has, which is 50. */
@@ -32,7 +33,7 @@ beforeAll(async () => {
     metadata: { name: `many-${String(index).padStart(2, '0')}` },
     spec: { image: lab.image, desiredState: 'Absent' },
   }));
-  await lab.agentLab.api.kubectl(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items: many }));
+  await lab.agentLab.api.kubectl(['apply', '-f', '-'], manifestList(many));
   await lab.known(`many-${FUNCTIONS - 3}`);
 }, 180_000);
 
