@@ -29,7 +29,7 @@ type Conditions = NonNullable<LambdaWorkerStatus['conditions']>;
 
 export function condition(
   type: string,
-  status: 'True' | 'False',
+  status: Conditions[number]['status'],
   reason = 'Running',
   message = '',
 ): Conditions[number] {

@@ -9,7 +9,7 @@ import {
 } from '../../api/condition.ts';
 import { FUNCTION_LABEL, type LambdaFunction, type LambdaFunctionStatus } from '../../api/lambda-function.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
-import { isUpdated, isWorkerReady, livingOf, wantedOf } from './plan.ts';
+import { isUpdated, isWorkerReady, isWorkerStalled, livingOf, wantedOf } from './plan.ts';
 
 export interface StatusInput {
   readonly owner: LambdaFunction;
@@ -21,12 +21,16 @@ export interface StatusInput {
 
 type Verdict = Pick<ConditionDraft, 'message' | 'reason' | 'status'>;
 
+/** Characters of a message that the schema takes. */
+const MAX_MESSAGE_LENGTH = 32_768;
+
 /** The present status of a function. A condition keeps the time of its last transition while its status does. */
 export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus {
   const { metadata, status } = input.owner;
   const { template } = input;
   const living = livingOf(input.owned);
-  const verdict = verdictOf(input, living);
+  const { message, ...word } = verdictOf(input, living);
+  const verdict = { ...word, message: message.slice(0, MAX_MESSAGE_LENGTH) };
   const { generation } = metadata;
   const of = generation === undefined ? {} : { observedGeneration: generation };
   const ready: ConditionDraft = { type: workerConditions.ready, ...of, ...verdict };
@@ -58,9 +62,9 @@ function verdictOf({ owned, owner, refusal, template }: StatusInput, living: rea
       ? { status: 'True', reason: 'NoWorkers', message: 'no worker is wanted' }
       : { status: 'True', reason: 'UpToDate', message: `${wanted} of ${wanted} workers are up to date and ready` };
   }
-  for (const { metadata, status } of updated) {
+  for (const { metadata, status } of updated.filter(isWorkerStalled)) {
     const stalled = findCondition(status?.conditions, workerConditions.stalled);
-    if (stalled?.status === 'True') {
+    if (stalled !== undefined) {
       return { status: 'False', reason: stalled.reason, message: `${metadata.name}: ${stalled.message}` };
     }
   }
@@ -82,7 +86,7 @@ export function changeOf(present: LambdaFunctionStatus | undefined, next: Lambda
   return present !== undefined && isDeepStrictEqual(verdicts(present), verdicts(next)) ? 'numbers' : 'conditions';
 }
 
-/** A status without the order of its members. */
+/** The members that this controller writes. */
 function told(status: LambdaFunctionStatus): unknown {
   const { conditions, observedGeneration, readyWorkers, selector, updatedWorkers, workers } = status;
   return { conditions, observedGeneration, readyWorkers, selector, updatedWorkers, workers };

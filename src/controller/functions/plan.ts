@@ -1,4 +1,4 @@
-import { findCondition, isTrue, workerConditions } from '../../api/condition.ts';
+import { findCondition, isTrue, type WorkerReason, workerConditions } from '../../api/condition.ts';
 import { type LambdaFunction, TEMPLATE_ANNOTATION } from '../../api/lambda-function.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 
@@ -32,8 +32,24 @@ export function isUpdated({ metadata }: LambdaWorker, template: string): boolean
 }
 
 /** Whether the worker is as its present spec wishes. */
-export function isWorkerReady({ metadata, status }: LambdaWorker): boolean {
-  return isTrue(status?.conditions, workerConditions.ready) && status?.observedGeneration === metadata.generation;
+export function isWorkerReady(worker: LambdaWorker): boolean {
+  return isTrue(worker.status?.conditions, workerConditions.ready) && isObserved(worker);
+}
+
+/** Whether the present spec of the worker has failed, until somebody changes something. */
+export function isWorkerStalled(worker: LambdaWorker): boolean {
+  return isTrue(worker.status?.conditions, workerConditions.stalled) && isObserved(worker);
+}
+
+/** Whether its status is about the present spec, and not about one before a change. */
+function isObserved({ metadata, status }: LambdaWorker): boolean {
+  return status?.observedGeneration === metadata.generation;
+}
+
+/** Whether nothing is heard of its node: it may serve all the same. */
+export function isOnLostNode({ status }: LambdaWorker): boolean {
+  const reason = findCondition(status?.conditions, workerConditions.ready)?.reason;
+  return reason === ('NodeLost' satisfies WorkerReason);
 }
 
 /** The number of workers that a function is to have. */
@@ -43,7 +59,8 @@ export function wantedOf({ metadata, spec }: LambdaFunction): number {
 
 /**
  * The next steps of a function, from any state. Each may be repeated: names and uids make a step that was done already
- * harmless. A change of the template goes to one ready worker at a time, and to all that are not ready at once.
+ * harmless. A change of the template goes to all workers that are not ready at once, then to one ready worker at a time, and
+ * last to those on lost nodes. No further worker gets a template that has failed at one.
  */
 export function planFunction(input: FunctionInput): readonly FunctionStep[] {
   const { metadata } = input.owner;
@@ -78,11 +95,24 @@ function newNames({ isTaken, owner }: FunctionInput, count: number): readonly st
 
 /** Outdated workers that may have the present template now. */
 function updates(staying: readonly LambdaWorker[], template: string, isGrowing: boolean): readonly LambdaWorker[] {
-  const outdated = staying.filter((worker) => !isUpdated(worker, template));
-  const serving = outdated.filter(isWorkerReady).toSorted(oldestFirst);
-  const isUnderWay = isGrowing || staying.some((worker) => isUpdated(worker, template) && !isWorkerReady(worker));
-  const idle = outdated.filter((worker) => !isWorkerReady(worker));
-  return idle.length > 0 || isUnderWay ? idle : serving.slice(0, 1);
+  const { outdated = [], updated = [] } = Object.groupBy(staying, (worker) =>
+    isUpdated(worker, template) ? 'updated' : 'outdated',
+  );
+  // One that is away for a moment, as for a restart of its node, is to come back with what it had.
+  if (updated.some(isWorkerStalled)) {
+    return [];
+  }
+  const {
+    idle = [],
+    lost = [],
+    serving = [],
+  } = Object.groupBy(outdated, (worker) =>
+    isWorkerReady(worker) ? 'serving' : isOnLostNode(worker) ? 'lost' : 'idle',
+  );
+  if (idle.length > 0 || isGrowing || !updated.every(isWorkerReady)) {
+    return idle;
+  }
+  return [...serving.toSorted(oldestFirst), ...lost.toSorted(oldestFirst)].slice(0, 1);
 }
 
 /** How much a worker holds: the one that holds least leaves first. */

@@ -75,11 +75,30 @@ describe('the status of a function', () => {
     expect(status(owner, [ownedFixture(owner, 0), before]).conditions?.[1]).toMatchObject({ type: 'Reconciling' });
   });
 
+  it('is not stalled by the failure of a template that its worker no longer has', () => {
+    const conditions = [
+      condition('Ready', 'False', 'ImageNotFound'),
+      condition('Stalled', 'True', 'ImageNotFound', 'no hello:2'),
+    ];
+    const changed = ownedFixture(owner, 0, { metadata: { generation: 2 }, status: { conditions } });
+    expect(status(owner, [changed, outdated]).conditions).toMatchObject([
+      { type: 'Ready', status: 'False', reason: 'Progressing' },
+      { type: 'Reconciling', status: 'True' },
+    ]);
+  });
+
   it('is stalled where the API server refuses a worker, in its words', () => {
     expect(status(owner, [], 'spec.network.mode Host is the network of the node').conditions).toMatchObject([
       { type: 'Ready', status: 'False', reason: 'WorkerRefused', message: expect.stringContaining('Host') as string },
       { type: 'Stalled', status: 'True' },
     ]);
+  });
+
+  it('tells no more of a failure than the schema takes', () => {
+    const conditions = [condition('Stalled', 'True', 'InitFailed', 'x'.repeat(32_768))];
+    const [ready] = status(owner, [ownedFixture(owner, 0, { status: { conditions } })]).conditions ?? [];
+    expect(ready?.message).toMatch(/^hello-latest-0: x+$/);
+    expect(ready?.message).toHaveLength(32_768);
   });
 
   it('keeps the time of a condition that stays, and tells numbers from conditions', () => {

@@ -19,6 +19,8 @@ function steps(
 }
 
 const unready = { conditions: [condition('Ready', 'False', 'Creating')] };
+const stalled = { conditions: [condition('Ready', 'False', 'InitFailed'), condition('Stalled', 'True', 'InitFailed')] };
+const lost = { conditions: [condition('Ready', 'Unknown', 'NodeLost')] };
 const deleting = { metadata: { deletionTimestamp: '2026-11-01T01:00:00Z' } };
 
 describe('planFunction', () => {
@@ -73,6 +75,28 @@ describe('planFunction', () => {
       'update hello-latest-1',
       'update hello-latest-2',
     ]);
+  });
+
+  it('takes a change to workers of lost nodes last: they may serve, and would hold up the others', () => {
+    const next = functionFixture({ image: 'registry.example/hello:2', minWorkers: 3 });
+    const old = workers({ status: lost }, { status: lost }, {});
+    expect(steps(next, old)).toEqual(['update hello-latest-2']);
+    expect(steps(next, [...old.slice(0, 2), ownedFixture(next, 2)])).toEqual(['update hello-latest-0']);
+    const waiting = ownedFixture(next, 0, { status: lost });
+    expect(steps(next, [waiting, ...old.slice(1, 2), ownedFixture(next, 2)])).toEqual([]);
+  });
+
+  it('gives a template that has failed to no further worker, not even to one that is away for a moment', () => {
+    const next = functionFixture({ image: 'registry.example/hello:2', minWorkers: 3 });
+    const failed = ownedFixture(next, 0, { status: stalled });
+    const others = workers({}, { status: unready }, {}).slice(1);
+    expect(steps(next, [failed, ...others])).toEqual([]);
+    // The next change begins with all that are not ready.
+    const third = functionFixture({ image: 'registry.example/hello:3', minWorkers: 3 });
+    expect(steps(third, [failed, ...others])).toEqual(['update hello-latest-0', 'update hello-latest-1']);
+    // The failure is still that of the template before.
+    const changed = ownedFixture(third, 0, { metadata: { generation: 2 }, status: stalled });
+    expect(steps(third, [changed, ...others])).toEqual(['update hello-latest-1']);
   });
 
   it('changes nothing that is to go, and no ready worker while one is missing', () => {
