@@ -33,6 +33,11 @@ export function functionOwnerOf({ ownerReferences }: Pick<ObjectMeta, 'ownerRefe
   return isOurs ? { name: owner.name, uid: owner.uid } : undefined;
 }
 
+/** Name of the function as callers write it. */
+export function calledNameOf({ metadata, spec }: LambdaFunction): string {
+  return spec.functionName ?? metadata.name;
+}
+
 /** Tells apart templates whose workers would differ. 16 hexadecimal digits. */
 export function templateHashOf({ spec }: LambdaFunction): string {
   const text = JSON.stringify(sorted(spec.template.spec));
@@ -79,6 +84,6 @@ export function workerOf(owner: LambdaFunction, name: string, template: string):
         },
       ],
     },
-    spec: { ...spec.template.spec, functionName: spec.functionName ?? metadata.name },
+    spec: { ...spec.template.spec, functionName: calledNameOf(owner) },
   };
 }

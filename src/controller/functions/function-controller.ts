@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type EventReason, findCondition, workerConditions } from '../../api/condition.ts';
 import {
+  calledNameOf,
   FUNCTION_LABEL,
   functionOwnerOf,
   type LambdaFunction,
@@ -9,12 +10,13 @@ import {
   templateHashOf,
   workerOf,
 } from '../../api/lambda-function.ts';
-import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
+import { functionNameOf, type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import { fieldManagers } from '../../api/name.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
-import { hasCode, messageOf, unreachable } from '../../common/errors.ts';
+import { hasCode, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import { mayBeWritten } from '../../kube/api/api-error.ts';
 import { keyText, objectKey, parseKeyText } from '../../kube/api/object-key.ts';
 import type { CacheEvent, Informer, KubeClient } from '../../kube/api/types.ts';
 import {
@@ -25,8 +27,9 @@ import {
 } from '../../kube/controller/reconciler.ts';
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
-import { changeOf, statusOf } from './function-status.ts';
-import { type FunctionStep, planFunction } from './plan.ts';
+import { changeOf, type StatusInput, statusOf } from './function-status.ts';
+import { isOnLostNode, isUpdated, livingOf, planFunction } from './plan.ts';
+import { inTurns, type WriteOutcome } from './write-outcome.ts';
 
 /** Index of the workers' cache: by namespace and name of the LambdaFunction that owns them. */
 export const OWNER_INDEX = 'function-owner';
@@ -38,8 +41,6 @@ export function ownerIndex({ metadata }: LambdaWorker): readonly string[] {
 
 /** Functions at a time. */
 const CONCURRENCY = 4;
-/** Writes at a time for one function. */
-const WRITES = 16;
 /** Least milliseconds between two writes of a status whose numbers alone change. */
 const NUMBERS_EVERY_MS = 30_000;
 /** Milliseconds until a worker that the API server has refused is tried again. */
@@ -59,24 +60,14 @@ export interface FunctionControllerOptions {
   readonly metrics: ReconcilerMetrics;
 }
 
-/** The outcome of the steps of one round. */
-interface Round {
-  /** Words of the API server for the worker that it did not take. */
-  refusal?: string;
-  /** Whether the cache is behind, so that the next round has other steps. */
-  isBehind: boolean;
-  readonly created: string[];
-  readonly deleted: string[];
-}
-
 /** Keeps the workers of each LambdaFunction, and removes those whose function is gone. */
 export class FunctionController {
   readonly #options: FunctionControllerOptions;
   readonly #queue: Reconciler;
   /** By key of a function, monotonic milliseconds of the last write of its status. */
   readonly #writtenAt = new Map<string, number>();
-  /** Uids of workers that were deleted and that the cache may still show as they were. */
-  readonly #deleted = new Set<string>();
+  /** By key of a function, names of workers that were created and that the cache may not show yet. */
+  readonly #created = new Map<string, Set<string>>();
   #unsubscribe: (() => void) | undefined;
 
   constructor(options: FunctionControllerOptions) {
@@ -105,9 +96,6 @@ export class FunctionController {
   /** Takes in a change of a worker. */
   noteWorker(change: CacheEvent<LambdaWorker>): void {
     const keys = ownerIndex(change.object);
-    if (change.kind === 'deleted') {
-      this.#deleted.delete(change.object.metadata.uid ?? '');
-    }
     const isSame = change.kind === 'updated' && isDeepStrictEqual(traitsOf(change.old), traitsOf(change.object));
     for (const key of isSame ? [] : new Set([...keys, ...(change.kind === 'updated' ? ownerIndex(change.old) : [])])) {
       this.#queue.add(key);
@@ -121,95 +109,132 @@ export class FunctionController {
     const all = workers.cache.byIndex(OWNER_INDEX, key);
     const uid = owner?.metadata.uid;
     const strays = all.filter((worker) => isLiving(worker) && functionOwnerOf(worker.metadata)?.uid !== uid);
-    const isBehind = strays.length > 0 && !(await this.#removeStrays(key, strays, call));
+    const outcomes: WriteOutcome[] = strays.length === 0 ? [] : await this.#removeStrays(key, strays, call);
+    let waitMs: number | undefined;
     if (owner === undefined) {
-      return isBehind ? { requeueAfterMs: CACHE_REQUEUE_MS } : {};
+      this.#created.delete(key);
+    } else if (await this.#lacksCreated(key, call)) {
+      outcomes.push({ kind: 'behind' });
+    } else {
+      const template = templateHashOf(owner);
+      const owned = all.filter((worker) => isOwned(worker, owner));
+      const carried = await this.#carryOut(key, owner, template, owned, call);
+      outcomes.push(...carried);
+      waitMs = await this.#tell(key, { owner, template, owned, refusal: refusalIn(carried) }, call);
     }
-    const template = templateHashOf(owner);
-    const owned = all.filter(
-      ({ metadata }) => functionOwnerOf(metadata)?.uid === uid && !this.#deleted.has(metadata.uid ?? ''),
-    );
-    const { namespace } = owner.metadata;
-    const isTaken = (name: string): boolean => workers.cache.get({ namespace, name }) !== undefined;
-    const round = await this.#carryOut(owner, template, planFunction({ owner, template, owned, isTaken }), call);
-    const waitMs = await this.#tell(key, owner, { template, owned, refusal: round.refusal }, call);
+    const failure = outcomes.find((outcome) => outcome.kind === 'failed');
+    if (failure !== undefined) {
+      throw failure.error;
+    }
     const waits = [
       ...(waitMs === undefined ? [] : [waitMs]),
-      ...(round.refusal === undefined ? [] : [REFUSED_RETRY_MS]),
-      ...(round.isBehind || isBehind ? [CACHE_REQUEUE_MS] : []),
+      ...(outcomes.some(({ kind }) => kind === 'refused') ? [REFUSED_RETRY_MS] : []),
+      ...(outcomes.some(({ kind }) => kind === 'behind') ? [CACHE_REQUEUE_MS] : []),
     ];
     return waits.length === 0 ? {} : { requeueAfterMs: Math.min(...waits) };
   }
 
-  /** Carries out the steps, some at a time. Ends with the first that the API server refuses. */
-  async #carryOut(
-    owner: LambdaFunction,
-    template: string,
-    steps: readonly FunctionStep[],
-    call: CallOptions,
-  ): Promise<Round> {
-    const round: Round = { isBehind: false, created: [], deleted: [] };
-    for (let from = 0; from < steps.length && round.refusal === undefined; from += WRITES) {
-      await Promise.all(
-        steps.slice(from, from + WRITES).map(async (step) => {
-          try {
-            await this.#act(owner, template, step, round, call);
-          } catch (error) {
-            if (hasCode(error, 'Forbidden') || hasCode(error, 'Invalid')) {
-              round.refusal ??= messageOf(error);
-            } else if (hasCode(error, 'AlreadyExists') || hasCode(error, 'Conflict') || hasCode(error, 'NotFound')) {
-              round.isBehind = true;
-            } else {
-              throw error;
-            }
-          }
-        }),
-      );
+  /** Whether the API server has a worker that was created and that the cache does not show. */
+  async #lacksCreated(key: string, call: CallOptions): Promise<boolean> {
+    const { client, workers } = this.#options;
+    const { namespace } = parseKeyText(key);
+    const names = this.#created.get(key) ?? new Set();
+    for (const name of names) {
+      const isSeen = workers.cache.get({ namespace, name }) !== undefined;
+      if (!isSeen && (await client.get(lambdaWorkers, { namespace, name }, call)) !== undefined) {
+        return true;
+      }
+      names.delete(name);
     }
-    this.#report(owner, round);
-    return round;
+    this.#created.delete(key);
+    return false;
   }
 
-  async #act(
+  /** Carries out the steps that come next. */
+  async #carryOut(
+    key: string,
     owner: LambdaFunction,
     template: string,
-    step: FunctionStep,
-    round: Round,
+    owned: readonly LambdaWorker[],
     call: CallOptions,
-  ): Promise<void> {
-    const { client } = this.#options;
-    switch (step.kind) {
-      case 'create':
-        await client.create(lambdaWorkers, workerOf(owner, step.name, template), call);
-        round.created.push(step.name);
-        return;
-      case 'delete':
-        await client.delete(lambdaWorkers, objectKey(step.worker), { ...call, uid: step.worker.metadata.uid });
-        this.#deleted.add(step.worker.metadata.uid ?? '');
-        round.deleted.push(step.worker.metadata.name);
-        return;
-      case 'update':
-        await this.#update(owner, template, step.worker, call);
-        return;
-      default:
-        unreachable(step);
+  ): Promise<WriteOutcome[]> {
+    const { workers } = this.#options;
+    const { namespace } = owner.metadata;
+    const isTaken = (name: string): boolean => workers.cache.get({ namespace, name }) !== undefined;
+    const steps = Map.groupBy(planFunction({ owner, template, owned, isTaken }), ({ kind }) => kind);
+    const leaving = steps.get('delete')?.length ?? 0;
+    const living = livingOf(owned);
+    // Those that stay are counted past the cache: it may not show yet that others went, by a leader before.
+    if (leaving > 0 && leaving < living.length && !(await this.#areLiving(living, owner, call))) {
+      return [{ kind: 'behind' }];
     }
+    const created: string[] = [];
+    const deleted: string[] = [];
+    const outcomes: WriteOutcome[] = [];
+    for (const ofKind of steps.values()) {
+      outcomes.push(
+        ...(await inTurns(ofKind, async (step) => {
+          switch (step.kind) {
+            case 'create':
+              await this.#create(key, workerOf(owner, step.name, template), call);
+              created.push(step.name);
+              return undefined;
+            case 'delete':
+              await this.#delete(step.worker, call);
+              deleted.push(step.worker.metadata.name);
+              return undefined;
+            case 'update':
+              await this.#update(owner, template, step.worker, call);
+              return undefined;
+            default:
+              return unreachable(step);
+          }
+        })),
+      );
+    }
+    this.#report(owner, created, deleted, refusalIn(outcomes));
+    return outcomes;
+  }
+
+  /** Whether the API server has these workers of a function as the cache shows them: as such that stay. */
+  async #areLiving(workers: readonly LambdaWorker[], owner: LambdaFunction, call: CallOptions): Promise<boolean> {
+    const { client } = this.#options;
+    const outcomes = await inTurns(workers, async (seen) => {
+      const worker = await client.get(lambdaWorkers, objectKey(seen), call);
+      const isSame = worker?.metadata.uid === seen.metadata.uid;
+      return worker !== undefined && isSame && isLiving(worker) && isOwned(worker, owner) ? undefined : 'behind';
+    });
+    return outcomes.every(({ kind }) => kind === 'done');
+  }
+
+  async #create(key: string, worker: LambdaWorker, call: CallOptions): Promise<void> {
+    const { name } = worker.metadata;
+    const names = this.#created.get(key) ?? new Set();
+    this.#created.set(key, names.add(name));
+    try {
+      await this.#options.client.create(lambdaWorkers, worker, call);
+    } catch (error) {
+      if (!mayBeWritten(error)) {
+        names.delete(name);
+      }
+      throw error;
+    }
+  }
+
+  async #delete(worker: LambdaWorker, call: CallOptions): Promise<void> {
+    await this.#options.client.delete(lambdaWorkers, objectKey(worker), { ...call, uid: worker.metadata.uid });
   }
 
   /** Writes the template over the spec of a worker. The cache has no whole spec, so the worker is read first. */
   async #update(owner: LambdaFunction, template: string, seen: LambdaWorker, call: CallOptions): Promise<void> {
     const { client } = this.#options;
     const worker = await client.get(lambdaWorkers, objectKey(seen), call);
-    if (worker === undefined || functionOwnerOf(worker.metadata)?.uid !== owner.metadata.uid || !isLiving(worker)) {
+    if (worker === undefined || !isOwned(worker, owner) || !isLiving(worker) || isUpdated(worker, template)) {
       return;
     }
     const { labels, annotations, ...metadata } = worker.metadata;
-    const wanted = workerOf(owner, metadata.name, template);
-    if (annotations?.[TEMPLATE_ANNOTATION] === template) {
-      return;
-    }
     const next: LambdaWorker = {
-      ...wanted,
+      ...workerOf(owner, metadata.name, template),
       metadata: {
         ...metadata,
         labels: { ...labels, [FUNCTION_LABEL]: owner.metadata.name },
@@ -219,41 +244,31 @@ export class FunctionController {
     await client.update(lambdaWorkers, next, call);
   }
 
-  /**
-   * Deletes workers whose function is gone, or was made again under its name.
-   *
-   * @returns whether all of them are dealt with
-   */
-  async #removeStrays(key: string, strays: readonly LambdaWorker[], call: CallOptions): Promise<boolean> {
+  /** Deletes workers whose function is gone, or was made again under its name. */
+  async #removeStrays(key: string, strays: readonly LambdaWorker[], call: CallOptions): Promise<WriteOutcome[]> {
     const { client, logger } = this.#options;
     const owner = await client.get(lambdaFunctions, parseKeyText(key), call);
-    let isDone = true;
-    for (const stray of strays) {
+    return await inTurns(strays, async (stray) => {
       // Read past the cache: the garbage collector takes the reference of an orphan away before its owner goes.
       const worker = await client.get(lambdaWorkers, objectKey(stray), call);
       const uid = worker && functionOwnerOf(worker.metadata)?.uid;
       if (worker === undefined || worker.metadata.uid !== stray.metadata.uid || uid === undefined) {
-        continue;
+        return undefined;
       }
       if (uid === owner?.metadata.uid) {
-        isDone = false;
-        continue;
+        return 'behind';
       }
-      await client.delete(lambdaWorkers, objectKey(stray), { ...call, uid: stray.metadata.uid });
+      await this.#delete(stray, call);
       logger.info({ worker: keyText(objectKey(stray)), function: key }, 'worker deleted, since its function is gone');
-    }
-    return isDone;
+      return undefined;
+    });
   }
 
   /** Writes the status where it is new; returns the milliseconds to wait where it may not be written yet. */
-  async #tell(
-    key: string,
-    owner: LambdaFunction,
-    found: Omit<Parameters<typeof statusOf>[0], 'owner'>,
-    call: CallOptions,
-  ): Promise<number | undefined> {
+  async #tell(key: string, found: StatusInput, call: CallOptions): Promise<number | undefined> {
     const { client, clock } = this.#options;
-    const status = statusOf({ owner, ...found }, clock.now());
+    const { owner } = found;
+    const status = statusOf(found, clock.now());
     const change = changeOf(owner.status, status);
     if (change === 'none') {
       return undefined;
@@ -276,7 +291,12 @@ export class FunctionController {
     return undefined;
   }
 
-  #report(owner: LambdaFunction, { created, deleted, refusal }: Round): void {
+  #report(
+    owner: LambdaFunction,
+    created: readonly string[],
+    deleted: readonly string[],
+    refusal: string | undefined,
+  ): void {
     const { events, logger } = this.#options;
     const regarding = referenceTo(lambdaFunctions, owner);
     const changes = [
@@ -294,6 +314,10 @@ export class FunctionController {
   }
 }
 
+function refusalIn(outcomes: readonly WriteOutcome[]): string | undefined {
+  return outcomes.find((outcome) => outcome.kind === 'refused')?.message;
+}
+
 /** Some names, and how many more there are. */
 function listed(names: readonly string[]): string {
   const shown = names.slice(0, 3).join(', ');
@@ -304,8 +328,15 @@ function isLiving({ metadata }: LambdaWorker): boolean {
   return metadata.deletionTimestamp === undefined;
 }
 
+/** Whether a worker is one of those that a function keeps: by the uid, and of the same name for callers. */
+function isOwned(worker: LambdaWorker, owner: LambdaFunction): boolean {
+  const { uid } = functionOwnerOf(worker.metadata) ?? {};
+  return uid !== undefined && uid === owner.metadata.uid && functionNameOf(worker) === calledNameOf(owner);
+}
+
 /** Facts of a worker that its function goes by; a pause or a wake is no such fact. */
-function traitsOf({ metadata, status }: LambdaWorker): unknown {
+function traitsOf(worker: LambdaWorker): unknown {
+  const { metadata, status } = worker;
   const stalled = findCondition(status?.conditions, workerConditions.stalled);
   return [
     functionOwnerOf(metadata),
@@ -314,6 +345,7 @@ function traitsOf({ metadata, status }: LambdaWorker): unknown {
     metadata.annotations?.[TEMPLATE_ANNOTATION],
     status?.observedGeneration,
     findCondition(status?.conditions, workerConditions.ready)?.status,
+    isOnLostNode(worker),
     [stalled?.status, stalled?.reason, stalled?.message],
   ];
 }

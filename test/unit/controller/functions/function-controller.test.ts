@@ -12,7 +12,7 @@ import type { KubeClient, KubeObject, ObjectKey, PatchBody, ResourceType } from 
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
 import { fakeInformer } from '../../../support/fake-informer.ts';
 import { functionFixture, ownedFixture } from '../../../support/function-fixture.ts';
-import { manualClock } from '../../../support/manual-clock.ts';
+import { manualClock, settle } from '../../../support/manual-clock.ts';
 
 const KEY = 'default/hello';
 
@@ -27,10 +27,12 @@ class Scene {
   readonly events: string[] = [];
   readonly clock = manualClock();
   refusal: ApiError | undefined;
-  readonly controller: FunctionController;
+  /** Errors by verb and name of a worker. */
+  readonly faults = new Map<string, ApiError>();
+  controller = this.#start();
 
-  constructor() {
-    this.controller = new FunctionController({
+  #start(): FunctionController {
+    return new FunctionController({
       client: this.#client(),
       functions: this.functions,
       workers: { cache: this.cache },
@@ -51,9 +53,12 @@ class Scene {
         type.plural === 'lambdaworkers' ? this.stored.get(name) : this.owners.get(name),
       create: async (_type: unknown, worker: LambdaWorker) => {
         const { name } = worker.metadata;
+        this.#fail(`create ${name}`);
         if (this.refusal !== undefined) {
           throw this.refusal;
         }
+        // Some take longer than others.
+        await settle();
         if (this.stored.has(name)) {
           throw error('AlreadyExists', 409);
         }
@@ -65,6 +70,7 @@ class Scene {
         this.stored.set(worker.metadata.name, worker);
       },
       delete: async (_type: unknown, { name }: ObjectKey, { uid }: { uid?: string }) => {
+        this.#fail(`delete ${name}`);
         if (this.stored.get(name)?.metadata.uid === uid) {
           this.writes.push(`delete ${name}`);
           this.stored.delete(name);
@@ -80,6 +86,18 @@ class Scene {
       },
     };
     return client as unknown as KubeClient;
+  }
+
+  #fail(what: string): void {
+    const fault = this.faults.get(what);
+    if (fault !== undefined) {
+      throw fault;
+    }
+  }
+
+  /** Has another controller lead, whose cache is the same. */
+  changeLeader(): void {
+    this.controller = this.#start();
   }
 
   put(owner: LambdaFunction): void {
@@ -118,8 +136,8 @@ class Scene {
   }
 }
 
-function error(code: 'AlreadyExists' | 'Forbidden', status: number): ApiError {
-  return new ApiError(`not so: ${code}`, { code, status });
+function error(code: 'AlreadyExists' | 'BadRequest' | 'Forbidden' | 'Unreachable', status?: number): ApiError {
+  return new ApiError(`not so: ${code}`, status === undefined ? { code } : { code, status });
 }
 
 describe('FunctionController', () => {
@@ -137,6 +155,38 @@ describe('FunctionController', () => {
     expect(scene.events).toEqual(['Scaled: created hello-latest-0, hello-latest-1']);
   });
 
+  it('makes no worker anew whose creation its cache shows later than the end of another', async () => {
+    const scene = new Scene();
+    scene.put(functionFixture());
+    await scene.look();
+    scene.settle();
+    const [first = ''] = scene.stored.keys();
+    const ending = scene.stored.get(first);
+    if (ending === undefined) {
+      throw new Error('there is no worker');
+    }
+    const deletionTimestamp = '2026-11-01T01:00:00Z';
+    scene.stored.set(first, { ...ending, metadata: { ...ending.metadata, deletionTimestamp } });
+    scene.see();
+    scene.written();
+    await scene.look();
+    expect(scene.written()).toEqual(['create hello-latest-2']);
+    scene.stored.delete(first);
+    scene.cache.remove(ending);
+    expect(await scene.look()).toEqual({ requeueAfterMs: 500 });
+    expect(scene.written()).toEqual([]);
+    scene.see();
+    await scene.look();
+    expect(scene.written()).toEqual([]);
+    // One that went before the cache showed it is made again.
+    scene.put(functionFixture({ minWorkers: 3 }));
+    await scene.look();
+    expect(scene.written()).toEqual(['create hello-latest-0']);
+    scene.stored.delete('hello-latest-0');
+    await scene.look();
+    expect(scene.written()).toEqual(['create hello-latest-0']);
+  });
+
   it('gives a worker the whole template, and keeps what others have written on the object', async () => {
     const scene = new Scene();
     scene.put(functionFixture({ minWorkers: 1 }));
@@ -151,8 +201,12 @@ describe('FunctionController', () => {
       metadata: { ...made.metadata, labels: { ...made.metadata.labels, team: 'a' }, finalizers: ['esb.dev/worker'] },
       spec: { ...made.spec, env: [{ name: 'LEFT', value: 'over' }] },
     });
-    scene.put(functionFixture({ minWorkers: 1, image: 'registry.example/hello:2' }));
     scene.written();
+    scene.see();
+    await scene.look();
+    // A change by hand stays until the template changes.
+    expect(scene.written()).toEqual([]);
+    scene.put(functionFixture({ minWorkers: 1, image: 'registry.example/hello:2' }));
     await scene.look();
     expect(scene.written()).toEqual(['update hello-latest-0']);
     const changed = scene.stored.get('hello-latest-0');
@@ -180,8 +234,26 @@ describe('FunctionController', () => {
     // Another one would leave first now.
     const paused = scene.stored.get('hello-latest-0');
     scene.cache.set({ ...paused, status: { ...paused?.status, phase: 'Paused' } } as LambdaWorker);
-    await scene.look();
+    expect(await scene.look()).toEqual({ requeueAfterMs: 500 });
+    scene.changeLeader();
+    expect(await scene.look()).toEqual({ requeueAfterMs: 500 });
     expect(scene.written()).toEqual([]);
+  });
+
+  it('leaves a worker alone that serves another function, whatever its owner reference says', async () => {
+    const scene = new Scene();
+    const owner = functionFixture({ minWorkers: 1 });
+    const other = ownedFixture(owner, 7);
+    scene.stored.set('hello-latest-7', { ...other, spec: { ...other.spec, functionName: 'other' } });
+    scene.see();
+    scene.put(owner);
+    await scene.look();
+    scene.settle();
+    await scene.look();
+    scene.put(functionFixture({ minWorkers: 0 }));
+    await scene.look();
+    expect(scene.written()).toEqual(['create hello-latest-0', 'delete hello-latest-0']);
+    expect(scene.told).toMatchObject([{ workers: 0 }, { workers: 1 }, { workers: 1 }]);
   });
 
   it('tells why the API server takes no worker, and tries again after half a minute', async () => {
@@ -196,6 +268,34 @@ describe('FunctionController', () => {
     scene.refusal = undefined;
     await scene.look();
     expect(scene.written()).toHaveLength(2);
+  });
+
+  it('takes the no of a webhook for what it is', async () => {
+    const scene = new Scene();
+    scene.refusal = error('BadRequest', 400);
+    scene.put(functionFixture());
+    expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
+    expect(scene.told).toMatchObject([{ conditions: [{ reason: 'WorkerRefused' }, { type: 'Stalled' }] }]);
+  });
+
+  it('ends with none of its writes under way, and tells of those that came through', async () => {
+    const scene = new Scene();
+    scene.faults.set('create hello-latest-0', error('Unreachable'));
+    scene.put(functionFixture());
+    await expect(scene.look()).rejects.toMatchObject({ code: 'Unreachable' });
+    expect(scene.written()).toEqual(['create hello-latest-1']);
+    expect(scene.events).toEqual(['Scaled: created hello-latest-1']);
+    expect(scene.told).toMatchObject([{ observedGeneration: 1, conditions: [{ reason: 'Progressing' }, {}] }]);
+  });
+
+  it('makes the workers of a function also where one of a function before it cannot be deleted', async () => {
+    const scene = new Scene();
+    scene.stored.set('hello-latest-0', ownedFixture(functionFixture(), 0));
+    scene.see();
+    scene.faults.set('delete hello-latest-0', error('Forbidden', 403));
+    scene.put(functionFixture({ metadata: { uid: 'another' }, minWorkers: 1 }));
+    expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
+    expect(scene.written()).toEqual(['create hello-latest-1']);
   });
 
   it('deletes the workers of a function that is gone, or was made again, and leaves orphans and others', async () => {

@@ -1,0 +1,48 @@
+import { hasCode, messageOf } from '../../common/errors.ts';
+import { ApiError } from '../../kube/api/api-error.ts';
+
+/** The outcome of one write. */
+export type WriteOutcome =
+  | { readonly kind: 'done' }
+  /** The object is another than the one in the cache. */
+  | { readonly kind: 'behind' }
+  /** The API server, or a webhook of the cluster, does not take the object as it is; in its words. */
+  | { readonly kind: 'refused'; readonly message: string }
+  | { readonly kind: 'failed'; readonly error: unknown };
+
+/** Writes at a time. */
+const AT_A_TIME = 16;
+/** HTTP statuses of an object that is not taken for what it is. Webhooks that name no status answer with 400. */
+const refusals: ReadonlySet<number | undefined> = new Set([400, 403, 413, 422]);
+
+/**
+ * Does the same with each item, some at a time, and waits for the end of all that were begun. None is begun after one
+ * that is refused or fails.
+ *
+ * @param work gives `behind` where the item is another than in the cache
+ */
+export async function inTurns<T>(
+  items: readonly T[],
+  work: (item: T) => Promise<'behind' | undefined>,
+): Promise<WriteOutcome[]> {
+  const outcomes: WriteOutcome[] = [];
+  for (let from = 0; from < items.length; from += AT_A_TIME) {
+    const begun = items
+      .slice(from, from + AT_A_TIME)
+      .map((item) => work(item).then((result): WriteOutcome => ({ kind: result ?? 'done' }), outcomeOf));
+    outcomes.push(...(await Promise.all(begun)));
+    if (outcomes.some(({ kind }) => kind === 'refused' || kind === 'failed')) {
+      break;
+    }
+  }
+  return outcomes;
+}
+
+function outcomeOf(error: unknown): WriteOutcome {
+  if (hasCode(error, 'AlreadyExists') || hasCode(error, 'Conflict') || hasCode(error, 'NotFound')) {
+    return { kind: 'behind' };
+  }
+  return error instanceof ApiError && refusals.has(error.status)
+    ? { kind: 'refused', message: messageOf(error) }
+    : { kind: 'failed', error };
+}
