@@ -28,7 +28,7 @@ import {
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
 import { changeOf, type StatusInput, statusOf } from './function-status.ts';
-import { isOnLostNode, isUpdated, livingOf, planFunction } from './plan.ts';
+import { isOnLostNode, isUpdated, isWorkerReady, livingOf, planFunction } from './plan.ts';
 import { inTurns, type WriteOutcome } from './write-outcome.ts';
 
 /** Index of the workers' cache: by namespace and name of the LambdaFunction that owns them. */
@@ -184,8 +184,7 @@ export class FunctionController {
               deleted.push(step.worker.metadata.name);
               return undefined;
             case 'update':
-              await this.#update(owner, template, step.worker, call);
-              return undefined;
+              return await this.#update(owner, template, step.worker, call);
             default:
               return unreachable(step);
           }
@@ -226,11 +225,20 @@ export class FunctionController {
   }
 
   /** Writes the template over the spec of a worker. The cache has no whole spec, so the worker is read first. */
-  async #update(owner: LambdaFunction, template: string, seen: LambdaWorker, call: CallOptions): Promise<void> {
+  async #update(
+    owner: LambdaFunction,
+    template: string,
+    seen: LambdaWorker,
+    call: CallOptions,
+  ): Promise<'behind' | undefined> {
     const { client } = this.#options;
     const worker = await client.get(lambdaWorkers, objectKey(seen), call);
     if (worker === undefined || !isOwned(worker, owner) || !isLiving(worker) || isUpdated(worker, template)) {
-      return;
+      return undefined;
+    }
+    // One that has become ready waits for its turn.
+    if (isWorkerReady(worker) && !isWorkerReady(seen)) {
+      return 'behind';
     }
     const { labels, annotations, ...metadata } = worker.metadata;
     const next: LambdaWorker = {
@@ -242,6 +250,7 @@ export class FunctionController {
       },
     };
     await client.update(lambdaWorkers, next, call);
+    return undefined;
   }
 
   /** Deletes workers whose function is gone, or was made again under its name. */
