@@ -17,6 +17,8 @@ import type { FunctionAnswer, Shape } from './shapes.ts';
 const AGENT = 'agent-node-1';
 /** Milliseconds in which the instance has to do what it is asked for. */
 const PATIENCE_MS = 90_000;
+/** Reasons of conditions that tell of an image which does not run here. */
+const REFUSED = /Invalid|Failed|NotFound|WrongPlatform/;
 
 /** Runs images in a whole local instance, as users do: workers by kubectl, calls by the AWS SDK as it is. */
 export async function startInstanceImageCaller(): Promise<ImageCaller> {
@@ -114,7 +116,7 @@ async function untilReady(parts: InstanceParts, name: string): Promise<void> {
       if (ready?.status === 'True') {
         return { message: undefined };
       }
-      const bad = conditions.find(({ status, reason }) => status === 'False' && /Invalid|Failed|NotFound/.test(reason));
+      const bad = conditions.find(({ status, reason }) => status === 'False' && REFUSED.test(reason));
       return bad === undefined ? undefined : { message: `${bad.type} ${bad.reason}: ${bad.message}` };
     },
     { timeoutMs: PATIENCE_MS, everyMs: 50 },
