@@ -11,7 +11,7 @@
  */
 import { writeFile } from 'node:fs/promises';
 import { runCommand } from '../local/common/command.ts';
-import { createProgress } from '../local/common/progress.ts';
+import { createProgress } from '../src/cli/progress.ts';
 import { buildImage, buildIndex, fillImageRoots, pushImage } from './image/build-image.ts';
 import { parsePlatforms } from './image/target.ts';
 import { programOptions } from './program-options.ts';

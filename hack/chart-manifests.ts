@@ -2,9 +2,9 @@ import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/pr
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { runCommand } from '../local/common/command.ts';
-import { createProgress } from '../local/common/progress.ts';
 import { helmFamily } from '../local/tools/tool-catalog.ts';
 import { ensureTools } from '../local/tools/tools.ts';
+import { createProgress } from '../src/cli/progress.ts';
 import type { Product } from './product.ts';
 
 const NAMESPACE = 'esb-system';

@@ -134,9 +134,17 @@ const gateway: RoomTable = {
 
 const cli: RoomTable = {
   rooms: {
+    build: { holds: 'the image of a function, from its folder to its registry', imports: [] },
+    deploy: { holds: '`init` and `deploy`: a first function, and its LambdaFunction', imports: ['build'] },
     doctor: { holds: 'what keeps an agent from working on a node', imports: [] },
   },
-  shared: { 'command-context.ts': ['doctor'] },
+  shared: {
+    'command-context.ts': ['deploy', 'doctor'],
+    'invoke.ts': ['deploy'],
+    'pause.ts': ['deploy'],
+    'progress.ts': ['build', 'deploy'],
+    'usual-kubeconfig.ts': ['deploy'],
+  },
 };
 
 const shared = ['api', 'common'];
@@ -167,7 +175,10 @@ export const source: RoomTable = {
       imports: ['common'],
     },
     docker: { holds: 'the client of the Docker Engine API', imports: ['common'] },
-    oci: { holds: 'image references and configuration, the runtime spec, seccomp', imports: [...shared, 'init'] },
+    oci: {
+      holds: 'image references and configuration, layers, the client of registries, the runtime spec, seccomp',
+      imports: [...shared, 'init'],
+    },
     cni: {
       holds: 'the network of workers: CNI 1.1, bridges, network namespaces, prepared slots, nftables',
       imports: ['common'],
@@ -192,8 +203,8 @@ export const source: RoomTable = {
     },
     cli: {
       holds:
-        'what people run against any cluster, and what Pods run: `invoke`, `ps`, `logs`, `retire`, `doctor node`, `hold`',
-      imports: [...shared, 'protocol', 'kube', 'containerd', 'cni', 'runtime', 'agent'],
+        'what people run against any cluster, and what Pods run: `init`, `deploy`, `invoke`, `ps`, `logs`, `retire`, `doctor node`, `hold`',
+      imports: [...shared, 'protocol', 'kube', 'containerd', 'oci', 'cni', 'runtime', 'agent'],
     },
   },
 };

@@ -3,7 +3,7 @@ import type { CommandContext, InstanceOpener } from './cli/command-context.ts';
 import type { NodeDoctorOptions } from './cli/doctor/node-doctor.ts';
 import { command } from './command-run.ts';
 import { agentFlags } from './options/agent.ts';
-import { wholeNumber } from './options/flag.ts';
+import { list, wholeNumber } from './options/flag.ts';
 import { systemNamespace } from './options/shared.ts';
 
 /** Adds the commands for operators, for the named cluster or else the instance that is opened. */
@@ -29,6 +29,67 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
       run(async (context) => {
         const { runInvoke } = await import('./cli/invoke.ts');
         return runInvoke({ ...options, functionName, payload }, context);
+      }),
+    );
+
+  program
+    .command('init')
+    .description('write a first function, ready to be deployed; no file is written over')
+    .argument('[folder]', 'where it goes; made where it is not there', '.')
+    .addOption(
+      new Option('--language <language>', 'what it is written in').choices(['python', 'node', 'go']).default('python'),
+    )
+    .action((folder, options) =>
+      run(async (context) => {
+        const { runInit } = await import('./cli/deploy/init.ts');
+        return runInit({ ...options, folder }, context);
+      }),
+    );
+
+  program
+    .command('deploy')
+    .description('make the image of a function from its folder, push it, and have it run as a LambdaFunction')
+    .argument('[folder]', 'folder of the function', '.')
+    .option('--base <image>', 'image that runs it; for Go none by default, else that of the local instance')
+    .option('--handler <handler>', 'FILE.FUNCTION; the usual one of its language by default')
+    .option('--name <name>', 'name of the function; that of the folder by default')
+    .option('-n, --namespace <name>', 'namespace of the function', 'default')
+    .option('--memory <quantity>', 'memory of a worker, such as 256Mi')
+    .addOption(wholeNumber('--timeout <seconds>', 'how long a call may take', 1))
+    .addOption(wholeNumber('--workers <n>', 'how many workers it has', 0))
+    .addOption(
+      new Option('--desired-state <state>', 'what a worker rests in; Paused for a new function').choices([
+        'Running',
+        'Paused',
+        'Absent',
+      ]),
+    )
+    .option('--push <repository>', 'where the image goes; the registry of the local instance by default')
+    .addOption(list('--pull-secret <name>', 'Secret with which nodes pull the image; may be repeated'))
+    .addOption(
+      new Option('--language <language>', 'what it is written in; by its files by default').choices([
+        'python',
+        'node',
+        'go',
+      ]),
+    )
+    .addOption(
+      new Option('--architecture <name>', 'processor that it is made for; that of this machine by default').choices([
+        'amd64',
+        'arm64',
+      ]),
+    )
+    .option('--python-version <version>', 'Python of the base, such as 3.13, where the base does not say')
+    .option('--plain-http', 'speak HTTP without TLS with the registries, as with one on this machine', false)
+    .option('--force-conflicts', 'take over fields that something else has set', false)
+    .addOption(wholeNumber('--wait <seconds>', 'how long to wait until it is up to date', 1).or(300))
+    .option('--invoke <payload>', 'call it at the end: JSON, @FILE, or - for standard input')
+    .option('--gateway <url>', 'address of the gateway; that of the local instance by default')
+    .option('--kubeconfig <file>', 'how to reach the API server; that of the local instance by default')
+    .action((folder, options) =>
+      run(async (context) => {
+        const { runDeploy } = await import('./cli/deploy/deploy.ts');
+        return runDeploy({ ...options, folder }, context);
       }),
     );
 

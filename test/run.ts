@@ -19,7 +19,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { programOptions } from '../hack/program-options.ts';
-import { formatDuration } from '../local/common/progress.ts';
+import { formatDuration } from '../src/cli/progress.ts';
 import { EsbError, messageOf } from '../src/common/errors.ts';
 import { filesOf, type TestStage, testStages } from './runner/files.ts';
 import { leftovers } from './runner/leftovers.ts';

@@ -1,8 +1,8 @@
 import { chmod, copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { runCommand } from '../../local/common/command.ts';
-import type { Step } from '../../local/common/progress.ts';
 import { debianClosure, ensurePackageLists, unpackDebianPackages } from '../../local/image/debian-root.ts';
+import type { Step } from '../../src/cli/progress.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
 import { normaliseModes, walkTree } from './file-tree.ts';
 import {

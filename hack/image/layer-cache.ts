@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type LayerDescriptor, writeLayer } from '../../local/image/image-layer.ts';
 import type { LayerFile } from '../../local/image/image-layout.ts';
+import { type LayerDescriptor, writeLayer } from '../../src/oci/image-layer.ts';
 
 /** Names of what this folder's modules keep in the cache, and of what a build that was killed left there. */
 const ofTheImage = /^(esb-(base|image|modules|packages)-|\.esb-|\.layer-)/;

@@ -1,9 +1,9 @@
 import { access, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runCommand } from '../../local/common/command.ts';
-import type { Progress } from '../../local/common/progress.ts';
 import { builtProgram, ensureInitProgram, initSource } from '../../local/tools/built-program.ts';
 import { ensureNeeds } from '../../local/tools/debian-packages.ts';
+import type { Progress } from '../../src/cli/progress.ts';
 import { EsbError } from '../../src/common/errors.ts';
 
 /** Facts of a processor that an image can be made for, in the words of those who name it. */

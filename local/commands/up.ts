@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import { ACCESS_KEYS_SECRET } from '../../src/api/name.ts';
 import type { CommandContext } from '../../src/cli/command-context.ts';
 import { pause } from '../../src/cli/pause.ts';
+import { createProgress, formatDuration, type Progress } from '../../src/cli/progress.ts';
 import { writeFileAtomically } from '../../src/common/atomic-file.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
 import { localCode } from '../common/error-codes.ts';
 import { type Home, openHome } from '../common/home.ts';
 import { lockProgram } from '../common/program-lock.ts';
-import { createProgress, formatDuration, type Progress } from '../common/progress.ts';
 import { repositoryRoot } from '../common/repository.ts';
 import { ensureSampleImage, pushSampleImage, sampleImageNames } from '../image/sample-image.ts';
 import { containerdConfig, registryHosts } from '../instance/containerd-config.ts';
@@ -354,6 +354,7 @@ function summary(instance: Instance, calls: readonly SampleCall[], milliseconds:
     '',
     '  Try next:',
     `    source ${home.envFile}`,
+    '    esb init ../greeter && esb deploy ../greeter',
     '    kubectl get lambdaworkers -w',
     calls.length > 0
       ? state.authentication === 'on'

@@ -1,14 +1,20 @@
 import { createHash } from 'node:crypto';
 import { access, chmod, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Progress, Step } from '../../src/cli/progress.ts';
+import { type LayerDescriptor, writeLayer } from '../../src/oci/image-layer.ts';
 import { runCommand } from '../common/command.ts';
-import type { Progress, Step } from '../common/progress.ts';
-import { type LayerDescriptor, writeLayer } from './image-layer.ts';
 import type { LayerFile } from './image-layout.ts';
 import { unpackDebianPython, unpackNode } from './language-root.ts';
 import { installWheels } from './pip.ts';
 
 export type BaseName = 'python' | 'nodejs';
+
+/** The layer of a language. */
+export interface LanguageLayer extends LayerFile {
+  /** Version of its Python, such as `3.11`; undefined for another language. */
+  readonly pythonVersion?: string;
+}
 
 export interface BaseLayerOptions {
   readonly progress: Progress;
@@ -16,7 +22,7 @@ export interface BaseLayerOptions {
 }
 
 /** Part of every key below; raise it when the recipes change. */
-const RECIPE_REVISION = 3;
+const RECIPE_REVISION = 4;
 /** Packages of the Python images from PyPI. */
 const pythonRequirements = ['awslambdaric==4.2.2', 'simplejson==4.3.0', 'snapshot-restore-py==1.0.0'] as const;
 const COMPILE_DEADLINE_MS = 5 * 60_000;
@@ -28,7 +34,7 @@ export async function ensureBaseLayer(
   staging: string,
   options: BaseLayerOptions,
   step: Step,
-): Promise<LayerFile> {
+): Promise<LanguageLayer> {
   const file = join(cache, `base-${base}-${baseKey(base)}.tar.gz`);
   const descriptorFile = `${file}.json`;
   if ((await exists(file)) && (await exists(descriptorFile))) {
@@ -36,7 +42,7 @@ export async function ensureBaseLayer(
   }
   const root = join(staging, base);
   await mkdir(root);
-  await (base === 'python' ? fillPython(root, options, step) : unpackNode(root, step, options.signal));
+  const about = await fillLanguage(base, root, options, step);
   for (const folder of ['tmp', 'proc', 'sys', 'dev', 'etc', 'var/task', 'var/runtime', 'usr/local/bin']) {
     await mkdir(join(root, folder), { recursive: true });
   }
@@ -45,14 +51,28 @@ export async function ensureBaseLayer(
   await writeFile(join(root, 'etc/group'), 'root:x:0:\nnogroup:x:65534:\n');
   step.note('packing');
   const made = join(staging, `${base}.tar.gz`);
-  const descriptor = await writeLayer(root, made);
+  const descriptor = { ...(await writeLayer(root, made)), ...about };
   await rm(root, { recursive: true, force: true });
   await rename(made, file);
   await writeFile(descriptorFile, JSON.stringify(descriptor));
   return { ...descriptor, file };
 }
 
-async function fillPython(root: string, options: BaseLayerOptions, step: Step): Promise<void> {
+async function fillLanguage(
+  base: BaseName,
+  root: string,
+  options: BaseLayerOptions,
+  step: Step,
+): Promise<Pick<LanguageLayer, 'pythonVersion'>> {
+  if (base === 'python') {
+    return { pythonVersion: await fillPython(root, options, step) };
+  }
+  await unpackNode(root, step, options.signal);
+  return {};
+}
+
+/** Returns the version of its Python. */
+async function fillPython(root: string, options: BaseLayerOptions, step: Step): Promise<string> {
   const { signal } = options;
   const version = await unpackDebianPython(root, step, signal);
   await installWheels(pythonRequirements, version, join(root, 'var/runtime'), { step, ...options });
@@ -70,6 +90,7 @@ async function fillPython(root: string, options: BaseLayerOptions, step: Step): 
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
     },
   );
+  return version;
 }
 
 /** Key of all that the layer is made from. */

@@ -1,10 +1,10 @@
 import { mkdir, readdir, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Step } from '../../src/cli/progress.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
 import { runCommand } from '../common/command.ts';
 import { localCode } from '../common/error-codes.ts';
-import type { Step } from '../common/progress.ts';
 import { retry } from '../common/retry.ts';
 import { aptGetUpdate, hasAptGet } from '../tools/debian-packages.ts';
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { copyFile, link, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../src/common/errors.ts';
-import type { LayerDescriptor } from './image-layer.ts';
+import type { LayerDescriptor } from '../../src/oci/image-layer.ts';
 
 /** A layer and the file that holds it. */
 export interface LayerFile extends LayerDescriptor {

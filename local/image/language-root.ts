@@ -1,9 +1,9 @@
 import { chmod, copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Step } from '../../src/cli/progress.ts';
 import { EsbError } from '../../src/common/errors.ts';
 import { runCommand } from '../common/command.ts';
 import { localCode } from '../common/error-codes.ts';
-import type { Step } from '../common/progress.ts';
 import { debianClosure, ensurePackageLists, unpackDebianPackages } from './debian-root.ts';
 
 const pythonPackages =

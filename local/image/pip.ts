@@ -1,8 +1,8 @@
 import { rm } from 'node:fs/promises';
+import type { Progress, Step } from '../../src/cli/progress.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
 import { runCommand } from '../common/command.ts';
 import { localCode } from '../common/error-codes.ts';
-import type { Progress, Step } from '../common/progress.ts';
 import { retry } from '../common/retry.ts';
 import { ensureNeeds } from '../tools/debian-packages.ts';
 

@@ -1,15 +1,15 @@
 import { createHash } from 'node:crypto';
 import { chmod, copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import type { Progress, Step } from '../../src/cli/progress.ts';
 import { EsbError } from '../../src/common/errors.ts';
+import { writeLayer } from '../../src/oci/image-layer.ts';
 import { runCommand } from '../common/command.ts';
 import { lockProgram } from '../common/program-lock.ts';
-import type { Progress, Step } from '../common/progress.ts';
 import { repositoryRoot } from '../common/repository.ts';
 import { cacheFolder } from '../tools/tool-cache.ts';
 import { type BaseName, baseKey, ensureBaseLayer } from './base-layer.ts';
 import { ensurePackageLists, unpackDebianPackages } from './debian-root.ts';
-import { writeLayer } from './image-layer.ts';
 import { type ImageRunConfig, writeImageLayout } from './image-layout.ts';
 
 /** The images of a local instance, each named as its folder below `examples/`. */
@@ -213,7 +213,10 @@ async function build(
     const topFile = join(staging, 'top.tar.gz');
     const layer = await writeLayer(top, topFile);
     const made = join(staging, 'layout');
-    const digest = await writeImageLayout(made, [base, { ...layer, file: topFile }], recipe.run);
+    // As official images of Python have it: builds on top of this one choose packages by it.
+    const version = base.pythonVersion === undefined ? [] : [`PYTHON_VERSION=${base.pythonVersion}`];
+    const run = { ...recipe.run, Env: [...recipe.run.Env, ...version] };
+    const digest = await writeImageLayout(made, [base, { ...layer, file: topFile }], run);
     await writeFile(join(made, 'digest'), digest);
     await rm(layout, { recursive: true, force: true });
     await rename(made, layout);

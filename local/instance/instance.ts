@@ -4,6 +4,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readInstanceKey } from '../../src/cli/call-credentials.ts';
 import { pause } from '../../src/cli/pause.ts';
+import type { Step } from '../../src/cli/progress.ts';
 import { writeFileAtomically } from '../../src/common/atomic-file.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
 import { EsbError, hasCode } from '../../src/common/errors.ts';
@@ -11,7 +12,6 @@ import { type CommandResult, lastLines, runCommand } from '../common/command.ts'
 import { localCode } from '../common/error-codes.ts';
 import type { Home } from '../common/home.ts';
 import { INSTANCE_VARIABLE } from '../common/process-table.ts';
-import type { Step } from '../common/progress.ts';
 import type { PartSpec } from '../supervisor/part.ts';
 import { createSupervisorClient, type SupervisorClient } from '../supervisor/supervisor-client.ts';
 import { type InstanceState, portOf, readInstanceState } from './instance-state.ts';

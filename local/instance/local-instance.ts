@@ -14,6 +14,9 @@ export function localInstance(home: Home): LocalInstance {
       const { gateways } = await requireInstance(home);
       return { url: gateways[0] ?? '', keyFile: home.accessKey };
     },
+    async registry() {
+      return (await requireInstance(home)).registry;
+    },
     async workerLogs(nodeName, kubeconfig) {
       return kubeconfig === undefined || kubeconfig === home.kubeconfig
         ? await present(join(home.node(nodeName).agent, 'logs'))

@@ -4,9 +4,9 @@ import { request } from 'undici';
 import { parse } from 'yaml';
 import { callCredentials, provenHeaders } from '../../src/cli/call-credentials.ts';
 import { pause } from '../../src/cli/pause.ts';
+import type { Step } from '../../src/cli/progress.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
 import { localCode } from '../common/error-codes.ts';
-import type { Step } from '../common/progress.ts';
 import { repositoryRoot } from '../common/repository.ts';
 import { type Instance, kubectl } from './instance.ts';
 

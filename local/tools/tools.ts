@@ -1,11 +1,11 @@
 import { access, mkdir, mkdtemp, readlink, rename, rm, symlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import type { Progress, Step } from '../../src/cli/progress.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
 import { EsbError, errnoOf, hasCode, messageOf } from '../../src/common/errors.ts';
 import { runCommand } from '../common/command.ts';
 import { localCode } from '../common/error-codes.ts';
 import { lockProgram } from '../common/program-lock.ts';
-import type { Progress, Step } from '../common/progress.ts';
 import { repositoryRoot } from '../common/repository.ts';
 import { retry } from '../common/retry.ts';
 import { ensureNeeds, runcBuildNeeds } from './debian-packages.ts';

@@ -22,6 +22,12 @@ export interface LocalInstance {
    * @throws {EsbError} `NoInstance` when it is not up
    */
   gateway(): Promise<{ readonly url: string; readonly keyFile: string }>;
+  /**
+   * Host and port of its registry, which its nodes pull from without TLS.
+   *
+   * @throws {EsbError} `NoInstance` when it is not up
+   */
+  registry(): Promise<string>;
   /** Folder of the logs of the workers of a node; undefined for a node of another cluster than its own. */
   workerLogs(nodeName: string, kubeconfig: string | undefined): Promise<string | undefined>;
   /**

@@ -1,5 +1,3 @@
-import { homedir } from 'node:os';
-import { delimiter, join } from 'node:path';
 import { nodeConditions } from '../api/condition.ts';
 import {
   GUARD_ROLE,
@@ -20,6 +18,7 @@ import { createKubeClient } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import type { CommandContext } from './command-context.ts';
 import { waitingClock } from './pause.ts';
+import { usualKubeconfig } from './usual-kubeconfig.ts';
 
 export interface RetireOptions {
   /** Names of the nodes to retire. */
@@ -85,23 +84,6 @@ export async function runRetire(options: RetireOptions, context: CommandContext)
   } finally {
     await client.close();
   }
-}
-
-/** That of the local instance, else that of kubectl; undefined in a Pod, which has a service account. */
-async function usualKubeconfig(env: NodeJS.ProcessEnv, { openInstance }: CommandContext): Promise<string | undefined> {
-  if ((env.KUBERNETES_SERVICE_HOST ?? '') !== '') {
-    return undefined;
-  }
-  const instance = await openInstance?.();
-  const local = await instance?.kubeconfig();
-  if (local !== undefined) {
-    return local;
-  }
-  const [file = '', ...others] = (env.KUBECONFIG ?? '').split(delimiter).filter((each) => each !== '');
-  if (others.length > 0) {
-    throw new EsbError('KUBECONFIG names several files; name one with --kubeconfig', { code: 'InvalidArgument' });
-  }
-  return file === '' ? join(homedir(), '.kube', 'config') : file;
 }
 
 /** Retires the named nodes or all of them; with all, their LambdaNodes and Leases are removed, too. */

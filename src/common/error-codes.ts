@@ -77,6 +77,7 @@ export const ERROR_CODES = {
   },
   ImageInvalid: { meaning: 'the text is no reference, or the image no container image' },
   ImageWrongPlatform: { meaning: 'the image is not made for the processor of the node; the message says for which' },
+  ImagePushFailed: { meaning: 'the registry does not take the image; the message has its words' },
   RegistryUnreachable: { meaning: 'the registry does not answer; the message says how', retryable: true },
   PullSecretForbidden: {
     meaning: 'the agent may not read a Secret of `spec.imagePullSecrets`; the message has the commands that allow it',
@@ -203,6 +204,7 @@ export const ERROR_CODES = {
   AgentUnreachable: { meaning: 'the agent cannot be called from here' },
   GatewayUnreachable: { meaning: 'the gateway cannot be called from here' },
   InvalidState: { meaning: 'a file of the local instance cannot be read' },
+  NotDeployed: { meaning: 'the function is not up to date in time, or cannot become so; the message says why' },
   NotRetired: { meaning: 'ESB has not left all nodes in time' },
 } as const satisfies Readonly<Record<string, ErrorCodeEntry>>;
 

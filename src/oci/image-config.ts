@@ -190,6 +190,21 @@ function readPlatform(fields: Fields, where: string): Platform {
   };
 }
 
+/**
+ * Follows an image from its descriptor to the manifest for `platform`. A manifest that is no member of an index is not
+ * asked for its platform: its configuration has it.
+ *
+ * @throws {EsbError} as {@link resolveImage}
+ */
+export async function resolveManifest(
+  content: ContentReader,
+  target: Descriptor,
+  platform: Platform,
+  options: CallOptions = {},
+): Promise<{ readonly digest: string; readonly document: Fields }> {
+  return findManifest(content, target, platform, options, 0);
+}
+
 async function findManifest(
   content: ContentReader,
   { digest, mediaType }: Descriptor,

@@ -19,11 +19,11 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { programOptions } from '../../hack/program-options.ts';
-import { createProgress } from '../../local/common/progress.ts';
 import { requireRootOnLinux } from '../../local/instance/machine.ts';
 import { ensureInitProgram } from '../../local/tools/built-program.ts';
 import { ensureNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
+import { createProgress } from '../../src/cli/progress.ts';
 import { interruption, runHeldApart } from '../support/held-apart.ts';
 import { workerFiles } from '../support/test-image.ts';
 import { clockLibrary } from './chaos-instance.ts';

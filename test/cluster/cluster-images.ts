@@ -1,8 +1,8 @@
 import { cp, mkdir, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { writeLayer } from '../../local/image/image-layer.ts';
 import { writeImageLayout } from '../../local/image/image-layout.ts';
+import { writeLayer } from '../../src/oci/image-layer.ts';
 import { run } from '../support/command.ts';
 import { toolsFolder } from '../support/tools.ts';
 import { registryAddress } from './cluster-network.ts';

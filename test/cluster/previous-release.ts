@@ -2,9 +2,9 @@ import { access, cp, mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runCommand } from '../../local/common/command.ts';
 import { lockProgram } from '../../local/common/program-lock.ts';
-import type { Progress, Step } from '../../local/common/progress.ts';
 import { repositoryRoot } from '../../local/common/repository.ts';
 import { cacheFolder } from '../../local/tools/tool-cache.ts';
+import type { Progress, Step } from '../../src/cli/progress.ts';
 import { foreignCode } from '../../src/common/error-codes.ts';
 import { EsbError } from '../../src/common/errors.ts';
 

@@ -3,11 +3,11 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { lockProgram } from '../../local/common/program-lock.ts';
-import { createProgress, type Progress, type Step } from '../../local/common/progress.ts';
-import { type LayerDescriptor, writeLayer } from '../../local/image/image-layer.ts';
 import type { LayerFile } from '../../local/image/image-layout.ts';
 import { ensureNeeds, type SystemNeed } from '../../local/tools/debian-packages.ts';
 import { cacheFolder } from '../../local/tools/tool-cache.ts';
+import { createProgress, type Progress, type Step } from '../../src/cli/progress.ts';
+import { type LayerDescriptor, writeLayer } from '../../src/oci/image-layer.ts';
 
 /** Parts that all builds of images use. */
 export interface BuildContext {

@@ -12,10 +12,10 @@
  * worker waits and while it works. The instance runs apart from the machine (test/support/apart.sh).
  */
 import { programOptions } from '../../hack/program-options.ts';
-import { createProgress } from '../../local/common/progress.ts';
 import { requireRootOnLinux } from '../../local/instance/machine.ts';
 import { ensureNeeds, initBuildNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
+import { createProgress } from '../../src/cli/progress.ts';
 import { interruption, runHeldApart, untilAborted } from '../support/held-apart.ts';
 import { initProgram } from '../support/init-lab.ts';
 import { toolsFolder } from '../support/tools.ts';

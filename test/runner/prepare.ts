@@ -1,14 +1,15 @@
 import { buildImage } from '../../hack/image/build-image.ts';
-import { createProgress } from '../../local/common/progress.ts';
 import { ensureSampleImage, sampleImageNames } from '../../local/image/sample-image.ts';
 import { ensureNeeds, initBuildNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
 import { helmFamily } from '../../local/tools/tool-catalog.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
+import { createProgress } from '../../src/cli/progress.ts';
 import { buildContext } from '../images/layer.ts';
 import { ensureShapeImage } from '../images/shape-image.ts';
 import { shapes } from '../images/shapes.ts';
 import { buildChained } from '../support/chained-plugins.ts';
 import { ensureDockerPackages } from '../support/docker-packages.ts';
+import { fetchFirstFunctionModules } from '../support/first-function-modules.ts';
 import { checkedInitProgram, initProgram } from '../support/init-lab.ts';
 import { kstatusProgram } from '../support/kstatus-program.ts';
 import { operatorDefinitions } from '../support/operator-definitions.ts';
@@ -41,6 +42,7 @@ export async function preparePrograms({ image }: { readonly image: boolean }): P
     await checkedInitProgram();
     await buildChained();
     await kstatusProgram();
+    await fetchFirstFunctionModules();
   });
   await ensurePythonClients(progress);
   await operatorDefinitions();

@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { join, resolve } from 'node:path';
-import { createProgress } from '../../local/common/progress.ts';
 import { ensureSampleImage } from '../../local/image/sample-image.ts';
 import type { LambdaWorker, LambdaWorkerSpec } from '../../src/api/lambda-worker.ts';
+import { createProgress } from '../../src/cli/progress.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { advanceAuthority } from '../../src/controller/certificates/ca.ts';

@@ -3,9 +3,9 @@ import { existsSync } from 'node:fs';
 import { mkdir, rename, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { lockProgram } from '../../local/common/program-lock.ts';
-import type { Progress } from '../../local/common/progress.ts';
 import { debianClosure, ensurePackageLists, unpackDebianPackages } from '../../local/image/debian-root.ts';
 import { cacheFolder } from '../../local/tools/tool-cache.ts';
+import type { Progress } from '../../src/cli/progress.ts';
 
 /** Debian's Docker engine in a folder of its own. */
 export interface DockerPackages {

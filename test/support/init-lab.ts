@@ -1,7 +1,7 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { createProgress } from '../../local/common/progress.ts';
 import { builtProgram, ensureInitProgram, initSource } from '../../local/tools/built-program.ts';
+import { createProgress } from '../../src/cli/progress.ts';
 import { run } from './command.ts';
 import { InitAgent } from './init-agent.ts';
 import type { Lab } from './lab.ts';

@@ -1,9 +1,10 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { buffer } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Blob, TestImage, TestIndex } from './test-image.ts';
 
-/** A registry on loopback that serves images from memory. */
+/** A registry on loopback that serves images from memory, and takes pushes of whole blobs. */
 export interface TestRegistry {
   /** Such as `127.0.0.1:41234`. */
   readonly host: string;
@@ -21,6 +22,8 @@ export interface TestRegistry {
   hold: Promise<void> | undefined;
   /** While set, blobs are sent so many bytes at a time; what is left of them is sent at once when it is no longer. */
   pace: { readonly bytes: number; readonly everyMs: number } | undefined;
+  /** While set, nothing is taken, for this reason. */
+  pushRefusal: string | undefined;
   /** Refuses connections until `bringUp()`. */
   takeDown(): Promise<void>;
   bringUp(): Promise<void>;
@@ -69,14 +72,57 @@ export async function startTestRegistry(): Promise<TestRegistry> {
     response.end(content.subarray(at));
   }
 
+  /** Takes a part of a push, or begins one. */
+  async function take(request: IncomingMessage, response: ServerResponse, url: URL): Promise<void> {
+    const [, repository = '', kind, reference = ''] =
+      /^\/v2\/(.+)\/(manifests|blobs\/uploads)\/([^/]*)$/.exec(url.pathname) ?? [];
+    const refuse = (status: number, code: string, message: string): void => {
+      response.writeHead(status).end(JSON.stringify({ errors: [{ code, message }] }));
+    };
+    const content = await buffer(request);
+    if (registry.pushRefusal !== undefined) {
+      refuse(403, 'DENIED', registry.pushRefusal);
+      return;
+    }
+    if (request.method === 'POST') {
+      const mounted = blobs.get(`${url.searchParams.get('from')}:${url.searchParams.get('mount')}`);
+      if (mounted !== undefined) {
+        blobs.set(`${repository}:${mounted.digest}`, mounted);
+      }
+      response
+        .writeHead(mounted === undefined ? 202 : 201, {
+          location: `/v2/${repository}/blobs/uploads/${randomUUID()}?a=b`,
+        })
+        .end();
+      return;
+    }
+    const digest = `sha256:${createHash('sha256').update(content).digest('hex')}`;
+    const blob = { mediaType: request.headers['content-type'] ?? '', digest, content };
+    if (kind === 'manifests') {
+      manifests.set(`${repository}:${reference}`, blob);
+      manifests.set(`${repository}:${digest}`, blob);
+    } else if (url.searchParams.get('digest') === digest) {
+      blobs.set(`${repository}:${digest}`, blob);
+    } else {
+      refuse(400, 'DIGEST_INVALID', `this is ${digest}`);
+      return;
+    }
+    response.writeHead(201).end();
+  }
+
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = request.url ?? '';
     requests.push(`${request.method} ${path}`);
     if (!admit(request, response)) {
       return;
     }
+    if (request.method === 'POST' || request.method === 'PUT') {
+      await take(request, response, new URL(path, `http://${registry.host}`));
+      return;
+    }
     const [, repository, kind, reference] = /^\/v2\/(.+)\/(manifests|blobs)\/([^/?]+)/.exec(path) ?? [];
-    const found = kind === 'manifests' ? manifests.get(`${repository}:${reference}`) : blobs.get(reference ?? '');
+    const place = `${repository}:${reference}`;
+    const found = kind === 'manifests' ? manifests.get(place) : blobs.get(place);
     if (found === undefined) {
       response.writeHead(path === '/v2/' ? 200 : 404).end('{"errors":[{"code":"MANIFEST_UNKNOWN"}]}');
       return;
@@ -120,7 +166,7 @@ export async function startTestRegistry(): Promise<TestRegistry> {
     }
     manifests.set(name, manifest);
     for (const blob of images.flatMap((image) => image.blobs)) {
-      blobs.set(blob.digest, blob);
+      blobs.set(`${repository}:${blob.digest}`, blob);
     }
     return `${host}/${name}`;
   };
@@ -133,6 +179,7 @@ export async function startTestRegistry(): Promise<TestRegistry> {
     authentication: 'basic',
     hold: undefined,
     pace: undefined,
+    pushRefusal: undefined,
     put: (name, image) => put(name, image.manifest, [image]),
     putIndex: (name, { index, images }) => put(name, index, images),
     takeDown: close,

@@ -17,11 +17,11 @@
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { programOptions } from '../../hack/program-options.ts';
-import { createProgress } from '../../local/common/progress.ts';
 import { requireRootOnLinux } from '../../local/instance/machine.ts';
 import { ensureInitProgram } from '../../local/tools/built-program.ts';
 import { ensureNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
+import { createProgress } from '../../src/cli/progress.ts';
 import { buildContext } from '../images/layer.ts';
 import { ensureShapeImage } from '../images/shape-image.ts';
 import { interruption, runHeldApart, untilAborted } from '../support/held-apart.ts';

@@ -12,6 +12,8 @@ const clusterCommands = [
   'top',
   'agent',
   'hold',
+  'init',
+  'deploy',
   'invoke',
   'ps',
   'logs',

@@ -6,6 +6,8 @@ export interface CommandRequest {
   /** Path, or a name to be found on PATH. */
   readonly program: string;
   readonly args: readonly string[];
+  /** Folder that it runs in. Default: that of this process. */
+  readonly cwd?: string;
   /** The whole environment. Default: that of this process. */
   readonly env?: Readonly<Record<string, string>>;
   /** Written to its standard input. */
@@ -59,6 +61,7 @@ export function runProgram(request: CommandRequest, onStarted?: (pid: number) =>
   const child = spawn(request.program, request.args, {
     detached: true,
     stdio: ['pipe', 'pipe', 'pipe'],
+    ...(request.cwd === undefined ? {} : { cwd: request.cwd }),
     ...(request.env === undefined ? {} : { env: request.env }),
   });
   if (child.pid !== undefined) {

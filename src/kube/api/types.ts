@@ -54,8 +54,11 @@ export interface ObjectList<T extends KubeObject> {
 export type PatchBody =
   | { readonly kind: 'merge'; readonly body: object; readonly fieldManager?: string }
   | { readonly kind: 'json'; readonly body: readonly object[]; readonly fieldManager?: string }
-  /** Server-side apply, forced: the caller owns exactly the fields of `body`. */
-  | { readonly kind: 'apply'; readonly body: object; readonly fieldManager: string };
+  /**
+   * Server-side apply: the caller owns exactly the fields of `body`. Forced by default; otherwise a field that another
+   * manager has set to another value is a `Conflict`.
+   */
+  | { readonly kind: 'apply'; readonly body: object; readonly fieldManager: string; readonly force?: boolean };
 
 /** Options of every write. */
 export interface FenceOptions extends CallOptions {

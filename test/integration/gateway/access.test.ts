@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { InvokeCommand, type LambdaClient, LambdaServiceException } from '@aws-sdk/client-lambda';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { createProgress } from '../../../local/common/progress.ts';
+import { createProgress } from '../../../src/cli/progress.ts';
 import { writeFileAtomically } from '../../../src/common/atomic-file.ts';
 import { type AccessGateway, type AccessLab, sdk, sdkWith, startAccessLab } from '../../support/access-lab.ts';
 import { startBoto3 } from '../../support/boto3-caller.ts';

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type BuiltImage, buildImage } from '../../../hack/image/build-image.ts';
 import { programFiles, systemPrograms } from '../../../hack/image/image-content.ts';
-import { createProgress } from '../../../local/common/progress.ts';
 import { repositoryRoot } from '../../../local/common/repository.ts';
+import { createProgress } from '../../../src/cli/progress.ts';
 import { run } from '../../support/command.ts';
 import { type Lab, startLab } from '../../support/lab.ts';
 

@@ -1,7 +1,7 @@
 import { expect, it, onTestFinished } from 'vitest';
-import { createProgress } from '../../../local/common/progress.ts';
 import { builtProgram, initSource } from '../../../local/tools/built-program.ts';
 import { ensureNeeds } from '../../../local/tools/debian-packages.ts';
+import { createProgress } from '../../../src/cli/progress.ts';
 import { run } from '../../support/command.ts';
 import { startBareInit } from '../../support/init-bare.ts';
 

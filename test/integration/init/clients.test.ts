@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { createProgress } from '../../../local/common/progress.ts';
 import { ensureSampleImage } from '../../../local/image/sample-image.ts';
+import { createProgress } from '../../../src/cli/progress.ts';
 import { goProgram } from '../../support/built-program.ts';
 import { type InitWorker, type InitWorkerOptions, importLayout, startInitWorker } from '../../support/init-lab.ts';
 import { type Lab, startLab } from '../../support/lab.ts';

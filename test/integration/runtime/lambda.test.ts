@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
-import { createProgress } from '../../../local/common/progress.ts';
 import { ensureSampleImage } from '../../../local/image/sample-image.ts';
+import { createProgress } from '../../../src/cli/progress.ts';
 import type { ContainerRuntime, EnsureRequest, WorkerShape } from '../../../src/runtime/contract/runtime.ts';
 import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { callByInit, nodeInits } from '../../support/node-inits.ts';

@@ -2,7 +2,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
-import { createProgress } from '../../../local/common/progress.ts';
+import { createProgress } from '../../../src/cli/progress.ts';
 import { ensurePreviousRelease } from '../../cluster/previous-release.ts';
 import { run } from '../../support/command.ts';
 

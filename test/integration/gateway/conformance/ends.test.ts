@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { createProgress } from '../../../../local/common/progress.ts';
 import { ensureSampleImage } from '../../../../local/image/sample-image.ts';
 import type { LambdaWorkerSpec } from '../../../../src/api/lambda-worker.ts';
+import { createProgress } from '../../../../src/cli/progress.ts';
 import { type ConformanceLab, parsed, startConformanceLab } from '../../../support/conformance-lab.ts';
 import { answered } from '../../../support/lambda-caller.ts';
 import { patience } from '../../../support/patience.ts';

@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { createProgress } from '../../../../local/common/progress.ts';
 import { ensureSampleImage } from '../../../../local/image/sample-image.ts';
 import { findCondition } from '../../../../src/api/condition.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
+import { createProgress } from '../../../../src/cli/progress.ts';
 import { type ConformanceLab, parsed, startConformanceLab } from '../../../support/conformance-lab.ts';
 import { answered } from '../../../support/lambda-caller.ts';
 import { layoutImage, withFiles } from '../../../support/test-image.ts';

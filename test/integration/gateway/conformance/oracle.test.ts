@@ -1,7 +1,7 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createProgress } from '../../../../local/common/progress.ts';
+import { createProgress } from '../../../../src/cli/progress.ts';
 import { type Boto3Caller, startBoto3 } from '../../../support/boto3-caller.ts';
 import { answered, refused } from '../../../support/lambda-caller.ts';
 import { ensurePythonClients } from '../../../support/python-clients.ts';

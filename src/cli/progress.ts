@@ -1,4 +1,4 @@
-import { type Clock, systemClock, type Timer } from '../../src/common/clock.ts';
+import { type Clock, systemClock, type Timer } from '../common/clock.ts';
 
 /** A step that the user waits for. */
 export interface Step {

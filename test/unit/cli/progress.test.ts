@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createProgress, formatDuration } from '../../../../local/common/progress.ts';
+import { createProgress, formatDuration } from '../../../src/cli/progress.ts';
 
 describe('progress', () => {
   it('tells of a step when it is over, and of one that failed', async () => {

@@ -1,0 +1,112 @@
+import type { CallOptions } from '../../common/deadline.ts';
+import { EsbError, hasCode } from '../../common/errors.ts';
+import { type ImageConfig, linuxPlatform, parseImageConfig, resolveManifest } from '../../oci/image-config.ts';
+import { type ImageReference, parseImageReference } from '../../oci/image-reference.ts';
+import type { RegistryClient } from '../../oci/registry-client.ts';
+
+/** Name of the base that has nothing in it, as in a Dockerfile. */
+export const NO_BASE = 'scratch';
+
+/** One layer as a manifest lists it. */
+export interface BaseLayer {
+  readonly mediaType: string;
+  readonly digest: string;
+  readonly size: number;
+}
+
+/** An image that another one is built on. */
+export interface BaseImage {
+  /** Place that its layers are fetched from; undefined for no base. */
+  readonly reference: ImageReference | undefined;
+  readonly manifestType: string;
+  readonly configType: string;
+  readonly layers: readonly BaseLayer[];
+  /** The configuration as its author wrote it. */
+  readonly document: Readonly<Record<string, unknown>>;
+  readonly config: ImageConfig;
+}
+
+const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
+const OCI_CONFIG = 'application/vnd.oci.image.config.v1+json';
+
+/** The base of a static program: no file at all. */
+export function emptyBase(architecture: string): BaseImage {
+  const document = {
+    architecture,
+    os: 'linux',
+    config: { Env: ['PATH=/usr/local/bin:/usr/bin:/bin'] },
+    rootfs: { type: 'layers', diff_ids: [] },
+  };
+  return {
+    reference: undefined,
+    manifestType: OCI_MANIFEST,
+    configType: OCI_CONFIG,
+    layers: [],
+    document,
+    config: parseImageConfig(document, NO_BASE),
+  };
+}
+
+/**
+ * Reads manifest and configuration of a base.
+ *
+ * @param architecture processor that it has to be for, as images name it
+ * @throws {EsbError} `ImageWrongPlatform` with the way out, `ImageInvalid`; errors of the client
+ */
+export async function readBaseImage(
+  name: string,
+  client: RegistryClient,
+  architecture: string,
+  options: CallOptions,
+): Promise<BaseImage> {
+  const reference = parseImageReference(name);
+  const { repository } = reference;
+  const version = reference.name.slice(`${reference.registry}/${repository}`.length + 1);
+  const top = await client.manifest(repository, version, options);
+  const types = new Map([[top.digest, top.mediaType]]);
+  const reader = {
+    read: async (digest: string, call: CallOptions = {}): Promise<Buffer> => {
+      if (digest === top.digest) {
+        return top.content;
+      }
+      const found = await client.manifest(repository, digest, call);
+      types.set(digest, found.mediaType);
+      return found.content;
+    },
+  };
+  const wayOut = (text: string): EsbError =>
+    new EsbError(
+      `the base ${name}: ${text}. Name a base for ${architecture} with --base, or another processor with --architecture`,
+      { code: 'ImageWrongPlatform' },
+    );
+  const platform = linuxPlatform(architecture);
+  const manifest = await resolveManifest(reader, top, platform, options).catch((error: unknown) => {
+    throw hasCode(error, 'ImageWrongPlatform') ? wayOut(error.message) : error;
+  });
+  const { config: configDescriptor, layers } = manifest.document as {
+    readonly config?: { readonly digest?: string; readonly mediaType?: string };
+    readonly layers?: readonly BaseLayer[];
+  };
+  if (configDescriptor?.digest === undefined || layers === undefined) {
+    throw new EsbError(`the base ${name} is no image: its manifest has no configuration or no layers`, {
+      code: 'ImageInvalid',
+    });
+  }
+  const { digest } = configDescriptor;
+  const document = JSON.parse((await client.document(repository, digest, options)).toString('utf8')) as Readonly<
+    Record<string, unknown>
+  >;
+  const config = parseImageConfig(document, digest);
+  const { architecture: found } = config.platform;
+  if (found !== '' && found !== platform.architecture) {
+    throw wayOut(`the image is for linux/${found}`);
+  }
+  return {
+    reference,
+    manifestType: types.get(manifest.digest) ?? OCI_MANIFEST,
+    configType: configDescriptor.mediaType ?? OCI_CONFIG,
+    layers,
+    document,
+    config,
+  };
+}

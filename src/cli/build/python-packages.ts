@@ -1,0 +1,142 @@
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { CallOptions } from '../../common/deadline.ts';
+import { EsbError, hasCode, undefinedIfNoFile } from '../../common/errors.ts';
+import type { CommandRunner } from '../../common/exec/command-runner.ts';
+import { runTool } from './tool.ts';
+
+/** File that names the packages of a function in Python. */
+const REQUIREMENTS = 'requirements.txt';
+const WAY_OUT = 'install Python with pip, which puts the packages of requirements.txt into the image';
+/** pip as it may be called; the first one that answers is taken, since a name on PATH may stand for none. */
+const candidates: readonly (readonly [string, ...string[]])[] = [
+  ['python3', '-m', 'pip'],
+  ['/usr/bin/python3', '-m', 'pip'],
+  ['pip3'],
+];
+/** Releases of glibc that wheels are made for, and bases have: 2.28 is that of 2018. */
+const glibcTags = ['manylinux_2_28', 'manylinux_2_27', 'manylinux_2_26', 'manylinux_2_24', 'manylinux_2_17'] as const;
+const olderTags = ['manylinux2014', 'manylinux2010', 'manylinux1', 'manylinux_2_12', 'manylinux_2_5'] as const;
+
+export interface PythonTarget {
+  /** Such as `3.13`. */
+  readonly version: string;
+  /** Processor as images name it. */
+  readonly architecture: string;
+}
+
+/**
+ * The version of a base's Python: the given one, else that of the variable `PYTHON_VERSION`, which official images
+ * have, else that of a reference such as `python:3.13`.
+ *
+ * @param env `NAME=value` of the base
+ */
+export function pythonVersionOf(base: string, env: readonly string[], given: string | undefined): string | undefined {
+  const [, fromEnv] = env.map((each) => /^PYTHON_VERSION=(\d+\.\d+)/.exec(each)).find((found) => found !== null) ?? [];
+  const [, fromName] = /python[^/:@]*:(\d+\.\d+)/.exec(base) ?? [];
+  return given ?? fromEnv ?? fromName;
+}
+
+/** Whether a requirements file names anything to install. */
+export function namesPackages(requirements: string): boolean {
+  return requirements.split('\n').some((line) => !/^\s*(#|$)/.test(line));
+}
+
+/** The requirements of a function; undefined where there are none. */
+export async function readRequirements(folder: string): Promise<string | undefined> {
+  const file = join(folder, REQUIREMENTS);
+  const text = await undefinedIfNoFile(readFile(file, 'utf8'));
+  return text !== undefined && namesPackages(text) ? file : undefined;
+}
+
+/** Options of pip that choose wheels for another Python than the one that runs it. */
+export function wheelOptions({ architecture, version }: PythonTarget): readonly string[] {
+  const machine = architecture === 'arm64' ? 'aarch64' : 'x86_64';
+  const platforms = [...glibcTags, ...olderTags].map((tag) => `${tag}_${machine}`);
+  return [
+    '--only-binary=:all:',
+    '--implementation=cp',
+    `--python-version=${version}`,
+    ...[`cp${version.replace('.', '')}`, 'abi3', 'none'].map((abi) => `--abi=${abi}`),
+    ...[...platforms, 'any'].map((platform) => `--platform=${platform}`),
+  ];
+}
+
+/**
+ * Installs the packages of `requirements` into `target`, by a pip of this machine. Paths in the file are meant from the
+ * folder of the file on.
+ *
+ * @throws {EsbError} `ProgramMissing` without pip, `CommandFailed` with its words
+ */
+export async function installPythonPackages(
+  requirements: string,
+  target: string,
+  python: PythonTarget,
+  options: CallOptions & { readonly runner?: CommandRunner | undefined },
+): Promise<void> {
+  const cwd = dirname(requirements);
+  const [program, ...args] = await findPip(cwd, options);
+  const quiet = ['--quiet', '--disable-pip-version-check', '--no-input', '--no-compile'];
+  try {
+    await runTool({
+      ...options,
+      program,
+      args: [
+        ...args,
+        'install',
+        ...quiet,
+        ...wheelOptions(python),
+        `--target=${target}`,
+        '--requirement',
+        requirements,
+      ],
+      cwd,
+      env: { PIP_ROOT_USER_ACTION: 'ignore' },
+      wayOut: WAY_OUT,
+    });
+  } catch (error) {
+    if (!hasCode(error, 'CommandFailed') || !/No matching distribution|Could not find a version/.test(error.message)) {
+      throw error;
+    }
+    throw new EsbError(
+      `${error.message}\nOnly wheels for Python ${python.version} on ${python.architecture} are taken, since nothing is ` +
+        'built here: does the package have one? A base that has the package needs none',
+      { code: 'CommandFailed', cause: error },
+    );
+  }
+  await dropOrigins(target);
+}
+
+/**
+ * Removes where pip has a package from, which it writes down for paths and URLs: a path of this machine would make
+ * another image of the same folder elsewhere.
+ */
+async function dropOrigins(target: string): Promise<void> {
+  for (const name of (await readdir(target)).filter((each) => each.endsWith('.dist-info'))) {
+    const origin = join(target, name, 'direct_url.json');
+    const record = join(target, name, 'RECORD');
+    const lines = (await undefinedIfNoFile(readFile(record, 'utf8')))?.split('\n');
+    if (lines?.some((line) => line.startsWith(`${name}/direct_url.json,`)) === true) {
+      await writeFile(record, lines.filter((line) => !line.startsWith(`${name}/direct_url.json,`)).join('\n'));
+      await rm(origin, { force: true });
+    }
+  }
+}
+
+async function findPip(
+  cwd: string,
+  options: CallOptions & { readonly runner?: CommandRunner | undefined },
+): Promise<readonly [string, ...string[]]> {
+  for (const pip of candidates) {
+    const [program, ...args] = pip;
+    try {
+      await runTool({ ...options, program, args: [...args, '--version'], cwd, wayOut: WAY_OUT });
+      return pip;
+    } catch (error) {
+      if (!hasCode(error, 'ProgramMissing') && !hasCode(error, 'CommandFailed')) {
+        throw error;
+      }
+    }
+  }
+  throw new EsbError(`there is no pip here: ${WAY_OUT}`, { code: 'ProgramMissing' });
+}

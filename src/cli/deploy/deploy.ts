@@ -1,0 +1,359 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { type LambdaFunction, lambdaFunctions } from '../../api/lambda-function.ts';
+import type { Clock } from '../../common/clock.ts';
+import { EsbError, errnoOf, hasCode, messageOf, unreachable } from '../../common/errors.ts';
+import type { KubeClient } from '../../kube/api/types.ts';
+import { createKubeClient } from '../../kube/client/client.ts';
+import { createKubeConnectionSource } from '../../kube/client/kube-config.ts';
+import { linuxPlatform } from '../../oci/image-config.ts';
+import { parseImageReference } from '../../oci/image-reference.ts';
+import { RegistryClient } from '../../oci/registry-client.ts';
+import { type BaseImage, emptyBase, NO_BASE, readBaseImage } from '../build/base-image.ts';
+import { buildImage } from '../build/build-image.ts';
+import type { FunctionImage } from '../build/function-image.ts';
+import { handlerOf, type Language, languageOf } from '../build/language.ts';
+import { type PushSource, pushImage } from '../build/push-image.ts';
+import { findLogin } from '../build/registry-login.ts';
+import type { CommandContext } from '../command-context.ts';
+import { runInvoke } from '../invoke.ts';
+import { pause, waitingClock } from '../pause.ts';
+import { createProgress, type Progress, type Step } from '../progress.ts';
+import { usualKubeconfig } from '../usual-kubeconfig.ts';
+import { DEPLOY_MANAGER, type FunctionSettings, functionNameFrom, functionObject } from './function-object.ts';
+import { functionProgress } from './function-progress.ts';
+import { baseNameOf, type Repository, repositoryOf } from './place.ts';
+
+export interface DeployOptions {
+  readonly folder: string;
+  /** Image that the function is put on. Default: nothing for Go, else that of the local instance. */
+  readonly base?: string;
+  /** `FILE.FUNCTION`. Default: the usual one of its language. */
+  readonly handler?: string;
+  /** Default: by the files in the folder. */
+  readonly language?: Language;
+  /** Default: the name of the folder. */
+  readonly name?: string;
+  readonly namespace: string;
+  /** Repository for the image. Default: one in the registry of the local instance. */
+  readonly push?: string;
+  readonly memory?: string;
+  /** Seconds that a call may take. */
+  readonly timeout?: number;
+  readonly workers?: number;
+  readonly desiredState?: FunctionSettings['desiredState'];
+  /** Names of Secrets with the nodes' credentials for the image. */
+  readonly pullSecret?: readonly string[];
+  /** Processor as images name it. Default: that of this machine. */
+  readonly architecture?: string;
+  readonly pythonVersion?: string;
+  readonly plainHttp: boolean;
+  readonly forceConflicts: boolean;
+  /** Seconds of wait until the function is up to date. */
+  readonly wait: number;
+  /** Payload of one call at the end. */
+  readonly invoke?: string;
+  readonly gateway?: string;
+  readonly kubeconfig?: string;
+}
+
+const LOOK_EVERY_MS = 300;
+
+/** Decisions of a deploy that need neither a registry nor a build. */
+interface Plan {
+  readonly folder: string;
+  readonly names: readonly string[];
+  readonly language: Language;
+  readonly handler: string | undefined;
+  readonly name: string;
+  readonly baseName: string;
+  readonly target: Repository;
+  readonly architecture: string;
+}
+
+/**
+ * Makes an image of a folder with a function, pushes it, applies the LambdaFunction, and waits until that is up to date.
+ *
+ * @returns the exit code: 0, or that of the call at the end
+ * @throws {EsbError} with the way out in its message: `InvalidArgument`, `ProgramMissing`, `CommandFailed`, errors of
+ *   registries, `NotFound`, `Forbidden`, `Conflict` and `Invalid` of the API server, `NotDeployed`
+ */
+export async function runDeploy(options: DeployOptions, context: CommandContext): Promise<number> {
+  const write = context.write ?? ((text) => void process.stdout.write(text));
+  const progress = createProgress({ write });
+  const { signal } = context;
+  const instance = await instanceOf(options, context);
+  const plan = await planOf(options, instance?.registry);
+  const gateway = options.gateway ?? instance?.gateway;
+  if (options.invoke !== undefined && gateway === undefined) {
+    throw new EsbError('name the address of the gateway with --gateway: --invoke calls the function there', {
+      code: 'InvalidArgument',
+    });
+  }
+  const client = createKubeClient({
+    source: createKubeConnectionSource({
+      kubeconfig: options.kubeconfig ?? (await usualKubeconfig(process.env, context)),
+    }),
+    userAgent: DEPLOY_MANAGER,
+  });
+  const staging = await mkdtemp(join(tmpdir(), 'esb-deploy-'));
+  try {
+    // First of all: a cluster without the resource, or a user without the right, is refused before anything is built.
+    const present = await lookAt(client, plan.name, options, signal);
+    const image = await imageOf(plan, options, staging, progress, signal);
+    const reference = `${plan.target.registry}/${plan.target.repository}@${image.digest}`;
+    const applied = await progress.step(`applying LambdaFunction ${options.namespace}/${plan.name}`, () =>
+      apply(client, plan, reference, present, options, signal),
+    );
+    const isSame = present !== undefined && present.metadata.generation === applied.metadata.generation;
+    await progress.step('waiting until the function is up to date', (step) =>
+      untilCurrent(client, applied, { step, clock: waitingClock, waitMs: options.wait * 1_000, signal }),
+    );
+    progress.say(isSame ? `\n${plan.name} is as it was: nothing has changed.` : `\n${plan.name} is up to date.`);
+    progress.say(callText(plan.name, gateway));
+  } finally {
+    await client.close();
+    await rm(staging, { recursive: true, force: true });
+  }
+  if (options.invoke === undefined) {
+    return 0;
+  }
+  return runInvoke(
+    {
+      functionName: plan.name,
+      payload: options.invoke,
+      ...(options.gateway === undefined ? {} : { gateway: options.gateway }),
+      type: 'RequestResponse',
+      event: false,
+      stream: false,
+      tail: false,
+    },
+    context,
+  );
+}
+
+/** The local instance where the function goes there; undefined for another cluster. */
+async function instanceOf(
+  { kubeconfig }: DeployOptions,
+  { openInstance }: CommandContext,
+): Promise<{ readonly registry: string; readonly gateway: string } | undefined> {
+  const instance = await openInstance?.();
+  const own = await instance?.kubeconfig();
+  if (instance === undefined || own === undefined || (kubeconfig !== undefined && resolve(kubeconfig) !== own)) {
+    return undefined;
+  }
+  return { registry: await instance.registry(), gateway: (await instance.gateway()).url };
+}
+
+async function planOf(options: DeployOptions, registry: string | undefined): Promise<Plan> {
+  const folder = resolve(options.folder);
+  const names = await namesIn(folder);
+  const language = options.language ?? languageOf(options.folder, names);
+  const name = functionNameFrom(options.name, basename(folder));
+  return {
+    folder,
+    names,
+    language,
+    handler: handlerOf(language, options.handler, (path) => existsSync(join(folder, path))),
+    name,
+    baseName: baseNameOf(language, options.base, registry),
+    target: repositoryOf(name, options.push, registry),
+    architecture: options.architecture ?? linuxPlatform(process.arch).architecture,
+  };
+}
+
+async function namesIn(folder: string): Promise<readonly string[]> {
+  try {
+    const entries = await readdir(folder, { withFileTypes: true });
+    return entries.filter((entry) => !entry.isDirectory()).map(({ name }) => name);
+  } catch (error) {
+    const is = errnoOf(error);
+    const what = is === 'ENOENT' ? 'is not there' : is === 'ENOTDIR' ? 'is a file, and no folder' : messageOf(error);
+    throw new EsbError(`${folder} ${what}`, { code: 'InvalidArgument', cause: error });
+  }
+}
+
+async function imageOf(
+  plan: Plan,
+  options: DeployOptions,
+  staging: string,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<FunctionImage> {
+  const clientOf = async ({ registry, repository }: Repository): Promise<RegistryClient> =>
+    new RegistryClient({
+      registry,
+      login: await findLogin(registry, repository, process.env, { signal }),
+      ...(options.plainHttp ? { plainHttp: true } : {}),
+    });
+  const { base, source } = await progress.step(`reading the base ${plan.baseName}`, () =>
+    readBase(plan, clientOf, signal),
+  );
+  const image = await progress.step(`building the image of ${plan.name}`, (step) =>
+    buildImage({ ...plan, base, staging, step, pythonVersion: options.pythonVersion }, { signal }),
+  );
+  const { registry, repository } = plan.target;
+  await progress.step(`pushing ${registry}/${repository}`, async (step) =>
+    pushImage(image, { client: await clientOf(plan.target), repository }, source, step, { signal }),
+  );
+  return image;
+}
+
+async function readBase(
+  { architecture, baseName }: Plan,
+  clientOf: (place: Repository) => Promise<RegistryClient>,
+  signal: AbortSignal,
+): Promise<{ readonly base: BaseImage; readonly source: PushSource | undefined }> {
+  if (baseName === NO_BASE) {
+    return { base: emptyBase(architecture), source: undefined };
+  }
+  const reference = parseImageReference(baseName);
+  const client = await clientOf(reference);
+  const base = await readBaseImage(baseName, client, architecture, { signal });
+  return { base, source: { client, reference } };
+}
+
+/**
+ * Reads the function as it is; undefined for a new one.
+ *
+ * @throws {EsbError} `NotFound` where the cluster has no such resource; `Forbidden` with the way out
+ */
+export async function lookAt(
+  client: Pick<KubeClient, 'get'>,
+  name: string,
+  { namespace }: Pick<DeployOptions, 'namespace'>,
+  signal: AbortSignal,
+): Promise<LambdaFunction | undefined> {
+  try {
+    return await client.get(lambdaFunctions, { namespace, name }, { signal });
+  } catch (error) {
+    if (hasCode(error, 'NotFound')) {
+      throw new EsbError(
+        'the cluster has no LambdaFunctions: install ESB there first (docs/how-to/install.md), or bring up a local ' +
+          'instance with npm run up',
+        { code: 'NotFound', cause: error },
+      );
+    }
+    throw withRights(error, namespace);
+  }
+}
+
+async function apply(
+  client: Pick<KubeClient, 'patch'>,
+  { handler, name }: Plan,
+  image: string,
+  present: LambdaFunction | undefined,
+  options: DeployOptions,
+  signal: AbortSignal,
+): Promise<LambdaFunction> {
+  const { desiredState, forceConflicts, memory, namespace, pullSecret = [], timeout, workers } = options;
+  const pullSecrets = pullSecret.length === 0 ? undefined : pullSecret;
+  const settings = { memory, timeoutSeconds: timeout, minWorkers: workers, desiredState, pullSecrets };
+  const body = functionObject({ namespace, name, image, handler }, settings, present);
+  try {
+    return await client.patch(
+      lambdaFunctions,
+      { namespace, name },
+      { kind: 'apply', body, fieldManager: DEPLOY_MANAGER, force: forceConflicts },
+      { signal },
+    );
+  } catch (error) {
+    if (hasCode(error, 'NotFound')) {
+      throw new EsbError(`there is no namespace ${namespace}: make it with kubectl create namespace ${namespace}`, {
+        code: 'NotFound',
+        cause: error,
+      });
+    }
+    if (hasCode(error, 'Conflict')) {
+      throw new EsbError(
+        `${error.message}\nFields of ${namespace}/${name} have been set by something else than esb deploy: leave them to ` +
+          'it, deploy under another --name, or take them over with --force-conflicts',
+        { code: 'Conflict', cause: error },
+      );
+    }
+    throw withRights(error, namespace);
+  }
+}
+
+function withRights(error: unknown, namespace: string): unknown {
+  return hasCode(error, 'Forbidden')
+    ? new EsbError(
+        `${error.message}\nA deploy needs get, create and patch of lambdafunctions in the namespace ${namespace}: the role ` +
+          'edit there has them',
+        { code: 'Forbidden', cause: error },
+      )
+    : error;
+}
+
+interface Wait {
+  readonly step: Step;
+  readonly clock: Clock;
+  readonly waitMs: number;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Waits until a function is as its newest spec wishes.
+ *
+ * @throws {EsbError} `NotDeployed` where that cannot be, or is not in time
+ */
+export async function untilCurrent(
+  client: Pick<KubeClient, 'get'>,
+  { metadata }: LambdaFunction,
+  { clock, signal, step, waitMs }: Wait,
+): Promise<void> {
+  const { name, namespace } = metadata;
+  const end = clock.monotonic() + waitMs;
+  for (;;) {
+    let found: LambdaFunction | undefined;
+    try {
+      found = await client.get(lambdaFunctions, { namespace, name }, { signal });
+    } catch (error) {
+      if (!(error instanceof EsbError && error.retryable) || clock.monotonic() >= end) {
+        throw error;
+      }
+      step.note(error.message);
+      await pause(signal, LOOK_EVERY_MS);
+      continue;
+    }
+    if (found === undefined) {
+      throw new EsbError(`somebody has deleted ${namespace}/${name} meanwhile`, { code: 'NotDeployed' });
+    }
+    const state = functionProgress(found);
+    switch (state.kind) {
+      case 'Current':
+        return;
+      case 'Failed':
+        throw new EsbError(`${name} cannot become up to date: ${state.reason}: ${state.message}`, {
+          code: 'NotDeployed',
+        });
+      case 'InProgress':
+        step.note(state.message);
+        if (clock.monotonic() >= end) {
+          throw new EsbError(
+            `${name} is not up to date after ${waitMs / 1_000} s: ${state.message}. The controller goes on; look with ` +
+              `kubectl get lambdafunction ${name} -n ${namespace} -o wide, or esb ps`,
+            { code: 'NotDeployed' },
+          );
+        }
+        await pause(signal, LOOK_EVERY_MS);
+        break;
+      default:
+        unreachable(state);
+    }
+  }
+}
+
+/** The ways to call a function, as a shell takes them. */
+function callText(name: string, gateway: string | undefined): string {
+  const url = gateway ?? '<address of the gateway>';
+  return [
+    'Call it:',
+    `  esb invoke ${name} '{"name": "Ada"}'${gateway === undefined ? ` --gateway ${url}` : ''}`,
+    `  aws lambda invoke --endpoint-url ${url} --function-name ${name} \\`,
+    `    --cli-binary-format raw-in-base64-out --payload '{"name": "Ada"}' /dev/stdout`,
+    '',
+  ].join('\n');
+}

@@ -1,0 +1,109 @@
+import { type LambdaFunction, lambdaFunctions } from '../../api/lambda-function.ts';
+import type { LambdaWorkerSpec } from '../../api/lambda-worker.ts';
+import { API_GROUP, API_VERSION } from '../../api/name.ts';
+import { EsbError } from '../../common/errors.ts';
+
+/** The owner of the fields that `esb deploy` sets, and of no others. */
+export const DEPLOY_MANAGER = 'esb-deploy';
+
+/** The settings of a function that a user may name. An absent one is left as it is. */
+export interface FunctionSettings {
+  readonly memory?: string | undefined;
+  readonly timeoutSeconds?: number | undefined;
+  readonly minWorkers?: number | undefined;
+  readonly desiredState?: LambdaWorkerSpec['desiredState'] | undefined;
+  /** Names of Secrets with the nodes' credentials for the image. */
+  readonly pullSecrets?: readonly string[] | undefined;
+}
+
+/** The part of a function that comes from its folder. */
+export interface DeployedCode {
+  readonly namespace: string;
+  readonly name: string;
+  /** By digest. */
+  readonly image: string;
+  readonly handler: string | undefined;
+}
+
+/** A new function rests frozen: not even its first call waits for its code to be loaded. */
+const ofNewFunctions: FunctionSettings = { desiredState: 'Paused' };
+
+/**
+ * A name for a function, from the name of its folder.
+ *
+ * @throws {EsbError} `InvalidArgument` for a name that neither Kubernetes nor callers could write
+ */
+export function functionNameFrom(given: string | undefined, folderName: string): string {
+  const name =
+    given ??
+    folderName
+      .toLowerCase()
+      .replaceAll(/[^a-z0-9-]+/g, '-')
+      .replaceAll(/^-+|-+$/g, '');
+  if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name)) {
+    throw new EsbError(
+      given === undefined
+        ? `the folder's name ${folderName} makes no name of a function: name it with --name`
+        : `--name ${given} is not a name: up to 63 lower-case letters, digits and '-', with neither '-' at an end`,
+      { code: 'InvalidArgument' },
+    );
+  }
+  return name;
+}
+
+/**
+ * The object to apply by server-side apply: what comes from the folder, and the settings that are named now or that an
+ * earlier deploy has set and no other manager has taken over since. An apply removes what the earlier one had and it has not.
+ *
+ * @param present the function as it is; undefined for a new one
+ */
+export function functionObject(
+  { handler, image, name, namespace }: DeployedCode,
+  named: FunctionSettings,
+  present: LambdaFunction | undefined,
+): object {
+  const kept = present === undefined ? ofNewFunctions : ownSettings(present);
+  const { desiredState, memory, minWorkers, pullSecrets, timeoutSeconds } = { ...kept, ...defined(named) };
+  return {
+    apiVersion: `${API_GROUP}/${API_VERSION}`,
+    kind: lambdaFunctions.kind,
+    metadata: { name, namespace },
+    spec: {
+      template: {
+        spec: {
+          image,
+          ...defined({ handler, timeoutSeconds, desiredState }),
+          ...(memory === undefined ? {} : { resources: { limits: { memory } } }),
+          ...(pullSecrets === undefined ? {} : { imagePullSecrets: pullSecrets.map((secret) => ({ name: secret })) }),
+        },
+      },
+      ...(minWorkers === undefined ? {} : { scaling: { minWorkers } }),
+    },
+  };
+}
+
+/** The settings of a function that are ours, by the record that the API server keeps of managers and their fields. */
+function ownSettings({ metadata, spec }: LambdaFunction): FunctionSettings {
+  const ours = (metadata.managedFields ?? []).find(
+    ({ manager, operation }) => manager === DEPLOY_MANAGER && operation === 'Apply',
+  )?.fieldsV1;
+  const owns = (...path: readonly string[]): boolean =>
+    path.reduce<unknown>((at, name) => (at as Readonly<Record<string, unknown>> | undefined)?.[`f:${name}`], ours) !==
+    undefined;
+  const worker = spec.template.spec;
+  const template = ['spec', 'template', 'spec'];
+  return defined({
+    memory: owns(...template, 'resources', 'limits', 'memory') ? String(worker.resources?.limits?.memory) : undefined,
+    timeoutSeconds: owns(...template, 'timeoutSeconds') ? worker.timeoutSeconds : undefined,
+    desiredState: owns(...template, 'desiredState') ? worker.desiredState : undefined,
+    minWorkers: owns('spec', 'scaling', 'minWorkers') ? spec.scaling.minWorkers : undefined,
+    pullSecrets: owns(...template, 'imagePullSecrets')
+      ? worker.imagePullSecrets?.map((secret) => secret.name)
+      : undefined,
+  });
+}
+
+/** Without members that are undefined. */
+function defined<T extends object>(fields: T): T {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as T;
+}

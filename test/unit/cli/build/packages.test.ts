@@ -1,0 +1,145 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { repositoryRoot } from '../../../../local/common/repository.ts';
+import { hasNodePackages, installOptions } from '../../../../src/cli/build/node-packages.ts';
+import {
+  installPythonPackages,
+  namesPackages,
+  pythonVersionOf,
+  readRequirements,
+  wheelOptions,
+} from '../../../../src/cli/build/python-packages.ts';
+import { runTool } from '../../../../src/cli/build/tool.ts';
+import { hasCode } from '../../../../src/common/errors.ts';
+import type { CommandRequest, CommandRunner } from '../../../../src/common/exec/command-runner.ts';
+
+async function folderWith(files: Readonly<Record<string, string>>): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'esb-packages-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  for (const [name, text] of Object.entries(files)) {
+    await writeFile(join(folder, name), text);
+  }
+  return folder;
+}
+
+/** Programs that answer as `answer` says; undefined for one that is not installed. */
+function programs(answer: (request: CommandRequest) => { code: number; stderr?: string } | undefined) {
+  const runs: string[] = [];
+  const runner: CommandRunner = {
+    run(request) {
+      runs.push([request.program, ...request.args].join(' '));
+      const found = answer(request);
+      return found === undefined
+        ? Promise.reject(Object.assign(new Error('spawn'), { code: 'ENOENT' }))
+        : Promise.resolve({ stdout: '', stderr: '', ...found });
+    },
+  };
+  return { runs, runner };
+}
+
+describe('packages in Python', () => {
+  it.each([
+    ['# nothing\n\n', false],
+    ['# something\nrequests==2.32.5\n', true],
+  ])('are named by %j: %s', (text, expected) => {
+    expect(namesPackages(text)).toBe(expected);
+  });
+
+  it('are asked for only where a file names some', async () => {
+    expect(await readRequirements(await folderWith({}))).toBeUndefined();
+    expect(await readRequirements(await folderWith({ 'requirements.txt': '# none' }))).toBeUndefined();
+    const folder = await folderWith({ 'requirements.txt': 'six' });
+    expect(await readRequirements(folder)).toBe(join(folder, 'requirements.txt'));
+  });
+
+  it.each([
+    ['base:1', ['PATH=/bin', 'PYTHON_VERSION=3.11.7'], undefined, '3.11'],
+    ['registry.example:5000/lambda/python:3.13', [], undefined, '3.13'],
+    ['python:3.13-slim', ['PYTHON_VERSION=3.14.1'], '3.12', '3.12'],
+    ['registry.example/python@sha256:0', [], undefined, undefined],
+    ['registry.example/base:3.13', [], undefined, undefined],
+  ])('are those of the Python of %s %j %s: %s', (base, env, given, expected) => {
+    expect(pythonVersionOf(base, env, given)).toBe(expected);
+  });
+
+  it('are wheels for the platform of the base, and nothing that would be built here', () => {
+    const options = wheelOptions({ version: '3.13', architecture: 'arm64' });
+    expect(options).toContain('--only-binary=:all:');
+    expect(options).toContain('--python-version=3.13');
+    expect(options).toContain('--abi=cp313');
+    expect(options).toContain('--platform=manylinux_2_17_aarch64');
+    expect(options.filter((each) => each.includes('x86_64'))).toEqual([]);
+  });
+
+  it('are installed by the first pip that answers', async () => {
+    const folder = await folderWith({ 'requirements.txt': 'six' });
+    const { runner, runs } = programs(({ program }) => ({ code: program === 'python3' ? 1 : 0 }));
+    const python = { version: '3.11', architecture: 'amd64' };
+    await installPythonPackages(join(folder, 'requirements.txt'), folder, python, { runner });
+    expect(runs[1]).toBe('/usr/bin/python3 -m pip --version');
+    expect(runs[2]).toMatch(/^\/usr\/bin\/python3 -m pip install .*--target=\S+ --requirement .*requirements\.txt$/);
+  });
+
+  it('need a pip, and the error says so', async () => {
+    const { runner } = programs(() => undefined);
+    const target = { version: '3.11', architecture: 'amd64' };
+    await expect(installPythonPackages('/requirements.txt', '/target', target, { runner })).rejects.toSatisfy(
+      (error) => hasCode(error, 'ProgramMissing') && error.message.includes('install Python with pip'),
+    );
+  });
+
+  it('that have no wheel are told of with the way out', async () => {
+    const { runner } = programs(({ args }) =>
+      args.includes('install') ? { code: 1, stderr: 'ERROR: No matching distribution found for uwsgi' } : { code: 0 },
+    );
+    const target = { version: '3.11', architecture: 'amd64' };
+    await expect(installPythonPackages('/requirements.txt', '/target', target, { runner })).rejects.toThrow(
+      /No matching distribution found for uwsgi\nOnly wheels for Python 3.11 on amd64/,
+    );
+  });
+});
+
+describe('packages in Node.js', () => {
+  it('are asked for only where package.json names some', async () => {
+    expect(await hasNodePackages(await folderWith({}), [])).toBe(false);
+    expect(await hasNodePackages(await folderWith({ 'package.json': '{"devDependencies":{"a":"1"}}' }), [])).toBe(
+      false,
+    );
+    const folder = await folderWith({ 'package.json': '{"dependencies":{"a":"1"}}' });
+    expect(await hasNodePackages(folder, ['package.json', 'package-lock.json'])).toBe(true);
+  });
+
+  it('need a lock file, without which no two builds would be the same', async () => {
+    const folder = await folderWith({ 'package.json': '{"dependencies":{"a":"1"}}' });
+    await expect(hasNodePackages(folder, ['package.json'])).rejects.toThrow(/npm install --package-lock-only/);
+    await expect(hasNodePackages(await folderWith({ 'package.json': '{' }), [])).rejects.toThrow(/is not JSON/);
+  });
+
+  it('are those of the platform of the image, and run no script that would make them for this one', () => {
+    expect(installOptions('amd64', 'x64')).toContain('--cpu=x64');
+    expect(installOptions('amd64', 'x64')).not.toContain('--ignore-scripts');
+    expect(installOptions('arm64', 'x64')).toEqual(expect.arrayContaining(['--cpu=arm64', '--ignore-scripts']));
+  });
+});
+
+describe('a program of the user', () => {
+  it('that is missing is told of with the way out', async () => {
+    const run = runTool({ program: 'no-such-program', args: [], cwd: '/', wayOut: 'install it' });
+    await expect(run).rejects.toThrow('there is no program no-such-program: install it');
+  });
+
+  it('that fails is told of with its last words', async () => {
+    const run = runTool({ program: 'sh', args: ['-c', 'echo one >&2; echo two >&2; exit 3'], cwd: '/', wayOut: '' });
+    await expect(run).rejects.toThrow(/sh -c failed \(exit code 3\):\none\ntwo$/);
+  });
+
+  it('is the one of the user, and not one that a clone of ours has', async () => {
+    const shown = await runTool({ program: 'sh', args: ['-c', 'echo $PATH; pwd'], cwd: '/usr', wayOut: '' });
+    const [path = '', folder] = shown.trimEnd().split('\n');
+    expect(path.split(':')).not.toContain(join(repositoryRoot(), 'node_modules/.bin'));
+    expect(path.split(':')).toContain('/usr/bin');
+    expect(folder).toBe('/usr');
+  });
+});

@@ -1,0 +1,177 @@
+import { createHash } from 'node:crypto';
+import { createServer } from 'node:http';
+import { buffer } from 'node:stream/consumers';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { hasCode } from '../../../src/common/errors.ts';
+import { isLoopbackRegistry, RegistryClient } from '../../../src/oci/registry-client.ts';
+import { challengeOf } from '../../../src/oci/registry-token.ts';
+import { freePort } from '../../support/free-port.ts';
+import { testImage } from '../../support/test-image.ts';
+import { startTestRegistry, type TestRegistry } from '../../support/test-registry.ts';
+
+const login = { username: 'ada', password: 'lovelace' };
+
+async function world(): Promise<TestRegistry> {
+  const registry = await startTestRegistry();
+  onTestFinished(() => registry.close());
+  return registry;
+}
+
+function blobOf(text: string) {
+  const content = Buffer.from(text);
+  const digest = `sha256:${createHash('sha256').update(content).digest('hex')}`;
+  return { digest, size: content.length, open: () => Promise.resolve(content) };
+}
+
+const smallImage = () => testImage({ files: [{ path: '/file', content: 'content' }] });
+
+describe('a client of a registry', () => {
+  it('reads manifests by tag and digest, documents and layers', async () => {
+    const registry = await world();
+    const image = await smallImage();
+    registry.put('team/hello:1', image);
+    const client = new RegistryClient({ registry: registry.host });
+    const found = await client.manifest('team/hello', '1');
+    expect(found).toEqual({
+      digest: image.manifest.digest,
+      mediaType: image.manifest.mediaType,
+      content: image.manifest.content,
+    });
+    expect(await client.manifest('team/hello', found.digest)).toEqual(found);
+    const [layer, config] = image.blobs;
+    expect(await client.document('team/hello', config?.digest ?? '')).toEqual(config?.content);
+    const stream = await client.blob('team/hello', layer?.digest ?? '', new AbortController().signal);
+    expect(await buffer(stream)).toEqual(layer?.content);
+  });
+
+  it('pushes a blob once, and mounts what another repository has', async () => {
+    const registry = await world();
+    const client = new RegistryClient({ registry: registry.host });
+    const blob = blobOf('a layer');
+    expect(await client.pushBlob('one', blob)).toBe('uploaded');
+    expect(await client.pushBlob('one', blob)).toBe('there');
+    expect(await client.pushBlob('other', blob, { mountFrom: 'one' })).toBe('mounted');
+    expect(await client.pushBlob('third', blob, { mountFrom: 'nowhere' })).toBe('uploaded');
+    expect(await client.document('other', blob.digest)).toEqual(Buffer.from('a layer'));
+  });
+
+  it('stores a manifest under a tag, and finds it by its digest', async () => {
+    const registry = await world();
+    const client = new RegistryClient({ registry: registry.host });
+    const { manifest } = await smallImage();
+    expect(await client.hasManifest('hello', manifest.digest)).toBe(false);
+    await client.pushManifest('hello', 'one', manifest);
+    expect(await client.hasManifest('hello', manifest.digest)).toBe(true);
+    expect((await client.manifest('hello', 'one')).content).toEqual(manifest.content);
+  });
+
+  it.each(['basic', 'token'] as const)('shows its login where the registry asks for it: %s', async (authentication) => {
+    const registry = await world();
+    registry.credentials = login;
+    registry.authentication = authentication;
+    const client = new RegistryClient({ registry: registry.host, login });
+    const blob = blobOf('a layer');
+    expect(await client.pushBlob('hello', blob)).toBe('uploaded');
+    expect(await client.pushBlob('hello', blob)).toBe('there');
+    // One token for all requests of one scope.
+    expect(registry.requests.filter((each) => each.includes('/token'))).toEqual(
+      authentication === 'basic' ? [] : ['GET /token?service=test&scope=repository%3Ahello%3Apull%2Cpush'],
+    );
+  });
+
+  it('asks for the right to both repositories where it mounts', async () => {
+    const registry = await world();
+    const blob = blobOf('a layer');
+    await new RegistryClient({ registry: registry.host }).pushBlob('base', blob);
+    registry.credentials = login;
+    registry.authentication = 'token';
+    const client = new RegistryClient({ registry: registry.host, login });
+    expect(await client.pushBlob('hello', blob, { mountFrom: 'base' })).toBe('mounted');
+    expect(registry.requests.filter((each) => each.includes('/token')).at(-1)).toContain(
+      'scope=repository%3Ahello%3Apull%2Cpush&scope=repository%3Abase%3Apull',
+    );
+  });
+
+  it('tells what the registry said when it refuses', async () => {
+    const registry = await world();
+    const client = new RegistryClient({ registry: registry.host });
+    registry.pushRefusal = 'the quota of team is used up';
+    await expect(client.pushBlob('hello', blobOf('a layer'))).rejects.toSatisfy(
+      (error: unknown) =>
+        hasCode(error, 'ImagePushFailed') &&
+        /the registry answered 403: DENIED the quota of team is used up/.test(error.message),
+    );
+    registry.pushRefusal = undefined;
+    const wrong = { ...blobOf('a layer'), digest: blobOf('another').digest };
+    await expect(client.pushBlob('hello', wrong)).rejects.toThrow(/400: DIGEST_INVALID/);
+    registry.credentials = login;
+    await expect(client.pushBlob('hello', blobOf('a layer'))).rejects.toThrow(/401.*log in/);
+    await expect(client.manifest('hello', 'none')).rejects.toThrow(/401.*log in/);
+    registry.credentials = undefined;
+    await expect(client.manifest('hello', 'none')).rejects.toSatisfy((error) => hasCode(error, 'ImageNotFound'));
+  });
+
+  it('tells of a registry that does not answer', async () => {
+    const client = new RegistryClient({ registry: `127.0.0.1:${await freePort()}` });
+    await expect(client.manifest('hello', '1')).rejects.toSatisfy((error) => hasCode(error, 'RegistryUnreachable'));
+  });
+
+  it('fetches content that is kept elsewhere, and does not show its login there', async () => {
+    const seen: string[] = [];
+    const content = Buffer.from('{}');
+    const digest = `sha256:${createHash('sha256').update(content).digest('hex')}`;
+    const elsewhere = createServer((request, response) => {
+      seen.push(request.headers.authorization ?? 'none');
+      response.end(content);
+    });
+    const place = await freePort();
+    const front = createServer((request, response) => {
+      if (request.headers.authorization === undefined) {
+        response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' }).end();
+      } else {
+        response.writeHead(307, { location: `http://127.0.0.1:${place}/x` }).end();
+      }
+    });
+    const port = await freePort();
+    for (const [server, at] of [
+      [elsewhere, place],
+      [front, port],
+    ] as const) {
+      const listening = Promise.withResolvers<void>();
+      server.listen(at, '127.0.0.1', listening.resolve);
+      await listening.promise;
+      onTestFinished(() => {
+        server.closeAllConnections();
+        server.close();
+      });
+    }
+    const client = new RegistryClient({ registry: `127.0.0.1:${port}`, login });
+    expect(await client.document('hello', digest)).toEqual(content);
+    expect(seen).toEqual(['none']);
+    await expect(client.document('hello', `sha256:${'0'.repeat(64)}`)).rejects.toThrow(/sent other content/);
+  });
+});
+
+it.each([
+  ['127.0.0.1:5000', true],
+  ['localhost', true],
+  ['[::1]:5000', true],
+  ['127.0.0.1.example:5000', false],
+  ['10.0.0.1:5000', false],
+  ['registry.example', false],
+])('plain HTTP is spoken with the loopback alone: %s %s', (registry, expected) => {
+  expect(isLoopbackRegistry(registry)).toBe(expected);
+});
+
+it.each([
+  ['Basic realm="x"', { kind: 'basic' }],
+  [
+    'Bearer realm="https://auth.example/token",service="registry.example",scope="a"',
+    { kind: 'bearer', realm: 'https://auth.example/token', service: 'registry.example' },
+  ],
+  ['bearer Realm="https://auth.example/token"', { kind: 'bearer', realm: 'https://auth.example/token' }],
+  ['Bearer realm="nonsense"', undefined],
+  ['Negotiate', undefined],
+])('the challenge %s is understood', (header, expected) => {
+  expect(challengeOf(header)).toEqual(expected);
+});
