@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { createProgress } from '../../local/common/progress.ts';
+import { createProgress } from '../../src/cli/progress.ts';
 import { run } from '../support/command.ts';
 import { documentationRoot, textOf } from '../support/documentation.ts';
 import { readInstanceEnvironment } from '../support/instance-environment.ts';
@@ -11,7 +11,7 @@ import { ensurePythonClients } from '../support/python-clients.ts';
 import { instance } from './support/instance.ts';
 
 /** Lines that are about the instance itself: it is there already, and goes on to be there. */
-const aboutInstance = /^(npm run (up|down)|source \.esb\/env)$/;
+const aboutInstance = /^(npm run (up|down)|source \.esb\/env|npm run up && source \.esb\/env)$/;
 
 describe('pages for a local instance', () => {
   const esb = instance();
@@ -44,28 +44,41 @@ describe('pages for a local instance', () => {
     };
   });
 
+  /** Lines of a page with the folders that it has beside the clone in a temporary one. */
+  const withFolders = (lines: readonly string[]): readonly string[] =>
+    lines.map((line) => line.replaceAll('../greeter', '"$TMPDIR/greeter"'));
+
   it('the tutorial can be followed to its end, and shows what it says', { timeout: 300_000 }, async () => {
     const lines = linesOf('docs/tutorial/first-function.md');
-    expect(lines).toContain('npm run up');
-    const script = lines.filter((line) => !aboutInstance.test(line));
-    expect(script.length).toBeGreaterThan(30);
+    expect(lines).toContain('npm run up && source .esb/env');
+    const script = withFolders(lines.filter((line) => !aboutInstance.test(line)));
+    expect(script.length).toBeGreaterThan(20);
     const shown = await follow(script);
     for (const wanted of [
-      /"message": "hello from hello", "counter": \d+, "overlaps": 0, .*"echo": "first"/,
-      /wake +\S+ ms {2}resumed/,
+      /greeter is up to date\./,
       '{"greeting": "Hello, Ada!", "before you": []}',
       '{"greeting": "Hello, Grace!", "before you": ["Ada"]}',
+      '{"greeting": "Hello, Edsger!", "before you": ["Ada", "Grace"]}',
       'greeting Grace',
-      /default +greeter-2 +greeter +/,
+      /wake +\S+ ms {2}resumed/,
+      '{"greeting": "Hello, Barbara!", "before you": ["Ada", "Grace", "Edsger"]}',
+      '{"greeting": "Welcome, Ada!", "before you": []}',
+      'greeter is as it was: nothing has changed.',
+      /default +greeter-latest-1 +greeter +/,
       /wake +\S+ ms {2}cold/,
-      '{"greeting": "Hello, Edsger!", "before you": []}',
-      /ImageReady=False ImageNotFound: pulling \S+\/greeter:2: the registry has no such image/,
-      /Ready=False ReplacementFailed: ImageNotFound: /,
-      /Callable=True Running: calls are answered/,
-      /UpToDate=False ReplacementFailed: ImageNotFound: /,
+      '{"greeting": "Welcome, Edsger!", "before you": []}',
+      /esb: greeter .*No module named 'no_such_module'/s,
+      'exit code 1',
+      '{"greeting": "Welcome, Grace!", "before you": ["Edsger"]}',
+      /Ready=False \w+: .*greeter-latest-0/,
     ]) {
       expect(shown).toMatch(wanted);
     }
+  });
+
+  it('a folder is deployed, and fields are kept, as docs/how-to/deploy.md says', { timeout: 300_000 }, async () => {
+    const shown = await follow(withFolders(linesOf('docs/how-to/deploy.md')));
+    expect(shown).toMatch(/greeter is up to date\..*lambdafunction.esb.dev\/greeter patched.*up to date\..*^5$/ms);
   });
 
   it('functions are made and called as docs/how-to/functions.md says', { timeout: 300_000 }, async () => {
