@@ -14,7 +14,6 @@ import { messageOf } from '../src/common/errors.ts';
 import { chartDocuments } from './chart-document.ts';
 import { chartDefinitions, chartManifests } from './chart-manifests.ts';
 import { commandDocument } from './command-document.ts';
-import { functionDefinition } from './function-definition.ts';
 import { layoutDocument } from './layout-document.ts';
 import { metricsDocument } from './metrics-document.ts';
 import type { Product, ProductMaker } from './product.ts';
@@ -23,12 +22,13 @@ import { generatedProtocolFolder, protocolTypes } from './protocol-types.ts';
 import { reasonDocument } from './reason-document.ts';
 import { resourceDocuments } from './resource-document.ts';
 import { generatedTypesFolder, resourceTypes } from './resource-types.ts';
+import { templateDefinitions } from './template-definitions.ts';
 import { testDocuments } from './test-documents.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
 /** Makers of files that other makers read. */
-const earlyMakers: readonly ProductMaker[] = [functionDefinition];
+const earlyMakers: readonly ProductMaker[] = [templateDefinitions];
 
 /** Makers of all other products. Products of a maker are written, checked, and removed again where their folder is owned. */
 const makers: readonly ProductMaker[] = [

@@ -107,7 +107,7 @@ const controller: RoomTable = {
       holds: 'assignment, moves and deletion of workers',
       imports: ['nodes', 'scheduling', 'metrics', 'quota'],
     },
-    functions: { holds: 'workers of each LambdaFunction', imports: [] },
+    functions: { holds: 'workers and versions of each LambdaFunction', imports: [] },
     reservation: { holds: 'guard and reservation of each node', imports: ['nodes', 'scheduling'] },
   },
 };
@@ -116,7 +116,7 @@ const gateway: RoomTable = {
   rooms: {
     lambda: { holds: 'types and errors of the Lambda API, which all rooms speak in', imports: [] },
     access: { holds: 'who a caller is, and what it may', imports: ['lambda'] },
-    agents: { holds: 'agents, workers and routes', imports: ['lambda'] },
+    agents: { holds: 'agents, workers, versions and routes', imports: ['lambda'] },
     admission: { holds: 'limits', imports: ['lambda', 'access', 'agents'] },
     telemetry: { holds: 'metrics, access log, spans', imports: ['access'] },
     events: { holds: 'calls of type Event, kept until they have run', imports: ['lambda', 'agents'] },

@@ -5,6 +5,7 @@ import type {
   FunctionReasons,
   NodeStateReasons,
   TerminationReason,
+  VersionReasons,
   WorkerReasons,
 } from '../src/api/condition.ts';
 import { ERROR_CODES } from '../src/common/error-codes.ts';
@@ -186,7 +187,7 @@ const cleanedUp = section<WorkerReasons['CleanedUp']>(
 
 const functionReady = section<FunctionReasons['Ready']>(
   'LambdaFunction',
-  'Ready says whether the function has as many workers as it is to have, all of the present template and Ready. While the status is False, `Reconciling` is True with the same reason, or `Stalled` where a worker of the present template is stalled: then the reason is that of the worker, and the message begins with its name. Written by the controller.',
+  'Ready says whether the function has as many workers as it is to have, all of the present template and Ready, those of the versions that its aliases name included, and whether its aliases are in effect. While the status is False, `Reconciling` is True with the same reason, or `Stalled` where a worker of the present template is stalled: then the reason is that of the worker, and the message begins with its name. Written by the controller.',
   {
     UpToDate: ['Ready: True', 'all workers are there, of the present template, and Ready'],
     NoWorkers: ['Ready: True', '`spec.scaling.minWorkers` is 0, and there are none'],
@@ -195,7 +196,26 @@ const functionReady = section<FunctionReasons['Ready']>(
       'Ready: False',
       'the API server does not take a worker as the template has it, as an admission policy wants it; the message has its words. Tried again every 30 seconds',
     ],
+    VersionMissing: [
+      'Ready: False',
+      'an alias names a number that no LambdaVersion of the function has; workers that the version still has stay',
+    ],
+    VersionRefused: [
+      'Ready: False',
+      'the API server does not take the LambdaVersion that is to be published; the message has its words. Tried again every 30 seconds',
+    ],
     Terminating: ['Ready: False', 'the function is being deleted, its workers first'],
+  },
+);
+
+const versionReady = section<VersionReasons['Ready']>(
+  'LambdaVersion',
+  'Ready says whether the version has as many workers as its aliases ask for, all of them Ready, and was Active. While the status is False, `Reconciling` is True with the same reason, or `Stalled` where a worker is stalled: then the reason is that of the worker, and the message begins with its name. Written by the controller.',
+  {
+    UpToDate: ['Ready: True', 'all workers are there and Ready'],
+    NoWorkers: ['Ready: True', 'one of its workers was Ready once, and no alias asks for more now'],
+    Progressing: ['Ready: False', 'workers are being made, deleted or started'],
+    WorkerRefused: ['Ready: False', 'the API server does not take a worker of the version; the message has its words'],
   },
 );
 
@@ -261,6 +281,8 @@ const events = section<EventReason>(
       'Warning',
       'LambdaWorker: no node will do; the note is that of `Scheduled`, with numbers of nodes',
     ],
+    Published: ['Normal', 'LambdaFunction: a version was published; the note names the LambdaVersion'],
+    VersionRefused: ['Warning', 'LambdaFunction: the API server does not take a version of it'],
     Scaled: ['Normal', 'LambdaFunction: workers were created or deleted; the note names them'],
     WorkerRefused: ['Warning', 'LambdaFunction: the API server does not take one of its workers'],
     Unassigned: ['Warning', 'LambdaWorker: the worker was taken away from its node, and no other will do'],
@@ -387,6 +409,7 @@ export const reasonSections: readonly ReasonSection[] = [
   cleanedUp,
   termination,
   functionReady,
+  versionReady,
   node,
   nodeState,
   events,

@@ -9,13 +9,17 @@ function capitalised(word: string): string {
   return word.charAt(0).toUpperCase() + word.slice(1);
 }
 
+/** The spec of a worker without the fields that are no matter of a template. */
+const template = {
+  tsType: "Omit<LambdaWorkerSpec, 'functionName' | 'version'>",
+  from: 'LambdaWorkerSpec',
+  file: './lambda-worker.ts',
+};
+
 /** Objects that are another resource's, by the names that they would have here. */
 const borrowed: Readonly<Record<string, { readonly tsType: string; readonly from: string; readonly file: string }>> = {
-  LambdaFunctionSpecTemplateSpec: {
-    tsType: "Omit<LambdaWorkerSpec, 'functionName'>",
-    from: 'LambdaWorkerSpec',
-    file: './lambda-worker.ts',
-  },
+  LambdaFunctionSpecTemplateSpec: template,
+  LambdaVersionSpecTemplateSpec: template,
 };
 
 /** Names of list items that are not just the list's name without its last letter. */

@@ -248,6 +248,7 @@ async function applyManifests(home: Home, signal: AbortSignal): Promise<void> {
     ['wait', '--for=condition=Established', '--timeout=30s'].concat([
       'crd/lambdaworkers.esb.dev',
       'crd/lambdafunctions.esb.dev',
+      'crd/lambdaversions.esb.dev',
       'crd/lambdanodes.esb.dev',
     ]),
     { signal },

@@ -132,7 +132,19 @@ export interface WorkerReasons {
 
 /** Reasons of the conditions of a LambdaFunction, beside those of a worker that keeps it from being ready. */
 export interface FunctionReasons {
-  readonly Ready: 'NoWorkers' | 'Progressing' | 'Terminating' | 'UpToDate' | 'WorkerRefused';
+  readonly Ready:
+    | 'NoWorkers'
+    | 'Progressing'
+    | 'Terminating'
+    | 'UpToDate'
+    | 'VersionMissing'
+    | 'VersionRefused'
+    | 'WorkerRefused';
+}
+
+/** Reasons of the conditions of a LambdaVersion, beside those of a worker that keeps it from being ready. */
+export interface VersionReasons {
+  readonly Ready: 'NoWorkers' | 'Progressing' | 'UpToDate' | 'WorkerRefused';
 }
 
 /** Reason of any condition of a worker that is no code of an error. */
@@ -152,9 +164,11 @@ export type EventReason =
   | 'HoldRefused'
   | 'NodeLost'
   | 'NodeUnreachable'
+  | 'Published'
   | 'Reassigned'
   | 'Scaled'
   | 'Unassigned'
+  | 'VersionRefused'
   | 'WorkerRefused';
 
 /** Reasons of the Events that agents write, each about a worker. */
@@ -218,6 +232,8 @@ const lastingReasons: ReadonlySet<string> = new Set<
   'SubnetCollision',
   'SubnetTooSmall',
   'UserNamespacesUnsupported',
+  'VersionMissing',
+  'VersionRefused',
   'WarmUpFailed',
   'WorkerRefused',
 ]);

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { ObjectMeta, ResourceType } from '../kube/api/types.ts';
-import type { LambdaFunction } from './generated/lambda-function.ts';
+import type { LambdaFunction, LambdaFunctionSpec, LambdaFunctionStatus } from './generated/lambda-function.ts';
 import { LABEL_PREFIX } from './label.ts';
 import type { LambdaWorker } from './lambda-worker.ts';
 import { API_GROUP, API_VERSION } from './name.ts';
@@ -17,16 +17,23 @@ export const lambdaFunctions: ResourceType<LambdaFunction> = {
 
 /** Label of the workers of a LambdaFunction: the name of the resource. */
 export const FUNCTION_LABEL = `${LABEL_PREFIX}lambda-function`;
+/** Label of the workers of a version: its number. */
+export const VERSION_LABEL = `${LABEL_PREFIX}lambda-version`;
 /** Annotation of the workers of a LambdaFunction: the hash of the template that they were last given. */
 export const TEMPLATE_ANNOTATION = `${LABEL_PREFIX}template`;
 
-/** The LambdaFunction that a worker belongs to. */
+/** Template of the workers of a function or of a version. */
+export type WorkerTemplate = LambdaFunctionSpec['template'];
+/** An alias as it is in effect. */
+export type EffectiveAlias = NonNullable<LambdaFunctionStatus['aliases']>[number];
+
+/** The LambdaFunction that a worker or a version belongs to. */
 export interface FunctionOwner {
   readonly name: string;
   readonly uid: string;
 }
 
-/** The owner of a worker where that is a LambdaFunction; names and labels say nothing of it. */
+/** The owner of a worker or a version where that is a LambdaFunction; names and labels say nothing of it. */
 export function functionOwnerOf({ ownerReferences }: Pick<ObjectMeta, 'ownerReferences'>): FunctionOwner | undefined {
   const owner = ownerReferences?.find(({ controller }) => controller === true);
   const isOurs = owner?.kind === lambdaFunctions.kind && owner.apiVersion.startsWith(`${API_GROUP}/`);
@@ -39,8 +46,8 @@ export function calledNameOf({ metadata, spec }: LambdaFunction): string {
 }
 
 /** Tells apart templates whose workers would differ. 16 hexadecimal digits. */
-export function templateHashOf({ spec }: LambdaFunction): string {
-  const text = JSON.stringify(sorted(spec.template.spec));
+export function templateHashOf(template: WorkerTemplate): string {
+  const text = JSON.stringify(sorted(template.spec));
   return createHash('sha256').update(text).digest('hex').slice(0, 16);
 }
 
@@ -56,34 +63,42 @@ function sorted(value: unknown): unknown {
   return Object.fromEntries(entries.map(([name, member]) => [name, sorted(member)]));
 }
 
-/**
- * A worker of a function as it is created.
- *
- * @param template the hash of the function's template
- */
-export function workerOf(owner: LambdaFunction, name: string, template: string): LambdaWorker {
-  const { metadata, spec } = owner;
-  const { uid = '' } = metadata;
+/** The reference by which a LambdaFunction owns a worker or a version. */
+export function ownerReferenceTo({ metadata }: LambdaFunction): NonNullable<ObjectMeta['ownerReferences']>[number] {
+  const { name, uid = '' } = metadata;
   const apiVersion = `${API_GROUP}/${API_VERSION}`;
+  return { apiVersion, kind: lambdaFunctions.kind, name, uid, controller: true, blockOwnerDeletion: true };
+}
+
+/** Source of a worker of a function. */
+export interface WorkerSource {
+  /** The version that it runs; undefined for $LATEST. */
+  readonly version: number | undefined;
+  readonly template: WorkerTemplate;
+  /** Hash of the template. */
+  readonly hash: string;
+}
+
+/** A worker of a function as it is created. */
+export function workerOf(owner: LambdaFunction, name: string, { hash, template, version }: WorkerSource): LambdaWorker {
+  const { metadata } = owner;
   return {
-    apiVersion,
+    apiVersion: `${API_GROUP}/${API_VERSION}`,
     kind: 'LambdaWorker',
     metadata: {
       name,
       namespace: metadata.namespace,
-      labels: { [FUNCTION_LABEL]: metadata.name },
-      annotations: { [TEMPLATE_ANNOTATION]: template },
-      ownerReferences: [
-        {
-          apiVersion,
-          kind: lambdaFunctions.kind,
-          name: metadata.name,
-          uid,
-          controller: true,
-          blockOwnerDeletion: true,
-        },
-      ],
+      labels: {
+        [FUNCTION_LABEL]: metadata.name,
+        ...(version === undefined ? {} : { [VERSION_LABEL]: String(version) }),
+      },
+      annotations: { [TEMPLATE_ANNOTATION]: hash },
+      ownerReferences: [ownerReferenceTo(owner)],
     },
-    spec: { ...spec.template.spec, functionName: calledNameOf(owner) },
+    spec: {
+      ...template.spec,
+      functionName: calledNameOf(owner),
+      ...(version === undefined ? {} : { version }),
+    },
   };
 }

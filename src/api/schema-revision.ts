@@ -10,13 +10,17 @@ import type { KubeClient } from '../kube/api/types.ts';
 export const SCHEMA_REVISION_ANNOTATION = 'esb.dev/schema-revision';
 
 /** The revision that this program needs; the definitions in `crds/` carry it. */
-export const SCHEMA_REVISION = 12;
+export const SCHEMA_REVISION = 13;
 
 /** Names of the CustomResourceDefinitions that every role goes by. */
 export const DEFINITION_NAMES = ['lambdanodes.esb.dev', 'lambdaquotas.esb.dev', 'lambdaworkers.esb.dev'] as const;
 
-/** The same for the controller. */
-export const CONTROLLER_DEFINITIONS: readonly string[] = [...DEFINITION_NAMES, 'lambdafunctions.esb.dev'];
+/** The same for those that go by functions as well: the controller and gateways. */
+export const FUNCTION_DEFINITIONS: readonly string[] = [
+  ...DEFINITION_NAMES,
+  'lambdafunctions.esb.dev',
+  'lambdaversions.esb.dev',
+];
 
 const RETRY_MS = 3_000;
 const READ_DEADLINE_MS = 10_000;

@@ -45,6 +45,7 @@ function shapeOf(worker: LambdaWorker): readonly (readonly [string, unknown])[] 
     ['readOnlyRootFilesystem', spec.readOnlyRootFilesystem ?? true],
     ...(perWorkerOf(worker) === 1 ? [] : [['perWorker', perWorkerOf(worker)] as const]),
     ...(spec.logging === undefined ? [] : [['logging', Object.values(loggingOf(spec.logging))] as const]),
+    ...(spec.version === undefined ? [] : [['version', spec.version] as const]),
     // Absent says nothing of the container: one that was made with an earlier default is left as it is.
     ...(spec.runtimeInterface === undefined ? [] : [['runtimeInterface', spec.runtimeInterface] as const]),
   ];

@@ -3,3 +3,11 @@ export function functionArn(name: string, qualifier?: string): string {
   const base = `arn:aws:lambda:us-east-1:012345678912:function:${name}`;
   return qualifier === undefined ? base : `${base}:${qualifier}`;
 }
+
+/** The qualifier of workers without a version. */
+export const LATEST = '$LATEST';
+
+/** A version of a function as Lambda writes it. */
+export function versionText(version: number | undefined): string {
+  return version === undefined ? LATEST : String(version);
+}

@@ -2,6 +2,7 @@ import type { EventReason } from '../api/condition.ts';
 import type { LambdaFunction } from '../api/lambda-function.ts';
 import type { LambdaNode } from '../api/lambda-node.ts';
 import type { LambdaQuota } from '../api/lambda-quota.ts';
+import type { LambdaVersion } from '../api/lambda-version.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
@@ -30,6 +31,8 @@ export interface LeaderOptions {
   readonly quotas: Informer<LambdaQuota>;
   /** Synced. */
   readonly functions: Informer<LambdaFunction>;
+  /** Synced; OWNER_INDEX is among its indexes. */
+  readonly versions: Informer<LambdaVersion>;
   readonly requests: Informer<CertificateSigningRequest>;
   /** Pods of agents; AGENT_NODE_INDEX is among its indexes. Empty where agents run outside of Pods. */
   readonly agentPods: Informer<Pod>;

@@ -3,9 +3,10 @@ import { Registry } from 'prom-client';
 import { lambdaFunctions } from '../api/lambda-function.ts';
 import { HOLD_SELECTOR, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaQuota, lambdaQuotas } from '../api/lambda-quota.ts';
+import { lambdaVersions } from '../api/lambda-version.ts';
 import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { CONTROLLER_LEASE, GATEWAY_SIGNER, reporters } from '../api/name.ts';
-import { CONTROLLER_DEFINITIONS, waitForSchema } from '../api/schema-revision.ts';
+import { FUNCTION_DEFINITIONS, waitForSchema } from '../api/schema-revision.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
 import type { Health } from '../common/health.ts';
 import { parseHostPort } from '../common/host-port.ts';
@@ -29,7 +30,7 @@ import { LeaderElector } from '../kube/controller/leader-elector.ts';
 import type { ReconcilerMetrics } from '../kube/controller/reconciler.ts';
 import { EventRecorder } from '../kube/events/event-recorder.ts';
 import type { ControllerConfig } from '../options/controller.ts';
-import { OWNER_INDEX, ownerIndex } from './functions/function-controller.ts';
+import { OWNER_INDEX, ownerIndex } from './functions/owner-index.ts';
 import type { LeaderOptions } from './leader-options.ts';
 import { runLeader } from './manager.ts';
 import { type ControllerMetrics, registerControllerMetrics } from './metrics/controller-metrics.ts';
@@ -73,7 +74,7 @@ export async function runController(
         clock,
         logger,
         unreadable: 'ApiServerUnavailable',
-        definitions: CONTROLLER_DEFINITIONS,
+        definitions: FUNCTION_DEFINITIONS,
         report(found) {
           observation.health = found;
         },
@@ -134,6 +135,7 @@ function createInformers({ cluster, hold }: ControllerConfig, client: KubeClient
       { logger, indexes: { [QUOTA_INDEX]: quotaIndex } },
     ),
     functions: new ListWatchInformer(client, lambdaFunctions, {}, { logger }),
+    versions: new ListWatchInformer(client, lambdaVersions, {}, { logger, indexes: { [OWNER_INDEX]: ownerIndex } }),
     nodes: new ListWatchInformer(client, coreNodes, {}, { logger, transform: slimNode }),
     agentPods: new ListWatchInformer<Pod>(
       client,

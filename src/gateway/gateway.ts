@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { RequestListener, Server } from 'node:http';
+import type { LambdaFunction } from '../api/lambda-function.ts';
 import type { LambdaNode } from '../api/lambda-node.ts';
+import type { LambdaVersion } from '../api/lambda-version.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock } from '../common/clock.ts';
 import { hasCode } from '../common/errors.ts';
@@ -19,6 +21,7 @@ import { loadAgentProtocol } from './agents/agent-protocol.ts';
 import type { ClientIdentity } from './agents/client-identity.ts';
 import { FleetView } from './agents/fleet-view.ts';
 import type { FunctionCall } from './agents/function-call.ts';
+import { VersionBook } from './agents/version-book.ts';
 import { EndpointGuard } from './events/endpoint-guard.ts';
 import { createPostRecord } from './events/event-destination.ts';
 import type { EventKeeper } from './events/event-keeper.ts';
@@ -66,6 +69,12 @@ export interface GatewayOptions {
   readonly namespace: string;
   readonly workers: Informer<LambdaWorker>;
   readonly nodes: Informer<LambdaNode>;
+  /** Of the namespace. */
+  readonly functions: Informer<LambdaFunction>;
+  /** Of the namespace. */
+  readonly versions: Informer<LambdaVersion>;
+  /** A number of [0, 1), by which aliases share their calls; by default that of the platform. */
+  readonly random?: () => number;
   readonly identity: Pick<ClientIdentity, 'current' | 'accepted' | 'refused'>;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -98,6 +107,7 @@ export class Gateway {
   readonly #options: GatewayOptions;
   readonly #limits: GatewayLimits;
   readonly view: FleetView;
+  readonly #book: VersionBook;
   readonly #pressure: ProcessPressure;
   readonly #room: Room;
   readonly #agents: AgentConnections;
@@ -114,6 +124,7 @@ export class Gateway {
     this.#options = options;
     this.#limits = limits;
     this.view = view;
+    this.#book = new VersionBook({ ...options, onChange: (functionName) => view.noteChange(functionName) });
     this.#pressure = new ProcessPressure(clock);
     this.#room = new Room(limits.load, this.#pressure);
     this.metrics = this.#createMetrics();
@@ -122,6 +133,8 @@ export class Gateway {
       maxQueueWaitMs: limits.maxQueueWaitMs,
       view,
       isViewCurrent: () => workers.isCurrent(),
+      book: this.#book,
+      random: options.random ?? Math.random,
       clock,
       sessionOf: (nodeName) => this.#agents.session(nodeName),
       onAskedAgain: (result) => this.metrics.askedAgain(result),
@@ -249,6 +262,8 @@ export class Gateway {
       invoker: this.#invoker,
       catalog: new FunctionCatalog({
         invoker: this.#invoker,
+        view: this.view,
+        book: this.#book,
         functionNames: () => this.view.functionNames(),
         architectureOf: (name) => nodes.cache.get({ name })?.status?.versions?.architecture,
       }),
@@ -260,9 +275,9 @@ export class Gateway {
     });
   }
 
-  /** Whether both first lists have come. */
+  /** Whether all first lists have come. */
   get #isSynced(): boolean {
-    return this.#options.workers.hasSynced() && this.#options.nodes.hasSynced();
+    return this.#options.workers.hasSynced() && this.#options.nodes.hasSynced() && this.#book.hasSynced;
   }
 
   /** Whether calls can be served; agents that cannot be reached are no fault of the gateway. */
@@ -274,7 +289,7 @@ export class Gateway {
       return {
         ok: false,
         reason: 'NotSynced',
-        message: 'LambdaWorkers and LambdaNodes have not been read from the API server yet',
+        message: 'LambdaWorkers, LambdaFunctions and LambdaNodes have not been read from the API server yet',
       };
     }
     if (this.#options.identity.current === undefined) {

@@ -2,6 +2,7 @@ import { findCondition, workerConditions } from '../api/condition.ts';
 import { runtimeInterfaceOf } from '../api/lambda-worker.ts';
 import type { Clock } from '../common/clock.ts';
 import { unreachable } from '../common/errors.ts';
+import { versionText } from '../common/function-arn.ts';
 import type { TraceSpan, Tracing } from '../common/tracing/span.ts';
 import { continuedXRay, formatTraceParent, parentOf } from '../common/tracing/trace-context.ts';
 import type { Admitted } from './admission/admission.ts';
@@ -21,6 +22,7 @@ import type { FunctionCall, InvokeResult } from './agents/function-call.ts';
 import { answerOfFunction } from './agents/function-end.ts';
 import { type Refusal, Refusals } from './agents/refusals.ts';
 import { chooseRoute, obstacleOf, type Route } from './agents/routing.ts';
+import { drawOf, NO_DRAW, type VersionBook } from './agents/version-book.ts';
 import type { Caller } from './lambda/caller.ts';
 import { type FunctionReference, functionArn } from './lambda/function-name.ts';
 import { LambdaError, throttled, unavailable } from './lambda/lambda-error.ts';
@@ -44,6 +46,9 @@ export interface InvokerOptions {
   readonly view: FleetView;
   /** Whether the view is complete: a function that is not in it does not exist. */
   readonly isViewCurrent: () => boolean;
+  readonly book: VersionBook;
+  /** A number of [0, 1), each as likely as the others, for aliases that share their calls. */
+  readonly random: () => number;
   /** The session to the agent of a node, while there is one. */
   readonly sessionOf: (nodeName: string) => AgentSession | undefined;
   /** Called for each call whose agent ended under it, and whose answer was asked for. */
@@ -55,6 +60,14 @@ export interface InvokerOptions {
   readonly maxQueueWaitMs: number;
   /** Milliseconds in place of the usual 30,000. */
   readonly maxWaitMs?: number;
+}
+
+/** The function and the workers that a reference names. */
+export interface Target {
+  readonly entry: FunctionEntry;
+  /** Undefined for $LATEST. */
+  readonly version: number | undefined;
+  readonly workers: readonly WorkerEntry[];
 }
 
 /** The place that a call has among those of its function. */
@@ -74,22 +87,52 @@ export class Invoker {
   }
 
   /**
-   * The function of a reference.
+   * The function of a reference, and the workers that it names. There may be none at the moment of a version that an
+   * alias names.
    *
-   * @throws {LambdaError} ResourceNotFoundException, or ServiceException (503) where the function may exist
+   * @param draw for an alias that shares its calls; the version that gets most of what is left when absent
+   * @throws {LambdaError} ResourceNotFoundException, or ServiceException (503) where the function may exist, or the
+   *   version has no workers
    */
-  find(reference: FunctionReference): FunctionEntry {
+  find(reference: FunctionReference, draw: () => number = () => NO_DRAW): Target {
     const { name, qualifier } = reference;
-    const found = this.#options.view.function(name);
-    if (found === undefined && !this.#options.isViewCurrent()) {
+    const { book, isViewCurrent, view } = this.#options;
+    const entry = view.function(name);
+    const found = book.resolve(name, qualifier, draw);
+    const version = found.kind === 'Version' ? found.version : undefined;
+    const workers = entry?.byVersion.get(version) ?? [];
+    switch (found.kind) {
+      case 'Latest':
+        if (entry !== undefined && workers.length > 0) {
+          return { entry, version, workers };
+        }
+        break;
+      case 'Version':
+        if (entry !== undefined && (workers.length > 0 || found.isNamed)) {
+          return { entry, version, workers };
+        }
+        if (found.isPublished) {
+          throw unavailable(
+            `Version ${found.version} of the function ${name} has no workers: name the version by an alias in its LambdaFunction.`,
+          );
+        }
+        break;
+      case 'Coming':
+        throw unavailable(
+          `The alias ${qualifier} of the function ${name} is not in effect yet: workers of a version that it names are not ready.`,
+        );
+      case 'Unknown':
+        break;
+      default:
+        unreachable(found);
+    }
+    if ((entry === undefined && !isViewCurrent()) || (found.kind !== 'Latest' && !book.isCurrent)) {
+      const what = entry === undefined ? `the function ${name}` : `${qualifier} of the function ${name}`;
       throw unavailable(
-        `The gateway does not know the function ${name}, and cannot hear from the Kubernetes API server whether it exists.`,
+        `The gateway does not know ${what}, and cannot hear from the Kubernetes API server whether it exists.`,
       );
     }
-    if (found === undefined || (qualifier !== undefined && qualifier !== '$LATEST')) {
-      throw new LambdaError('ResourceNotFoundException', `Function not found: ${functionArn(reference)}`);
-    }
-    return found;
+    throw new LambdaError('ResourceNotFoundException', `Function not found: ${functionArn(reference)}`);
   }
 
   /**
@@ -104,12 +147,19 @@ export class Invoker {
     let refusals: Refusals | undefined;
     let waitUntil: number | undefined;
     let sharesUntil: number | undefined;
+    let drawn: number | undefined;
+    const draw = (): number => {
+      drawn ??= drawOf(this.#options.random);
+      return drawn;
+    };
     for (;;) {
       if (caller.gone) {
         throw unavailable('The caller hung up.');
       }
-      const target = this.find(call.reference);
-      const route = chooseRoute(target.workers, refusals?.workers, target.rotation++);
+      // Looked up each time: an alias may name another version by now.
+      const { entry: target, version, workers } = this.find(call.reference, draw);
+      const executedVersion = versionText(version);
+      const route = chooseRoute(workers, refusals?.workers, target.rotation++);
       const worker = route === undefined ? undefined : view.worker(route.uid);
       if (route === undefined || worker === undefined) {
         // A worker that says no for good is a better answer than to wait for one that may not come.
@@ -118,7 +168,7 @@ export class Invoker {
           throw final;
         }
         if (final !== undefined) {
-          return { ...final, outcome: 'init-failed', timings: undefined, logTail: undefined };
+          return { ...final, outcome: 'init-failed', executedVersion, timings: undefined, logTail: undefined };
         }
         if (refusals?.isShareInUse === true) {
           // Other gateways have what is reserved. The call keeps its place, or the next one would be refused as well.
@@ -136,7 +186,7 @@ export class Invoker {
         const left = waitUntil - clock.monotonic();
         const passing = refusals?.passing;
         if (left <= 0) {
-          throw this.#exhausted(target, passing);
+          throw this.#exhausted(target, workers, passing);
         }
         place.stepAside();
         await this.#nextChange(target.name, Math.min(left, passing === undefined ? left : ASK_AGAIN_MS), caller);
@@ -149,6 +199,7 @@ export class Invoker {
         refusals = undefined;
         continue;
       }
+      sink?.routed?.(executedVersion);
       const answer = await this.#send(route, worker, call, caller, sink, (lostMs) => {
         waitUntil = waitUntil === undefined ? undefined : waitUntil + lostMs;
       });
@@ -162,6 +213,7 @@ export class Invoker {
               timeoutSeconds: worker.resource.spec.timeoutSeconds,
               now: clock.now(),
             }),
+            executedVersion,
             timings: timings ?? undefined,
             logTail: logTail.length > 0 ? logTail : undefined,
           };
@@ -170,6 +222,7 @@ export class Invoker {
           return {
             ...unknownOutcome(call.requestId, answer.reason, answer.message),
             outcome: 'unknown',
+            executedVersion,
             timings: undefined,
             logTail: undefined,
           };
@@ -316,14 +369,14 @@ export class Invoker {
   }
 
   /** The refusal after the wait is over. */
-  #exhausted(target: FunctionEntry, passing: Refusal | undefined): LambdaError {
+  #exhausted(target: FunctionEntry, workers: readonly WorkerEntry[], passing: Refusal | undefined): LambdaError {
     if (passing !== undefined) {
       return unavailable(`No worker took the call: ${passing.message} (${passing.reason}).`);
     }
     const { view } = this.#options;
     let hasShare = true;
     const isConnected = (nodeName: string): boolean => view.connected.has(nodeName);
-    for (const worker of target.workers) {
+    for (const worker of workers) {
       const obstacle = obstacleOf(worker, isConnected);
       const node = worker.assignment?.nodeName ?? '';
       switch (obstacle) {

@@ -1,6 +1,8 @@
+import { type LambdaFunction, lambdaFunctions } from '../api/lambda-function.ts';
 import { type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
+import { type LambdaVersion, lambdaVersions } from '../api/lambda-version.ts';
 import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
-import { waitForSchema } from '../api/schema-revision.ts';
+import { FUNCTION_DEFINITIONS, waitForSchema } from '../api/schema-revision.ts';
 import { systemClock } from '../common/clock.ts';
 import { aborted } from '../common/deadline.ts';
 import { EsbError } from '../common/errors.ts';
@@ -104,6 +106,8 @@ async function run<Config extends CommonConfig>(
     await gateway.listen(listen);
     cluster.workers.start();
     cluster.nodes.start();
+    cluster.functions.start();
+    cluster.versions.start();
     start();
     cluster.tasks.run('client certificate', (stop) => identity.run(stop));
     cluster.tasks.run('resource definitions', (stop) =>
@@ -113,6 +117,7 @@ async function run<Config extends CommonConfig>(
           clock: systemClock,
           logger: context.logger,
           unreadable: 'DefinitionsUnreadable',
+          definitions: FUNCTION_DEFINITIONS,
           report(found) {
             schema = found;
           },
@@ -132,13 +137,14 @@ function connect({ config, context: { logger }, service, stops }: Phase<CommonCo
   stops.defer(() => client.close());
   const workers = new ListWatchInformer<LambdaWorker>(client, lambdaWorkers, { namespace }, { logger });
   const nodes = new ListWatchInformer<LambdaNode>(client, lambdaNodes, {}, { logger });
+  const functions = new ListWatchInformer<LambdaFunction>(client, lambdaFunctions, { namespace }, { logger });
+  const versions = new ListWatchInformer<LambdaVersion>(client, lambdaVersions, { namespace }, { logger });
   const trust = new ClientTrust({ client, systemNamespace, logger });
   stops.defer(() => trust.stop());
-  stops.defer(() => nodes.stop());
-  stops.defer(() => workers.stop());
+  stops.defer(() => Promise.all([workers, nodes, functions, versions].map((informer) => informer.stop())));
   const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
   stops.defer(() => tasks.stop());
-  return { client, workers, nodes, trust, tasks };
+  return { client, workers, nodes, functions, versions, trust, tasks };
 }
 
 /** The parts that a gateway and the role that keeps events have alike. */
@@ -161,7 +167,7 @@ async function openCommon({ config, context: { logger }, service, stops }: Phase
 
 async function openGateway(phase: Phase<GatewayConfig>, cluster: Cluster, times: GatewayTimes): Promise<Opened> {
   const { config, stops } = phase;
-  const { client, nodes, trust, workers } = cluster;
+  const { client, functions, nodes, trust, versions, workers } = cluster;
   const { openIdentity, tracing, ...common } = await openCommon(phase, cluster);
   const { accessLog, metricsFunctions, timingHeaders } = config.observation;
   const callers = await createGatewayAccess({
@@ -177,6 +183,8 @@ async function openGateway(phase: Phase<GatewayConfig>, cluster: Cluster, times:
     ...common,
     workers,
     nodes,
+    functions,
+    versions,
     identity,
     events,
     timingHeaders,
@@ -232,7 +240,7 @@ async function placeOfEvents(
 
 async function openEvents(phase: Phase<EventsConfig>, cluster: Cluster): Promise<Opened> {
   const { config, stops } = phase;
-  const { nodes, trust, workers } = cluster;
+  const { functions, nodes, trust, versions, workers } = cluster;
   const { openIdentity, tracing, ...common } = await openCommon(phase, cluster);
   const { clock, logger, namespace } = common;
   const store = await openEventStore(
@@ -260,6 +268,8 @@ async function openEvents(phase: Phase<EventsConfig>, cluster: Cluster): Promise
     ...common,
     workers,
     nodes,
+    functions,
+    versions,
     identity,
     events: { kind: 'Here', store, endpoints: new EndpointGuard({ allowed: config.events.destinations }) },
     intake(options) {

@@ -82,11 +82,11 @@ export function initArguments(
 }
 
 /**
- * Name of the log stream of a container in AWS's form, `YYYY/MM/DD/[$LATEST]` and 32 digits. The digits are those at the
+ * Name of the log stream of a container in AWS's form, `YYYY/MM/DD/[VERSION]` and 32 digits. The digits are those at the
  * end of the container's name, by which its output is found.
  */
-export function logStreamName(containerId: string, madeAt: Date): string {
+export function logStreamName(containerId: string, version: string, madeAt: Date): string {
   const day = madeAt.toISOString().slice(0, 10).replaceAll('-', '/');
   const digits = /-([0-9a-f]{32})(-[0-9a-z]+)?$/.exec(containerId)?.[1];
-  return `${day}/[$LATEST]${digits ?? createHash('sha256').update(containerId).digest('hex').slice(0, 32)}`;
+  return `${day}/[${version}]${digits ?? createHash('sha256').update(containerId).digest('hex').slice(0, 32)}`;
 }

@@ -1,4 +1,5 @@
 import { EsbError } from '../common/errors.ts';
+import { versionText } from '../common/function-arn.ts';
 import type { ImageConfig } from './image-config.ts';
 import { logStreamName, RUNTIME_API, runtimeArguments, type SpecInit } from './spec-init.ts';
 import type { SpecShape } from './spec-shape.ts';
@@ -118,7 +119,8 @@ export function environment(options: EnvironmentSources): readonly string[] {
     variables.delete(name);
   }
   variables.set('AWS_LAMBDA_FUNCTION_NAME', functionName);
-  variables.set('AWS_LAMBDA_FUNCTION_VERSION', '$LATEST');
+  const version = versionText(shape.version);
+  variables.set('AWS_LAMBDA_FUNCTION_VERSION', version);
   variables.set('AWS_LAMBDA_FUNCTION_MEMORY_SIZE', String(shape.memoryMiB));
   if (init === undefined) {
     variables.set('AWS_LAMBDA_FUNCTION_TIMEOUT', String(shape.timeoutSeconds));
@@ -130,7 +132,7 @@ export function environment(options: EnvironmentSources): readonly string[] {
   }
   variables.set('AWS_LAMBDA_INITIALIZATION_TYPE', 'on-demand');
   variables.set('AWS_LAMBDA_LOG_GROUP_NAME', `/aws/lambda/${functionName}`);
-  const stream = init === undefined ? `$LATEST/${containerId}` : logStreamName(containerId, init.madeAt);
+  const stream = init === undefined ? `${version}/${containerId}` : logStreamName(containerId, version, init.madeAt);
   variables.set('AWS_LAMBDA_LOG_STREAM_NAME', stream);
   if (shape.logging !== undefined) {
     variables.set('AWS_LAMBDA_LOG_FORMAT', shape.logging.format);

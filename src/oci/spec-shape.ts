@@ -19,6 +19,8 @@ export interface SpecShape extends WorkerResources {
   readonly timeoutSeconds: number;
   /** Default: the image's and the user's variables decide. */
   readonly logging?: Logging | undefined;
+  /** Number of the version of the function; absent for $LATEST. */
+  readonly version?: number | undefined;
   /** Calls that the runtime takes at once; absent for one. */
   readonly perWorker?: number | undefined;
 }

@@ -277,12 +277,13 @@ describe('the resource definitions', () => {
       '--for=condition=Established',
       'crd/lambdaworkers.esb.dev',
       'crd/lambdafunctions.esb.dev',
+      'crd/lambdaversions.esb.dev',
       'crd/lambdanodes.esb.dev',
       'crd/lambdaquotas.esb.dev',
       '--timeout=60s',
     ]);
     // kubectl finds them a moment after they are served.
-    await waitFor('the resources to be found', () => server.kubectl(['get', 'lf,lw,ln,lq']).then(() => true));
+    await waitFor('the resources to be found', () => server.kubectl(['get', 'lf,lv,lw,ln,lq']).then(() => true));
   });
 
   afterAll(() => server.stop());
@@ -350,6 +351,96 @@ describe('the resource definitions', () => {
     await expect(patch('named', { spec: { functionName: null } })).rejects.toThrow(refusal);
     await expect(patch('nameless', { spec: { functionName: 'two' } })).rejects.toThrow(refusal);
     await expect(patch('named', { spec: { timeoutSeconds: 5 } })).resolves.toContain('patched');
+  });
+
+  it('keep the version of a worker as it was: changed, added or taken away', async () => {
+    await create(worker({ functionName: 'one', version: 1 }, 'one-1-0'));
+    await create(worker({}, 'latest'));
+    const refusal = /version cannot be changed/;
+    await expect(patch('one-1-0', { spec: { version: 2 } })).rejects.toThrow(refusal);
+    await expect(patch('one-1-0', { spec: { version: null } })).rejects.toThrow(refusal);
+    await expect(patch('latest', { spec: { version: 1 } })).rejects.toThrow(refusal);
+    await expect(patch('one-1-0', { spec: { timeoutSeconds: 5 } })).resolves.toContain('patched');
+    await expect(create(worker({ version: 0 }, 'none'))).rejects.toThrow(/spec.version/);
+    const template = { spec: { image: 'hello:1', version: 1 } };
+    await expect(
+      server.kubectl(['create', '--validate=strict', '-f', '-'], stringify(lambdaFunction({ template }))),
+    ).rejects.toThrow(/unknown field "spec.template.spec.version"/);
+  });
+
+  it('keep a LambdaVersion as it was published', async () => {
+    const version = (spec: object, name: string): Manifest => ({
+      apiVersion: 'esb.dev/v1alpha1',
+      kind: 'LambdaVersion',
+      metadata: { name },
+      spec: {
+        functionName: 'hello',
+        version: 3,
+        template: {
+          spec: { image: `hello@sha256:${'a'.repeat(64)}`, env: [{ name: 'A', value: 'b' }], warmUp: { payload: 1 } },
+        },
+        ...spec,
+      },
+    });
+    await create(version({}, 'hello-3'));
+    const change = (body: object, ...flags: string[]) =>
+      server.kubectl(['patch', 'lv', 'hello-3', '--type=merge', '-p', JSON.stringify(body), ...flags]);
+    const refusal = /a LambdaVersion cannot be changed/;
+    await expect(change({ spec: { description: 'another' } })).rejects.toThrow(refusal);
+    await expect(change({ spec: { template: { spec: { env: [{ name: 'A', value: 'c' }] } } } })).rejects.toThrow(
+      refusal,
+    );
+    await expect(change({ spec: { template: { spec: { warmUp: { payload: 2 } } } } })).rejects.toThrow(refusal);
+    await change({ metadata: { labels: { team: 'a' } } });
+    await change({ status: { state: 'Active', workers: 1 } }, '--subresource=status');
+    const [, shown] = (await server.kubectl(['get', 'lv', 'hello-3'])).split('\n');
+    expect(shown?.split(/\s+/).slice(0, 5)).toEqual(['hello-3', 'hello', '3', 'Active', '1']);
+  });
+
+  it.each([
+    ['a name of digits alone', [{ name: '12', version: 1 }], 'not of digits alone'],
+    ['a name with a dot', [{ name: 'a.b', version: 1 }], "letters, digits, '-' and '_'"],
+    ['a version of none', [{ name: 'live', version: 0 }], 'version'],
+    [
+      'one name twice',
+      [
+        { name: 'live', version: 1 },
+        { name: 'live', version: 2 },
+      ],
+      'Duplicate value',
+    ],
+    [
+      'more than all calls',
+      [
+        {
+          name: 'live',
+          version: 1,
+          routing: [
+            { version: 2, permille: 600 },
+            { version: 3, permille: 401 },
+          ],
+        },
+      ],
+      'more than 1000 together',
+    ],
+    [
+      'its own version twice',
+      [{ name: 'live', version: 1, routing: [{ version: 1, permille: 5 }] }],
+      'of the alias itself',
+    ],
+  ])('refuse an alias with %s', async (_what, aliases, message) => {
+    const template = { spec: { image: 'hello:1' } };
+    await expect(create(lambdaFunction({ template, aliases }), '--dry-run=server')).rejects.toThrow(message);
+  });
+
+  it('accept aliases with weights and workers of their own', async () => {
+    const template = { spec: { image: 'hello:1' } };
+    const aliases = [
+      { name: 'live', version: 1, routing: [{ version: 2, permille: 1_000 }], provisionedWorkers: 3 },
+      { name: 'next_1', version: 2 },
+    ];
+    const spec = { template, aliases, publish: 'OnChange', publishToken: 'commit 1', description: 'says hello' };
+    await expect(create(lambdaFunction(spec), '--dry-run=server')).resolves.toContain('created');
   });
 
   it('let the epoch of an assignment only rise, and each move take a higher one', async () => {

@@ -9,9 +9,11 @@ import { type AgentAnswer, ReadBytes } from '../../src/gateway/agents/agent-call
 import type { AgentSession } from '../../src/gateway/agents/agent-session.ts';
 import { FleetView } from '../../src/gateway/agents/fleet-view.ts';
 import type { InvokeResult } from '../../src/gateway/agents/function-call.ts';
+import { VersionBook } from '../../src/gateway/agents/version-book.ts';
 import { Invoker } from '../../src/gateway/invoker.ts';
 import { Caller } from '../../src/gateway/lambda/caller.ts';
 import type { RecoverRequest } from '../../src/protocol/generated/agent.ts';
+import { fakeInformer } from '../support/fake-informer.ts';
 import type { AgentLife } from './agent-life.ts';
 import type { SimulatedClock } from './simulated-clock.ts';
 
@@ -99,6 +101,8 @@ export class Cluster {
       maxQueueWaitMs: 300_000,
       view: this.#view,
       isViewCurrent: () => true,
+      book: new VersionBook({ functions: fakeInformer(), versions: fakeInformer(), onChange: () => undefined }),
+      random: () => 0,
       sessionOf: (node) =>
         node === NODE && this.life?.serves === true && this.life.alive ? sessionTo(this.life) : undefined,
       clock,

@@ -5,7 +5,9 @@ import { onTestFinished } from 'vitest';
 import type { Fleet } from '../../src/agent/model/fleet.ts';
 import { AgentGrpcServer } from '../../src/agent/rpc/server.ts';
 import { ServerIdentity } from '../../src/agent/rpc/server-identity.ts';
+import type { LambdaFunction } from '../../src/api/lambda-function.ts';
 import type { LambdaNode } from '../../src/api/lambda-node.ts';
+import type { LambdaVersion } from '../../src/api/lambda-version.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
@@ -76,6 +78,8 @@ export async function agentServerLab(options: AgentServerLabOptions): Promise<Ag
         status: { endpoint: `127.0.0.1:${agent.port}`, certificate: shown.published },
       }),
     ]),
+    functions: fakeInformer<LambdaFunction>(),
+    versions: fakeInformer<LambdaVersion>(),
     identity: {
       current: { certificate: issued.certificate, privateKey: issued.key },
       accepted: () => undefined,

@@ -1,4 +1,5 @@
-import { type LambdaFunction, templateHashOf, workerOf } from '../../src/api/lambda-function.ts';
+import { type LambdaFunction, templateHashOf, type WorkerSource, workerOf } from '../../src/api/lambda-function.ts';
+import { type LambdaVersion, versionOf } from '../../src/api/lambda-version.ts';
 import type { LambdaWorker, LambdaWorkerStatus } from '../../src/api/lambda-worker.ts';
 import { workerFixture } from './worker-fixture.ts';
 
@@ -7,6 +8,9 @@ export interface FunctionFixture {
   readonly metadata?: Partial<LambdaFunction['metadata']>;
   readonly minWorkers?: number;
   readonly image?: string;
+  /** Members of the spec beside template and scaling. */
+  readonly spec?: Partial<LambdaFunction['spec']>;
+  readonly status?: LambdaFunction['status'];
 }
 
 /** A LambdaFunction as the API server gives it. */
@@ -15,14 +19,45 @@ export function functionFixture(fixture: FunctionFixture = {}): LambdaFunction {
   const { functionName: _none, ...spec } = workerFixture({ spec: { image } }).spec;
   return {
     metadata: { name, namespace: 'default', uid: `uid-of-${name}`, generation: 1, ...metadata },
-    spec: { template: { spec }, scaling: { mode: 'Fixed', minWorkers } },
-    status: { observedGeneration: -1 },
+    spec: { template: { spec }, scaling: { mode: 'Fixed', minWorkers }, publish: 'Manual', ...fixture.spec },
+    status: { observedGeneration: -1, ...fixture.status },
   };
+}
+
+/** A reference by digest: the same digit 64 times. */
+export function digestImage(digit: number): string {
+  return `registry.example/hello@sha256:${String(digit).repeat(64)}`;
+}
+
+/** A version of a function as it was published; Active where nothing else is said. */
+export function versionFixture(
+  owner: LambdaFunction,
+  version: number,
+  state: 'Active' | 'Failed' | 'Pending' = 'Active',
+): LambdaVersion {
+  const made = versionOf(owner, {
+    version,
+    template: templateHashOf(owner.spec.template),
+    image: digestImage(version % 10),
+  });
+  return {
+    ...made,
+    metadata: { ...made.metadata, uid: `uid-of-${made.metadata.name}`, generation: 1 },
+    status: { observedGeneration: 1, state },
+  };
+}
+
+/** Source of the workers of $LATEST, or of a version. */
+export function sourceOf(owner: LambdaFunction, version?: LambdaVersion): WorkerSource {
+  const { template } = (version ?? owner).spec;
+  return { version: version?.spec.version, template, hash: templateHashOf(template) };
 }
 
 export interface OwnedFixture {
   readonly metadata?: Partial<LambdaWorker['metadata']>;
   readonly status?: Partial<LambdaWorkerStatus>;
+  /** Absent for $LATEST. */
+  readonly version?: LambdaVersion;
 }
 
 type Conditions = NonNullable<LambdaWorkerStatus['conditions']>;
@@ -36,9 +71,10 @@ export function condition(
   return { type, status, reason, message, lastTransitionTime: '2026-11-01T00:00:00Z' };
 }
 
-/** A worker of a function, of its present template, that has a node and is ready. */
+/** A worker of a function, of its present template or of a version, that has a node and is ready. */
 export function ownedFixture(owner: LambdaFunction, ordinal: number, fixture: OwnedFixture = {}): LambdaWorker {
-  const made = workerOf(owner, `${owner.metadata.name}-latest-${ordinal}`, templateHashOf(owner));
+  const source = sourceOf(owner, fixture.version);
+  const made = workerOf(owner, `${owner.metadata.name}-${source.version ?? 'latest'}-${ordinal}`, source);
   return {
     ...made,
     metadata: {

@@ -1,6 +1,8 @@
 import { InvokeCommand, type InvokeCommandInput, type InvokeCommandOutput, LambdaClient } from '@aws-sdk/client-lambda';
 import { onTestFinished } from 'vitest';
+import type { LambdaFunction } from '../../src/api/lambda-function.ts';
 import type { LambdaNode } from '../../src/api/lambda-node.ts';
+import type { LambdaVersion } from '../../src/api/lambda-version.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
@@ -34,6 +36,8 @@ export interface GatewayLab {
   readonly agent: FakeAgent;
   readonly workers: FakeInformer<LambdaWorker>;
   readonly nodes: FakeInformer<LambdaNode>;
+  readonly functions: FakeInformer<LambdaFunction>;
+  readonly versions: FakeInformer<LambdaVersion>;
   /** Adds a running worker to an agent, the first by default, and to the resources. Waits until it can be called. */
   addWorker(name: string, options?: AddWorkerOptions): Promise<void>;
   /** The SDK's answer. Nothing is tried twice. */
@@ -50,6 +54,8 @@ export interface AddWorkerOptions {
   readonly callable?: boolean;
   readonly timeoutSeconds?: number;
   readonly runtimeInterface?: 'Lambda' | 'Emulator';
+  /** Of the function; absent for $LATEST. */
+  readonly version?: number;
 }
 
 /** Starts one; it ends with the test. */
@@ -68,10 +74,14 @@ export async function gatewayLab(options: GatewayLabOptions = {}): Promise<Gatew
   }
   const workers = fakeInformer<LambdaWorker>();
   const nodes = fakeInformer<LambdaNode>(agents.map(({ node }) => node));
+  const functions = fakeInformer<LambdaFunction>();
+  const versions = fakeInformer<LambdaVersion>();
   const gateway = new Gateway({
     namespace: 'default',
     workers,
     nodes,
+    functions,
+    versions,
     identity: { current: identity, accepted: () => undefined, refused: () => undefined },
     events: { kind: 'Here', store: inThreadEventStore() },
     clock: systemClock,
@@ -102,6 +112,8 @@ export async function gatewayLab(options: GatewayLabOptions = {}): Promise<Gatew
     agent,
     workers,
     nodes,
+    functions,
+    versions,
     async addWorker(name, worker = {}) {
       const owner = worker.agent ?? agent;
       const functionName = worker.functionName ?? name;
@@ -118,6 +130,7 @@ export async function gatewayLab(options: GatewayLabOptions = {}): Promise<Gatew
           spec: {
             functionName,
             timeoutSeconds: worker.timeoutSeconds ?? 3,
+            ...(worker.version === undefined ? {} : { version: worker.version }),
             ...(worker.runtimeInterface === undefined ? {} : { runtimeInterface: worker.runtimeInterface }),
           },
           status: { assignment: { nodeName: owner.nodeName, epoch: worker.epoch ?? 1 } },

@@ -5,17 +5,20 @@ import { nodeStatus } from '../../src/agent/node/node-status.ts';
 import { agentStatus } from '../../src/agent/sync/status-mapping.ts';
 import { type LambdaFunction, templateHashOf } from '../../src/api/lambda-function.ts';
 import type { LambdaNode } from '../../src/api/lambda-node.ts';
+import type { LambdaVersion } from '../../src/api/lambda-version.ts';
 import type { LambdaWorker, LambdaWorkerStatus } from '../../src/api/lambda-worker.ts';
 import type { Health } from '../../src/common/health.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { statusOf } from '../../src/controller/functions/function-status.ts';
+import { versionStatusOf } from '../../src/controller/functions/version-status.ts';
+import { groupsOf } from '../../src/controller/functions/worker-groups.ts';
 import { type NodeState, nodeStatePatch } from '../../src/controller/nodes/node-state.ts';
 import { decide } from '../../src/controller/workers/decide.ts';
 import type { DecisionInput } from '../../src/controller/workers/decision.ts';
 import { clearancePatch, statusPatch } from '../../src/controller/workers/status-draft.ts';
 import type { PatchBody } from '../../src/kube/api/types.ts';
 import type { FleetLab } from './fleet-lab.ts';
-import { functionFixture } from './function-fixture.ts';
+import { functionFixture, versionFixture } from './function-fixture.ts';
 import { manualClock } from './manual-clock.ts';
 import { nodeFixture, workerFixture } from './worker-fixture.ts';
 
@@ -47,14 +50,18 @@ function defined(value: object): object {
 export async function created(kind: 'LambdaNode'): Promise<LambdaNode>;
 export async function created(kind: 'LambdaWorker'): Promise<LambdaWorker>;
 export async function created(kind: 'LambdaFunction'): Promise<LambdaFunction>;
+export async function created(kind: 'LambdaVersion'): Promise<LambdaVersion>;
 export async function created(
-  kind: 'LambdaFunction' | 'LambdaNode' | 'LambdaWorker',
-): Promise<LambdaFunction | LambdaNode | LambdaWorker> {
+  kind: 'LambdaFunction' | 'LambdaNode' | 'LambdaVersion' | 'LambdaWorker',
+): Promise<LambdaFunction | LambdaNode | LambdaVersion | LambdaWorker> {
   const found = (await resourceDefinitions(repositoryRoot())).find((one) => one.definition.spec.names.kind === kind);
   const schema = found && versionOf(found).schema.openAPIV3Schema.properties?.status;
   const status = schema?.default as object;
   if (kind === 'LambdaFunction') {
     return { apiVersion: 'esb.dev/v1alpha1', kind, ...functionFixture(), status };
+  }
+  if (kind === 'LambdaVersion') {
+    return { ...versionFixture(functionFixture(), 1), status };
   }
   return kind === 'LambdaNode'
     ? { ...nodeFixture(), metadata: { name: 'node-1', generation: 1 }, status }
@@ -100,7 +107,16 @@ export function decided(worker: LambdaWorker, input: Partial<Omit<DecisionInput,
 
 /** A function as the controller writes it, with these workers. */
 export function counted(owner: LambdaFunction, owned: readonly LambdaWorker[], refusal?: string): LambdaFunction {
-  return { ...owner, status: statusOf({ owner, template: templateHashOf(owner), owned, refusal }, now) };
+  const template = templateHashOf(owner.spec.template);
+  const groups = groupsOf({ owner, template, versions: [], isAwaited: false });
+  const refused = refusal === undefined ? undefined : ({ reason: 'WorkerRefused', message: refusal } as const);
+  const found = { owner, groups, owned, refusal: refused, isPublishing: false };
+  return { ...owner, status: statusOf(found, now) };
+}
+
+/** A version as the controller writes it, with these workers of as many as are wanted. */
+export function versioned(version: LambdaVersion, workers: readonly LambdaWorker[], wanted: number): LambdaVersion {
+  return { ...version, status: versionStatusOf({ version, workers, wanted, refusal: undefined }, now) };
 }
 
 interface NodeFaults {

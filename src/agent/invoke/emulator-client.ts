@@ -25,6 +25,8 @@ const pieceBytes = 256;
 
 export interface WorkerRequest {
   readonly functionName: string;
+  /** Number of the version of the function; absent for $LATEST. */
+  readonly version?: number | undefined;
   readonly payload: Buffer;
   readonly requestId: string;
   /** Base64; empty for none. */

@@ -1,5 +1,5 @@
 import { unreachable } from '../../common/errors.ts';
-import { functionArn } from '../../common/function-arn.ts';
+import { functionArn, versionText } from '../../common/function-arn.ts';
 import type { InitAnswer, InitHead, InitLink } from '../../init/contract.ts';
 import { isTraceId, type WorkerAnswer, type WorkerLink, type WorkerRequest } from './emulator-client.ts';
 import { toldEnd } from './function-end.ts';
@@ -27,7 +27,7 @@ export class InitClient implements WorkerLink {
       timeoutMs: request.timeoutSeconds * 1_000,
       boundMs: request.timeoutMs,
       functionArn: ARN.test(invokedFunctionArn) ? invokedFunctionArn : functionArn(functionName),
-      version: '$LATEST',
+      version: versionText(request.version),
       clientContext: contextText(request.clientContext),
       traceId: isTraceId(traceId) ? traceId : '',
       onSending: request.onSending,

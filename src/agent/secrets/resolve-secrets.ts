@@ -47,6 +47,7 @@ export async function resolveSecrets(
     ephemeralStorageMiB: desired.ephemeralStorageMiB,
     readOnlyRootFilesystem: desired.readOnlyRootFilesystem,
     timeoutSeconds: desired.timeoutSeconds,
+    ...(desired.version === undefined ? {} : { version: desired.version }),
     ...(desired.perWorker === undefined ? {} : { perWorker: desired.perWorker }),
     ...(desired.logging === undefined ? {} : { logging: desired.logging }),
     runtimeInterface: desired.runtimeInterface,

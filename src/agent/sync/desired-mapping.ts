@@ -34,6 +34,7 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
     epoch: assignment.epoch,
     ...(assignment.share === undefined ? {} : { share: assignment.share }),
     shapeHash: shapeHashOf(worker),
+    ...(spec.version === undefined ? {} : { version: spec.version }),
     image: spec.image,
     imagePullPolicy: imagePullPolicyOf(worker),
     imagePullSecrets: (spec.imagePullSecrets ?? []).map(({ name }) => name),

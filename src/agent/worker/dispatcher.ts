@@ -37,6 +37,8 @@ export interface DispatcherOptions {
 export interface CallOrder {
   readonly container: Container;
   readonly functionName: string;
+  /** Number of the version of the function; absent for $LATEST. */
+  readonly version?: number | undefined;
   readonly invocation: Pick<
     Invocation,
     | 'payload'
@@ -157,7 +159,7 @@ export class Dispatcher {
 
   async #call(order: CallOrder, unsent: Unsent): Promise<CallOutcome> {
     const { clock, mark, stamps } = this.#options;
-    const { container, functionName, invocation } = order;
+    const { container, functionName, invocation, version } = order;
     const { id, timeoutSeconds } = container.make;
     const { load, warm } = container.process;
     const boundMs = boundOf(container);
@@ -172,6 +174,7 @@ export class Dispatcher {
     let first: Buffer | undefined;
     const answer = await this.#link(container).call({
       functionName,
+      version,
       payload: invocation.payload,
       requestId: invocation.requestId,
       clientContext: invocation.clientContext,

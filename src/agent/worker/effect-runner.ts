@@ -218,6 +218,7 @@ export class EffectRunner {
       .call({
         container,
         functionName: state.desired.identity.functionName,
+        version: state.desired.version,
         invocation,
         marked: true,
         attempt: call.attempts + 1,

@@ -33,6 +33,7 @@ export async function warmUp(
   const outcome = await dispatcher.call({
     container,
     functionName: desired.identity.functionName,
+    version: desired.version,
     invocation: {
       payload: Buffer.from(desired.warmUpPayload ?? '{}'),
       requestId: (activity.kind === 'Acting' ? activity.call?.requestId : undefined) ?? 'warm-up',

@@ -28,6 +28,22 @@ export interface LambdaFunctionSpec {
    */
   readonly functionName?: string;
   readonly template: LambdaFunctionSpecTemplate;
+  /**
+   * Purpose of the function, in words. A version keeps the words of when it was published.
+   */
+  readonly description?: string;
+  /**
+   * When a LambdaVersion is made of the template. Manual: for each new publishToken. OnChange: after each change of the template too, once all workers of $LATEST are ready with it.
+   */
+  readonly publish: 'Manual' | 'OnChange';
+  /**
+   * Any new value, such as a commit or a time, publishes the present template as the next version, once one of its workers is ready. Nothing is published where neither the template nor the digest of its image has changed since the latest version. The same value again does nothing.
+   */
+  readonly publishToken?: string;
+  /**
+   * Names for versions. A version that an alias names has workers of its own, as many as scaling.minWorkers or provisionedWorkers says. A change takes effect once all workers of the versions that it names are ready, and status.aliases shows what is in effect.
+   */
+  readonly aliases?: readonly LambdaFunctionSpecAliase[];
   readonly scaling: LambdaFunctionSpecScaling;
 }
 /**
@@ -37,7 +53,41 @@ export interface LambdaFunctionSpecTemplate {
   /**
    * Spec of each worker, as of a LambdaWorker; functionName is that of the function.
    */
-  readonly spec: Omit<LambdaWorkerSpec, 'functionName'>;
+  readonly spec: Omit<LambdaWorkerSpec, 'functionName' | 'version'>;
+}
+/**
+ * One name, and the versions that its calls go to.
+ */
+export interface LambdaFunctionSpecAliase {
+  /**
+   * The name, which callers write as the qualifier.
+   */
+  readonly name: string;
+  /**
+   * Number of the version that gets the calls which routing leaves.
+   */
+  readonly version: number;
+  /**
+   * Further versions, each with its part of the calls.
+   */
+  readonly routing?: readonly LambdaFunctionSpecAliaseRouting[];
+  /**
+   * Workers of each version that the alias names. Without it, scaling.minWorkers. Of several aliases that name a version the largest number counts.
+   */
+  readonly provisionedWorkers?: number;
+}
+/**
+ * One further version.
+ */
+export interface LambdaFunctionSpecAliaseRouting {
+  /**
+   * Number of the version.
+   */
+  readonly version: number;
+  /**
+   * How many of 1,000 calls go to the version, each by chance.
+   */
+  readonly permille: number;
 }
 /**
  * How many workers the function has.
@@ -48,7 +98,7 @@ export interface LambdaFunctionSpecScaling {
    */
   readonly mode: 'Fixed';
   /**
-   * Workers of the function, which the subresource scale sets too. With 0 its calls are refused, unless workers that somebody else has made serve it.
+   * Workers of $LATEST, and of each version that an alias names without provisionedWorkers; the subresource scale sets the number too. With 0 calls are refused, unless workers that somebody else has made serve them.
    */
   readonly minWorkers: number;
 }
@@ -61,7 +111,7 @@ export interface LambdaFunctionStatus {
    */
   readonly observedGeneration?: number;
   /**
-   * Workers that the function has, those that are being deleted excepted. Numbers are at most 30 seconds old.
+   * Workers of $LATEST that the function has, those that are being deleted excepted. Those of a version are in the status of its LambdaVersion. Numbers are at most 30 seconds old.
    */
   readonly workers?: number;
   /**
@@ -73,13 +123,73 @@ export interface LambdaFunctionStatus {
    */
   readonly updatedWorkers?: number;
   /**
-   * Labels of the workers, for horizontal autoscalers and kubectl get lw -l.
+   * The highest number that a version was given. Each is given once, even where its LambdaVersion was deleted.
+   */
+  readonly latestVersion?: number;
+  readonly publication?: LambdaFunctionStatusPublication;
+  /**
+   * The aliases that are in effect, as gateways route by them.
+   */
+  readonly aliases?: readonly LambdaFunctionStatusAliase[];
+  /**
+   * Labels of the workers of $LATEST, for horizontal autoscalers and kubectl get lw -l.
    */
   readonly selector?: string;
   /**
    * Ready; Reconciling or Stalled only while it is not.
    */
   readonly conditions?: readonly LambdaFunctionStatusCondition[];
+}
+/**
+ * Content of the latest version, fixed together with its number.
+ */
+export interface LambdaFunctionStatusPublication {
+  /**
+   * Hash of the template.
+   */
+  readonly template?: string;
+  /**
+   * The image by its digest, as a worker of the template ran it.
+   */
+  readonly image?: string;
+  /**
+   * The publishToken that was last dealt with.
+   */
+  readonly token?: string;
+  /**
+   * Creating until the LambdaVersion is there.
+   */
+  readonly state?: 'Creating' | 'Created';
+}
+/**
+ * One alias.
+ */
+export interface LambdaFunctionStatusAliase {
+  /**
+   * The name, which callers write as the qualifier.
+   */
+  readonly name: string;
+  /**
+   * Number of the version that gets the calls which routing leaves.
+   */
+  readonly version: number;
+  /**
+   * Further versions, each with its part of the calls.
+   */
+  readonly routing?: readonly LambdaFunctionStatusAliaseRouting[];
+}
+/**
+ * One further version.
+ */
+export interface LambdaFunctionStatusAliaseRouting {
+  /**
+   * Number of the version.
+   */
+  readonly version: number;
+  /**
+   * How many of 1,000 calls go to the version.
+   */
+  readonly permille: number;
 }
 /**
  * One aspect of the state, in the usual form.

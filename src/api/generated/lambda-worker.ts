@@ -27,6 +27,10 @@ export interface LambdaWorkerSpec {
    */
   readonly functionName?: string;
   /**
+   * Number of the LambdaVersion that this worker runs, which the controller alone writes. Callers reach the worker by that number or by an alias. Without it the worker runs $LATEST. Cannot be changed.
+   */
+  readonly version?: number;
+  /**
    * Reference of the container image: registry.example/team/hello:1, also with a digest (@sha256:…). Short names are completed as Docker does: python:3.12 is docker.io/library/python:3.12.
    */
   readonly image: string;

@@ -8,13 +8,14 @@ import {
   lambdaFunctions,
   TEMPLATE_ANNOTATION,
   templateHashOf,
+  type WorkerSource,
   workerOf,
 } from '../../api/lambda-function.ts';
+import type { LambdaVersion } from '../../api/lambda-version.ts';
 import { functionNameOf, type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
-import { fieldManagers } from '../../api/name.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
-import { hasCode, unreachable } from '../../common/errors.ts';
+import { unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { mayBeWritten } from '../../kube/api/api-error.ts';
 import { keyText, objectKey, parseKeyText } from '../../kube/api/object-key.ts';
@@ -27,22 +28,18 @@ import {
 } from '../../kube/controller/reconciler.ts';
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
-import { changeOf, type StatusInput, statusOf } from './function-status.ts';
-import { isOnLostNode, isUpdated, isWorkerReady, livingOf, planFunction } from './plan.ts';
-import { inTurns, type WriteOutcome } from './write-outcome.ts';
-
-/** Index of the workers' cache: by namespace and name of the LambdaFunction that owns them. */
-export const OWNER_INDEX = 'function-owner';
-
-export function ownerIndex({ metadata }: LambdaWorker): readonly string[] {
-  const owner = functionOwnerOf(metadata);
-  return owner === undefined ? [] : [keyText({ namespace: metadata.namespace, name: owner.name })];
-}
+import { changeOf, type Refused, statusOf } from './function-status.ts';
+import { OWNER_INDEX, ownerIndex } from './owner-index.ts';
+import { type FunctionStep, planFunction } from './plan.ts';
+import { type PublicationStep, planPublication } from './publication.ts';
+import { isOnLostNode, isUpdated, isWorkerReady, livingOf } from './readiness.ts';
+import { StatusWriter } from './status-writer.ts';
+import { VersionKeeper } from './version-keeper.ts';
+import { groupsOf } from './worker-groups.ts';
+import { inTurns, outcomeOf, type WriteOutcome } from './write-outcome.ts';
 
 /** Functions at a time. */
 const CONCURRENCY = 4;
-/** Least milliseconds between two writes of a status whose numbers alone change. */
-const NUMBERS_EVERY_MS = 30_000;
 /** Milliseconds until a worker that the API server has refused is tried again. */
 const REFUSED_RETRY_MS = 30_000;
 /** Milliseconds until the cache should have caught up; its event usually comes first. */
@@ -54,42 +51,58 @@ export interface FunctionControllerOptions {
   readonly functions: Informer<LambdaFunction>;
   /** Synced; {@link OWNER_INDEX} is among its indexes. */
   readonly workers: Pick<Informer<LambdaWorker>, 'cache'>;
+  /** Synced; {@link OWNER_INDEX} is among its indexes. */
+  readonly versions: Informer<LambdaVersion>;
   readonly events: EventSink<EventReason>;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: ReconcilerMetrics;
 }
 
-/** Keeps the workers of each LambdaFunction, and removes those whose function is gone. */
+/** Keeps the workers and versions of each LambdaFunction, and removes those whose function is gone. */
 export class FunctionController {
   readonly #options: FunctionControllerOptions;
+  readonly #versions: VersionKeeper;
   readonly #queue: Reconciler;
-  /** By key of a function, monotonic milliseconds of the last write of its status. */
-  readonly #writtenAt = new Map<string, number>();
+  readonly #statuses: StatusWriter;
   /** By key of a function, names of workers that were created and that the cache may not show yet. */
   readonly #created = new Map<string, Set<string>>();
-  #unsubscribe: (() => void) | undefined;
+  #unsubscribe: readonly (() => void)[] = [];
 
   constructor(options: FunctionControllerOptions) {
     const { clock, logger, metrics } = options;
     this.#options = options;
+    this.#statuses = new StatusWriter(options);
+    this.#versions = new VersionKeeper({ ...options, statuses: this.#statuses });
     const reconcile = (key: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(key, call);
     this.#queue = createReconciler({ name: 'functions', workers: CONCURRENCY, reconcile, logger, clock, metrics });
   }
 
   start(): void {
-    this.#unsubscribe = this.#options.functions.subscribe((change) => {
-      const key = keyText(objectKey(change.object));
-      if (change.kind === 'deleted') {
-        this.#writtenAt.delete(key);
-      }
-      this.#queue.add(key);
-    });
+    const { functions, versions } = this.#options;
+    this.#unsubscribe = [
+      functions.subscribe((change) => {
+        if (change.kind === 'deleted') {
+          this.#statuses.forget(change.object);
+        }
+        this.#queue.add(keyText(objectKey(change.object)));
+      }),
+      versions.subscribe(({ kind, object }) => {
+        if (kind === 'deleted') {
+          this.#statuses.forget(object);
+        }
+        for (const key of ownerIndex(object)) {
+          this.#queue.add(key);
+        }
+      }),
+    ];
     this.#queue.start();
   }
 
   async stop(): Promise<void> {
-    this.#unsubscribe?.();
+    for (const end of this.#unsubscribe) {
+      end();
+    }
     await this.#queue.stop();
   }
 
@@ -104,34 +117,53 @@ export class FunctionController {
 
   /** Errors are those of the API server; the function is then looked at again after a growing wait. */
   async reconcile(key: string, call: CallOptions): Promise<ReconcileResult> {
-    const { functions, workers } = this.#options;
+    const { clock, functions, workers } = this.#options;
     const owner = functions.cache.get(parseKeyText(key));
     const all = workers.cache.byIndex(OWNER_INDEX, key);
     const uid = owner?.metadata.uid;
     const strays = all.filter((worker) => isLiving(worker) && functionOwnerOf(worker.metadata)?.uid !== uid);
     const outcomes: WriteOutcome[] = strays.length === 0 ? [] : await this.#removeStrays(key, strays, call);
-    let waitMs: number | undefined;
+    outcomes.push(...(await this.#versions.removeStrays(key, uid, call)));
+    const waits: (number | undefined)[] = [];
     if (owner === undefined) {
       this.#created.delete(key);
     } else if (await this.#lacksCreated(key, call)) {
       outcomes.push({ kind: 'behind' });
     } else {
-      const template = templateHashOf(owner);
       const owned = all.filter((worker) => isOwned(worker, owner));
-      const carried = await this.#carryOut(key, owner, template, owned, call);
-      outcomes.push(...carried);
-      waitMs = await this.#tell(key, { owner, template, owned, refusal: refusalIn(carried) }, call);
+      const template = templateHashOf(owner.spec.template);
+      const { living, ...known } = this.#versions.of(owner);
+      const latest = livingOf(owned).filter(({ spec }) => spec.version === undefined);
+      const publication = planPublication({ owner, template, latest, ...known });
+      const isAwaited = publication.kind === 'wait';
+      const groups = groupsOf({ owner, template, versions: living, isAwaited });
+      const { namespace } = owner.metadata;
+      const isTaken = (name: string): boolean => workers.cache.get({ namespace, name }) !== undefined;
+      const steps = planFunction({ owner, groups, owned, isTaken });
+      const carried = await this.#carryOut(key, owner, owned, steps, call);
+      const published = await this.#publish(owner, publication, call);
+      outcomes.push(...carried, published);
+      const refused = refusalIn(carried, 'WorkerRefused');
+      const toldVersions = await this.#versions.tell(
+        { groups, owned, versions: living, refusal: refused?.message },
+        call,
+      );
+      const refusal = refused ?? refusalIn([published], 'VersionRefused');
+      const isPublishing = publication.kind !== 'none';
+      const status = statusOf({ owner, groups, owned, refusal, isPublishing }, clock.now());
+      const change = changeOf(owner.status, status);
+      waits.push(toldVersions, await this.#statuses.write(lambdaFunctions, owner, status, change, call));
     }
     const failure = outcomes.find((outcome) => outcome.kind === 'failed');
     if (failure !== undefined) {
       throw failure.error;
     }
-    const waits = [
-      ...(waitMs === undefined ? [] : [waitMs]),
+    waits.push(
       ...(outcomes.some(({ kind }) => kind === 'refused') ? [REFUSED_RETRY_MS] : []),
       ...(outcomes.some(({ kind }) => kind === 'behind') ? [CACHE_REQUEUE_MS] : []),
-    ];
-    return waits.length === 0 ? {} : { requeueAfterMs: Math.min(...waits) };
+    );
+    const known = waits.filter((wait) => wait !== undefined);
+    return known.length === 0 ? {} : { requeueAfterMs: Math.min(...known) };
   }
 
   /** Whether the API server has a worker that was created and that the cache does not show. */
@@ -154,14 +186,11 @@ export class FunctionController {
   async #carryOut(
     key: string,
     owner: LambdaFunction,
-    template: string,
     owned: readonly LambdaWorker[],
+    planned: readonly FunctionStep[],
     call: CallOptions,
   ): Promise<WriteOutcome[]> {
-    const { workers } = this.#options;
-    const { namespace } = owner.metadata;
-    const isTaken = (name: string): boolean => workers.cache.get({ namespace, name }) !== undefined;
-    const steps = Map.groupBy(planFunction({ owner, template, owned, isTaken }), ({ kind }) => kind);
+    const steps = Map.groupBy(planned, ({ kind }) => kind);
     const leaving = steps.get('delete')?.length ?? 0;
     const living = livingOf(owned);
     // Those that stay are counted past the cache: it may not show yet that others went, by a leader before.
@@ -176,7 +205,7 @@ export class FunctionController {
         ...(await inTurns(ofKind, async (step) => {
           switch (step.kind) {
             case 'create':
-              await this.#create(key, workerOf(owner, step.name, template), call);
+              await this.#create(key, workerOf(owner, step.name, step.source), call);
               created.push(step.name);
               return undefined;
             case 'delete':
@@ -184,15 +213,31 @@ export class FunctionController {
               deleted.push(step.worker.metadata.name);
               return undefined;
             case 'update':
-              return await this.#update(owner, template, step.worker, call);
+              return await this.#update(owner, step.source, step.worker, call);
             default:
               return unreachable(step);
           }
         })),
       );
     }
-    this.#report(owner, created, deleted, refusalIn(outcomes));
+    this.#report(owner, created, deleted, refusalIn(outcomes, 'WorkerRefused')?.message);
     return outcomes;
+  }
+
+  /** Takes the next step of publishing. The change of the function brings the one after it. */
+  async #publish(owner: LambdaFunction, step: PublicationStep, call: CallOptions): Promise<WriteOutcome> {
+    try {
+      await this.#versions.publish(owner, step, call);
+      return { kind: 'done' };
+    } catch (error) {
+      const outcome = outcomeOf(error);
+      if (outcome.kind === 'refused') {
+        const regarding = referenceTo(lambdaFunctions, owner);
+        const what = { type: 'Warning', reason: 'VersionRefused', action: 'Publish', note: outcome.message } as const;
+        this.#options.events.record({ regarding, ...what });
+      }
+      return outcome;
+    }
   }
 
   /** Whether the API server has these workers of a function as the cache shows them: as such that stay. */
@@ -227,13 +272,13 @@ export class FunctionController {
   /** Writes the template over the spec of a worker. The cache has no whole spec, so the worker is read first. */
   async #update(
     owner: LambdaFunction,
-    template: string,
+    source: WorkerSource,
     seen: LambdaWorker,
     call: CallOptions,
   ): Promise<'behind' | undefined> {
     const { client } = this.#options;
     const worker = await client.get(lambdaWorkers, objectKey(seen), call);
-    if (worker === undefined || !isOwned(worker, owner) || !isLiving(worker) || isUpdated(worker, template)) {
+    if (worker === undefined || !isOwned(worker, owner) || !isLiving(worker) || isUpdated(worker, source.hash)) {
       return undefined;
     }
     // One that has become ready waits for its turn.
@@ -242,11 +287,11 @@ export class FunctionController {
     }
     const { labels, annotations, ...metadata } = worker.metadata;
     const next: LambdaWorker = {
-      ...workerOf(owner, metadata.name, template),
+      ...workerOf(owner, metadata.name, source),
       metadata: {
         ...metadata,
         labels: { ...labels, [FUNCTION_LABEL]: owner.metadata.name },
-        annotations: { ...annotations, [TEMPLATE_ANNOTATION]: template },
+        annotations: { ...annotations, [TEMPLATE_ANNOTATION]: source.hash },
       },
     };
     await client.update(lambdaWorkers, next, call);
@@ -273,33 +318,6 @@ export class FunctionController {
     });
   }
 
-  /** Writes the status where it is new; returns the milliseconds to wait where it may not be written yet. */
-  async #tell(key: string, found: StatusInput, call: CallOptions): Promise<number | undefined> {
-    const { client, clock } = this.#options;
-    const { owner } = found;
-    const status = statusOf(found, clock.now());
-    const change = changeOf(owner.status, status);
-    if (change === 'none') {
-      return undefined;
-    }
-    const at = this.#writtenAt.get(key);
-    const leftMs = change === 'conditions' || at === undefined ? 0 : at + NUMBERS_EVERY_MS - clock.monotonic();
-    if (leftMs > 0) {
-      return leftMs;
-    }
-    this.#writtenAt.set(key, clock.monotonic());
-    const body = { metadata: { uid: owner.metadata.uid }, status };
-    const patch = { kind: 'merge', body, fieldManager: fieldManagers.controller } as const;
-    try {
-      await client.patch(lambdaFunctions, objectKey(owner), patch, { ...call, subresource: 'status' });
-    } catch (error) {
-      if (!hasCode(error, 'NotFound') && !hasCode(error, 'Conflict')) {
-        throw error;
-      }
-    }
-    return undefined;
-  }
-
   #report(
     owner: LambdaFunction,
     created: readonly string[],
@@ -323,8 +341,9 @@ export class FunctionController {
   }
 }
 
-function refusalIn(outcomes: readonly WriteOutcome[]): string | undefined {
-  return outcomes.find((outcome) => outcome.kind === 'refused')?.message;
+function refusalIn(outcomes: readonly WriteOutcome[], reason: Refused['reason']): Refused | undefined {
+  const refused = outcomes.find((outcome) => outcome.kind === 'refused');
+  return refused === undefined ? undefined : { reason, message: refused.message };
 }
 
 /** Some names, and how many more there are. */
@@ -353,6 +372,7 @@ function traitsOf(worker: LambdaWorker): unknown {
     metadata.generation,
     metadata.annotations?.[TEMPLATE_ANNOTATION],
     status?.observedGeneration,
+    status?.image,
     findCondition(status?.conditions, workerConditions.ready)?.status,
     isOnLostNode(worker),
     [stalled?.status, stalled?.reason, stalled?.message],

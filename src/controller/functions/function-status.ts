@@ -7,16 +7,30 @@ import {
   transition,
   workerConditions,
 } from '../../api/condition.ts';
-import { FUNCTION_LABEL, type LambdaFunction, type LambdaFunctionStatus } from '../../api/lambda-function.ts';
+import {
+  FUNCTION_LABEL,
+  type LambdaFunction,
+  type LambdaFunctionStatus,
+  VERSION_LABEL,
+} from '../../api/lambda-function.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
-import { isUpdated, isWorkerReady, isWorkerStalled, livingOf, wantedOf } from './plan.ts';
+import { isUpdated, isWorkerReady, isWorkerStalled, livingOf } from './readiness.ts';
+import type { StatusChange } from './status-writer.ts';
+import { effectiveAliases, namedVersions, readyOf, type WorkerGroup } from './worker-groups.ts';
+
+/** A refusal of the API server, in its words. */
+export interface Refused {
+  readonly reason: 'VersionRefused' | 'WorkerRefused';
+  readonly message: string;
+}
 
 export interface StatusInput {
   readonly owner: LambdaFunction;
-  readonly template: string;
+  readonly groups: readonly WorkerGroup[];
   readonly owned: readonly LambdaWorker[];
-  /** Words of the API server, which did not take a worker as the function wants it. */
-  readonly refusal: string | undefined;
+  readonly refusal: Refused | undefined;
+  /** Whether a version is still to be published. */
+  readonly isPublishing: boolean;
 }
 
 type Verdict = Pick<ConditionDraft, 'message' | 'reason' | 'status'>;
@@ -26,9 +40,12 @@ const MAX_MESSAGE_LENGTH = 32_768;
 
 /** The present status of a function. A condition keeps the time of its last transition while its status does. */
 export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus {
-  const { metadata, status } = input.owner;
-  const { template } = input;
+  const { groups, owner } = input;
+  const { metadata, status } = owner;
   const living = livingOf(input.owned);
+  const latest = living.filter(({ spec }) => spec.version === undefined);
+  const template = groups[0]?.source.hash ?? '';
+  const aliases = effectiveAliases(owner, groups, living);
   const { message, ...word } = verdictOf(input, living);
   const verdict = { ...word, message: message.slice(0, MAX_MESSAGE_LENGTH) };
   const { generation } = metadata;
@@ -38,49 +55,73 @@ export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus 
   const conditions = [ready, ...(progress === undefined ? [] : [{ ...of, ...progress }])];
   return {
     ...of,
-    workers: living.length,
-    readyWorkers: living.filter(isWorkerReady).length,
-    updatedWorkers: living.filter((worker) => isUpdated(worker, template)).length,
-    selector: `${FUNCTION_LABEL}=${metadata.name}`,
+    workers: latest.length,
+    readyWorkers: latest.filter(isWorkerReady).length,
+    updatedWorkers: latest.filter((worker) => isUpdated(worker, template)).length,
+    selector: `${FUNCTION_LABEL}=${metadata.name},!${VERSION_LABEL}`,
+    ...(aliases.length === 0 && status?.aliases === undefined ? {} : { aliases }),
     conditions: conditions.map((draft) => transition(findCondition(status?.conditions, draft.type), draft, now)),
   };
 }
 
-function verdictOf({ owned, owner, refusal, template }: StatusInput, living: readonly LambdaWorker[]): Verdict {
+function verdictOf(input: StatusInput, living: readonly LambdaWorker[]): Verdict {
+  const { groups, isPublishing, owned, owner, refusal } = input;
   const not = (reason: FunctionReasons['Ready'], message: string): Verdict => ({ status: 'False', reason, message });
   if (owner.metadata.deletionTimestamp !== undefined) {
     return not('Terminating', `${owned.length} workers are left`);
   }
   if (refusal !== undefined) {
-    return not('WorkerRefused', refusal);
+    return not(refusal.reason, refusal.message);
   }
-  const wanted = wantedOf(owner);
-  const updated = living.filter((worker) => isUpdated(worker, template));
-  const ready = updated.filter(isWorkerReady);
-  if (ready.length === wanted && living.length === wanted) {
+  const named = namedVersions(owner);
+  const missing = [...named].find((number) => groups.every(({ source }) => source.version !== number));
+  // A version that no alias names speaks for itself alone.
+  const states = groups
+    .filter(({ source }) => source.version === undefined || named.has(source.version))
+    .map((group) => stateOf(group, living));
+  const unfinished = states.find((state) => state.status === 'False');
+  if (unfinished !== undefined) {
+    return unfinished;
+  }
+  if (missing !== undefined) {
+    return not('VersionMissing', `an alias names version ${missing}, and there is no LambdaVersion of that number`);
+  }
+  return isPublishing
+    ? not('Progressing', 'a version is published once a worker of the template has run, by the digest of its image')
+    : (states[0] ?? not('Progressing', ''));
+}
+
+/** How far the workers of one group are. */
+function stateOf(group: WorkerGroup, living: readonly LambdaWorker[]): Verdict {
+  const { source, wanted } = group;
+  const workers = living.filter(({ spec }) => spec.version === source.version);
+  const ready = readyOf(group, workers);
+  const of = source.version === undefined ? '' : ` of version ${source.version}`;
+  if (ready.length === wanted && workers.length === wanted) {
     return wanted === 0
       ? { status: 'True', reason: 'NoWorkers', message: 'no worker is wanted' }
       : { status: 'True', reason: 'UpToDate', message: `${wanted} of ${wanted} workers are up to date and ready` };
   }
-  for (const { metadata, status } of updated.filter(isWorkerStalled)) {
+  const present = workers.filter((worker) => isUpdated(worker, source.hash));
+  for (const { metadata, status } of present.filter(isWorkerStalled)) {
     const stalled = findCondition(status?.conditions, workerConditions.stalled);
     if (stalled !== undefined) {
       return { status: 'False', reason: stalled.reason, message: `${metadata.name}: ${stalled.message}` };
     }
   }
-  return not('Progressing', `${ready.length} of ${wanted} workers are up to date and ready`);
+  const message = `${ready.length} of ${wanted} workers${of} are up to date and ready`;
+  return { status: 'False', reason: 'Progressing' satisfies FunctionReasons['Ready'], message };
 }
 
 /** How much of a status is new. */
-export type StatusChange = 'none' | 'numbers' | 'conditions';
-
 export function changeOf(present: LambdaFunctionStatus | undefined, next: LambdaFunctionStatus): StatusChange {
   if (present !== undefined && isDeepStrictEqual(told(present), told(next))) {
     return 'none';
   }
-  const verdicts = ({ conditions, observedGeneration, selector }: LambdaFunctionStatus): unknown => [
+  const verdicts = ({ aliases, conditions, observedGeneration, selector }: LambdaFunctionStatus): unknown => [
     observedGeneration,
     selector,
+    aliases,
     conditions?.map(({ type, status, reason }) => [type, status, reason]),
   ];
   return present !== undefined && isDeepStrictEqual(verdicts(present), verdicts(next)) ? 'numbers' : 'conditions';
@@ -88,6 +129,6 @@ export function changeOf(present: LambdaFunctionStatus | undefined, next: Lambda
 
 /** The members that this controller writes. */
 function told(status: LambdaFunctionStatus): unknown {
-  const { conditions, observedGeneration, readyWorkers, selector, updatedWorkers, workers } = status;
-  return { conditions, observedGeneration, readyWorkers, selector, updatedWorkers, workers };
+  const { aliases, conditions, observedGeneration, readyWorkers, selector, updatedWorkers, workers } = status;
+  return { aliases, conditions, observedGeneration, readyWorkers, selector, updatedWorkers, workers };
 }

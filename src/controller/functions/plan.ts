@@ -1,17 +1,18 @@
-import { findCondition, isTrue, type WorkerReason, workerConditions } from '../../api/condition.ts';
-import { type LambdaFunction, TEMPLATE_ANNOTATION } from '../../api/lambda-function.ts';
+import { findCondition, workerConditions } from '../../api/condition.ts';
+import type { LambdaFunction, WorkerSource } from '../../api/lambda-function.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
+import { isOnLostNode, isUpdated, isWorkerReady, isWorkerStalled, livingOf } from './readiness.ts';
+import { namedVersions, type WorkerGroup } from './worker-groups.ts';
 
 export type FunctionStep =
-  | { readonly kind: 'create'; readonly name: string }
-  /** Gives the worker the present template. */
-  | { readonly kind: 'update'; readonly worker: LambdaWorker }
+  | { readonly kind: 'create'; readonly name: string; readonly source: WorkerSource }
+  /** Gives the worker the present template of its group. */
+  | { readonly kind: 'update'; readonly worker: LambdaWorker; readonly source: WorkerSource }
   | { readonly kind: 'delete'; readonly worker: LambdaWorker };
 
 export interface FunctionInput {
   readonly owner: LambdaFunction;
-  /** Hash of its template. */
-  readonly template: string;
+  readonly groups: readonly WorkerGroup[];
   /** Workers that the function owns by its uid, those in deletion included. */
   readonly owned: readonly LambdaWorker[];
   /** Whether the namespace has a worker of this name, of any owner. */
@@ -21,71 +22,54 @@ export interface FunctionInput {
 /** Finalizer of the API server: dependents stay when their owner goes. */
 const ORPHAN = 'orphan';
 
-/** Workers of a function that are to stay, as far as nothing else is decided. */
-export function livingOf(owned: readonly LambdaWorker[]): readonly LambdaWorker[] {
-  return owned.filter(({ metadata }) => metadata.deletionTimestamp === undefined);
-}
-
-/** Whether the worker was given the present template. */
-export function isUpdated({ metadata }: LambdaWorker, template: string): boolean {
-  return metadata.annotations?.[TEMPLATE_ANNOTATION] === template;
-}
-
-/** Whether the worker is as its present spec wishes. */
-export function isWorkerReady(worker: LambdaWorker): boolean {
-  return isTrue(worker.status?.conditions, workerConditions.ready) && isObserved(worker);
-}
-
-/** Whether the present spec of the worker has failed, until somebody changes something. */
-export function isWorkerStalled(worker: LambdaWorker): boolean {
-  return isTrue(worker.status?.conditions, workerConditions.stalled) && isObserved(worker);
-}
-
-/** Whether its status is about the present spec, and not about one before a change. */
-function isObserved({ metadata, status }: LambdaWorker): boolean {
-  return status?.observedGeneration === metadata.generation;
-}
-
-/** Whether nothing is heard of its node: it may serve all the same. */
-export function isOnLostNode({ status }: LambdaWorker): boolean {
-  const reason = findCondition(status?.conditions, workerConditions.ready)?.reason;
-  return reason === ('NodeLost' satisfies WorkerReason);
-}
-
-/** The number of workers that a function is to have. */
-export function wantedOf({ metadata, spec }: LambdaFunction): number {
-  return metadata.deletionTimestamp === undefined ? spec.scaling.minWorkers : 0;
-}
-
 /**
  * The next steps of a function, from any state. Each may be repeated: names and uids make a step that was done already
  * harmless. A change of the template goes to all workers that are not ready at once, then to one ready worker at a time, and
- * last to those on lost nodes. No further worker gets a template that has failed at one.
+ * last to those on lost nodes. No further worker gets a template that has failed at one. Workers of a version whose
+ * LambdaVersion is gone stay as long as an alias names the version, since nothing could replace them.
  */
 export function planFunction(input: FunctionInput): readonly FunctionStep[] {
-  const { metadata } = input.owner;
-  if (metadata.deletionTimestamp !== undefined && metadata.finalizers?.includes(ORPHAN) === true) {
+  const { groups, owner } = input;
+  const { deletionTimestamp, finalizers } = owner.metadata;
+  const isGoing = deletionTimestamp !== undefined;
+  if (isGoing && finalizers?.includes(ORPHAN) === true) {
     return [];
   }
-  const living = livingOf(input.owned);
-  const surplus = living.length - wantedOf(input.owner);
+  const byVersion = Map.groupBy(livingOf(input.owned), ({ spec }) => spec.version);
+  const kept = namedVersions(owner);
+  const known = new Set(groups.map(({ source }) => source.version));
+  const left = [...byVersion].filter(
+    ([version]) => !known.has(version) && (isGoing || version === undefined || !kept.has(version)),
+  );
+  return [
+    ...groups.flatMap((group) => planGroup(input, group, byVersion.get(group.source.version) ?? [])),
+    ...left.flatMap(([, workers]) => workers.map((worker) => ({ kind: 'delete', worker }) as const)),
+  ];
+}
+
+function planGroup(
+  input: FunctionInput,
+  { source, wanted }: WorkerGroup,
+  living: readonly LambdaWorker[],
+): readonly FunctionStep[] {
+  const surplus = living.length - wanted;
   const leaving = surplus > 0 ? living.toSorted(leavesBefore).slice(0, surplus) : [];
   return [
-    ...newNames(input, -surplus).map((name) => ({ kind: 'create', name }) as const),
+    ...newNames(input, source, -surplus).map((name) => ({ kind: 'create', name, source }) as const),
     ...leaving.map((worker) => ({ kind: 'delete', worker }) as const),
     ...updates(
       living.filter((worker) => !leaving.includes(worker)),
-      input.template,
+      source.hash,
       surplus < 0,
-    ).map((worker) => ({ kind: 'update', worker }) as const),
+    ).map((worker) => ({ kind: 'update', worker, source }) as const),
   ];
 }
 
 /** The lowest free names. A name that another owner has is passed over. */
-function newNames({ isTaken, owner }: FunctionInput, count: number): readonly string[] {
+function newNames({ isTaken, owner }: FunctionInput, { version }: WorkerSource, count: number): readonly string[] {
   const names: string[] = [];
   for (let ordinal = 0; names.length < count; ordinal += 1) {
-    const name = `${owner.metadata.name}-latest-${ordinal}`;
+    const name = `${owner.metadata.name}-${version ?? 'latest'}-${ordinal}`;
     if (!isTaken(name)) {
       names.push(name);
     }

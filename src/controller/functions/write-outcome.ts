@@ -38,7 +38,8 @@ export async function inTurns<T>(
   return outcomes;
 }
 
-function outcomeOf(error: unknown): WriteOutcome {
+/** The outcome of a write that has thrown. */
+export function outcomeOf(error: unknown): WriteOutcome {
   if (hasCode(error, 'AlreadyExists') || hasCode(error, 'Conflict') || hasCode(error, 'NotFound')) {
     return { kind: 'behind' };
   }

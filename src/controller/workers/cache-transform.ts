@@ -50,6 +50,8 @@ export function transformWorker(worker: LambdaWorker): LambdaWorker {
             share: status.share,
             unfitArchitectures: status.unfitArchitectures,
             phase: status.phase,
+            // For the digest that a version is published with.
+            image: functionOwnerOf(metadata) === undefined ? undefined : status.image,
             observedGeneration: status.observedGeneration,
             conditions: status.conditions?.filter(({ type }) => conditionTypes.includes(type)),
           }),

@@ -1,6 +1,8 @@
 /** A worker of a function with reserved concurrency, as far as shares depend on it. */
 export interface ShareHolder {
   readonly uid: string;
+  /** The version of the function that it runs; undefined for $LATEST. */
+  readonly version: number | undefined;
   /** Calls that it takes at once, which its share is never above. */
   readonly perWorker: number;
   /** Its share; of one without a share by its assignment, all calls that it takes. */
@@ -33,6 +35,8 @@ type Draft = Omit<ShareHolder, 'share'> & { share: number };
  * - An exchange takes the share of a worker that no call reaches for one that can use it, and half of the largest share
  *   for a worker that has none. A worker whose container comes or goes keeps its share where the other ones have none
  *   either: the share would go to and fro, and calls with it.
+ * - Where workers of several versions are reached, each version has an equal part, as far as its workers can have that:
+ *   a version that an alias has just come to name gets its calls as well.
  * - The rest is given to workers that calls reach, to those with the smallest share first. A share that is
  *   taken away is free only once it is no longer in force.
  *
@@ -57,13 +61,23 @@ export function decideShares(reserved: number, holders: readonly ShareHolder[]):
     wanted(COLD) - unused(),
   );
   takeAway(idle, wanted(COLD - 1) - unused());
-  split(reachable, unused());
+  const versions = [...Map.groupBy(reachable, ({ version }) => version).values()];
+  if (versions.length < 2) {
+    split(reachable, unused());
+  } else {
+    balance(drafts, versions, unused());
+    for (const own of unused() > 0 ? [] : versions) {
+      split(own, 0);
+    }
+  }
   const lowered = new Set(drafts.filter((draft, index) => draft.share < (holders[index]?.share ?? 0)));
   const free = reserved - holders.reduce((total, { inForce, share }) => total + Math.max(inForce, share), 0);
-  give(
-    reachable.filter((draft) => !lowered.has(draft)),
-    free,
-  );
+  const open = reachable.filter((draft) => !lowered.has(draft));
+  if (versions.length < 2) {
+    give(open, free);
+  } else {
+    giveToVersions(drafts, open, free);
+  }
   return new Map(drafts.map(({ share, uid }) => [uid, share]));
 }
 
@@ -107,6 +121,64 @@ function split(drafts: readonly Draft[], unused: number): void {
     largest.share -= half;
     waiting -= half;
   }
+}
+
+/**
+ * Takes shares from the version that has most for the one that has least, until they are even or no other has room.
+ *
+ * @param versions reachable workers of each
+ * @param unused shares that the version with least will be given without that
+ */
+function balance(drafts: readonly Draft[], versions: readonly (readonly Draft[])[], unused: number): void {
+  const parts = versions.map((own) => ({
+    own,
+    total: totalOf(drafts, own[0]?.version),
+    room: own.reduce((room, { perWorker, share }) => room + perWorker - share, 0),
+  }));
+  for (let left = unused; ; left -= 1) {
+    const poorest = leastOf(
+      parts.filter(({ room }) => room > 0),
+      ({ total }) => total,
+    );
+    const richest = leastOf(
+      parts.filter(({ own }) => sum(own) > 0),
+      ({ total }) => -total,
+    );
+    if (poorest === undefined || (left <= 0 && (richest === undefined || richest.total - poorest.total < 2))) {
+      return;
+    }
+    if (left <= 0 && richest !== undefined) {
+      takeAway(richest.own, 1);
+      richest.total -= 1;
+    }
+    poorest.total += 1;
+    poorest.room -= 1;
+  }
+}
+
+/** Gives that many, always to the version that has least, and in that to the smallest share. */
+function giveToVersions(drafts: readonly Draft[], open: readonly Draft[], count: number): void {
+  for (let left = count; left > 0; left -= 1) {
+    const room = open.filter(({ perWorker, share }) => share < perWorker);
+    const least = Math.min(...room.map(({ version }) => totalOf(drafts, version)));
+    const own = room.filter(({ version }) => totalOf(drafts, version) === least);
+    if (own.length === 0) {
+      return;
+    }
+    give(own, 1);
+  }
+}
+
+function totalOf(drafts: readonly Draft[], version: number | undefined): number {
+  return sum(drafts.filter((draft) => draft.version === version));
+}
+
+/** The item with the least value, the first of equal ones. */
+function leastOf<T>(items: readonly T[], measure: (item: T) => number): T | undefined {
+  return items.reduce<T | undefined>(
+    (least, item) => (least === undefined || measure(item) < measure(least) ? item : least),
+    undefined,
+  );
 }
 
 /** Gives that many, always to the smallest shares. */

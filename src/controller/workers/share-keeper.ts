@@ -319,7 +319,7 @@ function unassigned(uid: string, worker: LambdaWorker): ShareHolder {
   const { phase } = worker.status ?? {};
   const rank = phase === 'Running' ? 0 : phase === 'Paused' ? 1 : COLD;
   const free = { share: 0, inForce: 0, isSettled: true, isCallable: true, isPassing: false } as const;
-  return { uid, perWorker: perWorkerOf(worker), ...free, rank };
+  return { uid, version: worker.spec.version, perWorker: perWorkerOf(worker), ...free, rank };
 }
 
 /** Why a worker answers no calls, by its agent; undefined for a reason that another worker need not stand in for. */

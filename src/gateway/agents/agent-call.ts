@@ -103,6 +103,8 @@ export interface CallWay {
 
 /** The receiver of an answer that a runtime streams. */
 export interface AnswerSink {
+  /** Called before the call is given to a worker, with the version of that, and again for another worker. */
+  routed?(version: string): void;
   /** Called before the first chunk. */
   begin(): void;
   /** @param taken called once the caller has read the bytes */

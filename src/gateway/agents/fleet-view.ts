@@ -22,7 +22,10 @@ export interface WorkerEntry extends RoutableWorker {
 
 export interface FunctionEntry {
   readonly name: string;
+  /** Those of all its versions. */
   readonly workers: readonly WorkerEntry[];
+  /** The workers of each version; undefined stands for $LATEST. */
+  readonly byVersion: ReadonlyMap<number | undefined, readonly WorkerEntry[]>;
   /** Calls that its workers take at once, by their resources. */
   readonly places: number;
   /** The sum of their shares of the reserved concurrency; undefined where the controller gives none. */
@@ -43,6 +46,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 interface MutableFunction extends FunctionEntry {
   workers: Mutable<WorkerEntry>[];
+  byVersion: ReadonlyMap<number | undefined, readonly WorkerEntry[]>;
   places: number;
   shares: number | undefined;
   sharers: number;
@@ -107,6 +111,11 @@ export class FleetView {
         this.#waiting.delete(functionName);
       }
     };
+  }
+
+  /** A fact about a function beside its workers has changed. */
+  noteChange(functionName: string): void {
+    this.#changed(functionName);
   }
 
   /** A resource as it is now. One that is being deleted takes no calls any more. */
@@ -203,6 +212,7 @@ export class FleetView {
     const made: MutableFunction = {
       name,
       workers: [],
+      byVersion: new Map(),
       places: 0,
       shares: undefined,
       sharers: 0,
@@ -278,6 +288,7 @@ export class FleetView {
 }
 
 function update(owner: MutableFunction): void {
+  owner.byVersion = Map.groupBy(owner.workers, ({ resource }) => resource.spec.version);
   owner.places = owner.workers.reduce((sum, { resource }) => sum + perWorkerOf(resource), 0);
   owner.shares = owner.workers.reduce<number | undefined>(
     (sum, { assignment }) => (assignment?.share === undefined ? sum : (sum ?? 0) + assignment.share),

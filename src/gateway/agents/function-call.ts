@@ -25,6 +25,8 @@ export interface InvokeResult extends FunctionAnswer {
    * `unknown`: the call may have run, in whole or in part.
    */
   readonly outcome: 'answered' | 'timed-out' | 'exited' | 'interrupted' | 'too-large' | 'init-failed' | 'unknown';
+  /** The version that it was given to, as Lambda writes it. */
+  readonly executedVersion: string;
   readonly timings: InvokeTimings | undefined;
   readonly logTail: Buffer | undefined;
 }

@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { Agent, fetch } from 'undici';
 import { hasCode, messageOf } from '../../common/errors.ts';
+import { LATEST } from '../../common/function-arn.ts';
 import { functionArn } from '../lambda/function-name.ts';
 import type { EndpointGuard } from './endpoint-guard.ts';
 import type { EndCondition } from './event-retry.ts';
@@ -24,6 +25,7 @@ const MAX_RECORD_BYTES = (1024 + 64) * 1024;
 const POST_DEADLINE_MS = 30_000;
 
 export interface LastResponse {
+  readonly executedVersion: string;
   readonly body: Buffer;
   readonly functionError: boolean;
 }
@@ -54,7 +56,7 @@ export function eventRecord(ended: EndedEvent, now: number, freeBytes = Number.P
       requestId: event.requestId,
       functionArn:
         target.kind === 'Function'
-          ? functionArn({ name: target.functionName, qualifier: target.qualifier ?? '$LATEST' })
+          ? functionArn({ name: target.functionName, qualifier: target.qualifier ?? LATEST })
           : target.url,
       condition,
       approximateInvokeCount: progress.invocations,
@@ -72,7 +74,7 @@ export function eventRecord(ended: EndedEvent, now: number, freeBytes = Number.P
   if (response !== undefined) {
     const context = {
       statusCode: 200,
-      executedVersion: '$LATEST',
+      executedVersion: response.executedVersion,
       functionError: response.functionError ? 'Unhandled' : undefined,
     };
     add('responseContext', Buffer.from(JSON.stringify(context)));

@@ -1,9 +1,14 @@
 import { changingReasons, findCondition, type WorkerReason, workerConditions } from '../../api/condition.ts';
+import { speakerOf } from '../../api/function-settings.ts';
 import { LABEL_PREFIX } from '../../api/label.ts';
+import { calledNameOf, type EffectiveAlias, type LambdaFunction } from '../../api/lambda-function.ts';
+import type { LambdaVersion } from '../../api/lambda-version.ts';
 import { functionNameOf, type LambdaWorker, loggingOf } from '../../api/lambda-worker.ts';
 import { quantityToMiB } from '../../api/quantity.ts';
 import { unreachable } from '../../common/errors.ts';
-import type { FunctionEntry } from '../agents/fleet-view.ts';
+import { LATEST, versionText } from '../../common/function-arn.ts';
+import type { FleetView } from '../agents/fleet-view.ts';
+import { NO_DRAW, type VersionBook } from '../agents/version-book.ts';
 import type { Invoker } from '../invoker.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 
@@ -15,6 +20,8 @@ export interface DescribedWorker {
 
 export interface FunctionCatalogOptions {
   readonly invoker: Pick<Invoker, 'find'>;
+  readonly view: Pick<FleetView, 'function'>;
+  readonly book: VersionBook;
   readonly functionNames: () => Iterable<string>;
   /** The processor of a node, such as `amd64`, where it is known. */
   readonly architectureOf: (nodeName: string) => string | undefined;
@@ -23,9 +30,14 @@ export interface FunctionCatalogOptions {
 export interface CatalogFunction {
   /** The worker that speaks for it. */
   readonly speaker: DescribedWorker;
-  readonly workers: FunctionEntry['workers'];
-  /** Calls that they take at once. */
+  /** Those of the version that is named. */
+  readonly workers: readonly DescribedWorker[];
+  /** Calls that the workers of all versions take at once. */
   readonly places: number;
+  /** Purpose of the function, or of the version that is named. */
+  readonly description: string;
+  /** The version that is named, as it was published; undefined for $LATEST. */
+  readonly published: LambdaVersion | undefined;
 }
 
 /** The functions of a gateway, for the operations that read. */
@@ -41,18 +53,71 @@ export class FunctionCatalog {
     return [...this.#options.functionNames()].toSorted((one, other) => (one < other ? -1 : 1));
   }
 
+  /** Qualifiers of the versions of a function, $LATEST first. */
+  versions(name: string): readonly string[] {
+    return [LATEST, ...this.#options.book.versions(name).map(({ spec }) => versionText(spec.version))];
+  }
+
+  /** The aliases of a function that are in effect, by their names. */
+  aliases(name: string): readonly EffectiveAlias[] {
+    return this.#options.book.aliases(name).toSorted((one, other) => (one.name < other.name ? -1 : 1));
+  }
+
   /**
    * The function of a reference.
    *
    * @throws {LambdaError} ResourceNotFoundException, or ServiceException (503) where the function may exist
    */
   find(reference: FunctionReference): CatalogFunction {
-    const { invoker, architectureOf } = this.#options;
-    const { places, speaker, workers } = invoker.find(reference);
-    const { resource } = speaker;
-    const nodeName = resource.status?.assignment?.nodeName;
-    return { speaker: { resource, architecture: nodeName && architectureOf(nodeName) }, workers, places };
+    const { architectureOf, book, invoker, view } = this.#options;
+    const { name, qualifier } = reference;
+    const found = book.resolve(name, qualifier, () => NO_DRAW);
+    const version = found.kind === 'Version' ? found.version : undefined;
+    const published = version === undefined ? undefined : book.version(name, version);
+    const present = view.function(name);
+    // A version that was published, and a template, are there without workers too.
+    const isWritten = published !== undefined || (found.kind === 'Latest' && present !== undefined);
+    const entry = present !== undefined && isWritten ? present : invoker.find(reference).entry;
+    const workers = entry.byVersion.get(version) ?? [];
+    const latest = found.kind === 'Latest' ? book.function(name) : undefined;
+    const resource = resourceOf(workers, published, latest) ?? entry.speaker.resource;
+    const nodeName = (speakerOf(workers) ?? entry.speaker).resource.status?.assignment?.nodeName;
+    return {
+      speaker: { resource, architecture: nodeName && architectureOf(nodeName) },
+      workers: workers.length === 0 ? [{ resource }] : workers,
+      places: entry.places,
+      description: (published ?? book.function(name))?.spec.description ?? '',
+      published,
+    };
   }
+}
+
+/** The worker by which a function or a version is described: one that would be made, where there is none. */
+function resourceOf(
+  workers: readonly DescribedWorker[],
+  published: LambdaVersion | undefined,
+  latest: LambdaFunction | undefined,
+): LambdaWorker | undefined {
+  if (published !== undefined) {
+    const { metadata, spec, status } = published;
+    const { functionName, template, version } = spec;
+    const phase = ({ Active: 'Absent', Failed: 'Failed', Pending: 'Pending' } as const)[status?.state ?? 'Pending'];
+    const { conditions, observedGeneration } = status ?? {};
+    return {
+      metadata,
+      spec: { ...template.spec, functionName, version, wakePolicy: 'Never' },
+      status: { phase, conditions, observedGeneration },
+    } as LambdaWorker;
+  }
+  if (workers.length === 0 && latest !== undefined) {
+    const { metadata, spec } = latest;
+    return {
+      metadata,
+      spec: { ...spec.template.spec, functionName: calledNameOf(latest), wakePolicy: 'Never' },
+      status: { phase: 'Absent' },
+    } as LambdaWorker;
+  }
+  return speakerOf(workers)?.resource;
 }
 
 /** Lambda's words for why a function cannot be started, by the reason of a condition. */
@@ -97,12 +162,10 @@ interface Update extends Failure {
  * Lambda's description of the function with these workers. The speaking worker gives the members of the function as a
  * whole; the state takes all workers into account. Values from Secrets are left out.
  *
- * @param workers all workers of the function, the speaker among them
  * @param reference the caller's reference, whose qualifier becomes part of the ARN
  */
 export function describeFunction(
-  speaker: DescribedWorker,
-  workers: readonly DescribedWorker[],
+  { description, published, speaker, workers }: Omit<CatalogFunction, 'places'>,
   reference: FunctionReference,
 ) {
   const { metadata, spec, status } = speaker.resource;
@@ -116,17 +179,17 @@ export function describeFunction(
     Handler: spec.handler,
     // As Lambda has it for images.
     CodeSize: 0,
-    Description: '',
+    Description: description,
     Timeout: spec.timeoutSeconds,
     MemorySize: quantityToMiB(spec.resources.limits.memory, 128),
     LastModified: lambdaTime(metadata.creationTimestamp),
     CodeSha256: /@sha256:([0-9a-f]{64})$/.exec(status?.image ?? spec.image)?.[1] ?? '',
-    Version: '$LATEST',
+    Version: versionText(spec.version),
     Environment: environmentOf(speaker.resource),
     TracingConfig: { Mode: 'PassThrough' },
     RevisionId: `${metadata.uid ?? metadata.name}-${metadata.generation ?? 1}`,
     ...stateOf(resources),
-    ...updateOf(resources),
+    ...(published === undefined ? updateOf(resources) : { LastUpdateStatus: 'Successful' }),
     PackageType: 'Image',
     ImageConfigResponse: imageConfig(speaker.resource),
     Architectures: [speaker.architecture === 'arm64' ? 'arm64' : 'x86_64'],
@@ -180,7 +243,7 @@ function stateOf(workers: readonly LambdaWorker[]) {
     return { State: 'Pending', StateReason: 'The function is being created.', StateReasonCode: 'Creating' };
   }
   if (states.includes('Inactive')) {
-    const reason = 'Every worker is kept at rest by its owner (wakePolicy: Never).';
+    const reason = 'Every worker is kept at rest by its owner (wakePolicy: Never), or there is none.';
     return { State: 'Inactive', StateReason: reason, StateReasonCode: 'Idle' };
   }
   const failure = failureOf(workers);

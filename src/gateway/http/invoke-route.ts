@@ -227,6 +227,8 @@ function sendResult(
     'content-length',
     String(answer.body.length),
     ...headersOf(call, options),
+    'x-amz-executed-version',
+    answer.executedVersion,
     ...outcomeHeaders(answer, options),
   ];
   if (answer.functionError) {
@@ -246,7 +248,7 @@ function sendResult(
 
 /** Headers that are known before the answer. */
 function headersOf(call: FunctionCall, options: InvokeRouteOptions): readonly string[] {
-  const headers = ['x-amzn-requestid', call.requestId, 'x-amz-executed-version', '$LATEST'];
+  const headers = ['x-amzn-requestid', call.requestId];
   if (call.traceId !== '') {
     headers.push('x-amzn-trace-id', call.traceId);
   }

@@ -1,4 +1,7 @@
+import { createHash } from 'node:crypto';
+import type { EffectiveAlias } from '../../api/lambda-function.ts';
 import type { EventDestination } from '../../api/lambda-worker.ts';
+import { LATEST } from '../../common/function-arn.ts';
 import type { AccessAction } from '../access/access.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
@@ -7,6 +10,8 @@ import { NOTHING, unsupported } from './unsupported-operations.ts';
 
 /** Most functions on a page, even if more are asked for; as in Lambda. */
 const MAX_PAGE = 50;
+/** Digits of the highest number of a version. */
+const VERSION_DIGITS = 10;
 /** Largest `MaxItems` that the service model allows. */
 const MAX_ITEMS = 10_000;
 
@@ -44,48 +49,70 @@ const list = (name: string, url: string, answer: ReadOperation['answer']): ReadO
  */
 export const readOperations: readonly ReadOperation[] = [
   get('GetFunction', FUNCTION, (catalog, { reference }) => {
-    const { speaker, workers } = catalog.find(reference);
+    const found = catalog.find(reference);
+    const { speaker } = found;
     const { spec, status } = speaker.resource;
     const tags = tagsOf(speaker.resource);
     const reserved = spec.concurrency?.reserved;
     return {
-      Configuration: describeFunction(speaker, workers, reference),
+      Configuration: describeFunction(found, reference),
       Code: { RepositoryType: 'ECR', ImageUri: spec.image, ResolvedImageUri: status?.image ?? spec.image },
       Tags: Object.keys(tags).length === 0 ? undefined : tags,
       Concurrency: reserved === undefined ? undefined : { ReservedConcurrentExecutions: reserved },
     };
   }),
   get('GetFunctionConfiguration', `${FUNCTION}/configuration`, (catalog, { reference }) => {
-    const { speaker, workers } = catalog.find(reference);
-    return describeFunction(speaker, workers, reference);
+    return describeFunction(catalog.find(reference), reference);
   }),
   list('ListFunctions', '/2015-03-31/functions', (catalog, { query }) => {
     const version = query.FunctionVersion;
     if (version !== undefined && version !== '' && version !== 'ALL') {
       throw constraintError('functionVersion', version, 'Member must satisfy enum value set: [ALL]');
     }
-    const page = pageOf(catalog.names(), query.Marker, query.MaxItems);
+    const all = catalog
+      .names()
+      .flatMap((name) => (version === 'ALL' ? catalog.versions(name).map((each) => pageKey(name, each)) : [name]));
+    const page = pageOf(all, query.Marker, query.MaxItems);
     return {
-      Functions: page.names.map((name) => {
-        const { speaker, workers } = catalog.find({ name });
-        return describeFunction(speaker, workers, version === 'ALL' ? { name, qualifier: '$LATEST' } : { name });
+      Functions: page.names.map((key) => {
+        const reference = version === 'ALL' ? referenceOf(key) : { name: key };
+        return describeFunction(catalog.find(reference), reference);
       }),
       NextMarker: page.nextMarker,
     };
   }),
   get('ListVersionsByFunction', `${FUNCTION}/versions`, (catalog, { reference, query }) => {
-    const { speaker, workers } = catalog.find(reference);
-    const page = pageOf(['$LATEST'], undefined, query.MaxItems);
+    const { name } = reference;
+    catalog.find(reference);
+    const keys = catalog.versions(name).map((version) => pageKey(name, version));
+    const page = pageOf(keys, query.Marker, query.MaxItems);
     return {
-      Versions: page.names.map((qualifier) => describeFunction(speaker, workers, { name: reference.name, qualifier })),
+      Versions: page.names.map((key) => describeFunction(catalog.find(referenceOf(key)), referenceOf(key))),
+      NextMarker: page.nextMarker,
     };
   }),
-  get('ListAliases', `${FUNCTION}/aliases`, (catalog, { reference }) => {
+  get('ListAliases', `${FUNCTION}/aliases`, (catalog, { reference, query }) => {
     catalog.find(reference);
-    return { Aliases: [] };
+    const version = query.FunctionVersion ?? '';
+    const aliases = catalog
+      .aliases(reference.name)
+      .filter((alias) => version === '' || String(alias.version) === version);
+    const page = pageOf(
+      aliases.map((alias) => alias.name),
+      query.Marker,
+      query.MaxItems,
+    );
+    return {
+      Aliases: aliases.filter((alias) => page.names.includes(alias.name)).map((alias) => aliasOf(reference, alias)),
+      NextMarker: page.nextMarker,
+    };
   }),
-  get('GetAlias', `${FUNCTION}/aliases/:item`, (_catalog, { reference, item }) => {
-    throw notFound(`Cannot find alias arn: ${functionArn({ name: reference.name, qualifier: item })}`);
+  get('GetAlias', `${FUNCTION}/aliases/:item`, (catalog, { reference, item }) => {
+    const alias = catalog.aliases(reference.name).find(({ name }) => name === item);
+    if (alias === undefined) {
+      throw notFound(`Cannot find alias arn: ${functionArn({ name: reference.name, qualifier: item })}`);
+    }
+    return aliasOf(reference, alias);
   }),
   get('GetPolicy', `${FUNCTION}/policy`, nothingOfFunction),
   get('ListTags', '/2017-03-31/tags/:name', (catalog, { reference }) => ({
@@ -193,6 +220,30 @@ function eventConfig(catalog: FunctionCatalog, reference: FunctionReference): ob
       OnFailure: destinationOf(asyncInvoke.onFailure),
     },
   };
+}
+
+function aliasOf({ name }: FunctionReference, alias: EffectiveAlias): object {
+  const weights = alias.routing?.map(({ permille, version }) => [String(version), permille / 1_000] as const) ?? [];
+  const content = JSON.stringify([alias.version, weights]);
+  return {
+    AliasArn: functionArn({ name, qualifier: alias.name }),
+    Name: alias.name,
+    FunctionVersion: String(alias.version),
+    Description: '',
+    RoutingConfig: weights.length === 0 ? undefined : { AdditionalVersionWeights: Object.fromEntries(weights) },
+    RevisionId: createHash('sha256').update(content).digest('hex').slice(0, 32),
+  };
+}
+
+/** A version on a page: as text in the order of the functions, and of the versions of each with $LATEST first. */
+function pageKey(name: string, version: string): string {
+  return `${name}.${(version === LATEST ? '' : version).padStart(VERSION_DIGITS, '0')}`;
+}
+
+/** The version of a {@link pageKey}. */
+function referenceOf(key: string): FunctionReference {
+  const version = Number(key.slice(-VERSION_DIGITS));
+  return { name: key.slice(0, -VERSION_DIGITS - 1), qualifier: version === 0 ? LATEST : String(version) };
 }
 
 /** The answer about a feature that no function has. */

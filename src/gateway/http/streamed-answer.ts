@@ -16,6 +16,7 @@ export interface StreamedAnswerOptions {
 export class StreamedAnswer implements AnswerSink {
   readonly #options: StreamedAnswerOptions;
   #begun = false;
+  #version: readonly string[] = [];
   /** Bytes of the function's own. */
   bytes = 0;
 
@@ -27,11 +28,15 @@ export class StreamedAnswer implements AnswerSink {
     return this.#begun;
   }
 
+  routed(version: string): void {
+    this.#version = ['x-amz-executed-version', version];
+  }
+
   begin(more: readonly string[] = []): void {
     const { reply, headers } = this.#options;
     this.#begun = true;
     // Before the hijack: if a header is invalid, the framework can still answer with an error.
-    reply.raw.writeHead(200, ['content-type', EVENT_STREAM, ...headers, ...more]);
+    reply.raw.writeHead(200, ['content-type', EVENT_STREAM, ...headers, ...this.#version, ...more]);
     reply.hijack();
     reply.raw.flushHeaders();
   }

@@ -19,6 +19,9 @@ const RESERVE =
   'Concurrency is the number of LambdaWorker resources of a function: add some with kubectl apply, or set spec.concurrency.reserved.';
 const EVENTS =
   'Retries and destinations of events are spec.asyncInvoke of LambdaWorker resources: change it with kubectl edit lambdaworker NAME.';
+const PUBLISH =
+  'Versions are published by their LambdaFunction: set spec.publishToken to a new value with kubectl patch lambdafunction NAME.';
+const ALIAS = 'Aliases are spec.aliases of a LambdaFunction: change it with kubectl edit lambdafunction NAME.';
 const ACCESS =
   'Who may call a function is decided by Kubernetes RBAC: use kubectl create role and kubectl create rolebinding.';
 /** The advice for a feature that ESB does not have. */
@@ -43,10 +46,10 @@ const rows: readonly Row[] = [
   ['DeleteFunction', 'DELETE', `${FUNCTIONS}/:name`, REMOVE],
   ['UpdateFunctionCode', 'PUT', `${FUNCTIONS}/:name/code`, EDIT],
   ['UpdateFunctionConfiguration', 'PUT', `${FUNCTIONS}/:name/configuration`, EDIT],
-  ['PublishVersion', 'POST', `${FUNCTIONS}/:name/versions`, NOTHING],
-  ['CreateAlias', 'POST', `${FUNCTIONS}/:name/aliases`, NOTHING],
-  ['UpdateAlias', 'PUT', `${FUNCTIONS}/:name/aliases/:item`, NOTHING],
-  ['DeleteAlias', 'DELETE', `${FUNCTIONS}/:name/aliases/:item`, NOTHING],
+  ['PublishVersion', 'POST', `${FUNCTIONS}/:name/versions`, PUBLISH],
+  ['CreateAlias', 'POST', `${FUNCTIONS}/:name/aliases`, ALIAS],
+  ['UpdateAlias', 'PUT', `${FUNCTIONS}/:name/aliases/:item`, ALIAS],
+  ['DeleteAlias', 'DELETE', `${FUNCTIONS}/:name/aliases/:item`, ALIAS],
   ['AddPermission', 'POST', `${FUNCTIONS}/:name/policy`, ACCESS],
   ['RemovePermission', 'DELETE', `${FUNCTIONS}/:name/policy/:item`, ACCESS],
   ['PutResourcePolicy', 'PUT', '/2026-07-09/resource-policy/:item', ACCESS],

@@ -154,8 +154,8 @@ describe('the chart', () => {
       objectsIn(await renderChart(args))
         .filter(({ kind }) => kind === 'CustomResourceDefinition')
         .map(({ metadata }) => metadata.annotations?.['helm.sh/resource-policy']);
-    expect(await policies([])).toEqual(['keep', 'keep', 'keep', 'keep']);
-    expect(await policies(set('crds.keep=false'))).toEqual([undefined, undefined, undefined, undefined]);
+    expect(await policies([])).toEqual(Array(5).fill('keep'));
+    expect(await policies(set('crds.keep=false'))).toEqual(Array(5).fill(undefined));
     expect(await policies(set('crds.install=false'))).toEqual([]);
   });
 

@@ -150,6 +150,23 @@ describe('a tenant', () => {
     await kubectl(['delete', 'lf', 'mine']);
   });
 
+  it('makes no version and no worker of one, says nothing of what an alias means, and may delete a version', async () => {
+    await expect(create(worker('forged-1-0', { functionName: 'forged', version: 1 }))).rejects.toThrow(
+      'spec.version is written by the controller alone',
+    );
+    const version = {
+      apiVersion: 'esb.dev/v1alpha1',
+      kind: 'LambdaVersion',
+      metadata: { name: 'mine-1' },
+      spec: { functionName: 'mine', version: 1, template: { spec: { image: 'hello:1' } } },
+    };
+    await expect(create(version)).rejects.toThrow('cannot create resource "lambdaversions"');
+    await cluster.server.kubectl(['-n', 'team-a', 'create', '-f', '-'], JSON.stringify(version));
+    await expect(patch('lambdaversion', 'mine-1', { spec: { description: 'x' } })).rejects.toThrow('lambdaversions');
+    await expect(kubectl(['get', 'lv', 'mine-1', '-o', 'name'])).resolves.toContain('mine-1');
+    await kubectl(['delete', 'lv', 'mine-1']);
+  });
+
   it('reads the quotas that it is bound by', async () => {
     await expect(kubectl(['get', 'lambdaquotas', '-o', 'name'])).resolves.toBe('lambdaquota.esb.dev/team\n');
   });

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import { type LambdaFunction, lambdaFunctions } from '../../../src/api/lambda-function.ts';
+import { type LambdaVersion, lambdaVersions } from '../../../src/api/lambda-version.ts';
 import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { runController } from '../../../src/controller/main.ts';
@@ -62,6 +63,7 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
 
   afterEach(async () => {
     await clearObjects(admin, lambdaFunctions);
+    await clearObjects(admin, lambdaVersions);
     await clearObjects(admin, lambdaWorkers);
   });
 
@@ -72,14 +74,14 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
     await server?.stop();
   });
 
-  const apply = (name: string, scaling: object, spec: object = {}) =>
+  const apply = (name: string, scaling: object, spec: object = {}, more: object = {}) =>
     server.kubectl(
       ['apply', '-f', '-'],
       stringify({
         apiVersion: 'esb.dev/v1alpha1',
         kind: 'LambdaFunction',
         metadata: { name, namespace: 'default' },
-        spec: { scaling, template: { spec: { image: 'hello:1', ...spec } } },
+        spec: { scaling, template: { spec: { image: 'hello:1', ...spec } }, ...more },
       }),
     );
   const workers = async (): Promise<readonly LambdaWorker[]> =>
@@ -127,6 +129,24 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
         : undefined;
     });
 
+  const versions = async (): Promise<readonly LambdaVersion[]> =>
+    (await admin.list(lambdaVersions, { namespace: 'default' })).items.toSorted(
+      (one, other) => one.spec.version - other.spec.version,
+    );
+  /** Has the agents of all workers tell that they run the image with these digits. */
+  const runImage = async (digit: string): Promise<void> => {
+    for (const worker of await workers()) {
+      if (worker.status?.assignment !== undefined && worker.metadata.deletionTimestamp === undefined) {
+        const body = { status: { image: `registry.example/hello@sha256:${digit.repeat(64)}` } };
+        const key = { namespace: 'default', name: worker.metadata.name };
+        await admin.patch(lambdaWorkers, key, { kind: 'merge', body }, { subresource: 'status' });
+        await node.report(worker, 'Running', { status: 'True', reason: 'Running' });
+      }
+    }
+  };
+  const patchFunction = (name: string, spec: object) =>
+    server.kubectl(['patch', 'lf', name, '--type=merge', '-p', JSON.stringify({ spec })]);
+
   it('are made, shown and scaled by kubectl, beside workers that were made by hand', async () => {
     await server.kubectl(
       ['apply', '-f', '-'],
@@ -165,7 +185,7 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
     ) as object;
     expect(scale).toMatchObject({
       spec: { replicas: 4 },
-      status: { replicas: 4, selector: 'esb.dev/lambda-function=hello' },
+      status: { replicas: 4, selector: 'esb.dev/lambda-function=hello,!esb.dev/lambda-version' },
     });
     // Those that are told to leave are gone once their node has nothing of them any more.
     await server.kubectl(['scale', 'lf/hello', '--replicas=1']);
@@ -298,4 +318,145 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
     expect(created.size).toBe(60);
     expect(kills).toBeGreaterThan(0);
   }, 180_000);
+
+  it('publishes versions, and an alias goes from one to the other once the workers of the next are ready', async () => {
+    await apply('ver', { minWorkers: 1 }, {}, { publishToken: 'one', description: 'the first' });
+    await assigned(1);
+    await runImage('a');
+    const [first] = await waitFor('a version', async () => {
+      const found = await versions();
+      return found.length === 1 ? found : undefined;
+    });
+    expect(first).toMatchObject({
+      metadata: { name: 'ver-1', ownerReferences: [{ kind: 'LambdaFunction', name: 'ver' }] },
+      spec: {
+        functionName: 'ver',
+        version: 1,
+        description: 'the first',
+        template: { spec: { image: `registry.example/hello@sha256:${'a'.repeat(64)}` } },
+      },
+    });
+    // One worker proves it, though no alias names it, and goes then.
+    await haveNames('ver-1-0', 'ver-latest-0');
+    expect((await named('ver-1-0')).spec).toMatchObject({ version: 1, functionName: 'ver' });
+    await assigned(2);
+    await runImage('a');
+    await waitFor('the version to be active', async () => (await versions())[0]?.status?.state === 'Active');
+    const proofLeaves = async (name: string): Promise<void> => {
+      const proof = await waitFor(`${name} to leave`, async () => {
+        const worker = (await workers()).find(({ metadata }) => metadata.name === name);
+        return worker?.metadata.deletionTimestamp === undefined ? undefined : worker;
+      });
+      await node.cleanUp(proof);
+    };
+    await proofLeaves('ver-1-0');
+    await haveNames('ver-latest-0');
+
+    // The same again is no version; another digest under the same tag is one.
+    await patchFunction('ver', { publishToken: 'two' });
+    await when('ver', 'two dealt with', ({ status }) => status?.publication?.token === 'two');
+    expect(await versions()).toHaveLength(1);
+    await runImage('b');
+    await patchFunction('ver', {
+      publishToken: 'three',
+      aliases: [{ name: 'live', version: 1, provisionedWorkers: 2 }],
+    });
+    await waitFor('two versions', async () => (await versions()).length === 2);
+    await haveNames('ver-1-0', 'ver-1-1', 'ver-2-0', 'ver-latest-0');
+    const before = await admin.get(lambdaFunctions, { namespace: 'default', name: 'ver' });
+    expect(before?.status?.aliases ?? []).toEqual([]);
+    await assigned(4);
+    await runImage('b');
+    await when('ver', 'live in effect', ({ status }) => status?.aliases?.[0]?.version === 1);
+    await proofLeaves('ver-2-0');
+    await haveNames('ver-1-0', 'ver-1-1', 'ver-latest-0');
+
+    const aliases = [{ name: 'live', version: 2, routing: [{ version: 1, permille: 250 }], provisionedWorkers: 2 }];
+    await patchFunction('ver', { aliases });
+    const ofTwo = await waitFor('the second worker of the second version', async () => {
+      const found = (await workers()).filter(({ spec }) => spec.version === 2);
+      return found.length === 2 ? found : undefined;
+    });
+    expect(ofTwo.map(({ spec }) => spec.image)).toEqual(
+      Array(2).fill(`registry.example/hello@sha256:${'b'.repeat(64)}`),
+    );
+    expect((await when('ver', 'there', () => true)).status?.aliases?.[0]?.version).toBe(1);
+    await assigned(5);
+    await runImage('b');
+    const switched = await when('ver', 'ready', (owner) => says(owner, 'Ready', 'UpToDate'));
+    expect(switched.status).toMatchObject({
+      latestVersion: 2,
+      aliases: [{ name: 'live', version: 2, routing: [{ version: 1, permille: 250 }] }],
+      workers: 1,
+    });
+    await patchFunction('ver', { aliases: [{ name: 'live', version: 2 }] });
+    await waitFor('the workers of the first version to leave', async () => {
+      const ofOne = (await workers()).filter(({ spec }) => spec.version === 1);
+      return ofOne.every(({ metadata }) => metadata.deletionTimestamp !== undefined);
+    });
+    await patchFunction('ver', { aliases: [{ name: 'live', version: 9 }] });
+    await when('ver', 'stalled', (owner) => says(owner, 'Stalled', 'VersionMissing'));
+    expect((await server.kubectl(['get', 'lv', '--no-headers'])).trim().split('\n')).toHaveLength(2);
+    await server.kubectl(['delete', 'lf', 'ver']);
+    await waitFor('the versions to go', async () => (await versions()).length === 0);
+  }, 120_000);
+
+  it('publishes each change where that is wished, and never gives a number twice, however often controllers end', async () => {
+    const bodies = new Map<string, string>();
+    await apply('often', { minWorkers: 1 }, {}, { publish: 'OnChange' });
+    let kills = 0;
+    for (let change = 1; change <= 6; change += 1) {
+      await apply('often', { minWorkers: 1 }, { image: `hello:${change}` }, { publish: 'OnChange' });
+      const killer = (async () => {
+        await delay(change * 40);
+        await controller.stop();
+        kills += 1;
+        controller = startController(`again-${change}`);
+      })();
+      await waitFor(
+        `version of change ${change}`,
+        async () => {
+          await runImage(String(change)).catch(() => undefined);
+          const found = await versions();
+          for (const { metadata, spec } of found) {
+            const body = JSON.stringify(spec.template);
+            expect(bodies.get(metadata.name) ?? body).toBe(body);
+            bodies.set(metadata.name, body);
+          }
+          return found.some(({ metadata, spec }) => {
+            const isLatest = metadata.name === `often-${spec.version}`;
+            return isLatest && spec.template.spec.image.endsWith(String(change).repeat(64));
+          });
+        },
+        { timeoutMs: 60_000 },
+      );
+      await killer;
+    }
+    expect(kills).toBe(6);
+    // One for each change: a number may be left out, and nothing is published twice.
+    expect(new Set(bodies.values()).size).toBe(bodies.size);
+    await when('often', 'the last number', ({ status }) => (status?.latestVersion ?? 0) >= bodies.size);
+  }, 180_000);
+
+  it('are of a version only where the controller makes them', async () => {
+    const made = {
+      apiVersion: 'esb.dev/v1alpha1',
+      kind: 'LambdaWorker',
+      metadata: { name: 'forged-1-0', namespace: 'default' },
+      spec: { image: 'hello:1', functionName: 'forged', version: 1 },
+    };
+    await expect(
+      server.kubectl(['create', '-f', '-', '--as=somebody', '--as-group=editors'], stringify(made)),
+    ).rejects.toThrow(/forbidden/i);
+    await server.kubectl(['create', 'clusterrolebinding', 'editors', '--clusterrole=esb-edit', '--group=editors']);
+    await waitFor('the policy', () =>
+      server
+        .kubectl(['create', '-f', '-', '--as=somebody', '--as-group=editors', '--dry-run=server'], stringify(made))
+        .then(
+          () => false,
+          (error: unknown) => String(error).includes('spec.version is written by the controller alone'),
+        ),
+    );
+    await server.kubectl(['delete', 'clusterrolebinding', 'editors']);
+  });
 });

@@ -3,20 +3,21 @@ import { describe, expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../src/agent/model/desired-worker.ts';
 import type { LambdaFunction } from '../../../src/api/lambda-function.ts';
 import type { LambdaNode } from '../../../src/api/lambda-node.ts';
+import type { LambdaVersion } from '../../../src/api/lambda-version.ts';
 import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import type { Placement } from '../../../src/controller/scheduling/place.ts';
 import { WorkerExitError } from '../../../src/runtime/contract/worker-exit-error.ts';
 import { healthByLua } from '../../support/argo-health.ts';
 import { desiredFixture, FleetLab, type LabOptions } from '../../support/fleet-lab.ts';
-import { condition, ownedFixture } from '../../support/function-fixture.ts';
-import { counted, created, decided, found, patched, reported, told } from '../../support/judged-objects.ts';
+import { condition, functionFixture, ownedFixture } from '../../support/function-fixture.ts';
+import { counted, created, decided, found, patched, reported, told, versioned } from '../../support/judged-objects.ts';
 import { kstatusProgram } from '../../support/kstatus-program.ts';
 import { settle } from '../../support/manual-clock.ts';
 import { workerFixture } from '../../support/worker-fixture.ts';
 
 type Verdict = 'Current' | 'InProgress' | 'Failed' | 'Terminating';
-type Judged = LambdaFunction | LambdaNode | LambdaWorker;
+type Judged = LambdaFunction | LambdaNode | LambdaVersion | LambdaWorker;
 
 const fresh = { generation: 2, shapeHash: 'v1-b' } as const;
 const never = (): Promise<void> => new Promise(() => undefined);
@@ -317,6 +318,35 @@ const functions: Readonly<Record<string, readonly [Verdict, () => Promise<Lambda
   ],
 };
 
+const versions: Readonly<Record<string, readonly [Verdict, () => Promise<LambdaVersion>]>> = {
+  'published, and not looked at yet': ['InProgress', () => created('LambdaVersion')],
+  'whose first worker is being made': ['InProgress', async () => versioned(await created('LambdaVersion'), [], 1)],
+  'whose first worker is stalled': [
+    'Failed',
+    async () => {
+      const version = await created('LambdaVersion');
+      const conditions = [condition('Ready', 'False', 'ImageNotFound'), condition('Stalled', 'True', 'ImageNotFound')];
+      return versioned(version, [ownedFixture(functionFixture(), 0, { version, status: { conditions } })], 1);
+    },
+  ],
+  'that serves': [
+    'Current',
+    async () => {
+      const version = await created('LambdaVersion');
+      return versioned(version, [ownedFixture(functionFixture(), 0, { version })], 1);
+    },
+  ],
+  'that was active, and that no alias names': [
+    'Current',
+    async () => {
+      const version = await created('LambdaVersion');
+      return versioned({ ...version, status: { ...version.status, state: 'Active' } }, [], 0);
+    },
+  ],
+};
+
+type Case = readonly [Verdict, () => Promise<Judged> | Judged];
+
 /** Health of Argo CD that stands for a verdict: it has no word for a deletion, and shows one by itself. */
 const argo: Readonly<Record<Verdict, string>> = {
   Current: 'Healthy',
@@ -327,7 +357,7 @@ const argo: Readonly<Record<Verdict, string>> = {
 
 describe('kstatus and Argo CD', () => {
   it('take each state for what it is', async () => {
-    const cases = [...Object.entries(workers), ...Object.entries(nodes), ...Object.entries(functions)];
+    const cases = [workers, nodes, functions, versions].flatMap((kind) => Object.entries<Case>(kind));
     const objects: Judged[] = [];
     for (const [, [, make]] of cases) {
       objects.push(await make());

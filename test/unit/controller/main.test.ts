@@ -1,11 +1,7 @@
 import { expect, it, onTestFinished } from 'vitest';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
-import {
-  CONTROLLER_DEFINITIONS,
-  SCHEMA_REVISION,
-  SCHEMA_REVISION_ANNOTATION,
-} from '../../../src/api/schema-revision.ts';
+import { FUNCTION_DEFINITIONS, SCHEMA_REVISION, SCHEMA_REVISION_ANNOTATION } from '../../../src/api/schema-revision.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { runController } from '../../../src/controller/main.ts';
 import {
@@ -26,7 +22,7 @@ async function world(prepare: (api: FakeApiServer) => void = () => undefined) {
   const api = await startFakeApiServer();
   prepare(api);
   const stop = new AbortController();
-  for (const name of CONTROLLER_DEFINITIONS) {
+  for (const name of FUNCTION_DEFINITIONS) {
     api.put(customResourceDefinitions, {
       metadata: { name, annotations: { [SCHEMA_REVISION_ANNOTATION]: String(SCHEMA_REVISION) } },
     } as unknown as CustomResourceDefinition);

@@ -174,6 +174,7 @@ describe('the environment of a worker of interface Lambda', () => {
 });
 
 it('names a log stream in the form of AWS for any container', () => {
-  expect(logStreamName('hello-3f2a91bc', init.madeAt)).toMatch(/^2026\/11\/28\/\[\$LATEST\][0-9a-f]{32}$/);
-  expect(logStreamName(`${id}-2`, init.madeAt)).toBe(logStreamName(id, init.madeAt));
+  expect(logStreamName('hello-3f2a91bc', '$LATEST', init.madeAt)).toMatch(/^2026\/11\/28\/\[\$LATEST\][0-9a-f]{32}$/);
+  expect(logStreamName('hello-3f2a91bc', '12', init.madeAt)).toMatch(/^2026\/11\/28\/\[12\][0-9a-f]{32}$/);
+  expect(logStreamName(`${id}-2`, '12', init.madeAt)).toBe(logStreamName(id, '12', init.madeAt));
 });

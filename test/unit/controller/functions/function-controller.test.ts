@@ -1,17 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaFunction } from '../../../../src/api/lambda-function.ts';
+import type { LambdaVersion } from '../../../../src/api/lambda-version.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
-import {
-  FunctionController,
-  OWNER_INDEX,
-  ownerIndex,
-} from '../../../../src/controller/functions/function-controller.ts';
+import { FunctionController } from '../../../../src/controller/functions/function-controller.ts';
+import { OWNER_INDEX, ownerIndex } from '../../../../src/controller/functions/owner-index.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { KubeClient, KubeObject, ObjectKey, PatchBody, ResourceType } from '../../../../src/kube/api/types.ts';
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
 import { fakeInformer } from '../../../support/fake-informer.ts';
-import { functionFixture, ownedFixture } from '../../../support/function-fixture.ts';
+import { digestImage, functionFixture, ownedFixture } from '../../../support/function-fixture.ts';
 import { manualClock, settle } from '../../../support/manual-clock.ts';
 
 const KEY = 'default/hello';
@@ -22,6 +20,8 @@ class Scene {
   readonly cache = createObjectCache<LambdaWorker>({ [OWNER_INDEX]: ownerIndex });
   readonly stored = new Map<string, LambdaWorker>();
   readonly owners = new Map<string, LambdaFunction>();
+  readonly versions = new Map<string, LambdaVersion>();
+  readonly versionCache = createObjectCache<LambdaVersion>({ [OWNER_INDEX]: ownerIndex });
   readonly writes: string[] = [];
   readonly told: unknown[] = [];
   readonly events: string[] = [];
@@ -29,6 +29,10 @@ class Scene {
   refusal: ApiError | undefined;
   /** Errors by verb and name of a worker. */
   readonly faults = new Map<string, ApiError>();
+  /** Whether the cache of functions shows nothing new. */
+  isBehind = false;
+  /** Whether the leader ends before this write of a status of a function. */
+  cut: ((status: object) => boolean) | undefined;
   controller = this.#start();
 
   #start(): FunctionController {
@@ -36,6 +40,7 @@ class Scene {
       client: this.#client(),
       functions: this.functions,
       workers: { cache: this.cache },
+      versions: { ...fakeInformer<LambdaVersion>(), cache: this.versionCache },
       events: {
         record: ({ reason, note }) => {
           this.events.push(`${reason}: ${note}`);
@@ -49,9 +54,13 @@ class Scene {
 
   #client(): KubeClient {
     const client = {
-      get: async (type: ResourceType<KubeObject>, { name }: ObjectKey) =>
-        type.plural === 'lambdaworkers' ? this.stored.get(name) : this.owners.get(name),
-      create: async (_type: unknown, worker: LambdaWorker) => {
+      get: async ({ plural }: ResourceType<KubeObject>, { name }: ObjectKey) =>
+        plural === 'lambdaworkers'
+          ? this.stored.get(name)
+          : plural === 'lambdaversions'
+            ? this.versions.get(name)
+            : this.owners.get(name),
+      create: async ({ plural }: ResourceType<KubeObject>, worker: LambdaWorker) => {
         const { name } = worker.metadata;
         this.#fail(`create ${name}`);
         if (this.refusal !== undefined) {
@@ -59,6 +68,10 @@ class Scene {
         }
         // Some take longer than others.
         await settle();
+        if (plural === 'lambdaversions') {
+          this.#publish(worker as unknown as LambdaVersion);
+          return;
+        }
         if (this.stored.has(name)) {
           throw error('AlreadyExists', 409);
         }
@@ -69,20 +82,44 @@ class Scene {
         this.writes.push(`update ${worker.metadata.name}`);
         this.stored.set(worker.metadata.name, worker);
       },
-      delete: async (_type: unknown, { name }: ObjectKey, { uid }: { uid?: string }) => {
+      delete: async ({ plural }: ResourceType<KubeObject>, { name }: ObjectKey, { uid }: { uid?: string }) => {
         this.#fail(`delete ${name}`);
+        if (plural === 'lambdaversions') {
+          this.writes.push(`delete version ${name}`);
+          this.versions.delete(name);
+          return;
+        }
         if (this.stored.get(name)?.metadata.uid === uid) {
           this.writes.push(`delete ${name}`);
           this.stored.delete(name);
         }
       },
-      patch: async (_type: unknown, { name }: ObjectKey, { body }: PatchBody) => {
-        const { status } = body as { status: NonNullable<LambdaFunction['status']> };
-        const owner = this.owners.get(name);
-        this.told.push(status);
-        if (owner !== undefined) {
-          this.put({ ...owner, status });
+      patch: async ({ plural }: ResourceType<KubeObject>, { name }: ObjectKey, { body }: PatchBody) => {
+        const { metadata, status } = body as Pick<LambdaFunction, 'metadata'> & { readonly status: object };
+        if (plural === 'lambdaversions') {
+          const version = this.versions.get(name);
+          this.versions.set(name, { ...version, status } as LambdaVersion);
+          return this.versions.get(name);
         }
+        const owner = this.owners.get(name);
+        if (owner === undefined) {
+          return undefined;
+        }
+        const { resourceVersion } = owner.metadata;
+        if (metadata.resourceVersion !== undefined && metadata.resourceVersion !== resourceVersion) {
+          throw error('Conflict', 409);
+        }
+        if (this.cut?.(status) === true) {
+          throw error('Unreachable', 0);
+        }
+        this.told.push(status);
+        const merged = merge(owner.status ?? {}, status) as NonNullable<LambdaFunction['status']>;
+        const next = { ...owner, metadata: { ...owner.metadata, ...increased(resourceVersion) }, status: merged };
+        this.owners.set(name, next);
+        if (!this.isBehind) {
+          this.functions.put(next);
+        }
+        return next;
       },
     };
     return client as unknown as KubeClient;
@@ -100,6 +137,15 @@ class Scene {
     this.controller = this.#start();
   }
 
+  #publish(version: LambdaVersion): void {
+    const { name } = version.metadata;
+    if (this.versions.has(name)) {
+      throw error('AlreadyExists', 409);
+    }
+    this.writes.push(`publish ${name}`);
+    this.versions.set(name, { ...version, metadata: { ...version.metadata, uid: `uid-of-${name}`, generation: 1 } });
+  }
+
   put(owner: LambdaFunction): void {
     this.owners.set(owner.metadata.name, owner);
     this.functions.put(owner);
@@ -114,6 +160,14 @@ class Scene {
   see(): void {
     for (const change of this.cache.replace([...this.stored.values()])) {
       this.controller.noteWorker(change);
+    }
+  }
+
+  /** The same for versions and functions. */
+  seeVersions(): void {
+    this.versionCache.replace([...this.versions.values()]);
+    for (const owner of this.owners.values()) {
+      this.functions.put(owner);
     }
   }
 
@@ -136,7 +190,24 @@ class Scene {
   }
 }
 
-function error(code: 'AlreadyExists' | 'BadRequest' | 'Forbidden' | 'Unreachable', status?: number): ApiError {
+/** A merge patch of the members of a status. */
+function merge(present: object, patch: object): object {
+  const one = present as Readonly<Record<string, object | undefined>>;
+  const entries = Object.entries(patch).map(([name, value]: [string, unknown]) => {
+    const isNested = name === 'publication' && value !== null;
+    return [name, isNested ? { ...one[name], ...(value as object) } : (value ?? undefined)];
+  });
+  return { ...present, ...Object.fromEntries(entries) } as object;
+}
+
+function increased(resourceVersion: string | undefined): object {
+  return resourceVersion === undefined ? {} : { resourceVersion: String(Number(resourceVersion) + 1) };
+}
+
+function error(
+  code: 'AlreadyExists' | 'BadRequest' | 'Conflict' | 'Forbidden' | 'Unreachable',
+  status?: number,
+): ApiError {
   return new ApiError(`not so: ${code}`, status === undefined ? { code } : { code, status });
 }
 
@@ -358,5 +429,84 @@ describe('FunctionController', () => {
     expect(scene.told.at(-1)).toMatchObject({ readyWorkers: 4, conditions: [{ status: 'True' }] });
     await scene.look();
     expect(scene.told).toHaveLength(3);
+  });
+
+  describe('publishing', () => {
+    const wish = (publishToken: string, image = 'registry.example/hello:1') =>
+      functionFixture({ image, minWorkers: 1, metadata: { resourceVersion: '1' }, spec: { publishToken } });
+
+    /** A function whose only worker runs an image whose digest is known. */
+    async function runningScene(): Promise<Scene> {
+      const scene = new Scene();
+      scene.put(wish('a'));
+      await scene.look();
+      for (const [name, worker] of scene.stored) {
+        const { status } = ownedFixture(functionFixture(), 0, { status: { image: digestImage(3) } });
+        scene.stored.set(name, { ...worker, status } as LambdaWorker);
+      }
+      scene.see();
+      scene.written();
+      return scene;
+    }
+
+    /** Looks until nothing is written any more. */
+    async function settled(scene: Scene): Promise<void> {
+      for (let round = 0; round < 5; round += 1) {
+        await scene.look();
+        scene.see();
+        scene.seeVersions();
+      }
+    }
+
+    it('makes the version of a token once, with the digest, and a worker that proves it', async () => {
+      const scene = await runningScene();
+      await settled(scene);
+      expect(scene.written()).toEqual(['publish hello-1', 'create hello-1-0']);
+      expect(scene.versions.get('hello-1')?.spec).toMatchObject({
+        functionName: 'hello',
+        version: 1,
+        template: { spec: { image: digestImage(3) } },
+      });
+      expect(scene.owners.get('hello')?.status).toMatchObject({
+        latestVersion: 1,
+        publication: { token: 'a', state: 'Created' },
+      });
+      expect(scene.versions.get('hello-1')?.status).toMatchObject({ state: 'Pending' });
+      expect(scene.events).toContain(`Published: published hello-1 with ${digestImage(3)}`);
+      expect(scene.stored.get('hello-1-0')?.spec).toMatchObject({ version: 1, image: digestImage(3) });
+    });
+
+    it('gives no number twice, wherever the leader ends and however old its cache is', async () => {
+      const scene = await runningScene();
+      // The leader ends after the number was given away, and before the version is known to be there.
+      scene.cut = (status) => JSON.stringify(status).includes('"Created"');
+      await expect(scene.look()).rejects.toThrow();
+      expect(scene.written()).toEqual(['publish hello-1']);
+      scene.cut = undefined;
+      scene.isBehind = true;
+      // The next one, whose cache shows neither.
+      await scene.look();
+      expect(scene.written()).toEqual([]);
+      scene.isBehind = false;
+      await settled(scene);
+      expect(scene.written()).toEqual(['create hello-1-0']);
+      expect(scene.owners.get('hello')?.status).toMatchObject({ latestVersion: 1, publication: { state: 'Created' } });
+      // The version is deleted, and the number is not given again.
+      scene.versions.clear();
+      scene.seeVersions();
+      const { metadata, status } = scene.owners.get('hello') ?? wish('b');
+      scene.put({ ...wish('b'), metadata, ...(status === undefined ? {} : { status }) });
+      await settled(scene);
+      expect(scene.written()).toContain('publish hello-2');
+    });
+
+    it('deletes the versions of a function that is gone', async () => {
+      const scene = await runningScene();
+      await settled(scene);
+      scene.remove('hello');
+      scene.written();
+      await scene.look();
+      expect(scene.written()).toEqual(['delete hello-latest-0', 'delete hello-1-0', 'delete version hello-1']);
+    });
   });
 });

@@ -1,13 +1,30 @@
 import { describe, expect, it } from 'vitest';
-import { type LambdaFunction, templateHashOf } from '../../../../src/api/lambda-function.ts';
+import type { LambdaFunction } from '../../../../src/api/lambda-function.ts';
+import type { LambdaVersion } from '../../../../src/api/lambda-version.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { changeOf, statusOf } from '../../../../src/controller/functions/function-status.ts';
-import { condition, functionFixture, ownedFixture } from '../../../support/function-fixture.ts';
+import { groupsOf } from '../../../../src/controller/functions/worker-groups.ts';
+import {
+  condition,
+  functionFixture,
+  ownedFixture,
+  sourceOf,
+  versionFixture,
+} from '../../../support/function-fixture.ts';
 
 const NOW = Date.parse('2026-11-02T03:04:05Z');
 
-function status(owner: LambdaFunction, owned: readonly LambdaWorker[], refusal?: string) {
-  return statusOf({ owner, template: templateHashOf(owner), owned, refusal }, NOW);
+interface Found {
+  readonly versions?: readonly LambdaVersion[];
+  readonly refusal?: string;
+  readonly isPublishing?: boolean;
+}
+
+function status(owner: LambdaFunction, owned: readonly LambdaWorker[], found: Found = {}, now = NOW) {
+  const { isPublishing = false, refusal, versions = [] } = found;
+  const groups = groupsOf({ owner, template: sourceOf(owner).hash, versions, isAwaited: false });
+  const refused = refusal === undefined ? undefined : ({ reason: 'WorkerRefused', message: refusal } as const);
+  return statusOf({ owner, groups, owned, refusal: refused, isPublishing }, now);
 }
 
 describe('the status of a function', () => {
@@ -21,7 +38,7 @@ describe('the status of a function', () => {
       workers: 2,
       readyWorkers: 2,
       updatedWorkers: 2,
-      selector: 'esb.dev/lambda-function=hello',
+      selector: 'esb.dev/lambda-function=hello,!esb.dev/lambda-version',
       conditions: [
         {
           type: 'Ready',
@@ -88,7 +105,8 @@ describe('the status of a function', () => {
   });
 
   it('is stalled where the API server refuses a worker, in its words', () => {
-    expect(status(owner, [], 'spec.network.mode Host is the network of the node').conditions).toMatchObject([
+    const refusal = 'spec.network.mode Host is the network of the node';
+    expect(status(owner, [], { refusal }).conditions).toMatchObject([
       { type: 'Ready', status: 'False', reason: 'WorkerRefused', message: expect.stringContaining('Host') as string },
       { type: 'Stalled', status: 'True' },
     ]);
@@ -104,15 +122,80 @@ describe('the status of a function', () => {
   it('keeps the time of a condition that stays, and tells numbers from conditions', () => {
     const first = status(owner, whole);
     const told = { ...owner, status: first };
-    const later = statusOf(
-      { owner: told, template: templateHashOf(owner), owned: whole, refusal: undefined },
-      NOW + 9e5,
-    );
+    const later = status(told, whole, {}, NOW + 9e5);
     expect(later).toEqual(first);
     expect(changeOf(first, later)).toBe('none');
     expect(changeOf(owner.status, first)).toBe('conditions');
     const missing = status(owner, whole.slice(0, 1));
     expect(changeOf(first, missing)).toBe('conditions');
     expect(changeOf(missing, status(owner, []))).toBe('numbers');
+  });
+
+  describe('with aliases', () => {
+    const [one, two] = [versionFixture(owner, 1), versionFixture(owner, 2)];
+    const live = (version: number, present?: object) =>
+      functionFixture({
+        minWorkers: 1,
+        spec: { aliases: [{ name: 'live', version }] },
+        status: present === undefined ? {} : { aliases: [{ name: 'live', version: 1, ...present }] },
+      });
+    const latest = ownedFixture(owner, 0);
+    const ofOne = ownedFixture(owner, 0, { version: one });
+    const ofTwo = ownedFixture(owner, 0, { version: two });
+
+    it('puts an alias into effect once all workers of its versions are ready, and not before', () => {
+      const found = status(live(1), [latest], { versions: [one] });
+      expect(found).not.toHaveProperty('aliases');
+      expect(found.conditions).toMatchObject([
+        { status: 'False', reason: 'Progressing', message: '0 of 1 workers of version 1 are up to date and ready' },
+        {},
+      ]);
+      const ready = status(live(1), [latest, ofOne], { versions: [one] });
+      expect(ready.aliases).toEqual([{ name: 'live', version: 1 }]);
+      expect(ready.conditions).toMatchObject([{ status: 'True', reason: 'UpToDate' }]);
+      // The workers of versions are told by their LambdaVersions.
+      expect(ready).toMatchObject({ workers: 1, readyWorkers: 1 });
+    });
+
+    it('leaves an alias as it was while the version that it is to name is not ready', () => {
+      const versions = [one, two];
+      const notYet = { ...ofTwo, status: { ...ofTwo.status, conditions: [condition('Ready', 'False', 'Creating')] } };
+      expect(status(live(2, {}), [latest, ofOne, notYet], { versions }).aliases).toEqual([
+        { name: 'live', version: 1 },
+      ]);
+      expect(status(live(2, {}), [latest, ofOne, ofTwo], { versions }).aliases).toEqual([{ name: 'live', version: 2 }]);
+    });
+
+    it('changes weights at once, and takes an alias that is not wished any more away', () => {
+      const routing = [{ version: 2, permille: 100 }];
+      const routed = live(1, { routing });
+      const spec = {
+        ...routed.spec,
+        aliases: [{ name: 'live', version: 1, routing: [{ version: 2, permille: 900 }] }],
+      };
+      const owned = [latest, { ...ofOne, status: {} }, ofTwo] as readonly LambdaWorker[];
+      expect(status({ ...routed, spec }, owned, { versions: [one, two] }).aliases?.[0]?.routing?.[0]?.permille).toBe(
+        900,
+      );
+      expect(status({ ...routed, spec: { ...spec, aliases: [] } }, owned, { versions: [one, two] }).aliases).toEqual(
+        [],
+      );
+    });
+
+    it('is stalled by an alias whose version does not exist, which stays as it was', () => {
+      const found = status(live(7, {}), [latest, ofOne], { versions: [one] });
+      expect(found.aliases).toEqual([{ name: 'live', version: 1 }]);
+      expect(found.conditions).toMatchObject([
+        { reason: 'VersionMissing', message: expect.stringContaining('version 7') as string },
+        { type: 'Stalled' },
+      ]);
+    });
+
+    it('is in progress while a version is to be published', () => {
+      expect(status(functionFixture({ minWorkers: 1 }), [latest], { isPublishing: true }).conditions).toMatchObject([
+        { status: 'False', reason: 'Progressing' },
+        { type: 'Reconciling' },
+      ]);
+    });
   });
 });

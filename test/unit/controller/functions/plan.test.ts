@@ -1,19 +1,33 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type LambdaFunction, templateHashOf } from '../../../../src/api/lambda-function.ts';
+import type { LambdaFunction } from '../../../../src/api/lambda-function.ts';
+import type { LambdaVersion } from '../../../../src/api/lambda-version.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { planFunction } from '../../../../src/controller/functions/plan.ts';
-import { condition, functionFixture, type OwnedFixture, ownedFixture } from '../../../support/function-fixture.ts';
+import { groupsOf, type WorkerGroup } from '../../../../src/controller/functions/worker-groups.ts';
+import {
+  condition,
+  functionFixture,
+  type OwnedFixture,
+  ownedFixture,
+  sourceOf,
+  versionFixture,
+} from '../../../support/function-fixture.ts';
+
+function groups(owner: LambdaFunction, versions: readonly LambdaVersion[] = []): readonly WorkerGroup[] {
+  return groupsOf({ owner, template: sourceOf(owner).hash, versions, isAwaited: false });
+}
 
 /** The steps as text, in their order. */
 function steps(
   owner: LambdaFunction,
   owned: readonly LambdaWorker[],
   taken: readonly string[] = [],
+  versions: readonly LambdaVersion[] = [],
 ): readonly string[] {
   const isTaken = (name: string): boolean =>
     taken.includes(name) || owned.some(({ metadata }) => metadata.name === name);
-  return planFunction({ owner, template: templateHashOf(owner), owned, isTaken }).map((step) =>
+  return planFunction({ owner, groups: groups(owner, versions), owned, isTaken }).map((step) =>
     step.kind === 'create' ? `create ${step.name}` : `${step.kind} ${step.worker.metadata.name}`,
   );
 }
@@ -114,6 +128,67 @@ describe('planFunction', () => {
     expect(steps(left, workers({}, {}))).toEqual([]);
   });
 
+  describe('of versions', () => {
+    const live = (version: number, more: object = {}) =>
+      functionFixture({ minWorkers: 1, spec: { aliases: [{ name: 'live', version, ...more }] } });
+    const one = versionFixture(owner, 1);
+    const two = versionFixture(owner, 2);
+
+    it('are made for each version that an alias names, beside $LATEST', () => {
+      const routed = live(1, { routing: [{ version: 2, permille: 100 }] });
+      expect(steps(routed, [], [], [one, two])).toEqual([
+        'create hello-latest-0',
+        'create hello-1-0',
+        'create hello-2-0',
+      ]);
+      expect(steps(live(2, { provisionedWorkers: 2 }), [ownedFixture(owner, 0)], [], [one, two])).toEqual([
+        'create hello-2-0',
+        'create hello-2-1',
+      ]);
+    });
+
+    it('leave once no alias names their version, neither in the wish nor in effect', () => {
+      const worker = ownedFixture(owner, 0, { version: one });
+      const owned = [ownedFixture(owner, 0), worker, ownedFixture(owner, 0, { version: two })];
+      const switching = {
+        ...live(2),
+        status: { observedGeneration: 1, aliases: [{ name: 'live', version: 1 }] },
+      };
+      expect(steps(switching, owned, [], [one, two])).toEqual([]);
+      expect(steps(live(2), owned, [], [one, two])).toEqual(['delete hello-1-0']);
+    });
+
+    it('are not changed with the template of the function', () => {
+      const changed = {
+        ...live(1),
+        spec: { ...live(1).spec, template: functionFixture({ image: 'b:2' }).spec.template },
+      };
+      expect(steps(changed, [ownedFixture(changed, 0), ownedFixture(owner, 0, { version: one })], [], [one])).toEqual(
+        [],
+      );
+    });
+
+    it('are one for a version that was never Active, named or not, and none afterwards', () => {
+      const latest = ownedFixture(owner, 0);
+      const only = functionFixture({ minWorkers: 1 });
+      expect(steps(only, [latest], [], [versionFixture(owner, 3, 'Pending')])).toEqual(['create hello-3-0']);
+      expect(steps(only, [latest], [], [versionFixture(owner, 3)])).toEqual([]);
+    });
+
+    it('stay where the LambdaVersion is gone and an alias still names it: nothing could replace them', () => {
+      const owned = [ownedFixture(owner, 0), ownedFixture(owner, 0, { version: one })];
+      expect(steps(live(1), owned)).toEqual([]);
+      expect(steps(functionFixture({ minWorkers: 1 }), owned)).toEqual(['delete hello-1-0']);
+    });
+
+    it('go with a function that is being deleted', () => {
+      const going = live(1);
+      const gone = { ...going, metadata: { ...going.metadata, deletionTimestamp: '2026-11-01T01:00:00Z' } };
+      const owned = [ownedFixture(owner, 0), ownedFixture(owner, 0, { version: one })];
+      expect(steps(gone, owned, [], [one])).toEqual(['delete hello-latest-0', 'delete hello-1-0']);
+    });
+  });
+
   it('comes to the wish from any state, with no more than one ready worker away for a change', () => {
     const state = fc.record({
       isUpdated: fc.boolean(),
@@ -125,7 +200,6 @@ describe('planFunction', () => {
       fc.property(fc.array(state, { maxLength: 8 }), fc.integer({ min: 0, max: 6 }), (states, minWorkers) => {
         const before = functionFixture({ image: 'registry.example/hello:0' });
         const wish = functionFixture({ minWorkers });
-        const template = templateHashOf(wish);
         let all = states.map(({ isDeleting, isReady, isUpdated, phase }, ordinal) =>
           ownedFixture(isUpdated ? wish : before, ordinal, {
             metadata: isDeleting ? deleting.metadata : {},
@@ -134,7 +208,7 @@ describe('planFunction', () => {
         );
         for (let round = 0; round < 30; round += 1) {
           const isTaken = (name: string): boolean => all.some(({ metadata }) => metadata.name === name);
-          const plan = planFunction({ owner: wish, template, owned: all, isTaken });
+          const plan = planFunction({ owner: wish, groups: groups(wish), owned: all, isTaken });
           const ready = plan.filter(
             (step) => step.kind === 'update' && step.worker.status?.conditions?.[0]?.status === 'True',
           );

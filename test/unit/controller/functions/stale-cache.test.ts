@@ -1,15 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type LambdaFunction, templateHashOf } from '../../../../src/api/lambda-function.ts';
+import type { LambdaVersion } from '../../../../src/api/lambda-version.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { unreachable } from '../../../../src/common/errors.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
-import {
-  FunctionController,
-  OWNER_INDEX,
-  ownerIndex,
-} from '../../../../src/controller/functions/function-controller.ts';
-import { isUpdated, isWorkerReady } from '../../../../src/controller/functions/plan.ts';
+import { FunctionController } from '../../../../src/controller/functions/function-controller.ts';
+import { OWNER_INDEX, ownerIndex } from '../../../../src/controller/functions/owner-index.ts';
+import { isUpdated, isWorkerReady } from '../../../../src/controller/functions/readiness.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { CacheEvent, KubeClient, KubeObject, ObjectKey, ResourceType } from '../../../../src/kube/api/types.ts';
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
@@ -66,6 +64,7 @@ class World {
       client: this.#client(),
       functions: this.#functions,
       workers: { cache: this.#cache },
+      versions: fakeInformer<LambdaVersion>(),
       events: { record: () => undefined },
       clock: this.#clock,
       logger: silentLogger(),
@@ -141,7 +140,7 @@ class World {
             throw new ApiError('other', { code: 'Conflict', status: 409 });
           }
           if (before !== undefined && isWorkerReady(before)) {
-            const template = templateHashOf(this.owner);
+            const template = templateHashOf(this.owner.spec.template);
             expect(this.living().filter((one) => isUpdated(one, template) && !isWorkerReady(one))).toEqual([]);
           }
           const generation = (before?.metadata.generation ?? 0) + 1;
@@ -257,7 +256,7 @@ describe('FunctionController on a cache that is late', () => {
           await world.look();
           world.settle();
         }
-        const template = templateHashOf(world.owner);
+        const template = templateHashOf(world.owner.spec.template);
         const living = world.living();
         expect(living).toHaveLength(world.owner.spec.scaling.minWorkers);
         expect(living.filter((worker) => !isUpdated(worker, template))).toEqual([]);

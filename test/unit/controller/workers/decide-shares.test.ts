@@ -4,7 +4,15 @@ import { decideShares, type ShareHolder } from '../../../../src/controller/worke
 
 function holder(change: Partial<ShareHolder> = {}): ShareHolder {
   const share = change.share ?? 0;
-  const base = { uid: 'a', perWorker: 1, isSettled: true, isCallable: true, isPassing: false, rank: 0 } as const;
+  const base = {
+    uid: 'a',
+    version: undefined,
+    perWorker: 1,
+    isSettled: true,
+    isCallable: true,
+    isPassing: false,
+    rank: 0,
+  } as const;
   return { ...base, share, inForce: share, ...change };
 }
 
@@ -59,6 +67,15 @@ describe('decideShares', () => {
     expect(shares(1, { share: 1 }, {})).toEqual([1, 0]);
   });
 
+  it('gives each version an equal part, as far as its workers can have that', () => {
+    const [one, two] = [{ version: 1 }, { version: 2 }];
+    expect(shares(4, {}, {}, {}, one, one, two)).toEqual([1, 1, 0, 1, 0, 1]);
+    expect(shares(3, { share: 1 }, { share: 1 }, { share: 1 }, one, one)).toEqual([1, 1, 0, 0, 0]);
+    expect(shares(3, { share: 1 }, { share: 1 }, {}, one, one)).toEqual([1, 1, 0, 1, 0]);
+    expect(shares(10, { ...wide, share: 9 }, { ...one, share: 1 })).toEqual([9, 1]);
+    expect(shares(1, { share: 1 }, one)).toEqual([1, 0]);
+  });
+
   it('lowers and raises no share that is not confirmed', () => {
     expect(shares(1, { share: 1, isSettled: false, isCallable: false }, {})).toEqual([1, 0]);
     expect(shares(2, { perWorker: 2, share: 1, isSettled: false })).toEqual([1]);
@@ -72,6 +89,7 @@ describe('decideShares', () => {
       isSettled: fc.boolean(),
       isCallable: fc.boolean(),
       rank: fc.nat(2),
+      version: fc.constantFrom(undefined, 1, 2),
     });
     fc.assert(
       fc.property(fc.nat(12), fc.array(one, { maxLength: 6 }), (reserved, list) => {

@@ -37,7 +37,11 @@ function failed(changes: Partial<EndedEvent> = {}): EndedEvent {
     event: event(),
     condition: 'RetriesExhausted',
     progress: { failures: 3, invocations: 3, setbacks: 0, misses: 0 },
-    response: { body: Buffer.from('{"errorMessage":"m","errorType":"E"}'), functionError: true },
+    response: {
+      body: Buffer.from('{"errorMessage":"m","errorType":"E"}'),
+      functionError: true,
+      executedVersion: '$LATEST',
+    },
     ...changes,
   };
 }
@@ -55,12 +59,13 @@ describe('eventRecord', () => {
 
   it('tells the answer of an event that succeeded, as Lambda does', () => {
     const progress = { failures: 1, invocations: 2, setbacks: 0, misses: 0 };
-    const response = { body: Buffer.from('{"big":12345678901234567890}'), functionError: false };
+    const body = Buffer.from('{"big":12345678901234567890}');
+    const response = { body, functionError: false, executedVersion: '12' };
     expect(eventRecord(failed({ condition: 'Success', progress, response }), NOW).toString()).toBe(
       '{"version":"1.0","timestamp":"2026-11-01T00:00:00.123Z","requestContext":{"requestId":"e4b46cbf",' +
         '"functionArn":"arn:aws:lambda:us-east-1:012345678912:function:f:$LATEST","condition":"Success",' +
         '"approximateInvokeCount":2},"requestPayload":{"big":12345678901234567890, "b":1,"a":2},' +
-        '"responseContext":{"statusCode":200,"executedVersion":"$LATEST"},' +
+        '"responseContext":{"statusCode":200,"executedVersion":"12"},' +
         '"responsePayload":{"big":12345678901234567890}}',
     );
   });
@@ -78,7 +83,10 @@ describe('eventRecord', () => {
     ['bytes that are no UTF-8', Buffer.from([0x22, 0xff, 0x22]), '"\uFFFD"'],
     ['nothing', Buffer.alloc(0), '""'],
   ])('is JSON also when the answer is %s', (_what, body, expected) => {
-    const record = eventRecord(failed({ response: { body, functionError: true } }), NOW).toString();
+    const record = eventRecord(
+      failed({ response: { body, functionError: true, executedVersion: '1' } }),
+      NOW,
+    ).toString();
     expect(record).toContain(`"responsePayload":${expected}}`);
     JSON.parse(record);
   });
@@ -86,9 +94,10 @@ describe('eventRecord', () => {
   it('holds the largest payload of an event, and leaves out an answer that would make it larger than 1 MiB and 64 KiB', () => {
     const keys = (record: Buffer): readonly string[] => Object.keys(JSON.parse(record.toString()) as object);
     const largest = event({ payload: Buffer.from(`"${'x'.repeat(2 ** 20 - 2)}"`) });
-    const answer = (length: number): { body: Buffer; functionError: boolean } => ({
+    const answer = (length: number): NonNullable<EndedEvent['response']> => ({
       body: Buffer.from(`"${'x'.repeat(length)}"`),
       functionError: true,
+      executedVersion: '$LATEST',
     });
     const fits = eventRecord(failed({ response: answer(2 ** 20) }), NOW);
     expect(keys(fits)).toContain('responsePayload');
@@ -103,7 +112,8 @@ describe('eventRecord', () => {
 
   it('takes no more of a full store than its envelope', () => {
     const full = event({ payload: Buffer.from(`"${'x'.repeat(10_000)}"`) });
-    const response = { body: Buffer.from(`"${'y'.repeat(20_000)}"`), functionError: true };
+    const body = Buffer.from(`"${'y'.repeat(20_000)}"`);
+    const response = { body, functionError: true, executedVersion: '$LATEST' };
     const record = eventRecord(failed({ event: full, response }), NOW, 0);
     expect(JSON.parse(record.toString())).toHaveProperty('requestPayload');
     expect(JSON.parse(record.toString())).not.toHaveProperty('responsePayload');

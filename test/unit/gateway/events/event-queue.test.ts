@@ -31,6 +31,7 @@ const done: InvokeResult = {
   body: Buffer.from('{}'),
   functionError: false,
   outcome: 'answered',
+  executedVersion: '$LATEST',
   timings: undefined,
   logTail: undefined,
 };

@@ -13,7 +13,7 @@ function described(...fixtures: readonly WorkerFixture[]) {
   if (speaker === undefined) {
     throw new Error('no worker');
   }
-  return describeFunction(speaker, workers, { name: 'hello' });
+  return describeFunction({ speaker, workers, description: '', published: undefined }, { name: 'hello' });
 }
 
 function phase(value: NonNullable<LambdaWorker['status']>['phase']): WorkerFixture {
@@ -34,6 +34,8 @@ describe('speakerOf', () => {
       at('b', '2026-11-01T00:00:00Z'),
     ]);
     expect(speaker?.resource.metadata.name).toBe('b');
+    const ofVersion = { resource: workerFixture({ spec: { version: 1 } }), architecture: undefined };
+    expect(speakerOf([ofVersion, at('b', '2026-11-01T00:00:00Z')])?.resource.metadata.name).toBe('b');
     expect(speakerOf([])).toBeUndefined();
   });
 });

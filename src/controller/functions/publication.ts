@@ -1,0 +1,70 @@
+import type { LambdaFunction } from '../../api/lambda-function.ts';
+import type { LambdaVersion, VersionContent } from '../../api/lambda-version.ts';
+import type { LambdaWorker } from '../../api/lambda-worker.ts';
+import { isUpdated, isWorkerReady } from './readiness.ts';
+
+/** The next step of publishing. Each may be repeated. */
+export type PublicationStep =
+  | { readonly kind: 'none' }
+  /** No worker is ready by which the image is known. */
+  | { readonly kind: 'wait' }
+  /** Nothing has changed since the latest version: the token alone is noted. */
+  | { readonly kind: 'settle'; readonly token: string }
+  /** Gives the next number away, together with what the version is made of. */
+  | { readonly kind: 'reserve'; readonly content: VersionContent; readonly token: string | undefined }
+  /** Makes the version whose number was given away. */
+  | { readonly kind: 'create'; readonly content: VersionContent }
+  /** The version whose number was given away is there. */
+  | { readonly kind: 'complete' }
+  /** The version whose number was given away was not made, and its template is gone: the number stays unused. */
+  | { readonly kind: 'drop' };
+
+export interface PublicationInput {
+  readonly owner: LambdaFunction;
+  /** Hash of its template. */
+  readonly template: string;
+  /** Workers of $LATEST that the function owns, those in deletion excepted. */
+  readonly latest: readonly LambdaWorker[];
+  /** Versions that the function owns. */
+  readonly versions: readonly LambdaVersion[];
+  /** Highest number among LambdaVersions that bear the name of the function, of any owner; 0 for none. */
+  readonly highest: number;
+}
+
+/** The next step so that `spec.publish` and `spec.publishToken` hold. */
+export function planPublication(input: PublicationInput): PublicationStep {
+  const { highest, latest, owner, template, versions } = input;
+  const { metadata, spec } = owner;
+  const { latestVersion = 0, publication } = owner.status ?? {};
+  if (metadata.deletionTimestamp !== undefined) {
+    return { kind: 'none' };
+  }
+  const hasLatest = versions.some((version) => version.spec.version === latestVersion);
+  if (publication?.state === 'Creating') {
+    const { image = '', template: reserved = '' } = publication;
+    if (reserved === template) {
+      return { kind: 'create', content: { version: latestVersion, template: reserved, image } };
+    }
+    return { kind: hasLatest ? 'complete' : 'drop' };
+  }
+  const { publishToken: token } = spec;
+  const isAsked = token !== undefined && token !== publication?.token;
+  const isChanged = spec.publish === 'OnChange' && template !== publication?.template;
+  if (!isAsked && !isChanged) {
+    return { kind: 'none' };
+  }
+  const ready = latest.filter((worker) => isUpdated(worker, template) && isWorkerReady(worker));
+  const isRolledOut = ready.length === latest.length && ready.length >= Math.max(1, spec.scaling.minWorkers);
+  const image = ready.map(({ status }) => status?.image ?? '').find((name) => DIGEST.test(name));
+  if (image === undefined || (!isAsked && !isRolledOut)) {
+    return { kind: 'wait' };
+  }
+  if (hasLatest && publication?.template === template && publication.image === image && isAsked) {
+    return { kind: 'settle', token };
+  }
+  const version = Math.max(latestVersion, highest) + 1;
+  return { kind: 'reserve', content: { version, template, image }, token };
+}
+
+/** Ending of a reference by digest. */
+const DIGEST = /@sha256:[0-9a-f]{64}$/;

@@ -1,0 +1,184 @@
+import type { EventReason } from '../../api/condition.ts';
+import { functionOwnerOf, type LambdaFunction, lambdaFunctions } from '../../api/lambda-function.ts';
+import {
+  type LambdaVersion,
+  lambdaVersions,
+  type VersionContent,
+  versionName,
+  versionOf,
+} from '../../api/lambda-version.ts';
+import type { LambdaWorker } from '../../api/lambda-worker.ts';
+import { fieldManagers } from '../../api/name.ts';
+import type { Clock } from '../../common/clock.ts';
+import type { CallOptions } from '../../common/deadline.ts';
+import { hasCode, unreachable } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { keyText, objectKey, parseKeyText } from '../../kube/api/object-key.ts';
+import type { Informer, KubeClient } from '../../kube/api/types.ts';
+import type { EventSink } from '../../kube/events/event-recorder.ts';
+import { referenceTo } from '../../kube/events/event-series.ts';
+import { OWNER_INDEX } from './owner-index.ts';
+import type { PublicationStep } from './publication.ts';
+import { livingOf } from './readiness.ts';
+import type { StatusWriter } from './status-writer.ts';
+import { versionChangeOf, versionStatusOf } from './version-status.ts';
+import type { WorkerGroup } from './worker-groups.ts';
+import { inTurns, type WriteOutcome } from './write-outcome.ts';
+
+export interface VersionKeeperOptions {
+  readonly client: KubeClient;
+  /** Synced; {@link OWNER_INDEX} is among its indexes. */
+  readonly versions: Pick<Informer<LambdaVersion>, 'cache'>;
+  readonly events: EventSink<EventReason>;
+  readonly statuses: StatusWriter;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** The versions of a function, as the cache has them. */
+export interface KnownVersions {
+  /** Those that the function owns by its uid. */
+  readonly versions: readonly LambdaVersion[];
+  /** Those among them that are not being deleted. */
+  readonly living: readonly LambdaVersion[];
+  /** Highest number among those that bear its name, of any owner. */
+  readonly highest: number;
+}
+
+/** The workers of the versions of a function, as they are. */
+interface VersionsFound {
+  readonly groups: readonly WorkerGroup[];
+  readonly versions: readonly LambdaVersion[];
+  readonly owned: readonly LambdaWorker[];
+  /** Words of the API server, which did not take a worker of the function. */
+  readonly refusal: string | undefined;
+}
+
+/** Publishes the versions of functions, and tells their state. */
+export class VersionKeeper {
+  readonly #options: VersionKeeperOptions;
+
+  constructor(options: VersionKeeperOptions) {
+    this.#options = options;
+  }
+
+  of({ metadata }: LambdaFunction): KnownVersions {
+    const all = this.#options.versions.cache.byIndex(OWNER_INDEX, keyText(objectKey({ metadata })));
+    const versions = all.filter((version) => functionOwnerOf(version.metadata)?.uid === metadata.uid);
+    return {
+      versions,
+      living: versions.filter((version) => version.metadata.deletionTimestamp === undefined),
+      highest: Math.max(0, ...all.map(({ spec }) => spec.version)),
+    };
+  }
+
+  /**
+   * Takes the next step of publishing. The number and what it stands for are one write, which fails where the function
+   * has changed since it was read: so no number ever gets a second meaning, under any leader and with a cache of any age.
+   * Errors are those of the API server.
+   */
+  async publish(owner: LambdaFunction, step: PublicationStep, call: CallOptions): Promise<void> {
+    switch (step.kind) {
+      case 'none':
+      case 'wait':
+        return;
+      case 'settle':
+        await this.#note(owner, { publication: { token: step.token } }, call);
+        return;
+      case 'reserve': {
+        const { content, token } = step;
+        const { image, template, version } = content;
+        const publication = { template, image, state: 'Creating', ...(token === undefined ? {} : { token }) };
+        await this.#create(await this.#note(owner, { latestVersion: version, publication }, call), content, call);
+        return;
+      }
+      case 'create':
+        await this.#create(owner, step.content, call);
+        return;
+      case 'complete':
+        await this.#note(owner, { publication: { state: 'Created' } }, call);
+        return;
+      case 'drop':
+        await this.#note(owner, { publication: null }, call);
+        return;
+      default:
+        unreachable(step);
+    }
+  }
+
+  /** Writes the status of each version where it is new; returns the milliseconds until one may be written. */
+  async tell({ groups, owned, refusal, versions }: VersionsFound, call: CallOptions): Promise<number | undefined> {
+    const { clock, statuses } = this.#options;
+    const living = livingOf(owned);
+    const waits: number[] = [];
+    for (const version of versions) {
+      const { wanted = 0 } = groups.find(({ source }) => source.version === version.spec.version) ?? {};
+      const workers = living.filter(({ spec }) => spec.version === version.spec.version);
+      const status = versionStatusOf({ version, workers, wanted, refusal }, clock.now());
+      const change = versionChangeOf(version.status, status);
+      const waitMs = await statuses.write(lambdaVersions, version, status, change, call);
+      if (waitMs !== undefined) {
+        waits.push(waitMs);
+      }
+    }
+    return waits.length === 0 ? undefined : Math.min(...waits);
+  }
+
+  /** Deletes versions whose function is gone, or was made again under its name, as the API server has them. */
+  async removeStrays(key: string, uid: string | undefined, call: CallOptions): Promise<WriteOutcome[]> {
+    const { client, logger, versions } = this.#options;
+    const strays = versions.cache.byIndex(OWNER_INDEX, key).filter(({ metadata }) => {
+      return metadata.deletionTimestamp === undefined && functionOwnerOf(metadata)?.uid !== uid;
+    });
+    const owner = strays.length === 0 ? undefined : await client.get(lambdaFunctions, parseKeyText(key), call);
+    return await inTurns(strays, async (stray) => {
+      // Read past the cache: the garbage collector takes the reference of an orphan away before its owner goes.
+      const version = await client.get(lambdaVersions, objectKey(stray), call);
+      const ownerUid = version && functionOwnerOf(version.metadata)?.uid;
+      if (version?.metadata.uid !== stray.metadata.uid || ownerUid === undefined) {
+        return undefined;
+      }
+      if (ownerUid === owner?.metadata.uid) {
+        return 'behind';
+      }
+      await client.delete(lambdaVersions, objectKey(stray), { ...call, uid: stray.metadata.uid });
+      logger.info({ version: keyText(objectKey(stray)), function: key }, 'version deleted, since its function is gone');
+      return undefined;
+    });
+  }
+
+  async #create(owner: LambdaFunction, content: VersionContent, call: CallOptions): Promise<void> {
+    const { client, events, logger } = this.#options;
+    const version = versionOf(owner, content);
+    try {
+      await client.create(lambdaVersions, version, call);
+    } catch (error) {
+      if (!hasCode(error, 'AlreadyExists')) {
+        throw error;
+      }
+      const key = { namespace: owner.metadata.namespace, name: versionName(owner, content.version) };
+      const present = await client.get(lambdaVersions, key, call);
+      if (present === undefined || functionOwnerOf(present.metadata)?.uid !== owner.metadata.uid) {
+        // The name is another's: the next number is tried.
+        await this.#note(owner, { publication: null }, call);
+        return;
+      }
+    }
+    await this.#note(owner, { publication: { state: 'Created' } }, call);
+    const note = `published ${version.metadata.name} with ${content.image}`;
+    logger.info({ function: keyText(objectKey(owner)), note }, 'version published');
+    const regarding = referenceTo(lambdaFunctions, owner);
+    events.record({ regarding, type: 'Normal', reason: 'Published', action: 'Publish', note });
+  }
+
+  /** Writes a part of the status of the very function that was read. */
+  async #note(owner: LambdaFunction, status: object, call: CallOptions): Promise<LambdaFunction> {
+    const { resourceVersion, uid } = owner.metadata;
+    const body = { metadata: { uid, resourceVersion }, status };
+    const patch = { kind: 'merge', body, fieldManager: fieldManagers.controller } as const;
+    return await this.#options.client.patch(lambdaFunctions, objectKey(owner), patch, {
+      ...call,
+      subresource: 'status',
+    });
+  }
+}

@@ -1,0 +1,103 @@
+import {
+  type EffectiveAlias,
+  type LambdaFunction,
+  templateHashOf,
+  type WorkerSource,
+} from '../../api/lambda-function.ts';
+import type { LambdaVersion } from '../../api/lambda-version.ts';
+import type { LambdaWorker } from '../../api/lambda-worker.ts';
+import { isUpdated, isWorkerReady } from './readiness.ts';
+
+/** Workers that are to be there of $LATEST, or of one version. */
+export interface WorkerGroup {
+  readonly source: WorkerSource;
+  readonly wanted: number;
+}
+
+export interface GroupsInput {
+  readonly owner: LambdaFunction;
+  /** Hash of its template. */
+  readonly template: string;
+  /** Versions that the function owns by its uid, and that are not being deleted. */
+  readonly versions: readonly LambdaVersion[];
+  /** Whether a version is to be published and has no worker yet by which its image is known. */
+  readonly isAwaited: boolean;
+}
+
+/** The groups of a function: $LATEST first, then each version. */
+export function groupsOf({ isAwaited, owner, template, versions }: GroupsInput): readonly WorkerGroup[] {
+  const { metadata, spec } = owner;
+  const isGoing = metadata.deletionTimestamp !== undefined;
+  const wanted = Math.max(spec.scaling.minWorkers, isAwaited ? 1 : 0);
+  const latest = { version: undefined, template: spec.template, hash: template };
+  return [
+    { source: latest, wanted: isGoing ? 0 : wanted },
+    ...versions.map((version) => ({
+      source: { version: version.spec.version, ...templateOf(version) },
+      wanted: isGoing ? 0 : versionWorkers(owner, version),
+    })),
+  ];
+}
+
+function templateOf({ spec }: LambdaVersion): Pick<WorkerSource, 'hash' | 'template'> {
+  return { template: spec.template, hash: templateHashOf(spec.template) };
+}
+
+/** Workers that a version is to have: as many as its aliases say, and one until one of them was ready. */
+function versionWorkers({ spec, status }: LambdaFunction, version: LambdaVersion): number {
+  const { version: number } = version.spec;
+  const inEffect = new Map(status?.aliases?.map((alias) => [alias.name, alias]));
+  const byAliases = (spec.aliases ?? [])
+    .filter((alias) => names(alias, number) || names(inEffect.get(alias.name), number))
+    .map(({ provisionedWorkers }) => provisionedWorkers ?? spec.scaling.minWorkers);
+  return Math.max(0, ...byAliases, version.status?.state === 'Active' ? 0 : 1);
+}
+
+/** Numbers of the versions that an alias of the function names, as it is wished or as it is in effect. */
+export function namedVersions({ spec, status }: LambdaFunction): ReadonlySet<number> {
+  return new Set([...(spec.aliases ?? []), ...(status?.aliases ?? [])].flatMap(versionsOf));
+}
+
+/**
+ * The aliases that may be in effect now: each as it is wished once all workers of the versions that it names are ready,
+ * and until then as it was. Calls so always meet a version that can answer them.
+ */
+export function effectiveAliases(
+  { spec, status }: LambdaFunction,
+  groups: readonly WorkerGroup[],
+  workers: readonly LambdaWorker[],
+): readonly EffectiveAlias[] {
+  const isReady = (number: number): boolean => {
+    const group = groups.find(({ source }) => source.version === number);
+    return group !== undefined && readyOf(group, workers).length >= group.wanted;
+  };
+  return (spec.aliases ?? []).flatMap(({ name, routing = [], version }) => {
+    const wished: EffectiveAlias = {
+      name,
+      version,
+      ...(routing.length === 0 ? {} : { routing: routing.map((part) => ({ ...part })) }),
+    };
+    const present = status?.aliases?.find((alias) => alias.name === name);
+    const kept = present === undefined ? [] : [present];
+    const added = versionsOf(wished).filter((number) => !versionsOf(present).includes(number));
+    return added.every(isReady) ? [wished] : kept;
+  });
+}
+
+/** Workers of a group that have its template and are as it wishes. */
+export function readyOf({ source }: WorkerGroup, workers: readonly LambdaWorker[]): readonly LambdaWorker[] {
+  return workers.filter(
+    (worker) => worker.spec.version === source.version && isUpdated(worker, source.hash) && isWorkerReady(worker),
+  );
+}
+
+function names(alias: EffectiveAlias | undefined, version: number): boolean {
+  return versionsOf(alias).includes(version);
+}
+
+/** Versions that get calls of an alias. */
+export function versionsOf(alias: EffectiveAlias | undefined): readonly number[] {
+  return alias === undefined
+    ? []
+    : [alias.version, ...(alias.routing ?? []).filter(({ permille }) => permille > 0).map(({ version }) => version)];
+}

@@ -1,0 +1,113 @@
+import { describe, expect, it } from 'vitest';
+import type { LambdaFunction } from '../../../../src/api/lambda-function.ts';
+import type { LambdaVersion } from '../../../../src/api/lambda-version.ts';
+import { planPublication } from '../../../../src/controller/functions/publication.ts';
+import {
+  condition,
+  digestImage,
+  functionFixture,
+  ownedFixture,
+  sourceOf,
+  versionFixture,
+} from '../../../support/function-fixture.ts';
+
+const image = digestImage(7);
+const running = { status: { image } };
+
+interface Known {
+  readonly versions?: readonly LambdaVersion[];
+  readonly highest?: number;
+  readonly digit?: number;
+}
+
+/** The next step where both workers run one image. */
+function step(owner: LambdaFunction, { digit = 7, highest = 0, versions = [] }: Known = {}) {
+  const latest = [0, 1].map((ordinal) => ownedFixture(owner, ordinal, { status: { image: digestImage(digit) } }));
+  return planPublication({ owner, template: sourceOf(owner).hash, latest, versions, highest });
+}
+
+const asked = (token: string, status: LambdaFunction['status'] = {}) =>
+  functionFixture({ spec: { publishToken: token }, status });
+const hash = sourceOf(functionFixture()).hash;
+
+describe('planPublication', () => {
+  it('publishes nothing unasked, and nothing of a function that is being deleted', () => {
+    expect(step(functionFixture())).toEqual({ kind: 'none' });
+    const going = asked('a');
+    const metadata = { ...going.metadata, deletionTimestamp: '2026-11-01T01:00:00Z' };
+    expect(step({ ...going, metadata })).toEqual({ kind: 'none' });
+  });
+
+  it('gives the first number away for a new token, with the digest that a ready worker runs', () => {
+    expect(step(asked('a'))).toEqual({
+      kind: 'reserve',
+      content: { version: 1, template: hash, image },
+      token: 'a',
+    });
+  });
+
+  it('waits for a worker of the present template that is ready and whose digest is known', () => {
+    const owner = asked('a');
+    const plan = (latest: Parameters<typeof planPublication>[0]['latest']) =>
+      planPublication({ owner, template: hash, latest, versions: [], highest: 0 }).kind;
+    expect(plan([])).toBe('wait');
+    expect(plan([ownedFixture(owner, 0)])).toBe('wait');
+    expect(plan([ownedFixture(functionFixture({ image: 'other:1' }), 0, running)])).toBe('wait');
+    const unready = { status: { image, conditions: [condition('Ready', 'False', 'Creating')] } };
+    expect(plan([ownedFixture(owner, 0, unready)])).toBe('wait');
+    expect(plan([ownedFixture(owner, 0, unready), ownedFixture(owner, 1, running)])).toBe('reserve');
+  });
+
+  it('makes what was given a number, and nothing else under it', () => {
+    const creating = asked('a', {
+      latestVersion: 4,
+      publication: { template: hash, image, token: 'a', state: 'Creating' },
+    });
+    expect(step(creating, { digit: 8 })).toEqual({ kind: 'create', content: { version: 4, template: hash, image } });
+    const changed = {
+      ...creating,
+      spec: { ...creating.spec, template: functionFixture({ image: 'b:2' }).spec.template },
+    };
+    expect(step(changed)).toEqual({ kind: 'drop' });
+    expect(step(changed, { versions: [versionFixture(changed, 4)] })).toEqual({ kind: 'complete' });
+  });
+
+  describe('after the fourth version', () => {
+    const status = { latestVersion: 4, publication: { template: hash, image, token: 'a', state: 'Created' } } as const;
+    const versions = [versionFixture(functionFixture(), 4)];
+
+    it('publishes once for each token', () => {
+      expect(step(asked('a', status), { versions })).toEqual({ kind: 'none' });
+    });
+
+    it('publishes nothing where neither the template nor the digest has changed', () => {
+      expect(step(asked('b', status), { versions })).toEqual({ kind: 'settle', token: 'b' });
+      expect(step(asked('b', status), { versions, digit: 8 })).toMatchObject({
+        kind: 'reserve',
+        content: { version: 5 },
+      });
+    });
+
+    it('gives no number twice, even where the version of the last one, or of another owner, is gone or there', () => {
+      expect(step(asked('b', status))).toMatchObject({ kind: 'reserve', content: { version: 5 } });
+      expect(step(asked('b', status), { highest: 8 })).toMatchObject({ content: { version: 9 } });
+    });
+
+    it('publishes each change where that is wished, once all workers are ready with it', () => {
+      const publish = 'OnChange' as const;
+      const spec = { publish };
+      expect(step(functionFixture({ spec, status }), { versions })).toEqual({ kind: 'none' });
+      const next = functionFixture({ image: 'registry.example/hello:2', spec, status });
+      expect(step(next, { versions })).toMatchObject({ kind: 'reserve', content: { version: 5 }, token: undefined });
+      const outdated = ownedFixture(functionFixture(), 1, running);
+      const plan = planPublication({
+        owner: next,
+        template: sourceOf(next).hash,
+        latest: [ownedFixture(next, 0, running), outdated],
+        versions,
+        highest: 4,
+      });
+      expect(plan).toEqual({ kind: 'wait' });
+    });
+  });
+});
