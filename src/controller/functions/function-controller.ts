@@ -197,6 +197,9 @@ export class FunctionController {
     if (leaving > 0 && leaving < living.length && !(await this.#areLiving(living, owner, call))) {
       return [{ kind: 'behind' }];
     }
+    if (steps.has('create') && !(await this.#isAsSeen(owner, call))) {
+      return [{ kind: 'behind' }];
+    }
     const created: string[] = [];
     const deleted: string[] = [];
     const outcomes: WriteOutcome[] = [];
@@ -238,6 +241,12 @@ export class FunctionController {
       }
       return outcome;
     }
+  }
+
+  /** Whether the function is as the cache shows it. Workers of one that is gone would begin to run, and end at once. */
+  async #isAsSeen({ metadata }: LambdaFunction, call: CallOptions): Promise<boolean> {
+    const present = await this.#options.client.get(lambdaFunctions, objectKey({ metadata }), call);
+    return present?.metadata.uid === metadata.uid && present?.metadata.generation === metadata.generation;
   }
 
   /** Whether the API server has these workers of a function as the cache shows them: as such that stay. */

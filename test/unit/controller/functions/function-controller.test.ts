@@ -390,6 +390,16 @@ describe('FunctionController', () => {
     expect(scene.written()).toEqual(['delete hello-latest-0']);
   });
 
+  it('makes no workers of a function that is gone, or changed, while its cache does not show that', async () => {
+    const scene = new Scene();
+    scene.put(functionFixture());
+    scene.owners.delete('hello');
+    expect(await scene.look()).toEqual({ requeueAfterMs: 500 });
+    scene.owners.set('hello', functionFixture({ metadata: { generation: 2 } }));
+    expect(await scene.look()).toEqual({ requeueAfterMs: 500 });
+    expect(scene.written()).toEqual([]);
+  });
+
   it('deletes nothing while its cache alone does not know the function', async () => {
     const scene = new Scene();
     const owner = functionFixture({ minWorkers: 1 });
