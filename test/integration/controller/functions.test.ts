@@ -74,16 +74,14 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
     await server?.stop();
   });
 
-  const apply = (name: string, scaling: object, spec: object = {}, more: object = {}) =>
-    server.kubectl(
-      ['apply', '-f', '-'],
-      stringify({
-        apiVersion: 'esb.dev/v1alpha1',
-        kind: 'LambdaFunction',
-        metadata: { name, namespace: 'default' },
-        spec: { scaling, template: { spec: { image: 'hello:1', ...spec } }, ...more },
-      }),
-    );
+  const manifest = (name: string, scaling: object, spec: object = {}, more: object = {}) =>
+    stringify({
+      apiVersion: 'esb.dev/v1alpha1',
+      kind: 'LambdaFunction',
+      metadata: { name, namespace: 'default' },
+      spec: { scaling, template: { spec: { image: 'hello:1', ...spec } }, ...more },
+    });
+  const apply = (...given: Parameters<typeof manifest>) => server.kubectl(['apply', '-f', '-'], manifest(...given));
   const workers = async (): Promise<readonly LambdaWorker[]> =>
     (await admin.list(lambdaWorkers, { namespace: 'default' })).items;
   const names = async (): Promise<readonly string[]> =>
@@ -175,6 +173,8 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
       '2',
       '2',
     ]);
+    // Exits with 1 where there is a difference.
+    await server.kubectl(['diff', '-f', '-'], manifest('hello', { minWorkers: 2 }));
     await server.kubectl(['scale', 'lf/hello', '--replicas=4']);
     await haveNames('hello-latest-0', 'hello-latest-1', 'hello-latest-2', 'hello-latest-3', 'hello-latest-4');
     await assigned(5);
@@ -261,6 +261,68 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
     await haveNames('stays-latest-0');
   });
 
+  it('stay without their function where it is deleted as the owner of orphans, once a garbage collector has let them go', async () => {
+    await apply('orphans', { minWorkers: 2 });
+    await assigned(2);
+    await server.kubectl(['delete', 'lf', 'orphans', '--cascade=orphan', '--wait=false']);
+    await when('orphans', 'in deletion', (owner) => says(owner, 'Ready', 'Terminating'));
+    const left = await workers();
+    expect(left.map(({ metadata }) => metadata.deletionTimestamp)).toEqual([undefined, undefined]);
+    const key = { namespace: 'default', name: 'orphans' };
+    for (const { metadata } of left) {
+      const body = { metadata: { ownerReferences: null } };
+      await admin.patch(lambdaWorkers, { namespace: 'default', name: metadata.name }, { kind: 'merge', body });
+    }
+    await admin.patch(lambdaFunctions, key, { kind: 'merge', body: { metadata: { finalizers: null } } });
+    // Another function of the name makes workers of its own.
+    await apply('orphans', { minWorkers: 1 });
+    await haveNames('orphans-latest-0', 'orphans-latest-1', 'orphans-latest-2');
+    expect((await workers()).map(({ metadata }) => metadata.deletionTimestamp)).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
+  });
+
+  it('run on when a field of theirs gets a default, as by an upgrade', async () => {
+    await apply('older', { minWorkers: 3 });
+    await assigned(3);
+    await run();
+    await when('older', 'ready', (owner) => says(owner, 'Ready', 'UpToDate'));
+    const [before] = await workers();
+    const hash = before?.metadata.annotations?.['esb.dev/template'];
+    const path = '/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties';
+    const setDefault = async (op: 'add' | 'remove') => {
+      for (const [plural, members] of [
+        ['lambdaworkers', path],
+        ['lambdafunctions', `${path}/template/properties/spec/properties`],
+      ]) {
+        const patch = [
+          { op, path: `${members}/runtimeInterface/default`, ...(op === 'add' ? { value: 'Lambda' } : {}) },
+        ];
+        await server.kubectl(['patch', 'crd', `${plural}.esb.dev`, '--type=json', '-p', JSON.stringify(patch)]);
+      }
+    };
+    await controller.stop();
+    await setDefault('add');
+    controller = startController('upgraded');
+    try {
+      const changed = await waitFor('the hash of the new template on each worker', async () => {
+        const found = await workers();
+        const isNew = found.every(({ metadata }) => metadata.annotations?.['esb.dev/template'] !== hash);
+        return isNew ? found : undefined;
+      });
+      expect(changed.map(({ metadata, spec }) => [metadata.generation, spec.runtimeInterface])).toEqual(
+        Array.from({ length: 3 }, () => [1, 'Lambda']),
+      );
+      await when('older', 'ready', (owner) => says(owner, 'Ready', 'UpToDate') && owner.status?.updatedWorkers === 3);
+    } finally {
+      await controller.stop();
+      await setDefault('remove');
+      controller = startController('second');
+    }
+  });
+
   it('are refused by the policy in a template, and where the policy came later the function tells so', async () => {
     const host = { network: { mode: 'Host' }, command: ['/usr/local/bin/aws-lambda-rie'] };
     await waitFor('the policy', () =>
@@ -286,7 +348,8 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
         () => true,
       );
     });
-    await server.kubectl(['scale', 'lf/bold', '--replicas=2']);
+    // A template that stays as it was is not judged, and makes no more workers.
+    await apply('bold', { minWorkers: 2 }, host);
     const refused = await when('bold', 'refused', (owner) => says(owner, 'Stalled', 'WorkerRefused'));
     expect(refused.status?.conditions?.[0]?.message).toContain('spec.network.mode Host');
   });
