@@ -277,6 +277,7 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
     // Another function of the name makes workers of its own.
     await apply('orphans', { minWorkers: 1 });
     await haveNames('orphans-latest-0', 'orphans-latest-1', 'orphans-latest-2');
+    await assigned(3);
     expect((await workers()).map(({ metadata }) => metadata.deletionTimestamp)).toEqual([
       undefined,
       undefined,
