@@ -120,9 +120,10 @@ const gateway: RoomTable = {
     admission: { holds: 'limits', imports: ['lambda', 'access', 'agents'] },
     telemetry: { holds: 'metrics, access log, spans', imports: ['access'] },
     events: { holds: 'calls of type Event, kept until they have run', imports: ['lambda', 'agents'] },
+    url: { holds: 'function URLs: requests to events, answers to responses, CORS', imports: ['lambda', 'agents'] },
     http: {
       holds: 'what callers see',
-      imports: ['lambda', 'access', 'agents', 'admission', 'telemetry'],
+      imports: ['lambda', 'access', 'agents', 'admission', 'telemetry', 'url'],
     },
     handover: {
       holds: 'events on their way from gateways to the role that keeps them',

@@ -219,6 +219,19 @@ const versionReady = section<VersionReasons['Ready']>(
   },
 );
 
+const functionUrl = section<FunctionReasons['UrlServed']>(
+  'LambdaFunction: UrlServed',
+  'Whether the function may be called by its URL; only there with `spec.url`. Written by the controller.',
+  {
+    Served: ['True', 'gateways take requests at `status.url`'],
+    NoDomain: ['False', 'the operator has no domain for function URLs, and gateways serve none'],
+    PublicForbidden: [
+      'False',
+      '`authType: NONE` in a namespace without the label `esb.dev/public-functions=true`; requests are answered with 403',
+    ],
+  },
+);
+
 const termination = section<TerminationReason>(
   'LambdaWorker: status.lastTermination',
   'How the process of the worker ended the last time without a request.',
@@ -410,6 +423,7 @@ export const reasonSections: readonly ReasonSection[] = [
   termination,
   functionReady,
   versionReady,
+  functionUrl,
   node,
   nodeState,
   events,

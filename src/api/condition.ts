@@ -45,6 +45,12 @@ export const workerConditions = {
   cleanedUp: 'CleanedUp',
 } as const;
 
+/** Types of the conditions of a LambdaFunction beside Ready, Reconciling and Stalled. The controller writes all. */
+export const functionConditions = {
+  /** Whether the function may be called by URL; only there with spec.url. */
+  urlServed: 'UrlServed',
+} as const;
+
 /** Types of the conditions of a LambdaNode, with their writers; where none is named, the agent. */
 export const nodeConditions = {
   /** Agent, and the controller while nothing is heard of the agent. */
@@ -140,6 +146,7 @@ export interface FunctionReasons {
     | 'VersionMissing'
     | 'VersionRefused'
     | 'WorkerRefused';
+  readonly UrlServed: 'NoDomain' | 'PublicForbidden' | 'Served';
 }
 
 /** Reasons of the conditions of a LambdaVersion, beside those of a worker that keeps it from being ready. */

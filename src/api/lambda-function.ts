@@ -5,7 +5,13 @@ import { LABEL_PREFIX } from './label.ts';
 import type { LambdaWorker } from './lambda-worker.ts';
 import { API_GROUP, API_VERSION } from './name.ts';
 
-export type { LambdaFunction, LambdaFunctionSpec, LambdaFunctionStatus } from './generated/lambda-function.ts';
+export type {
+  LambdaFunction,
+  LambdaFunctionSpec,
+  LambdaFunctionSpecUrl,
+  LambdaFunctionSpecUrlCors,
+  LambdaFunctionStatus,
+} from './generated/lambda-function.ts';
 
 export const lambdaFunctions: ResourceType<LambdaFunction> = {
   group: API_GROUP,

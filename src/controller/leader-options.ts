@@ -10,6 +10,7 @@ import type { CertificateSigningRequest, Node, Pod } from '../kube/api/resource-
 import type { Informer, KubeClient } from '../kube/api/types.ts';
 import type { ReconcilerMetrics } from '../kube/controller/reconciler.ts';
 import type { EventSink } from '../kube/events/event-recorder.ts';
+import type { UrlSource } from './functions/url-source.ts';
 import type { ControllerMetrics } from './metrics/controller-metrics.ts';
 import type { NodeLiveness } from './nodes/liveness.ts';
 import type { HoldSource } from './reservation/hold-controller.ts';
@@ -33,6 +34,8 @@ export interface LeaderOptions {
   readonly functions: Informer<LambdaFunction>;
   /** Synced; OWNER_INDEX is among its indexes. */
   readonly versions: Informer<LambdaVersion>;
+  /** The URLs of functions; undefined where gateways serve none. */
+  readonly urls: UrlSource | undefined;
   readonly requests: Informer<CertificateSigningRequest>;
   /** Pods of agents; AGENT_NODE_INDEX is among its indexes. Empty where agents run outside of Pods. */
   readonly agentPods: Informer<Pod>;

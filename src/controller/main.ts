@@ -17,7 +17,9 @@ import { type StopStack, withStops } from '../common/stop-in-order.ts';
 import {
   certificateSigningRequests,
   nodes as coreNodes,
+  type Namespace,
   type Node,
+  namespaces,
   type Pod,
   pods,
 } from '../kube/api/resource-types.ts';
@@ -110,7 +112,7 @@ function connect(config: ControllerConfig, identity: string, stops: StopStack) {
 }
 
 /** The controller's view of the cluster; nothing is read before the informers start. */
-function createInformers({ cluster, hold }: ControllerConfig, client: KubeClient, logger: Logger) {
+function createInformers({ cluster, hold, urls: { domain } }: ControllerConfig, client: KubeClient, logger: Logger) {
   const always = {
     workers: new ListWatchInformer<LambdaWorker>(
       client,
@@ -167,7 +169,19 @@ function createInformers({ cluster, hold }: ControllerConfig, client: KubeClient
             { logger, indexes: { [HOLD_INDEX]: holdIndex } },
           ),
         };
-  return { ...always, holds, all: [...Object.values(always), ...(holds === undefined ? [] : [holds.pods])] };
+  const urls =
+    domain === undefined
+      ? undefined
+      : {
+          domain,
+          namespaces: new ListWatchInformer<Namespace>(client, namespaces, {}, { logger, transform: slimNamespace }),
+        };
+  const all = [
+    ...Object.values(always),
+    ...(holds === undefined ? [] : [holds.pods]),
+    ...(urls === undefined ? [] : [urls.namespaces]),
+  ];
+  return { ...always, holds, urls, all };
 }
 
 type Informers = ReturnType<typeof createInformers>;
@@ -241,4 +255,9 @@ function slimNode({ metadata, spec, status }: Node): Node {
       conditions: ready === undefined ? undefined : [{ type: ready.type, status: ready.status }],
     },
   };
+}
+
+/** The name and the labels of a namespace. */
+function slimNamespace({ metadata: { labels, name, resourceVersion, uid } }: Namespace): Namespace {
+  return { metadata: { labels, name, resourceVersion, uid } };
 }

@@ -5,7 +5,7 @@ import type { LambdaNode } from '../api/lambda-node.ts';
 import type { LambdaVersion } from '../api/lambda-version.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock } from '../common/clock.ts';
-import { hasCode } from '../common/errors.ts';
+import { EsbError, hasCode } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import { formatHostPort, type HostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
@@ -15,7 +15,7 @@ import type { Informer } from '../kube/api/types.ts';
 import { type Access, createOpenAccess } from './access/access.ts';
 import { Admission } from './admission/admission.ts';
 import { type GatewayLimits, gatewayLimits } from './admission/gateway-limits.ts';
-import { ProcessPressure, Room } from './admission/room.ts';
+import { ProcessPressure, partOf, Room } from './admission/room.ts';
 import { AgentConnections } from './agents/agent-connections.ts';
 import { loadAgentProtocol } from './agents/agent-protocol.ts';
 import type { ClientIdentity } from './agents/client-identity.ts';
@@ -32,10 +32,12 @@ import type { Door } from './http/connection-drain.ts';
 import { FunctionCatalog } from './http/function-description.ts';
 import type { ClientPatience } from './http/http-guard.ts';
 import { createLambdaApi } from './http/lambda-api.ts';
+import { createUrlDoor } from './http/url-door.ts';
 import { Invoker } from './invoker.ts';
 import { unavailable } from './lambda/lambda-error.ts';
 import { createGatewayMetrics, type GatewayMetrics } from './telemetry/gateway-metrics.ts';
 import { type CallListener, createCallObserver } from './telemetry/observed-call.ts';
+import { type FunctionUrls, UrlRoutes } from './url/url-routes.ts';
 
 /**
  * Milliseconds without a request after which clients count as sent elsewhere, once the gateway is to end: load
@@ -46,6 +48,9 @@ const LAME_DUCK_MS = 500;
 const MAX_LAME_DUCKS = 10;
 /** Milliseconds for background calls to end. */
 const EVENT_DRAIN_MS = 10_000;
+
+/** Part of the gateway's room that requests of function URLs have for themselves, beside that of the Lambda API. */
+const URL_PART = 1 / 4;
 
 /** The observers of calls beside the metrics. */
 export interface GatewayObservation {
@@ -79,6 +84,8 @@ export interface GatewayOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly events: EventPlace;
+  /** Functions are called by URL as well; on a listener of its own. */
+  readonly urls?: FunctionUrls;
   /** Takes events from gateways, in place of calls from clients. */
   readonly intake?: (options: EventIntakeOptions) => Door;
   /** Milliseconds that a call waits for a worker that is being moved, in place of 30,000. */
@@ -110,11 +117,13 @@ export class Gateway {
   readonly #book: VersionBook;
   readonly #pressure: ProcessPressure;
   readonly #room: Room;
+  readonly #urlRoom: Room;
   readonly #agents: AgentConnections;
   readonly #invoker: Invoker;
   readonly #admission: Admission;
   readonly #events: EventKeeper;
   readonly #door: Door;
+  readonly #urlDoor: Door | undefined;
   readonly metrics: GatewayMetrics;
   #draining = false;
 
@@ -127,6 +136,7 @@ export class Gateway {
     this.#book = new VersionBook({ ...options, onChange: (functionName) => view.noteChange(functionName) });
     this.#pressure = new ProcessPressure(clock);
     this.#room = new Room(limits.load, this.#pressure);
+    this.#urlRoom = new Room(partOf(limits.load, URL_PART), this.#pressure, 1);
     this.metrics = this.#createMetrics();
     this.#agents = this.#createAgents();
     this.#invoker = new Invoker({
@@ -150,6 +160,7 @@ export class Gateway {
     });
     this.#events = this.#createEvents();
     this.#door = this.#createDoor();
+    this.#urlDoor = options.urls === undefined ? undefined : this.#createUrlDoor(options.urls);
     workers.subscribe(({ kind, object }) => {
       if (kind === 'deleted') {
         view.removeResource(object.metadata.uid ?? '');
@@ -169,8 +180,8 @@ export class Gateway {
         agentsConnected: () => this.view.connected.size,
         eventsPending: () => this.#events.size,
         eventStoreWorks: () => this.#events.health.ok,
-        requestsHeld: () => this.#room.requests,
-        bytesHeld: () => this.#room.bytes,
+        requestsHeld: () => this.#room.requests + this.#urlRoom.requests,
+        bytesHeld: () => this.#room.bytes + this.#urlRoom.bytes,
         callsWaiting: () => this.#admission.waiting,
       },
       {
@@ -240,11 +251,44 @@ export class Gateway {
   }
 
   #createDoor(): Door {
-    const { clock, createServer, intake, logger, nodes, observation, patience } = this.#options;
-    const { listeners = [], tracing } = observation ?? {};
+    const { createServer, intake, nodes } = this.#options;
     const common = {
+      ...this.#commonOfDoors(),
       accept: (call: FunctionCall) => this.#events.accept(call),
       room: this.#room,
+    };
+    if (intake !== undefined) {
+      return intake({ ...common, namespace: this.#options.namespace });
+    }
+    return createLambdaApi({
+      ...common,
+      catalog: new FunctionCatalog({
+        invoker: this.#invoker,
+        view: this.view,
+        book: this.#book,
+        functionNames: () => this.view.functionNames(),
+        architectureOf: (name) => nodes.cache.get({ name })?.status?.versions?.architecture,
+      }),
+      ...this.#partsOfCalls(),
+      timingHeaders: this.#options.timingHeaders ?? true,
+      ...(createServer === undefined ? {} : { createServer }),
+    });
+  }
+
+  #createUrlDoor(urls: FunctionUrls): Door {
+    const { functions, namespace } = this.#options;
+    return createUrlDoor({
+      ...this.#commonOfDoors(),
+      ...this.#partsOfCalls(),
+      ...urls,
+      routes: new UrlRoutes({ ...urls, functions, namespace }),
+      room: this.#urlRoom,
+    });
+  }
+
+  #commonOfDoors() {
+    const { clock, logger, patience } = this.#options;
+    return {
       connections: patience === undefined ? this.#limits : { ...this.#limits, patience },
       notReady: () =>
         this.#isSynced
@@ -254,25 +298,16 @@ export class Gateway {
       clock,
       logger,
     };
-    if (intake !== undefined) {
-      return intake({ ...common, namespace: this.#options.namespace });
-    }
-    return createLambdaApi({
-      ...common,
-      invoker: this.#invoker,
-      catalog: new FunctionCatalog({
-        invoker: this.#invoker,
-        view: this.view,
-        book: this.#book,
-        functionNames: () => this.view.functionNames(),
-        architectureOf: (name) => nodes.cache.get({ name })?.status?.versions?.architecture,
-      }),
+  }
+
+  #partsOfCalls() {
+    const { listeners = [], tracing } = this.#options.observation ?? {};
+    return {
       access: this.#options.access ?? createOpenAccess(() => false),
       admission: this.#admission,
+      invoker: this.#invoker,
       observer: createCallObserver([this.metrics.requests, ...listeners], tracing),
-      timingHeaders: this.#options.timingHeaders ?? true,
-      ...(createServer === undefined ? {} : { createServer }),
-    });
+    };
   }
 
   /** Whether all first lists have come. */
@@ -328,6 +363,21 @@ export class Gateway {
     return port;
   }
 
+  /**
+   * Takes the port of function URLs and returns the real one; only with {@link GatewayOptions.urls}.
+   *
+   * @throws {EsbError} as {@link Gateway.listen}
+   */
+  async listenForUrls(address: HostPort): Promise<number> {
+    const { logger, urls } = this.#options;
+    if (this.#urlDoor === undefined || urls === undefined) {
+      throw new EsbError('the gateway serves no function URLs', { code: 'InvalidArgument' });
+    }
+    const port = await this.#urlDoor.listen(address);
+    logger.info({ address: formatHostPort({ ...address, port }), domain: urls.domain }, 'serving function URLs');
+    return port;
+  }
+
   /** Opens a new connection to each agent, after a change of the identity. */
   reconnect(): void {
     this.#agents.renew();
@@ -337,7 +387,8 @@ export class Gateway {
   async stop(): Promise<void> {
     this.#draining = true;
     const { lameDuckMs = LAME_DUCK_MS } = this.#options;
-    await this.#door.close({ quietMs: lameDuckMs, maxMs: lameDuckMs * MAX_LAME_DUCKS });
+    const drain = { quietMs: lameDuckMs, maxMs: lameDuckMs * MAX_LAME_DUCKS };
+    await Promise.all([this.#door.close(drain), this.#urlDoor?.close(drain)]);
     await this.#events.stop(EVENT_DRAIN_MS);
     this.#agents.close();
     this.#pressure.stop();

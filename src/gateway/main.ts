@@ -24,6 +24,7 @@ import { EndpointGuard } from './events/endpoint-guard.ts';
 import { openEventStore } from './events/event-store-choice.ts';
 import { type EventPlace, Gateway, type GatewayOptions } from './gateway.ts';
 import { createGatewayAccess } from './gateway-access.ts';
+import { createFunctionUrls } from './gateway-urls.ts';
 import { ClientTrust } from './handover/client-trust.ts';
 import { createEventIntake, type EventIntake } from './handover/event-intake.ts';
 import { RemoteEventKeeper } from './handover/remote-event-keeper.ts';
@@ -167,7 +168,7 @@ async function openCommon({ config, context: { logger }, service, stops }: Phase
 
 async function openGateway(phase: Phase<GatewayConfig>, cluster: Cluster, times: GatewayTimes): Promise<Opened> {
   const { config, stops } = phase;
-  const { client, functions, nodes, trust, versions, workers } = cluster;
+  const { client, functions, nodes, tasks, trust, versions, workers } = cluster;
   const { openIdentity, tracing, ...common } = await openCommon(phase, cluster);
   const { accessLog, metricsFunctions, timingHeaders } = config.observation;
   const callers = await createGatewayAccess({
@@ -178,6 +179,7 @@ async function openGateway(phase: Phase<GatewayConfig>, cluster: Cluster, times:
   });
   stops.defer(() => callers.stop());
   const events = await placeOfEvents(phase, cluster, () => identity.current);
+  const urls = createFunctionUrls(config.urls, { ...common, client });
   const identity: ClientIdentity = await openIdentity(false, () => gateway.reconnect());
   const gateway: Gateway = new Gateway({
     ...common,
@@ -189,6 +191,7 @@ async function openGateway(phase: Phase<GatewayConfig>, cluster: Cluster, times:
     events,
     timingHeaders,
     access: callers.access,
+    ...(urls === undefined ? {} : { urls: urls.settings }),
     ...(callers.createServer === undefined ? {} : { createServer: callers.createServer }),
     limits: gatewayLimits(config.limits),
     ...times,
@@ -199,11 +202,17 @@ async function openGateway(phase: Phase<GatewayConfig>, cluster: Cluster, times:
     },
   });
   stops.defer(() => gateway.stop());
+  if (urls !== undefined) {
+    await gateway.listenForUrls(parseHostPort(config.urls.listen));
+  }
   return {
     gateway,
     identity,
     health: () => callers.health(),
     start() {
+      if (urls !== undefined) {
+        tasks.run('public functions', (stop) => urls.namespace.run(stop));
+      }
       callers.start(parseHostPort(config.server.listen));
       if (events.kind === 'Elsewhere') {
         trust.start();

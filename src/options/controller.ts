@@ -16,6 +16,12 @@ export const controllerFlags = {
       ['pack', 'spread'],
     ).or('pack'),
   },
+  urls: {
+    domain: text(
+      '--function-url-domain <domain>',
+      'domain of the URLs of functions, as that of the gateways; their status tells none without it',
+    ),
+  },
   hold: {
     image: text(
       '--hold-image <image>',

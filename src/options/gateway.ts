@@ -103,6 +103,25 @@ export const gatewayFlags = {
       'where records of events may be posted: a host, *.domain, address or range; may be repeated. Without it anywhere; loopback, link-local, metadata and own addresses only where a range names them',
     ),
   },
+  urls: {
+    domain: text(
+      '--function-url-domain <domain>',
+      'domain of the URLs of functions, NAME.NAMESPACE.DOMAIN; without it no function is called by URL',
+    ),
+    listen: text('--function-url-listen <host:port>', 'where these URLs are served').or('127.0.0.1:9081'),
+    rate: wholeNumber('--function-url-rate <n>', 'requests a second of each address to URLs; 0 for no limit', 0).or(
+      100,
+    ),
+    burst: wholeNumber(
+      '--function-url-burst <n>',
+      "requests that an address may make at once after a rest; a second's worth by default",
+      1,
+    ),
+    proxies: list(
+      '--function-url-proxy <cidr>',
+      'addresses of proxies in front of URLs, whose X-Forwarded-For names the client; may be repeated',
+    ),
+  },
   observation: {
     timingHeaders: toggle('--no-timing-headers', 'answers do not tell what a call found and how long it took where'),
     accessLog: toggle('--access-log', 'log a line for each request'),

@@ -14,7 +14,7 @@ import { silentLogger } from '../../src/common/logger.ts';
 import type { Tracing } from '../../src/common/tracing/span.ts';
 import { Gateway, type GatewayOptions } from '../../src/gateway/gateway.ts';
 import { createCertificateAuthority } from './certificate-authority.ts';
-import { fakeInformer } from './fake-informer.ts';
+import { type FakeInformer, fakeInformer } from './fake-informer.ts';
 import { inThreadEventStore } from './in-thread-event-store.ts';
 import { memoryWorkerLogs } from './memory-worker-logs.ts';
 import { waitFor } from './wait-for.ts';
@@ -32,6 +32,7 @@ export interface AgentServerLabOptions {
 export interface AgentServerLab {
   readonly gateway: Gateway;
   readonly url: string;
+  readonly functions: FakeInformer<LambdaFunction>;
   /** The one that serves now. */
   readonly server: AgentGrpcServer;
   call(body: string, headers?: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<Response>;
@@ -69,6 +70,7 @@ export async function agentServerLab(options: AgentServerLabOptions): Promise<Ag
   let agent = await serve(0);
   onTestFinished(() => agent.server.close());
   const issued = await clients.issueGateway(['default']);
+  const functions = fakeInformer<LambdaFunction>();
   const gateway = new Gateway({
     namespace: 'default',
     events: { kind: 'Here', store: inThreadEventStore() },
@@ -78,7 +80,7 @@ export async function agentServerLab(options: AgentServerLabOptions): Promise<Ag
         status: { endpoint: `127.0.0.1:${agent.port}`, certificate: shown.published },
       }),
     ]),
-    functions: fakeInformer<LambdaFunction>(),
+    functions,
     versions: fakeInformer<LambdaVersion>(),
     identity: {
       current: { certificate: issued.certificate, privateKey: issued.key },
@@ -99,6 +101,7 @@ export async function agentServerLab(options: AgentServerLabOptions): Promise<Ag
   return {
     gateway,
     url,
+    functions,
     get server() {
       return agent.server;
     },

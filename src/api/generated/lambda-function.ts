@@ -45,6 +45,7 @@ export interface LambdaFunctionSpec {
    */
   readonly aliases?: readonly LambdaFunctionSpecAliase[];
   readonly scaling: LambdaFunctionSpecScaling;
+  readonly url?: LambdaFunctionSpecUrl;
 }
 /**
  * The workers that are made. A change is taken to one worker after the other, each of which goes on to serve until its new container is ready. The change stops at a worker that does not become ready.
@@ -103,6 +104,49 @@ export interface LambdaFunctionSpecScaling {
   readonly minWorkers: number;
 }
 /**
+ * The function is called by HTTP as well, at https://NAME.NAMESPACE.DOMAIN/ of the domain that the operator has for functions; NAME is that of this resource. A request becomes an event of the payload format 2.0. Without this field the function has no URL.
+ */
+export interface LambdaFunctionSpecUrl {
+  /**
+   * AWS_IAM takes requests that are signed with an access key whose user may call the function. NONE takes every request, and only in a namespace with the label esb.dev/public-functions=true.
+   */
+  readonly authType: 'AWS_IAM' | 'NONE';
+  /**
+   * BUFFERED sends the answer once the function has ended. RESPONSE_STREAM sends the bytes of a function that streams as they come.
+   */
+  readonly invokeMode: 'BUFFERED' | 'RESPONSE_STREAM';
+  readonly cors?: LambdaFunctionSpecUrlCors;
+}
+/**
+ * Pages of other origins that browsers let call the URL. The gateway then answers preflights itself, and its headers take the place of those of the function.
+ */
+export interface LambdaFunctionSpecUrlCors {
+  /**
+   * Origins such as https://www.example.com, or '*' for all.
+   */
+  readonly allowOrigins?: readonly string[];
+  /**
+   * Methods beside those that browsers send without asking, or '*' for all.
+   */
+  readonly allowMethods?: ('GET' | 'PUT' | 'HEAD' | 'POST' | 'PATCH' | 'DELETE' | '*')[];
+  /**
+   * Headers that pages may send, or '*' for all.
+   */
+  readonly allowHeaders?: readonly string[];
+  /**
+   * Headers of answers that pages may read, or '*' for all.
+   */
+  readonly exposeHeaders?: readonly string[];
+  /**
+   * Whether pages may call with cookies.
+   */
+  readonly allowCredentials?: boolean;
+  /**
+   * For how long browsers keep the answer to a preflight; 5 seconds when absent.
+   */
+  readonly maxAgeSeconds?: number;
+}
+/**
  * State of the function as the controller has found it.
  */
 export interface LambdaFunctionStatus {
@@ -136,7 +180,11 @@ export interface LambdaFunctionStatus {
    */
   readonly selector?: string;
   /**
-   * Ready; Reconciling or Stalled only while it is not.
+   * Where the function is called by HTTP; absent without spec.url, and where that is not served.
+   */
+  readonly url?: string;
+  /**
+   * Ready; Reconciling or Stalled only while it is not. UrlServed where spec.url is there: whether the function may be called by URL.
    */
   readonly conditions?: readonly LambdaFunctionStatusCondition[];
 }

@@ -34,6 +34,8 @@ import { type FunctionStep, planFunction } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
 import { isOnLostNode, isUpdated, isWorkerReady, livingOf } from './readiness.ts';
 import { StatusWriter } from './status-writer.ts';
+import { followUrls, type UrlSource, urlPolicyOf } from './url-source.ts';
+import type { UrlPolicy } from './url-status.ts';
 import { VersionKeeper } from './version-keeper.ts';
 import { groupsOf } from './worker-groups.ts';
 import { inTurns, outcomeOf, type WriteOutcome } from './write-outcome.ts';
@@ -53,6 +55,8 @@ export interface FunctionControllerOptions {
   readonly workers: Pick<Informer<LambdaWorker>, 'cache'>;
   /** Synced; {@link OWNER_INDEX} is among its indexes. */
   readonly versions: Informer<LambdaVersion>;
+  /** The URLs of functions; none when absent. */
+  readonly urls?: UrlSource | undefined;
   readonly events: EventSink<EventReason>;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -67,6 +71,7 @@ export class FunctionController {
   readonly #statuses: StatusWriter;
   /** By key of a function, names of workers that were created and that the cache may not show yet. */
   readonly #created = new Map<string, Set<string>>();
+  readonly #urls: UrlPolicy;
   #unsubscribe: readonly (() => void)[] = [];
 
   constructor(options: FunctionControllerOptions) {
@@ -74,12 +79,13 @@ export class FunctionController {
     this.#options = options;
     this.#statuses = new StatusWriter(options);
     this.#versions = new VersionKeeper({ ...options, statuses: this.#statuses });
+    this.#urls = urlPolicyOf(options.urls);
     const reconcile = (key: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(key, call);
     this.#queue = createReconciler({ name: 'functions', workers: CONCURRENCY, reconcile, logger, clock, metrics });
   }
 
   start(): void {
-    const { functions, versions } = this.#options;
+    const { functions, urls, versions } = this.#options;
     this.#unsubscribe = [
       functions.subscribe((change) => {
         if (change.kind === 'deleted') {
@@ -95,6 +101,7 @@ export class FunctionController {
           this.#queue.add(key);
         }
       }),
+      ...(urls === undefined ? [] : [followUrls(urls, functions, (key) => this.#queue.add(key))]),
     ];
     this.#queue.start();
   }
@@ -150,9 +157,11 @@ export class FunctionController {
       );
       const refusal = refused ?? refusalIn([published], 'VersionRefused');
       const isPublishing = publication.kind !== 'none';
-      const status = statusOf({ owner, groups, owned, refusal, isPublishing }, clock.now());
+      const status = statusOf({ owner, groups, owned, refusal, isPublishing, urls: this.#urls }, clock.now());
       const change = changeOf(owner.status, status);
-      waits.push(toldVersions, await this.#statuses.write(lambdaFunctions, owner, status, change, call));
+      // A merge takes away what is null.
+      const told = owner.status?.url === undefined ? status : { url: null, ...status };
+      waits.push(toldVersions, await this.#statuses.write(lambdaFunctions, owner, told, change, call));
     }
     const failure = outcomes.find((outcome) => outcome.kind === 'failed');
     if (failure !== undefined) {

@@ -16,7 +16,10 @@ import {
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import { isUpdated, isWorkerReady, isWorkerStalled, livingOf } from './readiness.ts';
 import type { StatusChange } from './status-writer.ts';
+import { type UrlPolicy, urlStatusOf } from './url-status.ts';
 import { effectiveAliases, namedVersions, readyOf, type WorkerGroup } from './worker-groups.ts';
+
+const NO_URLS: UrlPolicy = { domain: undefined, isPublic: () => false };
 
 /** A refusal of the API server, in its words. */
 export interface Refused {
@@ -31,6 +34,8 @@ export interface StatusInput {
   readonly refusal: Refused | undefined;
   /** Whether a version is still to be published. */
   readonly isPublishing: boolean;
+  /** No URL is served when absent. */
+  readonly urls?: UrlPolicy;
 }
 
 type Verdict = Pick<ConditionDraft, 'message' | 'reason' | 'status'>;
@@ -52,7 +57,12 @@ export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus 
   const of = generation === undefined ? {} : { observedGeneration: generation };
   const ready: ConditionDraft = { type: workerConditions.ready, ...of, ...verdict };
   const progress = progressOf(verdict);
-  const conditions = [ready, ...(progress === undefined ? [] : [{ ...of, ...progress }])];
+  const url = urlStatusOf(input.owner, input.urls ?? NO_URLS);
+  const conditions = [
+    ready,
+    ...(progress === undefined ? [] : [{ ...of, ...progress }]),
+    ...(url === undefined ? [] : [{ ...of, ...url.condition }]),
+  ];
   return {
     ...of,
     workers: latest.length,
@@ -60,6 +70,7 @@ export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus 
     updatedWorkers: latest.filter((worker) => isUpdated(worker, template)).length,
     selector: `${FUNCTION_LABEL}=${metadata.name},!${VERSION_LABEL}`,
     ...(aliases.length === 0 && status?.aliases === undefined ? {} : { aliases }),
+    ...(url?.url === undefined ? {} : { url: url.url }),
     conditions: conditions.map((draft) => transition(findCondition(status?.conditions, draft.type), draft, now)),
   };
 }
@@ -118,10 +129,11 @@ export function changeOf(present: LambdaFunctionStatus | undefined, next: Lambda
   if (present !== undefined && isDeepStrictEqual(told(present), told(next))) {
     return 'none';
   }
-  const verdicts = ({ aliases, conditions, observedGeneration, selector }: LambdaFunctionStatus): unknown => [
+  const verdicts = ({ aliases, conditions, observedGeneration, selector, url }: LambdaFunctionStatus): unknown => [
     observedGeneration,
     selector,
     aliases,
+    url,
     conditions?.map(({ type, status, reason }) => [type, status, reason]),
   ];
   return present !== undefined && isDeepStrictEqual(verdicts(present), verdicts(next)) ? 'numbers' : 'conditions';
@@ -129,6 +141,6 @@ export function changeOf(present: LambdaFunctionStatus | undefined, next: Lambda
 
 /** The members that this controller writes. */
 function told(status: LambdaFunctionStatus): unknown {
-  const { aliases, conditions, observedGeneration, readyWorkers, selector, updatedWorkers, workers } = status;
-  return { aliases, conditions, observedGeneration, readyWorkers, selector, updatedWorkers, workers };
+  const { aliases, conditions, observedGeneration, readyWorkers, selector, updatedWorkers, url, workers } = status;
+  return { aliases, conditions, observedGeneration, readyWorkers, selector, updatedWorkers, url, workers };
 }

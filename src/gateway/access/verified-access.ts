@@ -25,6 +25,8 @@ export interface VerifiedAccessOptions {
 }
 
 const BEARER = /^bearer +/i;
+/** Methods of requests that change nothing, by HTTP. */
+const READS = new Set(['GET', 'HEAD', 'OPTIONS']);
 
 /**
  * Authentication is on. A signature or a token in the request proves its sender; the certificate of the connection
@@ -99,7 +101,7 @@ function signer(request: AccessRequest, signature: Signature, options: VerifiedA
     },
     spend() {
       // A presigned URL may be used until it expires, and a read may be repeated.
-      if (signature.form === 'header' && request.method === 'POST') {
+      if (signature.form === 'header' && !READS.has(request.method)) {
         replays.admit(signature, request.headers, clock.now());
       }
     },

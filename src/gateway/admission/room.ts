@@ -2,8 +2,8 @@ import { getHeapStatistics } from 'node:v8';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { Tally } from '../../common/tally.ts';
 
-/** Divisor of the gateway's requests that gives those of unproved senders. */
-const STRANGERS_PART = 4;
+/** Part of the gateway's requests that unproved senders have. */
+const STRANGERS_PART = 1 / 4;
 /**
  * Requests under way below which neither a late event loop nor a full heap is a reason to refuse: with so few requests
  * the cause is another, and refusing would not help. The gateway also recovers by these requests, since the heap is
@@ -33,6 +33,12 @@ export interface LoadLimits {
   readonly maxLoopDelayMs: number;
   /** From 0 to 1. */
   readonly maxHeapUse: number;
+}
+
+/** The limits of a room beside another one, for a part of its requests and bytes. */
+export function partOf(limits: LoadLimits, part: number): LoadLimits {
+  const maxRequests = Math.ceil(limits.maxRequests * part);
+  return { ...limits, maxRequests, maxBytes: Math.ceil(limits.maxBytes * part) };
 }
 
 export type Overload = 'Requests' | 'Bytes' | 'LoopDelay' | 'Heap';
@@ -177,10 +183,11 @@ export class Room implements Load {
   #strangers = 0;
   readonly #strangersOf = new Tally();
 
-  constructor(limits: LoadLimits, pressure: Pressure) {
+  /** @param strangersPart part of the requests that unproved senders may have, from 0 to 1 */
+  constructor(limits: LoadLimits, pressure: Pressure, strangersPart = STRANGERS_PART) {
     this.limits = limits;
     this.#pressure = pressure;
-    this.#maxStrangers = Math.ceil(limits.maxRequests / STRANGERS_PART);
+    this.#maxStrangers = Math.ceil(limits.maxRequests * strangersPart);
   }
 
   /** Why one more request is too much now; undefined when there is room. */

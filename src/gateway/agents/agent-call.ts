@@ -105,8 +105,12 @@ export interface CallWay {
 export interface AnswerSink {
   /** Called before the call is given to a worker, with the version of that, and again for another worker. */
   routed?(version: string): void;
-  /** Called before the first chunk. */
-  begin(): void;
+  /**
+   * Called before the first chunk.
+   *
+   * @param contentType as the runtime says; empty for none
+   */
+  begin(contentType: string): void;
   /** @param taken called once the caller has read the bytes */
   chunk(bytes: Buffer, taken: () => void): void;
 }
@@ -162,7 +166,7 @@ export class AgentCall {
       this.#head = head;
       if (head.streaming && this.#sink !== undefined && !this.#streamed && this.#size === 0) {
         this.#streamed = true;
-        this.#sink.begin();
+        this.#sink.begin(head.contentType);
       }
     }
     if (chunk.length > 0) {

@@ -17,14 +17,23 @@ export interface FunctionCall {
   readonly traceParent: string;
 }
 
+/**
+ * `answered`: by the function, with a value or an error. `exited`, `interrupted`, `too-large`: the end that the worker
+ * reported. `init-failed`: its function could not be initialized, and the call has not run. `unknown`: the call may have
+ * run, in whole or in part.
+ */
+export type FunctionOutcome =
+  | 'answered'
+  | 'timed-out'
+  | 'exited'
+  | 'interrupted'
+  | 'too-large'
+  | 'init-failed'
+  | 'unknown';
+
 /** The result of a call. */
 export interface InvokeResult extends FunctionAnswer {
-  /**
-   * `answered`: by the function, with a value or an error. `exited`, `interrupted`, `too-large`: the
-   * end that the worker reported. `init-failed`: its function could not be initialized, and the call has not run.
-   * `unknown`: the call may have run, in whole or in part.
-   */
-  readonly outcome: 'answered' | 'timed-out' | 'exited' | 'interrupted' | 'too-large' | 'init-failed' | 'unknown';
+  readonly outcome: FunctionOutcome;
   /** The version that it was given to, as Lambda writes it. */
   readonly executedVersion: string;
   readonly timings: InvokeTimings | undefined;

@@ -1,6 +1,8 @@
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify';
+import { unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { Hold } from '../admission/room.ts';
+import type { InvokeResult } from '../agents/function-call.ts';
 import type { Caller } from '../lambda/caller.ts';
 import { LambdaError, lambdaErrorAnswer } from '../lambda/lambda-error.ts';
 import {
@@ -84,6 +86,27 @@ export function toLambdaError(error: unknown, logger: Logger, requestId: string)
   }
   logger.error({ err: error, requestId }, 'call failed for a fault of the gateway');
   return new LambdaError('ServiceException', 'The service encountered an internal error.', { cause: error });
+}
+
+/** The result of a call as metrics and logs name it. */
+export function resultName(answer: InvokeResult): string {
+  switch (answer.outcome) {
+    case 'answered':
+      return answer.functionError ? 'function_error' : 'ok';
+    case 'timed-out':
+      return 'timed_out';
+    case 'exited':
+    case 'interrupted':
+      return answer.outcome;
+    case 'too-large':
+      return 'too_large';
+    case 'init-failed':
+      return 'init_failed';
+    case 'unknown':
+      return 'unknown';
+    default:
+      return unreachable(answer.outcome);
+  }
 }
 
 /** A header of a request; the first of several, and empty for none. */

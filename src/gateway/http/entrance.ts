@@ -1,9 +1,12 @@
+import type { IncomingMessage } from 'node:http';
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify';
 import { type Access, type AccessAction, accessRequestOf, type Identity } from '../access/access.ts';
 import { strangerAt } from '../access/access-cache.ts';
 import type { Admission } from '../admission/admission.ts';
 import { overloaded } from '../admission/admission-policy.ts';
+import type { Hold } from '../admission/room.ts';
 import type { UnverifiedBodies } from '../admission/unverified-bodies.ts';
+import type { Caller } from '../lambda/caller.ts';
 import type { CallObservation } from '../telemetry/observed-call.ts';
 import { announcedBytes, announcesBody } from './request-body.ts';
 
@@ -26,6 +29,18 @@ export interface Visitor {
   known: boolean;
   /** Gives back the room of a body whose sender was not proved. */
   leave: (() => void) | undefined;
+}
+
+/** A request on its way through the entrance. */
+export interface Arrival {
+  readonly raw: IncomingMessage;
+  readonly caller: Caller;
+  readonly hold: Hold;
+  /** Set by the entrance. */
+  visitor: Visitor | undefined;
+  readonly observation: CallObservation | undefined;
+  /** The whole body, once there is one. */
+  readonly body?: unknown;
 }
 
 /** The right that a request needs; undefined for none. Throws for a malformed request. */
@@ -51,11 +66,7 @@ export class Entrance {
   ): (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction) => Promise<void> | void {
     return (request, _reply, done) => {
       try {
-        const identified = this.#options.access.identify(accessRequestOf(request.raw));
-        const entered =
-          identified instanceof Promise
-            ? this.#enterLater(request, identified, errandOf)
-            : this.#enter(request, identified, errandOf);
+        const entered = this.enter(request, () => errandOf(request));
         if (entered instanceof Promise) {
           // Returned only where there is something to wait for: a promise for every request would cost each a round of
           // the loop.
@@ -71,11 +82,23 @@ export class Entrance {
   }
 
   /**
+   * Lets in a request by its head. Resolves once the request is let in; undefined for at once.
+   *
+   * @throws {LambdaError} see {@link Access}
+   */
+  enter(request: Arrival, errandOf: () => Errand | undefined): Promise<void> | void {
+    const identified = this.#options.access.identify(accessRequestOf(request.raw));
+    return identified instanceof Promise
+      ? this.#enterLater(request, identified, errandOf)
+      : this.#enter(request, identified, errandOf);
+  }
+
+  /**
    * Room for the body of a request that was let in. Resolves when there is; undefined for at once.
    *
    * @throws {LambdaError} TooManyRequestsException
    */
-  awaitBody(request: FastifyRequest): Promise<void> | undefined {
+  awaitBody(request: Arrival): Promise<void> | undefined {
     const { visitor, caller, hold } = request;
     const key = visitor?.identity.claimedKey;
     if (visitor === undefined || visitor.known || key === undefined) {
@@ -102,7 +125,7 @@ export class Entrance {
    *
    * @throws {LambdaError} InvalidSignatureException, or TooManyRequestsException
    */
-  prove(request: FastifyRequest, observation: CallObservation): Identity {
+  prove(request: Arrival, observation: CallObservation): Identity {
     const { visitor } = request;
     if (visitor === undefined) {
       throw new Error('the request has not passed the entrance');
@@ -117,7 +140,7 @@ export class Entrance {
   }
 
   /** The body of a request is proved, or will not come. */
-  leave({ visitor, hold }: FastifyRequest): void {
+  leave({ visitor, hold }: Pick<Arrival, 'visitor' | 'hold'>): void {
     hold.known();
     if (visitor?.leave !== undefined) {
       visitor.leave();
@@ -125,7 +148,11 @@ export class Entrance {
     }
   }
 
-  async #enterLater(request: FastifyRequest, identified: Promise<Identity>, errandOf: ErrandOf): Promise<void> {
+  async #enterLater(
+    request: Arrival,
+    identified: Promise<Identity>,
+    errandOf: () => Errand | undefined,
+  ): Promise<void> {
     if (!request.hold.takeStranger(strangerAt(request.caller.address).name)) {
       identified.catch(() => undefined);
       throw overloaded();
@@ -135,7 +162,7 @@ export class Entrance {
     await this.#enter(request, identity, errandOf);
   }
 
-  #enter(request: FastifyRequest, identity: Identity, errandOf: ErrandOf): Promise<void> | void {
+  #enter(request: Arrival, identity: Identity, errandOf: () => Errand | undefined): Promise<void> | void {
     const { access, admission } = this.#options;
     const { observation } = request;
     const visitor: Visitor = { identity, known: false, leave: undefined };
@@ -148,7 +175,7 @@ export class Entrance {
       identity.confirm(NO_BODY);
       this.#known(request, visitor, observation);
     }
-    const errand = errandOf(request);
+    const errand = errandOf();
     return errand === undefined
       ? undefined
       : access.authorize(
@@ -159,7 +186,7 @@ export class Entrance {
         );
   }
 
-  #known(request: FastifyRequest, visitor: Visitor, observation: CallObservation | undefined): void {
+  #known(request: Arrival, visitor: Visitor, observation: CallObservation | undefined): void {
     visitor.known = true;
     const { principal } = visitor.identity;
     observation?.identified(principal);

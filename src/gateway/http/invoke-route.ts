@@ -10,7 +10,15 @@ import { type FunctionReference, parseFunctionIdentifier } from '../lambda/funct
 import { checkPayload, MAX_EVENT_BYTES, payloadOf } from '../lambda/json-payload.ts';
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
 import { type CallObservation, startKind } from '../telemetry/observed-call.ts';
-import { headerOf, observing, type RouteOptions, sendError, takeObservation, toLambdaError } from './answer.ts';
+import {
+  headerOf,
+  observing,
+  type RouteOptions,
+  resultName,
+  sendError,
+  takeObservation,
+  toLambdaError,
+} from './answer.ts';
 import { StreamedAnswer } from './streamed-answer.ts';
 
 /** Largest client context, in bytes of base64. */
@@ -274,26 +282,6 @@ function tailOf(call: FunctionCall, answer: InvokeResult): string | undefined {
 function serverTiming({ queued, wake, run, start }: InvokeTimings): string {
   const parts = [`queue;dur=${queued / 1000}`, `wake;dur=${wake / 1000}`, `run;dur=${run / 1000}`];
   return [...parts, ...(start === '' ? [] : [`start;desc="${start}"`])].join(', ');
-}
-
-function resultName(answer: InvokeResult): string {
-  switch (answer.outcome) {
-    case 'answered':
-      return answer.functionError ? 'function_error' : 'ok';
-    case 'timed-out':
-      return 'timed_out';
-    case 'exited':
-    case 'interrupted':
-      return answer.outcome;
-    case 'too-large':
-      return 'too_large';
-    case 'init-failed':
-      return 'init_failed';
-    case 'unknown':
-      return 'unknown';
-    default:
-      return unreachable(answer.outcome);
-  }
 }
 
 /** How a request wants its function called, of the types that its operation has. */

@@ -32,7 +32,11 @@ export class StreamedAnswer implements AnswerSink {
     this.#version = ['x-amz-executed-version', version];
   }
 
-  begin(more: readonly string[] = []): void {
+  begin(): void {
+    this.#start([]);
+  }
+
+  #start(more: readonly string[]): void {
     const { reply, headers } = this.#options;
     this.#begun = true;
     // Before the hijack: if a header is invalid, the framework can still answer with an error.
@@ -59,7 +63,7 @@ export class StreamedAnswer implements AnswerSink {
    */
   finish(answer: InvokeResult, headers: readonly string[], tail: string | undefined): FastifyReply {
     if (!this.#begun) {
-      this.begin(headers);
+      this.#start(headers);
     }
     const { body, functionError } = answer;
     if (!functionError && body.length > 0) {

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import type { LambdaFunction } from '../../../../src/api/lambda-function.ts';
 import type { LambdaVersion } from '../../../../src/api/lambda-version.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
@@ -6,17 +6,20 @@ import { silentLogger } from '../../../../src/common/logger.ts';
 import { FunctionController } from '../../../../src/controller/functions/function-controller.ts';
 import { OWNER_INDEX, ownerIndex } from '../../../../src/controller/functions/owner-index.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
+import type { Namespace } from '../../../../src/kube/api/resource-types.ts';
 import type { KubeClient, KubeObject, ObjectKey, PatchBody, ResourceType } from '../../../../src/kube/api/types.ts';
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
 import { fakeInformer } from '../../../support/fake-informer.ts';
 import { digestImage, functionFixture, ownedFixture } from '../../../support/function-fixture.ts';
 import { manualClock, settle } from '../../../support/manual-clock.ts';
+import { waitFor } from '../../../support/wait-for.ts';
 
 const KEY = 'default/hello';
 
 /** An API server of workers and functions, and caches that show it when they are told to. */
 class Scene {
   readonly functions = fakeInformer<LambdaFunction>();
+  readonly namespaces = fakeInformer<Namespace>();
   readonly cache = createObjectCache<LambdaWorker>({ [OWNER_INDEX]: ownerIndex });
   readonly stored = new Map<string, LambdaWorker>();
   readonly owners = new Map<string, LambdaFunction>();
@@ -41,6 +44,7 @@ class Scene {
       functions: this.functions,
       workers: { cache: this.cache },
       versions: { ...fakeInformer<LambdaVersion>(), cache: this.versionCache },
+      urls: { domain: 'fn.example.com', namespaces: this.namespaces },
       events: {
         record: ({ reason, note }) => {
           this.events.push(`${reason}: ${note}`);
@@ -518,5 +522,24 @@ describe('FunctionController', () => {
       await scene.look();
       expect(scene.written()).toEqual(['delete hello-latest-0', 'delete hello-1-0', 'delete version hello-1']);
     });
+  });
+
+  it('looks at the URLs of a namespace again when its label changes', async () => {
+    const scene = new Scene();
+    const namespace = (labels: Readonly<Record<string, string>>): Namespace => ({
+      metadata: { name: 'default', labels },
+    });
+    scene.namespaces.put(namespace({}));
+    scene.put(functionFixture({ minWorkers: 0, spec: { url: { authType: 'NONE', invokeMode: 'BUFFERED' } } }));
+    scene.controller.start();
+    onTestFinished(() => scene.controller.stop());
+    const told = (): unknown => scene.told.at(-1);
+    await waitFor('the refusal', () => JSON.stringify(told()).includes('PublicForbidden'), { everyMs: 5 });
+    scene.namespaces.put(namespace({ 'esb.dev/public-functions': 'true' }));
+    await waitFor('the URL', () => JSON.stringify(told()).includes('"url":"https://hello.default.fn.example.com/"'), {
+      everyMs: 5,
+    });
+    scene.namespaces.put(namespace({}));
+    await waitFor('its end', () => JSON.stringify(told()).includes('"url":null'), { everyMs: 5 });
   });
 });

@@ -1,0 +1,27 @@
+import { createServer } from 'node:http';
+import type { Clock } from '../../common/clock.ts';
+import { listenOn } from '../../common/net/listen.ts';
+import { ConnectionDrain, type Door } from './connection-drain.ts';
+import { type ConnectionLimits, guardedServer, HttpGuard } from './http-guard.ts';
+import { UrlService, type UrlServiceOptions } from './url-service.ts';
+
+export interface UrlDoorOptions extends UrlServiceOptions {
+  readonly connections: ConnectionLimits;
+  readonly clock: Clock;
+}
+
+/**
+ * The listener of function URLs, over plain HTTP: a proxy in front has TLS. Without the framework of the Lambda API,
+ * since every method and path goes to one place, as sent.
+ */
+export function createUrlDoor(options: UrlDoorOptions): Door {
+  const service = new UrlService(options);
+  const server = createServer(
+    guardedServer(options.connections.patience),
+    (request, response) => void service.serve(request, response),
+  );
+  const guard = new HttpGuard(server, options.connections);
+  server.on('clientError', (error, socket) => guard.refuse(error, socket as Parameters<HttpGuard['refuse']>[1]));
+  const drain = new ConnectionDrain(server, options.clock);
+  return { listen: (address) => listenOn(server, address), close: (how) => drain.run(how) };
+}

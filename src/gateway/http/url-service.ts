@@ -1,0 +1,373 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Clock } from '../../common/clock.ts';
+import type { Logger } from '../../common/logger.ts';
+import { addressGroup } from '../../common/net/address-connections.ts';
+import type { IpRange } from '../../common/net/ip-range.ts';
+import { completeXRay } from '../../common/tracing/trace-context.ts';
+import type { Access } from '../access/access.ts';
+import { isPresigned, SIGNATURE_ALGORITHM } from '../access/signature.ts';
+import type { Admission } from '../admission/admission.ts';
+import { overloaded, refusalFor } from '../admission/admission-policy.ts';
+import type { Hold, Room } from '../admission/room.ts';
+import { UnverifiedBodies } from '../admission/unverified-bodies.ts';
+import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
+import type { Invoker } from '../invoker.ts';
+import { Caller } from '../lambda/caller.ts';
+import { CallerRates, type RateLimit } from '../lambda/caller-rate.ts';
+import { MAX_PAYLOAD_BYTES } from '../lambda/json-payload.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
+import { type CallObservation, type CallObserver, type CallReport, NOT_RUN } from '../telemetry/observed-call.ts';
+import { type Client, clientOf } from '../url/client-address.ts';
+import { type CorsRequest, corsHeaders, isPreflight, preflightHeaders, withoutCors } from '../url/cors.ts';
+import { type AnswerHead, type UrlAnswer, urlAnswerOf } from '../url/url-answer.ts';
+import { type Signer, urlEventOf } from '../url/url-event.ts';
+import { failureOf, refusalOf } from '../url/url-refusal.ts';
+import type { UrlRoute, UrlRoutes } from '../url/url-routes.ts';
+import { refusalReport, resultName, toLambdaError } from './answer.ts';
+import { type Arrival, Entrance, type Visitor } from './entrance.ts';
+import { announcedBytes, announcesBody, readRequestBody } from './request-body.ts';
+import { UrlStream } from './url-stream.ts';
+
+/** Name of the operation, for metrics, access log and spans. */
+const OPERATION = 'InvokeFunctionUrl';
+/** Methods that a URL takes; as in Lambda. */
+const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
+/** Addresses whose rates are remembered. */
+const MAX_ADDRESSES = 20_000;
+const NO_BODY = Buffer.alloc(0);
+const HUNG_UP: CallReport = { ...NOT_RUN, result: 'hung_up', status: 0 };
+
+export interface UrlServiceOptions {
+  readonly routes: Pick<UrlRoutes, 'find'>;
+  readonly access: Access;
+  readonly admission: Admission;
+  readonly invoker: Pick<Invoker, 'find' | 'invoke'>;
+  /** The room for requests of URLs alone. */
+  readonly room: Room;
+  /** Of each address. */
+  readonly rate: RateLimit;
+  /** Proxies whose X-Forwarded-For is believed. */
+  readonly proxies: readonly IpRange[];
+  readonly observer: CallObserver;
+  /** Why nothing can be said about any function yet; undefined when that is not so. */
+  readonly notReady: () => LambdaError | undefined;
+  /** Whether clients are to be sent elsewhere: answers then end their connection. */
+  readonly isDraining: () => boolean;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** One request, from its head to the last byte of its answer. */
+class Visit implements Arrival {
+  readonly id = randomUUID();
+  readonly raw: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly client: Client;
+  readonly caller: Caller;
+  readonly hold: Hold;
+  readonly route: UrlRoute | undefined;
+  readonly observation: CallObservation;
+  visitor: Visitor | undefined;
+  body: Buffer = NO_BODY;
+  /** Undefined until the call was accepted. */
+  call: FunctionCall | undefined;
+  /** Bytes of the answer. */
+  answerBytes = 0;
+  #report: CallReport | undefined;
+
+  constructor(raw: IncomingMessage, response: ServerResponse, client: Client, hold: Hold, options: UrlServiceOptions) {
+    this.raw = raw;
+    this.response = response;
+    this.client = client;
+    this.caller = new Caller(client.address);
+    this.hold = hold;
+    this.route = options.routes.find(raw.headers.host ?? '');
+    if (this.route?.url.authType !== 'AWS_IAM') {
+      // A stranger does not decide which traces are kept.
+      delete raw.headers.traceparent;
+      delete raw.headers['x-amzn-trace-id'];
+    }
+    this.observation = options.observer({ requestId: this.id, operation: OPERATION, message: raw });
+  }
+
+  get cors(): CorsRequest {
+    const { headers, method = '' } = this.raw;
+    const wantedMethod = headers['access-control-request-method'] ?? '';
+    return { method, origin: headers.origin ?? '', wantedMethod };
+  }
+
+  /** Tells how the request ended; the first report counts. */
+  report(report: CallReport): void {
+    if (this.#report === undefined) {
+      this.#report = report;
+      this.observation.end(report);
+    }
+  }
+}
+
+/** Answers requests of function URLs: each is an Invoke of its function. */
+export class UrlService {
+  readonly #options: UrlServiceOptions;
+  readonly #entrance: Entrance;
+  readonly #rates: CallerRates;
+  /** Bodies that are arriving, by address. */
+  readonly #bodies: UnverifiedBodies;
+
+  constructor(options: UrlServiceOptions) {
+    const { access, admission, clock, rate } = options;
+    this.#options = options;
+    this.#entrance = new Entrance({ access, admission, unverified: new UnverifiedBodies(clock) });
+    this.#rates = new CallerRates(rate, MAX_ADDRESSES);
+    this.#bodies = new UnverifiedBodies(clock);
+  }
+
+  /** Never rejects. */
+  async serve(raw: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { logger, proxies, room } = this.#options;
+    const startedAt = performance.now();
+    const forwarded = [raw.headers['x-forwarded-for'] ?? ''].flat().join(',');
+    const overload = room.overload();
+    const visit = new Visit(
+      raw,
+      response,
+      clientOf(raw.socket.remoteAddress ?? '', forwarded, proxies),
+      room.open(),
+      this.#options,
+    );
+    // A client that has left reads no more.
+    response.on('error', () => undefined);
+    response.once('close', () => {
+      this.#entrance.leave(visit);
+      visit.hold.close();
+      visit.caller.hangUp();
+      visit.report(HUNG_UP);
+    });
+    try {
+      this.#admit(visit, overload !== undefined);
+      const result = await this.#answer(visit);
+      visit.report({
+        result: result === undefined ? 'ok' : result.result,
+        status: response.statusCode,
+        durationMs: performance.now() - startedAt,
+        start: result?.answer.timings?.start ?? '',
+        timings: result?.answer.timings,
+        answerBytes: visit.answerBytes,
+      });
+    } catch (error) {
+      const known = toLambdaError(error, logger, visit.id);
+      const refusal = refusalOf(known);
+      visit.report({ ...refusalReport(known), status: refusal.status });
+      if (response.headersSent) {
+        response.destroy();
+      } else {
+        this.#send(visit, refusal);
+      }
+    }
+  }
+
+  /**
+   * Counts a request against its address, before anything of it is looked at that takes time.
+   *
+   * @throws {LambdaError} TooManyRequestsException
+   */
+  #admit({ client, hold }: Visit, isOverloaded: boolean): void {
+    const address = addressGroup(client.address);
+    const waitMs = this.#rates.take(address, this.#options.clock.monotonic());
+    if (waitMs > 0) {
+      throw refusalFor('CallerRateLimitExceeded', '', Math.ceil(waitMs / 1000));
+    }
+    if (isOverloaded || !hold.takeStranger(`address ${address}`)) {
+      throw overloaded();
+    }
+  }
+
+  /** Answers a request; returns how its call ended, undefined where the gateway answers without one. */
+  async #answer(visit: Visit): Promise<{ readonly answer: InvokeResult; readonly result: string } | undefined> {
+    const { raw, route } = visit;
+    if (route === undefined) {
+      throw forbidden();
+    }
+    const { cors } = route.url;
+    if (cors !== undefined && isPreflight(visit.cors)) {
+      this.#writeHead(visit, { status: 200, headers: preflightHeaders(cors, visit.cors) }, 0);
+      visit.response.end();
+      return undefined;
+    }
+    if (!METHODS.has(raw.method ?? '') || raw.url?.startsWith('/') !== true) {
+      throw new LambdaError('InvalidRequestContentException', 'This is no request that a function URL takes.');
+    }
+    const notReady = this.#options.notReady();
+    if (notReady !== undefined) {
+      throw notReady;
+    }
+    visit.observation.addressed(route.functionName, 'RequestResponse', 0);
+    await this.#letIn(visit, route);
+    visit.body = await this.#readBody(visit);
+    const signer = this.#prove(visit, route);
+    return await this.#invoke(visit, route, signer);
+  }
+
+  /** @throws {LambdaError} for a sender without the right, where the URL asks for one */
+  async #letIn(visit: Visit, { functionName, url }: UrlRoute): Promise<void> {
+    if (url.authType === 'NONE') {
+      return;
+    }
+    const { authorization } = visit.raw.headers;
+    if (authorization?.startsWith(SIGNATURE_ALGORITHM) !== true && !isPresigned(visit.raw.url ?? '')) {
+      throw forbidden();
+    }
+    await this.#entrance.enter(visit, () => ({ action: 'invoke', functionName }));
+  }
+
+  /** The whole body, within the share that its address has of those that are arriving. */
+  async #readBody(visit: Visit): Promise<Buffer> {
+    const { caller, client, hold, raw } = visit;
+    if (!announcesBody(raw)) {
+      return NO_BODY;
+    }
+    await this.#entrance.awaitBody(visit);
+    const leave = await this.#bodies.enter(`address ${addressGroup(client.address)}`, announcedBytes(raw), caller);
+    try {
+      return await new Promise<Buffer>((resolve, reject) => {
+        raw.once('close', () => reject(new LambdaError('InvalidRequestContentException', 'The client hung up.')));
+        readRequestBody(raw, hold, this.#options.clock, (error, body) =>
+          error === null ? resolve(body ?? NO_BODY) : reject(error),
+        );
+      });
+    } finally {
+      leave();
+    }
+  }
+
+  /** @returns the signer, once the whole request is proved; undefined where the URL asks for none */
+  #prove(visit: Visit, { url }: UrlRoute): Signer | undefined {
+    if (url.authType === 'NONE') {
+      return undefined;
+    }
+    const identity = this.#entrance.prove(visit, visit.observation);
+    const { principal } = identity;
+    if (principal.kind !== 'AccessKey') {
+      // Authentication is off, or its proof is of another kind.
+      throw forbidden();
+    }
+    identity.spend();
+    return { accessKeyId: principal.accessKeyId, user: principal.user };
+  }
+
+  async #invoke(visit: Visit, { functionName, url }: UrlRoute, signer: Signer | undefined) {
+    const { admission, invoker } = this.#options;
+    const { caller, hold, observation, response } = visit;
+    const payload = this.#eventOf(visit, signer);
+    observation.addressed(functionName, 'RequestResponse', visit.body.length);
+    hold.add(payload.length - visit.body.length);
+    visit.body = NO_BODY;
+    const reference = { name: functionName };
+    invoker.find(reference);
+    const call: FunctionCall = {
+      reference,
+      requestId: visit.id,
+      payload,
+      clientContext: '',
+      tailLog: false,
+      traceId: completeXRay(observation.traceId, functionName),
+      traceParent: observation.traceParent,
+    };
+    visit.call = call;
+    const stream =
+      url.invokeMode === 'RESPONSE_STREAM'
+        ? new UrlStream({ response, hold, send: (head) => this.#sendHead(visit, head, undefined) })
+        : undefined;
+    const admitted = await admission.enter(call, caller);
+    let answer: InvokeResult;
+    try {
+      observation.admitted(admitted.queuedMs);
+      answer = await invoker.invoke(call, caller, admitted, stream);
+      admitted.answered(answer.body.length);
+    } finally {
+      admitted.release();
+    }
+    const isWhole = this.#finish(visit, answer, stream);
+    const result = resultName(answer);
+    return { answer, result: result === 'ok' && !isWhole ? 'function_error' : result };
+  }
+
+  #eventOf(visit: Visit, signer: Signer | undefined): Buffer {
+    const { body, client, id: requestId, raw } = visit;
+    const payload = urlEventOf({
+      method: raw.method ?? '',
+      target: raw.url ?? '',
+      httpVersion: raw.httpVersion,
+      rawHeaders: raw.rawHeaders,
+      body,
+      client,
+      host: (raw.headers.host ?? '').replace(/:\d*$/, '').toLowerCase(),
+      requestId,
+      at: this.#options.clock.now(),
+      signer,
+    });
+    if (payload.length > MAX_PAYLOAD_BYTES) {
+      throw new LambdaError('RequestTooLargeException', `The event of the request is over ${MAX_PAYLOAD_BYTES} bytes.`);
+    }
+    return payload;
+  }
+
+  /** Sends what is left of an answer. Returns whether the client got an answer of the function, to its end. */
+  #finish(visit: Visit, answer: InvokeResult, stream: UrlStream | undefined): boolean {
+    const { body, contentType = '', functionError, outcome } = answer;
+    switch (stream?.stage) {
+      case 'Body':
+        visit.answerBytes = stream.bytes;
+        if (functionError) {
+          // The status has gone out: a cut connection tells the client that the answer is not whole.
+          visit.response.destroy();
+          return false;
+        }
+        visit.response.end(body);
+        return true;
+      case 'Head':
+      case 'Senseless':
+        this.#send(visit, failureOf('answered'));
+        return false;
+      case 'Waiting':
+      case undefined: {
+        const made = functionError ? undefined : urlAnswerOf(body, contentType);
+        this.#send(visit, made ?? failureOf(outcome));
+        return made !== undefined;
+      }
+    }
+  }
+
+  #send(visit: Visit, answer: UrlAnswer): void {
+    if (visit.caller.gone) {
+      return;
+    }
+    visit.hold.add(answer.body.length);
+    visit.answerBytes = answer.body.length;
+    this.#sendHead(visit, answer, answer.body.length);
+    visit.response.end(answer.body);
+  }
+
+  /** @param bytes of the body; undefined where they are not known */
+  #sendHead(visit: Visit, { headers, status }: AnswerHead, bytes: number | undefined): void {
+    const config = visit.route?.url.cors;
+    const own = config === undefined ? headers : [...withoutCors(headers), ...corsHeaders(config, visit.cors)];
+    this.#writeHead(visit, { status, headers: own }, bytes);
+  }
+
+  #writeHead({ call, id, response }: Visit, { headers, status }: AnswerHead, bytes: number | undefined): void {
+    const hasBody = status !== 204 && status !== 304;
+    const all = [
+      ...headers,
+      ['x-amzn-requestid', id],
+      ...(call === undefined ? [] : [['x-amzn-trace-id', call.traceId]]),
+      ...(bytes === undefined || !hasBody ? [] : [['content-length', String(bytes)]]),
+      ...(this.#options.isDraining() ? [['connection', 'close']] : []),
+    ];
+    response.writeHead(status, all.flat());
+  }
+}
+
+function forbidden(): LambdaError {
+  return new LambdaError('AccessDeniedException', 'There is no such URL, or the sender may not call it.');
+}

@@ -1,0 +1,73 @@
+import type { LambdaFunctionSpecUrlCors } from '../../api/lambda-function.ts';
+
+/** Names of headers, in small letters, with their values. */
+export type HeaderList = readonly (readonly [name: string, value: string])[];
+
+/** The page that sends a request, by its headers; empty for a header that is not there. */
+export interface CorsRequest {
+  readonly method: string;
+  readonly origin: string;
+  /** Access-Control-Request-Method. */
+  readonly wantedMethod: string;
+}
+
+const ANY = '*';
+/** Seconds for which browsers keep the answer to a preflight, where the function says nothing; as in Lambda. */
+const MAX_AGE_SECONDS = 5;
+
+/** Whether a browser asks if a page may send a request. Without a configuration that is a call like any other. */
+export function isPreflight({ method, origin, wantedMethod }: CorsRequest): boolean {
+  return method === 'OPTIONS' && origin !== '' && wantedMethod !== '';
+}
+
+/** Headers of the answer to a preflight. A page of another origin gets none, and its browser sends nothing. */
+export function preflightHeaders(cors: LambdaFunctionSpecUrlCors, { origin }: CorsRequest): HeaderList {
+  const shared = sharedHeaders(cors, origin);
+  if (!isAllowed(cors, origin)) {
+    return shared;
+  }
+  const { allowHeaders = [], allowMethods = [], maxAgeSeconds = MAX_AGE_SECONDS } = cors;
+  return [
+    ...shared,
+    ...listed('access-control-allow-methods', allowMethods),
+    ...listed('access-control-allow-headers', allowHeaders),
+    ['access-control-max-age', String(maxAgeSeconds)],
+  ];
+}
+
+/** Headers of the answer to a call. Those that the function sets itself give way to them. */
+export function corsHeaders(cors: LambdaFunctionSpecUrlCors, { origin }: CorsRequest): HeaderList {
+  const shared = sharedHeaders(cors, origin);
+  return isAllowed(cors, origin)
+    ? [...shared, ...listed('access-control-expose-headers', cors.exposeHeaders ?? [])]
+    : shared;
+}
+
+/** The headers of a function's own answer that remain beside those of the configuration. */
+export function withoutCors(headers: HeaderList): HeaderList {
+  return headers.filter(([name]) => !name.startsWith('access-control-'));
+}
+
+function isAllowed({ allowOrigins = [] }: LambdaFunctionSpecUrlCors, origin: string): boolean {
+  return origin !== '' && allowOrigins.some((allowed) => allowed === ANY || allowed === origin);
+}
+
+function sharedHeaders(cors: LambdaFunctionSpecUrlCors, origin: string): HeaderList {
+  const { allowCredentials = false, allowOrigins = [] } = cors;
+  const forAll = allowOrigins.includes(ANY);
+  // The answer differs from origin to origin, which caches have to know of.
+  const vary: HeaderList = forAll ? [] : [['vary', 'Origin']];
+  if (!isAllowed(cors, origin)) {
+    return vary;
+  }
+  return [
+    ['access-control-allow-origin', forAll ? ANY : origin],
+    // Browsers refuse the two together, and so does the schema.
+    ...(allowCredentials && !forAll ? ([['access-control-allow-credentials', 'true']] as const) : []),
+    ...vary,
+  ];
+}
+
+function listed(name: string, values: readonly string[]): HeaderList {
+  return values.length === 0 ? [] : [[name, values.join(',')]];
+}

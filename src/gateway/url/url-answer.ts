@@ -1,0 +1,143 @@
+import { validateHeaderName, validateHeaderValue } from 'node:http';
+import type { HeaderList } from './cors.ts';
+
+/** The answer of a function as its client gets it. */
+export interface UrlAnswer extends AnswerHead {
+  readonly body: Buffer;
+}
+
+/** Status and headers of an answer. */
+export interface AnswerHead {
+  readonly status: number;
+  /** A cookie is a `set-cookie` of its own. */
+  readonly headers: HeaderList;
+}
+
+/** Type of an answer that begins with its status and headers, as runtimes mark it that stream. */
+const WITH_PRELUDE = 'application/vnd.awslambda.http-integration-response';
+/** Bytes between status and headers, in JSON, and the body. */
+export const PRELUDE_END = Buffer.alloc(8);
+
+/** Most bytes of status and headers. */
+export const MAX_PRELUDE_BYTES = 64 * 1024;
+
+/** Headers that the gateway sets itself, or that are between two programs which are connected. */
+const NOT_OF_FUNCTION = new Set([
+  'connection',
+  'content-length',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'x-amzn-requestid',
+  'x-amzn-trace-id',
+]);
+
+/** Whether an answer of this type begins with its status and headers. */
+export function hasPrelude(contentType: string): boolean {
+  return (contentType.split(';')[0] ?? '').trim().toLowerCase() === WITH_PRELUDE;
+}
+
+/**
+ * The answer of a function that was not streamed; undefined for one that makes none. JSON without a `statusCode` is the
+ * body of an answer with status 200.
+ *
+ * @param contentType of the payload, as its runtime says
+ */
+export function urlAnswerOf(payload: Buffer, contentType: string): UrlAnswer | undefined {
+  if (hasPrelude(contentType)) {
+    const end = payload.indexOf(PRELUDE_END);
+    const head = end < 0 ? undefined : preludeOf(payload.subarray(0, end));
+    return head === undefined ? undefined : { ...head, body: payload.subarray(end + PRELUDE_END.length) };
+  }
+  const told = parsed(payload);
+  if (told === undefined) {
+    return undefined;
+  }
+  if (!isRecord(told.value) || told.value.statusCode === undefined) {
+    return { status: 200, headers: [['content-type', 'application/json']], body: payload };
+  }
+  const head = headOf(told.value, 'application/json');
+  const { body, isBase64Encoded } = told.value;
+  const text = body === undefined || body === null ? '' : typeof body === 'string' ? body : JSON.stringify(body);
+  return head === undefined
+    ? undefined
+    : { ...head, body: Buffer.from(text, isBase64Encoded === true ? 'base64' : 'utf8') };
+}
+
+/** Status and headers of an answer that is streamed; undefined for a text that has none. */
+export function preludeOf(text: Buffer): AnswerHead | undefined {
+  const told = parsed(text);
+  return told === undefined || !isRecord(told.value)
+    ? undefined
+    : headOf({ statusCode: 200, ...told.value }, 'application/octet-stream');
+}
+
+/** @param usualType type of the body where the function names none */
+function headOf(answer: Readonly<Record<string, unknown>>, usualType: string): AnswerHead | undefined {
+  const status = statusOf(answer.statusCode);
+  const own = fieldsOf(answer.headers);
+  const cookies = listOf(answer.cookies)?.map((cookie) => ['set-cookie', cookie] as const);
+  if (status === undefined || own === undefined || cookies === undefined) {
+    return undefined;
+  }
+  const kept = own.filter(([name]) => !NOT_OF_FUNCTION.has(name));
+  const type: HeaderList = kept.some(([name]) => name === 'content-type') ? [] : [['content-type', usualType]];
+  const headers = [...type, ...kept, ...cookies];
+  return headers.every(isHeader) ? { status, headers } : undefined;
+}
+
+/** A status that ends a request; interim ones are not for functions to send. */
+function statusOf(value: unknown): number | undefined {
+  const status = typeof value === 'string' && /^\d{3}$/.test(value) ? Number(value) : value;
+  return typeof status === 'number' && Number.isInteger(status) && status >= 200 && status <= 599 ? status : undefined;
+}
+
+function fieldsOf(value: unknown): HeaderList | undefined {
+  if (value === undefined || value === null) {
+    return [];
+  }
+  if (!isRecord(value)) {
+    return undefined;
+  }
+  const fields = Object.entries(value).map(([name, each]) => {
+    const values = listOf(each === null ? [] : [each].flat());
+    return values?.map((text) => [name.toLowerCase(), text] as const);
+  });
+  return fields.includes(undefined) ? undefined : fields.flatMap((field) => field ?? []);
+}
+
+/** Texts, and numbers and truth values as texts; undefined where there is anything else. */
+function listOf(value: unknown): readonly string[] | undefined {
+  if (value === undefined || value === null) {
+    return [];
+  }
+  return Array.isArray(value) && value.every((each) => ['string', 'number', 'boolean'].includes(typeof each))
+    ? value.map(String)
+    : undefined;
+}
+
+function isHeader([name, value]: readonly [string, string]): boolean {
+  try {
+    validateHeaderName(name);
+    validateHeaderValue(name, value);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function parsed(text: Buffer): { readonly value: unknown } | undefined {
+  try {
+    return { value: JSON.parse(text.toString('utf8')) as unknown };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,49 @@
+import { functionOfHost, isPublicUrl } from '../../api/function-url.ts';
+import type { LambdaFunction, LambdaFunctionSpecUrl } from '../../api/lambda-function.ts';
+import type { IpRange } from '../../common/net/ip-range.ts';
+import type { Informer } from '../../kube/api/types.ts';
+import type { RateLimit } from '../lambda/caller-rate.ts';
+
+/** The function behind a URL. */
+export interface UrlRoute {
+  readonly functionName: string;
+  readonly url: LambdaFunctionSpecUrl;
+}
+
+/** The URLs that the operator wants served. */
+export interface FunctionUrls {
+  /** Domain of all of them. */
+  readonly domain: string;
+  /** Whether the operator lets functions of the namespace have URLs that everybody may call. */
+  readonly isPublic: () => boolean;
+  /** Of each address. */
+  readonly rate: RateLimit;
+  /** Addresses of proxies in front. */
+  readonly proxies: readonly IpRange[];
+}
+
+export interface UrlRoutesOptions extends Pick<FunctionUrls, 'domain' | 'isPublic'> {
+  readonly functions: Pick<Informer<LambdaFunction>, 'cache'>;
+  readonly namespace: string;
+}
+
+/** The functions of a namespace by the hosts of their URLs. */
+export class UrlRoutes {
+  readonly #options: UrlRoutesOptions;
+
+  constructor(options: UrlRoutesOptions) {
+    this.#options = options;
+  }
+
+  /** The function that a host means; undefined where there is none that may be called by URL. */
+  find(host: string): UrlRoute | undefined {
+    const { domain, functions, isPublic, namespace } = this.#options;
+    const name = functionOfHost(host, namespace, domain);
+    const found = name === undefined ? undefined : functions.cache.get({ namespace, name });
+    const url = found?.spec.url;
+    if (name === undefined || found === undefined || url === undefined || (isPublicUrl(found) && !isPublic())) {
+      return undefined;
+    }
+    return { functionName: found.spec.functionName ?? name, url };
+  }
+}

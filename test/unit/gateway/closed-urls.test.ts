@@ -1,0 +1,148 @@
+import { describe, expect, it } from 'vitest';
+import type { LambdaFunctionSpecUrl } from '../../../src/api/lambda-function.ts';
+import { LambdaError } from '../../../src/gateway/lambda/lambda-error.ts';
+import { functionFixture } from '../../support/function-fixture.ts';
+import { ALICE, keyedAccess } from '../../support/keyed-access.ts';
+import { presignedRequest, type RequestToSign, signedRequest } from '../../support/signed-request.ts';
+import { eventsOf, HELLO, OPEN, type UrlCall, urlLab } from '../../support/url-lab.ts';
+
+const SIGNED: LambdaFunctionSpecUrl = { authType: 'AWS_IAM', invokeMode: 'BUFFERED' };
+const FORBIDDEN = { status: 403, body: '{"Message":"Forbidden"}' };
+
+/** A call that the signer of the AWS SDK has signed. */
+async function signed(request: RequestToSign = {}, by = ALICE): Promise<UrlCall> {
+  const { body, headers, method, url } = await signedRequest(by, {
+    path: '/',
+    ...request,
+    headers: { host: HELLO, ...request.headers },
+  });
+  const { host: _host, ...rest } = headers;
+  return { method, path: url, headers: rest as Record<string, string>, ...(body.length === 0 ? {} : { body }) };
+}
+
+describe('a URL that nobody may call', () => {
+  it.each([
+    ['of no function', OPEN, { host: 'nobody.default.fn.example.com' }],
+    ['of another namespace', OPEN, { host: 'hello.other.fn.example.com' }],
+    ['of a function without one', null, {}],
+    ['that wants a signature', SIGNED, {}],
+    ['that wants a signature and gets a token', SIGNED, { headers: { authorization: 'Bearer x' } }],
+    [
+      'that wants a signature and gets none that makes sense',
+      SIGNED,
+      { headers: { authorization: 'AWS4-HMAC-SHA256 x' } },
+    ],
+  ] as const)('%s is answered as any other', async (_what, url, call) => {
+    const lab = await urlLab(url, { gateway: { access: keyedAccess() } });
+    expect(await lab.callUrl(call)).toMatchObject(FORBIDDEN);
+    expect(lab.agent.calls).toEqual([]);
+  });
+
+  it('is one for everybody in a namespace without the label', async () => {
+    let isPublic = false;
+    const lab = await urlLab(OPEN, { urls: { isPublic: () => isPublic } });
+    expect(await lab.callUrl()).toMatchObject(FORBIDDEN);
+    isPublic = true;
+    expect(await lab.callUrl()).toMatchObject({ status: 200 });
+    isPublic = false;
+    expect(await lab.callUrl()).toMatchObject(FORBIDDEN);
+    expect(lab.agent.calls.length).toBe(1);
+  });
+
+  it('is one that wants signatures, where authentication is off', async () => {
+    const lab = await urlLab(SIGNED);
+    expect(await lab.callUrl(await signed())).toMatchObject(FORBIDDEN);
+    expect(lab.agent.calls).toEqual([]);
+  });
+
+  it('is none any more once the function or its URL is gone', async () => {
+    const lab = await urlLab();
+    expect(await lab.callUrl()).toMatchObject({ status: 200 });
+    lab.functions.put(functionFixture());
+    expect(await lab.callUrl()).toMatchObject(FORBIDDEN);
+    lab.functions.put(functionFixture({ spec: { url: OPEN } }));
+    expect(await lab.callUrl()).toMatchObject({ status: 200 });
+    lab.functions.remove({ namespace: 'default', name: 'hello' });
+    expect(await lab.callUrl()).toMatchObject(FORBIDDEN);
+  });
+});
+
+describe('a URL that wants signatures', () => {
+  it('takes what the signer of the AWS SDK has signed, and tells the function who it was', async () => {
+    const lab = await urlLab(SIGNED, { gateway: { access: keyedAccess() } });
+    for (const applyChecksum of [true, false]) {
+      const call = await signed({
+        method: 'POST',
+        body: '{"a":1}',
+        path: '/x',
+        query: { b: `${applyChecksum}` },
+        applyChecksum,
+      });
+      expect(await lab.callUrl(call)).toMatchObject({ status: 200 });
+    }
+    const [event] = eventsOf(lab);
+    expect(event).toMatchObject({
+      rawPath: '/x',
+      requestContext: { accountId: '012345678912', authorizer: { iam: { accessKey: 'AKIDALICE', userId: 'alice' } } },
+    });
+    expect(event?.headers).not.toHaveProperty('authorization');
+  });
+
+  it('takes a presigned URL', async () => {
+    const lab = await urlLab(SIGNED, { gateway: { access: keyedAccess() } });
+    const { url } = await presignedRequest(ALICE, { method: 'GET', path: '/x', headers: { host: HELLO } });
+    expect(await lab.callUrl({ path: url })).toMatchObject({ status: 200 });
+  });
+
+  it.each(['POST', 'PUT', 'PATCH', 'DELETE'])('takes a %s once', async (method) => {
+    const lab = await urlLab(SIGNED, { gateway: { access: keyedAccess() } });
+    const unique = { 'amz-sdk-invocation-id': 'one', 'amz-sdk-request': 'attempt=1' };
+    const call = await signed({ method, headers: unique });
+    expect(await lab.callUrl(call)).toMatchObject({ status: 200 });
+    expect(await lab.callUrl(call)).toMatchObject({ status: 403 });
+    expect(lab.agent.calls.length).toBe(1);
+  });
+
+  it('takes a GET again, which changes nothing', async () => {
+    const lab = await urlLab(SIGNED, { gateway: { access: keyedAccess() } });
+    const call = await signed({ method: 'GET' });
+    expect(await lab.callUrl(call)).toMatchObject({ status: 200 });
+    expect(await lab.callUrl(call)).toMatchObject({ status: 200 });
+  });
+
+  it.each([
+    ['another body', { body: '{"a":2}' }],
+    ['another path', { path: '/other' }],
+    ['another method', { method: 'PUT' }],
+  ])('refuses %s than was signed, and says why', async (_what, change) => {
+    const lab = await urlLab(SIGNED, { gateway: { access: keyedAccess() } });
+    const reply = await lab.callUrl({ ...(await signed({ method: 'POST', body: '{"a":1}' })), ...change });
+    expect(reply.status).toBe(403);
+    expect(reply.body).toContain('does not match');
+    expect(lab.agent.calls).toEqual([]);
+  });
+
+  it('refuses a request that was signed for another host', async () => {
+    const lab = await urlLab(SIGNED, { gateway: { access: keyedAccess() } });
+    lab.functions.put(functionFixture({ name: 'other', spec: { url: SIGNED } }));
+    expect(await lab.callUrl({ ...(await signed()), host: 'other.default.fn.example.com' })).toMatchObject({
+      status: 403,
+    });
+  });
+
+  it('asks for the right to invoke', async () => {
+    const asked: unknown[] = [];
+    const access = keyedAccess({
+      reviewer: {
+        authorize: (_principal, action, name) => {
+          asked.push([action, name]);
+          throw new LambdaError('AccessDeniedException', 'alice may not');
+        },
+      },
+    });
+    const lab = await urlLab(SIGNED, { gateway: { access } });
+    expect(await lab.callUrl(await signed())).toMatchObject(FORBIDDEN);
+    expect(asked).toEqual([['invoke', 'hello']]);
+    expect(lab.agent.calls).toEqual([]);
+  });
+});

@@ -1,0 +1,275 @@
+import { describe, expect, it } from 'vitest';
+import { type UrlRequest, urlEventOf } from '../../../../src/gateway/url/url-event.ts';
+
+/** Headers of each request of the table, unless its row has others of these names. */
+const USUAL = ['Host', 'hello.default.fn.example.com', 'User-Agent', 'agent'];
+const AT = Date.UTC(2020, 2, 12, 19, 3, 58, 390);
+
+interface Sent {
+  readonly line: string;
+  readonly headers?: readonly string[];
+  readonly body?: string | Buffer;
+  readonly given?: Partial<UrlRequest>;
+}
+
+function eventOf({ body = '', given, headers = [], line }: Sent) {
+  const [method = '', target = ''] = line.split(' ');
+  const request: UrlRequest = {
+    method,
+    target,
+    httpVersion: '1.1',
+    rawHeaders: [...USUAL, ...headers],
+    body: Buffer.from(body),
+    client: { address: '123.123.123.123', byProxy: false },
+    host: 'hello.default.fn.example.com',
+    requestId: 'id',
+    at: AT,
+    signer: undefined,
+    ...given,
+  };
+  return JSON.parse(urlEventOf(request).toString()) as Record<string, unknown>;
+}
+
+const png = Buffer.from('89504e470d0a1a0a', 'hex');
+const json = ['Content-Type', 'application/json'];
+const form = ['Content-Type', 'application/x-www-form-urlencoded'];
+const path = (of: string) => ({ rawPath: of, requestContext: { http: { path: of } } });
+const header = (name: string, value: string) => ({ headers: { [name]: value } });
+
+/** Written from the description of the payload format 2.0 in the AWS documentation; not recorded from AWS. */
+const requests: readonly (readonly [what: string, sent: Sent, event: object])[] = [
+  ['the root', { line: 'GET /' }, { version: '2.0', routeKey: '$default', ...path('/'), rawQueryString: '' }],
+  ['a path', { line: 'GET /my/path' }, path('/my/path')],
+  ['a path that ends with a slash', { line: 'GET /my/path/' }, path('/my/path/')],
+  ['an encoded path', { line: 'GET /a%20b/%E2%82%AC' }, path('/a%20b/%E2%82%AC')],
+  ['an encoded slash', { line: 'GET /a%2Fb' }, path('/a%2Fb')],
+  ['a path with an empty part', { line: 'GET /a//b' }, path('/a//b')],
+  [
+    'a path like that of the Lambda API',
+    { line: 'POST /2015-03-31/functions/x/invocations' },
+    path('/2015-03-31/functions/x/invocations'),
+  ],
+  ['HEAD', { line: 'HEAD /' }, { requestContext: { http: { method: 'HEAD' } } }],
+  ['PUT', { line: 'PUT /' }, { requestContext: { http: { method: 'PUT' } } }],
+  ['PATCH', { line: 'PATCH /' }, { requestContext: { http: { method: 'PATCH' } } }],
+  ['DELETE', { line: 'DELETE /' }, { requestContext: { http: { method: 'DELETE' } } }],
+  ['OPTIONS', { line: 'OPTIONS /' }, { requestContext: { http: { method: 'OPTIONS' } } }],
+  [
+    'a query',
+    { line: 'GET /?message=HelloWorld' },
+    { rawPath: '/', rawQueryString: 'message=HelloWorld', queryStringParameters: { message: 'HelloWorld' } },
+  ],
+  [
+    'several values of a parameter',
+    { line: 'GET /?parameter1=value1&parameter1=value2&parameter2=value' },
+    {
+      rawQueryString: 'parameter1=value1&parameter1=value2&parameter2=value',
+      queryStringParameters: { parameter1: 'value1,value2', parameter2: 'value' },
+    },
+  ],
+  [
+    'an encoded parameter',
+    { line: 'GET /?a%20b=c%26d' },
+    { rawQueryString: 'a%20b=c%26d', queryStringParameters: { 'a b': 'c&d' } },
+  ],
+  ['a plus', { line: 'GET /?q=a+b' }, { rawQueryString: 'q=a+b', queryStringParameters: { q: 'a b' } }],
+  ['a parameter without a value', { line: 'GET /?flag&empty=' }, { queryStringParameters: { flag: '', empty: '' } }],
+  ['a value with an equals sign', { line: 'GET /?a=b=c' }, { queryStringParameters: { a: 'b=c' } }],
+  ['a second question mark', { line: 'GET /?a=b?c' }, { rawQueryString: 'a=b?c', queryStringParameters: { a: 'b?c' } }],
+  [
+    'a parameter that is not UTF-8',
+    { line: 'GET /?a=%FF' },
+    { rawQueryString: 'a=%FF', queryStringParameters: { a: '\uFFFD' } },
+  ],
+  [
+    'a parameter named like a member of objects',
+    { line: 'GET /?constructor=x' },
+    { queryStringParameters: { constructor: 'x' } },
+  ],
+  [
+    'headers in small letters',
+    { line: 'GET /', headers: ['X-Custom-HEADER', 'Value'] },
+    header('x-custom-header', 'Value'),
+  ],
+  [
+    'several values of a header',
+    { line: 'GET /', headers: ['Header2', 'value1', 'header2', 'value2'] },
+    header('header2', 'value1,value2'),
+  ],
+  [
+    'a header with commas',
+    { line: 'GET /', headers: ['Accept', 'text/html, */*'] },
+    header('accept', 'text/html, */*'),
+  ],
+  [
+    'a port in the host',
+    { line: 'GET /', headers: [], given: { rawHeaders: ['Host', 'hello.default.fn.example.com:8443'] } },
+    header('host', 'hello.default.fn.example.com'),
+  ],
+  ['a cookie', { line: 'GET /', headers: ['Cookie', 'one=1'] }, { cookies: ['one=1'] }],
+  [
+    'several cookies',
+    { line: 'GET /', headers: ['Cookie', 'one=1; two="a b";three'] },
+    { cookies: ['one=1', 'two="a b"', 'three'] },
+  ],
+  [
+    'cookies in several headers',
+    { line: 'GET /', headers: ['Cookie', 'one=1', 'cookie', 'two=2'] },
+    { cookies: ['one=1', 'two=2'] },
+  ],
+  [
+    'JSON',
+    { line: 'POST /', headers: json, body: '{"key":"värde"}' },
+    { body: '{"key":"värde"}', isBase64Encoded: false },
+  ],
+  [
+    'JSON with a character set',
+    { line: 'POST /', headers: ['Content-Type', 'application/json; charset=utf-8'], body: '{}' },
+    { body: '{}', isBase64Encoded: false },
+  ],
+  [
+    'JSON of a type of its own',
+    { line: 'POST /', headers: ['Content-Type', 'application/problem+json'], body: '{}' },
+    { body: '{}', isBase64Encoded: false },
+  ],
+  [
+    'text',
+    { line: 'POST /', headers: ['Content-Type', 'Text/Plain'], body: 'Hello from client!' },
+    { body: 'Hello from client!', isBase64Encoded: false },
+  ],
+  [
+    'XML',
+    { line: 'POST /', headers: ['Content-Type', 'application/xml'], body: '<a/>' },
+    { body: '<a/>', isBase64Encoded: false },
+  ],
+  ['a form', { line: 'POST /', headers: form, body: 'a=b' }, { body: 'YT1i', isBase64Encoded: true }],
+  [
+    'an image',
+    { line: 'POST /', headers: ['Content-Type', 'image/png'], body: png },
+    { body: png.toString('base64'), isBase64Encoded: true },
+  ],
+  [
+    'a body without a type',
+    { line: 'POST /', body: 'x' },
+    { body: 'eA==', isBase64Encoded: true, headers: { 'content-length': '1' } },
+  ],
+  [
+    'text that is not UTF-8',
+    { line: 'POST /', headers: ['Content-Type', 'text/plain'], body: Buffer.from([0xff, 0xfe]) },
+    { body: '//4=', isBase64Encoded: true },
+  ],
+  [
+    'a way that the client says it came',
+    { line: 'GET /', headers: ['X-Forwarded-For', '6.6.6.6', 'X-Forwarded-Proto', 'https'] },
+    { headers: { 'x-forwarded-for': '123.123.123.123', 'x-forwarded-proto': 'http' } },
+  ],
+  [
+    'a way that a proxy of the operator says',
+    {
+      line: 'GET /',
+      headers: ['X-Forwarded-For', '203.0.113.9', 'X-Forwarded-Proto', 'https'],
+      given: { client: { address: '203.0.113.9', byProxy: true } },
+    },
+    {
+      headers: { 'x-forwarded-for': '203.0.113.9', 'x-forwarded-proto': 'https' },
+      requestContext: { http: { sourceIp: '203.0.113.9' } },
+    },
+  ],
+  [
+    'a signer',
+    { line: 'GET /', given: { signer: { accessKeyId: 'AKIDALICE', user: 'alice' } } },
+    {
+      requestContext: {
+        accountId: '012345678912',
+        authorizer: {
+          iam: { accessKey: 'AKIDALICE', userArn: 'arn:aws:iam::012345678912:user/alice', userId: 'alice' },
+        },
+      },
+    },
+  ],
+];
+
+describe('the event of a request', () => {
+  it('is shown by forty of them', () => {
+    expect(requests.length).toBe(40);
+  });
+
+  it.each(requests)('with %s', (_what, sent, event) => {
+    expect(eventOf(sent)).toMatchObject(event);
+  });
+
+  it('has every member that the documentation has, and no other', () => {
+    expect(eventOf({ line: 'POST /my/path?a=b', headers: [...json, 'Cookie', 'one=1'], body: '{}' })).toEqual({
+      version: '2.0',
+      routeKey: '$default',
+      rawPath: '/my/path',
+      rawQueryString: 'a=b',
+      cookies: ['one=1'],
+      headers: {
+        host: 'hello.default.fn.example.com',
+        'user-agent': 'agent',
+        'content-type': 'application/json',
+        'content-length': '2',
+        'x-forwarded-for': '123.123.123.123',
+        'x-forwarded-proto': 'http',
+      },
+      queryStringParameters: { a: 'b' },
+      requestContext: {
+        accountId: 'anonymous',
+        apiId: 'hello',
+        authentication: null,
+        domainName: 'hello.default.fn.example.com',
+        domainPrefix: 'hello',
+        http: {
+          method: 'POST',
+          path: '/my/path',
+          protocol: 'HTTP/1.1',
+          sourceIp: '123.123.123.123',
+          userAgent: 'agent',
+        },
+        requestId: 'id',
+        routeKey: '$default',
+        stage: '$default',
+        time: '12/Mar/2020:19:03:58 +0000',
+        timeEpoch: AT,
+      },
+      body: '{}',
+      isBase64Encoded: false,
+    });
+  });
+
+  it('has no member for what is not there', () => {
+    const event = eventOf({ line: 'GET /' });
+    for (const name of ['body', 'cookies', 'queryStringParameters']) {
+      expect(event).not.toHaveProperty(name);
+    }
+    expect(event.requestContext).not.toHaveProperty('authorizer');
+    expect(event.headers).not.toHaveProperty('cookie');
+  });
+
+  it('keeps the proof of a signer from the function, and no header of a stranger', () => {
+    const headers = ['Authorization', 'AWS4-HMAC-SHA256 x', 'X-Amz-Security-Token', 'secret', 'X-Amz-Date', 'now'];
+    const signed = eventOf({ line: 'GET /', headers, given: { signer: { accessKeyId: 'A', user: 'a' } } });
+    expect(signed.headers).not.toHaveProperty('authorization');
+    expect(signed.headers).not.toHaveProperty('x-amz-security-token');
+    expect(signed.headers).toHaveProperty('x-amz-date', 'now');
+    expect(eventOf({ line: 'GET /', headers: ['Authorization', 'Bearer of-the-app'] })).toMatchObject(
+      header('authorization', 'Bearer of-the-app'),
+    );
+  });
+
+  it('has nothing that is between client and gateway alone', () => {
+    const headers = [
+      'Connection',
+      'keep-alive',
+      'Transfer-Encoding',
+      'chunked',
+      'Upgrade',
+      'websocket',
+      'TE',
+      'trailers',
+    ];
+    const names = Object.keys(eventOf({ line: 'GET /', headers }).headers as object);
+    expect(names.toSorted()).toEqual(['host', 'user-agent', 'x-forwarded-for', 'x-forwarded-proto']);
+  });
+});
