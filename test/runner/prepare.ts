@@ -12,8 +12,8 @@ import { ensureDockerPackages } from '../support/docker-packages.ts';
 import { fetchFirstFunctionModules } from '../support/first-function-modules.ts';
 import { checkedInitProgram, initProgram } from '../support/init-lab.ts';
 import { kstatusProgram } from '../support/kstatus-program.ts';
-import { operatorDefinitions } from '../support/operator-definitions.ts';
-import { ensurePythonClients } from '../support/python-clients.ts';
+import { operatorDefinitions, routeDefinition } from '../support/operator-definitions.ts';
+import { ensurePythonClients, ensureWebPackages } from '../support/python-clients.ts';
 import { workerProgram } from '../support/test-image.ts';
 import { takeoverShapes } from '../takeover/shapes.ts';
 
@@ -45,7 +45,9 @@ export async function preparePrograms({ image }: { readonly image: boolean }): P
     await fetchFirstFunctionModules();
   });
   await ensurePythonClients(progress);
+  await ensureWebPackages(progress);
   await operatorDefinitions();
+  await routeDefinition();
   if (process.platform === 'linux') {
     await ensureDockerPackages(progress);
   }

@@ -63,6 +63,8 @@ export interface ConformanceLab {
   readonly image: string;
   /** Waits until a worker has written this, and gives all that it wrote so far, as its node has it. */
   logged(name: string, text: string): Promise<string>;
+  /** A port of this side for one of the node's loopback. */
+  reach(port: number): Promise<number>;
   /** Waits until the gateway takes calls of a function. */
   known(functionName: string): Promise<void>;
   /**
@@ -125,7 +127,6 @@ async function build(
       args: [`--net=${lab.netnsPath}`, program, ...args],
       logFile: join(lab.folder, `${name}.log`),
     });
-  /** A port of this side for one of the node's. */
   const reach = async (port: number): Promise<number> => {
     const socket = join(lab.folder, `p${port}.sock`);
     const script = join(import.meta.dirname, 'socket-relay.ts');
@@ -245,6 +246,7 @@ async function build(
         const written = await readFile(file, 'utf8');
         return written.includes(text) ? written : undefined;
       }),
+    reach,
     known,
     async restartGateway(flags = [], options) {
       await gateway?.stop();

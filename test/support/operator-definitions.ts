@@ -1,19 +1,28 @@
 import { join } from 'node:path';
 import { run } from './command.ts';
 
-const MODULE = 'github.com/prometheus-operator/prometheus-operator';
-
 /**
  * Files with the definitions of the Prometheus operator that optional objects of the chart are of. They are in its Go
  * module, which is downloaded once.
  */
 export async function operatorDefinitions(): Promise<readonly string[]> {
-  const { stdout } = await run('go', ['mod', 'download', '-json', MODULE], {
-    cwd: join(import.meta.dirname, '../../hack/tools/prometheus-operator'),
-    env: { GOFLAGS: '-mod=readonly', GOWORK: 'off' },
-  });
-  const { Dir: folder } = JSON.parse(stdout) as { Dir: string };
+  const folder = await moduleFolder('prometheus-operator', 'github.com/prometheus-operator/prometheus-operator');
   return ['servicemonitors', 'prometheusrules'].map((name) =>
     join(folder, `example/prometheus-operator-crd/monitoring.coreos.com_${name}.yaml`),
   );
+}
+
+/** The file with the definition of HTTPRoute, from the Go module of the Gateway API. */
+export async function routeDefinition(): Promise<string> {
+  const folder = await moduleFolder('gateway-api', 'sigs.k8s.io/gateway-api');
+  return join(folder, 'config/crd/standard/gateway.networking.k8s.io_httproutes.yaml');
+}
+
+/** @param pins folder of `hack/tools` that pins the version of the module */
+async function moduleFolder(pins: string, module: string): Promise<string> {
+  const { stdout } = await run('go', ['mod', 'download', '-json', module], {
+    cwd: join(import.meta.dirname, '../../hack/tools', pins),
+    env: { GOFLAGS: '-mod=readonly', GOWORK: 'off' },
+  });
+  return (JSON.parse(stdout) as { Dir: string }).Dir;
 }

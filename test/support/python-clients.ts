@@ -19,7 +19,31 @@ export interface PythonClients {
 }
 
 const INSTALL_DEADLINE_MS = 5 * 60_000;
-const requirements = join(import.meta.dirname, 'python-clients', 'requirements.txt');
+
+/** Packages that `requirements.txt` of a folder pins by version and hash. */
+interface PinnedPackages {
+  readonly name: string;
+  /** Folder beside this file. */
+  readonly folder: string;
+  /** Their description, for progress and errors. */
+  readonly what: string;
+  /** Further arguments of pip. */
+  readonly args: readonly string[];
+}
+
+const clientPackages: PinnedPackages = {
+  name: 'clients',
+  folder: 'python-clients',
+  what: 'boto3 and the AWS command line',
+  args: [],
+};
+/** For the Python of the sample images. */
+const webPackages: PinnedPackages = {
+  name: 'web',
+  folder: 'web-function',
+  what: 'FastAPI',
+  args: ['--python-version=3.11', '--no-compile'],
+};
 
 /**
  * Installs what `python-clients/requirements.txt` pins by version and hash, once, into the user cache. No virtual
@@ -27,8 +51,24 @@ const requirements = join(import.meta.dirname, 'python-clients', 'requirements.t
  *
  * @throws {EsbError} `PackagesMissing` without Python or pip, `CommandFailed` with what pip said
  */
-export async function ensurePythonClients(progress: Progress): Promise<PythonClients> {
-  const pip = await findPip({ progress, purpose: 'installing boto3 and the AWS command line for tests' });
+export function ensurePythonClients(progress: Progress): Promise<PythonClients> {
+  return ensurePackages(clientPackages, progress);
+}
+
+/**
+ * The same of `web-function/requirements.txt`, and gives their folder.
+ *
+ * @throws {EsbError} as {@link ensurePythonClients}
+ */
+export async function ensureWebPackages(progress: Progress): Promise<string> {
+  const { packages } = await ensurePackages(webPackages, progress);
+  return packages;
+}
+
+async function ensurePackages(pinned: PinnedPackages, progress: Progress): Promise<PythonClients> {
+  const { what } = pinned;
+  const requirements = join(import.meta.dirname, pinned.folder, 'requirements.txt');
+  const pip = await findPip({ progress, purpose: `installing ${what} for tests` });
   if (pip.python === undefined) {
     throw new EsbError('there is pip but no python3 that has it', { code: foreignCode('PackagesMissing') });
   }
@@ -37,15 +77,16 @@ export async function ensurePythonClients(progress: Progress): Promise<PythonCli
   const hash = createHash('sha256').update(await readFile(requirements));
   const key = hash.update(`${version} ${process.arch}`).digest('hex').slice(0, 16);
   const folder = join(cacheFolder(), 'python');
-  const packages = join(folder, `clients-${key}`);
+  const packages = join(folder, `${pinned.name}-${key}`);
   if (!(await exists(packages))) {
-    await progress.step('installing boto3 and the AWS command line', async (step) => {
+    await progress.step(`installing ${what}`, async (step) => {
       const lock = await lockProgram(join(folder, 'lock'), {
         onWait: () => step.note('waiting for another process that installs them'),
       });
       try {
         if (!(await exists(packages))) {
-          await retry(() => install(pip.command, folder, packages), {
+          const args = [...pinned.args, `--requirement=${requirements}`];
+          await retry(() => install([...pip.command, 'install', ...args], folder, packages), {
             onRetry: (error) => step.note(`trying again: ${messageOf(error).slice(-200)}`),
           });
         }
@@ -65,14 +106,12 @@ async function install(pip: readonly string[], folder: string, packages: string)
       pip[0] ?? '',
       [
         ...pip.slice(1),
-        'install',
         '--quiet',
         '--disable-pip-version-check',
         '--require-hashes',
         '--no-deps',
         '--only-binary=:all:',
         `--target=${staging}`,
-        `--requirement=${requirements}`,
       ],
       { deadlineMs: INSTALL_DEADLINE_MS, env: { ...process.env, PIP_ROOT_USER_ACTION: 'ignore' } },
     );

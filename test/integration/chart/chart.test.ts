@@ -61,8 +61,21 @@ describe('the chart', () => {
     [['gateway.tls.clientCAConfigMap=clients'], 'gateway.tls.secretName'],
     [[...postgres, 'gateway.autoscaling.minReplicas=11'], 'minReplicas is more than maxReplicas'],
     [['agent.stateDir=/var/lib'], 'is shared with others'],
+    [['gateway.functionUrls.enabled=true'], 'gateway.functionUrls.domain is needed'],
   ])('refuses %j, which no schema can say', async (values, told) => {
     await expect(renderChart(['--skip-schema-validation', ...set(...values)])).rejects.toThrow(told);
+  });
+
+  it('serves function URLs where it is asked to, at a Service of their own', async () => {
+    expect(await named('Service', 'esb-gateway-urls')).toBeUndefined();
+    const urls = set('gateway.functionUrls.enabled=true', 'gateway.functionUrls.domain=fn.example.com');
+    expect(await named('Service', 'esb-gateway-urls', urls)).toMatchObject({
+      spec: { ports: [{ name: 'http', targetPort: 'urls' }] },
+    });
+    const flag = '--function-url-domain=fn.example.com';
+    expect(await argumentsOf('Deployment', 'esb-gateway')).not.toContain(flag);
+    expect(await argumentsOf('Deployment', 'esb-gateway', urls)).toContain(flag);
+    expect(await argumentsOf('Deployment', 'esb-controller', urls)).toContain(flag);
   });
 
   it('has two gateways without a state, one a node, of which one may go at a time', async () => {
