@@ -99,7 +99,7 @@ function takeAway(drafts: readonly Draft[], count: number): number {
       .toReversed();
     const next = Math.max(0, ...drafts.map(({ share }) => (share < most ? share : 0)));
     // Down to the next smaller one, or by as many as there are to take.
-    const each = Math.min(most - next, Math.ceil(left / largest.length));
+    const each = Math.min(most - next, Math.max(1, Math.floor(left / largest.length)));
     for (const draft of largest) {
       const taken = Math.min(each, left);
       draft.share -= taken;
@@ -130,55 +130,69 @@ function split(drafts: readonly Draft[], unused: number): void {
  * @param unused shares that the version with least will be given without that
  */
 function balance(drafts: readonly Draft[], versions: readonly (readonly Draft[])[], unused: number): void {
-  const parts = versions.map((own) => ({
-    own,
-    total: totalOf(drafts, own[0]?.version),
-    room: own.reduce((room, { perWorker, share }) => room + perWorker - share, 0),
-  }));
+  const parts = versions.map((own) => ({ ...partOf(drafts, own), most: sum(own), taken: 0 }));
+  // Numbers of versions alone: there may be 100,000 shares, and 1,000 workers.
   for (let left = unused; ; left -= 1) {
-    const poorest = leastOf(
-      parts.filter(({ room }) => room > 0),
-      ({ total }) => total,
-    );
-    const richest = leastOf(
-      parts.filter(({ own }) => sum(own) > 0),
-      ({ total }) => -total,
-    );
+    const poorest = leastOf(parts, ({ room, total }) => (room > 0 ? total : Number.POSITIVE_INFINITY));
+    const richest = leastOf(parts, ({ most, taken, total }) => (taken < most ? -total : Number.POSITIVE_INFINITY));
     if (poorest === undefined || (left <= 0 && (richest === undefined || richest.total - poorest.total < 2))) {
-      return;
+      break;
     }
     if (left <= 0 && richest !== undefined) {
-      takeAway(richest.own, 1);
+      richest.taken += 1;
       richest.total -= 1;
     }
     poorest.total += 1;
     poorest.room -= 1;
   }
+  for (const { own, taken } of parts) {
+    takeAway(own, taken);
+  }
 }
 
 /** Gives that many, always to the version that has least, and in that to the smallest share. */
 function giveToVersions(drafts: readonly Draft[], open: readonly Draft[], count: number): void {
+  const versions = Map.groupBy(open.toSorted(byRank), ({ version }) => version);
+  const parts = [...versions.values()].map((own) => ({ ...partOf(drafts, own), given: 0 }));
   for (let left = count; left > 0; left -= 1) {
-    const room = open.filter(({ perWorker, share }) => share < perWorker);
-    const least = Math.min(...room.map(({ version }) => totalOf(drafts, version)));
-    const own = room.filter(({ version }) => totalOf(drafts, version) === least);
-    if (own.length === 0) {
-      return;
+    const poorest = leastOf(parts, ({ room, total }) => (room > 0 ? total : Number.POSITIVE_INFINITY));
+    if (poorest === undefined) {
+      break;
     }
-    give(own, 1);
+    poorest.given += 1;
+    poorest.total += 1;
+    poorest.room -= 1;
+  }
+  for (const { given, own } of parts) {
+    give(own, given);
   }
 }
 
-function totalOf(drafts: readonly Draft[], version: number | undefined): number {
-  return sum(drafts.filter((draft) => draft.version === version));
+/**
+ * Some workers of one version, the shares that all of its workers have, and how many more these can have.
+ *
+ * @param own at least one
+ */
+function partOf(drafts: readonly Draft[], own: readonly Draft[]) {
+  return {
+    own,
+    total: sum(drafts.filter(({ version }) => version === own[0]?.version)),
+    room: own.reduce((room, { perWorker, share }) => room + perWorker - share, 0),
+  };
 }
 
-/** The item with the least value, the first of equal ones. */
+/** The item with the least value, the first of equal ones; undefined where all are infinite. */
 function leastOf<T>(items: readonly T[], measure: (item: T) => number): T | undefined {
-  return items.reduce<T | undefined>(
-    (least, item) => (least === undefined || measure(item) < measure(least) ? item : least),
-    undefined,
-  );
+  let least: T | undefined;
+  let value = Number.POSITIVE_INFINITY;
+  for (const item of items) {
+    const own = measure(item);
+    if (own < value) {
+      least = item;
+      value = own;
+    }
+  }
+  return least;
 }
 
 /** Gives that many, always to the smallest shares. */
@@ -192,7 +206,7 @@ function give(drafts: readonly Draft[], count: number): void {
       return;
     }
     const next = Math.min(...open.map(({ perWorker, share }) => (share > least ? share : perWorker)));
-    const each = Math.min(next - least, Math.ceil(left / smallest.length));
+    const each = Math.min(next - least, Math.max(1, Math.floor(left / smallest.length)));
     for (const draft of smallest) {
       const given = Math.min(each, left);
       draft.share += given;

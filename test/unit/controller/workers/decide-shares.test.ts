@@ -30,6 +30,8 @@ describe('decideShares', () => {
     expect(shares(2, {}, {}, {})).toEqual([1, 1, 0]);
     expect(shares(12, wide, wide, { perWorker: 1 })).toEqual([6, 5, 1]);
     expect(shares(50, wide, { perWorker: 2 })).toEqual([10, 2]);
+    expect(shares(4, wide, wide, wide)).toEqual([2, 1, 1]);
+    expect(shares(5, { ...wide, share: 3 }, { ...wide, share: 3 }, { ...wide, share: 3 })).toEqual([2, 2, 1]);
   });
 
   it('prefers workers that run', () => {
@@ -75,6 +77,15 @@ describe('decideShares', () => {
     expect(shares(10, { ...wide, share: 9 }, { ...one, share: 1 })).toEqual([9, 1]);
     expect(shares(1, { share: 1 }, one)).toEqual([1, 0]);
   });
+
+  it('shares as much as there can be between many workers of several versions without holding others up', () => {
+    const most = 100_000;
+    const workers = Array.from({ length: 300 }, (_, index) => ({ perWorker: 1_600, version: index % 3 }));
+    expect(shares(most, ...workers).reduce<number>((sum, share) => sum + (share ?? 0), 0)).toBe(most);
+    const uneven = workers.map((worker) => ({ ...worker, share: worker.version === 0 ? most / 100 : 0 }));
+    const left = shares(most, ...uneven).reduce<number>((sum, share) => sum + (share ?? 0), 0);
+    expect(left).toBe(Math.ceil(most / 3));
+  }, 10_000);
 
   it('lowers and raises no share that is not confirmed', () => {
     expect(shares(1, { share: 1, isSettled: false, isCallable: false }, {})).toEqual([1, 0]);
