@@ -126,7 +126,7 @@ export class Invoker {
       default:
         unreachable(found);
     }
-    if ((entry === undefined && !isViewCurrent()) || (found.kind !== 'Latest' && !book.isCurrent)) {
+    if ((workers.length === 0 && !isViewCurrent()) || (found.kind !== 'Latest' && !book.isCurrent)) {
       const what = entry === undefined ? `the function ${name}` : `${qualifier} of the function ${name}`;
       throw unavailable(
         `The gateway does not know ${what}, and cannot hear from the Kubernetes API server whether it exists.`,

@@ -235,9 +235,12 @@ function aliasOf({ name }: FunctionReference, alias: EffectiveAlias): object {
   };
 }
 
-/** A version on a page: as text in the order of the functions, and of the versions of each with $LATEST first. */
+/**
+ * A version on a page: as text in the order of the functions, and of the versions of each with $LATEST first. The sign
+ * between them comes before all that a name consists of.
+ */
 function pageKey(name: string, version: string): string {
-  return `${name}.${(version === LATEST ? '' : version).padStart(VERSION_DIGITS, '0')}`;
+  return `${name}+${(version === LATEST ? '' : version).padStart(VERSION_DIGITS, '0')}`;
 }
 
 /** The version of a {@link pageKey}. */
@@ -299,7 +302,7 @@ function itemsOf(maxItems: string | undefined): number {
 
 function nameOf(marker: string): string {
   const name = Buffer.from(marker, 'base64url').toString('latin1');
-  if (!/^[a-zA-Z0-9-_.]+$/.test(name) || Buffer.from(name).toString('base64url') !== marker) {
+  if (!/^[a-zA-Z0-9-_.+]+$/.test(name) || Buffer.from(name).toString('base64url') !== marker) {
     throw new LambdaError('InvalidParameterValueException', 'The marker is none that this service gave out.');
   }
   return name;

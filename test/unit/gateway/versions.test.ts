@@ -168,11 +168,24 @@ describe('operations that read', () => {
     });
   });
 
+  it('list every function once by pages, also one whose name begins with the name of another', async () => {
+    const made = await lab();
+    await made.addWorker('other', { functionName: 'hello-again' });
+    const all: unknown[] = [];
+    for await (const page of paginateListFunctions({ client: made.client, pageSize: 2 }, { FunctionVersion: 'ALL' })) {
+      all.push(...(page.Functions ?? []).map(({ FunctionName, Version }) => `${FunctionName} ${Version}`));
+    }
+    expect(all).toEqual(['hello $LATEST', 'hello 1', 'hello 2', 'hello 3', 'hello-again $LATEST']);
+  });
+
   it('describe a function of versions alone by its template', async () => {
     const made = await lab();
     made.workers.remove({ namespace: 'default', name: 'hand' });
     const latest = await made.client.send(new GetFunctionConfigurationCommand({ FunctionName: 'hello' }));
     expect(latest).toMatchObject({ Version: '$LATEST', State: 'Inactive' });
     await expect(called(made, 'hello')).rejects.toMatchObject({ name: 'ResourceNotFoundException' });
+    // A worker of the template may be there, which the gateway has not heard of.
+    made.workers.setCurrent(false);
+    await expect(called(made, 'hello')).rejects.toMatchObject({ name: 'ServiceException' });
   });
 });
