@@ -139,7 +139,9 @@ export class VersionBook {
 
   #numbered(name: string, version: number): Extract<Resolution, { kind: 'Version' }> {
     const isNamed = this.aliases(name).some(
-      (alias) => alias.version === version || alias.routing?.some((part) => part.version === version) === true,
+      (alias) =>
+        alias.version === version ||
+        alias.routing?.some((part) => part.version === version && part.permille > 0) === true,
     );
     return { kind: 'Version', version, isNamed, isPublished: this.version(name, version) !== undefined };
   }

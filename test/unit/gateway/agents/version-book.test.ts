@@ -11,6 +11,7 @@ const routed: EffectiveAlias = {
   routing: [
     { version: 2, permille: 100 },
     { version: 3, permille: 5 },
+    { version: 4, permille: 0 },
   ],
 };
 
@@ -55,6 +56,8 @@ describe('VersionBook', () => {
     expect(resolve()).toEqual({ kind: 'Latest' });
     expect(resolve('$LATEST')).toEqual({ kind: 'Latest' });
     expect(resolve('2')).toEqual({ kind: 'Version', version: 2, isNamed: true, isPublished: true });
+    // Nothing is made for a version that gets none of the calls.
+    expect(resolve('4')).toMatchObject({ isNamed: false });
     expect(resolve('7')).toEqual({ kind: 'Version', version: 7, isNamed: false, isPublished: false });
     expect(resolve('live')).toMatchObject({ version: 1 });
     expect(resolve('live', 99)).toMatchObject({ version: 2 });
