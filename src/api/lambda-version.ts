@@ -51,12 +51,17 @@ export function versionOf(owner: LambdaFunction, { image, template: hash, versio
       functionName: calledNameOf(owner),
       version,
       ...(spec.description === undefined ? {} : { description: spec.description }),
-      template: withImage(spec.template, image),
+      template: templateWith(spec.template, image),
     },
   } as LambdaVersion;
 }
 
-/** Nodes find an image that they may not pull by the name that the template has for it, and by no other. */
-function withImage(template: WorkerTemplate, image: string): WorkerTemplate {
+/**
+ * The template of a version. Nodes find an image that they may not pull by the name that the template has for it, and
+ * by no other.
+ *
+ * @param image by its digest
+ */
+export function templateWith(template: WorkerTemplate, image: string): WorkerTemplate {
   return template.spec.imagePullPolicy === 'Never' ? template : { ...template, spec: { ...template.spec, image } };
 }

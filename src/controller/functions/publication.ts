@@ -1,5 +1,5 @@
-import type { LambdaFunction } from '../../api/lambda-function.ts';
-import type { LambdaVersion, VersionContent } from '../../api/lambda-version.ts';
+import { type LambdaFunction, templateHashOf } from '../../api/lambda-function.ts';
+import { type LambdaVersion, templateWith, type VersionContent } from '../../api/lambda-version.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import { isUpdated, isWorkerReady } from './readiness.ts';
 
@@ -8,8 +8,8 @@ export type PublicationStep =
   | { readonly kind: 'none' }
   /** No worker is ready by which the image is known. */
   | { readonly kind: 'wait' }
-  /** Nothing has changed since the latest version: the token alone is noted. */
-  | { readonly kind: 'settle'; readonly token: string }
+  /** Nothing has changed since the latest version: the token is noted, and the template as it is written now. */
+  | { readonly kind: 'settle'; readonly template: string; readonly token: string | undefined }
   /** Gives the next number away, together with what the version is made of. */
   | { readonly kind: 'reserve'; readonly content: VersionContent; readonly token: string | undefined }
   /** Makes the version whose number was given away. */
@@ -39,13 +39,13 @@ export function planPublication(input: PublicationInput): PublicationStep {
   if (metadata.deletionTimestamp !== undefined) {
     return { kind: 'none' };
   }
-  const hasLatest = versions.some((version) => version.spec.version === latestVersion);
+  const present = versions.find((version) => version.spec.version === latestVersion);
   if (publication?.state === 'Creating') {
     const { image = '', template: reserved = '' } = publication;
     if (reserved === template) {
       return { kind: 'create', content: { version: latestVersion, template: reserved, image } };
     }
-    return { kind: hasLatest ? 'complete' : 'drop' };
+    return { kind: present !== undefined ? 'complete' : 'drop' };
   }
   const { publishToken: token } = spec;
   const isAsked = token !== undefined && token !== publication?.token;
@@ -59,11 +59,16 @@ export function planPublication(input: PublicationInput): PublicationStep {
   if (image === undefined || (!isAsked && !isRolledOut)) {
     return { kind: 'wait' };
   }
-  if (hasLatest && publication?.template === template && publication.image === image && isAsked) {
-    return { kind: 'settle', token };
+  if (present !== undefined && publication?.image === image && isSame(owner, present)) {
+    return { kind: 'settle', template, token };
   }
   const version = Math.max(latestVersion, highest) + 1;
   return { kind: 'reserve', content: { version, template, image }, token };
+}
+
+/** Whether a version of the same image would be as this one is. Both have the defaults of the present schema. */
+function isSame({ spec }: LambdaFunction, { spec: { template } }: LambdaVersion): boolean {
+  return templateHashOf(templateWith(spec.template, template.spec.image)) === templateHashOf(template);
 }
 
 /** Ending of a reference by digest. */

@@ -82,9 +82,11 @@ export class VersionKeeper {
       case 'none':
       case 'wait':
         return;
-      case 'settle':
-        await this.#note(owner, { publication: { token: step.token } }, call);
+      case 'settle': {
+        const { template, token } = step;
+        await this.#note(owner, { publication: { template, ...(token === undefined ? {} : { token }) } }, call);
         return;
+      }
       case 'reserve': {
         const { content, token } = step;
         const { image, template, version } = content;

@@ -81,11 +81,24 @@ describe('planPublication', () => {
     });
 
     it('publishes nothing where neither the template nor the digest has changed', () => {
-      expect(step(asked('b', status), { versions })).toEqual({ kind: 'settle', token: 'b' });
+      expect(step(asked('b', status), { versions })).toEqual({ kind: 'settle', template: hash, token: 'b' });
       expect(step(asked('b', status), { versions, digit: 8 })).toMatchObject({
         kind: 'reserve',
         content: { version: 5 },
       });
+    });
+
+    it('publishes nothing where a new default, or another name of the image, alone makes the template another', () => {
+      // The API server gives a default of a later schema to functions and versions alike.
+      const spec = { publish: 'OnChange' } as const;
+      const named = functionFixture({ image: 'registry.example/hello:2', spec, status });
+      const template = { spec: { ...named.spec.template.spec, description: 'by default' } } as never;
+      const owner = { ...named, spec: { ...named.spec, template } };
+      const defaulted = [versionFixture(owner, 4)];
+      const settled = { kind: 'settle', template: sourceOf(owner).hash, token: undefined };
+      expect(step(owner, { versions: defaulted })).toEqual(settled);
+      expect(step(owner, { versions, digit: 7 })).toMatchObject({ kind: 'reserve' });
+      expect(step(owner, { versions: defaulted, digit: 8 })).toMatchObject({ kind: 'reserve' });
     });
 
     it('gives no number twice, even where the version of the last one, or of another owner, is gone or there', () => {
@@ -98,7 +111,11 @@ describe('planPublication', () => {
       const spec = { publish };
       expect(step(functionFixture({ spec, status }), { versions })).toEqual({ kind: 'none' });
       const next = functionFixture({ image: 'registry.example/hello:2', spec, status });
-      expect(step(next, { versions })).toMatchObject({ kind: 'reserve', content: { version: 5 }, token: undefined });
+      expect(step(next, { versions, digit: 8 })).toMatchObject({
+        kind: 'reserve',
+        content: { version: 5 },
+        token: undefined,
+      });
       const outdated = ownedFixture(functionFixture(), 1, running);
       const plan = planPublication({
         owner: next,
