@@ -3,8 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { repositoryRoot } from '../../local/common/repository.ts';
+import { createProgress } from '../../src/cli/progress.ts';
 import { run } from '../support/command.ts';
+import { readInstanceEnvironment } from '../support/instance-environment.ts';
 import { patience } from '../support/patience.ts';
+import { ensurePythonClients } from '../support/python-clients.ts';
 import { instance } from './support/instance.ts';
 
 describe('a function from a folder', () => {
@@ -29,6 +32,7 @@ describe('a function from a folder', () => {
       timeout: 300_000 * patience(),
     },
     async (language, source) => {
+      const clients = await ensurePythonClients(createProgress({ write: () => undefined }));
       const work = await mkdtemp(join(tmpdir(), 'esb-first-'));
       onTestFinished(() => rm(work, { recursive: true, force: true }));
       const name = `first-${language}`;
@@ -56,13 +60,21 @@ describe('a function from a folder', () => {
         greeting: 'Hello, Ada!',
         'before you': [],
       });
+      // The line for AWS's own command line, as a shell takes it.
+      const [line = ''] = /^ +echo .*\| aws .*\\\n.*$/m.exec(shown) ?? [];
+      const { stdout } = await run('bash', ['-c', `${line.replace('| aws', `| ${clients.python} -m awscli`)} | cat`], {
+        env: { ...readInstanceEnvironment(esb.home), PATH: process.env.PATH, PYTHONPATH: clients.packages },
+      });
+      expect(stdout).toMatch(/^\{"greeting": ?"Hello, Ada!", ?"before you": ?\["Ada"\]\}/);
       expect((await esb.invoke(name, { name: 'Grace' })).payload).toEqual({
         greeting: 'Hello, Grace!',
-        'before you': ['Ada'],
+        'before you': ['Ada', 'Ada'],
       });
 
       expect(await command('deploy', folder)).toContain(`${name} is as it was: nothing has changed.`);
-      expect((await esb.invoke(name, { name: 'Edsger' })).payload).toMatchObject({ 'before you': ['Ada', 'Grace'] });
+      expect((await esb.invoke(name, { name: 'Edsger' })).payload).toMatchObject({
+        'before you': ['Ada', 'Ada', 'Grace'],
+      });
 
       const file = join(folder, source);
       await writeFile(file, (await readFile(file, 'utf8')).replace('Hello, ', 'Welcome, '));

@@ -170,8 +170,8 @@ async function namesIn(folder: string): Promise<readonly string[]> {
     return entries.filter((entry) => !entry.isDirectory()).map(({ name }) => name);
   } catch (error) {
     const is = errnoOf(error);
-    const what = is === 'ENOENT' ? 'is not there' : is === 'ENOTDIR' ? 'is a file, and no folder' : messageOf(error);
-    throw new EsbError(`${folder} ${what}`, { code: 'InvalidArgument', cause: error });
+    const what = is === 'ENOENT' ? 'is not there' : is === 'ENOTDIR' ? 'is a file, and no folder' : undefined;
+    throw new EsbError(what === undefined ? messageOf(error) : `${folder} ${what}`, { code: 'InvalidArgument' });
   }
 }
 
@@ -352,8 +352,9 @@ function callText(name: string, gateway: string | undefined): string {
   return [
     'Call it:',
     `  esb invoke ${name} '{"name": "Ada"}'${gateway === undefined ? ` --gateway ${url}` : ''}`,
-    `  aws lambda invoke --endpoint-url ${url} --function-name ${name} \\`,
-    `    --cli-binary-format raw-in-base64-out --payload '{"name": "Ada"}' /dev/stdout`,
+    // Both versions of AWS's command line take a payload as it is from a file.
+    `  echo '{"name": "Ada"}' | aws lambda invoke --endpoint-url ${url} --function-name ${name} \\`,
+    '    --payload fileb:///dev/stdin /dev/stdout',
     '',
   ].join('\n');
 }
