@@ -107,6 +107,8 @@ describe('pages for a local instance', () => {
       '{"shout": "CLI! :thumbs_up:"}',
       "{'shout': 'BOTO3! :thumbs_up:'}",
       '"name":"one of two"}',
+      '"name":"the first version"}',
+      '"name":"the second version"}',
     ]) {
       expect(shown).toMatch(wanted);
     }
