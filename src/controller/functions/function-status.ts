@@ -94,12 +94,16 @@ function verdictOf(input: StatusInput, living: readonly LambdaWorker[]): Verdict
   if (unfinished !== undefined) {
     return unfinished;
   }
-  if (missing !== undefined) {
-    return not('VersionMissing', `an alias names version ${missing}, and there is no LambdaVersion of that number`);
+  // The version that is being published may be the one that is missing.
+  if (isPublishing) {
+    return not(
+      'Progressing',
+      'a version is published once a worker of the template has run, by the digest of its image',
+    );
   }
-  return isPublishing
-    ? not('Progressing', 'a version is published once a worker of the template has run, by the digest of its image')
-    : (states[0] ?? not('Progressing', ''));
+  return missing === undefined
+    ? (states[0] ?? not('Progressing', ''))
+    : not('VersionMissing', `an alias names version ${missing}, and there is no LambdaVersion of that number`);
 }
 
 /** How far the workers of one group are. */

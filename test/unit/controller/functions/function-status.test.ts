@@ -196,6 +196,11 @@ describe('the status of a function', () => {
         { status: 'False', reason: 'Progressing' },
         { type: 'Reconciling' },
       ]);
+      // The version that an alias names already is about to be there: a tool that sees Stalled would give up.
+      expect(status(live(7, {}), [latest, ofOne], { versions: [one], isPublishing: true }).conditions).toMatchObject([
+        { status: 'False', reason: 'Progressing' },
+        { type: 'Reconciling' },
+      ]);
     });
   });
 });
