@@ -134,7 +134,7 @@ export class FunctionController {
     const waits: (number | undefined)[] = [];
     if (owner === undefined) {
       this.#created.delete(key);
-    } else if (await this.#lacksCreated(key, call)) {
+    } else if ((await this.#lacksCreated(key, call)) || (await this.#versions.lacksLatest(owner, call))) {
       outcomes.push({ kind: 'behind' });
     } else {
       const owned = all.filter((worker) => isOwned(worker, owner));

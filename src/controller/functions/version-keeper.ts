@@ -22,7 +22,7 @@ import type { PublicationStep } from './publication.ts';
 import { livingOf } from './readiness.ts';
 import type { StatusWriter } from './status-writer.ts';
 import { versionChangeOf, versionStatusOf } from './version-status.ts';
-import type { WorkerGroup } from './worker-groups.ts';
+import { namedVersions, type WorkerGroup } from './worker-groups.ts';
 import { inTurns, type WriteOutcome } from './write-outcome.ts';
 
 export interface VersionKeeperOptions {
@@ -70,6 +70,19 @@ export class VersionKeeper {
       living: versions.filter((version) => version.metadata.deletionTimestamp === undefined),
       highest: Math.max(0, ...all.map(({ spec }) => spec.version)),
     };
+  }
+
+  /** Whether the API server has the latest version, which an alias names and the cache does not show. */
+  async lacksLatest(owner: LambdaFunction, call: CallOptions): Promise<boolean> {
+    const { latestVersion = 0, publication } = owner.status ?? {};
+    const isSeen = this.of(owner).versions.some(({ spec }) => spec.version === latestVersion);
+    if (isSeen || publication?.state !== 'Created' || !namedVersions(owner).has(latestVersion)) {
+      return false;
+    }
+    const { namespace, uid } = owner.metadata;
+    const key = { namespace, name: versionName(owner, latestVersion) };
+    const version = await this.#options.client.get(lambdaVersions, key, call);
+    return version !== undefined && functionOwnerOf(version.metadata)?.uid === uid;
   }
 
   /**

@@ -490,6 +490,22 @@ describe('FunctionController', () => {
       expect(scene.stored.get('hello-1-0')?.spec).toMatchObject({ version: 1, image: digestImage(3) });
     });
 
+    it('takes no version for missing that an alias names and the cache does not show yet', async () => {
+      const scene = await runningScene();
+      const owner = scene.owners.get('hello') ?? wish('a');
+      scene.put({ ...owner, spec: { ...owner.spec, aliases: [{ name: 'live', version: 1 }] } });
+      for (let round = 0; round < 3; round += 1) {
+        await scene.look();
+        scene.functions.put(scene.owners.get('hello') ?? owner);
+      }
+      expect(scene.written()).toEqual(['publish hello-1']);
+      expect(JSON.stringify(scene.told)).not.toContain('VersionMissing');
+      // One that is gone is missing.
+      scene.versions.clear();
+      await scene.look();
+      expect(JSON.stringify(scene.told)).toContain('VersionMissing');
+    });
+
     it('gives no number twice, wherever the leader ends and however old its cache is', async () => {
       const scene = await runningScene();
       // The leader ends after the number was given away, and before the version is known to be there.
