@@ -55,7 +55,8 @@ export function planPublication(input: PublicationInput): PublicationStep {
   }
   const ready = latest.filter((worker) => isUpdated(worker, template) && isWorkerReady(worker));
   const isRolledOut = ready.length === latest.length && ready.length >= Math.max(1, spec.scaling.minWorkers);
-  const image = ready.map(({ status }) => status?.image ?? '').find((name) => DIGEST.test(name));
+  const named = ready.map(({ status }) => status?.image ?? spec.template.spec.image);
+  const image = named.find((name) => DIGEST.test(name));
   if (image === undefined || (!isAsked && !isRolledOut)) {
     return { kind: 'wait' };
   }

@@ -58,6 +58,17 @@ describe('planPublication', () => {
     expect(plan([ownedFixture(owner, 0, unready), ownedFixture(owner, 1, running)])).toBe('reserve');
   });
 
+  it('takes the digest that the template names where no worker has run, as of workers that rest Absent', () => {
+    const plan = (name: string, ...conditions: readonly ReturnType<typeof condition>[]) => {
+      const owner = functionFixture({ image: name, spec: { publishToken: 'a' } });
+      const latest = [ownedFixture(owner, 0, { status: { phase: 'Absent', conditions: [...conditions] } })];
+      return planPublication({ owner, template: sourceOf(owner).hash, latest, versions: [], highest: 0 });
+    };
+    expect(plan(image, condition('Ready', 'True', 'Absent'))).toMatchObject({ kind: 'reserve', content: { image } });
+    expect(plan(image, condition('Ready', 'False', 'ImageNotFound'))).toEqual({ kind: 'wait' });
+    expect(plan('registry.example/hello:1', condition('Ready', 'True', 'Absent'))).toEqual({ kind: 'wait' });
+  });
+
   it('makes what was given a number, and nothing else under it', () => {
     const creating = asked('a', {
       latestVersion: 4,
