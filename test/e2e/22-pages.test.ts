@@ -137,6 +137,15 @@ describe('pages for a local instance', () => {
   });
 
   it('logs are read as docs/how-to/logs.md says', { timeout: 300_000 }, async () => {
+    // The container before the present one has a log.
+    const { status } = await esb.worker('hello');
+    await esb.patch('hello', { env: [{ name: 'PAGE', value: 'logs' }] });
+    await esb.waitForWorker(
+      'hello',
+      'in another container',
+      (worker) => worker.status?.containerID !== undefined && worker.status.containerID !== status?.containerID,
+    );
+    await esb.ready('hello');
     const { requestId } = await esb.invoke('hello', { print: 'a line of one call' });
     const lines = linesOf('docs/how-to/logs.md').map((line) =>
       line

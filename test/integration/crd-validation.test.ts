@@ -512,7 +512,7 @@ describe('the resource definitions', () => {
       '2',
     ]);
     expect(await server.kubectl(['get', 'lambdaworkers', 'shown', '-o', 'wide'])).toMatch(
-      /REASON\s+FUNCTION\s+IMAGE\s+LIMITS\s+MESSAGE/,
+      /REASON\s+FUNCTION\s+VERSION\s+IMAGE\s+LIMITS\s+MESSAGE/,
     );
     expect(await server.kubectl(['get', 'esb'])).toContain('shown');
   });
