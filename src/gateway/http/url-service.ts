@@ -76,12 +76,11 @@ class Visit implements Arrival {
   answerBytes = 0;
   #report: CallReport | undefined;
 
-  constructor(raw: IncomingMessage, response: ServerResponse, client: Client, hold: Hold, options: UrlServiceOptions) {
+  constructor(raw: IncomingMessage, response: ServerResponse, client: Client, options: UrlServiceOptions) {
     this.raw = raw;
     this.response = response;
     this.client = client;
     this.caller = new Caller(client.address);
-    this.hold = hold;
     this.route = options.routes.find(raw.headers.host ?? '');
     if (this.route?.url.authType !== 'AWS_IAM') {
       // A stranger does not decide which traces are kept.
@@ -89,6 +88,8 @@ class Visit implements Arrival {
       delete raw.headers['x-amzn-trace-id'];
     }
     this.observation = options.observer({ requestId: this.id, operation: OPERATION, message: raw });
+    // Last: a fault above keeps no place.
+    this.hold = options.room.open();
   }
 
   get cors(): CorsRequest {
@@ -122,19 +123,14 @@ export class UrlService {
     this.#bodies = new UnverifiedBodies(clock);
   }
 
-  /** Never rejects. */
+  /** Rejects only for a fault of the gateway. */
   async serve(raw: IncomingMessage, response: ServerResponse): Promise<void> {
     const { logger, proxies, room } = this.#options;
     const startedAt = performance.now();
     const forwarded = [raw.headers['x-forwarded-for'] ?? ''].flat().join(',');
     const overload = room.overload();
-    const visit = new Visit(
-      raw,
-      response,
-      clientOf(raw.socket.remoteAddress ?? '', forwarded, proxies),
-      room.open(),
-      this.#options,
-    );
+    const client = clientOf(raw.socket.remoteAddress ?? '', forwarded, proxies);
+    const visit = new Visit(raw, response, client, this.#options);
     // A client that has left reads no more.
     response.on('error', () => undefined);
     response.once('close', () => {

@@ -2,6 +2,8 @@ import { contains, familyOf, type IpRange } from '../../common/net/ip-range.ts';
 
 /** An IPv4 address as a socket for both families shows it. */
 const MAPPED = /^::ffff:(?=\d+\.)/i;
+/** The zone behind an address of IPv6, a name of any length which means something to one machine alone. */
+const ZONE = /%.*$/;
 
 /** The client of a request, and whether its headers about the way that it came are believed. */
 export interface Client {
@@ -19,13 +21,13 @@ export interface Client {
  */
 export function clientOf(peer: string, forwarded: string, proxies: readonly IpRange[]): Client {
   const isProxy = (address: string): boolean => proxies.some((range) => contains(range, address));
-  const near = peer.replace(MAPPED, '');
+  const near = plain(peer);
   if (!isProxy(near)) {
     return { address: near, byProxy: false };
   }
   let address = near;
   for (const hop of forwarded.split(',').reverse()) {
-    const named = hop.trim().replace(MAPPED, '');
+    const named = plain(hop.trim());
     if (familyOf(named) === undefined) {
       break;
     }
@@ -35,4 +37,8 @@ export function clientOf(peer: string, forwarded: string, proxies: readonly IpRa
     }
   }
   return { address, byProxy: true };
+}
+
+function plain(address: string): string {
+  return address.replace(MAPPED, '').replace(ZONE, '');
 }

@@ -118,6 +118,23 @@ describe('a function URL', () => {
     await cancelled;
   });
 
+  it('cuts a request that shows a fault of the gateway, and goes on', async () => {
+    let isFaulty = true;
+    const isPublic = (): boolean => {
+      if (isFaulty) {
+        throw new Error('a fault');
+      }
+      return true;
+    };
+    const lab = await urlLab(OPEN, { urls: { isPublic } });
+    await expect(lab.callUrl()).rejects.toThrow('socket hang up');
+    isFaulty = false;
+    expect(await lab.callUrl()).toMatchObject({ status: 200 });
+    await waitFor('no request to be held', async () =>
+      (await lab.gateway.metrics.page()).text.includes('esb_gateway_requests 0'),
+    );
+  });
+
   it('is counted and logged as an operation of its own', async () => {
     const lines: string[] = [];
     const lab = await urlLab(OPEN, {

@@ -13,6 +13,9 @@ describe('the client of a request', () => {
     ['the proxy, where its header names nobody', '::ffff:10.0.0.1', '', '10.0.0.1', true],
     ['the last that is an address', '10.0.0.1', 'unknown, 10.2.3.4', '10.2.3.4', true],
     ['of IPv6', 'fd00::1', '2001:db8::7', '2001:db8::7', true],
+    ['a peer of the same link, without its zone', 'fe80::1%br-lan', '', 'fe80::1', false],
+    ['the one of a header without its zone', 'fd00::1', '2001:db8::7%a-b', '2001:db8::7', true],
+    ['the one of a header without a long zone', '10.0.0.1', `2001:db8::7%${'a'.repeat(9_000)}`, '2001:db8::7', true],
   ])('is %s', (_what, peer, forwarded, address, byProxy) => {
     expect(clientOf(peer, forwarded, proxies)).toEqual({ address, byProxy });
   });
