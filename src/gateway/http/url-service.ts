@@ -16,7 +16,7 @@ import type { Invoker } from '../invoker.ts';
 import { Caller } from '../lambda/caller.ts';
 import { CallerRates, type RateLimit } from '../lambda/caller-rate.ts';
 import { MAX_PAYLOAD_BYTES } from '../lambda/json-payload.ts';
-import { LambdaError } from '../lambda/lambda-error.ts';
+import { LambdaError, unavailable } from '../lambda/lambda-error.ts';
 import { type CallObservation, type CallObserver, type CallReport, NOT_RUN } from '../telemetry/observed-call.ts';
 import { type Client, clientOf } from '../url/client-address.ts';
 import { type CorsRequest, corsHeaders, isPreflight, preflightHeaders, withoutCors } from '../url/cors.ts';
@@ -181,8 +181,15 @@ export class UrlService {
   /** Answers a request; returns how its call ended, undefined where the gateway answers without one. */
   async #answer(visit: Visit): Promise<{ readonly answer: InvokeResult; readonly result: string } | undefined> {
     const { raw, route } = visit;
+    const notReady = this.#options.notReady();
+    if (notReady !== undefined) {
+      throw notReady;
+    }
     if (route === undefined) {
       throw forbidden();
+    }
+    if (route.isUndecided) {
+      throw unavailable('The label of the namespace has not been read yet.');
     }
     const { cors } = route.url;
     if (cors !== undefined && isPreflight(visit.cors)) {
@@ -192,10 +199,6 @@ export class UrlService {
     }
     if (!METHODS.has(raw.method ?? '') || raw.url?.startsWith('/') !== true) {
       throw new LambdaError('InvalidRequestContentException', 'This is no request that a function URL takes.');
-    }
-    const notReady = this.#options.notReady();
-    if (notReady !== undefined) {
-      throw notReady;
     }
     visit.observation.addressed(route.functionName, 'RequestResponse', 0);
     await this.#letIn(visit, route);

@@ -21,14 +21,14 @@ export interface PublicNamespaceOptions {
 /** Follows the label by which the operator lets functions of a namespace have URLs that everybody may call. */
 export class PublicNamespace {
   readonly #options: PublicNamespaceOptions;
-  #isPublic = false;
+  #isPublic: boolean | undefined;
 
   constructor(options: PublicNamespaceOptions) {
     this.#options = options;
   }
 
-  /** False until the label was read; while the API server is away, what was read last. */
-  get isPublic(): boolean {
+  /** Undefined until the label was read; while the API server is away, what was read last. */
+  get isPublic(): boolean | undefined {
     return this.#isPublic;
   }
 

@@ -8,14 +8,19 @@ import type { RateLimit } from '../lambda/caller-rate.ts';
 export interface UrlRoute {
   readonly functionName: string;
   readonly url: LambdaFunctionSpecUrl;
+  /** Whether everybody may call it by the label of the namespace, which has not been read yet. */
+  readonly isUndecided: boolean;
 }
 
 /** The URLs that the operator wants served. */
 export interface FunctionUrls {
   /** Domain of all of them. */
   readonly domain: string;
-  /** Whether the operator lets functions of the namespace have URLs that everybody may call. */
-  readonly isPublic: () => boolean;
+  /**
+   * Whether the operator lets functions of the namespace have URLs that everybody may call; undefined until that is
+   * known.
+   */
+  readonly isPublic: () => boolean | undefined;
   /** Of each address. */
   readonly rate: RateLimit;
   /** Addresses of proxies in front. */
@@ -41,9 +46,12 @@ export class UrlRoutes {
     const name = functionOfHost(host, namespace, domain);
     const found = name === undefined ? undefined : functions.cache.get({ namespace, name });
     const url = found?.spec.url;
-    if (name === undefined || found === undefined || url === undefined || (isPublicUrl(found) && !isPublic())) {
+    if (name === undefined || found === undefined || url === undefined) {
       return undefined;
     }
-    return { functionName: found.spec.functionName ?? name, url };
+    const isLet = isPublicUrl(found) ? isPublic() : true;
+    return isLet === false
+      ? undefined
+      : { functionName: found.spec.functionName ?? name, url, isUndecided: isLet === undefined };
   }
 }

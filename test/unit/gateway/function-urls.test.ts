@@ -245,7 +245,16 @@ describe('an answer without one of the function', () => {
   it('is 503 while nothing is known of functions', async () => {
     const lab = await urlLab();
     lab.workers.setSynced(false);
+    const hosts = [HELLO, 'new.default.fn.example.com'];
+    for (const host of hosts) {
+      expect(await lab.callUrl({ host })).toMatchObject({ status: 503, headers: { 'retry-after': '1' } });
+    }
+  });
+
+  it('is 503 while it is not known whether everybody may call', async () => {
+    const lab = await urlLab(OPEN, { urls: { isPublic: () => undefined } });
     expect(await lab.callUrl()).toMatchObject({ status: 503, headers: { 'retry-after': '1' } });
+    expect(lab.agent.calls).toEqual([]);
   });
 
   it('is 429 where the function is switched off', async () => {
