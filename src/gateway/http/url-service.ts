@@ -181,6 +181,10 @@ export class UrlService {
   /** Answers a request; returns how its call ended, undefined where the gateway answers without one. */
   async #answer(visit: Visit): Promise<{ readonly answer: InvokeResult; readonly result: string } | undefined> {
     const { raw, route } = visit;
+    // First all that does not depend on the host: strangers learn no names by asking.
+    if (!METHODS.has(raw.method ?? '') || raw.url?.startsWith('/') !== true) {
+      throw new LambdaError('InvalidRequestContentException', 'This is no request that a function URL takes.');
+    }
     const notReady = this.#options.notReady();
     if (notReady !== undefined) {
       throw notReady;
@@ -197,9 +201,6 @@ export class UrlService {
       visit.response.end();
       return undefined;
     }
-    if (!METHODS.has(raw.method ?? '') || raw.url?.startsWith('/') !== true) {
-      throw new LambdaError('InvalidRequestContentException', 'This is no request that a function URL takes.');
-    }
     visit.observation.addressed(route.functionName, 'RequestResponse', 0);
     await this.#letIn(visit, route);
     visit.body = await this.#readBody(visit);
@@ -212,8 +213,7 @@ export class UrlService {
     if (url.authType === 'NONE') {
       return;
     }
-    const { authorization } = visit.raw.headers;
-    if (authorization?.startsWith(SIGNATURE_ALGORITHM) !== true && !isPresigned(visit.raw.url ?? '')) {
+    if (!isSigned(visit.raw)) {
       throw forbidden();
     }
     await this.#entrance.enter(visit, () => ({ action: 'invoke', functionName }));
@@ -369,4 +369,13 @@ export class UrlService {
 
 function forbidden(): LambdaError {
   return new LambdaError('AccessDeniedException', 'There is no such URL, or the sender may not call it.');
+}
+
+/** Whether a request has a signature, right or not, over a target that a signature can cover. */
+function isSigned({ headers, url = '' }: IncomingMessage): boolean {
+  try {
+    return isPresigned(url) || headers.authorization?.startsWith(SIGNATURE_ALGORITHM) === true;
+  } catch {
+    return false;
+  }
 }

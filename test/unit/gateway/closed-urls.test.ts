@@ -38,6 +38,18 @@ describe('a URL that nobody may call', () => {
     expect(lab.agent.calls).toEqual([]);
   });
 
+  it.each([
+    ['another method', { method: 'PROPFIND' }],
+    ['a path with an empty part', { path: '/a//b' }],
+    ['such a path and something like a signature', { path: '/a//b', headers: { authorization: 'AWS4-HMAC-SHA256 x' } }],
+    ['a target that is all', { method: 'OPTIONS', path: '*' }],
+  ])('answers %s as where there is no function', async (_what, call) => {
+    const lab = await urlLab(SIGNED, { gateway: { access: keyedAccess() } });
+    const { status, body } = await lab.callUrl({ ...call, host: 'nobody.default.fn.example.com' });
+    expect(await lab.callUrl(call)).toMatchObject({ status, body });
+    expect(lab.agent.calls).toEqual([]);
+  });
+
   it('is one for everybody in a namespace without the label', async () => {
     let isPublic = false;
     const lab = await urlLab(OPEN, { urls: { isPublic: () => isPublic } });
