@@ -354,13 +354,15 @@ export class UrlService {
     this.#writeHead(visit, { status, headers: own }, bytes);
   }
 
-  #writeHead({ call, id, response }: Visit, { headers, status }: AnswerHead, bytes: number | undefined): void {
+  #writeHead({ call, id, raw, response }: Visit, { headers, status }: AnswerHead, bytes: number | undefined): void {
     const hasBody = status !== 204 && status !== 304;
+    // Of a HEAD without a body nobody knows the length that a GET has.
+    const length = raw.method === 'HEAD' && bytes === 0 ? undefined : bytes;
     const all = [
       ...headers,
       ['x-amzn-requestid', id],
       ...(call === undefined ? [] : [['x-amzn-trace-id', call.traceId]]),
-      ...(bytes === undefined || !hasBody ? [] : [['content-length', String(bytes)]]),
+      ...(length === undefined || !hasBody ? [] : [['content-length', String(length)]]),
       ...(this.#options.isDraining() ? [['connection', 'close']] : []),
     ];
     response.writeHead(status, all.flat());

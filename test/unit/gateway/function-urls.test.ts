@@ -89,6 +89,10 @@ describe('a function URL', () => {
       body: '',
       headers: { 'content-length': '2' },
     });
+    lab.agent.onInvoke((call) => call.answer('{"statusCode":200,"headers":{"content-length":"7"},"body":""}'));
+    const head = await lab.callUrl({ method: 'HEAD' });
+    expect(head).toMatchObject({ status: 200, body: '' });
+    expect(head.headers).not.toHaveProperty('content-length');
     lab.agent.onInvoke((call) => call.answer('{"statusCode":204}'));
     const none = await lab.callUrl({ method: 'DELETE' });
     expect(none).toMatchObject({ status: 204, body: '' });
