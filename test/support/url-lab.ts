@@ -16,6 +16,8 @@ export interface UrlCall {
   readonly signal?: AbortSignal;
   /** Nothing of the answer's body is read before. */
   readonly readAfter?: Promise<unknown>;
+  /** Hears that status and headers are there. */
+  readonly onHead?: () => void;
   /** Hears each piece of the answer. */
   readonly onChunk?: (text: string) => void;
 }
@@ -30,7 +32,7 @@ export const HELLO = 'hello.default.fn.example.com';
 
 /** Sends a request as any HTTP client would that the name of the host has led to this port. */
 export function callUrl(port: number, call: UrlCall = {}): Promise<UrlReply> {
-  const { body, headers, host = HELLO, method = 'GET', onChunk, path = '/', readAfter, signal } = call;
+  const { body, headers, host = HELLO, method = 'GET', onChunk, onHead, path = '/', readAfter, signal } = call;
   return new Promise((resolve, reject) => {
     const sent = request(
       {
@@ -43,6 +45,7 @@ export function callUrl(port: number, call: UrlCall = {}): Promise<UrlReply> {
         ...(signal === undefined ? {} : { signal }),
       },
       (answer) => {
+        onHead?.();
         const chunks: Buffer[] = [];
         answer.on('error', reject);
         answer.on('end', () =>

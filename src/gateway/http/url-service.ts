@@ -275,7 +275,14 @@ export class UrlService {
     visit.call = call;
     const stream =
       url.invokeMode === 'RESPONSE_STREAM'
-        ? new UrlStream({ response, hold, send: (head) => this.#sendHead(visit, head, undefined) })
+        ? new UrlStream({
+            response,
+            hold,
+            send: (head) => {
+              this.#sendHead(visit, head, undefined);
+              response.flushHeaders();
+            },
+          })
         : undefined;
     const admitted = await admission.enter(call, caller);
     let answer: InvokeResult;

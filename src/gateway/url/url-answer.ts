@@ -68,9 +68,9 @@ export function urlAnswerOf(payload: Buffer, contentType: string): UrlAnswer | u
     : { ...head, body: Buffer.from(text, isBase64Encoded === true ? 'base64' : 'utf8') };
 }
 
-/** Status and headers of an answer that is streamed; undefined for a text that has none. */
+/** Status and headers of an answer that is streamed; undefined for a text that has none, or is too long. */
 export function preludeOf(text: Buffer): AnswerHead | undefined {
-  const told = parsed(text);
+  const told = text.length > MAX_PRELUDE_BYTES ? undefined : parsed(text);
   return told === undefined || !isRecord(told.value)
     ? undefined
     : headOf({ statusCode: 200, ...told.value }, 'application/octet-stream');

@@ -52,6 +52,19 @@ describe('a URL whose answers stream', () => {
     expect(text).toContain('esb_gateway_calls_total{function="hello",outcome="ok",start="warm"} 1');
   });
 
+  it('sends status and headers while there is no body yet', async () => {
+    const { fleet, ...made } = await lab();
+    const read = Promise.withResolvers<void>();
+    fleet.onInvoke(async (invocation) => {
+      begin(invocation);
+      invocation.onChunk(Buffer.from(HEAD));
+      await read.promise;
+      invocation.onChunk(Buffer.from('late'));
+      return answered();
+    });
+    expect(await made.callUrl({ onHead: () => read.resolve() })).toMatchObject({ status: 201, body: 'late' });
+  });
+
   it('has status 200 and the type of the runtime without them', async () => {
     const made = await lab();
     made.fleet.onInvoke(async (invocation) => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { hasPrelude, preludeOf, urlAnswerOf } from '../../../../src/gateway/url/url-answer.ts';
+import { hasPrelude, MAX_PRELUDE_BYTES, preludeOf, urlAnswerOf } from '../../../../src/gateway/url/url-answer.ts';
 
 const JSON_TYPE = ['content-type', 'application/json'];
 const STREAMED = 'application/vnd.awslambda.http-integration-response';
@@ -125,6 +125,12 @@ describe('an answer that begins with its head', () => {
       expect(answerOf(text, STREAMED)).toBeUndefined();
     },
   );
+
+  it('has a bound', () => {
+    const head = (bytes: number) => Buffer.from('{}'.padEnd(bytes));
+    expect(preludeOf(head(MAX_PRELUDE_BYTES))).toBeDefined();
+    expect(preludeOf(head(MAX_PRELUDE_BYTES + 1))).toBeUndefined();
+  });
 
   it('has status 200 where it names none', () => {
     expect(preludeOf(Buffer.from('{}'))).toEqual({
