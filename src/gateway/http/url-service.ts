@@ -87,7 +87,12 @@ class Visit implements Arrival {
       delete raw.headers.traceparent;
       delete raw.headers['x-amzn-trace-id'];
     }
-    this.observation = options.observer({ requestId: this.id, operation: OPERATION, message: raw });
+    this.observation = options.observer({
+      requestId: this.id,
+      operation: OPERATION,
+      message: raw,
+      address: client.address,
+    });
     // Last: a fault above keeps no place.
     this.hold = options.room.open();
   }

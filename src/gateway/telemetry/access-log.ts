@@ -31,7 +31,7 @@ export function createAccessLog(logger: Logger): CallListener {
           answerBytes: report.answerBytes,
           caller: principal === undefined ? undefined : shown(principalName(principal)),
           authentication: principal?.kind,
-          address: socket.remoteAddress,
+          address: info.address ?? socket.remoteAddress,
           userAgent: headers['user-agent']?.slice(0, MAX_USER_AGENT),
           trace: shown(record.trace),
         },

@@ -36,6 +36,8 @@ export interface CallInfo {
   readonly operation: string;
   /** For its headers and address. */
   readonly message: IncomingMessage;
+  /** Of the client, where a proxy that is believed has named one; that of the connection when absent. */
+  readonly address?: string;
 }
 
 export interface CallReport {
@@ -185,7 +187,7 @@ class TracedCall extends ObservedCall {
 
   override identified(principal: Principal): void {
     super.identified(principal);
-    const { operation, requestId, message } = this.info;
+    const { address, operation, requestId, message } = this.info;
     this.#span = this.#tracing.begin(operation, {
       kind: 'server',
       parent: parentOf(this.traceParent, this.traceId),
@@ -195,7 +197,7 @@ class TracedCall extends ObservedCall {
         'rpc.service': 'Lambda',
         'rpc.method': operation,
         'faas.invocation_id': requestId,
-        'client.address': message.socket.remoteAddress ?? '',
+        'client.address': address ?? message.socket.remoteAddress ?? '',
       },
     });
     this.traceParent = formatTraceParent(this.#span.context);

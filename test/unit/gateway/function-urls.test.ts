@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { parseIpRange } from '../../../src/common/net/ip-range.ts';
 import { DEFAULT_LIMIT_FLAGS, gatewayLimits } from '../../../src/gateway/admission/gateway-limits.ts';
+import { createAccessLog } from '../../../src/gateway/telemetry/access-log.ts';
 import { functionFixture } from '../../support/function-fixture.ts';
+import { recordingLogger } from '../../support/recording-logger.ts';
 import { eventsOf, HELLO, OPEN, urlLab } from '../../support/url-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -161,6 +163,23 @@ describe('a function URL', () => {
     const { text } = await lab.gateway.metrics.page();
     expect(text).toContain('esb_gateway_requests_total{operation="InvokeFunctionUrl",status="200"} 1');
     expect(text).toContain('esb_gateway_calls_total{function="hello",outcome="ok",start="warm"} 1');
+  });
+});
+
+describe('the access log of URLs', () => {
+  it('has the client that a proxy of the operator names, and no query, cookie or proof', async () => {
+    const { logger, lines } = recordingLogger();
+    const lab = await urlLab(OPEN, {
+      urls: { proxies: [parseIpRange('127.0.0.0/8')] },
+      gateway: { observation: { listeners: [createAccessLog(logger)], tracing: undefined, maxFunctions: 10 } },
+    });
+    await lab.callUrl({
+      path: '/?q=sesame',
+      headers: { 'x-forwarded-for': '203.0.113.9', cookie: 'a=sesame', authorization: 'Bearer sesame' },
+    });
+    const line = await waitFor('the line', () => lines.find(({ msg }) => msg === 'request'), { everyMs: 5 });
+    expect(line).toMatchObject({ operation: 'InvokeFunctionUrl', address: '203.0.113.9', status: 200 });
+    expect(JSON.stringify(line)).not.toContain('sesame');
   });
 });
 
