@@ -187,7 +187,8 @@ export class UrlService {
   async #answer(visit: Visit): Promise<{ readonly answer: InvokeResult; readonly result: string } | undefined> {
     const { raw, route } = visit;
     // First all that does not depend on the host: strangers learn no names by asking.
-    if (!METHODS.has(raw.method ?? '') || raw.url?.startsWith('/') !== true) {
+    const hosts = raw.headersDistinct.host ?? [];
+    if (!METHODS.has(raw.method ?? '') || raw.url?.startsWith('/') !== true || hosts.length > 1) {
       throw new LambdaError('InvalidRequestContentException', 'This is no request that a function URL takes.');
     }
     const notReady = this.#options.notReady();

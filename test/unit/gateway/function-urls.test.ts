@@ -124,6 +124,13 @@ describe('a function URL', () => {
     await cancelled;
   });
 
+  it('takes no request with two hosts, of which a proxy may have gone by the other', async () => {
+    const lab = await urlLab();
+    const hosts = [HELLO, 'other.default.fn.example.com'];
+    expect(await lab.callUrl({ headers: { host: hosts } })).toMatchObject({ status: 400 });
+    expect(lab.agent.calls).toEqual([]);
+  });
+
   it('cuts a request that shows a fault of the gateway, and goes on', async () => {
     let isFaulty = true;
     const isPublic = (): boolean => {
