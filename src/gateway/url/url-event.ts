@@ -46,6 +46,8 @@ const HOP_BY_HOP = new Set([
 const PROOFS = new Set(['authorization', 'x-amz-security-token']);
 /** Types of bodies that are text; all others are given in base64, forms too, as Lambda does. */
 const TEXT_TYPE = /^(?:text\/.*|application\/(?:json|javascript|xml|.*\+json|.*\+xml))$/;
+/** A byte of a target that clients should have encoded, as Node.js shows it. */
+const RAW_BYTE = /[\x80-\xff]/g;
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 
 /**
@@ -53,7 +55,8 @@ const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', '
  * documentation has it.
  */
 export function urlEventOf(request: UrlRequest): Buffer {
-  const { at, body, client, host, method, requestId, signer, target } = request;
+  const { at, body, client, host, method, requestId, signer } = request;
+  const target = request.target.replace(RAW_BYTE, (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase()}`);
   const mark = target.indexOf('?');
   const path = mark < 0 ? target : target.slice(0, mark);
   const query = mark < 0 ? '' : target.slice(mark + 1);
