@@ -339,7 +339,7 @@ export class UrlService {
         return true;
       case 'Head':
       case 'Senseless':
-        this.#send(visit, failureOf('answered'));
+        this.#send(visit, failureOf(outcome));
         return false;
       case 'Waiting':
       case undefined: {

@@ -11,7 +11,9 @@ const MIB = 2 ** 20;
 const WITH_HEAD = 'application/vnd.awslambda.http-integration-response';
 const HEAD = `{"statusCode":201,"headers":{"Content-Type":"text/plain","X-A":"b"},"cookies":["c=d"]}${'\0'.repeat(8)}`;
 
-function answered(end: FunctionEnd = { outcome: 'Answered' }): InvocationResult {
+function answered(
+  end: FunctionEnd = { outcome: 'Answered' },
+): Extract<InvocationResult, { readonly kind: 'Answered' }> {
   const timings = { queued: 5, wake: 0, run: 900, start: 'running' } as const;
   return { kind: 'Answered', stamp: '2026-11-01T00:00:00.000001Z', timings, end };
 }
@@ -101,6 +103,17 @@ describe('a URL whose answers stream', () => {
       return answered();
     });
     expect(await made.callUrl()).toMatchObject({ status: 502, body: 'Internal Server Error' });
+  });
+
+  it('is 504 where the time is over before the head is whole', async () => {
+    const made = await lab();
+    made.fleet.onInvoke(async (invocation) => {
+      begin(invocation);
+      invocation.onChunk(Buffer.from(HEAD.slice(0, 20)));
+      const { stamp, timings } = answered();
+      return { kind: 'TimedOut', message: 'over', stamp, timings };
+    });
+    expect(await made.callUrl()).toMatchObject({ status: 504, body: '{"Message":"Gateway Timeout"}' });
   });
 
   it('is as of any URL where the function does not stream', async () => {
