@@ -5,7 +5,11 @@ import { EsbError } from '../../common/errors.ts';
 export const IGNORE_FILE = '.esbignore';
 
 /** Paths that no function reads when it runs. */
-const ALWAYS = ['.git', '.hg', '.svn', '.venv', 'venv', '__pycache__', '*.pyc', '.DS_Store', IGNORE_FILE] as const;
+const UNREAD = ['.git', '.hg', '.svn', '.venv', 'venv', '__pycache__', '*.pyc', '.DS_Store', IGNORE_FILE] as const;
+/** Files with the credentials of a developer: an image is read by more people than the folder. */
+const SECRET = ['.env', '.env.*', '.npmrc', '.yarnrc.yml', '.pypirc', '.netrc', '.aws', '.ssh', '.docker'] as const;
+/** Stands for a dot in paths and patterns: Node.js has no star hold for names that begin with a dot. */
+const DOT = '\uE000';
 
 /**
  * Makes the test of which paths of a function's folder are left out of its image.
@@ -26,11 +30,13 @@ export function leftOut(text = '', packages?: string): (path: string) => boolean
       code: 'InvalidArgument',
     });
   }
-  const patterns = [...ALWAYS, ...(packages === undefined ? [] : [`/${packages}`]), ...written].map(anchored);
-  return (path) => patterns.some((pattern) => matchesGlob(path, pattern));
+  const patterns = [...UNREAD, ...SECRET, ...(packages === undefined ? [] : [`/${packages}`]), ...written].map(
+    anchored,
+  );
+  return (path) => patterns.some((pattern) => matchesGlob(path.replaceAll('.', DOT), pattern));
 }
 
 function anchored(pattern: string): string {
-  const bare = pattern.replace(/\/+$/, '');
+  const bare = pattern.replace(/\/+$/, '').replaceAll('.', DOT);
   return bare.includes('/') ? bare.replace(/^\/+/, '') : `**/${bare}`;
 }

@@ -9,6 +9,13 @@ it.each([
   ['app.py', false],
   ['node_modules', false],
   ['gitlab/client.py', false],
+  ['.config/.git', true],
+  ['.cache/lib/module.pyc', true],
+  ['.env', true],
+  ['settings/.env.production', true],
+  ['.npmrc', true],
+  ['.aws', true],
+  ['env.py', false],
 ])('without further patterns: %s is left out %s', (path, expected) => {
   expect(leftOut()(path)).toBe(expected);
 });
@@ -26,6 +33,12 @@ it.each([
   ['pages/*.md', 'pages/one.md', true],
   ['pages/*.md', 'other/pages/one.md', false],
   ['# tests', '# tests', false],
+  ['secrets.json', '.config/secrets.json', true],
+  ['*.pem', '.certs/key.pem', true],
+  ['*.local', '.local', true],
+  ['/data/**', 'data/.hidden/one', true],
+  ['/*', '.hidden', true],
+  ['*.pem', 'xpem', false],
 ])('the pattern %s holds for %s: %s', (pattern, path, expected) => {
   expect(leftOut(`\n${pattern}\n`)(path)).toBe(expected);
 });
