@@ -32,6 +32,8 @@ export interface PushedBlob {
 }
 
 type Answer = Dispatcher.ResponseData;
+/** Code of a request that the registry refuses. */
+type Refusal = 'ImagePullFailed' | 'ImagePushFailed';
 
 /** A request before it has its authorization. */
 interface RegistryRequest {
@@ -206,7 +208,7 @@ export class RegistryClient {
         scopes: [pushScope(repository)],
         headers: { accept: ACCEPTED_TYPES },
       } as const;
-      const answer = await this.#send(look, signal);
+      const answer = await this.#follow('ImagePushFailed', what, look, signal);
       await answer.body.dump();
       if (answer.statusCode !== 404 && answer.statusCode >= 300) {
         throw await refusal('ImagePushFailed', what, answer);
@@ -215,31 +217,34 @@ export class RegistryClient {
     });
   }
 
-  /** Sends a GET, and follows where the registry keeps its content elsewhere. */
   async #pull(
     what: string,
     { path, repository, headers }: { path: string; repository: string; headers?: Readonly<Record<string, string>> },
     signal: AbortSignal,
   ): Promise<Answer> {
-    let url = this.#url(path);
+    const pull = { method: 'GET', url: this.#url(path), scopes: [pullScope(repository)] } as const;
+    const sent = headers === undefined ? pull : { ...pull, headers };
+    const answer = await this.#follow('ImagePullFailed', what, sent, signal);
+    if (answer.statusCode !== 200) {
+      throw await refusal('ImagePullFailed', what, answer);
+    }
+    return answer;
+  }
+
+  /** Sends a request without content, and follows where the registry keeps its content elsewhere. */
+  async #follow(code: Refusal, what: string, sent: RegistryRequest, signal: AbortSignal): Promise<Answer> {
+    let { url } = sent;
     for (let redirects = 0; ; redirects += 1) {
-      const answer = await this.#send(
-        { method: 'GET', url, scopes: [pullScope(repository)], ...(headers === undefined ? {} : { headers }) },
-        signal,
-      );
+      const answer = await this.#send({ ...sent, url }, signal);
       const { location } = answer.headers;
-      if (answer.statusCode >= 300 && answer.statusCode < 400 && typeof location === 'string') {
-        await answer.body.dump();
-        if (redirects === MOST_REDIRECTS) {
-          throw new EsbError(`${what}: more than ${MOST_REDIRECTS} redirects`, { code: 'ImagePullFailed' });
-        }
-        url = new URL(location, url);
-        continue;
+      if (answer.statusCode < 300 || answer.statusCode >= 400 || typeof location !== 'string') {
+        return answer;
       }
-      if (answer.statusCode !== 200) {
-        throw await refusal('ImagePullFailed', what, answer);
+      await answer.body.dump();
+      if (redirects === MOST_REDIRECTS) {
+        throw new EsbError(`${what}: more than ${MOST_REDIRECTS} redirects`, { code });
       }
-      return answer;
+      url = new URL(location, url);
     }
   }
 
@@ -340,7 +345,7 @@ async function finished(code: 'ImagePushFailed', what: string, answer: Answer): 
   await answer.body.dump();
 }
 
-async function refusal(code: 'ImagePullFailed' | 'ImagePushFailed', what: string, answer: Answer): Promise<EsbError> {
+async function refusal(code: Refusal, what: string, answer: Answer): Promise<EsbError> {
   const { statusCode } = answer;
   const words = wordsOf(await answer.body.text().catch(() => ''));
   const hint =

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { createServer } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import { buffer } from 'node:stream/consumers';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { hasCode } from '../../../src/common/errors.ts';
@@ -21,6 +21,19 @@ function blobOf(text: string) {
   const content = Buffer.from(text);
   const digest = `sha256:${createHash('sha256').update(content).digest('hex')}`;
   return { digest, size: content.length, open: () => Promise.resolve(content) };
+}
+
+/** Has a server serve on the loopback until the test is over; gives its host and port. */
+async function served(server: Server): Promise<string> {
+  const listening = Promise.withResolvers<void>();
+  const port = await freePort();
+  server.listen(port, '127.0.0.1', listening.resolve);
+  await listening.promise;
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `127.0.0.1:${port}`;
 }
 
 const smallImage = () => testImage({ files: [{ path: '/file', content: 'content' }] });
@@ -124,31 +137,45 @@ describe('a client of a registry', () => {
       seen.push(request.headers.authorization ?? 'none');
       response.end(content);
     });
-    const place = await freePort();
+    const place = await served(elsewhere);
     const front = createServer((request, response) => {
       if (request.headers.authorization === undefined) {
         response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' }).end();
       } else {
-        response.writeHead(307, { location: `http://127.0.0.1:${place}/x` }).end();
+        response.writeHead(307, { location: `http://${place}/x` }).end();
       }
     });
-    const port = await freePort();
-    for (const [server, at] of [
-      [elsewhere, place],
-      [front, port],
-    ] as const) {
-      const listening = Promise.withResolvers<void>();
-      server.listen(at, '127.0.0.1', listening.resolve);
-      await listening.promise;
-      onTestFinished(() => {
-        server.closeAllConnections();
-        server.close();
-      });
-    }
-    const client = new RegistryClient({ registry: `127.0.0.1:${port}`, login });
+    const client = new RegistryClient({ registry: await served(front), login });
     expect(await client.document('hello', digest)).toEqual(content);
     expect(seen).toEqual(['none']);
     await expect(client.document('hello', `sha256:${'0'.repeat(64)}`)).rejects.toThrow(/sent other content/);
+  });
+
+  it('finds a blob that the registry keeps elsewhere, and sends it no second time', async () => {
+    const requests: string[] = [];
+    const elsewhere = createServer((request, response) => {
+      requests.push(`${request.method} elsewhere`);
+      response.writeHead(request.url === '/x' ? 200 : 404).end();
+    });
+    const place = await served(elsewhere);
+    const front = createServer((request, response) => {
+      requests.push(`${request.method}`);
+      response.writeHead(307, { location: `http://${place}/${request.url?.includes('gone') ? 'y' : 'x'}` }).end();
+    });
+    const client = new RegistryClient({ registry: await served(front) });
+    expect(await client.pushBlob('hello', blobOf('a layer'))).toBe('there');
+    expect(requests).toEqual(['HEAD', 'HEAD elsewhere']);
+    expect(await client.hasBlob('gone', blobOf('a layer').digest)).toBe(false);
+  });
+
+  it('gives up on a registry that sends it round in circles', async () => {
+    const front = createServer((request, response) => {
+      response.writeHead(307, { location: `${request.url}` }).end();
+    });
+    const client = new RegistryClient({ registry: await served(front) });
+    const { digest } = blobOf('a layer');
+    await expect(client.hasBlob('hello', digest)).rejects.toSatisfy((error) => hasCode(error, 'ImagePushFailed'));
+    await expect(client.document('hello', digest)).rejects.toSatisfy((error) => hasCode(error, 'ImagePullFailed'));
   });
 });
 
