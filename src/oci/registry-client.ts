@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import ipaddr from 'ipaddr.js';
-import { type Dispatcher, request } from 'undici';
+import { request } from 'undici';
 import { type CallOptions, withDeadline } from '../common/deadline.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
 import type { Descriptor } from './image-config.ts';
+import { type Answer, contentOf, type Refusal, refusal } from './registry-answer.ts';
 import { basicAuthorization, challengeOf, fetchToken, type RegistryLogin } from './registry-token.ts';
 
 export interface RegistryClientOptions {
@@ -31,10 +32,6 @@ export interface PushedBlob {
   readonly open: () => Promise<Readable | Buffer>;
 }
 
-type Answer = Dispatcher.ResponseData;
-/** Code of a request that the registry refuses. */
-type Refusal = 'ImagePullFailed' | 'ImagePushFailed';
-
 /** A request before it has its authorization. */
 interface RegistryRequest {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT';
@@ -50,7 +47,6 @@ const BLOB_DEADLINE_MS = 30 * 60_000;
 const MOST_REDIRECTS = 5;
 /** Bytes of a manifest or configuration, which have a few kilobytes. */
 const MAX_DOCUMENT_BYTES = 8 * 1024 * 1024;
-const MAX_ERROR_BYTES = 64 * 1024;
 const ACCEPTED_TYPES = [
   'application/vnd.oci.image.index.v1+json',
   'application/vnd.oci.image.manifest.v1+json',
@@ -89,7 +85,7 @@ export class RegistryClient {
   /**
    * A manifest or index by tag or digest.
    *
-   * @throws {EsbError} `InvalidAnswer` when the content is not that of its digest
+   * @throws {EsbError} `InvalidAnswer` when the content is not that of its digest, or too long
    */
   async manifest(repository: string, reference: string, options: CallOptions = {}): Promise<StoredManifest> {
     const what = `the manifest ${reference} of ${this.registry}/${repository}`;
@@ -99,7 +95,7 @@ export class RegistryClient {
         { path: `${repository}/manifests/${reference}`, repository, headers: { accept: ACCEPTED_TYPES } },
         signal,
       );
-      const content = await documentOf(answer, what);
+      const content = await contentOf(answer, what, MAX_DOCUMENT_BYTES);
       const digest = digestOf(content);
       checkDigest(what, digest, reference.includes(':') ? reference : digest);
       const [mediaType = ''] = String(answer.headers['content-type'] ?? '').split(';');
@@ -111,10 +107,8 @@ export class RegistryClient {
   async document(repository: string, digest: string, options: CallOptions = {}): Promise<Buffer> {
     const what = `the document ${digest} of ${this.registry}/${repository}`;
     return this.#within(what, DOCUMENT_DEADLINE_MS, options, async (signal) => {
-      const content = await documentOf(
-        await this.#pull(what, { path: `${repository}/blobs/${digest}`, repository }, signal),
-        what,
-      );
+      const answer = await this.#pull(what, { path: `${repository}/blobs/${digest}`, repository }, signal);
+      const content = await contentOf(answer, what, MAX_DOCUMENT_BYTES);
       checkDigest(what, digestOf(content), digest);
       return content;
     });
@@ -175,7 +169,7 @@ export class RegistryClient {
       place.searchParams.set('digest', blob.digest);
       const headers = { 'content-type': 'application/octet-stream', 'content-length': String(blob.size) };
       const put = { method: 'PUT', url: place, scopes: [pushScope(repository)], headers, body: blob.open } as const;
-      await finished('ImagePushFailed', what, await this.#send(put, signal));
+      await finished(what, await this.#send(put, signal));
       return 'uploaded';
     });
   }
@@ -193,7 +187,7 @@ export class RegistryClient {
       const headers = { 'content-type': mediaType, 'content-length': String(content.length) };
       const body = (): Promise<Buffer> => Promise.resolve(content);
       const put = { method: 'PUT', url, scopes: [pushScope(repository)], headers, body } as const;
-      await finished('ImagePushFailed', what, await this.#send(put, signal));
+      await finished(what, await this.#send(put, signal));
     });
   }
 
@@ -338,47 +332,11 @@ function unreachableRegistry(origin: string, error: unknown): EsbError {
   });
 }
 
-async function finished(code: 'ImagePushFailed', what: string, answer: Answer): Promise<void> {
+async function finished(what: string, answer: Answer): Promise<void> {
   if (answer.statusCode >= 300) {
-    throw await refusal(code, what, answer);
+    throw await refusal('ImagePushFailed', what, answer);
   }
   await answer.body.dump();
-}
-
-async function refusal(code: Refusal, what: string, answer: Answer): Promise<EsbError> {
-  const { statusCode } = answer;
-  const words = wordsOf(await answer.body.text().catch(() => ''));
-  const hint =
-    statusCode === 401 || statusCode === 403 ? '; log in with docker login, or another tool that writes its file' : '';
-  return new EsbError(`${what}: the registry answered ${statusCode}${words === '' ? '' : `: ${words}`}${hint}`, {
-    code: statusCode === 404 && code === 'ImagePullFailed' ? 'ImageNotFound' : code,
-    retryable: statusCode >= 500 || statusCode === 429,
-  });
-}
-
-/** The messages in an error of a registry. */
-function wordsOf(text: string): string {
-  try {
-    const { errors = [] } = JSON.parse(text.slice(0, MAX_ERROR_BYTES)) as {
-      readonly errors?: readonly { readonly code?: string; readonly message?: string }[];
-    };
-    return errors.map(({ code, message }) => [code, message].filter(Boolean).join(' ')).join('; ');
-  } catch {
-    return text.trim().slice(0, 200);
-  }
-}
-
-async function documentOf(answer: Answer, what: string): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of answer.body) {
-    size += (chunk as Buffer).length;
-    if (size > MAX_DOCUMENT_BYTES) {
-      throw new EsbError(`${what} is longer than ${MAX_DOCUMENT_BYTES} bytes`, { code: 'ImageInvalid' });
-    }
-    chunks.push(chunk as Buffer);
-  }
-  return Buffer.concat(chunks);
 }
 
 export function digestOf(content: Buffer): string {

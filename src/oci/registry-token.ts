@@ -1,5 +1,6 @@
 import { request } from 'undici';
 import { EsbError } from '../common/errors.ts';
+import { type Answer, contentOf } from './registry-answer.ts';
 
 /** The login of a registry: a name and a password, or a token that stands for both. */
 export type RegistryLogin =
@@ -10,6 +11,9 @@ export type RegistryLogin =
 export type Challenge =
   | { readonly kind: 'basic' }
   | { readonly kind: 'bearer'; readonly realm: string; readonly service: string | undefined };
+
+/** Bytes of an answer with a token, which has a few kilobytes. */
+const MAX_TOKEN_BYTES = 1024 * 1024;
 
 /** Reads a challenge; undefined for one of another kind. */
 export function challengeOf(header: string): Challenge | undefined {
@@ -42,7 +46,7 @@ export function basicAuthorization(login: RegistryLogin | undefined): string | u
  * Asks the server of tokens for one, as the token authentication of distribution and its OAuth2 form have it.
  *
  * @param scopes such as `repository:team/hello:pull,push`
- * @throws {EsbError} `ImagePullFailed` where the server refuses; errors of the connection
+ * @throws {EsbError} `ImagePullFailed` where the server refuses, `InvalidAnswer`; errors of the connection
  */
 export async function fetchToken(
   { realm, service }: Extract<Challenge, { kind: 'bearer' }>,
@@ -54,7 +58,7 @@ export async function fetchToken(
   const form = new URLSearchParams(service === undefined ? [] : [['service', service]]);
   const basic = basicAuthorization(login);
   const sent = { signal, headers: basic === undefined ? {} : { authorization: basic } };
-  let answer: Awaited<ReturnType<typeof request>>;
+  let answer: Answer;
   if (login !== undefined && 'identityToken' in login) {
     form.set('grant_type', 'refresh_token');
     form.set('refresh_token', login.identityToken);
@@ -71,17 +75,26 @@ export async function fetchToken(
     }
     answer = await request(url, sent);
   }
-  const text = await answer.body.text();
   if (answer.statusCode !== 200) {
+    await answer.body.dump();
     throw new EsbError(`${url.host} gives no token for ${scopes.join(' ')}: status ${answer.statusCode}`, {
       code: 'ImagePullFailed',
       retryable: answer.statusCode >= 500,
     });
   }
-  const { token, access_token: accessToken } = JSON.parse(text) as { token?: string; access_token?: string };
-  const found = token ?? accessToken;
-  if (found === undefined) {
-    throw new EsbError(`${url.host} answered without a token`, { code: 'InvalidAnswer' });
+  return tokenOf(await contentOf(answer, `the token of ${url.host}`, MAX_TOKEN_BYTES), url.host);
+}
+
+function tokenOf(content: Buffer, host: string): string {
+  let found: unknown;
+  try {
+    const { token, access_token: accessToken } = JSON.parse(content.toString('utf8')) as Record<string, unknown>;
+    found = token ?? accessToken;
+  } catch (error) {
+    throw new EsbError(`${host} answered with no JSON where a token was due`, { code: 'InvalidAnswer', cause: error });
+  }
+  if (typeof found !== 'string' || found === '') {
+    throw new EsbError(`${host} answered without a token`, { code: 'InvalidAnswer' });
   }
   return found;
 }

@@ -168,6 +168,42 @@ describe('a client of a registry', () => {
     expect(await client.hasBlob('gone', blobOf('a layer').digest)).toBe(false);
   });
 
+  it('reads no more of an answer than such an answer has', async () => {
+    const megabyte = Buffer.alloc(1024 * 1024, ' ');
+    let sent = 0;
+    const endless = createServer((request, response) => {
+      response.writeHead(request.url?.includes('broken') ? 500 : 200);
+      const more = (): void => {
+        while (!response.destroyed && response.write(megabyte)) {
+          sent += 1;
+        }
+        sent += 1;
+      };
+      response.on('drain', more);
+      more();
+    });
+    const client = new RegistryClient({ registry: await served(endless) });
+    await expect(client.manifest('hello', '1')).rejects.toSatisfy((error) => hasCode(error, 'InvalidAnswer'));
+    await expect(client.manifest('broken', '1')).rejects.toThrow(/the registry answered 500$/);
+    expect(sent).toBeLessThan(40);
+  });
+
+  it.each([
+    ['<html>', /answered with no JSON where a token was due/],
+    ['{}', /answered without a token/],
+    ['{"token": 7}', /answered without a token/],
+  ])('tells a server of tokens that answers %s from a registry that does not answer', async (text, message) => {
+    const tokens = createServer((_, response) => response.end(text));
+    const realm = `http://${await served(tokens)}/token`;
+    const front = createServer((_, response) => {
+      response.writeHead(401, { 'www-authenticate': `Bearer realm="${realm}"` }).end();
+    });
+    const client = new RegistryClient({ registry: await served(front) });
+    await expect(client.manifest('hello', '1')).rejects.toSatisfy(
+      (error: unknown) => hasCode(error, 'InvalidAnswer') && message.test(error.message),
+    );
+  });
+
   it('gives up on a registry that sends it round in circles', async () => {
     const front = createServer((request, response) => {
       response.writeHead(307, { location: `${request.url}` }).end();
