@@ -53,6 +53,8 @@ const ACCEPTED_TYPES = [
   'application/vnd.docker.distribution.manifest.list.v2+json',
   'application/vnd.docker.distribution.manifest.v2+json',
 ].join(', ');
+/** Those of the OCI image specification. */
+const DIGEST_ALGORITHMS: ReadonlySet<string> = new Set(['sha256', 'sha512']);
 /** The servers of registries whose name is not that of their server. */
 const SERVERS: Readonly<Record<string, string>> = { 'docker.io': 'registry-1.docker.io' };
 
@@ -79,7 +81,8 @@ export class RegistryClient {
     this.registry = registry;
     this.#login = login;
     const scheme = (plainHttp ?? isLoopbackRegistry(registry)) ? 'http' : 'https';
-    this.#origin = `${scheme}://${SERVERS[registry] ?? registry}`;
+    // In the form of the origins that it is compared with: without the usual port, in lower case.
+    this.#origin = new URL(`${scheme}://${SERVERS[registry] ?? registry}`).origin;
   }
 
   /**
@@ -96,8 +99,11 @@ export class RegistryClient {
         signal,
       );
       const content = await contentOf(answer, what, MAX_DOCUMENT_BYTES);
-      const digest = digestOf(content);
-      checkDigest(what, digest, reference.includes(':') ? reference : digest);
+      const isDigest = reference.includes(':');
+      if (isDigest) {
+        checkDigest(what, content, reference);
+      }
+      const digest = isDigest ? reference : digestOf(content);
       const [mediaType = ''] = String(answer.headers['content-type'] ?? '').split(';');
       return { mediaType: mediaType.trim(), digest, content };
     });
@@ -109,7 +115,7 @@ export class RegistryClient {
     return this.#within(what, DOCUMENT_DEADLINE_MS, options, async (signal) => {
       const answer = await this.#pull(what, { path: `${repository}/blobs/${digest}`, repository }, signal);
       const content = await contentOf(answer, what, MAX_DOCUMENT_BYTES);
-      checkDigest(what, digestOf(content), digest);
+      checkDigest(what, content, digest);
       return content;
     });
   }
@@ -271,13 +277,21 @@ export class RegistryClient {
     scopes: readonly string[],
     signal: AbortSignal,
   ): Promise<string> {
-    // A name and a password never travel in the clear because a registry asks for it.
-    if (this.#login !== undefined && this.#origin.startsWith('https:') && !challenge.realm.startsWith('https:')) {
+    if (this.#login !== undefined && !this.#maySee(new URL(challenge.realm))) {
       throw new EsbError(`${this.registry} wants its credentials sent to ${challenge.realm}, which is not HTTPS`, {
         code: 'ImagePullFailed',
       });
     }
     return fetchToken(challenge, this.#login, scopes, signal);
+  }
+
+  /**
+   * Whether a server of tokens may be shown the login. In the clear that never happens because a registry asks for it:
+   * only on the host of a registry that itself is spoken with in the clear, or on the loopback.
+   */
+  #maySee({ host, hostname, protocol }: URL): boolean {
+    const { hostname: own, protocol: spoken } = new URL(this.#origin);
+    return protocol === 'https:' || (spoken === 'http:' && (hostname === own || isLoopbackRegistry(host)));
   }
 
   async #once(
@@ -343,8 +357,13 @@ export function digestOf(content: Buffer): string {
   return `sha256:${createHash('sha256').update(content).digest('hex')}`;
 }
 
-function checkDigest(what: string, found: string, wanted: string): void {
-  if (wanted.startsWith('sha256:') && found !== wanted) {
+function checkDigest(what: string, content: Buffer, wanted: string): void {
+  const [algorithm = ''] = wanted.split(':');
+  if (!DIGEST_ALGORITHMS.has(algorithm)) {
+    throw new EsbError(`${what}: digests by ${algorithm} are not known`, { code: 'InvalidAnswer' });
+  }
+  const found = `${algorithm}:${createHash(algorithm).update(content).digest('hex')}`;
+  if (found !== wanted) {
     throw new EsbError(`${what}: the registry sent other content, ${found}`, { code: 'InvalidAnswer' });
   }
 }

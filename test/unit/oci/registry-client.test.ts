@@ -92,6 +92,14 @@ describe('a client of a registry', () => {
     );
   });
 
+  it('shows its login to a registry whose host is written in capitals', async () => {
+    const registry = await world();
+    registry.credentials = login;
+    const named = registry.host.replace('127.0.0.1', 'LOCALHOST');
+    const client = new RegistryClient({ registry: named, login, plainHttp: true });
+    expect(await client.hasBlob('hello', blobOf('a layer').digest)).toBe(false);
+  });
+
   it('asks for the right to both repositories where it mounts', async () => {
     const registry = await world();
     const blob = blobOf('a layer');
@@ -166,6 +174,34 @@ describe('a client of a registry', () => {
     expect(await client.pushBlob('hello', blobOf('a layer'))).toBe('there');
     expect(requests).toEqual(['HEAD', 'HEAD elsewhere']);
     expect(await client.hasBlob('gone', blobOf('a layer').digest)).toBe(false);
+  });
+
+  it('compares content with a digest of any kind', async () => {
+    const content = Buffer.from('{}');
+    const digest = (algorithm: string, of = content) =>
+      `${algorithm}:${createHash(algorithm).update(of).digest('hex')}`;
+    const client = new RegistryClient({ registry: await served(createServer((_, answer) => answer.end(content))) });
+    for (const algorithm of ['sha256', 'sha512']) {
+      const found = await client.manifest('hello', digest(algorithm));
+      expect([found.digest, found.content]).toEqual([digest(algorithm), content]);
+      const other = digest(algorithm, Buffer.from('other'));
+      await expect(client.manifest('hello', other)).rejects.toThrow(/sent other content/);
+      await expect(client.document('hello', other)).rejects.toThrow(/sent other content/);
+    }
+    await expect(client.document('hello', digest('md5'))).rejects.toThrow(/digests by md5 are not known/);
+  });
+
+  it('shows its login in the clear to no server beyond the loopback', async () => {
+    const seen: string[] = [];
+    const front = createServer((request, response) => {
+      seen.push(request.headers.authorization ?? 'none');
+      response.writeHead(401, { 'www-authenticate': 'Bearer realm="http://192.0.2.1/token"' }).end();
+    });
+    const client = new RegistryClient({ registry: await served(front), login });
+    await expect(client.manifest('hello', '1')).rejects.toThrow(
+      /sent to http:\/\/192.0.2.1\/token, which is not HTTPS/,
+    );
+    expect(seen).toEqual(['none']);
   });
 
   it('reads no more of an answer than such an answer has', async () => {
