@@ -123,7 +123,11 @@ export class RegistryClient {
   /** The content of a blob, from its beginning. The registry that takes it compares the digest. */
   async blob(repository: string, digest: string, signal: AbortSignal): Promise<Readable> {
     const what = `the layer ${digest} of ${this.registry}/${repository}`;
-    return (await this.#pull(what, { path: `${repository}/blobs/${digest}`, repository }, signal)).body;
+    try {
+      return (await this.#pull(what, { path: `${repository}/blobs/${digest}`, repository }, signal)).body;
+    } catch (error) {
+      throw error instanceof EsbError ? error : unreachableRegistry(this.#origin, error);
+    }
   }
 
   /** Whether the registry has a manifest, by tag or digest. */
@@ -160,8 +164,14 @@ export class RegistryClient {
         url.searchParams.set('from', mountFrom);
         scopes.push(pullScope(mountFrom));
       }
-      // A registry that does not mount begins an upload.
-      const begun = await this.#send({ method: 'POST', url, scopes, headers: { 'content-length': '0' } }, signal);
+      const begin = (at: URL, of: readonly string[]): Promise<Answer> =>
+        this.#send({ method: 'POST', url: at, scopes: of, headers: { 'content-length': '0' } }, signal);
+      // A registry that does not mount begins an upload; some refuse a mount to users who may only push.
+      let begun = await begin(url, scopes);
+      if (url.searchParams.has('mount') && (begun.statusCode === 401 || begun.statusCode === 403)) {
+        await begun.body.dump();
+        begun = await begin(this.#url(`${repository}/blobs/uploads/`), [pushScope(repository)]);
+      }
       if (begun.statusCode === 201) {
         await begun.body.dump();
         return 'mounted';

@@ -100,6 +100,19 @@ describe('a client of a registry', () => {
     expect(await client.hasBlob('hello', blobOf('a layer').digest)).toBe(false);
   });
 
+  it('uploads what it may not mount', async () => {
+    const requests: string[] = [];
+    const server = createServer((request, response) => {
+      requests.push(`${request.method} ${request.url?.includes('mount=') ? 'mount' : ''}`.trim());
+      const answers = { HEAD: 404, POST: request.url?.includes('mount=') ? 403 : 202, PUT: 201 } as const;
+      response.writeHead(answers[request.method as keyof typeof answers], { location: '/upload' });
+      request.resume().on('end', () => response.end());
+    });
+    const client = new RegistryClient({ registry: await served(server) });
+    expect(await client.pushBlob('hello', blobOf('a layer'), { mountFrom: 'base' })).toBe('uploaded');
+    expect(requests).toEqual(['HEAD', 'POST mount', 'POST', 'PUT']);
+  });
+
   it('asks for the right to both repositories where it mounts', async () => {
     const registry = await world();
     const blob = blobOf('a layer');
@@ -135,6 +148,14 @@ describe('a client of a registry', () => {
   it('tells of a registry that does not answer', async () => {
     const client = new RegistryClient({ registry: `127.0.0.1:${await freePort()}` });
     await expect(client.manifest('hello', '1')).rejects.toSatisfy((error) => hasCode(error, 'RegistryUnreachable'));
+    // The one that layers come from, where another one takes them.
+    const taker = new RegistryClient({ registry: (await world()).host });
+    const { signal } = new AbortController();
+    const layer = blobOf('a layer');
+    const open = () => client.blob('base', layer.digest, signal);
+    await expect(taker.pushBlob('hello', { ...layer, open })).rejects.toThrow(
+      `http://${client.registry} does not answer`,
+    );
   });
 
   it('fetches content that is kept elsewhere, and does not show its login there', async () => {
