@@ -80,7 +80,7 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
       ]),
     )
     .option('--python-version <version>', 'Python of the base, such as 3.13, where the base does not say')
-    .option('--plain-http', 'speak HTTP without TLS with the registries, as with one on this machine', false)
+    .option('--plain-http', 'speak HTTP without TLS with the registry of --push, as with one on this machine', false)
     .option('--force-conflicts', 'take over fields that something else has set', false)
     .addOption(wholeNumber('--wait <seconds>', 'how long to wait until it is up to date', 1).or(300))
     .option('--invoke <payload>', 'call it at the end: JSON, @FILE, or - for standard input')

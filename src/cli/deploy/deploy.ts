@@ -24,7 +24,7 @@ import { createProgress, type Progress, type Step } from '../progress.ts';
 import { usualKubeconfig } from '../usual-kubeconfig.ts';
 import { DEPLOY_MANAGER, type FunctionSettings, functionNameFrom, functionObject } from './function-object.ts';
 import { functionProgress } from './function-progress.ts';
-import { baseNameOf, type Repository, repositoryOf } from './place.ts';
+import { baseNameOf, plainHttpWith, type Repository, repositoryOf } from './place.ts';
 
 export interface DeployOptions {
   readonly folder: string;
@@ -186,7 +186,7 @@ async function imageOf(
     new RegistryClient({
       registry,
       login: await findLogin(registry, repository, process.env, { signal }),
-      ...(options.plainHttp ? { plainHttp: true } : {}),
+      plainHttp: plainHttpWith(registry, plan.target, options.plainHttp),
     });
   const { base, source } = await progress.step(`reading the base ${plan.baseName}`, () =>
     readBase(plan, clientOf, signal),

@@ -65,3 +65,11 @@ export function repositoryOf(name: string, given: string | undefined, registry: 
   }
   return { registry: parsed.registry, repository: parsed.repository };
 }
+
+/**
+ * Whether HTTP without TLS is spoken with a registry: where a user asks for that, with the one that is pushed to. A
+ * base elsewhere is read with TLS, and no login for its registry travels in the clear. Undefined: as the client decides.
+ */
+export function plainHttpWith(registry: string, target: Repository, isAsked: boolean): true | undefined {
+  return isAsked && registry === target.registry ? true : undefined;
+}

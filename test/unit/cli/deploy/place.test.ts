@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { baseNameOf, repositoryOf } from '../../../../src/cli/deploy/place.ts';
+import { baseNameOf, plainHttpWith, repositoryOf } from '../../../../src/cli/deploy/place.ts';
 
 it.each([
   ['python', undefined, '127.0.0.1:5000', '127.0.0.1:5000/python-base:latest'],
@@ -32,3 +32,15 @@ it('a place that is none, or none at all, is told of', () => {
   );
   expect(() => repositoryOf('hello', 'registry.example/Hello', undefined)).toThrow(/lower case/);
 });
+
+it.each([
+  ['registry.example:5000', true, true],
+  ['registry.example:5000', false, undefined],
+  ['docker.io', true, undefined],
+] as const)(
+  'a registry that is not the one of the image gets TLS: %s, asked for none %s: %s',
+  (registry, isAsked, expected) => {
+    const target = { registry: 'registry.example:5000', repository: 'hello' };
+    expect(plainHttpWith(registry, target, isAsked)).toBe(expected);
+  },
+);
