@@ -8,6 +8,7 @@ import type { Step } from '../progress.ts';
 import type { BaseImage } from './base-image.ts';
 import { type AddedLayer, type FunctionImage, functionImage, taskFolderOf } from './function-image.ts';
 import { buildGoProgram, GO_PROGRAM } from './go-program.ts';
+import { checkLinks } from './inner-links.ts';
 import type { Language } from './language.ts';
 import { IGNORE_FILE, leftOut } from './left-out.ts';
 import { hasNodePackages, installNodePackages, NODE_PACKAGES } from './node-packages.ts';
@@ -54,6 +55,8 @@ export async function buildImage(build: ImageBuild, options: CallOptions): Promi
       const isLeftOut = leftOut(ignored, isInstalled ? NODE_PACKAGES : undefined);
       build.step.note('packing the code');
       const entries = await layerEntries(build.folder, { below: task, isLeftOut, plainModes: true });
+      const wayOut = `put the files into the folder, or leave the link out with a line in ${IGNORE_FILE}`;
+      checkLinks(entries, build.folder, task, wayOut);
       const code = await layerOf(build, 'code', entries);
       const cmd = build.handler === undefined ? [] : [build.handler];
       return functionImage(build.base, [...(packages === undefined ? [] : [packages]), code], { cmd, workingDir });
@@ -99,7 +102,10 @@ async function packagesLayer(build: ImageBuild, task: string, options: CallOptio
   step.note('npm ci');
   await installNodePackages(folder, target, architecture, { ...options, runner });
   const isOther = (path: string): boolean => path !== NODE_PACKAGES && !path.startsWith(`${NODE_PACKAGES}/`);
-  return layerOf(build, 'packages', await layerEntries(target, { below: task, isLeftOut: isOther, plainModes: true }));
+  const entries = await layerEntries(target, { below: task, isLeftOut: isOther, plainModes: true });
+  const wayOut = 'npm links packages from folders: publish such a package, or copy its code into the folder';
+  checkLinks(entries, target, task, wayOut);
+  return layerOf(build, 'packages', entries);
 }
 
 async function layerOf({ staging }: ImageBuild, holds: string, entries: readonly LayerEntry[]): Promise<AddedLayer> {
