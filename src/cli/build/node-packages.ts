@@ -1,4 +1,4 @@
-import { copyFile, readFile } from 'node:fs/promises';
+import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError, messageOf, undefinedIfNoFile } from '../../common/errors.ts';
@@ -6,10 +6,9 @@ import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import { linuxPlatform } from '../../oci/image-config.ts';
 import { runTool } from './tool.ts';
 
-/** Files that npm reads; the first two have to be there. */
+/** Files that npm reads; one of each has to be there. */
 const PACKAGE_FILE = 'package.json';
 const LOCK_FILES = ['package-lock.json', 'npm-shrinkwrap.json'] as const;
-const npmFiles = [PACKAGE_FILE, ...LOCK_FILES, '.npmrc'] as const;
 
 /** Folder of the packages, in the image as on this machine. */
 export const NODE_PACKAGES = 'node_modules';
@@ -46,11 +45,14 @@ export async function hasNodePackages(folder: string, names: readonly string[]):
 }
 
 /**
- * Options of npm that install for a platform. Scripts of packages run on this machine's processor, and so only where
- * that is the one of the image.
+ * Options of npm that install for a platform. Scripts of packages run on this machine's processor and system, and so
+ * only where these are the ones of the image.
  */
-export function installOptions(architecture: string, own = process.arch): readonly string[] {
-  const isOwn = linuxPlatform(own).architecture === architecture;
+export function installOptions(
+  architecture: string,
+  own: Pick<NodeJS.Process, 'arch' | 'platform'> = process,
+): readonly string[] {
+  const isOwn = own.platform === 'linux' && linuxPlatform(own.arch).architecture === architecture;
   const cpu = architecture === 'amd64' ? 'x64' : architecture;
   const platform = ['--os=linux', `--cpu=${cpu}`, '--libc=glibc'];
   return ['ci', '--omit=dev', '--no-audit', '--no-fund', '--loglevel=error', ...platform].concat(
@@ -69,7 +71,8 @@ export async function installNodePackages(
   architecture: string,
   options: CallOptions & { readonly runner?: CommandRunner | undefined },
 ): Promise<void> {
-  for (const name of npmFiles) {
+  await writeFile(join(target, PACKAGE_FILE), withoutScripts(await readFile(join(folder, PACKAGE_FILE), 'utf8')));
+  for (const name of [...LOCK_FILES, '.npmrc']) {
     await undefinedIfNoFile(copyFile(join(folder, name), join(target, name)));
   }
   await runTool({
@@ -79,4 +82,9 @@ export async function installNodePackages(
     cwd: target,
     wayOut: 'install Node.js with npm, which puts the packages of package.json into the image',
   });
+}
+
+/** A package.json without the function's own scripts: `prepare` and its like want files and tools that stay behind. */
+function withoutScripts(text: string): string {
+  return JSON.stringify({ ...(JSON.parse(text) as object), scripts: undefined });
 }

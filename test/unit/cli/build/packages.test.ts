@@ -1,9 +1,9 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { repositoryRoot } from '../../../../local/common/repository.ts';
-import { hasNodePackages, installOptions } from '../../../../src/cli/build/node-packages.ts';
+import { hasNodePackages, installNodePackages, installOptions } from '../../../../src/cli/build/node-packages.ts';
 import {
   installPythonPackages,
   namesPackages,
@@ -118,9 +118,27 @@ describe('packages in Node.js', () => {
   });
 
   it('are those of the platform of the image, and run no script that would make them for this one', () => {
-    expect(installOptions('amd64', 'x64')).toContain('--cpu=x64');
-    expect(installOptions('amd64', 'x64')).not.toContain('--ignore-scripts');
-    expect(installOptions('arm64', 'x64')).toEqual(expect.arrayContaining(['--cpu=arm64', '--ignore-scripts']));
+    const own = { arch: 'x64', platform: 'linux' } as const;
+    expect(installOptions('amd64', own)).toContain('--cpu=x64');
+    expect(installOptions('amd64', own)).not.toContain('--ignore-scripts');
+    expect(installOptions('arm64', own)).toEqual(expect.arrayContaining(['--cpu=arm64', '--ignore-scripts']));
+    expect(installOptions('amd64', { ...own, platform: 'darwin' })).toContain('--ignore-scripts');
+  });
+
+  it('are installed without the scripts of the function, whose files and tools are not there', async () => {
+    const target = await folderWith({});
+    const folder = await folderWith({
+      'package.json': JSON.stringify({ name: 'a', scripts: { prepare: 'husky' }, dependencies: { b: '1.0.0' } }),
+      'package-lock.json': '{"lockfileVersion":3}',
+      '.npmrc': 'registry=https://registry.example',
+    });
+    const { runner, runs } = programs(() => ({ code: 0 }));
+    await installNodePackages(folder, target, 'arm64', { runner });
+    expect(runs).toEqual([expect.stringMatching(/^npm ci --omit=dev /)]);
+    const read = async (name: string) => readFile(join(target, name), 'utf8');
+    expect(JSON.parse(await read('package.json'))).toEqual({ name: 'a', dependencies: { b: '1.0.0' } });
+    expect(await read('package-lock.json')).toBe('{"lockfileVersion":3}');
+    expect(await read('.npmrc')).toBe('registry=https://registry.example');
   });
 });
 
