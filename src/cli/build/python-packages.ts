@@ -18,6 +18,11 @@ const candidates: readonly (readonly [string, ...string[]])[] = [
 const glibcTags = ['manylinux_2_28', 'manylinux_2_27', 'manylinux_2_26', 'manylinux_2_24', 'manylinux_2_17'] as const;
 const olderTags = ['manylinux2014', 'manylinux2010', 'manylinux1', 'manylinux_2_12', 'manylinux_2_5'] as const;
 
+/** Line of a program in a package's list of files: its path, with digest and size. */
+const PROGRAM_RECORD = /^((?:\.\.\/)+bin\/[^,]+),[^\r]*/;
+/** Head of a program, as pip writes it for short paths of Python, and for long ones. */
+const PYTHON_OF_PROGRAM = /^#!(?:[^\n]*python[^\n/]*|\/bin\/sh\n'''exec' [^\n]*python[^\n/]*\n' ''')\n/;
+
 export interface PythonTarget {
   /** Such as `3.13`. */
   readonly version: string;
@@ -104,21 +109,37 @@ export async function installPythonPackages(
       { code: 'CommandFailed', cause: error },
     );
   }
-  await dropOrigins(target);
+  await dropPaths(target);
 }
 
 /**
- * Removes where pip has a package from, which it writes down for paths and URLs: a path of this machine would make
- * another image of the same folder elsewhere.
+ * Removes the paths of this machine that pip writes down, which would make another image of the same folder elsewhere:
+ * where a package comes from, for paths and URLs, and the Python that its programs run with.
  */
-async function dropOrigins(target: string): Promise<void> {
+async function dropPaths(target: string): Promise<void> {
   for (const name of (await readdir(target)).filter((each) => each.endsWith('.dist-info'))) {
-    const origin = join(target, name, 'direct_url.json');
     const record = join(target, name, 'RECORD');
     const lines = (await undefinedIfNoFile(readFile(record, 'utf8')))?.split('\n');
-    if (lines?.some((line) => line.startsWith(`${name}/direct_url.json,`)) === true) {
-      await writeFile(record, lines.filter((line) => !line.startsWith(`${name}/direct_url.json,`)).join('\n'));
-      await rm(origin, { force: true });
+    if (lines === undefined) {
+      continue;
+    }
+    const isOrigin = (line: string): boolean => line.startsWith(`${name}/direct_url.json,`);
+    const kept = lines.filter((line) => !isOrigin(line)).map((line) => line.replace(PROGRAM_RECORD, '$1,,'));
+    await writeFile(record, kept.join('\n'));
+    if (lines.some(isOrigin)) {
+      await rm(join(target, name, 'direct_url.json'), { force: true });
+    }
+  }
+  const programs = join(target, 'bin');
+  for (const entry of (await undefinedIfNoFile(readdir(programs, { withFileTypes: true }))) ?? []) {
+    const file = join(programs, entry.name);
+    const content = entry.isFile() ? await readFile(file) : Buffer.alloc(0);
+    if (content.subarray(0, 2).toString() === '#!') {
+      await writeFile(
+        file,
+        content.toString('latin1').replace(PYTHON_OF_PROGRAM, '#!/usr/bin/env python3\n'),
+        'latin1',
+      );
     }
   }
 }

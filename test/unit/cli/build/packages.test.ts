@@ -1,4 +1,5 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -80,6 +81,40 @@ describe('packages in Python', () => {
     await installPythonPackages(join(folder, 'requirements.txt'), folder, python, { runner });
     expect(runs[1]).toBe('/usr/bin/python3 -m pip --version');
     expect(runs[2]).toMatch(/^\/usr\/bin\/python3 -m pip install .*--target=\S+ --requirement .*requirements\.txt$/);
+  });
+
+  it.each([
+    ['a short path', '#!/home/ada/.venv/bin/python3\n'],
+    ['a long path', `#!/bin/sh\n'''exec' "/home/ada/with space/bin/python3.13" "$0" "$@"\n' '''\n`],
+  ])('have no paths of this machine in what pip writes: %s', async (_, head) => {
+    const folder = await folderWith({ 'requirements.txt': './demo.whl' });
+    const { runner } = programs(({ args }) => {
+      const target = args.find((each) => each.startsWith('--target='))?.slice('--target='.length);
+      if (target !== undefined) {
+        mkdirSync(join(target, 'bin'));
+        writeFileSync(join(target, 'bin/demo'), `${head}# -*- coding: utf-8 -*-\nprint("\u00e9")\n`);
+        writeFileSync(join(target, 'bin/native'), Buffer.from([0x7f, 0x45, 0xff]));
+        writeFileSync(join(target, 'bin/tool'), '#!/bin/sh\necho python\n');
+        mkdirSync(join(target, 'demo-1.0.dist-info'));
+        writeFileSync(join(target, 'demo-1.0.dist-info/direct_url.json'), '{"url": "file:///home/ada/demo.whl"}');
+        const record = [
+          '../../bin/demo,sha256=abc,7',
+          'demo.py,sha256=d,4',
+          'demo-1.0.dist-info/direct_url.json,sha256=e,9',
+        ];
+        writeFileSync(join(target, 'demo-1.0.dist-info/RECORD'), `${record.join('\r\n')}\r\n`);
+      }
+      return { code: 0 };
+    });
+    const target = await folderWith({});
+    const python = { version: '3.13', architecture: 'amd64' };
+    await installPythonPackages(join(folder, 'requirements.txt'), target, python, { runner });
+    const read = (name: string): Promise<Buffer> => readFile(join(target, name));
+    expect(String(await read('bin/demo'))).toBe('#!/usr/bin/env python3\n# -*- coding: utf-8 -*-\nprint("\u00e9")\n');
+    expect(await read('bin/native')).toEqual(Buffer.from([0x7f, 0x45, 0xff]));
+    expect(String(await read('bin/tool'))).toBe('#!/bin/sh\necho python\n');
+    expect(String(await read('demo-1.0.dist-info/RECORD'))).toBe('../../bin/demo,,\r\ndemo.py,sha256=d,4\r\n');
+    expect(await readdir(join(target, 'demo-1.0.dist-info'))).toEqual(['RECORD']);
   });
 
   it('need a pip, and the error says so', async () => {
