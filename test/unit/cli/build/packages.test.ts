@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { repositoryRoot } from '../../../../local/common/repository.ts';
+import { buildGoProgram } from '../../../../src/cli/build/go-program.ts';
 import { hasNodePackages, installNodePackages, installOptions } from '../../../../src/cli/build/node-packages.ts';
 import {
   installPythonPackages,
@@ -174,6 +175,23 @@ describe('packages in Node.js', () => {
     expect(JSON.parse(await read('package.json'))).toEqual({ name: 'a', dependencies: { b: '1.0.0' } });
     expect(await read('package-lock.json')).toBe('{"lockfileVersion":3}');
     expect(await read('.npmrc')).toBe('registry=https://registry.example');
+  });
+});
+
+describe('a program in Go', () => {
+  const build = async (content: Buffer): Promise<void> => {
+    const target = join(await folderWith({}), 'bootstrap');
+    const { runner } = programs(() => {
+      writeFileSync(target, content);
+      return { code: 0 };
+    });
+    await buildGoProgram('/hello', target, 'amd64', { runner });
+  };
+
+  it('is what Go writes for a package main, and an archive for another one is refused', async () => {
+    await build(Buffer.from('\x7fELF and the rest'));
+    await expect(build(Buffer.from('!<arch>\n'))).rejects.toThrow('/hello has no package main');
+    await expect(build(Buffer.from(''))).rejects.toThrow('/hello has no package main');
   });
 });
 
