@@ -1,5 +1,5 @@
 import type { CallOptions } from '../../common/deadline.ts';
-import { EsbError, hasCode } from '../../common/errors.ts';
+import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import { type ImageConfig, linuxPlatform, parseImageConfig, resolveManifest } from '../../oci/image-config.ts';
 import { type ImageReference, parseImageReference } from '../../oci/image-reference.ts';
 import type { RegistryClient } from '../../oci/registry-client.ts';
@@ -84,19 +84,18 @@ export async function readBaseImage(
     throw hasCode(error, 'ImageWrongPlatform') ? wayOut(error.message) : error;
   });
   const { config: configDescriptor, layers } = manifest.document as {
-    readonly config?: { readonly digest?: string; readonly mediaType?: string };
-    readonly layers?: readonly BaseLayer[];
+    readonly config?: { readonly digest?: unknown; readonly mediaType?: string } | null;
+    readonly layers?: readonly unknown[];
   };
-  if (configDescriptor?.digest === undefined || layers === undefined) {
-    throw new EsbError(`the base ${name} is no image: its manifest has no configuration or no layers`, {
-      code: 'ImageInvalid',
-    });
+  const digest = configDescriptor?.digest;
+  if (typeof digest !== 'string' || !Array.isArray(layers) || !layers.every(isLayer)) {
+    throw noImage(name, 'its manifest has no configuration or no layers');
   }
-  const { digest } = configDescriptor;
-  const document = JSON.parse((await client.document(repository, digest, options)).toString('utf8')) as Readonly<
-    Record<string, unknown>
-  >;
+  const document = documentOf(name, await client.document(repository, digest, options));
   const config = parseImageConfig(document, digest);
+  if (config.diffIds.length !== layers.length) {
+    throw noImage(name, `its manifest has ${layers.length} layers, its configuration ${config.diffIds.length}`);
+  }
   const { architecture: found } = config.platform;
   if (found !== '' && found !== platform.architecture) {
     throw wayOut(`the image is for linux/${found}`);
@@ -104,9 +103,33 @@ export async function readBaseImage(
   return {
     reference,
     manifestType: types.get(manifest.digest) ?? OCI_MANIFEST,
-    configType: configDescriptor.mediaType ?? OCI_CONFIG,
+    configType: configDescriptor?.mediaType ?? OCI_CONFIG,
     layers,
     document,
     config,
   };
+}
+
+/** Whether a layer is one. Digests become parts of addresses: a registry may put nothing else there. */
+function isLayer(found: unknown): found is BaseLayer {
+  const { digest, mediaType, size } = (found ?? {}) as Partial<Readonly<Record<keyof BaseLayer, unknown>>>;
+  const isDigest = typeof digest === 'string' && /^[a-z0-9]+:[0-9a-f]{64,}$/.test(digest);
+  return isDigest && typeof mediaType === 'string' && Number.isSafeInteger(size) && Number(size) >= 0;
+}
+
+function documentOf(name: string, content: Buffer): Readonly<Record<string, unknown>> {
+  let found: unknown;
+  try {
+    found = JSON.parse(content.toString('utf8'));
+  } catch (error) {
+    throw noImage(name, `its configuration is not JSON: ${messageOf(error)}`);
+  }
+  if (typeof found !== 'object' || found === null) {
+    throw noImage(name, 'its configuration is not an object');
+  }
+  return found as Readonly<Record<string, unknown>>;
+}
+
+function noImage(name: string, why: string): EsbError {
+  return new EsbError(`the base ${name} is no image: ${why}`, { code: 'ImageInvalid' });
 }

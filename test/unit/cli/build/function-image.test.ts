@@ -3,8 +3,8 @@ import { type BaseImage, emptyBase, readBaseImage } from '../../../../src/cli/bu
 import { type AddedLayer, functionImage, taskFolderOf } from '../../../../src/cli/build/function-image.ts';
 import { hasCode } from '../../../../src/common/errors.ts';
 import { parseImageConfig } from '../../../../src/oci/image-config.ts';
-import { RegistryClient } from '../../../../src/oci/registry-client.ts';
-import { testImage, testIndex } from '../../../support/test-image.ts';
+import { digestOf, RegistryClient } from '../../../../src/oci/registry-client.ts';
+import { ownArchitecture, testImage, testIndex } from '../../../support/test-image.ts';
 import { startTestRegistry } from '../../../support/test-registry.ts';
 
 const layer = (digit: string): string => `sha256:${digit.repeat(64)}`;
@@ -127,6 +127,28 @@ describe('a base', () => {
         hasCode(error, 'ImageWrongPlatform') &&
         error.message.includes('linux/arm64') &&
         error.message.includes('Name a base for amd64 with --base, or another processor with --architecture'),
+    );
+  });
+
+  it.each([
+    [
+      'a layer with something else for a digest',
+      { layers: [{ digest: '../../x', mediaType: 'a', size: 1 }] },
+      /no layers/,
+    ],
+    ['a layer without a size', { layers: [{ digest: layer('a'), mediaType: 'a' }] }, /no layers/],
+    ['no list of layers', { layers: 'none' }, /no layers/],
+    ['layers that its configuration does not have', { layers: [] }, /manifest has 0 layers, its configuration 1/],
+    ['no configuration', { config: null }, /no configuration/],
+  ])('with %s is refused', async (_, wrong, message) => {
+    const registry = await startTestRegistry();
+    onTestFinished(() => registry.close());
+    const image = await testImage({ files: [{ path: '/file', content: 'content' }] });
+    const content = Buffer.from(JSON.stringify({ ...read(image.manifest.content), ...wrong }));
+    registry.put('base:1', { ...image, manifest: { ...image.manifest, content, digest: digestOf(content) } });
+    const client = new RegistryClient({ registry: registry.host });
+    await expect(readBaseImage(`${registry.host}/base:1`, client, ownArchitecture, {})).rejects.toSatisfy(
+      (error: unknown) => hasCode(error, 'ImageInvalid') && message.test(error.message),
     );
   });
 
