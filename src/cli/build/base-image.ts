@@ -110,6 +110,21 @@ export async function readBaseImage(
   };
 }
 
+/**
+ * Checks that something in a base runs a handler.
+ *
+ * @throws {EsbError} `InvalidArgument` for a base without an entrypoint, such as an image of a language alone
+ */
+export function checkEntrypoint(base: BaseImage, name: string, handler: string): void {
+  if (base.config.entrypoint.length === 0) {
+    throw new EsbError(
+      `the base ${name} has no entrypoint, and so nothing that calls ${handler}: name an image with a runtime client, ` +
+        "such as AWS's base image of the language",
+      { code: 'InvalidArgument' },
+    );
+  }
+}
+
 /** Whether a layer is one. Digests become parts of addresses: a registry may put nothing else there. */
 function isLayer(found: unknown): found is BaseLayer {
   const { digest, mediaType, size } = (found ?? {}) as Partial<Readonly<Record<keyof BaseLayer, unknown>>>;

@@ -11,7 +11,7 @@ import { createKubeConnectionSource } from '../../kube/client/kube-config.ts';
 import { linuxPlatform } from '../../oci/image-config.ts';
 import { parseImageReference } from '../../oci/image-reference.ts';
 import { RegistryClient } from '../../oci/registry-client.ts';
-import { type BaseImage, emptyBase, NO_BASE, readBaseImage } from '../build/base-image.ts';
+import { type BaseImage, checkEntrypoint, emptyBase, NO_BASE, readBaseImage } from '../build/base-image.ts';
 import { buildImage } from '../build/build-image.ts';
 import type { FunctionImage } from '../build/function-image.ts';
 import { handlerOf, type Language, languageOf } from '../build/language.ts';
@@ -73,6 +73,11 @@ interface Plan {
   readonly architecture: string;
 }
 
+interface ImagePlan extends Plan {
+  /** Whether the function has a command of its own, which stands for the entrypoint of its base. */
+  readonly hasCommand: boolean;
+}
+
 /**
  * Makes an image of a folder with a function, pushes it, applies the LambdaFunction, and waits until that is up to date.
  *
@@ -102,7 +107,8 @@ export async function runDeploy(options: DeployOptions, context: CommandContext)
   try {
     // First of all: a cluster without the resource, or a user without the right, is refused before anything is built.
     const present = await lookAt(client, plan.name, options, signal);
-    const image = await imageOf(plan, options, staging, progress, signal);
+    const hasCommand = (present?.spec.template.spec.command ?? []).length > 0;
+    const image = await imageOf({ ...plan, hasCommand }, options, staging, progress, signal);
     const reference = `${plan.target.registry}/${plan.target.repository}@${image.digest}`;
     const applied = await progress.step(`applying LambdaFunction ${options.namespace}/${plan.name}`, () =>
       apply(client, plan, reference, present, options, signal),
@@ -176,7 +182,7 @@ async function namesIn(folder: string): Promise<readonly string[]> {
 }
 
 async function imageOf(
-  plan: Plan,
+  plan: ImagePlan,
   options: DeployOptions,
   staging: string,
   progress: Progress,
@@ -202,7 +208,7 @@ async function imageOf(
 }
 
 async function readBase(
-  { architecture, baseName }: Plan,
+  { architecture, baseName, handler, hasCommand }: ImagePlan,
   clientOf: (place: Repository) => Promise<RegistryClient>,
   signal: AbortSignal,
 ): Promise<{ readonly base: BaseImage; readonly source: PushSource | undefined }> {
@@ -212,6 +218,9 @@ async function readBase(
   const reference = parseImageReference(baseName);
   const client = await clientOf(reference);
   const base = await readBaseImage(baseName, client, architecture, { signal });
+  if (handler !== undefined && !hasCommand) {
+    checkEntrypoint(base, baseName, handler);
+  }
   return { base, source: { client, reference } };
 }
 

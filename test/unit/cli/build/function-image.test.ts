@@ -1,5 +1,5 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { type BaseImage, emptyBase, readBaseImage } from '../../../../src/cli/build/base-image.ts';
+import { type BaseImage, checkEntrypoint, emptyBase, readBaseImage } from '../../../../src/cli/build/base-image.ts';
 import { type AddedLayer, functionImage, taskFolderOf } from '../../../../src/cli/build/function-image.ts';
 import { hasCode } from '../../../../src/common/errors.ts';
 import { parseImageConfig } from '../../../../src/oci/image-config.ts';
@@ -150,6 +150,13 @@ describe('a base', () => {
     await expect(readBaseImage(`${registry.host}/base:1`, client, ownArchitecture, {})).rejects.toSatisfy(
       (error: unknown) => hasCode(error, 'ImageInvalid') && message.test(error.message),
     );
+  });
+
+  it('without an entrypoint, such as an image of a language alone, has nothing that calls the handler', () => {
+    expect(() => checkEntrypoint(baseWith({ Cmd: ['python3'] }), 'python:3.13', 'app.handler')).toThrow(
+      /python:3.13 has no entrypoint, and so nothing that calls app.handler: name an image with a runtime client/,
+    );
+    expect(() => checkEntrypoint(baseWith({ Entrypoint: ['/entry'] }), 'base', 'app.handler')).not.toThrow();
   });
 
   it('that is not there is told of', async () => {
