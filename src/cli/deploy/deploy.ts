@@ -22,7 +22,13 @@ import { runInvoke } from '../invoke.ts';
 import { pause, waitingClock } from '../pause.ts';
 import { createProgress, type Progress, type Step } from '../progress.ts';
 import { usualKubeconfig } from '../usual-kubeconfig.ts';
-import { DEPLOY_MANAGER, type FunctionSettings, functionNameFrom, functionObject } from './function-object.ts';
+import {
+  DEPLOY_MANAGER,
+  type DeployedCode,
+  type FunctionSettings,
+  functionNameFrom,
+  functionObject,
+} from './function-object.ts';
 import { functionProgress } from './function-progress.ts';
 import { baseNameOf, plainHttpWith, type Repository, repositoryOf } from './place.ts';
 
@@ -110,10 +116,9 @@ export async function runDeploy(options: DeployOptions, context: CommandContext)
     const hasCommand = (present?.spec.template.spec.command ?? []).length > 0;
     const image = await imageOf({ ...plan, hasCommand }, options, staging, progress, signal);
     const reference = `${plan.target.registry}/${plan.target.repository}@${image.digest}`;
-    const applied = await progress.step(`applying LambdaFunction ${options.namespace}/${plan.name}`, () =>
-      apply(client, plan, reference, present, options, signal),
+    const { applied, isSame } = await progress.step(`applying LambdaFunction ${options.namespace}/${plan.name}`, () =>
+      applyFunction(client, { ...plan, image: reference }, options, signal),
     );
-    const isSame = present !== undefined && present.metadata.generation === applied.metadata.generation;
     await progress.step('waiting until the function is up to date', (step) =>
       untilCurrent(client, applied, { step, clock: waitingClock, waitMs: options.wait * 1_000, signal }),
     );
@@ -249,25 +254,34 @@ export async function lookAt(
   }
 }
 
-async function apply(
-  client: Pick<KubeClient, 'patch'>,
-  { handler, name }: Plan,
-  image: string,
-  present: LambdaFunction | undefined,
-  options: DeployOptions,
+/**
+ * Applies a function to what it is now: others may have set fields while its image was built.
+ *
+ * @returns also whether that has changed nothing
+ * @throws {EsbError} as {@link lookAt}; `NotFound` for a missing namespace and `Conflict`, with the way out
+ */
+export async function applyFunction(
+  client: Pick<KubeClient, 'get' | 'patch'>,
+  { handler, image, name }: Omit<DeployedCode, 'namespace'>,
+  options: Pick<
+    DeployOptions,
+    'desiredState' | 'forceConflicts' | 'memory' | 'namespace' | 'pullSecret' | 'timeout' | 'workers'
+  >,
   signal: AbortSignal,
-): Promise<LambdaFunction> {
+): Promise<{ readonly applied: LambdaFunction; readonly isSame: boolean }> {
   const { desiredState, forceConflicts, memory, namespace, pullSecret = [], timeout, workers } = options;
+  const present = await lookAt(client, name, options, signal);
   const pullSecrets = pullSecret.length === 0 ? undefined : pullSecret;
   const settings = { memory, timeoutSeconds: timeout, minWorkers: workers, desiredState, pullSecrets };
   const body = functionObject({ namespace, name, image, handler }, settings, present);
   try {
-    return await client.patch(
+    const applied = await client.patch(
       lambdaFunctions,
       { namespace, name },
       { kind: 'apply', body, fieldManager: DEPLOY_MANAGER, force: forceConflicts },
       { signal },
     );
+    return { applied, isSame: present !== undefined && present.metadata.generation === applied.metadata.generation };
   } catch (error) {
     if (hasCode(error, 'NotFound')) {
       throw new EsbError(`there is no namespace ${namespace}: make it with kubectl create namespace ${namespace}`, {
