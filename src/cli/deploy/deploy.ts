@@ -30,6 +30,7 @@ import {
   functionObject,
 } from './function-object.ts';
 import { functionProgress } from './function-progress.ts';
+import { callText, usualGateway } from './gateway-address.ts';
 import { baseNameOf, plainHttpWith, type Repository, repositoryOf } from './place.ts';
 
 export interface DeployOptions {
@@ -97,11 +98,14 @@ export async function runDeploy(options: DeployOptions, context: CommandContext)
   const { signal } = context;
   const instance = await instanceOf(options, context);
   const plan = await planOf(options, instance?.registry);
-  const gateway = options.gateway ?? instance?.gateway;
+  const usual = usualGateway(instance?.gateway, options.namespace);
+  const gateway = options.gateway ?? usual;
   if (options.invoke !== undefined && gateway === undefined) {
-    throw new EsbError('name the address of the gateway with --gateway: --invoke calls the function there', {
-      code: 'InvalidArgument',
-    });
+    throw new EsbError(
+      `name the address of a gateway of the namespace ${options.namespace} with --gateway: --invoke calls the function ` +
+        'there',
+      { code: 'InvalidArgument' },
+    );
   }
   const client = createKubeClient({
     source: createKubeConnectionSource({
@@ -110,6 +114,7 @@ export async function runDeploy(options: DeployOptions, context: CommandContext)
     userAgent: DEPLOY_MANAGER,
   });
   const staging = await mkdtemp(join(tmpdir(), 'esb-deploy-'));
+  let functionName = plan.name;
   try {
     // First of all: a cluster without the resource, or a user without the right, is refused before anything is built.
     const present = await lookAt(client, plan.name, options, signal);
@@ -123,7 +128,8 @@ export async function runDeploy(options: DeployOptions, context: CommandContext)
       untilCurrent(client, applied, { step, clock: waitingClock, waitMs: options.wait * 1_000, signal }),
     );
     progress.say(isSame ? `\n${plan.name} is as it was: nothing has changed.` : `\n${plan.name} is up to date.`);
-    progress.say(callText(plan.name, gateway));
+    functionName = applied.spec.functionName ?? plan.name;
+    progress.say(callText(functionName, gateway, gateway === usual));
   } finally {
     await client.close();
     await rm(staging, { recursive: true, force: true });
@@ -133,7 +139,7 @@ export async function runDeploy(options: DeployOptions, context: CommandContext)
   }
   return runInvoke(
     {
-      functionName: plan.name,
+      functionName,
       payload: options.invoke,
       ...(options.gateway === undefined ? {} : { gateway: options.gateway }),
       type: 'RequestResponse',
@@ -367,17 +373,4 @@ export async function untilCurrent(
         unreachable(state);
     }
   }
-}
-
-/** The ways to call a function, as a shell takes them. */
-function callText(name: string, gateway: string | undefined): string {
-  const url = gateway ?? '<address of the gateway>';
-  return [
-    'Call it:',
-    `  esb invoke ${name} '{"name": "Ada"}'${gateway === undefined ? ` --gateway ${url}` : ''}`,
-    // Both versions of AWS's command line take a payload as it is from a file.
-    `  echo '{"name": "Ada"}' | aws lambda invoke --endpoint-url ${url} --function-name ${name} \\`,
-    '    --payload fileb:///dev/stdin /dev/stdout',
-    '',
-  ].join('\n');
 }
