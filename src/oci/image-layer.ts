@@ -6,6 +6,8 @@ import { PassThrough } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { pack as createPack, type Pack } from 'tar-stream';
+import { AbortedError, type CallOptions } from '../common/deadline.ts';
+import { EsbError, messageOf } from '../common/errors.ts';
 
 /** The description of a layer in an OCI image. */
 export interface LayerDescriptor {
@@ -32,6 +34,8 @@ export interface EntriesOptions {
   readonly isLeftOut?: (path: string) => boolean;
   /** Whether modes say no more than who may execute: users with different masks then make the same. Default false. */
   readonly plainModes?: boolean;
+  /** Ends the work with `Aborted`. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** The same for every build: the same content has the same digest. */
@@ -47,10 +51,13 @@ export async function writeLayer(folder: string, file: string): Promise<LayerDes
 
 /** The entries of everything below `folder`, a folder before what is in it, each folder by name. */
 export async function layerEntries(folder: string, options: EntriesOptions = {}): Promise<readonly LayerEntry[]> {
-  const { below = '', isLeftOut = () => false, plainModes = false } = options;
+  const { below = '', isLeftOut = () => false, plainModes = false, signal } = options;
   const entries: LayerEntry[] = [];
   const add = async (path: string): Promise<void> => {
     for (const child of (await readdir(join(folder, path))).toSorted()) {
+      if (signal?.aborted === true) {
+        throw new AbortedError(`the look at ${folder}`, signal.reason);
+      }
       const at = join(path, child);
       if (isLeftOut(at)) {
         continue;
@@ -75,8 +82,17 @@ export async function layerEntries(folder: string, options: EntriesOptions = {})
   return entries;
 }
 
-/** Writes entries as one compressed layer, in their order, owned by root, with fixed times. */
-export async function writeLayerEntries(entries: readonly LayerEntry[], file: string): Promise<LayerDescriptor> {
+/**
+ * Writes entries as one compressed layer, in their order, owned by root, with fixed times.
+ *
+ * @throws {EsbError} `InvalidArgument` for a file that cannot be read, or changes meanwhile; `Aborted`; errors of the
+ *   file system for the layer
+ */
+export async function writeLayerEntries(
+  entries: readonly LayerEntry[],
+  file: string,
+  { signal }: Pick<CallOptions, 'signal'> = {},
+): Promise<LayerDescriptor> {
   const archive = createPack();
   const uncompressed = createHash('sha256');
   const compressed = createHash('sha256');
@@ -88,9 +104,24 @@ export async function writeLayerEntries(entries: readonly LayerEntry[], file: st
   });
   const source = new PassThrough();
   source.on('data', (chunk: Buffer) => uncompressed.update(chunk));
-  const written = pipeline(archive, source, createGzip({ level: 6 }), counted, createWriteStream(file));
-  const filled = fill(archive, entries).then(() => archive.finalize());
-  await Promise.all([written, filled]);
+  const ending = signal === undefined ? {} : { signal };
+  const written = pipeline(archive, source, createGzip({ level: 6 }), counted, createWriteStream(file), ending);
+  const filled = fill(archive, entries).then(
+    () => archive.finalize(),
+    (error: unknown) => {
+      archive.destroy(error instanceof Error ? error : undefined);
+      throw error;
+    },
+  );
+  const ends = await Promise.allSettled([filled, written]);
+  if (signal?.aborted === true) {
+    throw new AbortedError(`the making of ${file}`, signal.reason);
+  }
+  for (const end of ends) {
+    if (end.status === 'rejected') {
+      throw end.reason;
+    }
+  }
   return {
     digest: `sha256:${compressed.digest('hex')}`,
     diffId: `sha256:${uncompressed.digest('hex')}`,
@@ -98,18 +129,28 @@ export async function writeLayerEntries(entries: readonly LayerEntry[], file: st
   };
 }
 
+/** An archive that is given up tells each of its entries; its own error is the one that counts. */
+const ignored = (): void => undefined;
+
 async function fill(archive: Pack, entries: readonly LayerEntry[]): Promise<void> {
   for (const entry of entries) {
     const header = { name: entry.name, mode: entry.mode, uid: 0, gid: 0, mtime: MODIFIED };
     switch (entry.kind) {
       case 'folder':
-        archive.entry({ ...header, name: `${entry.name}/`, type: 'directory' });
+        archive.entry({ ...header, name: `${entry.name}/`, type: 'directory' }).on('error', ignored);
         break;
       case 'link':
-        archive.entry({ ...header, type: 'symlink', linkname: entry.target });
+        archive.entry({ ...header, type: 'symlink', linkname: entry.target }).on('error', ignored);
         break;
       case 'file':
-        await pipeline(createReadStream(entry.path), archive.entry({ ...header, type: 'file', size: entry.size }));
+        try {
+          await pipeline(createReadStream(entry.path), archive.entry({ ...header, type: 'file', size: entry.size }));
+        } catch (error) {
+          throw new EsbError(`${entry.path} cannot be packed: ${messageOf(error)}`, {
+            code: 'InvalidArgument',
+            cause: error,
+          });
+        }
         break;
       default:
         entry satisfies never;

@@ -1,9 +1,9 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CallOptions } from '../../common/deadline.ts';
-import { EsbError, undefinedIfNoFile, unreachable } from '../../common/errors.ts';
+import { EsbError, messageOf, undefinedIfNoFile, unreachable } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
-import { type LayerEntry, layerEntries, writeLayerEntries } from '../../oci/image-layer.ts';
+import { type EntriesOptions, type LayerEntry, layerEntries, writeLayerEntries } from '../../oci/image-layer.ts';
 import type { Step } from '../progress.ts';
 import type { BaseImage } from './base-image.ts';
 import { type AddedLayer, type FunctionImage, functionImage, taskFolderOf } from './function-image.ts';
@@ -46,18 +46,19 @@ export interface ImageBuild {
 export async function buildImage(build: ImageBuild, options: CallOptions): Promise<FunctionImage> {
   const workingDir = taskFolderOf(build.base);
   const task = workingDir.slice(1);
+  const packing = { below: task, plainModes: true, signal: options.signal };
   switch (build.language) {
     case 'python':
     case 'node': {
-      const packages = await packagesLayer(build, task, options);
+      const packages = await packagesLayer(build, packing, options);
       const ignored = await undefinedIfNoFile(readFile(join(build.folder, IGNORE_FILE), 'utf8'));
       const isInstalled = packages !== undefined && build.language === 'node';
       const isLeftOut = leftOut(ignored, isInstalled ? NODE_PACKAGES : undefined);
       build.step.note('packing the code');
-      const entries = await layerEntries(build.folder, { below: task, isLeftOut, plainModes: true });
+      const entries = await entriesOf(build.folder, { ...packing, isLeftOut });
       const wayOut = `put the files into the folder, or leave the link out with a line in ${IGNORE_FILE}`;
       checkLinks(entries, build.folder, task, wayOut);
-      const code = await layerOf(build, 'code', entries);
+      const code = await layerOf(build, 'code', entries, options);
       const cmd = build.handler === undefined ? [] : [build.handler];
       return functionImage(build.base, [...(packages === undefined ? [] : [packages]), code], { cmd, workingDir });
     }
@@ -65,8 +66,8 @@ export async function buildImage(build: ImageBuild, options: CallOptions): Promi
       build.step.note('go build');
       const path = join(build.staging, GO_PROGRAM);
       await buildGoProgram(build.folder, path, build.architecture, { ...options, runner: build.runner });
-      const [program] = await layerEntries(build.staging, { below: task, plainModes: true });
-      const layer = await layerOf(build, 'program', program === undefined ? [] : [program]);
+      const [program] = await entriesOf(build.staging, packing);
+      const layer = await layerOf(build, 'program', program === undefined ? [] : [program], options);
       return functionImage(build.base, [layer], { entrypoint: [`${workingDir}/${GO_PROGRAM}`], cmd: [], workingDir });
     }
     default:
@@ -75,7 +76,11 @@ export async function buildImage(build: ImageBuild, options: CallOptions): Promi
 }
 
 /** The layer of installed packages; undefined where the function names none. */
-async function packagesLayer(build: ImageBuild, task: string, options: CallOptions): Promise<AddedLayer | undefined> {
+async function packagesLayer(
+  build: ImageBuild,
+  packing: EntriesOptions & { readonly below: string },
+  options: CallOptions,
+): Promise<AddedLayer | undefined> {
   const { architecture, folder, names, runner, staging, step } = build;
   const target = join(staging, 'packages');
   await mkdir(target);
@@ -94,7 +99,7 @@ async function packagesLayer(build: ImageBuild, task: string, options: CallOptio
     }
     step.note('pip install');
     await installPythonPackages(requirements, target, { version, architecture }, { ...options, runner });
-    return layerOf(build, 'packages', await layerEntries(target, { below: task, plainModes: true }));
+    return layerOf(build, 'packages', await entriesOf(target, packing), options);
   }
   if (!(await hasNodePackages(folder, names))) {
     return undefined;
@@ -102,13 +107,28 @@ async function packagesLayer(build: ImageBuild, task: string, options: CallOptio
   step.note('npm ci');
   await installNodePackages(folder, target, architecture, { ...options, runner });
   const isOther = (path: string): boolean => path !== NODE_PACKAGES && !path.startsWith(`${NODE_PACKAGES}/`);
-  const entries = await layerEntries(target, { below: task, isLeftOut: isOther, plainModes: true });
+  const entries = await entriesOf(target, { ...packing, isLeftOut: isOther });
   const wayOut = 'npm links packages from folders: publish such a package, or copy its code into the folder';
-  checkLinks(entries, target, task, wayOut);
-  return layerOf(build, 'packages', entries);
+  checkLinks(entries, target, packing.below, wayOut);
+  return layerOf(build, 'packages', entries, options);
 }
 
-async function layerOf({ staging }: ImageBuild, holds: string, entries: readonly LayerEntry[]): Promise<AddedLayer> {
+async function entriesOf(folder: string, options: EntriesOptions): Promise<readonly LayerEntry[]> {
+  try {
+    return await layerEntries(folder, options);
+  } catch (error) {
+    throw error instanceof EsbError
+      ? error
+      : new EsbError(`${folder} cannot be packed: ${messageOf(error)}`, { code: 'InvalidArgument', cause: error });
+  }
+}
+
+async function layerOf(
+  { staging }: ImageBuild,
+  holds: string,
+  entries: readonly LayerEntry[],
+  options: CallOptions,
+): Promise<AddedLayer> {
   const file = join(staging, `${holds}.tar.gz`);
-  return { ...(await writeLayerEntries(entries, file)), file, holds };
+  return { ...(await writeLayerEntries(entries, file, options)), file, holds };
 }

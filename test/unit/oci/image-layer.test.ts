@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { extract } from 'tar-stream';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { hasCode } from '../../../src/common/errors.ts';
 import { layerEntries, writeLayer, writeLayerEntries } from '../../../src/oci/image-layer.ts';
 
 async function sampleFolder(): Promise<{ readonly root: string; readonly file: string }> {
@@ -76,5 +77,26 @@ describe('an image layer', () => {
     const write = async ({ file, root }: typeof one) =>
       writeLayerEntries(await layerEntries(root, { plainModes: true }), file);
     expect(await write(other)).toEqual(await write(one));
+  });
+
+  it('of a file that is another one by now is refused by the name of the file', async () => {
+    const { root, file } = await sampleFolder();
+    const entries = await layerEntries(root);
+    await writeFile(join(root, 'usr/bin/tool'), 'a longer program');
+    await expect(writeLayerEntries(entries, file)).rejects.toSatisfy(
+      (error) => hasCode(error, 'InvalidArgument') && error.message.includes(`${join(root, 'usr/bin/tool')} cannot be`),
+    );
+    await rm(join(root, 'usr/bin/tool'));
+    await expect(writeLayerEntries(entries, file)).rejects.toThrow(/tool cannot be packed: ENOENT/);
+  });
+
+  it('is given up when its user does not want it any more', async () => {
+    const { root, file } = await sampleFolder();
+    const entries = await layerEntries(root);
+    const stop = new AbortController();
+    const written = writeLayerEntries(entries, file, { signal: stop.signal });
+    stop.abort();
+    await expect(written).rejects.toSatisfy((error) => hasCode(error, 'Aborted'));
+    await expect(layerEntries(root, { signal: stop.signal })).rejects.toSatisfy((error) => hasCode(error, 'Aborted'));
   });
 });
