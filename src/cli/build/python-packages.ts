@@ -35,10 +35,14 @@ export interface PythonTarget {
  * have, else that of a reference such as `python:3.13`.
  *
  * @param env `NAME=value` of the base
+ * @throws {EsbError} `InvalidArgument` for a given version of another form than `3.13`
  */
 export function pythonVersionOf(base: string, env: readonly string[], given: string | undefined): string | undefined {
+  if (given !== undefined && !/^3\.\d+$/.test(given)) {
+    throw new EsbError(`--python-version ${given} is not a version such as 3.13`, { code: 'InvalidArgument' });
+  }
   const [, fromEnv] = env.map((each) => /^PYTHON_VERSION=(\d+\.\d+)/.exec(each)).find((found) => found !== null) ?? [];
-  const [, fromName] = /python[^/:@]*:(\d+\.\d+)/.exec(base) ?? [];
+  const [, fromName] = /python[^/:@]*:(3\.\d+)/.exec(base) ?? [];
   return given ?? fromEnv ?? fromName;
 }
 

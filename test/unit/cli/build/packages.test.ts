@@ -62,8 +62,13 @@ describe('packages in Python', () => {
     ['python:3.13-slim', ['PYTHON_VERSION=3.14.1'], '3.12', '3.12'],
     ['registry.example/python@sha256:0', [], undefined, undefined],
     ['registry.example/base:3.13', [], undefined, undefined],
+    ['registry.example/python-tools:1.2', [], undefined, undefined],
   ])('are those of the Python of %s %j %s: %s', (base, env, given, expected) => {
     expect(pythonVersionOf(base, env, given)).toBe(expected);
+  });
+
+  it.each(['3', '3.13.1', '313'])('are not those of a Python %s, which pip would not know', (given) => {
+    expect(() => pythonVersionOf('base', [], given)).toThrow(`--python-version ${given} is not a version such as 3.13`);
   });
 
   it('are wheels for the platform of the base, and nothing that would be built here', () => {
