@@ -306,6 +306,12 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
     };
     await controller.stop();
     await setDefault('add');
+    // The API server takes a definition in some time after it has it.
+    await waitFor('the default in each object', async () => {
+      const owner = await admin.get(lambdaFunctions, { namespace: 'default', name: 'older' });
+      const specs = [owner?.spec.template.spec, ...(await workers()).map(({ spec }) => spec)];
+      return specs.every((spec) => spec?.runtimeInterface === 'Lambda');
+    });
     controller = startController('upgraded');
     try {
       const changed = await waitFor('the hash of the new template on each worker', async () => {
