@@ -16,16 +16,13 @@ export interface UrlDoorOptions extends UrlServiceOptions {
  */
 export function createUrlDoor(options: UrlDoorOptions): Door {
   const service = new UrlService(options);
-  const server = createServer(
-    guardedServer(options.connections.patience),
-    (request, response) => {
-      service.serve(request, response).catch((error: unknown) => {
-        // Anybody may send a request: none ends the process.
-        options.logger.error({ err: error }, 'request of a function URL failed for a fault of the gateway');
-        response.destroy();
-      });
-    },
-  );
+  const server = createServer(guardedServer(options.connections.patience), (request, response) => {
+    service.serve(request, response).catch((error: unknown) => {
+      // Anybody may send a request: none ends the process.
+      options.logger.error({ err: error }, 'request of a function URL failed for a fault of the gateway');
+      response.destroy();
+    });
+  });
   const guard = new HttpGuard(server, options.connections);
   server.on('clientError', (error, socket) => guard.refuse(error, socket as Parameters<HttpGuard['refuse']>[1]));
   const drain = new ConnectionDrain(server, options.clock);
