@@ -369,7 +369,7 @@ export class UrlService {
 
   #writeHead({ call, id, raw, response }: Visit, { headers, status }: AnswerHead, bytes: number | undefined): void {
     const hasBody = status !== 204 && status !== 304;
-    // Of a HEAD without a body nobody knows the length that a GET has.
+    // A HEAD without a body says nothing of the length that a GET has.
     const length = raw.method === 'HEAD' && bytes === 0 ? undefined : bytes;
     const all = [
       ...headers,
