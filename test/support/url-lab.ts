@@ -87,6 +87,7 @@ export function urlSettings(urls: Partial<FunctionUrls> = {}): FunctionUrls {
 export const OPEN: LambdaFunctionSpecUrl = { authType: 'NONE', invokeMode: 'BUFFERED' };
 
 export interface UrlLab extends GatewayLab {
+  readonly urlPort: number;
   /** Calls the URL of the function `hello`, unless the call says otherwise. */
   callUrl(call?: UrlCall): Promise<UrlReply>;
 }
@@ -103,7 +104,7 @@ export async function urlLab(
   const port = await lab.gateway.listenForUrls({ host: '127.0.0.1', port: 0 });
   await lab.addWorker('hello');
   lab.functions.put(functionFixture(url === null ? {} : { spec: { url } }));
-  return { ...lab, callUrl: (call) => callUrl(port, call) };
+  return { ...lab, urlPort: port, callUrl: (call) => callUrl(port, call) };
 }
 
 /** The events that the agents of a lab were given. */
