@@ -36,7 +36,10 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
   const startController = (identity: string): Running => {
     const stopping = new AbortController();
     const running = runController(
-      optionsOf(controllerFlags, [...['--kubeconfig', kubeconfig, '--health', '127.0.0.1:0', '--identity', identity]]),
+      optionsOf(controllerFlags, [
+        ...['--kubeconfig', kubeconfig, '--health', '127.0.0.1:0', '--identity', identity],
+        '--function-url-domain=fn.example.com',
+      ]),
       { signal: stopping.signal, logger: silentLogger() },
       clock,
     );
@@ -144,6 +147,20 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
   };
   const patchFunction = (name: string, spec: object) =>
     server.kubectl(['patch', 'lf', name, '--type=merge', '-p', JSON.stringify({ spec })]);
+
+  it('tells the URL of a function for everybody while the namespace has the label, and why not without', async () => {
+    await apply('open', { minWorkers: 0 }, {}, { url: { authType: 'NONE' } });
+    const told = async () => {
+      const { status } = (await admin.get(lambdaFunctions, { namespace: 'default', name: 'open' })) ?? {};
+      const reason = status?.conditions?.find(({ type }) => type === 'UrlServed')?.reason;
+      return `${reason} ${status?.url}`;
+    };
+    await waitFor('the refusal', async () => (await told()) === 'PublicForbidden undefined');
+    await server.kubectl(['label', 'namespace', 'default', 'esb.dev/public-functions=true']);
+    await waitFor('the URL', async () => (await told()) === 'Served https://open.default.fn.example.com/');
+    await server.kubectl(['label', 'namespace', 'default', 'esb.dev/public-functions-']);
+    await waitFor('its end', async () => (await told()) === 'PublicForbidden undefined');
+  });
 
   it('are made, shown and scaled by kubectl, beside workers that were made by hand', async () => {
     await server.kubectl(
