@@ -313,8 +313,12 @@ export function isTrue(
   return findCondition(conditions, type)?.status === 'True';
 }
 
+/** Most characters of a message in the schemas. */
+export const MAX_MESSAGE_LENGTH = 32_768;
+
 /**
- * The condition to write: lastTransitionTime stays as long as the status does.
+ * The condition to write: lastTransitionTime stays as long as the status does, and the message is cut to
+ * {@link MAX_MESSAGE_LENGTH}.
  *
  * @param previous the condition of the same type as it is now
  * @param now wall-clock milliseconds
@@ -326,6 +330,7 @@ export function transition(
 ): Condition {
   return {
     ...draft,
+    message: draft.message.slice(0, MAX_MESSAGE_LENGTH),
     lastTransitionTime:
       previous?.status === draft.status ? previous.lastTransitionTime : `${new Date(now).toISOString().slice(0, 19)}Z`,
   };

@@ -18,7 +18,6 @@ import type { NodeCondition } from './node-health.ts';
 const maxImages = 512;
 const maxImageLength = 1_024;
 const maxVersionLength = 128;
-const maxMessageLength = 32_768;
 const maxSetAside = 64;
 const maxSetAsideMessage = 1_024;
 const maxLeaving = 1_024;
@@ -81,8 +80,7 @@ export function nodeStatus(facts: NodeFacts, { metadata, status: present }: Lamb
     ...(facts.unschedulable === undefined ? {} : { unschedulable: facts.unschedulable }),
     conditions: withProgress(facts.conditions).map((condition): Condition => {
       const before = findCondition(present?.conditions, condition.type);
-      const message = condition.message.slice(0, maxMessageLength);
-      return transition(before, { ...condition, ...observed, message }, now);
+      return transition(before, { ...condition, ...observed }, now);
     }),
   };
 }

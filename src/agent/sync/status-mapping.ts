@@ -1,4 +1,11 @@
-import { type Condition, findCondition, transition, type WorkerReason, workerConditions } from '../../api/condition.ts';
+import {
+  type Condition,
+  findCondition,
+  MAX_MESSAGE_LENGTH,
+  transition,
+  type WorkerReason,
+  workerConditions,
+} from '../../api/condition.ts';
 import type { LambdaWorkerStatus } from '../../api/lambda-worker.ts';
 import { fieldManagers } from '../../api/name.ts';
 import { type StatusOwnership, statusDiffers } from '../../kube/client/status-apply.ts';
@@ -7,9 +14,6 @@ import type { WorkerView } from '../model/worker-state.ts';
 
 /** The fields of a LambdaWorker's status that its agent owns; the agent applies no others. */
 export type AgentStatus = Omit<LambdaWorkerStatus, 'assignment' | 'lastEpoch'>;
-
-/** Most characters of a message in the schema. */
-const maxMessageLength = 32_768;
 
 /** All but those of the controller. */
 const ownConditions: readonly string[] = Object.values(workerConditions).filter(
@@ -54,9 +58,8 @@ export function agentStatus(view: WorkerView, present: LambdaWorkerStatus | unde
       return [];
     }
     const { observedGeneration } = view;
-    const message = condition.message.slice(0, maxMessageLength);
     const before = findCondition(present?.conditions, type);
-    return [transition(before, { ...condition, type, observedGeneration, message }, now)];
+    return [transition(before, { ...condition, type, observedGeneration }, now)];
   });
   const { lastTermination } = view;
   return {
@@ -71,7 +74,7 @@ export function agentStatus(view: WorkerView, present: LambdaWorkerStatus | unde
     ...(view.share === undefined ? {} : { share: view.share }),
     ...(lastTermination === undefined
       ? {}
-      : { lastTermination: { ...lastTermination, message: lastTermination.message.slice(-maxMessageLength) } }),
+      : { lastTermination: { ...lastTermination, message: lastTermination.message.slice(-MAX_MESSAGE_LENGTH) } }),
     ...stampsOf(view, present),
     conditions,
   };

@@ -40,9 +40,6 @@ export interface StatusInput {
 
 type Verdict = Pick<ConditionDraft, 'message' | 'reason' | 'status'>;
 
-/** Characters of a message that the schema takes. */
-const MAX_MESSAGE_LENGTH = 32_768;
-
 /** The present status of a function. A condition keeps the time of its last transition while its status does. */
 export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus {
   const { groups, owner } = input;
@@ -51,8 +48,7 @@ export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus 
   const latest = living.filter(({ spec }) => spec.version === undefined);
   const template = groups[0]?.source.hash ?? '';
   const aliases = effectiveAliases(owner, groups, living);
-  const { message, ...word } = verdictOf(input, living);
-  const verdict = { ...word, message: message.slice(0, MAX_MESSAGE_LENGTH) };
+  const verdict = verdictOf(input, living);
   const { generation } = metadata;
   const of = generation === undefined ? {} : { observedGeneration: generation };
   const ready: ConditionDraft = { type: workerConditions.ready, ...of, ...verdict };

@@ -45,6 +45,11 @@ describe('the status of a version', () => {
     });
   });
 
+  it('tells no more of a failure than the schema takes', () => {
+    const [ready] = of(pending, [], 1, 'x'.repeat(40_000)).conditions ?? [];
+    expect(ready?.message).toHaveLength(32_768);
+  });
+
   it('is Ready without workers where no alias asks for one', () => {
     expect(of(active, [], 0).conditions).toMatchObject([{ type: 'Ready', status: 'True', reason: 'NoWorkers' }]);
     expect(of(active, [], 2).conditions).toMatchObject([
