@@ -32,8 +32,9 @@ import { changeOf, type Refused, statusOf } from './function-status.ts';
 import { OWNER_INDEX, ownerIndex } from './owner-index.ts';
 import { type FunctionStep, planFunction } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
-import { isOnLostNode, isUpdated, isWorkerReady, livingOf } from './readiness.ts';
+import { isLiving, isOnLostNode, isUpdated, isWorkerReady, livingOf } from './readiness.ts';
 import { StatusWriter } from './status-writer.ts';
+import { removeStrays } from './strays.ts';
 import { followUrls, type UrlSource, urlPolicyOf } from './url-source.ts';
 import type { UrlPolicy } from './url-status.ts';
 import { VersionKeeper } from './version-keeper.ts';
@@ -128,9 +129,10 @@ export class FunctionController {
     const owner = functions.cache.get(parseKeyText(key));
     const all = workers.cache.byIndex(OWNER_INDEX, key);
     const uid = owner?.metadata.uid;
-    const strays = all.filter((worker) => isLiving(worker) && functionOwnerOf(worker.metadata)?.uid !== uid);
-    const outcomes: WriteOutcome[] = strays.length === 0 ? [] : await this.#removeStrays(key, strays, call);
-    outcomes.push(...(await this.#versions.removeStrays(key, uid, call)));
+    const outcomes = [
+      ...(await removeStrays(this.#options, lambdaWorkers, key, uid, all, call)),
+      ...(await this.#versions.removeStrays(key, uid, call)),
+    ];
     const waits: (number | undefined)[] = [];
     if (owner === undefined) {
       this.#created.delete(key);
@@ -316,26 +318,6 @@ export class FunctionController {
     return undefined;
   }
 
-  /** Deletes workers whose function is gone, or was made again under its name. */
-  async #removeStrays(key: string, strays: readonly LambdaWorker[], call: CallOptions): Promise<WriteOutcome[]> {
-    const { client, logger } = this.#options;
-    const owner = await client.get(lambdaFunctions, parseKeyText(key), call);
-    return await inTurns(strays, async (stray) => {
-      // Read past the cache: the garbage collector takes the reference of an orphan away before its owner goes.
-      const worker = await client.get(lambdaWorkers, objectKey(stray), call);
-      const uid = worker && functionOwnerOf(worker.metadata)?.uid;
-      if (worker === undefined || worker.metadata.uid !== stray.metadata.uid || uid === undefined) {
-        return undefined;
-      }
-      if (uid === owner?.metadata.uid) {
-        return 'behind';
-      }
-      await this.#delete(stray, call);
-      logger.info({ worker: keyText(objectKey(stray)), function: key }, 'worker deleted, since its function is gone');
-      return undefined;
-    });
-  }
-
   #report(
     owner: LambdaFunction,
     created: readonly string[],
@@ -368,10 +350,6 @@ function refusalIn(outcomes: readonly WriteOutcome[], reason: Refused['reason'])
 function listed(names: readonly string[]): string {
   const shown = names.slice(0, 3).join(', ');
   return names.length <= 3 ? shown : `${shown} and ${names.length - 3} more`;
-}
-
-function isLiving({ metadata }: LambdaWorker): boolean {
-  return metadata.deletionTimestamp === undefined;
 }
 
 /** Whether a worker is one of those that a function keeps: by the uid, and of the same name for callers. */

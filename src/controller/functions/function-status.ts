@@ -1,12 +1,4 @@
-import { isDeepStrictEqual } from 'node:util';
-import {
-  type ConditionDraft,
-  type FunctionReasons,
-  findCondition,
-  progressOf,
-  transition,
-  workerConditions,
-} from '../../api/condition.ts';
+import type { FunctionReasons } from '../../api/condition.ts';
 import {
   FUNCTION_LABEL,
   type LambdaFunction,
@@ -14,9 +6,10 @@ import {
   VERSION_LABEL,
 } from '../../api/lambda-function.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
-import { isUpdated, isWorkerReady, isWorkerStalled, livingOf } from './readiness.ts';
+import { isUpdated, isWorkerReady, livingOf } from './readiness.ts';
 import type { StatusChange } from './status-writer.ts';
 import { type UrlPolicy, urlStatusOf } from './url-status.ts';
+import { changeBetween, conditionsOf, failureAmong, type Verdict } from './verdict.ts';
 import { effectiveAliases, namedVersions, readyOf, type WorkerGroup } from './worker-groups.ts';
 
 const NO_URLS: UrlPolicy = { domain: undefined, isPublic: () => false };
@@ -38,8 +31,6 @@ export interface StatusInput {
   readonly urls?: UrlPolicy;
 }
 
-type Verdict = Pick<ConditionDraft, 'message' | 'reason' | 'status'>;
-
 /** The present status of a function. A condition keeps the time of its last transition while its status does. */
 export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus {
   const { groups, owner } = input;
@@ -50,24 +41,16 @@ export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus 
   const aliases = effectiveAliases(owner, groups, living);
   const verdict = verdictOf(input, living);
   const { generation } = metadata;
-  const of = generation === undefined ? {} : { observedGeneration: generation };
-  const ready: ConditionDraft = { type: workerConditions.ready, ...of, ...verdict };
-  const progress = progressOf(verdict);
   const url = urlStatusOf(input.owner, input.urls ?? NO_URLS);
-  const conditions = [
-    ready,
-    ...(progress === undefined ? [] : [{ ...of, ...progress }]),
-    ...(url === undefined ? [] : [{ ...of, ...url.condition }]),
-  ];
   return {
-    ...of,
+    ...(generation === undefined ? {} : { observedGeneration: generation }),
     workers: latest.length,
     readyWorkers: latest.filter(isWorkerReady).length,
     updatedWorkers: latest.filter((worker) => isUpdated(worker, template)).length,
     selector: `${FUNCTION_LABEL}=${metadata.name},!${VERSION_LABEL}`,
     ...(aliases.length === 0 && status?.aliases === undefined ? {} : { aliases }),
     ...(url?.url === undefined ? {} : { url: url.url }),
-    conditions: conditions.map((draft) => transition(findCondition(status?.conditions, draft.type), draft, now)),
+    conditions: conditionsOf(verdict, url === undefined ? [] : [url.condition], status?.conditions, generation, now),
   };
 }
 
@@ -113,12 +96,9 @@ function stateOf(group: WorkerGroup, living: readonly LambdaWorker[]): Verdict {
       ? { status: 'True', reason: 'NoWorkers', message: 'no worker is wanted' }
       : { status: 'True', reason: 'UpToDate', message: `${wanted} of ${wanted} workers are up to date and ready` };
   }
-  const present = workers.filter((worker) => isUpdated(worker, source.hash));
-  for (const { metadata, status } of present.filter(isWorkerStalled)) {
-    const stalled = findCondition(status?.conditions, workerConditions.stalled);
-    if (stalled !== undefined) {
-      return { status: 'False', reason: stalled.reason, message: `${metadata.name}: ${stalled.message}` };
-    }
+  const failure = failureAmong(workers.filter((worker) => isUpdated(worker, source.hash)));
+  if (failure !== undefined) {
+    return failure;
   }
   const message = `${ready.length} of ${wanted} workers${of} are up to date and ready`;
   return { status: 'False', reason: 'Progressing' satisfies FunctionReasons['Ready'], message };
@@ -126,21 +106,10 @@ function stateOf(group: WorkerGroup, living: readonly LambdaWorker[]): Verdict {
 
 /** How much of a status is new. */
 export function changeOf(present: LambdaFunctionStatus | undefined, next: LambdaFunctionStatus): StatusChange {
-  if (present !== undefined && isDeepStrictEqual(told(present), told(next))) {
-    return 'none';
-  }
-  const verdicts = ({ aliases, conditions, observedGeneration, selector, url }: LambdaFunctionStatus): unknown => [
-    observedGeneration,
-    selector,
-    aliases,
-    url,
-    conditions?.map(({ type, status, reason }) => [type, status, reason]),
-  ];
-  return present !== undefined && isDeepStrictEqual(verdicts(present), verdicts(next)) ? 'numbers' : 'conditions';
-}
-
-/** The members that this controller writes. */
-function told(status: LambdaFunctionStatus): unknown {
-  const { aliases, conditions, observedGeneration, readyWorkers, selector, updatedWorkers, url, workers } = status;
-  return { aliases, conditions, observedGeneration, readyWorkers, selector, updatedWorkers, url, workers };
+  return changeBetween(
+    present,
+    next,
+    ({ aliases, observedGeneration, selector, url }) => [aliases, observedGeneration, selector, url],
+    ({ readyWorkers, updatedWorkers, workers }) => [readyWorkers, updatedWorkers, workers],
+  );
 }

@@ -1,10 +1,16 @@
 import { findCondition, isTrue, type WorkerReason, workerConditions } from '../../api/condition.ts';
 import { TEMPLATE_ANNOTATION } from '../../api/lambda-function.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
+import type { KubeObject } from '../../kube/api/types.ts';
 
-/** Workers of a function that are to stay, as far as nothing else is decided. */
-export function livingOf(owned: readonly LambdaWorker[]): readonly LambdaWorker[] {
-  return owned.filter(({ metadata }) => metadata.deletionTimestamp === undefined);
+/** Whether an object is to stay, as far as nothing else is decided. */
+export function isLiving({ metadata }: KubeObject): boolean {
+  return metadata.deletionTimestamp === undefined;
+}
+
+/** Objects of a function that are to stay, as far as nothing else is decided. */
+export function livingOf<T extends KubeObject>(owned: readonly T[]): readonly T[] {
+  return owned.filter(isLiving);
 }
 
 /** Whether the worker was given the template with this hash. */

@@ -13,7 +13,7 @@ import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import { keyText, objectKey, parseKeyText } from '../../kube/api/object-key.ts';
+import { keyText, objectKey } from '../../kube/api/object-key.ts';
 import type { Informer, KubeClient } from '../../kube/api/types.ts';
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
@@ -21,9 +21,10 @@ import { OWNER_INDEX } from './owner-index.ts';
 import type { PublicationStep } from './publication.ts';
 import { livingOf } from './readiness.ts';
 import type { StatusWriter } from './status-writer.ts';
+import { removeStrays } from './strays.ts';
 import { versionChangeOf, versionStatusOf } from './version-status.ts';
 import { namedVersions, type WorkerGroup } from './worker-groups.ts';
-import { inTurns, type WriteOutcome } from './write-outcome.ts';
+import type { WriteOutcome } from './write-outcome.ts';
 
 export interface VersionKeeperOptions {
   readonly client: KubeClient;
@@ -67,7 +68,7 @@ export class VersionKeeper {
     const versions = all.filter((version) => functionOwnerOf(version.metadata)?.uid === metadata.uid);
     return {
       versions,
-      living: versions.filter((version) => version.metadata.deletionTimestamp === undefined),
+      living: livingOf(versions),
       highest: Math.max(0, ...all.map(({ spec }) => spec.version)),
     };
   }
@@ -141,25 +142,8 @@ export class VersionKeeper {
 
   /** Deletes versions whose function is gone, or was made again under its name, as the API server has them. */
   async removeStrays(key: string, uid: string | undefined, call: CallOptions): Promise<WriteOutcome[]> {
-    const { client, logger, versions } = this.#options;
-    const strays = versions.cache.byIndex(OWNER_INDEX, key).filter(({ metadata }) => {
-      return metadata.deletionTimestamp === undefined && functionOwnerOf(metadata)?.uid !== uid;
-    });
-    const owner = strays.length === 0 ? undefined : await client.get(lambdaFunctions, parseKeyText(key), call);
-    return await inTurns(strays, async (stray) => {
-      // Read past the cache: the garbage collector takes the reference of an orphan away before its owner goes.
-      const version = await client.get(lambdaVersions, objectKey(stray), call);
-      const ownerUid = version && functionOwnerOf(version.metadata)?.uid;
-      if (version?.metadata.uid !== stray.metadata.uid || ownerUid === undefined) {
-        return undefined;
-      }
-      if (ownerUid === owner?.metadata.uid) {
-        return 'behind';
-      }
-      await client.delete(lambdaVersions, objectKey(stray), { ...call, uid: stray.metadata.uid });
-      logger.info({ version: keyText(objectKey(stray)), function: key }, 'version deleted, since its function is gone');
-      return undefined;
-    });
+    const all = this.#options.versions.cache.byIndex(OWNER_INDEX, key);
+    return await removeStrays(this.#options, lambdaVersions, key, uid, all, call);
   }
 
   async #create(owner: LambdaFunction, content: VersionContent, call: CallOptions): Promise<void> {

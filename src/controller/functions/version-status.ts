@@ -1,16 +1,9 @@
-import { isDeepStrictEqual } from 'node:util';
-import {
-  type ConditionDraft,
-  findCondition,
-  progressOf,
-  transition,
-  type VersionReasons,
-  workerConditions,
-} from '../../api/condition.ts';
+import { progressOf, type VersionReasons } from '../../api/condition.ts';
 import type { LambdaVersion, LambdaVersionStatus } from '../../api/lambda-version.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
-import { isWorkerReady, isWorkerStalled } from './readiness.ts';
+import { isWorkerReady } from './readiness.ts';
 import type { StatusChange } from './status-writer.ts';
+import { changeBetween, conditionsOf, failureAmong, type Verdict } from './verdict.ts';
 
 export interface VersionStatusInput {
   readonly version: LambdaVersion;
@@ -22,26 +15,19 @@ export interface VersionStatusInput {
   readonly refusal: string | undefined;
 }
 
-type Verdict = Pick<ConditionDraft, 'message' | 'reason' | 'status'>;
-
 /** The present status of a version. Once Active, always Active. */
 export function versionStatusOf(input: VersionStatusInput, now: number): LambdaVersionStatus {
   const { metadata, status } = input.version;
   const ready = input.workers.filter(isWorkerReady).length;
   const isActive = status?.state === 'Active' || ready > 0;
   const verdict = verdictOf(input, ready, isActive);
-  const of = metadata.generation === undefined ? {} : { observedGeneration: metadata.generation };
-  const progress = progressOf(verdict);
-  const drafts: readonly ConditionDraft[] = [
-    { type: workerConditions.ready, ...of, ...verdict },
-    ...(progress === undefined ? [] : [{ ...of, ...progress }]),
-  ];
+  const { generation } = metadata;
   return {
-    ...of,
-    state: isActive ? 'Active' : progress?.type === 'Stalled' ? 'Failed' : 'Pending',
+    ...(generation === undefined ? {} : { observedGeneration: generation }),
+    state: isActive ? 'Active' : progressOf(verdict)?.type === 'Stalled' ? 'Failed' : 'Pending',
     workers: input.workers.length,
     readyWorkers: ready,
-    conditions: drafts.map((draft) => transition(findCondition(status?.conditions, draft.type), draft, now)),
+    conditions: conditionsOf(verdict, [], status?.conditions, generation, now),
   };
 }
 
@@ -59,27 +45,15 @@ function verdictOf({ refusal, wanted, workers }: VersionStatusInput, ready: numb
   if (refusal !== undefined && workers.length < wanted) {
     return not('WorkerRefused', refusal);
   }
-  for (const { metadata, status } of workers.filter(isWorkerStalled)) {
-    const stalled = findCondition(status?.conditions, workerConditions.stalled);
-    if (stalled !== undefined) {
-      return { status: 'False', reason: stalled.reason, message: `${metadata.name}: ${stalled.message}` };
-    }
-  }
-  return not('Progressing', `${ready} of ${wanted} workers are ready`);
+  return failureAmong(workers) ?? not('Progressing', `${ready} of ${wanted} workers are ready`);
 }
 
 /** How much of a status is new. */
 export function versionChangeOf(present: LambdaVersionStatus | undefined, next: LambdaVersionStatus): StatusChange {
-  const verdicts = ({ conditions, observedGeneration, state }: LambdaVersionStatus): readonly unknown[] => [
-    observedGeneration,
-    state,
-    conditions?.map(({ reason, status, type }) => [type, status, reason]),
-  ];
-  const told = (status: LambdaVersionStatus): unknown => {
-    return [verdicts(status), status.workers, status.readyWorkers, status.conditions];
-  };
-  if (present === undefined || !isDeepStrictEqual(verdicts(present), verdicts(next))) {
-    return 'conditions';
-  }
-  return isDeepStrictEqual(told(present), told(next)) ? 'none' : 'numbers';
+  return changeBetween(
+    present,
+    next,
+    ({ observedGeneration, state }) => [observedGeneration, state],
+    ({ readyWorkers, workers }) => [readyWorkers, workers],
+  );
 }
