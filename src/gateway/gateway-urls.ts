@@ -1,5 +1,5 @@
 import { EsbError } from '../common/errors.ts';
-import { parseIpRange } from '../common/net/ip-range.ts';
+import { parseIpRange, singleAddress } from '../common/net/ip-range.ts';
 import type { GatewayConfig } from '../options/gateway.ts';
 import { PublicNamespace, type PublicNamespaceOptions } from './url/public-namespace.ts';
 import type { FunctionUrls } from './url/url-routes.ts';
@@ -31,11 +31,7 @@ export function createFunctionUrls(
       domain,
       isPublic: () => namespace.isPublic,
       rate: { perSecond: rate, burst: burst ?? Math.max(1, rate) },
-      proxies: proxies.map((range) => parseIpRange(range.includes('/') ? range : single(range))),
+      proxies: proxies.map((range) => parseIpRange(range.includes('/') ? range : singleAddress(range))),
     },
   };
-}
-
-function single(address: string): string {
-  return `${address}/${address.includes(':') ? 128 : 32}`;
 }

@@ -4,7 +4,7 @@ import { writeFileAtomically } from '../../common/atomic-file.ts';
 import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
-import { addressToNumber, contains, type IpRange } from '../../common/net/ip-range.ts';
+import { addressToNumber, contains, type IpRange, singleAddress } from '../../common/net/ip-range.ts';
 import { parseJson } from '../spec/cni-result.ts';
 import { listOf } from '../spec/network-config.ts';
 import { globalAddresses } from './netns.ts';
@@ -130,10 +130,6 @@ function routeLines({ name, ranges }: Bridge, ports: readonly BridgePort[]): rea
     .flatMap(({ ips }) => ips)
     .filter((ip) => !ranges.some((range) => contains(range, ip)))
     .map((ip) => `route replace ${singleAddress(ip)} dev ${name}`);
-}
-
-function singleAddress(ip: string): string {
-  return ip.includes(':') ? `${ip}/128` : `${ip}/32`;
 }
 
 /** One line that fails, for an interface that is gone, must not keep the others from being carried out. */

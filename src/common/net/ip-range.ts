@@ -52,6 +52,11 @@ export function parseIpv4Range(cidr: string): IpRange {
   return parseIpRange(cidr);
 }
 
+/** An address as a range of its own, such as `10.0.0.1/32`. */
+export function singleAddress(address: string): string {
+  return address.includes(':') ? `${address}/128` : `${address}/32`;
+}
+
 /** The range of `prefixLength` leading bits around an address. */
 export function rangeOf(family: IpFamily, address: bigint, prefixLength: number): IpRange {
   const size = 1n << BigInt(bitsOf(family) - prefixLength);

@@ -11,7 +11,7 @@ import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import { isWorkerStalled } from './readiness.ts';
 import type { StatusChange } from './status-writer.ts';
 
-/** What Ready says of a function or a version. */
+/** Status, reason and message of Ready, of a function or a version. */
 export type Verdict = Pick<ConditionDraft, 'message' | 'reason' | 'status'>;
 
 /** The verdict of the first worker whose present spec has failed, in its words; undefined where none has. */

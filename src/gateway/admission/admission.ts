@@ -1,5 +1,5 @@
 import type { Clock } from '../../common/clock.ts';
-import { addressGroup } from '../../common/net/address-connections.ts';
+import { strangerAt } from '../access/access-cache.ts';
 import { type Principal, principalName } from '../access/principal.ts';
 import type { FleetView, FunctionEntry } from '../agents/fleet-view.ts';
 import type { FunctionCall } from '../agents/function-call.ts';
@@ -206,7 +206,7 @@ export class Admission {
 /** The caller whose rate a request counts against: the address, for a caller without a name. */
 function rateKey(principal: Principal, caller: Caller): string {
   const name = principalName(principal);
-  return name === '' ? `address ${addressGroup(caller.address)}` : `${principal.kind} ${name}`;
+  return name === '' ? strangerAt(caller.address).name : `${principal.kind} ${name}`;
 }
 
 function refuseUntil(waitMs: number): void {

@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
-import { addressGroup } from '../../common/net/address-connections.ts';
 import type { IpRange } from '../../common/net/ip-range.ts';
 import { completeXRay } from '../../common/tracing/trace-context.ts';
 import type { Access } from '../access/access.ts';
+import { strangerAt } from '../access/access-cache.ts';
 import { isPresigned, SIGNATURE_ALGORITHM } from '../access/signature.ts';
 import type { Admission } from '../admission/admission.ts';
 import { overloaded, refusalFor } from '../admission/admission-policy.ts';
@@ -173,12 +173,12 @@ export class UrlService {
    * @throws {LambdaError} TooManyRequestsException
    */
   #admit({ client, hold }: Visit, isOverloaded: boolean): void {
-    const address = addressGroup(client.address);
-    const waitMs = this.#rates.take(address, this.#options.clock.monotonic());
+    const sender = strangerAt(client.address).name;
+    const waitMs = this.#rates.take(sender, this.#options.clock.monotonic());
     if (waitMs > 0) {
       throw refusalFor('CallerRateLimitExceeded', '', Math.ceil(waitMs / 1000));
     }
-    if (isOverloaded || !hold.takeStranger(`address ${address}`)) {
+    if (isOverloaded || !hold.takeStranger(sender)) {
       throw overloaded();
     }
   }
@@ -232,7 +232,7 @@ export class UrlService {
       return NO_BODY;
     }
     await this.#entrance.awaitBody(visit);
-    const leave = await this.#bodies.enter(`address ${addressGroup(client.address)}`, announcedBytes(raw), caller);
+    const leave = await this.#bodies.enter(strangerAt(client.address).name, announcedBytes(raw), caller);
     try {
       return await new Promise<Buffer>((resolve, reject) => {
         raw.once('close', () => reject(new LambdaError('InvalidRequestContentException', 'The client hung up.')));

@@ -4,6 +4,7 @@ import type { FunctionEnd, Invocation, InvocationResult } from '../../../src/age
 import { type AgentServerLabOptions, agentServerLab } from '../../support/agent-server-lab.ts';
 import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
 import { gatewayLab } from '../../support/gateway-lab.ts';
+import { heldUp } from '../../support/held-up.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const PATH = '/2021-11-15/functions/hello/response-streaming-invocations';
@@ -271,17 +272,7 @@ describe('an answer that its function streams', () => {
     });
     const answer = await fetch(`${url}${PATH}`, { method: 'POST' });
     // Longer than an answer that is not streamed may wait.
-    let still = 0;
-    let last = -1;
-    await waitFor(
-      'the function to be held up for three seconds',
-      () => {
-        still = sent === last ? still + 1 : 0;
-        last = sent;
-        return still === 30;
-      },
-      { everyMs: 100 },
-    );
+    await heldUp('the function to be held up for three seconds', () => sent, 30);
     expect(sent).toBeLessThan(total / 2);
     const held = /^esb_gateway_held_bytes (\d+)$/m.exec((await gateway.metrics.page()).text)?.[1];
     expect(Number(held)).toBeLessThan(MIB);

@@ -4,8 +4,8 @@ import type { LambdaFunctionSpecUrl } from '../../../src/api/lambda-function.ts'
 import { agentServerLab } from '../../support/agent-server-lab.ts';
 import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
 import { functionFixture } from '../../support/function-fixture.ts';
+import { heldUp } from '../../support/held-up.ts';
 import { callUrl, type UrlCall, urlSettings } from '../../support/url-lab.ts';
-import { waitFor } from '../../support/wait-for.ts';
 
 const MIB = 2 ** 20;
 const WITH_HEAD = 'application/vnd.awslambda.http-integration-response';
@@ -138,21 +138,11 @@ describe('a URL whose answers stream', () => {
       }
       return answered();
     });
-    const heldUp = Promise.withResolvers<void>();
-    const answer = made.callUrl({ readAfter: heldUp.promise });
-    let still = 0;
-    let last = -1;
-    await waitFor(
-      'the function to be held up',
-      () => {
-        still = sent === last ? still + 1 : 0;
-        last = sent;
-        return still === 5;
-      },
-      { everyMs: 100 },
-    );
+    const reading = Promise.withResolvers<void>();
+    const answer = made.callUrl({ readAfter: reading.promise });
+    await heldUp('the function to be held up', () => sent, 5);
     expect(sent).toBeLessThan(total / 2);
-    heldUp.resolve();
+    reading.resolve();
     expect((await answer).body.length).toBe(total);
   }, 40_000);
 });

@@ -1,26 +1,15 @@
-import { chmod, mkdir, mkdtemp, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, mkdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { extract } from 'tar-stream';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { hasCode } from '../../../src/common/errors.ts';
 import { layerEntries, writeLayer, writeLayerEntries } from '../../../src/oci/image-layer.ts';
-
-async function sampleFolder(): Promise<{ readonly root: string; readonly file: string }> {
-  const folder = await mkdtemp(join(tmpdir(), 'esb-layer-'));
-  onTestFinished(() => rm(folder, { recursive: true }));
-  const root = join(folder, 'root');
-  await mkdir(join(root, 'usr/bin'), { recursive: true });
-  await writeFile(join(root, 'usr/bin/tool'), 'program');
-  await chmod(join(root, 'usr/bin/tool'), 0o755);
-  await symlink('usr/bin', join(root, 'bin'));
-  return { root, file: join(folder, 'layer.tar.gz') };
-}
+import { layerFolder } from '../../support/layer-folder.ts';
 
 describe('an image layer', () => {
   it('holds files, folders and links, owned by root', async () => {
-    const { root, file } = await sampleFolder();
+    const { root, file } = await layerFolder();
     await writeLayer(root, file);
     const entries: string[] = [];
     const reader = extract();
@@ -42,8 +31,8 @@ describe('an image layer', () => {
   });
 
   it('is the same for the same content, whenever it was written', async () => {
-    const one = await sampleFolder();
-    const other = await sampleFolder();
+    const one = await layerFolder();
+    const other = await layerFolder();
     await utimes(join(other.root, 'usr/bin/tool'), new Date(1000), new Date(1000));
     const first = await writeLayer(one.root, one.file);
     expect(await writeLayer(other.root, other.file)).toEqual(first);
@@ -52,7 +41,7 @@ describe('an image layer', () => {
   });
 
   it('puts entries below a folder of the image, without what is left out, and says of modes only who may execute', async () => {
-    const { root } = await sampleFolder();
+    const { root } = await layerFolder();
     await mkdir(join(root, 'usr/share'));
     await writeFile(join(root, 'usr/share/page'), 'text');
     await chmod(join(root, 'usr/share'), 0o700);
@@ -71,8 +60,8 @@ describe('an image layer', () => {
   });
 
   it('is the same for files that users with other masks have made', async () => {
-    const one = await sampleFolder();
-    const other = await sampleFolder();
+    const one = await layerFolder();
+    const other = await layerFolder();
     await chmod(join(other.root, 'usr/bin/tool'), 0o700);
     const write = async ({ file, root }: typeof one) =>
       writeLayerEntries(await layerEntries(root, { plainModes: true }), file);
@@ -80,7 +69,7 @@ describe('an image layer', () => {
   });
 
   it('of a file that is another one by now is refused by the name of the file', async () => {
-    const { root, file } = await sampleFolder();
+    const { root, file } = await layerFolder();
     const entries = await layerEntries(root);
     await writeFile(join(root, 'usr/bin/tool'), 'a longer program');
     await expect(writeLayerEntries(entries, file)).rejects.toSatisfy(
@@ -91,7 +80,7 @@ describe('an image layer', () => {
   });
 
   it('is given up when its user does not want it any more', async () => {
-    const { root, file } = await sampleFolder();
+    const { root, file } = await layerFolder();
     const entries = await layerEntries(root);
     const stop = new AbortController();
     const written = writeLayerEntries(entries, file, { signal: stop.signal });

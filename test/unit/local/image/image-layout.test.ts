@@ -1,25 +1,14 @@
 import { createHash } from 'node:crypto';
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { joinImageLayouts, writeImageLayout } from '../../../../local/image/image-layout.ts';
 import { writeLayer } from '../../../../src/oci/image-layer.ts';
-
-async function sampleFolder(): Promise<{ readonly root: string; readonly file: string }> {
-  const folder = await mkdtemp(join(tmpdir(), 'esb-layer-'));
-  onTestFinished(() => rm(folder, { recursive: true }));
-  const root = join(folder, 'root');
-  await mkdir(join(root, 'usr/bin'), { recursive: true });
-  await writeFile(join(root, 'usr/bin/tool'), 'program');
-  await chmod(join(root, 'usr/bin/tool'), 0o755);
-  await symlink('usr/bin', join(root, 'bin'));
-  return { root, file: join(folder, 'layer.tar.gz') };
-}
+import { layerFolder } from '../../../support/layer-folder.ts';
 
 describe('an image layout', () => {
   it('joins images for several processors to an index', async () => {
-    const { root, file } = await sampleFolder();
+    const { root, file } = await layerFolder();
     const layer = { ...(await writeLayer(root, file)), file };
     const run = { Entrypoint: ['/usr/bin/tool'], Env: [], WorkingDir: '/' };
     const images = await Promise.all(
@@ -40,7 +29,7 @@ describe('an image layout', () => {
   });
 
   it('makes an image with a configuration that registries and runtimes read', async () => {
-    const { root, file } = await sampleFolder();
+    const { root, file } = await layerFolder();
     const layer = await writeLayer(root, file);
     const layout = `${root}-layout`;
     const digest = await writeImageLayout(layout, [{ ...layer, file }], {
