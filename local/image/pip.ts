@@ -1,4 +1,5 @@
 import { rm } from 'node:fs/promises';
+import { pipCommands, wheelOptions } from '../../src/cli/build/python-packages.ts';
 import type { Progress, Step } from '../../src/cli/progress.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
 import { runCommand } from '../common/command.ts';
@@ -9,7 +10,7 @@ import { ensureNeeds } from '../tools/debian-packages.ts';
 /** A working pip. */
 export interface Pip {
   /** Program and first arguments. */
-  readonly command: readonly string[];
+  readonly command: readonly [string, ...string[]];
   /** The Python of that pip, where it is known. */
   readonly python?: string;
 }
@@ -23,12 +24,8 @@ export interface FindPipOptions {
 
 const DEADLINE_MS = 5 * 60_000;
 
-/** The first that answers: the first on PATH may be a shim without a version behind it. */
-const candidates: readonly Pip[] = [
-  { command: ['python3', '-m', 'pip'], python: 'python3' },
-  { command: ['/usr/bin/python3', '-m', 'pip'], python: '/usr/bin/python3' },
-  { command: ['pip3'] },
-];
+/** Platforms of the wheels in images of this project. */
+const TAGS = ['manylinux2014', 'manylinux_2_17', 'manylinux_2_28'] as const;
 
 /**
  * Finds pip, and installs the Debian package where there is none.
@@ -73,27 +70,22 @@ export async function installWheels(
   target: string,
   { progress, step, signal }: InstallWheelsOptions,
 ): Promise<void> {
-  const { command: pip } = await findPip({ progress, purpose: 'installing awslambdaric into images', signal });
-  const machine = process.arch === 'arm64' ? 'aarch64' : 'x86_64';
-  const platforms = [`manylinux2014_${machine}`, `manylinux_2_17_${machine}`, `manylinux_2_28_${machine}`, 'any'];
+  const { command } = await findPip({ progress, purpose: 'installing awslambdaric into images', signal });
+  const [program, ...first] = command;
   await retry(
     async () => {
       step.note(`pip install ${requirements[0]}`);
       await rm(target, { recursive: true, force: true });
       await runCommand(
-        pip[0] ?? '',
+        program,
         [
-          ...pip.slice(1),
+          ...first,
           'install',
           '--quiet',
           '--disable-pip-version-check',
           '--no-deps',
           '--no-compile',
-          '--only-binary=:all:',
-          '--implementation=cp',
-          `--python-version=${version}`,
-          ...[`cp${version.replace('.', '')}`, 'abi3', 'none'].map((abi) => `--abi=${abi}`),
-          ...platforms.map((platform) => `--platform=${platform}`),
+          ...wheelOptions({ architecture: process.arch, version }, TAGS),
           `--target=${target}`,
           ...requirements,
         ],
@@ -105,11 +97,11 @@ export async function installWheels(
 }
 
 async function look(signal: AbortSignal | undefined): Promise<Pip | undefined> {
-  for (const pip of candidates) {
-    const [program = '', ...args] = pip.command;
+  for (const command of pipCommands) {
+    const [program, ...args] = command;
     try {
       await runCommand(program, [...args, '--version'], { signal });
-      return pip;
+      return args[0] === '-m' ? { command, python: program } : { command };
     } catch {
       // This one does not work.
     }

@@ -9,7 +9,7 @@ import { runTool } from './tool.ts';
 const REQUIREMENTS = 'requirements.txt';
 const WAY_OUT = 'install Python with pip, which puts the packages of requirements.txt into the image';
 /** pip as it may be called; the first one that answers is taken, since a name on PATH may stand for none. */
-const candidates: readonly (readonly [string, ...string[]])[] = [
+export const pipCommands: readonly (readonly [string, ...string[]])[] = [
   ['python3', '-m', 'pip'],
   ['/usr/bin/python3', '-m', 'pip'],
   ['pip3'],
@@ -58,10 +58,17 @@ export async function readRequirements(folder: string): Promise<string | undefin
   return text !== undefined && namesPackages(text) ? file : undefined;
 }
 
-/** Options of pip that choose wheels for another Python than the one that runs it. */
-export function wheelOptions({ architecture, version }: PythonTarget): readonly string[] {
+/**
+ * Options of pip that choose wheels for another Python than the one that runs it.
+ *
+ * @param tags platforms that wheels may be for, beside those for any
+ */
+export function wheelOptions(
+  { architecture, version }: PythonTarget,
+  tags: readonly string[] = [...glibcTags, ...olderTags],
+): readonly string[] {
   const machine = architecture === 'arm64' ? 'aarch64' : 'x86_64';
-  const platforms = [...glibcTags, ...olderTags].map((tag) => `${tag}_${machine}`);
+  const platforms = tags.map((tag) => `${tag}_${machine}`);
   return [
     '--only-binary=:all:',
     '--implementation=cp',
@@ -152,7 +159,7 @@ async function findPip(
   cwd: string,
   options: CallOptions & { readonly runner?: CommandRunner | undefined },
 ): Promise<readonly [string, ...string[]]> {
-  for (const pip of candidates) {
+  for (const pip of pipCommands) {
     const [program, ...args] = pip;
     try {
       await runTool({ ...options, program, args: [...args, '--version'], cwd, wayOut: WAY_OUT });
