@@ -281,6 +281,7 @@ static void hello(void)
 		call->window = WINDOW;
 	}
 	connected = true;
+	worker_agent_came();
 	say_phase(HELLO);
 	flush();
 }

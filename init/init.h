@@ -125,6 +125,7 @@ struct call {
 	bool returned; // A runtime has had a part of the event.
 	int64_t begin_by; // Monotonic milliseconds. The agent's clock: the container has no time namespace.
 	int64_t deadline_at; // Monotonic milliseconds, once it has started.
+	int64_t stopped_at; // Monotonic milliseconds: since when its time stands still, as its answer waits for an agent. 0: not.
 	int64_t broken_at; // Monotonic milliseconds, once the runtime has broken its answer off: when that is told. 0: none.
 	int64_t forget_at; // Monotonic milliseconds, once it has ended: when no agent is there that takes the answer.
 
@@ -254,6 +255,7 @@ void worker_fail(const char *type, const char *message, const char *body);
 void worker_take(struct call *call);
 void worker_arrive(struct call *call, const char *bytes, size_t length);
 void worker_agent_left(void);
+void worker_agent_came(void);
 struct call *worker_call(const char *id);
 int worker_running(void);
 void worker_hand(void);

@@ -116,6 +116,8 @@ struct call *runtime_answer(struct connection *connection, const char *id, bool 
 	}
 	const char *mode = connection->fields[RESPONSE_MODE];
 	call->answering = true;
+	if (!agent_connected())
+		call->stopped_at = now_ms();
 	// The agent hears of the kind of the answer before its first byte.
 	call->introduced = false;
 	call->answers = connection;

@@ -131,7 +131,7 @@ void worker_arrive(struct call *call, const char *bytes, size_t length)
 }
 
 // The agent has gone. Forgets calls whose event has not arrived in whole: no runtime has had them. Answers are kept for
-// the next agent from now on.
+// the next agent from now on. The time of a call that is being answered stands still: its runtime may wait for the agent.
 void worker_agent_left(void)
 {
 	for (struct call *call = worker.calls, *next; call != NULL; call = next) {
@@ -140,12 +140,36 @@ void worker_agent_left(void)
 			call_free(call);
 		else if (call->stage == ENDED)
 			call->forget_at = now_ms() + worker.config.keep_answers_ms;
+		else if (call->answering)
+			call->stopped_at = now_ms();
 	}
+}
+
+static void go_on(struct call *call)
+{
+	if (call->stopped_at != 0)
+		call->deadline_at += now_ms() - call->stopped_at;
+	call->stopped_at = 0;
+}
+
+void worker_agent_came(void)
+{
+	for (struct call *call = worker.calls; call != NULL; call = call->next)
+		go_on(call);
+}
+
+// When the time of a call is over that has not ended. An agent that stays away holds up no runtime for ever.
+static int64_t due(const struct call *call)
+{
+	if (call->started_us == 0)
+		return call->begin_by;
+	int64_t kept = call->stopped_at == 0 ? 0 : call->stopped_at + worker.config.keep_answers_ms;
+	return kept > call->deadline_at ? kept : call->deadline_at;
 }
 
 static bool overdue(const struct call *call, int64_t now)
 {
-	return call->stage != ENDED && now >= (call->started_us == 0 ? call->begin_by : call->deadline_at);
+	return call->stage != ENDED && now >= due(call);
 }
 
 // Ends a call whose time is over.
@@ -280,6 +304,7 @@ void worker_settle(struct call *call, const char *outcome, const char *type, con
 	if (started) {
 		call->duration_us = now_us() - call->started_us;
 		log_end(call);
+		go_on(call);
 		worker.linger_at = call->deadline_at;
 	}
 	call->forget_at = now_ms() + worker.config.keep_answers_ms;
@@ -368,7 +393,7 @@ int64_t worker_tick(int64_t now)
 				history_add(call->id);
 			call_free(call);
 		} else if (call->stage != ENDED) {
-			earlier(&next, call->started_us == 0 ? call->begin_by : call->deadline_at);
+			earlier(&next, due(call));
 			earlier(&next, call->broken_at);
 		} else if (!agent_connected()) {
 			earlier(&next, call->forget_at);

@@ -145,7 +145,8 @@ export async function startDockerLab(options: DockerLabOptions = {}): Promise<Do
           ...['--bridge', 'none', '--cgroup-parent', `/${name}`, '--live-restore'],
           ...(options.containerd === undefined ? [] : ['--containerd', options.containerd]),
         ],
-        env,
+        // An engine whose containerd does not answer in time has that write its stacks there, and starts another.
+        { ...env, TMPDIR: folder },
       );
       engine = started;
       await waitFor(

@@ -34,10 +34,11 @@ export async function takeHostInventory({ cgroup = '/esb' }: InventoryOptions = 
 }
 
 /**
- * Kinds of which a loss counts too: what the system and other programs rely on. Of the rest, all bears our name, and
- * what was left by a run that was killed may go with the next one.
+ * Kinds of which a loss counts too: what the system and other programs rely on. Things of our name may go with the
+ * next run: one that was killed may have left it.
  */
-const belongingToOthers: ReadonlySet<string> = new Set(['network interface', 'nftables table', 'mount', 'setting']);
+const belongingToOthers: ReadonlySet<string> = new Set(['network interface', 'nftables table', 'setting']);
+const ourName = /\besb/;
 
 /** Things that came or went since: one readable line each. */
 export function compareHostInventory(before: HostInventory, after: HostInventory): string[] {
@@ -49,7 +50,7 @@ export function compareHostInventory(before: HostInventory, after: HostInventory
       differences.push(`left behind: ${kind} ${name}`);
     }
     if (belongingToOthers.has(kind)) {
-      for (const name of [...earlier].filter((one) => !later.has(one))) {
+      for (const name of [...earlier].filter((one) => !later.has(one) && !ourName.test(one))) {
         differences.push(`gone: ${kind} ${name}`);
       }
     }

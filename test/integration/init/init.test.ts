@@ -263,6 +263,35 @@ describe('the init of a worker', () => {
       expect(first.length + answer.length).toBeLessThanOrEqual(whole.length + 2 * 64 * 1024);
     });
 
+    it('does not count in the time of a call whose answer waits for the next agent', async () => {
+      const worker = await start();
+      await worker.agent.idle();
+      const before = await runtimeOf(worker);
+      const stream = { count: 300, size: 10_000, pause: 0.001 };
+      const id = worker.agent.send({ stream }, { timeoutMs: 3_000 });
+      await waitFor('some of it', () => worker.agent.known(id).answer.length > 0, { everyMs: 5 });
+      await worker.agent.die();
+      await new Promise((resolve) => setTimeout(resolve, 4_000));
+      await worker.agent.listen();
+      const { facts } = await worker.agent.ended(id, 30_000);
+      expect(facts).toMatchObject({ outcome: { kind: 'Answered' }, size: stream.count * stream.size });
+      expect((await worker.agent.idle()).restarts).toBe(0);
+      expect(await runtimeOf(worker)).toBe(before);
+    });
+
+    it('and does not come back ends a call whose answer waits for it, once answers are kept no longer', async () => {
+      const worker = await start({ flags: ['--keep-answers-ms', '2000'] });
+      await worker.agent.idle();
+      const stream = { count: 300, size: 10_000, pause: 0.001 };
+      const id = worker.agent.send({ stream }, { timeoutMs: 1_000 });
+      await waitFor('some of it', () => worker.agent.known(id).answer.length > 0, { everyMs: 5 });
+      const before = await runtimeOf(worker);
+      await worker.agent.die();
+      await waitFor('another runtime', async () => ![before, undefined].includes(await runtimeOf(worker)));
+      await worker.agent.listen();
+      expect((await worker.agent.idle()).restarts).toBe(1);
+    });
+
     it('before an event has arrived in whole leaves no trace of that call', async () => {
       const worker = await start();
       await worker.agent.idle();

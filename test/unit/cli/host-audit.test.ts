@@ -11,3 +11,8 @@ it('tells what was left behind and what is gone', () => {
   ]);
   expect(compareHostInventory(before, before)).toEqual([]);
 });
+
+it('takes no offence at the loss of what a killed run has left', () => {
+  const before = { 'network interface': ['esb-node-2', 'lo'], mount: ['/run/netns/esb-node-2'] };
+  expect(compareHostInventory(before, { 'network interface': ['lo'], mount: [] })).toEqual([]);
+});

@@ -49,12 +49,9 @@ describe('with the interface Lambda', () => {
     const raises = { path: '/var/task/raises.py', content: 'raise ValueError("out of cheese")\n' };
     image = lab.agentLab.lab.registry.put('ends:1', await withFiles(await layoutImage(layout), [wrong, raises]));
     const runtimeInterface = 'Lambda' as const;
-    await lab.apply('ends', {
-      image,
-      runtimeInterface,
-      timeoutSeconds: 2 * patience(),
-      resources: { limits: { memory: '128Mi' }, pids: 256 },
-    });
+    const resources = { limits: { memory: '128Mi' }, pids: 256 };
+    await lab.apply('ends', { image, runtimeInterface, timeoutSeconds: 2 * patience(), resources });
+    await lab.apply('eats', { image, runtimeInterface, timeoutSeconds: 60, resources });
     await lab.apply('raw', { image, runtimeInterface, command: ['python3', '-c', RUNTIME], args: [] });
   });
   afterAll(() => lab?.close());
@@ -77,7 +74,7 @@ describe('with the interface Lambda', () => {
     ['ends in good order', 'ends', { exit: 0 }, 'Runtime.ExitError', 'Runtime exited without providing a reason'],
     [
       'takes too much memory',
-      'ends',
+      'eats',
       { allocate: 512 },
       'Runtime.ExitError',
       'Runtime exited with error: signal: killed',
