@@ -224,10 +224,22 @@ const functionUrl = section<FunctionReasons['UrlServed']>(
   'Whether the function may be called by its URL; only there with `spec.url`. Written by the controller.',
   {
     Served: ['True', 'gateways take requests at `status.url`'],
+    NameTaken: ['False', 'an older LambdaFunction of the same `functionName` has the URL, or has none'],
     NoDomain: ['False', 'the operator has no domain for function URLs, and gateways serve none'],
     PublicForbidden: [
       'False',
       '`authType: NONE` in a namespace without the label `esb.dev/public-functions=true`; requests are answered with 403',
+    ],
+  },
+);
+
+const functionName = section<FunctionReasons['NameHeld']>(
+  'LambdaFunction: NameHeld',
+  'False for a LambdaFunction that is not the oldest of its `functionName`, and only there then. Written by the controller.',
+  {
+    NameTaken: [
+      'False',
+      'the LambdaFunction in the message is older: aliases, the URL and versions are its alone, and workers of both take calls',
     ],
   },
 );
@@ -424,6 +436,7 @@ export const reasonSections: readonly ReasonSection[] = [
   functionReady,
   versionReady,
   functionUrl,
+  functionName,
   node,
   nodeState,
   events,

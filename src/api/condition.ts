@@ -49,6 +49,8 @@ export const workerConditions = {
 export const functionConditions = {
   /** Whether the function may be called by URL; only there with spec.url. */
   urlServed: 'UrlServed',
+  /** False where an older LambdaFunction has the name for callers; only there then. */
+  nameHeld: 'NameHeld',
 } as const;
 
 /** Types of the conditions of a LambdaNode, with their writers; where none is named, the agent. */
@@ -146,7 +148,8 @@ export interface FunctionReasons {
     | 'VersionMissing'
     | 'VersionRefused'
     | 'WorkerRefused';
-  readonly UrlServed: 'NoDomain' | 'PublicForbidden' | 'Served';
+  readonly UrlServed: 'NameTaken' | 'NoDomain' | 'PublicForbidden' | 'Served';
+  readonly NameHeld: 'NameTaken';
 }
 
 /** Reasons of the conditions of a LambdaVersion, beside those of a worker that keeps it from being ready. */

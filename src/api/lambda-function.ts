@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { ObjectMeta, ResourceType } from '../kube/api/types.ts';
+import type { KubeObject, ObjectMeta, ResourceType } from '../kube/api/types.ts';
 import type { LambdaFunction, LambdaFunctionSpec, LambdaFunctionStatus } from './generated/lambda-function.ts';
 import { LABEL_PREFIX } from './label.ts';
 import type { LambdaWorker } from './lambda-worker.ts';
@@ -49,6 +49,15 @@ export function functionOwnerOf({ ownerReferences }: Pick<ObjectMeta, 'ownerRefe
 /** Name of the function as callers write it. */
 export function calledNameOf({ metadata, spec }: LambdaFunction): string {
   return spec.functionName ?? metadata.name;
+}
+
+/**
+ * Whether an object is older than another, by name among those of one second. Of several LambdaFunctions that callers
+ * name alike, the oldest has what belongs to the name: aliases, versions, the URL.
+ */
+export function isElder({ metadata: one }: KubeObject, { metadata: other }: KubeObject): boolean {
+  const [created = '', otherCreated = ''] = [one.creationTimestamp, other.creationTimestamp];
+  return created === otherCreated ? one.name < other.name : created < otherCreated;
 }
 
 /** Tells apart templates whose workers would differ. 16 hexadecimal digits. */

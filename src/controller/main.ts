@@ -32,6 +32,7 @@ import { LeaderElector } from '../kube/controller/leader-elector.ts';
 import type { ReconcilerMetrics } from '../kube/controller/reconciler.ts';
 import { EventRecorder } from '../kube/events/event-recorder.ts';
 import type { ControllerConfig } from '../options/controller.ts';
+import { CALLED_INDEX, calledIndex } from './functions/name-holder.ts';
 import { OWNER_INDEX, ownerIndex } from './functions/owner-index.ts';
 import type { LeaderOptions } from './leader-options.ts';
 import { runLeader } from './manager.ts';
@@ -136,7 +137,7 @@ function createInformers({ cluster, hold, urls: { domain } }: ControllerConfig, 
       {},
       { logger, indexes: { [QUOTA_INDEX]: quotaIndex } },
     ),
-    functions: new ListWatchInformer(client, lambdaFunctions, {}, { logger }),
+    functions: new ListWatchInformer(client, lambdaFunctions, {}, { logger, indexes: { [CALLED_INDEX]: calledIndex } }),
     versions: new ListWatchInformer(client, lambdaVersions, {}, { logger, indexes: { [OWNER_INDEX]: ownerIndex } }),
     nodes: new ListWatchInformer(client, coreNodes, {}, { logger, transform: slimNode }),
     agentPods: new ListWatchInformer<Pod>(

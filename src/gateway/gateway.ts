@@ -281,7 +281,7 @@ export class Gateway {
       ...this.#commonOfDoors(),
       ...this.#partsOfCalls(),
       ...urls,
-      routes: new UrlRoutes({ ...urls, functions, namespace }),
+      routes: new UrlRoutes({ ...urls, functions, holderOf: (name) => this.#book.function(name), namespace }),
       room: this.#urlRoom,
     });
   }

@@ -1,4 +1,5 @@
 import type { CacheEvent, Informer, KubeObject, ObjectKey } from '../../src/kube/api/types.ts';
+import type { IndexFunction } from '../../src/kube/cache/object-cache.ts';
 
 /** An informer that is told what there is. */
 export interface FakeInformer<T extends KubeObject> extends Informer<T> {
@@ -16,7 +17,10 @@ function textOf({ namespace, name }: ObjectKey): string {
 }
 
 /** @param objects what is there from the beginning */
-export function fakeInformer<T extends KubeObject>(objects: readonly T[] = []): FakeInformer<T> {
+export function fakeInformer<T extends KubeObject>(
+  objects: readonly T[] = [],
+  indexes: Readonly<Record<string, IndexFunction<T>>> = {},
+): FakeInformer<T> {
   const kept = new Map(objects.map((object) => [textOf(object.metadata), object]));
   const listeners = new Set<(event: CacheEvent<T>) => void>();
   let synced = true;
@@ -30,7 +34,7 @@ export function fakeInformer<T extends KubeObject>(objects: readonly T[] = []): 
     cache: {
       get: (key) => kept.get(textOf(key)),
       list: () => [...kept.values()],
-      byIndex: () => [],
+      byIndex: (name, value) => [...kept.values()].filter((object) => indexes[name]?.(object).includes(value)),
     },
     subscribe(listener) {
       for (const object of kept.values()) {

@@ -184,7 +184,7 @@ export interface LambdaFunctionStatus {
    */
   readonly url?: string;
   /**
-   * Ready; Reconciling or Stalled only while it is not. UrlServed where spec.url is there: whether the function may be called by URL.
+   * Ready; Reconciling or Stalled only while it is not. UrlServed where spec.url is there: whether the function may be called by URL. NameHeld False where an older LambdaFunction has the same functionName, and with it aliases, versions and the URL.
    */
   readonly conditions?: readonly LambdaFunctionStatusCondition[];
 }

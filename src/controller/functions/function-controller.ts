@@ -29,6 +29,7 @@ import {
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
 import { changeOf, type Refused, statusOf } from './function-status.ts';
+import { namesakesOf, otherHolderOf } from './name-holder.ts';
 import { OWNER_INDEX, ownerIndex } from './owner-index.ts';
 import { type FunctionStep, planFunction } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
@@ -50,7 +51,7 @@ const CACHE_REQUEUE_MS = 500;
 
 export interface FunctionControllerOptions {
   readonly client: KubeClient;
-  /** Synced. */
+  /** Synced; `CALLED_INDEX` is among its indexes. */
   readonly functions: Informer<LambdaFunction>;
   /** Synced; {@link OWNER_INDEX} is among its indexes. */
   readonly workers: Pick<Informer<LambdaWorker>, 'cache'>;
@@ -93,6 +94,9 @@ export class FunctionController {
           this.#statuses.forget(change.object);
         }
         this.#queue.add(keyText(objectKey(change.object)));
+        for (const other of change.kind === 'updated' ? [] : namesakesOf(change.object, functions)) {
+          this.#queue.add(keyText(objectKey(other)));
+        }
       }),
       versions.subscribe(({ kind, object }) => {
         if (kind === 'deleted') {
@@ -143,7 +147,9 @@ export class FunctionController {
       const template = templateHashOf(owner.spec.template);
       const { living, ...known } = this.#versions.of(owner);
       const latest = livingOf(owned).filter(({ spec }) => spec.version === undefined);
-      const publication = planPublication({ owner, template, latest, ...known });
+      const holder = otherHolderOf(owner, functions);
+      const publication =
+        holder === undefined ? planPublication({ owner, template, latest, ...known }) : ({ kind: 'none' } as const);
       const isAwaited = publication.kind === 'wait';
       const groups = groupsOf({ owner, template, versions: living, isAwaited });
       const { namespace } = owner.metadata;
@@ -159,7 +165,7 @@ export class FunctionController {
       );
       const refusal = refused ?? refusalIn([published], 'VersionRefused');
       const isPublishing = publication.kind !== 'none';
-      const status = statusOf({ owner, groups, owned, refusal, isPublishing, urls: this.#urls }, clock.now());
+      const status = statusOf({ owner, groups, owned, refusal, isPublishing, urls: this.#urls, holder }, clock.now());
       const change = changeOf(owner.status, status);
       // A merge takes away what is null.
       const told = owner.status?.url === undefined ? status : { url: null, ...status };

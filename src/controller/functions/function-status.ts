@@ -1,5 +1,6 @@
-import type { FunctionReasons } from '../../api/condition.ts';
+import { type ConditionDraft, type FunctionReasons, functionConditions } from '../../api/condition.ts';
 import {
+  calledNameOf,
   FUNCTION_LABEL,
   type LambdaFunction,
   type LambdaFunctionStatus,
@@ -29,6 +30,8 @@ export interface StatusInput {
   readonly isPublishing: boolean;
   /** No URL is served when absent. */
   readonly urls?: UrlPolicy;
+  /** Name of the LambdaFunction that has the name for callers, where that is another one. */
+  readonly holder?: string | undefined;
 }
 
 /** The present status of a function. A condition keeps the time of its last transition while its status does. */
@@ -41,7 +44,8 @@ export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus 
   const aliases = effectiveAliases(owner, groups, living);
   const verdict = verdictOf(input, living);
   const { generation } = metadata;
-  const url = urlStatusOf(input.owner, input.urls ?? NO_URLS);
+  const url = urlStatusOf(owner, input.urls ?? NO_URLS, input.holder);
+  const further = [...(url === undefined ? [] : [url.condition]), ...nameConditions(owner, input.holder)];
   return {
     ...(generation === undefined ? {} : { observedGeneration: generation }),
     workers: latest.length,
@@ -50,8 +54,22 @@ export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus 
     selector: `${FUNCTION_LABEL}=${metadata.name},!${VERSION_LABEL}`,
     ...(aliases.length === 0 && status?.aliases === undefined ? {} : { aliases }),
     ...(url?.url === undefined ? {} : { url: url.url }),
-    conditions: conditionsOf(verdict, url === undefined ? [] : [url.condition], status?.conditions, generation, now),
+    conditions: conditionsOf(verdict, further, status?.conditions, generation, now),
   };
+}
+
+/** The condition of a function that is not the oldest of its name for callers. */
+function nameConditions(
+  owner: LambdaFunction,
+  holder: string | undefined,
+): readonly Omit<ConditionDraft, 'observedGeneration'>[] {
+  if (holder === undefined) {
+    return [];
+  }
+  const message =
+    `LambdaFunction ${holder} is older and has the name ${calledNameOf(owner)}: this one has no aliases and no URL, and ` +
+    'publishes no versions; workers of both take calls. Make it anew with a functionName of its own';
+  return [{ type: functionConditions.nameHeld, status: 'False', reason: 'NameTaken', message }];
 }
 
 function verdictOf(input: StatusInput, living: readonly LambdaWorker[]): Verdict {

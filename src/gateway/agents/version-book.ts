@@ -1,4 +1,4 @@
-import { calledNameOf, type EffectiveAlias, type LambdaFunction } from '../../api/lambda-function.ts';
+import { calledNameOf, type EffectiveAlias, isElder, type LambdaFunction } from '../../api/lambda-function.ts';
 import type { LambdaVersion } from '../../api/lambda-version.ts';
 import { LATEST } from '../../common/function-arn.ts';
 import type { Informer, KubeObject } from '../../kube/api/types.ts';
@@ -163,10 +163,6 @@ export class VersionBook {
 }
 
 /** Whether an object takes the place of another: as a newer state of the same, or as the older of two. */
-function isBefore({ metadata: one }: KubeObject, other: KubeObject | undefined): boolean {
-  if (other === undefined || one.uid === other.metadata.uid) {
-    return true;
-  }
-  const [created = '', otherCreated = ''] = [one.creationTimestamp, other.metadata.creationTimestamp];
-  return created === otherCreated ? one.name < other.metadata.name : created < otherCreated;
+function isBefore(one: KubeObject, other: KubeObject | undefined): boolean {
+  return other === undefined || one.metadata.uid === other.metadata.uid || isElder(one, other);
 }

@@ -1,5 +1,5 @@
 import { functionOfHost, isPublicUrl } from '../../api/function-url.ts';
-import type { LambdaFunction, LambdaFunctionSpecUrl } from '../../api/lambda-function.ts';
+import { calledNameOf, type LambdaFunction, type LambdaFunctionSpecUrl } from '../../api/lambda-function.ts';
 import type { IpRange } from '../../common/net/ip-range.ts';
 import type { Informer } from '../../kube/api/types.ts';
 import type { RateLimit } from '../lambda/caller-rate.ts';
@@ -29,6 +29,8 @@ export interface FunctionUrls {
 
 export interface UrlRoutesOptions extends Pick<FunctionUrls, 'domain' | 'isPublic'> {
   readonly functions: Pick<Informer<LambdaFunction>, 'cache'>;
+  /** The LambdaFunction that has a name for callers. */
+  readonly holderOf: (functionName: string) => LambdaFunction | undefined;
   readonly namespace: string;
 }
 
@@ -42,16 +44,19 @@ export class UrlRoutes {
 
   /** The function that a host means; undefined where there is none that may be called by URL. */
   find(host: string): UrlRoute | undefined {
-    const { domain, functions, isPublic, namespace } = this.#options;
+    const { domain, functions, holderOf, isPublic, namespace } = this.#options;
     const name = functionOfHost(host, namespace, domain);
     const found = name === undefined ? undefined : functions.cache.get({ namespace, name });
     const url = found?.spec.url;
-    if (name === undefined || found === undefined || url === undefined) {
+    if (found === undefined || url === undefined) {
+      return undefined;
+    }
+    const functionName = calledNameOf(found);
+    // Another resource of its name opens no function whose author has not asked for that.
+    if (holderOf(functionName)?.metadata.uid !== found.metadata.uid) {
       return undefined;
     }
     const isLet = isPublicUrl(found) ? isPublic() : true;
-    return isLet === false
-      ? undefined
-      : { functionName: found.spec.functionName ?? name, url, isUndecided: isLet === undefined };
+    return isLet === false ? undefined : { functionName, url, isUndecided: isLet === undefined };
   }
 }

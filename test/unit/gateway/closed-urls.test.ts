@@ -61,6 +61,26 @@ describe('a URL that nobody may call', () => {
     expect(lab.agent.calls.length).toBe(1);
   });
 
+  it('is one of a second resource of a functionName: only the oldest has the URL, or none', async () => {
+    const lab = await urlLab(null);
+    const called = (name: string, seconds: number, url?: LambdaFunctionSpecUrl) =>
+      functionFixture({
+        name,
+        metadata: { creationTimestamp: `2026-11-01T00:00:0${seconds}Z` },
+        spec: { functionName: 'hello', ...(url === undefined ? {} : { url }) },
+      });
+    lab.functions.remove({ namespace: 'default', name: 'hello' });
+    lab.functions.put(called('mine', 1));
+    lab.functions.put(called('yours', 2, OPEN));
+    const host = 'yours.default.fn.example.com';
+    expect(await lab.callUrl({ host })).toMatchObject(FORBIDDEN);
+    lab.functions.put(called('mine', 1, SIGNED));
+    expect(await lab.callUrl({ host })).toMatchObject(FORBIDDEN);
+    expect(lab.agent.calls).toEqual([]);
+    lab.functions.remove({ namespace: 'default', name: 'mine' });
+    expect(await lab.callUrl({ host })).toMatchObject({ status: 200 });
+  });
+
   it('is one that wants signatures, where authentication is off', async () => {
     const lab = await urlLab(SIGNED);
     expect(await lab.callUrl(await signed())).toMatchObject(FORBIDDEN);

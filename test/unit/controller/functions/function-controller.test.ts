@@ -4,6 +4,7 @@ import type { LambdaVersion } from '../../../../src/api/lambda-version.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { FunctionController } from '../../../../src/controller/functions/function-controller.ts';
+import { CALLED_INDEX, calledIndex } from '../../../../src/controller/functions/name-holder.ts';
 import { OWNER_INDEX, ownerIndex } from '../../../../src/controller/functions/owner-index.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { Namespace } from '../../../../src/kube/api/resource-types.ts';
@@ -18,7 +19,7 @@ const KEY = 'default/hello';
 
 /** An API server of workers and functions, and caches that show it when they are told to. */
 class Scene {
-  readonly functions = fakeInformer<LambdaFunction>();
+  readonly functions = fakeInformer<LambdaFunction>([], { [CALLED_INDEX]: calledIndex });
   readonly namespaces = fakeInformer<Namespace>();
   readonly cache = createObjectCache<LambdaWorker>({ [OWNER_INDEX]: ownerIndex });
   readonly stored = new Map<string, LambdaWorker>();
@@ -557,5 +558,41 @@ describe('FunctionController', () => {
     });
     scene.namespaces.put(namespace({}));
     await waitFor('its end', () => JSON.stringify(told()).includes('"url":null'), { everyMs: 5 });
+  });
+
+  it('tells a function that an older one has its name, and publishes none of its versions until that is gone', async () => {
+    const scene = new Scene();
+    const called = (name: string, second: number) =>
+      functionFixture({
+        name,
+        minWorkers: 0,
+        metadata: { creationTimestamp: `2026-11-01T00:00:0${second}Z` },
+        spec: { functionName: 'hello', publishToken: 'one', url: { authType: 'AWS_IAM', invokeMode: 'BUFFERED' } },
+      });
+    const conditions = (name: string): string =>
+      JSON.stringify(
+        scene.owners.get(name)?.status?.conditions?.map(({ message, reason, type }) => [type, reason, message]),
+      );
+    scene.put(called('younger', 2));
+    scene.controller.start();
+    onTestFinished(() => scene.controller.stop());
+    await waitFor('the URL', () => conditions('younger').includes('"Served"'), { everyMs: 5 });
+    // A version is made of what a worker has run.
+    expect(conditions('younger')).toContain('0 of 1 workers');
+    scene.see();
+    scene.put(called('older', 1));
+    await waitFor('the loss of the name', () => conditions('younger').includes('["NameHeld","NameTaken"'), {
+      everyMs: 5,
+    });
+    expect(conditions('younger')).toContain('LambdaFunction older is older and has the name hello');
+    expect(conditions('younger')).toContain('["UrlServed","NameTaken"');
+    expect(conditions('younger')).toContain('0 of 0 workers');
+    await waitFor('the holder', () => conditions('older').includes('"Served"'), { everyMs: 5 });
+    expect(conditions('older')).not.toContain('NameTaken');
+    scene.see();
+    scene.remove('older');
+    await waitFor('the name', () => conditions('younger').includes('"Served"'), { everyMs: 5 });
+    expect(conditions('younger')).toContain('0 of 1 workers');
+    expect(conditions('younger')).not.toContain('NameTaken');
   });
 });

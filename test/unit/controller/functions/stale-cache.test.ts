@@ -6,6 +6,7 @@ import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { unreachable } from '../../../../src/common/errors.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { FunctionController } from '../../../../src/controller/functions/function-controller.ts';
+import { CALLED_INDEX, calledIndex } from '../../../../src/controller/functions/name-holder.ts';
 import { OWNER_INDEX, ownerIndex } from '../../../../src/controller/functions/owner-index.ts';
 import { isUpdated, isWorkerReady } from '../../../../src/controller/functions/readiness.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
@@ -32,7 +33,7 @@ const lost = new ApiError('no answer', { code: 'Unreachable' });
 /** An API server whose changes reach the cache of the controller late. */
 class World {
   readonly stored = new Map<string, LambdaWorker>();
-  readonly #functions = fakeInformer<LambdaFunction>();
+  readonly #functions = fakeInformer<LambdaFunction>([], { [CALLED_INDEX]: calledIndex });
   readonly #cache = createObjectCache<LambdaWorker>({ [OWNER_INDEX]: ownerIndex });
   readonly #late: (() => readonly CacheEvent<LambdaWorker>[])[] = [];
   readonly #clock = manualClock();
