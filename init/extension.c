@@ -271,7 +271,7 @@ void extension_next(struct connection *connection)
 	if (extension == NULL)
 		return;
 	if (extension->waits != NULL) {
-		worker_breach(SLIP, "one request for the next event at a time");
+		bounds_breach(SLIP, "one request for the next event at a time");
 		http_close(extension->waits);
 	}
 	extension->waits = connection;

@@ -299,7 +299,7 @@ static void accept_one(void)
 // Ends a worker by a sender who was told that its body is too large, and goes on.
 static void endless(struct connection *connection)
 {
-	worker_breach(FLOOD, "an end to a body that is too large, within 2 seconds and 200 MiB");
+	bounds_breach(FLOOD, "an end to a body that is too large, within 2 seconds and 200 MiB");
 	http_close(connection);
 }
 
@@ -322,9 +322,9 @@ static void expire(struct connection *connection)
 	if (lingers && connection->chunked && connection->total > connection->limit && connection->heard > connection->due - STOPPED_MS)
 		endless(connection);
 	else if (!lingers && connection->state <= HEADER)
-		worker_breach(ODD, "10 seconds for the header of a request");
+		bounds_breach(ODD, "10 seconds for the header of a request");
 	else if (!lingers)
-		worker_breach(FLOOD, "60 seconds for the body of a request");
+		bounds_breach(FLOOD, "60 seconds for the body of a request");
 	http_close(connection);
 }
 

@@ -7,6 +7,7 @@
 //   history.c   calls that were forgotten
 //   places.c    how many calls the runtime takes at once
 //   worker.c    phases, calls and their outcomes; the only place that changes them
+//   bounds.c    what programs of the worker may send
 //   process.c   start, end and restart of the processes
 //   extension.c the Extensions API
 //   runtime.c   the Runtime API
@@ -264,10 +265,6 @@ void worker_return(struct call *call, bool begun);
 void worker_settle(struct call *call, const char *outcome, const char *type, const char *message);
 void worker_end(enum stage stage, const char *outcome, const char *type, const char *message);
 void worker_become_ready(void);
-// Counts a breach of a bound of the Runtime API. A program that goes on with that is no runtime that errs.
-void worker_breach(enum weight weight, const char *bound);
-// Counts a small piece of an answer. Says whether it is one too many.
-bool worker_piece(void);
 // Ends calls whose answer broke off by a moment; by INT64_MAX, all whose answer has begun.
 void worker_end_broken(int64_t now);
 void worker_acknowledge(struct call *call, int64_t offset);
@@ -276,6 +273,14 @@ void worker_forget(struct call *call);
 void worker_tell_again(struct call *call, int64_t number);
 void call_free(struct call *call);
 int64_t worker_tick(int64_t now); // Does what is due; returns when the next is, 0 for never.
+
+// bounds.c
+// Counts a breach of a bound of the Runtime API. A program that goes on with that is no runtime that errs.
+void bounds_breach(enum weight weight, const char *bound);
+// Counts a small piece of an answer. Says whether it is one too many.
+bool bounds_piece(void);
+// Ends a worker that broke a bound too often.
+void bounds_enforce(void);
 
 // process.c
 void process_boot(void);

@@ -127,6 +127,7 @@ static int tick(void)
 {
 	int64_t now = now_ms();
 	http_tick(now);
+	bounds_enforce();
 	int64_t next = worker_tick(now);
 	int64_t others[] = {http_tick(now), agent_tick(now)};
 	for (size_t index = 0; index < 2; index++)

@@ -48,20 +48,20 @@ static const char *const wanted[FIELDS] = {
 // Refuses what is not HTTP/1.1, without a word: an answer could be taken for that of another request.
 static void bad(struct connection *connection)
 {
-	worker_breach(SLIP, "HTTP/1.1");
+	bounds_breach(SLIP, "HTTP/1.1");
 	http_close(connection);
 }
 
 static void too_large(struct connection *connection, const char *what)
 {
-	worker_breach(SLIP, "16 KiB of header, 1 MiB in a report of an error, 8 KiB in a line");
+	bounds_breach(SLIP, "16 KiB of header, 1 MiB in a report of an error, 8 KiB in a line");
 	http_refuse(connection, 431, "RequestHeaderFieldsTooLarge", what);
 }
 
 // Ends a worker by the sender of what no client sends.
 static void flood(struct connection *connection, const char *bound)
 {
-	worker_breach(FLOOD, bound);
+	bounds_breach(FLOOD, bound);
 	http_close(connection);
 }
 
@@ -225,7 +225,7 @@ static void begin_chunk(struct connection *connection, size_t length)
 		connection->framing = 0;
 	if (connection->framing > MAX_FRAMING)
 		flood(connection, "lines of chunks in proportion to their data");
-	else if (connection->left < SMALL_PIECE && worker_piece())
+	else if (connection->left < SMALL_PIECE && bounds_piece())
 		flood(connection, "10,000 pieces below 16 bytes in a second, 1,000,000 at once");
 }
 

@@ -93,7 +93,7 @@ void runtime_left(struct connection *connection)
 		places_lost();
 		// The end of a runtime that waits for many calls ends as many requests.
 		if (worker.config.concurrency == 1)
-			worker_breach(SLIP, "one request for the next call at a time");
+			bounds_breach(SLIP, "one request for the next call at a time");
 	}
 	agent_wake();
 }

@@ -252,27 +252,6 @@ void worker_become_ready(void)
 	worker_hand();
 }
 
-void worker_breach(enum weight weight, const char *bound)
-{
-	int64_t now = now_ms();
-	if (worker.breaches_until < now)
-		worker.breaches_until = now;
-	worker.breaches_until += weight * 1000LL;
-	if (worker.breaches_until > now + MAX_BREACHES * 1000LL)
-		worker.broken = bound;
-}
-
-bool worker_piece(void)
-{
-	int64_t now = now_us() * 1000;
-	if (worker.pieces_until < now)
-		worker.pieces_until = now;
-	// Of a worker that takes a thousand calls at once, a piece takes less than a microsecond.
-	int64_t each = 1000 * 1000 * 1000 / ((int64_t)PIECES_PER_SECOND * worker.config.concurrency);
-	worker.pieces_until += each;
-	return worker.pieces_until > now + each * MAX_PIECES;
-}
-
 // Gives an outcome to each call at a stage.
 void worker_end(enum stage stage, const char *outcome, const char *type, const char *message)
 {
@@ -376,12 +355,6 @@ int64_t worker_tick(int64_t now)
 		         late == NULL ? "" : ": extension ", late == NULL ? "" : late, late == NULL ? "" : " has not asked for an event");
 		worker_fail("Sandbox.Timedout", text, NULL);
 		worker.init_due = 0;
-	}
-	if (worker.broken != NULL && worker.phase != FAILED && worker.phase != STOPPING) {
-		worker.fault_bound = worker.broken;
-		char text[128];
-		snprintf(text, sizeof text, "the worker broke a bound of the Runtime API: %s", worker.broken);
-		worker_fail("Runtime.Unknown", text, NULL);
 	}
 	worker_end_broken(now);
 	for (struct call *call = worker.calls, *after; call != NULL; call = after) {
