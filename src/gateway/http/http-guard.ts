@@ -3,7 +3,7 @@ import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } 
 import type { Socket } from 'node:net';
 import { errnoOf } from '../../common/errors.ts';
 import { AddressConnections } from '../../common/net/address-connections.ts';
-import { LambdaError, lambdaErrorAnswer } from '../lambda/lambda-error.ts';
+import { type HttpAnswer, LambdaError, lambdaErrorAnswer } from '../lambda/lambda-error.ts';
 
 /** Milliseconds that a connection may be idle: longer than load balancers keep theirs, so that they close first. */
 const KEEP_ALIVE_MS = 75_000;
@@ -48,6 +48,9 @@ export interface ConnectionLimits {
   readonly patience?: ClientPatience;
 }
 
+/** Makes the answer to a request that is refused. */
+type AnswerOfError = (error: LambdaError, requestId: string) => HttpAnswer;
+
 /** The requests of a connection that have not been answered: their answers, and the last of them. */
 interface UnderWay {
   readonly answers: Set<ServerResponse>;
@@ -58,9 +61,14 @@ interface UnderWay {
 export class HttpGuard {
   readonly #underWay = new WeakMap<Socket, UnderWay>();
   readonly #unreadMs: number;
+  readonly #answerOf: AnswerOfError;
 
-  /** @param server before it listens */
-  constructor(server: Server, limits: ConnectionLimits) {
+  /**
+   * @param server before it listens
+   * @param answerOf form of the answer to bytes that are no request; that of the Lambda API when absent
+   */
+  constructor(server: Server, limits: ConnectionLimits, answerOf: AnswerOfError = lambdaErrorAnswer) {
+    this.#answerOf = answerOf;
     const { maxConnections, maxConnectionsPerAddress, patience = CLIENT_PATIENCE } = limits;
     this.#unreadMs = patience.unreadMs;
     const connections = new AddressConnections(maxConnectionsPerAddress);
@@ -84,7 +92,7 @@ export class HttpGuard {
     const isOwn = underWay?.answers.size === 1 && !underWay.last.complete;
     const isIdle = underWay === undefined || underWay.answers.size === 0;
     if (socket.writable && errnoOf(error) !== 'ECONNRESET' && (isIdle || isOwn)) {
-      socket.write(rawAnswer(malformed(error), randomUUID()));
+      socket.write(rawAnswer(this.#answerOf(malformed(error), randomUUID())));
     }
     socket.destroy();
   }
@@ -152,13 +160,11 @@ function malformed(error: Error): LambdaError {
   }
 }
 
-function rawAnswer(error: LambdaError, requestId: string): string {
-  const { status, headers, body } = lambdaErrorAnswer(error, requestId);
+function rawAnswer({ body, headers, status }: HttpAnswer): string {
+  const all = { ...headers, 'content-length': Buffer.byteLength(body), connection: 'close' };
   return [
     `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`,
-    ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
-    `content-length: ${Buffer.byteLength(body)}`,
-    'connection: close',
+    ...Object.entries(all).map(([name, value]) => `${name}: ${value}`),
     '',
     body,
   ].join('\r\n');

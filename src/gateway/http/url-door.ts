@@ -1,6 +1,7 @@
 import { createServer } from 'node:http';
 import type { Clock } from '../../common/clock.ts';
 import { listenOn } from '../../common/net/listen.ts';
+import { refusalOf } from '../url/url-refusal.ts';
 import { ConnectionDrain, type Door } from './connection-drain.ts';
 import { type ConnectionLimits, guardedServer, HttpGuard } from './http-guard.ts';
 import { UrlService, type UrlServiceOptions } from './url-service.ts';
@@ -23,7 +24,14 @@ export function createUrlDoor(options: UrlDoorOptions): Door {
       response.destroy();
     });
   });
-  const guard = new HttpGuard(server, options.connections);
+  const guard = new HttpGuard(server, options.connections, (error, requestId) => {
+    const { body, headers, status } = refusalOf(error);
+    return {
+      status,
+      headers: { ...Object.fromEntries(headers), 'x-amzn-requestid': requestId },
+      body: body.toString(),
+    };
+  });
   server.on('clientError', (error, socket) => guard.refuse(error, socket as Parameters<HttpGuard['refuse']>[1]));
   const drain = new ConnectionDrain(server, options.clock);
   return { listen: (address) => listenOn(server, address), close: (how) => drain.run(how) };

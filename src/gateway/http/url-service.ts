@@ -223,6 +223,10 @@ export class UrlService {
       throw forbidden();
     }
     await this.#entrance.enter(visit, () => ({ action: 'invoke', functionName }));
+    if (visit.visitor?.identity.principal.kind !== 'AccessKey') {
+      // Authentication is off: no body is read in vain.
+      throw forbidden();
+    }
   }
 
   /** The whole body, within the share that its address has of those that are arriving. */
@@ -253,7 +257,6 @@ export class UrlService {
     const identity = this.#entrance.prove(visit, visit.observation);
     const { principal } = identity;
     if (principal.kind !== 'AccessKey') {
-      // Authentication is off, or its proof is of another kind.
       throw forbidden();
     }
     identity.spend();
@@ -263,7 +266,8 @@ export class UrlService {
   async #invoke(visit: Visit, { functionName, url }: UrlRoute, signer: Signer | undefined) {
     const { admission, invoker } = this.#options;
     const { caller, hold, observation, response } = visit;
-    const payload = this.#eventOf(visit, signer);
+    const traceId = completeXRay(observation.traceId, functionName);
+    const payload = this.#eventOf(visit, signer, traceId);
     observation.addressed(functionName, 'RequestResponse', visit.body.length);
     hold.add(payload.length - visit.body.length);
     visit.body = NO_BODY;
@@ -275,7 +279,7 @@ export class UrlService {
       payload,
       clientContext: '',
       tailLog: false,
-      traceId: completeXRay(observation.traceId, functionName),
+      traceId,
       traceParent: observation.traceParent,
     };
     visit.call = call;
@@ -304,7 +308,7 @@ export class UrlService {
     return { answer, result: result === 'ok' && !isWhole ? 'function_error' : result };
   }
 
-  #eventOf(visit: Visit, signer: Signer | undefined): Buffer {
+  #eventOf(visit: Visit, signer: Signer | undefined, traceId: string): Buffer {
     const { body, client, id: requestId, raw } = visit;
     const payload = urlEventOf({
       method: raw.method ?? '',
@@ -317,6 +321,7 @@ export class UrlService {
       requestId,
       at: this.#options.clock.now(),
       signer,
+      traceId,
     });
     if (payload.length > MAX_PAYLOAD_BYTES) {
       throw new LambdaError('RequestTooLargeException', `The event of the request is over ${MAX_PAYLOAD_BYTES} bytes.`);

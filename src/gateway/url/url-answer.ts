@@ -18,8 +18,10 @@ const WITH_PRELUDE = 'application/vnd.awslambda.http-integration-response';
 /** Bytes between status and headers, in JSON, and the body. */
 export const PRELUDE_END = Buffer.alloc(8);
 
-/** Most bytes of status and headers. */
+/** Most bytes of status and headers: of a prelude as it is written, and of the headers of an answer as they are sent. */
 export const MAX_PRELUDE_BYTES = 64 * 1024;
+/** Bytes between a header and its value, and after that. */
+const BETWEEN_BYTES = 4;
 
 /** Headers that the gateway sets itself, or that are between two programs which are connected. */
 const NOT_OF_FUNCTION = new Set([
@@ -87,7 +89,8 @@ function headOf(answer: Readonly<Record<string, unknown>>, usualType: string): A
   const kept = own.filter(([name]) => !NOT_OF_FUNCTION.has(name));
   const type: HeaderList = kept.some(([name]) => name === 'content-type') ? [] : [['content-type', usualType]];
   const headers = [...type, ...kept, ...cookies];
-  return headers.every(isHeader) ? { status, headers } : undefined;
+  const bytes = headers.reduce((sum, [name, value]) => sum + name.length + value.length + BETWEEN_BYTES, 0);
+  return bytes <= MAX_PRELUDE_BYTES && headers.every(isHeader) ? { status, headers } : undefined;
 }
 
 /** A status that ends a request; interim ones are not for functions to send. */
@@ -96,6 +99,7 @@ function statusOf(value: unknown): number | undefined {
   return typeof status === 'number' && Number.isInteger(status) && status >= 200 && status <= 599 ? status : undefined;
 }
 
+/** Headers by their names in small letters. Of two spellings of a name the last counts; each cookie is one. */
 function fieldsOf(value: unknown): HeaderList | undefined {
   if (value === undefined || value === null) {
     return [];
@@ -103,11 +107,16 @@ function fieldsOf(value: unknown): HeaderList | undefined {
   if (!isRecord(value)) {
     return undefined;
   }
-  const fields = Object.entries(value).map(([name, each]) => {
+  const fields = new Map<string, readonly string[]>();
+  for (const [spelling, each] of Object.entries(value)) {
+    const name = spelling.toLowerCase();
     const values = listOf(each === null ? [] : [each].flat());
-    return values?.map((text) => [name.toLowerCase(), text] as const);
-  });
-  return fields.includes(undefined) ? undefined : fields.flatMap((field) => field ?? []);
+    if (values === undefined) {
+      return undefined;
+    }
+    fields.set(name, name === 'set-cookie' ? [...(fields.get(name) ?? []), ...values] : values);
+  }
+  return [...fields].flatMap(([name, values]) => values.map((text) => [name, text] as const));
 }
 
 /** Texts, and numbers and truth values as texts; undefined where there is anything else. */

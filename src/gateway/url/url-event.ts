@@ -28,6 +28,8 @@ export interface UrlRequest {
   readonly at: number;
   /** Undefined for a URL without authentication. */
   readonly signer: Signer | undefined;
+  /** X-Amzn-Trace-Id of the call. */
+  readonly traceId: string;
 }
 
 /** Headers between two programs that are connected, and no others. */
@@ -98,7 +100,7 @@ export function urlEventOf(request: UrlRequest): Buffer {
 }
 
 /** The headers that a function gets, by their names in small letters, and the cookies. */
-function headersOf({ body, client, host, rawHeaders, signer }: UrlRequest) {
+function headersOf({ body, client, host, rawHeaders, signer, traceId }: UrlRequest) {
   const pairs: [string, string][] = [];
   const cookies: string[] = [];
   for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
@@ -112,6 +114,7 @@ function headersOf({ body, client, host, rawHeaders, signer }: UrlRequest) {
   }
   const headers = joined(pairs);
   headers.set('host', host);
+  headers.set('x-amzn-trace-id', traceId);
   if (body.length > 0 && !headers.has('content-length')) {
     headers.set('content-length', String(body.length));
   }

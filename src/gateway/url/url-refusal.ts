@@ -33,6 +33,8 @@ export function refusalOf(error: LambdaError): UrlAnswer {
       return answer(413, { Message: 'Request Entity Too Large' });
     case 429:
       return answer(429, { ...(reason === undefined ? {} : { Reason: reason }), Message: 'Rate Exceeded.' }, retry);
+    case 431:
+      return answer(431, { Message: 'Request Header Fields Too Large' });
     case 502:
     case 503:
       return answer(503, { Message: 'Service Unavailable' }, retry);

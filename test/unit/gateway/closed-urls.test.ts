@@ -84,6 +84,10 @@ describe('a URL that nobody may call', () => {
   it('is one that wants signatures, where authentication is off', async () => {
     const lab = await urlLab(SIGNED);
     expect(await lab.callUrl(await signed())).toMatchObject(FORBIDDEN);
+    // No byte of a body is waited for.
+    const { body: _body, headers, ...call } = await signed({ method: 'POST', body: 'x' });
+    const announced = { ...headers, 'content-length': '1000' };
+    expect(await lab.callUrl({ ...call, headers: announced })).toMatchObject(FORBIDDEN);
     expect(lab.agent.calls).toEqual([]);
   });
 

@@ -142,6 +142,31 @@ describe('a function URL', () => {
     expect(lab.agent.calls).toEqual([]);
   });
 
+  it('answers bytes that are no HTTP as it answers requests', async () => {
+    const lab = await urlLab();
+    const socket = connect(lab.urlPort, '127.0.0.1');
+    socket.write('NONSENSE\r\n\r\n');
+    const said = await text(socket);
+    expect(said).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
+    expect(said).toMatch(/\r\nx-amzn-requestid: [0-9a-f-]{36}\r\n/);
+    expect(said).toMatch(/\r\n\r\n{"Message":"Bad Request"}$/);
+    expect(said).not.toMatch(/errortype|__type/i);
+    const long = connect(lab.urlPort, '127.0.0.1');
+    long.write(`GET / HTTP/1.1\r\nHost: ${HELLO}\r\nX: ${'x'.repeat(40_000)}\r\n\r\n`);
+    expect(await text(long)).toMatch(/^HTTP\/1\.1 431 .*{"Message":"Request Header Fields Too Large"}$/s);
+  });
+
+  it('gives the function the trace of the call, and not one that a stranger has named', async () => {
+    const lab = await urlLab();
+    const reply = await lab.callUrl({
+      headers: { 'x-amzn-trace-id': 'Root=1-67891233-abcdef012345678912345678;Sampled=1' },
+    });
+    const [{ headers } = { headers: {} }] = eventsOf(lab) as { headers: Record<string, string> }[];
+    expect(headers['x-amzn-trace-id']).toBe(lab.agent.calls[0]?.traceId);
+    expect(headers['x-amzn-trace-id']).toBe(reply.headers['x-amzn-trace-id']);
+    expect(headers['x-amzn-trace-id']).not.toContain('67891233');
+  });
+
   it('cuts a request that shows a fault of the gateway, and goes on', async () => {
     let isFaulty = true;
     const isPublic = (): boolean => {

@@ -43,6 +43,26 @@ describe('the answer of a function', () => {
       { status: 200, headers: [JSON_TYPE, ['link', 'a'], ['link', 'b']], body: '' },
     ],
     [
+      'two spellings of a header, of which the last counts',
+      {
+        statusCode: 200,
+        headers: { 'Content-Type': 'text/html', 'X-A': ['1', '2'], 'content-type': 'text/css', 'x-a': 3 },
+      },
+      {
+        status: 200,
+        headers: [
+          ['content-type', 'text/css'],
+          ['x-a', '3'],
+        ],
+        body: '',
+      },
+    ],
+    [
+      'two spellings of a header of cookies, each of which is one',
+      { statusCode: 200, headers: { 'Set-Cookie': 'a=1', 'set-cookie': 'b=2' } },
+      { status: 200, headers: [JSON_TYPE, ['set-cookie', 'a=1'], ['set-cookie', 'b=2']], body: '' },
+    ],
+    [
       'cookies',
       { statusCode: 200, cookies: ['One=1; Expires=21 Oct 2021 07:48 GMT', 'Two=2; Max-Age=78000'] },
       {
@@ -92,6 +112,8 @@ describe('the answer of a function', () => {
     ['a header without a name', { statusCode: 200, headers: { 'a b': 'c' } }],
     ['a header that is an object', { statusCode: 200, headers: { x: { y: 1 } } }],
     ['headers that are none', { statusCode: 200, headers: 'x: y' }],
+    ['headers that are too long', { statusCode: 200, headers: { x: 'y'.repeat(MAX_PRELUDE_BYTES) } }],
+    ['too many cookies', { statusCode: 200, cookies: Array.from({ length: 8_192 }, () => 'a=b') }],
     ['a cookie with a line end', { statusCode: 200, cookies: ['a=b\nx'] }],
     ['cookies that are none', { statusCode: 200, cookies: 'a=b' }],
   ])('makes no response with %s', (_what, payload) => {

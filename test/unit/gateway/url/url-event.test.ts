@@ -25,6 +25,7 @@ function eventOf({ body = '', given, headers = [], line }: Sent) {
     requestId: 'id',
     at: AT,
     signer: undefined,
+    traceId: 'Root=1-5e6a8b4e-000000000000000000000001',
     ...given,
   };
   return JSON.parse(urlEventOf(request).toString()) as Record<string, unknown>;
@@ -215,6 +216,7 @@ describe('the event of a request', () => {
         'user-agent': 'agent',
         'content-type': 'application/json',
         'content-length': '2',
+        'x-amzn-trace-id': 'Root=1-5e6a8b4e-000000000000000000000001',
         'x-forwarded-for': '123.123.123.123',
         'x-forwarded-proto': 'http',
       },
@@ -275,6 +277,6 @@ describe('the event of a request', () => {
       'trailers',
     ];
     const names = Object.keys(eventOf({ line: 'GET /', headers }).headers as object);
-    expect(names.toSorted()).toEqual(['host', 'user-agent', 'x-forwarded-for', 'x-forwarded-proto']);
+    expect(names.toSorted()).toEqual(['host', 'user-agent', 'x-amzn-trace-id', 'x-forwarded-for', 'x-forwarded-proto']);
   });
 });
