@@ -24,6 +24,8 @@ export interface TestRegistry {
   pace: { readonly bytes: number; readonly everyMs: number } | undefined;
   /** While set, nothing is taken, for this reason. */
   pushRefusal: string | undefined;
+  /** Faults of the next pushes in turn: a status, or a connection that is cut. */
+  readonly pushFaults: (number | 'cut')[];
   /** Refuses connections until `bringUp()`. */
   takeDown(): Promise<void>;
   bringUp(): Promise<void>;
@@ -79,7 +81,16 @@ export async function startTestRegistry(): Promise<TestRegistry> {
     const refuse = (status: number, code: string, message: string): void => {
       response.writeHead(status).end(JSON.stringify({ errors: [{ code, message }] }));
     };
+    const fault = registry.pushFaults.shift();
+    if (fault === 'cut') {
+      request.socket.resetAndDestroy();
+      return;
+    }
     const content = await buffer(request);
+    if (fault !== undefined) {
+      refuse(fault, 'UNAVAILABLE', 'not now');
+      return;
+    }
     if (registry.pushRefusal !== undefined) {
       refuse(403, 'DENIED', registry.pushRefusal);
       return;
@@ -180,6 +191,7 @@ export async function startTestRegistry(): Promise<TestRegistry> {
     hold: undefined,
     pace: undefined,
     pushRefusal: undefined,
+    pushFaults: [],
     put: (name, image) => put(name, image.manifest, [image]),
     putIndex: (name, { index, images }) => put(name, index, images),
     takeDown: close,

@@ -1,7 +1,9 @@
 import { createReadStream } from 'node:fs';
 import type { CallOptions } from '../../common/deadline.ts';
+import { EsbError, errnoOf } from '../../common/errors.ts';
 import type { ImageReference } from '../../oci/image-reference.ts';
 import type { RegistryClient } from '../../oci/registry-client.ts';
+import { pause } from '../pause.ts';
 import type { Step } from '../progress.ts';
 import type { FunctionImage } from './function-image.ts';
 
@@ -16,9 +18,28 @@ export interface PushSource {
   readonly reference: ImageReference;
 }
 
+export interface PushOptions extends CallOptions {
+  /** Milliseconds before each further attempt. */
+  readonly pausesMs?: readonly number[];
+}
+
+/** A registry that restarts, or sheds load, is back within these. */
+const PAUSES_MS: readonly number[] = [1_000, 3_000, 9_000];
+/** Faults of connections that pass; a name that nobody has, or a certificate of another, stays so. */
+const PASSING_FAULTS: ReadonlySet<string> = new Set([
+  'EAI_AGAIN',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'UND_ERR_CONNECT_TIMEOUT',
+  'UND_ERR_SOCKET',
+]);
+
 /**
  * Pushes an image to a repository: only what the registry does not have, layers of the base by a mount where both are
- * in one registry. A tag of its own keeps the image from being collected as garbage there.
+ * in one registry. A tag of its own keeps the image from being collected as garbage there. Each part is tried again
+ * after a fault that passes.
  *
  * @returns whether the registry had none of this manifest
  * @throws {EsbError} errors of the clients
@@ -28,9 +49,10 @@ export async function pushImage(
   { client, repository }: PushTarget,
   source: PushSource | undefined,
   step: Step,
-  options: CallOptions,
+  { pausesMs = PAUSES_MS, ...options }: PushOptions,
 ): Promise<boolean> {
-  if (await client.hasManifest(repository, image.digest, options)) {
+  const again = <T>(part: () => Promise<T>): Promise<T> => repeated(part, pausesMs, step, options.signal);
+  if (await again(() => client.hasManifest(repository, image.digest, options))) {
     return false;
   }
   if (source !== undefined) {
@@ -40,19 +62,51 @@ export async function pushImage(
     for (const { digest, size } of image.baseLayers) {
       step.note(`layer of the base, ${megabytes(size)}`);
       const open = () => source.client.blob(from, digest, signal);
-      await client.pushBlob(repository, { digest, size, open }, { ...options, mountFrom });
+      await again(() => client.pushBlob(repository, { digest, size, open }, { ...options, mountFrom }));
     }
   }
   for (const { digest, file, holds, size } of image.added) {
     step.note(`${holds}, ${megabytes(size)}`);
     const open = () => Promise.resolve(createReadStream(file));
-    await client.pushBlob(repository, { digest, size, open }, options);
+    await again(() => client.pushBlob(repository, { digest, size, open }, options));
   }
   const { config } = image;
   const open = () => Promise.resolve(config.content);
-  await client.pushBlob(repository, { digest: config.digest, size: config.content.length, open }, options);
-  await client.pushManifest(repository, tagOf(image), image.manifest, options);
+  const blob = { digest: config.digest, size: config.content.length, open };
+  await again(() => client.pushBlob(repository, blob, options));
+  await again(() => client.pushManifest(repository, tagOf(image), image.manifest, options));
   return true;
+}
+
+/** Runs a part of a push until it succeeds, meets a fault that stays, or has no pause left. */
+async function repeated<T>(
+  part: () => Promise<T>,
+  pausesMs: readonly number[],
+  step: Step,
+  signal: AbortSignal | undefined,
+): Promise<T> {
+  for (const pauseMs of pausesMs) {
+    try {
+      return await part();
+    } catch (error) {
+      if (!passes(error)) {
+        throw error;
+      }
+      step.note(`again, since ${error.message}`);
+      await pause(signal, pauseMs);
+    }
+  }
+  return part();
+}
+
+function passes(error: unknown): error is EsbError {
+  return (
+    error instanceof EsbError &&
+    error.retryable &&
+    (error.code === 'RegistryUnreachable'
+      ? PASSING_FAULTS.has(errnoOf(error.cause) ?? '')
+      : error.code !== 'DeadlineExceeded')
+  );
 }
 
 /** The tag of an image: the first digits of its digest. */

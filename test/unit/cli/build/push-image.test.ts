@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { readBaseImage } from '../../../../src/cli/build/base-image.ts';
 import { functionImage } from '../../../../src/cli/build/function-image.ts';
 import { pushImage, tagOf } from '../../../../src/cli/build/push-image.ts';
@@ -64,4 +64,43 @@ it('layers of a base in the same registry are mounted', async () => {
   // One mount; code and configuration are begun and sent.
   expect(pushesOf(place).filter((each) => each.startsWith('PUT'))).toHaveLength(3);
   expect(place.requests.filter((each) => each.includes('from=base'))).toHaveLength(1);
+});
+
+describe('a push that meets a fault', () => {
+  const pausesMs = [1, 1, 1];
+
+  it('is tried again where that passes: a cut connection, or a registry that has no time', async () => {
+    const place = await registry();
+    const { image, source } = await imageOn(place);
+    const target = { client: new RegistryClient({ registry: place.host }), repository: 'team/hello' };
+    place.pushFaults.push(503, 'cut', 429);
+    const notes: string[] = [];
+    const noted = { note: (text: string) => void notes.push(text) };
+    expect(await pushImage(image, target, source, noted, { pausesMs })).toBe(true);
+    expect(await target.client.hasManifest('team/hello', tagOf(image))).toBe(true);
+    expect(notes.filter((note) => note.startsWith('again'))).toHaveLength(3);
+  });
+
+  it('ends with that fault where that goes on', async () => {
+    const place = await registry();
+    const { image, source } = await imageOn(place);
+    const target = { client: new RegistryClient({ registry: place.host }), repository: 'team/hello' };
+    place.pushFaults.push(503, 503, 503, 503);
+    await expect(pushImage(image, target, source, step, { pausesMs })).rejects.toThrow(/answered 503: UNAVAILABLE/);
+    expect(place.pushFaults).toEqual([]);
+  });
+
+  it('is not tried again where the registry refuses, or has no such name', async () => {
+    const place = await registry();
+    const { image, source } = await imageOn(place);
+    place.pushRefusal = 'read only';
+    const target = { client: new RegistryClient({ registry: place.host }), repository: 'team/hello' };
+    await expect(pushImage(image, target, source, step, {})).rejects.toThrow('read only');
+    // With a mount, which some registries refuse alone, and without.
+    expect(pushesOf(place)).toHaveLength(2);
+    const nobody = { client: new RegistryClient({ registry: 'registry.invalid' }), repository: 'team/hello' };
+    const begun = performance.now();
+    await expect(pushImage(image, nobody, source, step, {})).rejects.toMatchObject({ code: 'RegistryUnreachable' });
+    expect(performance.now() - begun).toBeLessThan(900);
+  });
 });
