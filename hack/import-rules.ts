@@ -142,7 +142,7 @@ const cli: RoomTable = {
   shared: {
     'command-context.ts': ['deploy', 'doctor'],
     'invoke.ts': ['deploy'],
-    'pause.ts': ['deploy'],
+    'pause.ts': ['build', 'deploy'],
     'progress.ts': ['build', 'deploy'],
     'usual-kubeconfig.ts': ['deploy'],
   },

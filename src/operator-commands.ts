@@ -64,6 +64,9 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
         'Absent',
       ]),
     )
+    .addOption(
+      list('--unset <flag>', 'flag of an earlier deploy that holds no longer, such as memory; may be repeated'),
+    )
     .option('--push <repository>', 'where the image goes; the registry of the local instance by default')
     .addOption(list('--pull-secret <name>', 'Secret with which nodes pull the image; may be repeated'))
     .addOption(

@@ -25,7 +25,7 @@ export interface PushOptions extends CallOptions {
 
 /** A registry that restarts, or sheds load, is back within these. */
 const PAUSES_MS: readonly number[] = [1_000, 3_000, 9_000];
-/** Faults of connections that pass; a name that nobody has, or a certificate of another, stays so. */
+/** Faults of connections that pass; an unknown name, or the certificate of another, stays so. */
 const PASSING_FAULTS: ReadonlySet<string> = new Set([
   'EAI_AGAIN',
   'ECONNREFUSED',

@@ -3,8 +3,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { type LambdaFunction, lambdaFunctions } from '../../api/lambda-function.ts';
-import type { Clock } from '../../common/clock.ts';
-import { EsbError, errnoOf, hasCode, messageOf, unreachable } from '../../common/errors.ts';
+import { EsbError, errnoOf, hasCode, messageOf } from '../../common/errors.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
 import { createKubeClient } from '../../kube/client/client.ts';
 import { createKubeConnectionSource } from '../../kube/client/kube-config.ts';
@@ -19,19 +18,21 @@ import { type PushSource, pushImage } from '../build/push-image.ts';
 import { findLogin } from '../build/registry-login.ts';
 import type { CommandContext } from '../command-context.ts';
 import { runInvoke } from '../invoke.ts';
-import { pause, waitingClock } from '../pause.ts';
-import { createProgress, type Progress, type Step } from '../progress.ts';
+import { waitingClock } from '../pause.ts';
+import { createProgress, type Progress } from '../progress.ts';
 import { usualKubeconfig } from '../usual-kubeconfig.ts';
 import {
-  DEPLOY_MANAGER,
   type DeployedCode,
   type FunctionSettings,
   functionNameFrom,
   functionObject,
+  unsetSettings,
 } from './function-object.ts';
-import { functionProgress } from './function-progress.ts';
+import { untilCurrent } from './function-wait.ts';
 import { callText, usualGateway } from './gateway-address.ts';
+import { DEPLOY_MANAGER } from './own-fields.ts';
 import { baseNameOf, plainHttpWith, type Repository, repositoryOf } from './place.ts';
+import { checkReplacement, replacedText } from './replacement.ts';
 
 export interface DeployOptions {
   readonly folder: string;
@@ -53,6 +54,8 @@ export interface DeployOptions {
   readonly desiredState?: FunctionSettings['desiredState'];
   /** Names of Secrets with the nodes' credentials for the image. */
   readonly pullSecret?: readonly string[];
+  /** Flags of settings that an earlier deploy has made, and that are left to the defaults from now on. */
+  readonly unset?: readonly string[];
   /** Processor as images name it. Default: that of this machine. */
   readonly architecture?: string;
   readonly pythonVersion?: string;
@@ -65,8 +68,6 @@ export interface DeployOptions {
   readonly gateway?: string;
   readonly kubeconfig?: string;
 }
-
-const LOOK_EVERY_MS = 300;
 
 /** Decisions of a deploy that need neither a registry nor a build. */
 interface Plan {
@@ -98,6 +99,7 @@ export async function runDeploy(options: DeployOptions, context: CommandContext)
   const { signal } = context;
   const instance = await instanceOf(options, context);
   const plan = await planOf(options, instance?.registry);
+  settingsOf(options);
   const usual = usualGateway(instance?.gateway, options.namespace);
   const gateway = options.gateway ?? usual;
   if (options.invoke !== undefined && gateway === undefined) {
@@ -118,11 +120,13 @@ export async function runDeploy(options: DeployOptions, context: CommandContext)
   try {
     // First of all: a cluster without the resource, or a user without the right, is refused before anything is built.
     const present = await lookAt(client, plan.name, options, signal);
+    checkReplacement(present, { ...plan, namespace: options.namespace }, options.name !== undefined);
     const hasCommand = (present?.spec.template.spec.command ?? []).length > 0;
     const image = await imageOf({ ...plan, hasCommand }, options, staging, progress, signal);
     const reference = `${plan.target.registry}/${plan.target.repository}@${image.digest}`;
-    const { applied, isSame } = await progress.step(`applying LambdaFunction ${options.namespace}/${plan.name}`, () =>
-      applyFunction(client, { ...plan, image: reference }, options, signal),
+    const { applied, isSame } = await progress.step(
+      `applying LambdaFunction ${options.namespace}/${plan.name}${replacedText(present, reference)}`,
+      () => applyFunction(client, { ...plan, image: reference }, options, signal),
     );
     await progress.step('waiting until the function is up to date', (step) =>
       untilCurrent(client, applied, { step, clock: waitingClock, waitMs: options.wait * 1_000, signal }),
@@ -269,17 +273,13 @@ export async function lookAt(
 export async function applyFunction(
   client: Pick<KubeClient, 'get' | 'patch'>,
   { handler, image, name }: Omit<DeployedCode, 'namespace'>,
-  options: Pick<
-    DeployOptions,
-    'desiredState' | 'forceConflicts' | 'memory' | 'namespace' | 'pullSecret' | 'timeout' | 'workers'
-  >,
+  options: SettingOptions & Pick<DeployOptions, 'forceConflicts' | 'namespace'>,
   signal: AbortSignal,
 ): Promise<{ readonly applied: LambdaFunction; readonly isSame: boolean }> {
-  const { desiredState, forceConflicts, memory, namespace, pullSecret = [], timeout, workers } = options;
+  const { forceConflicts, namespace } = options;
+  const { named, unset } = settingsOf(options);
   const present = await lookAt(client, name, options, signal);
-  const pullSecrets = pullSecret.length === 0 ? undefined : pullSecret;
-  const settings = { memory, timeoutSeconds: timeout, minWorkers: workers, desiredState, pullSecrets };
-  const body = functionObject({ namespace, name, image, handler }, settings, present);
+  const body = functionObject({ namespace, name, image, handler }, named, present, unset);
   try {
     const applied = await client.patch(
       lambdaFunctions,
@@ -306,6 +306,15 @@ export async function applyFunction(
   }
 }
 
+type SettingOptions = Pick<DeployOptions, 'desiredState' | 'memory' | 'pullSecret' | 'timeout' | 'unset' | 'workers'>;
+
+/** @throws {EsbError} `InvalidArgument` */
+function settingsOf({ desiredState, memory, pullSecret = [], timeout, unset = [], workers }: SettingOptions) {
+  const pullSecrets = pullSecret.length === 0 ? undefined : pullSecret;
+  const named: FunctionSettings = { memory, timeoutSeconds: timeout, minWorkers: workers, desiredState, pullSecrets };
+  return { named, unset: unsetSettings(unset, named) };
+}
+
 function withRights(error: unknown, namespace: string): unknown {
   return hasCode(error, 'Forbidden')
     ? new EsbError(
@@ -314,63 +323,4 @@ function withRights(error: unknown, namespace: string): unknown {
         { code: 'Forbidden', cause: error },
       )
     : error;
-}
-
-interface Wait {
-  readonly step: Step;
-  readonly clock: Clock;
-  readonly waitMs: number;
-  readonly signal: AbortSignal;
-}
-
-/**
- * Waits until a function is as its newest spec wishes.
- *
- * @throws {EsbError} `NotDeployed` where that cannot be, or is not in time
- */
-export async function untilCurrent(
-  client: Pick<KubeClient, 'get'>,
-  { metadata }: LambdaFunction,
-  { clock, signal, step, waitMs }: Wait,
-): Promise<void> {
-  const { name, namespace } = metadata;
-  const end = clock.monotonic() + waitMs;
-  for (;;) {
-    let found: LambdaFunction | undefined;
-    try {
-      found = await client.get(lambdaFunctions, { namespace, name }, { signal });
-    } catch (error) {
-      if (!(error instanceof EsbError && error.retryable) || clock.monotonic() >= end) {
-        throw error;
-      }
-      step.note(error.message);
-      await pause(signal, LOOK_EVERY_MS);
-      continue;
-    }
-    if (found === undefined) {
-      throw new EsbError(`somebody has deleted ${namespace}/${name} meanwhile`, { code: 'NotDeployed' });
-    }
-    const state = functionProgress(found);
-    switch (state.kind) {
-      case 'Current':
-        return;
-      case 'Failed':
-        throw new EsbError(`${name} cannot become up to date: ${state.reason}: ${state.message}`, {
-          code: 'NotDeployed',
-        });
-      case 'InProgress':
-        step.note(state.message);
-        if (clock.monotonic() >= end) {
-          throw new EsbError(
-            `${name} is not up to date after ${waitMs / 1_000} s: ${state.message}. The controller goes on; look with ` +
-              `kubectl get lambdafunction ${name} -n ${namespace} -o wide, or esb ps`,
-            { code: 'NotDeployed' },
-          );
-        }
-        await pause(signal, LOOK_EVERY_MS);
-        break;
-      default:
-        unreachable(state);
-    }
-  }
 }

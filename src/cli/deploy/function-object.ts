@@ -2,9 +2,7 @@ import { type LambdaFunction, lambdaFunctions } from '../../api/lambda-function.
 import type { LambdaWorkerSpec } from '../../api/lambda-worker.ts';
 import { API_GROUP, API_VERSION } from '../../api/name.ts';
 import { EsbError } from '../../common/errors.ts';
-
-/** The owner of the fields that `esb deploy` sets, and of no others. */
-export const DEPLOY_MANAGER = 'esb-deploy';
+import { isOwnField, ownFields } from './own-fields.ts';
 
 /** The settings of a function that a user may name. An absent one is left as it is. */
 export interface FunctionSettings {
@@ -23,6 +21,35 @@ export interface DeployedCode {
   /** By digest. */
   readonly image: string;
   readonly handler: string | undefined;
+}
+
+/** Settings by the names of their flags. */
+const settingOf: ReadonlyMap<string, keyof FunctionSettings> = new Map([
+  ['memory', 'memory'],
+  ['timeout', 'timeoutSeconds'],
+  ['workers', 'minWorkers'],
+  ['desired-state', 'desiredState'],
+  ['pull-secret', 'pullSecrets'],
+]);
+
+/**
+ * The settings that a deploy takes away.
+ *
+ * @param flags names of the flags that have set them
+ * @param named the settings that this deploy makes
+ * @throws {EsbError} `InvalidArgument` for another name, and for a setting that is made as well
+ */
+export function unsetSettings(flags: readonly string[], named: FunctionSettings): readonly (keyof FunctionSettings)[] {
+  return flags.map((flag) => {
+    const setting = settingOf.get(flag);
+    if (setting === undefined) {
+      throw new EsbError(`--unset ${flag}: name ${[...settingOf.keys()].join(', ')}`, { code: 'InvalidArgument' });
+    }
+    if (named[setting] !== undefined) {
+      throw new EsbError(`--${flag} and --unset ${flag} exclude each other`, { code: 'InvalidArgument' });
+    }
+    return setting;
+  });
 }
 
 /** A new function rests frozen: not even its first call waits for its code to be loaded. */
@@ -56,14 +83,19 @@ export function functionNameFrom(given: string | undefined, folderName: string):
  * earlier deploy has set and no other manager has taken over since. An apply removes what the earlier one had and it has not.
  *
  * @param present the function as it is; undefined for a new one
+ * @param unset settings that are left to the API server's defaults
  */
 export function functionObject(
   { handler, image, name, namespace }: DeployedCode,
   named: FunctionSettings,
   present: LambdaFunction | undefined,
+  unset: readonly (keyof FunctionSettings)[] = [],
 ): object {
   const kept = present === undefined ? ofNewFunctions : ownSettings(present);
-  const { desiredState, memory, minWorkers, pullSecrets, timeoutSeconds } = { ...kept, ...defined(named) };
+  const wanted: FunctionSettings = { ...kept, ...defined(named) };
+  const { desiredState, memory, minWorkers, pullSecrets, timeoutSeconds }: FunctionSettings = Object.fromEntries(
+    Object.entries(wanted).filter(([setting]) => !unset.some((each) => each === setting)),
+  );
   return {
     apiVersion: `${API_GROUP}/${API_VERSION}`,
     kind: lambdaFunctions.kind,
@@ -83,13 +115,10 @@ export function functionObject(
 }
 
 /** The settings of a function that are ours, by the record that the API server keeps of managers and their fields. */
-function ownSettings({ metadata, spec }: LambdaFunction): FunctionSettings {
-  const ours = (metadata.managedFields ?? []).find(
-    ({ manager, operation }) => manager === DEPLOY_MANAGER && operation === 'Apply',
-  )?.fieldsV1;
-  const owns = (...path: readonly string[]): boolean =>
-    path.reduce<unknown>((at, name) => (at as Readonly<Record<string, unknown>> | undefined)?.[`f:${name}`], ours) !==
-    undefined;
+function ownSettings(present: LambdaFunction): FunctionSettings {
+  const { spec } = present;
+  const ours = ownFields(present);
+  const owns = (...path: readonly string[]): boolean => isOwnField(ours, ...path);
   const worker = spec.template.spec;
   const template = ['spec', 'template', 'spec'];
   return defined({

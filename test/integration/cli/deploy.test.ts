@@ -307,6 +307,34 @@ with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
     expect((await stored('shared')).spec.scaling.minWorkers).toBe(1);
   });
 
+  it('a setting of an earlier deploy goes back to its default where it is unset', async () => {
+    const folder = await folderOf('unset', { 'app.py': 'def handler(e, c): pass' });
+    controllerOf('unset', 'Ready');
+    await deploy(folder, { workers: 3, timeout: 9, memory: '256Mi' });
+    await deploy(folder, { unset: ['workers', 'timeout'] });
+    expect((await stored('unset')).spec).toMatchObject({
+      scaling: { minWorkers: 1 },
+      template: { spec: { timeoutSeconds: 3, resources: { limits: { memory: '256Mi' } } } },
+    });
+    await expect(deploy(folder, { unset: ['handler'] })).rejects.toSatisfy((error) =>
+      hasCode(error, 'InvalidArgument'),
+    );
+  });
+
+  it('a folder with another handler replaces a function by its name alone where that is written', async () => {
+    controllerOf('src', 'Ready');
+    await deploy(await folderOf('src', { 'app.py': 'def handler(e, c): pass' }));
+    const before = await stored('src');
+    const other = await folderOf('other/src', { 'lambda_function.py': 'def lambda_handler(e, c): pass' });
+    await expect(deploy(other)).rejects.toSatisfy(
+      (error) => hasCode(error, 'Conflict') && error.message.includes('write --name src'),
+    );
+    expect(await stored('src')).toEqual(before);
+    const { shown } = await deploy(other, { name: 'src' });
+    expect(shown).toMatch(/in place of [0-9a-f]{12} of \d{4}-/);
+    expect((await stored('src')).spec.template.spec.handler).toBe('lambda_function.lambda_handler');
+  });
+
   it('a function of the same name that something else has made is not touched', async () => {
     const spec = { template: { spec: { image: 'registry.example/other:1' } } };
     const other = { apiVersion: 'esb.dev/v1alpha1', kind: 'LambdaFunction', metadata: { name: 'taken' }, spec };

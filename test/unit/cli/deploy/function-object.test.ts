@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaFunction } from '../../../../src/api/lambda-function.ts';
-import { DEPLOY_MANAGER, functionNameFrom, functionObject } from '../../../../src/cli/deploy/function-object.ts';
+import { functionNameFrom, functionObject, unsetSettings } from '../../../../src/cli/deploy/function-object.ts';
+import { DEPLOY_MANAGER } from '../../../../src/cli/deploy/own-fields.ts';
 
 const code = { namespace: 'team', name: 'hello', image: 'registry.example/hello@sha256:0', handler: 'app.handler' };
 
@@ -72,6 +73,26 @@ describe('the object of a function', () => {
         scaling: { minWorkers: 4 },
       },
     });
+  });
+
+  it('leaves out a setting of an earlier deploy, or of a new function, that is no longer wanted', () => {
+    const owned = {
+      'f:spec': {
+        'f:template': { 'f:spec': { 'f:timeoutSeconds': {}, 'f:resources': { 'f:limits': { 'f:memory': {} } } } },
+        'f:scaling': { 'f:minWorkers': {} },
+      },
+    };
+    const found = present(owned);
+    const text = JSON.stringify(functionObject(code, {}, found, unsetSettings(['timeout', 'workers'], {})));
+    expect(text).not.toMatch(/timeoutSeconds|scaling/);
+    expect(text).toContain('"memory":"256Mi"');
+    const fresh = functionObject(code, {}, undefined, unsetSettings(['desired-state'], {}));
+    expect(JSON.stringify(fresh)).not.toContain('desiredState');
+  });
+
+  it('takes no setting away that is not known, or is named as well', () => {
+    expect(() => unsetSettings(['env'], {})).toThrow(/--unset env: name memory, timeout, workers/);
+    expect(() => unsetSettings(['memory'], { memory: '1Gi' })).toThrow(/--memory and --unset memory/);
   });
 
   it.each([
