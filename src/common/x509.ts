@@ -1,6 +1,7 @@
 import { createPrivateKey, KeyObject, webcrypto, X509Certificate } from 'node:crypto';
 import type { Extension, PublicKeyType } from '@peculiar/x509';
 import { EsbError } from './errors.ts';
+import type { Logger } from './logger.ts';
 
 /** A certificate with its private key, both PEM. */
 export interface CertifiedKey {
@@ -55,6 +56,25 @@ export function certificatesIn(pem: string): readonly X509Certificate[] {
     return blocks.map((block) => new X509Certificate(block));
   } catch (error) {
     throw new EsbError('a PEM certificate cannot be read', { code: 'InvalidCertificate', cause: error });
+  }
+}
+
+/**
+ * Whether a published authority takes the place of the present one. One that cannot be read is logged, and leaves that
+ * in use.
+ *
+ * @param pem of one or more certificates
+ */
+export function isNewAuthority(pem: string, present: string | undefined, logger: Pick<Logger, 'error'>): boolean {
+  if (pem === present) {
+    return false;
+  }
+  try {
+    certificatesIn(pem);
+    return true;
+  } catch (error) {
+    logger.error({ err: error }, 'client authority cannot be read; keeping the former one');
+    return false;
   }
 }
 

@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { writeFileAtomically } from '../../common/atomic-file.ts';
 import { errnoOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import { certificatesIn } from '../../common/x509.ts';
+import { certificatesIn, isNewAuthority } from '../../common/x509.ts';
 
 export interface ClientAuthorityOptions {
   /** Where the last known one is kept, for starts without the API server. */
@@ -39,13 +39,7 @@ export class ClientAuthority {
    * working.
    */
   async update(pem: string): Promise<void> {
-    if (pem === this.#pem) {
-      return;
-    }
-    try {
-      certificatesIn(pem);
-    } catch (error) {
-      this.#options.logger.error({ err: error }, 'client authority cannot be read; keeping the former one');
+    if (!isNewAuthority(pem, this.#pem, this.#options.logger)) {
       return;
     }
     this.#pem = pem;

@@ -45,7 +45,7 @@ export interface EventRunnerOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly onTried?: (result: TryResult['kind']) => void;
-  /** Called at the end of each event, with `ok` or the reason for giving it up. */
+  /** Called at the end of each event, with `ok` or the reason for giving it up, and for a record that is not sent. */
   readonly onEnded?: (result: string) => void;
 }
 
@@ -140,7 +140,7 @@ export class EventRunner {
 
   /** Takes an event out of the store, and puts its record in its place where its function has a destination. */
   async #end(claimed: ClaimedEvent, ended: EndedEvent, settings: EventSettings, signal: AbortSignal): Promise<void> {
-    const { store, clock, logger, settingsOf, newRequestId } = this.#options;
+    const { store, clock, logger, onEnded, settingsOf, newRequestId } = this.#options;
     const { event, condition, progress } = ended;
     const freeBytes = store.limits.maxBytes - store.load().bytes;
     const next = recordFor(ended, settings, settingsOf, newRequestId(), clock.now(), freeBytes);
@@ -161,6 +161,9 @@ export class EventRunner {
       case 'Drop':
         await this.#insist(() => store.finish(event.requestId), signal);
         logger.error({ ...fields, reason: next.reason }, 'event has ended without a record');
+        if (next.reason === 'TooManyHops') {
+          onEnded?.(next.reason);
+        }
         return;
       default:
         unreachable(next);

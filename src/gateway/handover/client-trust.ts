@@ -1,6 +1,6 @@
 import { CLIENT_CA_NAME, CLIENT_CA_PUBLIC_KEY } from '../../api/name.ts';
 import type { Logger } from '../../common/logger.ts';
-import { certificatesIn } from '../../common/x509.ts';
+import { isNewAuthority } from '../../common/x509.ts';
 import { type ConfigMap, configMaps } from '../../kube/api/resource-types.ts';
 import type { CacheEvent, KubeClient } from '../../kube/api/types.ts';
 import { ListWatchInformer } from '../../kube/cache/informer.ts';
@@ -50,13 +50,7 @@ export class ClientTrust {
   /** An authority that is gone or cannot be read leaves the former one in use. */
   #apply(event: CacheEvent<ConfigMap>): void {
     const pem = event.kind === 'deleted' ? '' : (event.object.data?.[CLIENT_CA_PUBLIC_KEY] ?? '');
-    if (pem === '' || pem === this.#pem) {
-      return;
-    }
-    try {
-      certificatesIn(pem);
-    } catch (error) {
-      this.#logger.error({ err: error }, 'client authority cannot be read; keeping the former one');
+    if (pem === '' || !isNewAuthority(pem, this.#pem, this.#logger)) {
       return;
     }
     this.#pem = pem;

@@ -44,12 +44,12 @@ export function createGatewayMetrics(
   const requestMetrics = registerFunctionMetrics(registry, functions);
   const events = counter(
     'esb_gateway_events_total',
-    'Calls of type Event, and records of failed ones, that ended, by how: ok, RetriesExhausted or EventAgeExceeded; and unreadable ones: Unreadable each time that one is put off, UnreadableDropped for one that is a week old.',
+    'Calls of type Event, and their records, that ended, by how: ok, RetriesExhausted or EventAgeExceeded; TooManyHops for a record behind 16 others, which is not sent; and unreadable ones: Unreadable each time that one is put off, UnreadableDropped for one that is a week old.',
     ['result'],
   );
   const tries = counter(
     'esb_gateway_event_tries_total',
-    'Tries of calls of type Event, and of records of failed ones, by how they ended.',
+    'Tries of calls of type Event, and of their records, by how they ended.',
     ['result'],
   );
   const agentFailures = counter(

@@ -6,36 +6,23 @@ import { createProgress } from '../../../src/cli/progress.ts';
 import { type ConformanceLab, startConformanceLab } from '../../support/conformance-lab.ts';
 import { functionFixture } from '../../support/function-fixture.ts';
 import { ALICE } from '../../support/keyed-access.ts';
+import { streamingRuntime } from '../../support/streaming-runtime.ts';
 import { layoutImage, withFiles } from '../../support/test-image.ts';
 import { toolsFolder } from '../../support/tools.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { webFunctionFiles } from '../../support/web-function.ts';
 
 /** A runtime that streams status and headers, then the path of its request and a part a second later. */
-const STREAMS = `
-import http.client, json, os, time
-api = os.environ["AWS_LAMBDA_RUNTIME_API"]
-waiting = http.client.HTTPConnection(api)
-while True:
-    waiting.request("GET", "/2018-06-01/runtime/invocation/next")
-    got = waiting.getresponse()
-    event = json.loads(got.read())
-    answer = http.client.HTTPConnection(api)
-    answer.putrequest("POST", f"/2018-06-01/runtime/invocation/{got.headers['Lambda-Runtime-Aws-Request-Id']}/response")
-    answer.putheader("Lambda-Runtime-Function-Response-Mode", "streaming")
-    answer.putheader("Content-Type", "application/vnd.awslambda.http-integration-response")
-    answer.putheader("Transfer-Encoding", "chunked")
-    answer.endheaders()
-    send = lambda part: answer.send(b"%x\\r\\n%s\\r\\n" % (len(part), part))
-    head = {"statusCode": 202, "headers": {"Content-Type": "text/plain"}, "cookies": ["a=b"]}
-    send(json.dumps(head).encode() + bytes(8))
-    send(event["rawPath"].encode())
-    time.sleep(1)
-    send(b" and more")
-    answer.send(b"0\\r\\n\\r\\n")
-    answer.getresponse().read()
-    answer.close()
-`;
+const STREAMS = streamingRuntime(
+  { 'Content-Type': 'application/vnd.awslambda.http-integration-response' },
+  `
+head = {"statusCode": 202, "headers": {"Content-Type": "text/plain"}, "cookies": ["a=b"]}
+send(json.dumps(head).encode() + bytes(8))
+send(event["rawPath"].encode())
+time.sleep(1)
+send(b" and more")
+`,
+);
 
 const FLAGS = ['--function-url-domain=fn.example.com', '--function-url-listen=127.0.0.1:9081'];
 const OPEN: LambdaFunctionSpecUrl = { authType: 'NONE', invokeMode: 'BUFFERED' };

@@ -10,6 +10,7 @@ import { shapes } from '../../../images/shapes.ts';
 import { type ConformanceLab, startConformanceLab } from '../../../support/conformance-lab.ts';
 import { answered, type CallerOptions, refused } from '../../../support/lambda-caller.ts';
 import { patience } from '../../../support/patience.ts';
+import { streamingRuntime } from '../../../support/streaming-runtime.ts';
 import { layoutImage } from '../../../support/test-image.ts';
 import { toolsFolder } from '../../../support/tools.ts';
 import { waitFor } from '../../../support/wait-for.ts';
@@ -18,43 +19,27 @@ import { waitFor } from '../../../support/wait-for.ts';
  * A runtime that streams what its event asks for: `parts`, with `pause` seconds after each; `bytes` in pieces of 64 KiB,
  * each of its own where they are to be `mixed`; `error` in the trailers; an `exit` in the middle.
  */
-const RUNTIME = `
-import base64, hashlib, http.client, json, os, time
-api = os.environ["AWS_LAMBDA_RUNTIME_API"]
-waiting = http.client.HTTPConnection(api)
-while True:
-    waiting.request("GET", "/2018-06-01/runtime/invocation/next")
-    got = waiting.getresponse()
-    event = json.loads(got.read())
-    answer = http.client.HTTPConnection(api)
-    answer.putrequest("POST", f"/2018-06-01/runtime/invocation/{got.headers['Lambda-Runtime-Aws-Request-Id']}/response")
-    answer.putheader("Lambda-Runtime-Function-Response-Mode", "streaming")
-    answer.putheader("Content-Type", "text/plain")
-    answer.putheader("Transfer-Encoding", "chunked")
-    answer.putheader("Trailer", "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body")
-    answer.endheaders()
-    send = lambda part: answer.send(b"%x\\r\\n%s\\r\\n" % (len(part), part))
-    try:
-        for part in event.get("parts", []):
-            send(part.encode())
-            print("sent", part, flush=True)
-            time.sleep(event.get("pause", 0))
-        for piece in range(event.get("bytes", 0) // 65536):
-            send(hashlib.shake_256(b"%d" % piece).digest(65536) if "mixed" in event else b"x" * 65536)
-            print("piece", piece, flush=True)
-        if "exit" in event:
-            os._exit(event["exit"])
-        end = b"0\\r\\n"
-        if "error" in event:
-            body = base64.b64encode(json.dumps(event["error"]).encode())
-            end += b"Lambda-Runtime-Function-Error-Type: " + event["error"]["errorType"].encode() + b"\\r\\n"
-            end += b"Lambda-Runtime-Function-Error-Body: " + body + b"\\r\\n"
-        answer.send(end + b"\\r\\n")
-        answer.getresponse().read()
-    except OSError:
-        pass
-    answer.close()
-`;
+const RUNTIME = streamingRuntime(
+  {
+    'Content-Type': 'text/plain',
+    Trailer: 'Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body',
+  },
+  `
+for part in event.get("parts", []):
+    send(part.encode())
+    print("sent", part, flush=True)
+    time.sleep(event.get("pause", 0))
+for piece in range(event.get("bytes", 0) // 65536):
+    send(hashlib.shake_256(b"%d" % piece).digest(65536) if "mixed" in event else b"x" * 65536)
+    print("piece", piece, flush=True)
+if "exit" in event:
+    os._exit(event["exit"])
+if "error" in event:
+    body = base64.b64encode(json.dumps(event["error"]).encode())
+    end += b"Lambda-Runtime-Function-Error-Type: " + event["error"]["errorType"].encode() + b"\\r\\n"
+    end += b"Lambda-Runtime-Function-Error-Body: " + body + b"\\r\\n"
+`,
+);
 
 /**
  * A caller that reads nothing before its input ends, and then everything. Its connection has a receive buffer and
