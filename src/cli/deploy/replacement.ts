@@ -25,8 +25,10 @@ export function checkReplacement(
   { handler, name, namespace, target }: FolderPlan,
   isNamed: boolean,
 ): void {
-  // Another manager's image is a conflict of its own.
-  if (present === undefined || isNamed || !isOwnField(ownFields(present), 'spec', 'template', 'spec', 'image')) {
+  // A field of another manager is a conflict of its own.
+  const isOurs = (field: string): boolean =>
+    present !== undefined && isOwnField(ownFields(present), 'spec', 'template', 'spec', field);
+  if (present === undefined || isNamed || !isOurs('image')) {
     return;
   }
   const { handler: presentHandler, image } = present.spec.template.spec;
@@ -34,7 +36,9 @@ export function checkReplacement(
   const { registry, repository } = parseImageReference(image);
   const presentPlace = `${registry}/${repository}`;
   const differences = [
-    ...(presentHandler === handler ? [] : [`has ${called(presentHandler)}, and the folder has ${called(handler)}`]),
+    ...(presentHandler === handler || (presentHandler !== undefined && !isOurs('handler'))
+      ? []
+      : [`has ${called(presentHandler)}, and the folder has ${called(handler)}`]),
     ...(presentPlace === place ? [] : [`has its image in ${presentPlace}, and this one goes to ${place}`]),
   ];
   if (differences.length > 0) {

@@ -162,6 +162,20 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
     await waitFor('its end', async () => (await told()) === 'PublicForbidden undefined');
   });
 
+  it('tells the second function of a name which one has aliases, versions and the URL, until that is gone', async () => {
+    const more = { functionName: 'shared', url: { authType: 'AWS_IAM' } };
+    await apply('first', { minWorkers: 0 }, {}, more);
+    await apply('second', { minWorkers: 0 }, {}, more);
+    const second = await when('second', 'without the name', (owner) => says(owner, 'NameHeld', 'NameTaken'));
+    expect(says(second, 'UrlServed', 'NameTaken')).toBe(true);
+    expect(second.status?.url).toBeUndefined();
+    const first = await when('first', 'served', (owner) => says(owner, 'UrlServed', 'Served'));
+    expect(says(first, 'NameHeld', 'NameTaken')).toBe(false);
+    await server.kubectl(['delete', 'lf', 'first']);
+    const last = await when('second', 'served', (owner) => says(owner, 'UrlServed', 'Served'));
+    expect(says(last, 'NameHeld', 'NameTaken')).toBe(false);
+  });
+
   it('are made, shown and scaled by kubectl, beside workers that were made by hand', async () => {
     await server.kubectl(
       ['apply', '-f', '-'],

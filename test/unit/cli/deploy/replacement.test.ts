@@ -12,8 +12,8 @@ const folder = {
 };
 
 /** A function that an earlier deploy has made, unless another manager did. */
-function deployed(spec: object = {}, manager = DEPLOY_MANAGER): LambdaFunction {
-  const fieldsV1 = { 'f:spec': { 'f:template': { 'f:spec': { 'f:image': {} } } } };
+function deployed(spec: object = {}, manager = DEPLOY_MANAGER, fields: object = { 'f:handler': {} }): LambdaFunction {
+  const fieldsV1 = { 'f:spec': { 'f:template': { 'f:spec': { 'f:image': {}, ...fields } } } };
   return {
     metadata: {
       name: 'src',
@@ -46,6 +46,7 @@ describe('a deploy by the name of its folder alone', () => {
 
   it('leaves it to the API server to refuse what something else has made', () => {
     expect(() => checkReplacement(deployed({ handler: 'x.y' }, 'kubectl'), folder, false)).not.toThrow();
+    expect(() => checkReplacement(deployed({ handler: 'x.y' }, DEPLOY_MANAGER, {}), folder, false)).not.toThrow();
   });
 });
 
