@@ -48,6 +48,7 @@ export function wantedPorts(size: InstanceSize): WantedPort[] {
     { name: 'events', preferred: 9444 },
     { name: 'events-health', preferred: 9290 },
     ...numbered(size.controllers).map((n) => ({ name: `controller-${n}-health`, preferred: 9190 + n })),
+    ...numbered(size.controllers).map((n) => ({ name: `controller-${n}-demand`, preferred: 9450 + n })),
     ...numbered(size.gateways).map((n) => ({ name: `gateway-${n}`, preferred: 9079 + n })),
     ...numbered(size.gateways).map((n) => ({ name: `gateway-${n}-health`, preferred: 9290 + n })),
   ];

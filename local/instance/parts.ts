@@ -194,6 +194,8 @@ function controller(options: PartsOptions, number: number): PartSpec {
     health,
     '--identity',
     name,
+    '--demand-listen',
+    `127.0.0.1:${portOf(state, `${name}-demand`)}`,
     // Nodes of one machine cost nothing that packing would save.
     '--placement=spread',
   ]);

@@ -60,6 +60,20 @@ export function isElder({ metadata: one }: KubeObject, { metadata: other }: Kube
   return created === otherCreated ? one.name < other.name : created < otherCreated;
 }
 
+/** How a function grows and shrinks with its calls. */
+export interface AutoScaling {
+  readonly maxWorkers: number;
+  readonly spareWorkers: number;
+  /** Milliseconds that workers stay after they were last needed. */
+  readonly delayMs: number;
+}
+
+/** The scaling of a function of the mode Auto, by the words of its definition where it says nothing; else undefined. */
+export function autoScalingOf({ spec }: LambdaFunction): AutoScaling | undefined {
+  const { maxWorkers = 10, mode, scaleDownDelaySeconds = 300, spareWorkers = 1 } = spec.scaling;
+  return mode === 'Auto' ? { maxWorkers, spareWorkers, delayMs: scaleDownDelaySeconds * 1_000 } : undefined;
+}
+
 /** Tells apart templates whose workers would differ. 16 hexadecimal digits. */
 export function templateHashOf(template: WorkerTemplate): string {
   const text = JSON.stringify(sorted(template.spec));

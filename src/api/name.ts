@@ -33,6 +33,8 @@ export const PRIVILEGED_WORKERS_LABEL = 'esb.dev/privileged-workers';
 export const GATEWAY_SIGNER = 'esb.dev/gateway-client';
 /** Common name of gateways' client certificates. */
 export const GATEWAY_COMMON_NAME = 'esb-gateway';
+/** Common name of the certificate that the leading controller shows to gateways. */
+export const CONTROLLER_COMMON_NAME = 'esb-controller';
 /** Prefix of the names of gateways' CertificateSigningRequests. */
 export const GATEWAY_REQUEST_PREFIX = 'esb-gateway-';
 

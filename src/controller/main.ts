@@ -32,6 +32,7 @@ import { LeaderElector } from '../kube/controller/leader-elector.ts';
 import type { ReconcilerMetrics } from '../kube/controller/reconciler.ts';
 import { EventRecorder } from '../kube/events/event-recorder.ts';
 import type { ControllerConfig } from '../options/controller.ts';
+import { DemandAddress } from './demand/serve-demand.ts';
 import { CALLED_INDEX, calledIndex } from './functions/name-holder.ts';
 import { OWNER_INDEX, ownerIndex } from './functions/owner-index.ts';
 import type { LeaderOptions } from './leader-options.ts';
@@ -93,8 +94,10 @@ export async function runController(
     const { systemNamespace } = config.cluster;
     const { metrics, reconcilerMetrics } = observation;
     const { strategy } = config.placement;
+    const { advertise, listen } = config.demand;
+    const demand = { demandPlace: { listen: parseHostPort(listen), advertise }, demandAddress: new DemandAddress() };
     await competeForLead(
-      { ...informers, ...clients, systemNamespace, strategy, metrics, reconcilerMetrics, clock, logger },
+      { ...informers, ...clients, ...demand, systemNamespace, strategy, metrics, reconcilerMetrics, clock, logger },
       identity,
       observation,
       signal,
@@ -223,6 +226,7 @@ async function competeForLead(
     identity,
     logger,
     clock,
+    annotations: () => given.demandAddress.annotations,
     onChange: (isLeader) => metrics.leader(isLeader),
   });
   await elector.run(signal, async (term) => {

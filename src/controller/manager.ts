@@ -19,6 +19,8 @@ import {
 import { referenceTo } from '../kube/events/event-series.ts';
 import { CaController } from './certificates/ca-controller.ts';
 import { requeueAfter, signRequest } from './certificates/csr-signer.ts';
+import { DemandBook } from './demand/demand-book.ts';
+import { serveDemand } from './demand/serve-demand.ts';
 import { FunctionController } from './functions/function-controller.ts';
 import type { LeaderOptions } from './leader-options.ts';
 import { AGENT_NODE_INDEX, isAgentStarting } from './nodes/agent-pod.ts';
@@ -87,6 +89,7 @@ class Term {
   readonly #states: StateKeeper;
   readonly #quotas: QuotaController;
   readonly #functions: FunctionController;
+  readonly #demand: DemandBook;
   #unsubscribe: readonly (() => void)[] = [];
   #waking: Timer | undefined;
 
@@ -128,7 +131,8 @@ class Term {
       onRoom: () => this.#wakeWaiting(),
       onBounds: (namespace) => this.#lookAtWorkersIn(namespace),
     });
-    this.#functions = new FunctionController({ ...options, metrics: options.reconcilerMetrics });
+    this.#demand = new DemandBook(clock, (change) => this.#functions.noteDemand(change));
+    this.#functions = new FunctionController({ ...options, demand: this.#demand, metrics: options.reconcilerMetrics });
     this.#reconciler = new WorkerReconciler({
       ...options,
       shares: this.#shares,
@@ -215,7 +219,7 @@ class Term {
   }
 
   #startTasks(): void {
-    const { clock, holds, logger, nodes } = this.#options;
+    const { clock, demandAddress: address, demandPlace: place, holds, logger, nodes } = this.#options;
     this.#tasks.run('leases', (signal) => readLeases(this.#leaseReading(), signal));
     if (holds === undefined) {
       this.#tasks.run('holds', (signal) => removeHoldPods(this.#options, signal));
@@ -232,6 +236,8 @@ class Term {
       this.#tasks.run('demand', (signal) => keeper.run(signal));
     }
     this.#tasks.run('ranges', (signal) => publishRanges({ ...this.#options, nodes: nodes.cache }, signal));
+    const demand = { place, address, book: this.#demand, authority: this.#authority, clock, logger };
+    this.#tasks.run('demand of gateways', (signal) => serveDemand(demand, signal));
     const onError = (error: unknown): void =>
       logger.warn({ error: messageOf(error) }, 'client authority could not be refreshed');
     const period = { clock, everyMs: AUTHORITY_EVERY_MS, retryMs: AUTHORITY_RETRY_MS, onError };

@@ -14,6 +14,8 @@ import type { Tracing } from '../common/tracing/span.ts';
 import type { Informer } from '../kube/api/types.ts';
 import { type Access, createOpenAccess } from './access/access.ts';
 import { Admission } from './admission/admission.ts';
+import { eventsAtOnce } from './admission/admission-policy.ts';
+import { DemandMeter } from './admission/demand-meter.ts';
 import { type GatewayLimits, gatewayLimits } from './admission/gateway-limits.ts';
 import { ProcessPressure, partOf, Room } from './admission/room.ts';
 import { AgentConnections } from './agents/agent-connections.ts';
@@ -125,10 +127,12 @@ export class Gateway {
   readonly #door: Door;
   readonly #urlDoor: Door | undefined;
   readonly metrics: GatewayMetrics;
+  /** The calls by which functions are scaled. */
+  readonly demand: DemandMeter;
   #draining = false;
 
   constructor(options: GatewayOptions) {
-    const { clock, limits = gatewayLimits(), workers } = options;
+    const { clock, limits = gatewayLimits(), random = Math.random, workers } = options;
     const view = new FleetView(options.namespace);
     this.#options = options;
     this.#limits = limits;
@@ -139,20 +143,25 @@ export class Gateway {
     this.#urlRoom = new Room(partOf(limits.load, URL_PART), this.#pressure, 1);
     this.metrics = this.#createMetrics();
     this.#agents = this.#createAgents();
+    const mayGrow = (name: string): boolean => (this.#book.scaling(name)?.maxWorkers ?? 0) > 1;
     this.#invoker = new Invoker({
+      mayGrow,
       maxQueueWaitMs: limits.maxQueueWaitMs,
       view,
       isViewCurrent: () => workers.isCurrent(),
       book: this.#book,
-      random: options.random ?? Math.random,
+      random,
       clock,
       sessionOf: (nodeName) => this.#agents.session(nodeName),
       onAskedAgain: (result) => this.metrics.askedAgain(result),
       tracing: options.observation?.tracing,
       ...(options.maxWaitMs === undefined ? {} : { maxWaitMs: options.maxWaitMs }),
     });
+    this.demand = new DemandMeter(this.#book, random);
     this.#admission = new Admission({
       view,
+      demand: this.demand,
+      mayGrow,
       room: this.#room,
       callerRate: limits.callerRate,
       maxWaitMs: limits.maxQueueWaitMs,
@@ -240,8 +249,7 @@ export class Gateway {
       },
       concurrencyOf: (name) => {
         const entry = view.function(name);
-        const places = entry?.places ?? 0;
-        return Math.min(places, entry?.settings.concurrency?.reserved ?? places);
+        return entry === undefined ? 0 : eventsAtOnce(entry, this.#book.scaling(name)?.maxWorkers);
       },
       clock,
       logger,

@@ -56,8 +56,10 @@ export interface InvokerOptions {
   readonly clock: Clock;
   /** Receives a span for each time that a call is sent to an agent; undefined for no spans. */
   readonly tracing?: Tracing | undefined;
-  /** Milliseconds that a call waits for a place among those that are reserved for its function. */
+  /** Milliseconds that a call waits for a place among those of its function. */
   readonly maxQueueWaitMs: number;
+  /** Whether a function gets more workers where calls wait for one; none does when absent. */
+  readonly mayGrow?: ((functionName: string) => boolean) | undefined;
   /** Milliseconds in place of the usual 30,000. */
   readonly maxWaitMs?: number;
 }
@@ -71,7 +73,7 @@ export interface Target {
 }
 
 /** The place that a call has among those of its function. */
-export type CallPlace = Pick<Admitted, 'stepAside' | 'stepBack'>;
+export type CallPlace = Pick<Admitted, 'stepAside' | 'stepBack'> & Partial<Pick<Admitted, 'demand'>>;
 
 /**
  * Brings calls to workers. A call is sent again only if it was not started, and waits a bounded time for a worker that
@@ -146,10 +148,10 @@ export class Invoker {
     const { view, clock } = this.#options;
     let refusals: Refusals | undefined;
     let waitUntil: number | undefined;
-    let sharesUntil: number | undefined;
+    let placeUntil: number | undefined;
     let drawn: number | undefined;
     const draw = (): number => {
-      drawn ??= drawOf(this.#options.random);
+      drawn ??= place.demand?.draw() ?? drawOf(this.#options.random);
       return drawn;
     };
     for (;;) {
@@ -159,6 +161,7 @@ export class Invoker {
       // Looked up each time: an alias may name another version by now.
       const { entry: target, version, workers } = this.find(call.reference, draw);
       const executedVersion = versionText(version);
+      place.demand?.move(version);
       const route = chooseRoute(workers, refusals?.workers, target.rotation++);
       const worker = route === undefined ? undefined : view.worker(route.uid);
       if (route === undefined || worker === undefined) {
@@ -172,13 +175,7 @@ export class Invoker {
         }
         if (refusals?.isShareInUse === true) {
           // Other gateways have what is reserved. The call keeps its place, or the next one would be refused as well.
-          // Busy workers change all the time: to ask all of them at each change would be more work than the calls.
-          const changing = sharesUntil === undefined ? target.name : undefined;
-          sharesUntil ??= clock.monotonic() + this.#options.maxQueueWaitMs;
-          if (sharesUntil <= clock.monotonic()) {
-            throw functionBusy(target.name);
-          }
-          await this.#nextChange(changing, Math.min(sharesUntil - clock.monotonic(), ASK_AGAIN_MS), caller);
+          placeUntil = await this.#nextPlace(target.name, placeUntil, caller);
           refusals = undefined;
           continue;
         }
@@ -197,6 +194,11 @@ export class Invoker {
           waitUntil += clock.monotonic() - since;
         }
         refusals = undefined;
+        continue;
+      }
+      if (route.isQueued && this.#options.mayGrow?.(target.name) === true) {
+        // At its agent the call would wait behind a long one, and not go to a worker that comes.
+        placeUntil = await this.#nextPlace(target.name, placeUntil, caller);
         continue;
       }
       sink?.routed?.(executedVersion);
@@ -349,6 +351,25 @@ export class Invoker {
     const isUnknown = answer.kind === 'Unknown';
     this.#options.onAskedAgain?.(isUnknown ? 'unknown' : answer.kind === 'Refused' ? 'not_started' : 'recovered');
     return isUnknown ? sent : answer;
+  }
+
+  /**
+   * Waits a moment for a place at a worker.
+   *
+   * @param until when the wait is over; undefined where the call has not waited yet
+   * @returns the same for the next moment
+   * @throws {LambdaError} TooManyRequestsException when the wait is over
+   */
+  async #nextPlace(functionName: string, until: number | undefined, caller: Caller): Promise<number> {
+    const { clock, maxQueueWaitMs } = this.#options;
+    const end = until ?? clock.monotonic() + maxQueueWaitMs;
+    if (end <= clock.monotonic()) {
+      throw functionBusy(functionName);
+    }
+    // Busy workers change all the time: to ask all of them at each change would be more work than the calls.
+    const changing = until === undefined ? functionName : undefined;
+    await this.#nextChange(changing, Math.min(end - clock.monotonic(), ASK_AGAIN_MS), caller);
+    return end;
   }
 
   /**

@@ -20,6 +20,7 @@ import type { EventsConfig } from '../options/events.ts';
 import type { GatewayConfig } from '../options/gateway.ts';
 import { gatewayLimits } from './admission/gateway-limits.ts';
 import { ClientIdentity } from './agents/client-identity.ts';
+import { DemandReporter, leaderByLease } from './demand/demand-reporter.ts';
 import { EndpointGuard } from './events/endpoint-guard.ts';
 import { openEventStore } from './events/event-store-choice.ts';
 import { type EventPlace, Gateway, type GatewayOptions } from './gateway.ts';
@@ -109,7 +110,18 @@ async function run<Config extends CommonConfig>(
     cluster.nodes.start();
     cluster.functions.start();
     cluster.versions.start();
+    cluster.trust.start();
     start();
+    const demand = new DemandReporter({
+      meter: gateway.demand,
+      namespace: config.cluster.namespace,
+      leader: (stop) => leaderByLease(cluster.client, config.cluster.systemNamespace, stop),
+      identity: () => identity.current,
+      authority: () => cluster.trust.pem,
+      clock: systemClock,
+      logger: context.logger,
+    });
+    cluster.tasks.run('demand', (stop) => demand.run(stop));
     cluster.tasks.run('client certificate', (stop) => identity.run(stop));
     cluster.tasks.run('resource definitions', (stop) =>
       waitForSchema(
@@ -168,7 +180,7 @@ async function openCommon({ config, context: { logger }, service, stops }: Phase
 
 async function openGateway(phase: Phase<GatewayConfig>, cluster: Cluster, times: GatewayTimes): Promise<Opened> {
   const { config, stops } = phase;
-  const { client, functions, nodes, tasks, trust, versions, workers } = cluster;
+  const { client, functions, nodes, tasks, versions, workers } = cluster;
   const { openIdentity, tracing, ...common } = await openCommon(phase, cluster);
   const { accessLog, metricsFunctions, timingHeaders } = config.observation;
   const callers = await createGatewayAccess({
@@ -214,9 +226,6 @@ async function openGateway(phase: Phase<GatewayConfig>, cluster: Cluster, times:
         tasks.run('public functions', (stop) => urls.namespace.run(stop));
       }
       callers.start(parseHostPort(config.server.listen));
-      if (events.kind === 'Elsewhere') {
-        trust.start();
-      }
     },
   };
 }
@@ -308,6 +317,6 @@ async function openEvents(phase: Phase<EventsConfig>, cluster: Cluster): Promise
           }
         : { ok: true };
     },
-    start: () => trust.start(),
+    start: () => undefined,
   };
 }

@@ -9,6 +9,13 @@ export const controllerFlags = {
     identity: text('--identity <name>', 'name in the leader election; host name and process id by default'),
   },
   cluster: { kubeconfig, systemNamespace },
+  demand: {
+    listen: text('--demand-listen <host:port>', 'where the leader takes the demand of gateways').or(':9445'),
+    advertise: text(
+      '--demand-advertise <host:port>',
+      'address of that for gateways, which the Lease has; the first of the machine by default',
+    ),
+  },
   placement: {
     strategy: choice(
       '--placement <strategy>',

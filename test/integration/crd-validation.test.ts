@@ -551,7 +551,12 @@ describe('the resource definitions', () => {
       [{ template: {} }, 'spec.template.spec: Required value'],
       [{ template, scaling: { minWorkers: -1 } }, 'greater than or equal to 0'],
       [{ template, scaling: { minWorkers: 1_001 } }, 'less than or equal to 1000'],
-      [{ template, scaling: { mode: 'Auto' } }, 'Unsupported value'],
+      [{ template, scaling: { mode: 'Other' } }, 'Unsupported value'],
+      [{ template, scaling: { mode: 'Auto', minWorkers: 11 } }, 'minWorkers is more than maxWorkers'],
+      [{ template, scaling: { mode: 'Auto', minWorkers: 4, maxWorkers: 3 } }, 'minWorkers is more than maxWorkers'],
+      [{ template, scaling: { mode: 'Auto', spareWorkers: 0 } }, 'greater than or equal to 1'],
+      [{ template, scaling: { mode: 'Auto', maxWorkers: 0 } }, 'greater than or equal to 1'],
+      [{ template, scaling: { mode: 'Auto', scaleDownDelaySeconds: -1 } }, 'greater than or equal to 0'],
       [{ template, functionName: 'a.b' }, "letters, digits, '-' and '_'"],
     ] as const) {
       await expect(create(lambdaFunction(spec)), JSON.stringify(spec)).rejects.toThrow(told);
@@ -573,6 +578,12 @@ describe('the resource definitions', () => {
     await expect(
       server.kubectl(['patch', 'lf', 'made', '--type=merge', '-p', '{"spec":{"functionName":"other"}}']),
     ).rejects.toThrow('functionName cannot be changed, added or taken away');
+    const auto = { mode: 'Auto', minWorkers: 0, maxWorkers: 3 };
+    await server.kubectl(['patch', 'lf', 'made', '--type=merge', '-p', JSON.stringify({ spec: { scaling: auto } })]);
+    await server.kubectl(['scale', 'lf/made', '--replicas=3']);
+    await expect(server.kubectl(['scale', 'lf/made', '--replicas=4'])).rejects.toThrow(
+      'minWorkers is more than maxWorkers',
+    );
     for (const path of ['spec.template.spec.asyncInvoke', 'spec.scaling.minWorkers', 'status.selector']) {
       expect(await server.kubectl(['explain', `lambdafunction.${path}`]), path).not.toContain('<no description>');
     }

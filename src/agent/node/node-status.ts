@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { arch, networkInterfaces, release } from 'node:os';
+import { arch, release } from 'node:os';
 import {
   type Condition,
   findCondition,
@@ -9,7 +9,6 @@ import {
   transition,
 } from '../../api/condition.ts';
 import type { LambdaNode, LambdaNodeStatus, NodeAmounts } from '../../api/lambda-node.ts';
-import { formatHostPort, type HostPort, parseHostPort } from '../../common/host-port.ts';
 import type { Node } from '../../kube/api/resource-types.ts';
 import type { SetAside } from '../worker/set-aside.ts';
 import type { NodeCondition } from './node-health.ts';
@@ -118,31 +117,6 @@ export function machineVersions(agentVersion: string): NonNullable<LambdaNodeSta
 export function nodeVersions(node: Node | undefined): { readonly operatingSystem?: string } {
   const osImage = node?.status?.nodeInfo?.osImage ?? '';
   return osImage === '' ? {} : { operatingSystem: osImage };
-}
-
-/**
- * The address that gateways connect to.
- *
- * @param advertise as the user gave it
- * @param bound where the server listens
- */
-export function endpointOf(advertise: string | undefined, bound: HostPort): string {
-  if (advertise !== undefined) {
-    const { host, port } = parseHostPort(advertise);
-    return formatHostPort({ host, port: port === 0 ? bound.port : port });
-  }
-  const host = ['', '0.0.0.0', '::'].includes(bound.host) ? firstAddress() : bound.host;
-  return formatHostPort({ host, port: bound.port });
-}
-
-function firstAddress(): string {
-  const addresses = Object.entries(networkInterfaces())
-    // Bridges of ESB and of container engines do not lead to the node.
-    .filter(([name]) => !/^(esb|docker|br-|cni|veth|virbr)/.test(name))
-    .flatMap(([, list]) => list ?? [])
-    .filter(({ internal }) => !internal);
-  const address = addresses.find(({ family }) => family === 'IPv4') ?? addresses[0];
-  return address?.address ?? '127.0.0.1';
 }
 
 function operatingSystem(): string {

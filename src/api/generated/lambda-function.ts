@@ -95,13 +95,25 @@ export interface LambdaFunctionSpecAliaseRouting {
  */
 export interface LambdaFunctionSpecScaling {
   /**
-   * Fixed keeps exactly minWorkers workers.
+   * Fixed keeps exactly minWorkers workers. Auto has as many as there are calls at once, and spareWorkers beside them.
    */
-  readonly mode: 'Fixed';
+  readonly mode: 'Fixed' | 'Auto';
   /**
-   * Workers of $LATEST, and of each version that an alias names without provisionedWorkers; the subresource scale sets the number too. With 0 calls are refused, unless workers that somebody else has made serve them.
+   * Workers of $LATEST, and of each version that an alias names without provisionedWorkers; the subresource scale sets the number too. In the mode Fixed, calls are refused with 0, unless workers that somebody else has made serve them. In the mode Auto this is the least, be there calls or not.
    */
   readonly minWorkers: number;
+  /**
+   * In the mode Auto, the most workers of $LATEST and all versions together; 10 without it. Calls that find all of them busy wait.
+   */
+  readonly maxWorkers?: number;
+  /**
+   * In the mode Auto, workers of $LATEST, and of each version that an alias names, that are free beside the busy ones; 1 without it. They rest as idlePolicy of the template says, and a call wakes one of them while the controller makes the next one.
+   */
+  readonly spareWorkers?: number;
+  /**
+   * In the mode Auto, how long workers stay after they were last needed; 300 without it.
+   */
+  readonly scaleDownDelaySeconds?: number;
 }
 /**
  * The function is called by HTTP as well, at https://NAME.NAMESPACE.DOMAIN/ of the domain that the operator has for functions; NAME is that of this resource. A request becomes an event of the payload format 2.0. Without this field the function has no URL.

@@ -32,6 +32,7 @@ export class CaController {
   readonly #options: CaControllerOptions;
   readonly #key: ObjectKey;
   #current: CertifiedKey | undefined;
+  #bundle: string | undefined;
 
   constructor(options: CaControllerOptions) {
     this.#options = options;
@@ -41,6 +42,11 @@ export class CaController {
   /** The signing pair; undefined until {@link CaController.refresh} has succeeded once. */
   get current(): CertifiedKey | undefined {
     return this.#current;
+  }
+
+  /** PEM of every certificate whose signatures count; undefined as {@link CaController.current}. */
+  get bundle(): string | undefined {
+    return this.#bundle;
   }
 
   /** Takes the steps that are due; writes nothing when none is. Errors are those of the API server. */
@@ -55,8 +61,10 @@ export class CaController {
       logger.info({ step }, 'client authority changed');
     }
     if (authority !== undefined) {
-      await this.#publish(bundleOf(authority), options);
+      const bundle = bundleOf(authority);
+      await this.#publish(bundle, options);
       this.#current = authority.current;
+      this.#bundle = bundle;
     }
   }
 

@@ -1,11 +1,13 @@
 import type { Pkcs10CertificateRequest, PublicKey } from '@peculiar/x509';
 import { gatewayUri, MAX_NAMESPACES, namespaceOfUri } from '../../api/gateway-name.ts';
-import { GATEWAY_COMMON_NAME } from '../../api/name.ts';
+import { CONTROLLER_COMMON_NAME, GATEWAY_COMMON_NAME } from '../../api/name.ts';
 import { EsbError, messageOf, unreachable } from '../../common/errors.ts';
 import {
   type CertifiedKey,
   issueCertificate,
   loadX509,
+  newKeys,
+  privateKeyPem,
   selfSigned,
   validityOf,
   type X509Library,
@@ -221,4 +223,24 @@ export function signGatewayRequest(
       await x509.AuthorityKeyIdentifierExtension.create(new x509.X509Certificate(issuer).publicKey),
     ],
   });
+}
+
+/**
+ * A key and a certificate with which the leading controller shows itself to gateways. Nothing of it is kept: each term
+ * has its own.
+ */
+export async function controllerIdentity(authority: CertifiedKey, now: number): Promise<CertifiedKey> {
+  const keys = await newKeys();
+  const certificate = await issueCertificate(authority, {
+    subject: `CN=${CONTROLLER_COMMON_NAME}`,
+    publicKey: keys.publicKey,
+    notBefore: now - BACKDATE_MS / 2,
+    notAfter: Math.min(now + CLIENT_LONGEST_MS, validityOf(authority.certificate).notAfter),
+    extensions: (x509) => [
+      new x509.BasicConstraintsExtension(false, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
+    ],
+  });
+  return { certificate, privateKey: privateKeyPem(keys) };
 }

@@ -28,12 +28,14 @@ import {
 } from '../../kube/controller/reconciler.ts';
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
+import type { DemandBook, DemandChange } from '../demand/demand-book.ts';
 import { changeOf, type Refused, statusOf } from './function-status.ts';
 import { namesakesOf, otherHolderOf } from './name-holder.ts';
 import { OWNER_INDEX, ownerIndex } from './owner-index.ts';
 import { type FunctionStep, planFunction } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
 import { isLiving, isOnLostNode, isUpdated, isWorkerReady, livingOf } from './readiness.ts';
+import { Scaler } from './scaler.ts';
 import { StatusWriter } from './status-writer.ts';
 import { removeStrays } from './strays.ts';
 import { followUrls, type UrlSource, urlPolicyOf } from './url-source.ts';
@@ -59,6 +61,7 @@ export interface FunctionControllerOptions {
   readonly versions: Informer<LambdaVersion>;
   /** The URLs of functions; none when absent. */
   readonly urls?: UrlSource | undefined;
+  readonly demand: Pick<DemandBook, 'calls' | 'isHeard'>;
   readonly events: EventSink<EventReason>;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -74,6 +77,7 @@ export class FunctionController {
   /** By key of a function, names of workers that were created and that the cache may not show yet. */
   readonly #created = new Map<string, Set<string>>();
   readonly #urls: UrlPolicy;
+  readonly #scaler: Scaler;
   #unsubscribe: readonly (() => void)[] = [];
 
   constructor(options: FunctionControllerOptions) {
@@ -82,6 +86,7 @@ export class FunctionController {
     this.#statuses = new StatusWriter(options);
     this.#versions = new VersionKeeper({ ...options, statuses: this.#statuses });
     this.#urls = urlPolicyOf(options.urls);
+    this.#scaler = new Scaler(options);
     const reconcile = (key: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(key, call);
     this.#queue = createReconciler({ name: 'functions', workers: CONCURRENCY, reconcile, logger, clock, metrics });
   }
@@ -127,6 +132,13 @@ export class FunctionController {
     }
   }
 
+  /** Takes in a change of the calls of a function. */
+  noteDemand(change: DemandChange): void {
+    for (const { afterMs, key } of this.#scaler.note(change)) {
+      this.#queue.addAfter(key, afterMs);
+    }
+  }
+
   /** Errors are those of the API server; the function is then looked at again after a growing wait. */
   async reconcile(key: string, call: CallOptions): Promise<ReconcileResult> {
     const { clock, functions, workers } = this.#options;
@@ -140,6 +152,7 @@ export class FunctionController {
     const waits: (number | undefined)[] = [];
     if (owner === undefined) {
       this.#created.delete(key);
+      this.#scaler.forget(key);
     } else if ((await this.#lacksCreated(key, call)) || (await this.#versions.lacksLatest(owner, call))) {
       outcomes.push({ kind: 'behind' });
     } else {
@@ -151,7 +164,9 @@ export class FunctionController {
       const publication =
         holder === undefined ? planPublication({ owner, template, latest, ...known }) : ({ kind: 'none' } as const);
       const isAwaited = publication.kind === 'wait';
-      const groups = groupsOf({ owner, template, versions: living, isAwaited });
+      const fixed = groupsOf({ owner, template, versions: living, isAwaited });
+      const { groups, lookAfterMs } = this.#scaler.apply(owner, fixed, livingOf(owned));
+      waits.push(lookAfterMs);
       const { namespace } = owner.metadata;
       const isTaken = (name: string): boolean => workers.cache.get({ namespace, name }) !== undefined;
       const steps = planFunction({ owner, groups, owned, isTaken });

@@ -103,13 +103,23 @@ function verdictOf(input: StatusInput, living: readonly LambdaWorker[]): Verdict
     : not('VersionMissing', `an alias names version ${missing}, and there is no LambdaVersion of that number`);
 }
 
+/** Whether no worker has a template of before. */
+function isAllUpdated({ source }: WorkerGroup, workers: readonly LambdaWorker[]): boolean {
+  return workers.every((worker) => isUpdated(worker, source.hash));
+}
+
 /** How far the workers of one group are. */
 function stateOf(group: WorkerGroup, living: readonly LambdaWorker[]): Verdict {
-  const { source, wanted } = group;
+  const { enough, source, wanted } = group;
   const workers = living.filter(({ spec }) => spec.version === source.version);
   const ready = readyOf(group, workers);
   const of = source.version === undefined ? '' : ` of version ${source.version}`;
-  if (ready.length === wanted && workers.length === wanted) {
+  const isWhole = ready.length === wanted && workers.length === wanted;
+  if (isWhole || (enough !== undefined && ready.length >= enough && isAllUpdated(group, workers))) {
+    if (enough !== undefined && wanted > 0) {
+      const message = `${ready.length} of ${wanted} workers are ready, and ${enough} are enough`;
+      return { status: 'True', reason: 'UpToDate', message };
+    }
     return wanted === 0
       ? { status: 'True', reason: 'NoWorkers', message: 'no worker is wanted' }
       : { status: 'True', reason: 'UpToDate', message: `${wanted} of ${wanted} workers are up to date and ready` };

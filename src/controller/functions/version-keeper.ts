@@ -128,9 +128,9 @@ export class VersionKeeper {
     const living = livingOf(owned);
     const waits: number[] = [];
     for (const version of versions) {
-      const { wanted = 0 } = groups.find(({ source }) => source.version === version.spec.version) ?? {};
+      const { enough, wanted = 0 } = groups.find(({ source }) => source.version === version.spec.version) ?? {};
       const workers = living.filter(({ spec }) => spec.version === version.spec.version);
-      const status = versionStatusOf({ version, workers, wanted, refusal }, clock.now());
+      const status = versionStatusOf({ version, workers, wanted, enough, refusal }, clock.now());
       const change = versionChangeOf(version.status, status);
       const waitMs = await statuses.write(lambdaVersions, version, status, change, call);
       if (waitMs !== undefined) {

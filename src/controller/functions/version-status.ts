@@ -11,6 +11,8 @@ export interface VersionStatusInput {
   readonly workers: readonly LambdaWorker[];
   /** Workers that it is to have. */
   readonly wanted: number;
+  /** Ready workers from which it is as wished, where that is fewer than all. */
+  readonly enough?: number | undefined;
   /** Words of the API server, which did not take a worker of the function. */
   readonly refusal: string | undefined;
 }
@@ -31,13 +33,20 @@ export function versionStatusOf(input: VersionStatusInput, now: number): LambdaV
   };
 }
 
-function verdictOf({ refusal, wanted, workers }: VersionStatusInput, ready: number, isActive: boolean): Verdict {
+function verdictOf(
+  { enough, refusal, wanted, workers }: VersionStatusInput,
+  ready: number,
+  isActive: boolean,
+): Verdict {
   const not = (reason: VersionReasons['Ready'], message: string): Verdict => ({ status: 'False', reason, message });
   const is = (reason: VersionReasons['Ready'], message: string): Verdict => ({ status: 'True', reason, message });
   if (isActive && ready === wanted && workers.length === wanted) {
     return wanted === 0
       ? is('NoWorkers', 'no alias names the version, so that it has no workers')
       : is('UpToDate', `${wanted} of ${wanted} workers are ready`);
+  }
+  if (isActive && enough !== undefined && wanted > 0 && ready >= enough) {
+    return is('UpToDate', `${ready} of ${wanted} workers are ready, and ${enough} are enough`);
   }
   if (isActive && wanted === 0) {
     return is('NoWorkers', `no alias names the version, and ${workers.length} workers leave`);

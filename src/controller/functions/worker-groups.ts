@@ -12,6 +12,8 @@ import { isUpdated, isWorkerReady } from './readiness.ts';
 export interface WorkerGroup {
   readonly source: WorkerSource;
   readonly wanted: number;
+  /** Ready workers from which the group is as wished, where that is fewer than all: others come and go with calls. */
+  readonly enough?: number;
 }
 
 export interface GroupsInput {
@@ -69,7 +71,7 @@ export function effectiveAliases(
 ): readonly EffectiveAlias[] {
   const isReady = (number: number): boolean => {
     const group = groups.find(({ source }) => source.version === number);
-    return group !== undefined && readyOf(group, workers).length >= group.wanted;
+    return group !== undefined && readyOf(group, workers).length >= (group.enough ?? group.wanted);
   };
   return (spec.aliases ?? []).flatMap(({ name, routing = [], version }) => {
     const wished: EffectiveAlias = {

@@ -1,4 +1,6 @@
+import { perWorkerOf } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
+import type { FunctionEntry } from '../agents/fleet-view.ts';
 import { type LambdaError, type ThrottleReason, throttled } from '../lambda/lambda-error.ts';
 
 /**
@@ -17,6 +19,8 @@ const SENT_AHEAD = 64;
  * of a function with large answers few calls are sent ahead, and the others can still be refused.
  */
 const ANSWERS_AHEAD_BYTES = 4 * 2 ** 20;
+/** Events that wait at least, by which a function of few workers grows. */
+const EVENTS_AHEAD = 8;
 /** Assumed bytes of an answer before the first answer: a worker that a burst wakes gets few calls of it at once. */
 export const UNKNOWN_ANSWER_BYTES = 2 ** 20;
 
@@ -37,6 +41,8 @@ export interface FunctionUse {
   readonly shares: number | undefined;
   /** Workers that are not without a share. */
   readonly sharers: number;
+  /** Whether it gets more workers where calls wait for one. */
+  readonly mayGrow: boolean;
   /** Calls of other gateways that are with them. */
   readonly foreignInFlight: number;
   /** Calls that are with the workers and their agents. */
@@ -58,8 +64,10 @@ export type Entry = 'Enter' | 'Wait' | ThrottleReason;
  * only move the queue elsewhere.
  */
 export function runningPlaces(use: FunctionUse): number {
-  // An agent lets a call wait for the share of the only worker with one, and refuses it where another may be free.
-  const foreign = use.shares === undefined || use.sharers === 1 ? 0 : use.foreignInFlight;
+  // An agent lets a call wait for the share of the only worker with one, and refuses it where another may be free. A call
+  // that waits at an agent would not go to a worker that comes.
+  const hasOthers = use.shares === undefined ? use.mayGrow : use.sharers !== 1;
+  const foreign = hasOthers ? use.foreignInFlight : 0;
   const places = concurrencyOf(use);
   // One call goes on asking: those of another gateway may follow each other so closely that no free place is reported.
   return Math.max(Math.min(1, places), places - foreign) + sentAhead(use);
@@ -70,14 +78,32 @@ export function waitingPlaces(use: FunctionUse): number {
   return (use.settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH) - sentAhead(use);
 }
 
+/**
+ * Events of a function that are tried at once: as many as its workers take. Of one that may grow, some wait beside them,
+ * since it grows by calls that wait.
+ *
+ * @param maxWorkers that it may have; undefined where it has those alone
+ */
+export function eventsAtOnce(
+  { places, settings, speaker }: Pick<FunctionEntry, 'places' | 'settings' | 'speaker'>,
+  maxWorkers: number | undefined,
+): number {
+  const most = maxWorkers === undefined ? places : maxWorkers * perWorkerOf(speaker.resource);
+  const reserved = settings.concurrency?.reserved ?? Number.POSITIVE_INFINITY;
+  return Math.min(reserved, Math.max(places, Math.min(most, 2 * places + EVENTS_AHEAD)));
+}
+
 function concurrencyOf({ places, settings, shares = places }: FunctionUse): number {
   return settings?.reserved === undefined ? places : Math.min(settings.reserved, shares, places);
 }
 
-/** Calls that are sent ahead to the only worker of a function; none where fewer may run than the worker takes. */
+/**
+ * Calls that are sent ahead to the only worker of a function; none where fewer may run than the worker takes, or where
+ * more workers may come.
+ */
 function sentAhead(use: FunctionUse): number {
   const { answerBytes, places, settings, workers } = use;
-  return workers === 1 && concurrencyOf(use) === places
+  return workers === 1 && !use.mayGrow && concurrencyOf(use) === places
     ? Math.min(
         SENT_AHEAD,
         settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH,

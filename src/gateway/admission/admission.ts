@@ -6,6 +6,7 @@ import type { FunctionCall } from '../agents/function-call.ts';
 import type { Caller } from '../lambda/caller.ts';
 import { CallerRates, type RateLimit } from '../lambda/caller-rate.ts';
 import { decideEntry, overloaded, refusalFor } from './admission-policy.ts';
+import type { CountedCall, DemandMeter } from './demand-meter.ts';
 import { FunctionQueue } from './function-queue.ts';
 import type { Room } from './room.ts';
 
@@ -18,11 +19,17 @@ export interface AdmissionOptions {
   readonly callerRate: RateLimit;
   /** Milliseconds that a call waits for a place. */
   readonly maxWaitMs: number;
+  /** Counts calls by which functions are scaled; none when absent. */
+  readonly demand?: Pick<DemandMeter, 'count'>;
+  /** Whether a function gets more workers where calls wait for one; none does when absent. */
+  readonly mayGrow?: (functionName: string) => boolean;
   readonly clock: Clock;
 }
 
 /** A call that has its place. */
 export interface Admitted {
+  /** The call in the demand of its function; undefined where that has a fixed number of workers. */
+  readonly demand: CountedCall | undefined;
   /** Milliseconds that the call waited for the place. */
   readonly queuedMs: number;
   /** Notes the bytes of the answer, if there is one; to be called before {@link Admitted.release}. */
@@ -43,12 +50,14 @@ class Place implements Admitted {
   readonly queuedMs: number;
   readonly #queue: FunctionQueue;
   readonly #bytes: number;
+  readonly demand: CountedCall | undefined;
   #running = true;
 
-  constructor(queue: FunctionQueue, bytes: number, queuedMs: number) {
+  constructor(queue: FunctionQueue, bytes: number, queuedMs: number, demand: CountedCall | undefined) {
     this.#queue = queue;
     this.#bytes = bytes;
     this.queuedMs = queuedMs;
+    this.demand = demand;
   }
 
   answered(bytes: number): void {
@@ -59,6 +68,7 @@ class Place implements Admitted {
     const queue = this.#queue;
     queue.heldCalls -= 1;
     queue.heldBytes -= this.#bytes;
+    this.demand?.end();
     this.stepAside();
   }
 
@@ -85,6 +95,7 @@ class Place implements Admitted {
 
 /** The place of a call whose function has just gone: the invoker will find that out. */
 const NOWHERE: Admitted = {
+  demand: undefined,
   queuedMs: 0,
   answered: () => undefined,
   release: () => undefined,
@@ -144,7 +155,7 @@ export class Admission {
    * @throws {LambdaError} TooManyRequestsException with its Reason
    */
   enter(call: FunctionCall, caller: Caller): Promise<Admitted> | Admitted {
-    const { room, view } = this.#options;
+    const { demand, room, view } = this.#options;
     const target = view.function(call.reference.name);
     if (target === undefined) {
       return NOWHERE;
@@ -164,10 +175,10 @@ export class Admission {
       queue.running += 1;
       queue.heldCalls += 1;
       queue.heldBytes += bytes;
-      return new Place(queue, bytes, 0);
+      return new Place(queue, bytes, 0, demand?.count(call.reference));
     }
     if (entry === 'Wait') {
-      return this.#wait(queue, bytes, caller);
+      return this.#wait(queue, bytes, caller, demand?.count(call.reference));
     }
     throw refusalFor(entry, target.name);
   }
@@ -184,7 +195,7 @@ export class Admission {
     return this.enter(call, caller);
   }
 
-  async #wait(queue: FunctionQueue, bytes: number, caller: Caller): Promise<Admitted> {
+  async #wait(queue: FunctionQueue, bytes: number, caller: Caller, demand: CountedCall | undefined): Promise<Admitted> {
     const { clock } = this.#options;
     const since = clock.monotonic();
     this.#waiting += 1;
@@ -192,8 +203,9 @@ export class Admission {
     queue.heldBytes += bytes;
     try {
       await queue.wait(caller, false);
-      return new Place(queue, bytes, clock.monotonic() - since);
+      return new Place(queue, bytes, clock.monotonic() - since, demand);
     } catch (error) {
+      demand?.end();
       queue.heldCalls -= 1;
       queue.heldBytes -= bytes;
       throw error;

@@ -19,6 +19,8 @@ export interface QueuedFunction {
   readonly workers: readonly unknown[];
   /** Calls that they take at once. */
   readonly places: number;
+  /** The same of those that a call reaches now. */
+  readonly readyPlaces: number;
   readonly shares: number | undefined;
   readonly sharers: number;
   readonly foreignInFlight: number;
@@ -34,6 +36,7 @@ export interface FunctionQueueOptions {
   readonly room: Pick<Room, 'freeBytes'>;
   /** Milliseconds that a call waits at most. */
   readonly maxWaitMs: number;
+  readonly mayGrow?: ((functionName: string) => boolean) | undefined;
   readonly clock: Clock;
 }
 
@@ -68,8 +71,9 @@ export class FunctionQueue implements FunctionUse {
     return this.#target.workers.length;
   }
 
+  /** A call that enters for a worker that is still to come would wait at an agent meanwhile, and not go there. */
   get places(): number {
-    return this.#target.places;
+    return (this.mayGrow && this.#target.readyPlaces) || this.#target.places;
   }
 
   get shares(): number | undefined {
@@ -78,6 +82,10 @@ export class FunctionQueue implements FunctionUse {
 
   get sharers(): number {
     return this.#target.sharers;
+  }
+
+  get mayGrow(): boolean {
+    return this.#options.mayGrow?.(this.#target.name) === true;
   }
 
   get foreignInFlight(): number {

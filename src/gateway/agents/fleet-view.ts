@@ -1,7 +1,7 @@
 import { type FunctionSettings, speakerOf } from '../../api/function-settings.ts';
 import { functionNameOf, type LambdaWorker, perWorkerOf } from '../../api/lambda-worker.ts';
 import type { WorkerRef, WorkerState } from '../../protocol/generated/agent.ts';
-import { type Holding, isSharer, type RoutableWorker } from './routing.ts';
+import { type Holding, isSharer, type RoutableWorker, readyPlacesOf } from './routing.ts';
 
 /**
  * Reported workers of one node that are kept without a resource: an agent may see a worker before the gateway does.
@@ -28,6 +28,8 @@ export interface FunctionEntry {
   readonly byVersion: ReadonlyMap<number | undefined, readonly WorkerEntry[]>;
   /** Calls that its workers take at once, by their resources. */
   readonly places: number;
+  /** The same of those that a call reaches now. */
+  readonly readyPlaces: number;
   /** The sum of their shares of the reserved concurrency; undefined where the controller gives none. */
   readonly shares: number | undefined;
   /** Workers that are assigned, and not without a share. */
@@ -216,6 +218,9 @@ export class FleetView {
       places: 0,
       shares: undefined,
       sharers: 0,
+      get readyPlaces() {
+        return this.workers.reduce((sum, each) => sum + readyPlacesOf(each), 0);
+      },
       get foreignInFlight() {
         return this.workers.reduce((sum, { holding }) => sum + (holding?.foreignInFlight ?? 0), 0);
       },

@@ -19,6 +19,10 @@ export interface RoutableAssignment {
   readonly share?: number;
 }
 
+/** Costs from which a call waits at the agent, and from which the worker may not come to take it. */
+const QUEUED = 30_000;
+const FAILING = 40_000;
+
 /** All that is known of one worker of a function. */
 export interface RoutableWorker {
   readonly uid: string;
@@ -38,6 +42,8 @@ export interface Route {
   readonly epoch: number;
   /** Whether the call is to be refused where the worker's share is in use: another worker may have a free one. */
   readonly atOnce: boolean;
+  /** Whether the call would wait at the agent: all places of the worker are taken, or it has to get its image first. */
+  readonly isQueued: boolean;
 }
 
 /** Why a worker cannot be called at the moment, though it may be soon. */
@@ -89,11 +95,22 @@ export function chooseRoute(
     const cost = costOf(holding, (holding.foreignInFlight + worker.outstanding) / places);
     if (cost < bestCost) {
       bestCost = cost;
-      best = { uid: worker.uid, name: worker.name, nodeName, epoch, atOnce: share !== undefined };
+      const isQueued = cost >= QUEUED && cost < FAILING;
+      best = { uid: worker.uid, name: worker.name, nodeName, epoch, atOnce: share !== undefined, isQueued };
     }
   }
   // No other worker would take the call: it waits its turn at the agent, with those of other gateways.
   return best !== undefined && sharers < 2 ? { ...best, atOnce: false } : best;
+}
+
+/**
+ * Calls that a worker takes at once, be it that the first has to wake or start it. 0 where one would have to wait for
+ * something else.
+ */
+export function readyPlacesOf(worker: RoutableWorker): number {
+  const holding = currentHolding(worker);
+  const share = worker.assignment?.share ?? Number.POSITIVE_INFINITY;
+  return holding === undefined || costOf(holding, 0) >= QUEUED ? 0 : Math.min(holding.places, share);
 }
 
 /** Whether a worker may run calls, as far as its assignment tells. */

@@ -1,4 +1,11 @@
-import { calledNameOf, type EffectiveAlias, isElder, type LambdaFunction } from '../../api/lambda-function.ts';
+import {
+  type AutoScaling,
+  autoScalingOf,
+  calledNameOf,
+  type EffectiveAlias,
+  isElder,
+  type LambdaFunction,
+} from '../../api/lambda-function.ts';
 import type { LambdaVersion } from '../../api/lambda-version.ts';
 import { LATEST } from '../../common/function-arn.ts';
 import type { Informer, KubeObject } from '../../kube/api/types.ts';
@@ -100,6 +107,12 @@ export class VersionBook {
   /** The LambdaFunction of a name; undefined where its workers are made by hand. */
   function(name: string): LambdaFunction | undefined {
     return this.#functions.get(name);
+  }
+
+  /** How a function grows and shrinks with its calls; undefined where it does not. */
+  scaling(name: string): AutoScaling | undefined {
+    const owner = this.#functions.get(name);
+    return owner === undefined ? undefined : autoScalingOf(owner);
   }
 
   /** The aliases that are in effect. */

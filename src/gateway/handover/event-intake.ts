@@ -2,6 +2,7 @@ import type { X509Certificate } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { TLSSocket } from 'node:tls';
+import { clientRefusal } from '../../api/gateway-peer.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
 import { listenOn } from '../../common/net/listen.ts';
@@ -15,7 +16,6 @@ import { type ConnectionLimits, guardedServer, HttpGuard } from '../http/http-gu
 import { readRequestBody } from '../http/request-body.ts';
 import { LambdaError, lambdaErrorAnswer } from '../lambda/lambda-error.ts';
 import { decodeEvent, EVENTS_PATH } from './event-message.ts';
-import { clientRefusal } from './peer.ts';
 
 /** The certificate that the role shows, and the authority, in PEM, of the gateways that are let in. */
 export interface IntakeIdentity extends CertifiedKey {

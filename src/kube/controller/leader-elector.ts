@@ -22,6 +22,8 @@ export interface LeaderElectorOptions {
   readonly renewDeadlineMs?: number;
   /** Milliseconds between renewals, and between reads of a candidate. Default 2,000. */
   readonly retryMs?: number;
+  /** Annotations that the Lease has while we hold it; asked at each renewal. An empty text takes one of before away. */
+  readonly annotations?: () => Readonly<Record<string, string>>;
   /** Called when the term begins and ends; for a gauge. */
   readonly onChange?: (leading: boolean) => void;
 }
@@ -143,7 +145,7 @@ export class LeaderElector {
   async #compete(signal: AbortSignal): Promise<void> {
     const lease = await this.#settings.client.get(leases, this.#settings.lease, this.#callOptions(signal));
     if (lease === undefined) {
-      const created = { metadata: this.#settings.lease, spec: this.#spec(undefined, true) };
+      const created = { metadata: { ...this.#settings.lease, ...this.#marks() }, spec: this.#spec(undefined, true) };
       await this.#claim(() => this.#settings.client.create(leases, created, this.#callOptions(signal)));
       return;
     }
@@ -234,7 +236,12 @@ export class LeaderElector {
   }
 
   #write(lease: Lease, isNew: boolean, signal: AbortSignal): Promise<void> {
-    const written = { ...lease, spec: this.#spec(lease.spec, isNew) };
+    const { metadata } = lease;
+    const written = {
+      ...lease,
+      metadata: { ...metadata, ...this.#marks(metadata) },
+      spec: this.#spec(lease.spec, isNew),
+    };
     return this.#claim(() => this.#settings.client.update(leases, written, this.#callOptions(signal)));
   }
 
@@ -243,6 +250,11 @@ export class LeaderElector {
     const { clock } = this.#settings;
     const since = { sinceMonotonic: clock.monotonic(), sinceWall: clock.now() };
     this.#term = { lease: await request(), ...since };
+  }
+
+  #marks({ annotations }: Partial<Lease['metadata']> = {}): Pick<Lease['metadata'], 'annotations'> {
+    const ours = this.#settings.annotations?.();
+    return ours === undefined ? {} : { annotations: { ...annotations, ...ours } };
   }
 
   #spec(before: Lease['spec'], isNew: boolean): NonNullable<Lease['spec']> {

@@ -2,7 +2,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { NodeHealth } from '../../../../src/agent/node/node-health.ts';
 import { keepNodeLease } from '../../../../src/agent/node/node-lease.ts';
 import { NodeRegistration } from '../../../../src/agent/node/node-registration.ts';
-import { endpointOf, nodeVersions } from '../../../../src/agent/node/node-status.ts';
+import { nodeVersions } from '../../../../src/agent/node/node-status.ts';
 import type { SetAside } from '../../../../src/agent/worker/set-aside.ts';
 import { type LambdaNode, lambdaNodes } from '../../../../src/api/lambda-node.ts';
 import { foreignCode } from '../../../../src/common/error-codes.ts';
@@ -284,13 +284,6 @@ describe('the registration of a node', () => {
     const node = { metadata: { name: 'node-1' }, status: { nodeInfo: { osImage: 'Flatcar 4000' } } } as Node;
     expect(nodeVersions(node)).toEqual({ operatingSystem: 'Flatcar 4000' });
     expect(nodeVersions(undefined)).toEqual({});
-  });
-
-  it('advertises an address that others can reach', () => {
-    expect(endpointOf('10.1.2.3:9000', { host: '', port: 9443 })).toBe('10.1.2.3:9000');
-    expect(endpointOf('10.1.2.3:0', { host: '', port: 9443 })).toBe('10.1.2.3:9443');
-    expect(endpointOf(undefined, { host: '10.9.9.9', port: 9443 })).toBe('10.9.9.9:9443');
-    expect(endpointOf(undefined, { host: '', port: 9443 })).toMatch(/^.+:9443$/);
   });
 });
 

@@ -30,6 +30,8 @@ class Scene {
   readonly told: unknown[] = [];
   readonly events: string[] = [];
   readonly clock = manualClock();
+  /** Calls of the function, in all gateways. */
+  calls = 0;
   refusal: ApiError | undefined;
   /** Errors by verb and name of a worker. */
   readonly faults = new Map<string, ApiError>();
@@ -51,6 +53,7 @@ class Scene {
           this.events.push(`${reason}: ${note}`);
         },
       },
+      demand: { calls: () => this.calls, isHeard: () => true },
       clock: this.clock,
       logger: silentLogger(),
       metrics: {},
@@ -229,6 +232,29 @@ describe('FunctionController', () => {
     expect(scene.written()).toEqual([]);
     expect(scene.told.at(-1)).toMatchObject({ workers: 2, readyWorkers: 2, conditions: [{ reason: 'UpToDate' }] });
     expect(scene.events).toEqual(['Scaled: created hello-latest-0, hello-latest-1']);
+  });
+
+  it('has as many workers of a function with the mode Auto as its calls need, and fewer after the delay', async () => {
+    const scene = new Scene();
+    const scaling = { mode: 'Auto', minWorkers: 0, maxWorkers: 4, scaleDownDelaySeconds: 60 } as const;
+    scene.put(functionFixture({ spec: { scaling } }));
+    await scene.look();
+    expect(scene.written()).toEqual(['create hello-latest-0']);
+    scene.settle();
+    await scene.look();
+    expect(scene.told.at(-1)).toMatchObject({ conditions: [{ type: 'Ready', status: 'True', reason: 'UpToDate' }] });
+    const { length } = scene.told;
+    scene.calls = 7;
+    await scene.look();
+    expect(scene.written()).toEqual(['create hello-latest-1', 'create hello-latest-2', 'create hello-latest-3']);
+    // Load is no reason not to be Ready, and numbers wait for their turn.
+    expect(scene.told).toHaveLength(length);
+    scene.settle();
+    scene.calls = 0;
+    expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
+    await scene.clock.advance(60_000);
+    await scene.look();
+    expect(scene.written()).toEqual(['delete hello-latest-3', 'delete hello-latest-2', 'delete hello-latest-1']);
   });
 
   it('makes no worker anew whose creation its cache shows later than the end of another', async () => {

@@ -77,6 +77,21 @@ describe('the status of a function', () => {
     ]);
   });
 
+  it.each([
+    ['Ready with enough workers while others come', whole, 'True'],
+    [
+      'Ready with enough workers while others leave',
+      [...whole, ownedFixture(owner, 2), ownedFixture(owner, 3)],
+      'True',
+    ],
+    ['in progress with fewer', whole.slice(0, 1), 'False'],
+    ['in progress while a worker has the template before', [...whole, outdated], 'False'],
+  ])('is %s, where calls decide about their number', (_what, owned, expected) => {
+    const groups = [{ source: sourceOf(owner), wanted: 3, enough: 2 }];
+    const { conditions } = statusOf({ owner, groups, owned, refusal: undefined, isPublishing: false }, NOW);
+    expect(conditions?.[0]).toMatchObject({ type: 'Ready', status: expected });
+  });
+
   it('is stalled by a worker of the present template that is, and by none of the template before', () => {
     const stalled = {
       conditions: [

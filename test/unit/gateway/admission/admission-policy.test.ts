@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   decideEntry,
+  eventsAtOnce,
   type FunctionUse,
   largestOfLate,
   refusalFor,
@@ -9,6 +10,8 @@ import {
   UNKNOWN_ANSWER_BYTES,
   waitingPlaces,
 } from '../../../../src/gateway/admission/admission-policy.ts';
+import type { WorkerEntry } from '../../../../src/gateway/agents/fleet-view.ts';
+import { workerFixture } from '../../../support/worker-fixture.ts';
 
 const plenty = 1_000_000;
 
@@ -20,6 +23,7 @@ function use(change: Partial<FunctionUse> = {}): FunctionUse {
     shares: undefined,
     sharers: change.workers ?? 3,
     foreignInFlight: 0,
+    mayGrow: false,
     running: 0,
     waiting: 0,
     heldCalls: 0,
@@ -28,6 +32,37 @@ function use(change: Partial<FunctionUse> = {}): FunctionUse {
     ...change,
   };
 }
+
+describe('the places of a function that gets more workers where calls wait', () => {
+  it('have no calls ahead of the only worker: they would not go to a worker that comes', () => {
+    expect(runningPlaces(use({ workers: 1, mayGrow: false }))).toBe(65);
+    expect(runningPlaces(use({ workers: 1, mayGrow: true }))).toBe(1);
+    expect(waitingPlaces(use({ workers: 1, mayGrow: true }))).toBe(100);
+  });
+
+  it('are those that no other gateway has, and one to ask at', () => {
+    expect(runningPlaces(use({ workers: 3, mayGrow: true, foreignInFlight: 2 }))).toBe(1);
+    expect(runningPlaces(use({ workers: 3, mayGrow: true, foreignInFlight: 5 }))).toBe(1);
+    expect(runningPlaces(use({ workers: 3, mayGrow: false, foreignInFlight: 2 }))).toBe(3);
+  });
+});
+
+it.each([
+  [3, undefined, undefined, 3],
+  [3, undefined, 2, 2],
+  [1, 20, undefined, 10],
+  [10, 20, undefined, 20],
+  [10, 100, undefined, 28],
+  [10, 100, 5, 5],
+  [12, 10, undefined, 12],
+])(
+  'of %i places and at most %s workers, with %s reserved, tries %i events at once',
+  (places, most, reserved, expected) => {
+    const settings = { concurrency: { queueDepth: 100, ...(reserved === undefined ? {} : { reserved }) } };
+    const speaker = { resource: workerFixture() } as WorkerEntry;
+    expect(eventsAtOnce({ places, settings, speaker }, most)).toBe(expected);
+  },
+);
 
 describe('the places of a function with shares', () => {
   it.each([

@@ -100,6 +100,42 @@ const busy = {
   reason: 'ReservedFunctionConcurrentInvocationLimitExceeded',
 };
 
+describe('the demand of a function', () => {
+  it('has calls from their arrival to their end, whether they wait or run, and none that was refused', async () => {
+    let counted = 0;
+    const demand = {
+      count: () => {
+        counted += 1;
+        return {
+          draw: () => 0,
+          move: () => undefined,
+          end: () => {
+            counted -= 1;
+          },
+        };
+      },
+    };
+    const lab = admissionLab({ demand, mayGrow: () => true });
+    lab.add('f', 1, { queueDepth: 2 });
+    const running = atOnce(lab.enter('f'));
+    const waiting = later(lab.enter('f'));
+    const gone = new Caller('192.0.2.1');
+    const leaving = later(lab.enter('f', gone));
+    expect(counted).toBe(3);
+    expect(() => lab.enter('f')).toThrow('its queue is full');
+    expect(counted).toBe(3);
+    gone.hangUp();
+    await settle();
+    expect(leaving.error).toBeDefined();
+    expect(counted).toBe(2);
+    running.release();
+    await settle();
+    expect([counted, waiting.place?.demand === undefined]).toEqual([1, false]);
+    waiting.place?.release();
+    expect(counted).toBe(0);
+  });
+});
+
 describe('a call of a function', () => {
   it('is let in at once, without a promise, while a worker is free', () => {
     const lab = admissionLab();

@@ -39,6 +39,7 @@ it('never has more calls running than there are places, and never one waiting wh
         get places() {
           return this.workers.length;
         },
+        readyPlaces: 0,
         shares: undefined,
         sharers: 0,
         foreignInFlight: 0,

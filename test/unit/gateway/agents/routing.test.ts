@@ -1,6 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { chooseRoute, type Holding, obstacleOf, type RoutableWorker } from '../../../../src/gateway/agents/routing.ts';
+import {
+  chooseRoute,
+  type Holding,
+  obstacleOf,
+  type RoutableWorker,
+  readyPlacesOf,
+} from '../../../../src/gateway/agents/routing.ts';
 import type { Phase } from '../../../../src/protocol/generated/agent.ts';
 
 function worker(name: string, phase: Phase, more: Partial<RoutableWorker & Holding> = {}): RoutableWorker {
@@ -46,6 +52,32 @@ describe('chooseRoute by shares', () => {
     expect(chooseRoute([alone, other(1)], new Set(['a']), 0)).toMatchObject({ uid: 'b', atOnce: true });
     const two = [worker('a', 'PHASE_RUNNING'), worker('b', 'PHASE_RUNNING')];
     expect(chooseRoute(two, undefined, 0)).toMatchObject({ atOnce: false });
+  });
+});
+
+describe('the ready places of a worker', () => {
+  it.each([
+    [
+      'are those of its agent while it runs, rests, or has to be started',
+      worker('a', 'PHASE_ABSENT', { places: 4 }),
+      4,
+    ],
+    ['are no more than its share', worker('a', 'PHASE_PAUSED', { places: 4, ...share(2) }), 2],
+    ['are none while it gets its image', worker('a', 'PHASE_PULLING'), 0],
+    ['are none while it ends', worker('a', 'PHASE_TERMINATING'), 0],
+    ['are none where its owner keeps it at rest', worker('a', 'PHASE_PAUSED', { callable: false }), 0],
+    ['are none without a node', { ...worker('a', 'PHASE_RUNNING'), assignment: undefined }, 0],
+  ])('%s', (_title, one, places) => {
+    expect(readyPlacesOf(one)).toBe(places);
+  });
+
+  it('are what a call finds that does not wait at the agent', () => {
+    const busy = worker('a', 'PHASE_RUNNING', { outstanding: 1 });
+    expect(chooseRoute([busy], undefined, 0)).toMatchObject({ isQueued: true });
+    expect(chooseRoute([worker('a', 'PHASE_PULLING')], undefined, 0)).toMatchObject({ isQueued: true });
+    expect(chooseRoute([busy, worker('b', 'PHASE_ABSENT')], undefined, 0)).toMatchObject({ uid: 'b', isQueued: false });
+    // Its agent refuses the call, and says why.
+    expect(chooseRoute([worker('a', 'PHASE_FAILED')], undefined, 0)).toMatchObject({ isQueued: false });
   });
 });
 

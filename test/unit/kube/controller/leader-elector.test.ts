@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Clock } from '../../../../src/common/clock.ts';
-import type { CallOptions } from '../../../../src/common/deadline.ts';
+import { aborted, type CallOptions } from '../../../../src/common/deadline.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { Lease } from '../../../../src/kube/api/resource-types.ts';
@@ -15,6 +15,8 @@ const key = { namespace: 'system', name: 'controller' };
 /** A Lease in a server that may be slow, away, or lose answers. */
 interface LeaseServer {
   readonly lease: () => Lease | undefined;
+  /** Another writer adds annotations. */
+  annotate(annotations: Readonly<Record<string, string>>): void;
   /** Milliseconds until a request takes effect, and again until its answer is there. */
   latencyMs: number;
   away: boolean;
@@ -43,6 +45,7 @@ interface World {
     signal: AbortSignal,
     lead: () => Promise<void>,
     onAnswer?: () => void,
+    annotations?: () => Readonly<Record<string, string>>,
   ): { readonly elector: LeaderElector; readonly running: Promise<void> };
   readonly time: ManualClock;
   readonly server: LeaseServer;
@@ -53,7 +56,20 @@ function createWorld(skews: readonly number[]): World {
   const time = manualClock();
   let stored: Lease | undefined;
   let version = 0;
-  const server: LeaseServer = { lease: () => stored, latencyMs: 0, away: false, losesAnswers: false };
+  const server: LeaseServer = {
+    lease: () => stored,
+    annotate(annotations) {
+      if (stored !== undefined) {
+        store({
+          ...stored,
+          metadata: { ...stored.metadata, annotations: { ...stored.metadata.annotations, ...annotations } },
+        });
+      }
+    },
+    latencyMs: 0,
+    away: false,
+    losesAnswers: false,
+  };
 
   const store = (lease: Lease): Lease => {
     version++;
@@ -193,7 +209,7 @@ function createWorld(skews: readonly number[]): World {
     time,
     server,
     processes: skews.map(createProcess),
-    join(signal, lead, onAnswer) {
+    join(signal, lead, onAnswer, annotations) {
       const elector = new LeaderElector({
         client: createClient(async (effect) => {
           const answer = effect();
@@ -204,6 +220,7 @@ function createWorld(skews: readonly number[]): World {
         identity: 'joined',
         logger: silentLogger(),
         clock: time,
+        ...(annotations === undefined ? {} : { annotations }),
       });
       return { elector, running: elector.run(signal, lead) };
     },
@@ -246,6 +263,27 @@ describe('leader election', () => {
     expect(next).not.toBe(leader);
     expect(world.server.lease()?.spec?.leaseTransitions).toBe(1);
     await end(world);
+  });
+
+  test('the Lease has the annotations of the leader alone, from its next renewal on, and keeps those of others', async () => {
+    const world = createWorld([]);
+    const marks = { address: '' };
+    const life = new AbortController();
+    const { running } = world.join(
+      life.signal,
+      () => aborted(life.signal),
+      () => undefined,
+      () => ({ ...marks }),
+    );
+    await pass(world, 3_000);
+    expect(world.server.lease()?.metadata.annotations).toEqual({ address: '' });
+    marks.address = '10.0.0.7:9445';
+    world.server.annotate({ theirs: 'stays' });
+    await pass(world, 5_000);
+    expect(world.server.lease()?.metadata.annotations).toEqual({ theirs: 'stays', address: '10.0.0.7:9445' });
+    life.abort();
+    await pass(world, 5_000);
+    await running;
   });
 
   test('a leader that is stopped is followed, and does not write when it goes on', async () => {

@@ -1,0 +1,140 @@
+import type { X509Certificate } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, type Server } from 'node:https';
+import type { TLSSocket } from 'node:tls';
+import { DEMAND_PATH, DEMAND_SILENCE_MS, decodeReport, MAX_DEMAND_BYTES } from '../../api/demand-report.ts';
+import { clientRefusal } from '../../api/gateway-peer.ts';
+import type { Clock, Timer } from '../../common/clock.ts';
+import { messageOf } from '../../common/errors.ts';
+import type { HostPort } from '../../common/host-port.ts';
+import type { Logger } from '../../common/logger.ts';
+import { listenOn } from '../../common/net/listen.ts';
+import { type CertifiedKey, certificatesIn } from '../../common/x509.ts';
+import type { DemandBook, DemandStream } from './demand-book.ts';
+
+/** Connections at most, and milliseconds for the head of a request. */
+const MAX_CONNECTIONS = 1_024;
+const HEAD_MS = 10_000;
+/** Milliseconds after which a stream ends: the certificate of the next one is looked at again. */
+const STREAM_MS = 3_600_000;
+const GATEWAY_ID = /^[0-9a-zA-Z-]{1,64}$/;
+
+export interface DemandServerOptions {
+  readonly book: Pick<DemandBook, 'open'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * Takes the demand of gateways: one long request of each, whose body is lines of {@link decodeReport}. A gateway is let
+ * in for the namespaces that its certificate names. Until the server has an identity, every handshake fails.
+ */
+export class DemandServer {
+  readonly #options: DemandServerOptions;
+  readonly #server: Server;
+  #authorities: readonly X509Certificate[] = [];
+
+  constructor(options: DemandServerOptions) {
+    this.#options = options;
+    this.#server = createServer(
+      {
+        requestCert: true,
+        rejectUnauthorized: true,
+        minVersion: 'TLSv1.3',
+        ALPNProtocols: ['http/1.1'],
+        handshakeTimeout: HEAD_MS,
+        headersTimeout: HEAD_MS,
+        // The request of a gateway lasts.
+        requestTimeout: 0,
+      },
+      (request, response) => this.#serve(request, response),
+    );
+    this.#server.maxConnections = MAX_CONNECTIONS;
+    this.#server.on('tlsClientError', (error, socket) => {
+      options.logger.debug({ remote: socket.remoteAddress, reason: error.message.trim() }, 'TLS handshake failed');
+    });
+  }
+
+  /** Connections from now on see this certificate and are asked for one of this authority. */
+  configure({ certificate, privateKey }: CertifiedKey, authority: string): void {
+    this.#authorities = certificatesIn(authority);
+    this.#server.setSecureContext({ cert: certificate, key: privateKey, ca: authority, minVersion: 'TLSv1.3' });
+  }
+
+  /** Takes the port, and returns the real one. Errors are those of `listenOn`. */
+  listen(address: HostPort): Promise<number> {
+    return listenOn(this.#server, address);
+  }
+
+  /** Ends all streams, and gives the port back. */
+  async close(): Promise<void> {
+    const closed = Promise.withResolvers<void>();
+    this.#server.close(() => closed.resolve());
+    this.#server.closeAllConnections();
+    await closed.promise;
+  }
+
+  #serve(request: IncomingMessage, response: ServerResponse): void {
+    const { book, clock, logger } = this.#options;
+    const { pathname, searchParams } = new URL(request.url ?? '/', 'https://controller');
+    const namespace = searchParams.get('namespace') ?? '';
+    const gateway = searchParams.get('gateway') ?? '';
+    if (request.method !== 'POST' || pathname !== DEMAND_PATH || !GATEWAY_ID.test(gateway)) {
+      refuse(response, 404, `gateways send POST ${DEMAND_PATH}?namespace=NAMESPACE&gateway=ID`);
+      return;
+    }
+    const why = clientRefusal(namespace, this.#authorities, request.socket as TLSSocket, clock.now());
+    if (why !== undefined) {
+      logger.warn(
+        { remote: request.socket.remoteAddress, namespace, reason: why },
+        'refused a client that is no gateway',
+      );
+      refuse(response, 403, `the client is no gateway of ${namespace}: ${why}`);
+      return;
+    }
+    logger.info({ namespace, gateway, remote: request.socket.remoteAddress }, 'a gateway tells its demand');
+    response.writeHead(200, { 'content-type': 'text/plain' }).flushHeaders();
+    this.#follow(request, response, book.open(namespace, gateway));
+  }
+
+  /** Takes reports until the stream ends, is silent or breaks a rule. */
+  #follow(request: IncomingMessage, response: ServerResponse, stream: DemandStream): void {
+    const { clock, logger } = this.#options;
+    const cut = (): void => {
+      request.destroy();
+    };
+    const over = clock.setTimer(cut, STREAM_MS);
+    let silence: Timer = clock.setTimer(cut, DEMAND_SILENCE_MS);
+    let rest = '';
+    request.setEncoding('utf8');
+    request.on('data', (text: string) => {
+      silence.cancel();
+      silence = clock.setTimer(cut, DEMAND_SILENCE_MS);
+      const lines = (rest + text).split('\n');
+      rest = lines.pop() ?? '';
+      try {
+        for (const line of lines) {
+          stream.take(decodeReport(line));
+        }
+      } catch (error) {
+        logger.warn({ remote: request.socket.remoteAddress, error: messageOf(error) }, 'demand cannot be read');
+        cut();
+      }
+      if (rest.length > MAX_DEMAND_BYTES) {
+        cut();
+      }
+    });
+    request.on('error', () => undefined);
+    response.on('error', () => undefined);
+    request.once('end', () => response.end());
+    response.once('close', () => {
+      over.cancel();
+      silence.cancel();
+      stream.end();
+    });
+  }
+}
+
+function refuse(response: ServerResponse, status: number, text: string): void {
+  response.writeHead(status, { 'content-type': 'text/plain', connection: 'close' }).end(`${text}\n`);
+}

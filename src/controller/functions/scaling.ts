@@ -1,0 +1,164 @@
+import type { AutoScaling } from '../../api/lambda-function.ts';
+
+/**
+ * Milliseconds for which nothing shrinks after a controller began to lead, or first heard a gateway of the namespace:
+ * gateways find a new leader within a few seconds, and what it does not know yet is no lack of calls.
+ */
+export const GRACE_MS = 30_000;
+/**
+ * Workers by which a function grows in a second, and at once after a rest. Lambda's bound is 1,000 for each function in
+ * ten seconds. The rate is the same. The API server of a small cluster gets the thousand in ten parts, so that other
+ * functions have their turn between them.
+ */
+const GROWTH_PER_SECOND = 100;
+/** Milliseconds until a function that has grown by as much as it may is looked at again. */
+const GROWTH_LOOK_MS = 1_000;
+
+/** $LATEST, or one version. */
+export interface ScaleGroup {
+  /** Undefined for $LATEST. */
+  readonly version: number | undefined;
+  /** Workers that it has, be there calls or not. */
+  readonly floor: number;
+  /** Whether callers can name it, so that it has spare workers. */
+  readonly isServing: boolean;
+  /** Calls that one worker takes at once. */
+  readonly perWorker: number;
+  /** Workers that are there and stay, as far as nothing else is decided. */
+  readonly present: number;
+  /** Calls in all gateways now, those that run and those that wait. */
+  readonly calls: number;
+  /** The most at once since the last look; at least {@link ScaleGroup.calls}. */
+  readonly peak: number;
+}
+
+export interface ScaleInput extends AutoScaling {
+  /** $LATEST first. */
+  readonly groups: readonly ScaleGroup[];
+  /** Whether gateways of the namespace tell their demand. */
+  readonly isHeard: boolean;
+}
+
+/** Workers that were busy at once, and the time until which they are kept for that. */
+interface Kept {
+  readonly busy: number;
+  /** Monotonic milliseconds. */
+  readonly until: number;
+}
+
+/** The memory of a function from one look to the next. */
+export interface ScaleState {
+  /** By version, the most busy workers first: a later entry counts once those before it are over. */
+  readonly kept: ReadonlyMap<number | undefined, readonly Kept[]>;
+  /** By version, as they were wished last. */
+  readonly wanted: ReadonlyMap<number | undefined, number>;
+  /** Workers by which the function could grow at once, and when that was so, in monotonic milliseconds. */
+  readonly growth: { readonly left: number; readonly at: number };
+}
+
+export interface ScalePlan {
+  /** Workers wanted, by version. */
+  readonly wanted: ReadonlyMap<number | undefined, number>;
+  readonly state: ScaleState;
+  /** Milliseconds after which another look changes something, though nothing else has; undefined for none. */
+  readonly lookAfterMs: number | undefined;
+}
+
+/**
+ * Decides how many workers each version has. Each has its floor, one for as many calls as a worker takes, and its
+ * spares. Workers that were busy at once stay until the delay is over. Where `maxWorkers` does not suffice for all
+ * versions, floors come first, then one for each, then calls of now, then spares, then those that are kept; in each step
+ * the version that has fewest comes first. While no gateway is heard, nothing grows or shrinks but for floors and bounds.
+ *
+ * @param state of the last look in this term of the controller; undefined for none
+ * @param now monotonic milliseconds
+ */
+export function planScale(state: ScaleState | undefined, input: ScaleInput, now: number): ScalePlan {
+  const { groups, isHeard, maxWorkers, spareWorkers } = input;
+  const kept = new Map(groups.map((group) => [group.version, keptOf(state, group, input, now)]));
+  const busy = (group: ScaleGroup): number =>
+    group.isServing && isHeard ? Math.ceil(group.calls / group.perWorker) : 0;
+  const spare = ({ isServing }: ScaleGroup): number => (isServing ? spareWorkers : 0);
+  const keptBusy = ({ isServing, version }: ScaleGroup): number =>
+    isServing ? (kept.get(version)?.[0]?.busy ?? 0) : 0;
+  const given = allot(
+    groups.map(() => 0),
+    maxWorkers,
+    [
+      groups.map(({ floor }) => floor),
+      groups.map(({ isServing }) => (isServing ? 1 : 0)),
+      groups.map(busy),
+      groups.map((group) => busy(group) + spare(group)),
+      groups.map((group) => Math.max(busy(group), keptBusy(group)) + spare(group)),
+    ],
+  );
+  const before = groups.map(({ present, version }, at) =>
+    Math.min(given[at] ?? 0, state?.wanted.get(version) ?? present),
+  );
+  const left = Math.min(
+    GROWTH_PER_SECOND,
+    state === undefined ? GROWTH_PER_SECOND : state.growth.left + ((now - state.growth.at) / 1_000) * GROWTH_PER_SECOND,
+  );
+  const bounded = allot(before, sum(before) + Math.floor(left), [given]);
+  const grown = sum(bounded) - sum(before);
+  const wanted = new Map(groups.map(({ version }, at) => [version, bounded[at] ?? 0]));
+  const waits = [
+    ...(sum(bounded) < sum(given) ? [GROWTH_LOOK_MS] : []),
+    ...groups.flatMap((group) => {
+      const first = kept.get(group.version)?.[0];
+      return isHeard && first !== undefined && first.busy > busy(group) ? [Math.max(1, first.until - now)] : [];
+    }),
+  ];
+  return {
+    wanted,
+    // Silence is no sign of few calls: all workers that are there count again from the first word on.
+    state: { kept: isHeard ? kept : new Map(), wanted, growth: { left: left - grown, at: now } },
+    lookAfterMs: waits.length === 0 ? undefined : Math.min(...waits),
+  };
+}
+
+/** Workers from which a version is as wished: those that it has at rest. Calls that come and go change nothing of it. */
+export function enoughOf({ floor, isServing }: ScaleGroup, spareWorkers: number, wanted: number): number {
+  return Math.min(wanted, Math.max(floor, isServing ? spareWorkers : 0));
+}
+
+/** Busy workers that count, those of now included. At the first look all that are there count. */
+function keptOf(
+  state: ScaleState | undefined,
+  { calls, peak, perWorker, present, version }: ScaleGroup,
+  { delayMs, isHeard, spareWorkers }: ScaleInput,
+  now: number,
+): readonly Kept[] {
+  const all = { busy: Math.max(0, present - spareWorkers), until: now + Math.max(delayMs, GRACE_MS) };
+  const former = (isHeard ? state?.kept.get(version) : undefined) ?? [all];
+  const most = isHeard ? Math.ceil(Math.max(calls, peak) / perWorker) : 0;
+  const until = now + delayMs;
+  return [
+    ...former.filter((entry) => entry.until > now && (entry.busy > most || entry.until > until)),
+    ...(most === 0 ? [] : [{ busy: most, until }]),
+  ].toSorted((one, other) => other.busy - one.busy);
+}
+
+/**
+ * Gives workers out in steps: each group gets up to its part of the step while there is room, the one that has fewest
+ * first.
+ *
+ * @param given workers that the groups have already
+ * @param most workers of all groups together
+ */
+function allot(given: readonly number[], most: number, steps: readonly (readonly number[])[]): readonly number[] {
+  const result = [...given];
+  for (const step of steps) {
+    const parts = step.map((part, at) => Math.max(part, result[at] ?? 0));
+    for (let room = Math.min(most, sum(parts)) - sum(result); room > 0; room -= 1) {
+      const fewest = Math.min(...result.filter((has, at) => has < (parts[at] ?? 0)));
+      const at = result.findIndex((has, index) => has === fewest && has < (parts[index] ?? 0));
+      result[at] = fewest + 1;
+    }
+  }
+  return result;
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, each) => total + each, 0);
+}

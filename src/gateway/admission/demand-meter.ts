@@ -1,0 +1,107 @@
+import type { Demand } from '../../api/demand-report.ts';
+import { drawOf, type VersionBook } from '../agents/version-book.ts';
+import type { FunctionReference } from '../lambda/function-name.ts';
+
+/** One call of a function that is scaled by its calls. */
+export interface CountedCall {
+  /** The number that decides for the call between the versions of an alias. */
+  readonly draw: () => number;
+  /** Counts the call for the version that it goes to now; undefined for $LATEST. */
+  move(version: number | undefined): void;
+  /** The call is over: to be called once. */
+  end(): void;
+}
+
+interface Counter {
+  readonly functionName: string;
+  readonly version: number | undefined;
+  calls: number;
+  /** Most at once since it was last told. */
+  peak: number;
+}
+
+/** Counts the calls of a gateway that run or wait, of each function that is scaled by its calls, and each version. */
+export class DemandMeter {
+  readonly #book: Pick<VersionBook, 'resolve' | 'scaling'>;
+  readonly #random: () => number;
+  readonly #counters = new Map<string, Counter>();
+  readonly #changed = new Set<Counter>();
+  /** Called when a counter changes that was told before. */
+  onChange: (() => void) | undefined;
+
+  /** @param random a number of [0, 1), each as likely as the others, for aliases that share their calls */
+  constructor(book: Pick<VersionBook, 'resolve' | 'scaling'>, random: () => number) {
+    this.#book = book;
+    this.#random = random;
+  }
+
+  /** Begins to count a call; undefined where its function has a fixed number of workers. */
+  count({ name, qualifier }: FunctionReference): CountedCall | undefined {
+    if (this.#book.scaling(name) === undefined) {
+      return undefined;
+    }
+    let drawn: number | undefined;
+    const draw = (): number => {
+      drawn ??= drawOf(this.#random);
+      return drawn;
+    };
+    const found = this.#book.resolve(name, qualifier, draw);
+    let counter = this.#counter(name, found.kind === 'Version' ? found.version : undefined);
+    this.#add(counter, 1);
+    return {
+      draw,
+      move: (version) => {
+        if (version !== counter.version) {
+          this.#add(counter, -1);
+          counter = this.#counter(name, version);
+          this.#add(counter, 1);
+        }
+      },
+      end: () => this.#add(counter, -1),
+    };
+  }
+
+  /** All that there are, and that they were told. */
+  all(): readonly Demand[] {
+    for (const counter of this.#counters.values()) {
+      this.#changed.add(counter);
+    }
+    return this.changes();
+  }
+
+  /** Those that have changed since they were told, and that they were told. */
+  changes(): readonly Demand[] {
+    const told = [...this.#changed].map((counter) => ({ ...counter }));
+    for (const counter of this.#changed) {
+      counter.peak = counter.calls;
+      if (counter.calls === 0) {
+        this.#counters.delete(keyOf(counter.functionName, counter.version));
+      }
+    }
+    this.#changed.clear();
+    return told;
+  }
+
+  #counter(functionName: string, version: number | undefined): Counter {
+    const key = keyOf(functionName, version);
+    const counter = this.#counters.get(key) ?? { functionName, version, calls: 0, peak: 0 };
+    this.#counters.set(key, counter);
+    return counter;
+  }
+
+  #add(counter: Counter, more: number): void {
+    // One that was told and forgotten, while a call of it held it, is known again.
+    this.#counters.set(keyOf(counter.functionName, counter.version), counter);
+    counter.calls += more;
+    counter.peak = Math.max(counter.peak, counter.calls);
+    const isFirst = this.#changed.size === 0;
+    this.#changed.add(counter);
+    if (isFirst) {
+      this.onChange?.();
+    }
+  }
+}
+
+function keyOf(functionName: string, version: number | undefined): string {
+  return `${functionName}:${version ?? ''}`;
+}

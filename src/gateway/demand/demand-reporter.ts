@@ -1,0 +1,199 @@
+import { randomUUID } from 'node:crypto';
+import type { ClientRequest } from 'node:http';
+import { request } from 'node:https';
+import type { PeerCertificate } from 'node:tls';
+import {
+  DEMAND_ADDRESS_ANNOTATION,
+  DEMAND_EVERY_MS,
+  DEMAND_PATH,
+  type DemandReport,
+  encodeReport,
+  MAX_DEMANDS,
+} from '../../api/demand-report.ts';
+import { CONTROLLER_COMMON_NAME, CONTROLLER_LEASE } from '../../api/name.ts';
+import { Backoff } from '../../common/backoff.ts';
+import type { Clock, Timer } from '../../common/clock.ts';
+import { abortable, sleep } from '../../common/deadline.ts';
+import { EsbError, messageOf } from '../../common/errors.ts';
+import { type HostPort, parseHostPort } from '../../common/host-port.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { CertifiedKey } from '../../common/x509.ts';
+import { leases } from '../../kube/api/resource-types.ts';
+import type { KubeClient } from '../../kube/api/types.ts';
+import type { DemandMeter } from '../admission/demand-meter.ts';
+
+/** Milliseconds between two reports of changes. The first one after a rest goes out at once. */
+const REPORT_EVERY_MS = 100;
+/** Milliseconds until the leader answers. */
+const ANSWER_MS = 5_000;
+/** Waits between two attempts to reach the leader. */
+const RETRIES = { firstMs: 500, maxMs: 5_000 } as const;
+/** Bytes that the leader has not taken yet, above which changes wait. */
+const MAX_UNSENT_BYTES = 256 * 1024;
+
+export interface DemandReporterOptions {
+  readonly meter: DemandMeter;
+  readonly namespace: string;
+  /** Where the leader takes demand; undefined while none does. */
+  readonly leader: (signal: AbortSignal) => Promise<HostPort | undefined>;
+  /** The certificate of this gateway; undefined while there is none. */
+  readonly identity: () => CertifiedKey | undefined;
+  /** The authority of both, in PEM; undefined while it is not known. */
+  readonly authority: () => string | undefined;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Finds the leading controller by its Lease. Errors are those of the API server. */
+export async function leaderByLease(
+  client: Pick<KubeClient, 'get'>,
+  systemNamespace: string,
+  signal: AbortSignal,
+): Promise<HostPort | undefined> {
+  const lease = await client.get(leases, { namespace: systemNamespace, name: CONTROLLER_LEASE }, { signal });
+  const address = lease?.metadata.annotations?.[DEMAND_ADDRESS_ANNOTATION] ?? '';
+  return address === '' ? undefined : parseHostPort(address);
+}
+
+/** Why a server is not the leading controller; undefined when it is. For `tls.connect`. */
+export function controllerRefusal({ subject }: Pick<PeerCertificate, 'subject'>): Error | undefined {
+  const name: unknown = subject?.CN;
+  return name === CONTROLLER_COMMON_NAME
+    ? undefined
+    : new EsbError(`the server at the address of the controller is another: ${String(name)}`, {
+        code: 'InvalidCertificate',
+      });
+}
+
+/**
+ * Streams the demand of a gateway to the leading controller. No call waits for it: while no leader takes the demand,
+ * functions stay as large as they are.
+ */
+export class DemandReporter {
+  readonly #options: DemandReporterOptions;
+  readonly #id = randomUUID();
+
+  constructor(options: DemandReporterOptions) {
+    this.#options = options;
+  }
+
+  /** Reports until the signal fires. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, leader, logger } = this.#options;
+    const retries = new Backoff(RETRIES);
+    let isTold = false;
+    while (!signal.aborted) {
+      try {
+        const address = await leader(signal);
+        if (address === undefined) {
+          throw new EsbError('no controller leads that takes demand', { code: 'Unavailable' });
+        }
+        await this.#stream(address, signal, () => {
+          isTold = false;
+          retries.reset();
+          logger.info({ address }, 'the controller takes the demand of this gateway');
+        });
+      } catch (error) {
+        signal.throwIfAborted();
+        const log = isTold ? logger.debug : logger.warn;
+        isTold = true;
+        log.call(logger, { error: messageOf(error) }, 'demand is not told: functions stay as large as they are');
+      }
+      await sleep(clock, retries.next(), signal);
+    }
+  }
+
+  /** One stream, until it ends or the identity has changed. Errors are those of the connection. */
+  async #stream(address: HostPort, signal: AbortSignal, onOpen: () => void): Promise<void> {
+    const { authority, clock, identity, namespace } = this.#options;
+    const [shown, trusted] = [identity(), authority()];
+    if (shown === undefined || trusted === undefined) {
+      throw new EsbError('this gateway has no certificate yet, or does not know its authority', {
+        code: 'Unavailable',
+      });
+    }
+    const sending = request({
+      ...address,
+      method: 'POST',
+      path: `${DEMAND_PATH}?${new URLSearchParams({ namespace, gateway: this.#id }).toString()}`,
+      agent: false,
+      ca: trusted,
+      cert: shown.certificate,
+      key: shown.privateKey,
+      minVersion: 'TLSv1.3',
+      // The leader has its name wherever it is.
+      checkServerIdentity: (_host, certificate) => controllerRefusal(certificate),
+    });
+    const answered = clock.setTimer(
+      () => sending.destroy(new EsbError('the controller does not answer', { code: 'DeadlineExceeded' })),
+      ANSWER_MS,
+    );
+    let stop: (() => void) | undefined;
+    try {
+      await abortable<void>('the stream of demand', signal, (resolve, reject) => {
+        sending.on('error', reject);
+        sending.once('close', () => resolve());
+        sending.once('response', (response) => {
+          answered.cancel();
+          response.resume();
+          response.once('error', reject);
+          if (response.statusCode !== 200) {
+            reject(new EsbError(`the controller answered ${response.statusCode}`, { code: 'Unavailable' }));
+            return;
+          }
+          onOpen();
+          stop = this.#report(sending, () => identity() === shown && authority() === trusted);
+          response.once('close', () => resolve());
+        });
+        sending.flushHeaders();
+        return undefined;
+      });
+    } finally {
+      answered.cancel();
+      stop?.();
+      if (signal.aborted && !sending.destroyed) {
+        sending.end(encodeReport({ kind: 'bye' }));
+      } else {
+        sending.destroy();
+      }
+    }
+  }
+
+  /** Writes reports until the returned function is called. */
+  #report(sending: ClientRequest, isCurrent: () => boolean): () => void {
+    const { clock, meter } = this.#options;
+    let timer: Timer | undefined;
+    let wholeAt = Number.NEGATIVE_INFINITY;
+    let sentAt = Number.NEGATIVE_INFINITY;
+    const send = (): void => {
+      timer = undefined;
+      if (sending.destroyed) {
+        return;
+      }
+      if (!isCurrent()) {
+        sending.destroy();
+        return;
+      }
+      const now = clock.monotonic();
+      const isWhole = now - wholeAt >= DEMAND_EVERY_MS;
+      if (sending.writableLength < MAX_UNSENT_BYTES) {
+        const kind = isWhole ? 'all' : 'changes';
+        const demand = (isWhole ? meter.all() : meter.changes()).slice(0, MAX_DEMANDS);
+        sending.write(encodeReport({ kind, demand } satisfies DemandReport));
+        sentAt = now;
+        wholeAt = isWhole ? now : wholeAt;
+      }
+      wait(DEMAND_EVERY_MS);
+    };
+    const wait = (delayMs: number): void => {
+      timer?.cancel();
+      timer = clock.setTimer(send, delayMs);
+    };
+    meter.onChange = () => wait(Math.max(0, sentAt + REPORT_EVERY_MS - clock.monotonic()));
+    send();
+    return () => {
+      timer?.cancel();
+      meter.onChange = undefined;
+    };
+  }
+}

@@ -1,0 +1,162 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { stringify } from 'yaml';
+import { lambdaFunctions } from '../../../src/api/lambda-function.ts';
+import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import { runController } from '../../../src/controller/main.ts';
+import { runGateway } from '../../../src/gateway/main.ts';
+import { leases } from '../../../src/kube/api/resource-types.ts';
+import type { KubeClient } from '../../../src/kube/api/types.ts';
+import { createKubeClient } from '../../../src/kube/client/client.ts';
+import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
+import { controllerFlags } from '../../../src/options/controller.ts';
+import { gatewayFlags } from '../../../src/options/gateway.ts';
+import { type ApiServer, startApiServer } from '../../support/api-server.ts';
+import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
+import { fastClock } from '../../support/fast-clock.ts';
+import { freePort } from '../../support/free-port.ts';
+import { optionsOf } from '../../support/options.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const root = join(import.meta.dirname, '../../..');
+/** Milliseconds that a call waits for a worker: no agent takes any here. */
+const CALL_MS = 20_000;
+
+/** A role in this process. */
+interface Running {
+  stop(): Promise<void>;
+}
+
+function running(begin: (signal: AbortSignal) => Promise<void>): Running {
+  const stopping = new AbortController();
+  const ended = begin(stopping.signal).catch(() => undefined);
+  return {
+    async stop() {
+      stopping.abort();
+      await ended;
+    },
+  };
+}
+
+describe('a LambdaFunction that grows with its calls, by what a gateway tells the leader', () => {
+  let server: ApiServer;
+  let admin: KubeClient;
+  let node: FakeNode;
+  let folder: string;
+  let url: string;
+  let controller: Running;
+  let gateway: Running;
+  const logger = silentLogger();
+
+  const startController = async (identity: string): Promise<Running> => {
+    const flags = [
+      ...['--kubeconfig', await server.kubeconfig('esb:controller'), '--identity', identity],
+      ...['--health', '127.0.0.1:0', '--demand-listen', '127.0.0.1:0'],
+    ];
+    // Delays are a quarter as long.
+    return running((signal) => runController(optionsOf(controllerFlags, flags), { signal, logger }, fastClock(4)));
+  };
+
+  beforeAll(async () => {
+    server = await startApiServer();
+    const manifests = ['namespace', 'rbac', 'status-policy', 'worker-policy'].map((name) => `manifests/${name}.yaml`);
+    for (const part of ['crds', ...manifests, 'manifests/local']) {
+      await server.kubectl(['apply', '-f', join(root, part)]);
+    }
+    admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
+    node = await startFakeNode(admin, 'node-1', { capacity: { memoryMiB: 100_000, workers: 1_000 } });
+    folder = await mkdtemp(join(tmpdir(), 'esb-auto-'));
+    controller = await startController('first');
+    const port = await freePort();
+    url = `http://127.0.0.1:${port}`;
+    const flags = [
+      ...['--kubeconfig', await server.kubeconfig('esb:gateway'), '--namespace', 'default', '--state-dir', folder],
+      ...['--listen', `127.0.0.1:${port}`, '--health', '127.0.0.1:0', '--authentication=off'],
+    ];
+    gateway = running((signal) =>
+      runGateway(optionsOf(gatewayFlags, flags), { signal, logger }, { maxWaitMs: CALL_MS }),
+    );
+  });
+
+  afterAll(async () => {
+    await gateway?.stop();
+    await controller?.stop();
+    await node?.die();
+    await admin?.close();
+    await server?.stop();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  const workers = async (): Promise<readonly LambdaWorker[]> =>
+    (await admin.list(lambdaWorkers, { namespace: 'default' })).items;
+  const have = (count: number) =>
+    waitFor(`${count} workers`, async () => (await workers()).length === count, { timeoutMs: 60_000 });
+  const apply = (scaling: object) =>
+    server.kubectl(
+      ['apply', '-f', '-'],
+      stringify({
+        apiVersion: 'esb.dev/v1alpha1',
+        kind: 'LambdaFunction',
+        metadata: { name: 'auto', namespace: 'default' },
+        spec: { scaling, template: { spec: { image: 'hello:1' } } },
+      }),
+    );
+
+  it('has a spare worker at rest, one for each call, and fewer again once they have ended', async () => {
+    await apply({ mode: 'Auto', minWorkers: 0, maxWorkers: 6, scaleDownDelaySeconds: 8 });
+    await have(1);
+    const hangUp = new AbortController();
+    const call = () =>
+      fetch(`${url}/2015-03-31/functions/auto/invocations`, { method: 'POST', body: '{}', signal: hangUp.signal }).then(
+        ({ status }) => status,
+        () => 0,
+      );
+    await waitFor('the gateway to know the function', async () => {
+      const response = await fetch(`${url}/2015-03-31/functions/auto/configuration`);
+      return response.status === 200;
+    });
+    const lease = await waitFor('the leader to tell where it takes demand', async () => {
+      const found = await admin.get(leases, { namespace: 'esb-system', name: 'esb-controller' });
+      const address = found?.metadata.annotations?.['esb.dev/demand-address'] ?? '';
+      return address === '' ? undefined : address;
+    });
+    expect(lease).toMatch(/^127\.0\.0\.1:\d+$/);
+    const three = [call(), call(), call()];
+    await have(4);
+    // More than the most worker would take: the others wait.
+    const more = Array.from({ length: 5 }, call);
+    await have(6);
+
+    // Another leader knows of no call yet, and takes no worker away.
+    await controller.stop();
+    controller = await startController('second');
+    const later = await waitFor('the next leader to take demand', async () => {
+      const found = await admin.get(leases, { namespace: 'esb-system', name: 'esb-controller' });
+      const address = found?.metadata.annotations?.['esb.dev/demand-address'] ?? '';
+      return address !== '' && address !== lease ? found : undefined;
+    });
+    expect(later.spec?.holderIdentity).toMatch(/^second/);
+    expect(await workers()).toHaveLength(6);
+
+    hangUp.abort();
+    expect(await Promise.all([...three, ...more])).toEqual(Array.from({ length: 8 }, () => 0));
+    const leaving = await waitFor(
+      'five workers to leave',
+      async () => {
+        const found = (await workers()).filter(({ metadata }) => metadata.deletionTimestamp !== undefined);
+        return found.length === 5 ? found : undefined;
+      },
+      { timeoutMs: 60_000 },
+    );
+    await Promise.all(leaving.map((worker) => node.cleanUp(worker)));
+    await have(1);
+
+    await server.kubectl(['scale', 'lf/auto', '--replicas=3']);
+    await have(3);
+    const owner = await admin.get(lambdaFunctions, { namespace: 'default', name: 'auto' });
+    expect(owner?.spec.scaling).toMatchObject({ mode: 'Auto', minWorkers: 3, maxWorkers: 6 });
+  }, 180_000);
+});

@@ -1,0 +1,82 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { Demand } from '../../../../src/api/demand-report.ts';
+import { DemandBook, type DemandChange } from '../../../../src/controller/demand/demand-book.ts';
+import { type ManualClock, manualClock } from '../../../support/manual-clock.ts';
+
+const hello = (calls: number, peak = calls, version?: number): Demand => ({
+  functionName: 'hello',
+  version,
+  calls,
+  peak,
+});
+
+describe('the calls of all gateways', () => {
+  let clock: ManualClock;
+  let news: DemandChange[];
+  let book: DemandBook;
+
+  beforeEach(() => {
+    clock = manualClock();
+    news = [];
+    book = new DemandBook(clock, (change) => news.push(change));
+  });
+
+  const calls = (version?: number): number => book.calls('default', 'hello', version);
+  const peaks = (): readonly number[] => news.flatMap((change) => (change.kind === 'calls' ? [change.peak] : []));
+
+  it('are those of each gateway together, by version and namespace', () => {
+    const [one, other] = [book.open('default', 'one'), book.open('default', 'other')];
+    one.take({ kind: 'all', demand: [hello(3), hello(2, 2, 7)] });
+    other.take({ kind: 'all', demand: [hello(4)] });
+    book.open('shop', 'third').take({ kind: 'all', demand: [hello(50)] });
+    expect([calls(), calls(7), book.calls('shop', 'hello', undefined)]).toEqual([7, 2, 50]);
+  });
+
+  it('are heard of from the first report on', () => {
+    const stream = book.open('default', 'one');
+    expect(book.isHeard('default')).toBe(false);
+    stream.take({ kind: 'all', demand: [] });
+    expect(book.isHeard('default')).toBe(true);
+    expect(book.isHeard('shop')).toBe(false);
+    expect(news).toEqual([{ kind: 'heard', namespace: 'default' }]);
+  });
+
+  it('are told with the most at once, over all gateways', () => {
+    const [one, other] = [book.open('default', 'one'), book.open('default', 'other')];
+    one.take({ kind: 'all', demand: [hello(3)] });
+    other.take({ kind: 'all', demand: [hello(1, 9)] });
+    one.take({ kind: 'changes', demand: [hello(0, 3)] });
+    expect(peaks()).toEqual([3, 12, 4]);
+    expect(calls()).toBe(1);
+  });
+
+  it('leave out those of a gateway that says goodbye, at once', () => {
+    const stream = book.open('default', 'one');
+    stream.take({ kind: 'all', demand: [hello(2)] });
+    stream.take({ kind: 'bye' });
+    stream.end();
+    expect([calls(), book.isHeard('default')]).toEqual([0, false]);
+  });
+
+  it('count for a minute where the stream of a gateway breaks off', async () => {
+    const stream = book.open('default', 'one');
+    stream.take({ kind: 'all', demand: [hello(2)] });
+    stream.end();
+    await clock.advance(59_999);
+    expect([calls(), book.isHeard('default')]).toEqual([2, true]);
+    await clock.advance(1);
+    expect([calls(), book.isHeard('default')]).toEqual([0, false]);
+    expect(peaks().at(-1)).toBe(2);
+  });
+
+  it('count once for a gateway that comes back, also before its former stream is known to be over', async () => {
+    const former = book.open('default', 'one');
+    former.take({ kind: 'all', demand: [hello(2), hello(5, 5, 1)] });
+    const next = book.open('default', 'one');
+    next.take({ kind: 'all', demand: [hello(3)] });
+    former.end();
+    former.take({ kind: 'changes', demand: [hello(100)] });
+    await clock.advance(120_000);
+    expect([calls(), calls(1), book.size]).toEqual([3, 0, 1]);
+  });
+});

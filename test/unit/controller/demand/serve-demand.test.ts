@@ -1,0 +1,179 @@
+import { createServer } from 'node:https';
+import { connect } from 'node:tls';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { gatewayUri } from '../../../../src/api/gateway-name.ts';
+import { GATEWAY_COMMON_NAME } from '../../../../src/api/name.ts';
+import { systemClock } from '../../../../src/common/clock.ts';
+import { parseHostPort } from '../../../../src/common/host-port.ts';
+import { silentLogger } from '../../../../src/common/logger.ts';
+import { listenOn } from '../../../../src/common/net/listen.ts';
+import { type CertifiedKey, certificateRequest } from '../../../../src/common/x509.ts';
+import {
+  type Authority,
+  advanceAuthority,
+  bundleOf,
+  readGatewayRequest,
+  signGatewayRequest,
+} from '../../../../src/controller/certificates/ca.ts';
+import { DemandBook, type DemandChange } from '../../../../src/controller/demand/demand-book.ts';
+import { DemandAddress, serveDemand } from '../../../../src/controller/demand/serve-demand.ts';
+import { DemandMeter } from '../../../../src/gateway/admission/demand-meter.ts';
+import { DemandReporter } from '../../../../src/gateway/demand/demand-reporter.ts';
+import { waitFor } from '../../../support/wait-for.ts';
+
+/** A process that can be stopped. */
+interface Running {
+  stop(): Promise<void>;
+}
+
+function running(begin: (signal: AbortSignal) => Promise<void>): Running {
+  const stopping = new AbortController();
+  const ended = begin(stopping.signal).catch(() => undefined);
+  return {
+    async stop() {
+      stopping.abort();
+      await ended;
+    },
+  };
+}
+
+async function gatewayIdentity(authority: Authority, ...namespaces: readonly string[]): Promise<CertifiedKey> {
+  const { privateKey, request } = await certificateRequest(GATEWAY_COMMON_NAME, namespaces.map(gatewayUri));
+  const read = await readGatewayRequest(request);
+  return { certificate: await signGatewayRequest(authority.current, read, Date.now()), privateKey };
+}
+
+describe('the demand of gateways at the leader', () => {
+  let authority: Authority;
+  let book: DemandBook;
+  let news: DemandChange[];
+  let address: DemandAddress;
+  let stops: Running[];
+
+  beforeEach(async () => {
+    authority = await advanceAuthority(undefined, Date.now());
+    stops = [];
+    lead();
+  });
+
+  afterEach(async () => {
+    await Promise.all(stops.map((each) => each.stop()));
+  });
+
+  /** Begins a term with nothing known. */
+  function lead(by: Authority = authority): Running {
+    news = [];
+    book = new DemandBook(systemClock, (change) => news.push(change));
+    address = new DemandAddress();
+    const options = {
+      place: { listen: { host: '127.0.0.1', port: 0 }, advertise: undefined },
+      address,
+      book,
+      authority: { current: by.current, bundle: bundleOf(by) },
+      clock: systemClock,
+      logger: silentLogger(),
+    };
+    const term = running((signal) => serveDemand(options, signal));
+    stops.push(term);
+    return term;
+  }
+
+  const leader = async () => {
+    const [text = ''] = Object.values(address.annotations);
+    return text === '' ? undefined : parseHostPort(text);
+  };
+
+  function gateway(identity: CertifiedKey, namespace = 'default'): { readonly meter: DemandMeter } & Running {
+    const scaling = { maxWorkers: 10, spareWorkers: 1, delayMs: 1_000 };
+    const meter = new DemandMeter({ scaling: () => scaling, resolve: () => ({ kind: 'Latest' }) }, () => 0);
+    const reporter = new DemandReporter({
+      meter,
+      namespace,
+      leader,
+      identity: () => identity,
+      authority: () => bundleOf(authority),
+      clock: systemClock,
+      logger: silentLogger(),
+    });
+    const process = running((signal) => reporter.run(signal));
+    stops.push(process);
+    return { meter, ...process };
+  }
+
+  const hello = { name: 'hello' };
+  const calls = (): number => book.calls('default', 'hello', undefined);
+
+  it('comes from each gateway as its calls come and go', async () => {
+    const identity = await gatewayIdentity(authority, 'default');
+    const [one, other] = [gateway(identity), gateway(identity)];
+    const first = one.meter.count(hello);
+    const second = other.meter.count(hello);
+    await waitFor('both calls', () => calls() === 2, { everyMs: 5 });
+    // Shorter than the time between two reports.
+    one.meter.count(hello)?.end();
+    first?.end();
+    await waitFor('one call', () => calls() === 1, { everyMs: 5 });
+    expect(news.some((change) => change.kind === 'calls' && change.peak === 3)).toBe(true);
+    second?.end();
+    await waitFor('the end', () => calls() === 0, { everyMs: 5 });
+    await Promise.all([one.stop(), other.stop()]);
+    await waitFor('goodbye of both', () => book.size === 0, { everyMs: 5 });
+  });
+
+  it('comes whole to the next leader', async () => {
+    const { meter } = gateway(await gatewayIdentity(authority, 'default'));
+    meter.count(hello);
+    await waitFor('the call', () => calls() === 1, { everyMs: 5 });
+    const [term] = stops;
+    await term?.stop();
+    expect(await leader()).toBeUndefined();
+    lead();
+    await waitFor('the call at the next leader', () => calls() === 1, { everyMs: 5 });
+  });
+
+  it('is not taken for a namespace that the certificate does not name', async () => {
+    const forged = gateway(await gatewayIdentity(authority, 'shop'), 'default');
+    const honest = gateway(await gatewayIdentity(authority, 'default'));
+    forged.meter.count(hello);
+    honest.meter.count(hello);
+    await waitFor('the honest call', () => calls() > 0, { everyMs: 5 });
+    expect([calls(), book.size]).toEqual([1, 1]);
+  });
+
+  it('is not taken from a certificate of another authority, nor without one', async () => {
+    const other = await advanceAuthority(undefined, Date.now());
+    const forged = gateway(await gatewayIdentity(other, 'default'));
+    forged.meter.count(hello);
+    const place = await waitFor('the address', leader);
+    const socket = connect({ ...place, rejectUnauthorized: false });
+    const ended = Promise.withResolvers<void>();
+    socket.on('error', () => undefined);
+    socket.on('close', () => ended.resolve());
+    socket.write('POST /demand/v1?namespace=default&gateway=x HTTP/1.1\r\nhost: x\r\n\r\n');
+    await ended.promise;
+    expect(book.size).toBe(0);
+  });
+
+  it('is not told to a server whose certificate is that of a gateway', async () => {
+    const { privateKey, request } = await certificateRequest(GATEWAY_COMMON_NAME, [gatewayUri('default')]);
+    const read = await readGatewayRequest(request);
+    const certificate = await signGatewayRequest(authority.current, read, Date.now(), { serves: true });
+    let requests = 0;
+    let hangUps = 0;
+    const server = createServer({ cert: certificate, key: privateKey }, () => {
+      requests += 1;
+    });
+    server.on('connection', (socket) => {
+      socket.once('close', () => {
+        hangUps += 1;
+      });
+    });
+    await stops[0]?.stop();
+    const port = await listenOn(server, { host: '127.0.0.1', port: 0 });
+    address.set(`127.0.0.1:${port}`);
+    gateway(await gatewayIdentity(authority, 'default')).meter.count(hello);
+    await waitFor('two refusals', () => hangUps >= 2, { everyMs: 5 });
+    expect(requests).toBe(0);
+    server.close();
+  });
+});

@@ -1,0 +1,210 @@
+import { describe, expect, it } from 'vitest';
+import {
+  enoughOf,
+  planScale,
+  type ScaleGroup,
+  type ScaleInput,
+  type ScaleState,
+} from '../../../../src/controller/functions/scaling.ts';
+import { ScaledFunction } from '../../../support/scaled-function.ts';
+
+const NOW = 1_000_000;
+
+function group(change: Partial<ScaleGroup> = {}): ScaleGroup {
+  const calls = change.calls ?? 0;
+  return { version: undefined, floor: 0, isServing: true, perWorker: 1, present: 0, calls, peak: calls, ...change };
+}
+
+function plan(groups: readonly ScaleGroup[], change: Partial<ScaleInput> = {}, state?: ScaleState, now = NOW) {
+  return planScale(state, { maxWorkers: 10, spareWorkers: 1, delayMs: 60_000, isHeard: true, groups, ...change }, now);
+}
+
+function wanted(...given: Parameters<typeof plan>): readonly number[] {
+  return [...plan(...given).wanted.values()];
+}
+
+describe('workers of a function with the mode Auto', () => {
+  it.each<[string, Partial<ScaleGroup>, Partial<ScaleInput>, number]>([
+    ['are the spare ones without calls', {}, {}, 1],
+    ['are as many spare ones as the function asks for', {}, { spareWorkers: 3 }, 3],
+    ['are the least number where that is more', { floor: 4 }, {}, 4],
+    ['are one for each call, and a spare one', { calls: 3 }, {}, 4],
+    ['count the least number among them', { calls: 3, floor: 4 }, {}, 4],
+    ['are fewer where one takes several calls', { calls: 9, perWorker: 4 }, {}, 4],
+    ['are no more than the most, waiting calls or not', { calls: 50 }, {}, 10],
+    ['are as many as calls were at once since the last look', { calls: 1, peak: 6 }, {}, 7],
+    ['have no spare ones of a version that nobody can name', { floor: 1, isServing: false }, {}, 1],
+    ['stay as many as they are while no gateway is heard', { present: 7, calls: 0 }, { isHeard: false }, 7],
+    ['have their least number also while no gateway is heard', { present: 0, floor: 3 }, { isHeard: false }, 3],
+    ['obey the most also while no gateway is heard', { present: 9 }, { isHeard: false, maxWorkers: 5 }, 5],
+  ])('%s', (_title, change, input, expected) => {
+    expect(wanted([group(change)], input)).toEqual([expected]);
+  });
+
+  it('stay for the delay after the calls have ended, and leave together then', () => {
+    const busy = plan([group({ calls: 5 })]);
+    const quiet = plan([group({ present: 6, peak: 5 })], {}, busy.state, NOW + 1_000);
+    expect([...quiet.wanted.values()]).toEqual([6]);
+    expect(quiet.lookAfterMs).toBe(60_000);
+    expect(wanted([group({ present: 6 })], {}, quiet.state, NOW + 60_999)).toEqual([6]);
+    expect(wanted([group({ present: 6 })], {}, quiet.state, NOW + 61_000)).toEqual([1]);
+  });
+
+  it('leave step by step where the calls went step by step', () => {
+    const first = plan([group({ calls: 8 })]);
+    const second = plan([group({ calls: 3, peak: 8, present: 9 })], {}, first.state, NOW + 1_000);
+    const third = plan([group({ calls: 0, peak: 3, present: 9 })], {}, second.state, NOW + 31_000);
+    expect([...third.wanted.values()]).toEqual([9]);
+    const fourth = plan([group({ present: 9 })], {}, third.state, NOW + 61_000);
+    expect([...fourth.wanted.values()]).toEqual([4]);
+    expect(fourth.lookAfterMs).toBe(30_000);
+    expect(wanted([group({ present: 4 })], {}, fourth.state, NOW + 91_000)).toEqual([1]);
+  });
+
+  it('leave with the calls without a delay, yet not in the first half minute of a controller', () => {
+    const first = plan([group({ present: 6 })], { delayMs: 0 });
+    expect([...first.wanted.values()]).toEqual([6]);
+    expect(first.lookAfterMs).toBe(30_000);
+    const second = plan([group({ present: 6 })], { delayMs: 0 }, first.state, NOW + 30_000);
+    expect([...second.wanted.values()]).toEqual([1]);
+    const busy = plan([group({ present: 1, calls: 4 })], { delayMs: 0 }, second.state, NOW + 31_000);
+    const quiet = plan([group({ present: 5, peak: 4 })], { delayMs: 0 }, busy.state, NOW + 32_000);
+    expect(wanted([group({ present: 5 })], { delayMs: 0 }, quiet.state, NOW + 32_001)).toEqual([1]);
+  });
+
+  it('count all anew from the first word after a silence, however long that was', () => {
+    const heard = plan([group({ calls: 5 })]);
+    const silent = plan([group({ present: 6 })], { isHeard: false }, heard.state, NOW + 1_000);
+    const late = NOW + 900_000;
+    const again = plan([group({ present: 6 })], {}, silent.state, late);
+    expect([...again.wanted.values()]).toEqual([6]);
+    expect(wanted([group({ present: 6 })], {}, again.state, late + 60_000)).toEqual([1]);
+  });
+
+  it('grow by a hundred in a second, and by a hundred at once', () => {
+    const input = { maxWorkers: 1_000 };
+    const first = plan([group({ calls: 900 })], input);
+    expect([...first.wanted.values()]).toEqual([100]);
+    expect(first.lookAfterMs).toBe(1_000);
+    const second = plan([group({ calls: 900, present: 100 })], input, first.state, NOW + 500);
+    expect([...second.wanted.values()]).toEqual([150]);
+    expect(wanted([group({ calls: 900, present: 150 })], input, second.state, NOW + 1_000)).toEqual([200]);
+  });
+});
+
+describe('the most workers of a function, for all of its versions together', () => {
+  const versions = (...changes: readonly Partial<ScaleGroup>[]) =>
+    changes.map((change, at) => group({ version: at === 0 ? undefined : at, ...change }));
+
+  it.each<[string, readonly Partial<ScaleGroup>[], readonly number[]]>([
+    ['leave each its calls and a spare one where they suffice', [{ calls: 2 }, { calls: 3 }], [3, 4]],
+    ['are for least numbers first', [{ calls: 9 }, { floor: 6 }], [4, 6]],
+    ['are for calls before spare workers', [{ calls: 6 }, { calls: 4 }], [6, 4]],
+    ['are for the version that has fewest', [{ calls: 30 }, { calls: 3 }], [7, 3]],
+    ['leave no version without one', [{ calls: 30 }, {}, {}], [8, 1, 1]],
+    ['are for spare workers before those that are kept', [{ peak: 8 }, { calls: 2 }], [7, 3]],
+  ])('%s', (_title, changes, expected) => {
+    expect(wanted(versions(...changes))).toEqual(expected);
+  });
+
+  it('go over to the version that has the calls now', () => {
+    const first = plan(versions({ calls: 9 }, {}));
+    expect([...first.wanted.values()]).toEqual([9, 1]);
+    const next = versions({ peak: 9, present: 9 }, { calls: 6, present: 1 });
+    expect(wanted(next, {}, first.state, NOW + 1_000)).toEqual([3, 7]);
+  });
+});
+
+it('finds a function as wished from its workers at rest on, so that load does not show in conditions', () => {
+  expect(enoughOf(group({ floor: 2 }), 1, 9)).toBe(2);
+  expect(enoughOf(group(), 3, 9)).toBe(3);
+  expect(enoughOf(group({ floor: 4 }), 1, 3)).toBe(3);
+  expect(enoughOf(group({ isServing: false }), 1, 0)).toBe(0);
+});
+
+describe('a function under load, with a second for each new worker', () => {
+  it('answers a storm from one spare worker, and is small again after the delay', () => {
+    const world = new ScaledFunction({ maxWorkers: 50, delayMs: 60_000 });
+    world.run(60);
+    const at = world.now;
+    world.run(1, (now) => (now === at ? Array.from({ length: 40 }, () => 2_000) : []));
+    expect(world.workers).toBe(41);
+    world.run(9);
+    expect(world.waits).toHaveLength(40);
+    expect(Math.max(...world.waits)).toBeLessThanOrEqual(1_100);
+    world.run(50);
+    expect(world.workers).toBe(41);
+    world.run(10);
+    expect(world.workers).toBe(1);
+    expect(world.created).toBe(40);
+  });
+
+  it('makes no worker twice under a sawtooth that is quicker than the delay', () => {
+    const world = new ScaledFunction({ delayMs: 120_000 });
+    const teeth = (now: number): readonly number[] =>
+      Math.floor(now / 60_000) % 2 === 0 && now % 1_000 === 0 ? Array.from({ length: 6 }, () => 900) : [];
+    world.run(60, teeth);
+    const { created } = world;
+    world.run(600, teeth);
+    // Those that were needed for the backlog of the first tooth have left.
+    expect([world.created, world.workers]).toEqual([created, 7]);
+    world.run(121);
+    expect(world.workers).toBe(1);
+  });
+
+  it('keeps still under a constant load with noise', () => {
+    let seed = 7;
+    const random = (): number => {
+      seed = (seed * 48_271) % 2_147_483_647;
+      return seed / 2_147_483_647;
+    };
+    const world = new ScaledFunction({ maxWorkers: 30 });
+    const noise = (): readonly number[] => Array.from({ length: random() < 0.5 ? 1 : 0 }, () => 500 + random() * 1_000);
+    world.run(600, noise);
+    const { created } = world;
+    world.waits.length = 0;
+    world.run(1_200, noise);
+    expect(world.created - created).toBeLessThanOrEqual(4);
+    expect(world.deleted).toBeLessThanOrEqual(6);
+    // A call waits only where a new highest number meets no spare worker.
+    expect(world.waits.filter((ms) => ms > 0).length).toBeLessThanOrEqual(5);
+  });
+
+  it('keeps its workers for the delay where a gateway goes away in the middle of a storm', () => {
+    const world = new ScaledFunction({ maxWorkers: 30, gateways: 2, delayMs: 60_000 });
+    const storm = (now: number): readonly number[] => (now % 1_000 === 0 ? Array.from({ length: 16 }, () => 950) : []);
+    world.run(30, storm);
+    const { workers } = world;
+    expect(workers).toBeGreaterThanOrEqual(17);
+    world.lose(1);
+    world.run(59);
+    expect(world.workers).toBe(workers);
+    world.run(5);
+    expect(world.workers).toBe(1);
+    expect(world.callsLeft).toBe(0);
+  });
+
+  it('does not shrink under a new leader before its gateways were heard, nor for the delay after that', () => {
+    const world = new ScaledFunction({ maxWorkers: 30, delayMs: 10_000 });
+    const steady = (now: number): readonly number[] =>
+      now % 1_000 === 0 ? Array.from({ length: 12 }, () => 1_000) : [];
+    world.run(60, steady);
+    const { workers } = world;
+    world.changeLeader();
+    world.run(45, steady);
+    expect(world.workers).toBe(workers);
+    world.heard.add(0);
+    world.run(29, steady);
+    expect(world.workers).toBe(workers);
+    world.run(60);
+    expect(world.workers).toBe(1);
+  });
+
+  it('waits no longer than a creation where a floor is moved meanwhile', () => {
+    const world = new ScaledFunction({ floor: 5, maxWorkers: 20 });
+    world.run(10);
+    expect(world.workers).toBe(5);
+    world.run(2, (now) => (now % 1_000 === 0 ? Array.from({ length: 5 }, () => 100) : []));
+    expect(Math.max(...world.waits)).toBe(0);
+  });
+});

@@ -1,0 +1,81 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { DemandMeter } from '../../../../src/gateway/admission/demand-meter.ts';
+import { type Resolution, versionFor } from '../../../../src/gateway/agents/version-book.ts';
+
+const live = { name: 'live', version: 3, routing: [{ version: 4, permille: 100 }] };
+
+describe('the demand of a gateway', () => {
+  let meter: DemandMeter;
+  let random: number;
+  let told: number;
+
+  beforeEach(() => {
+    random = 0.5;
+    told = 0;
+    const book = {
+      scaling: (name: string) => (name === 'fixed' ? undefined : { maxWorkers: 10, spareWorkers: 1, delayMs: 1_000 }),
+      resolve: (_name: string, qualifier: string | undefined, draw: () => number): Resolution =>
+        qualifier === undefined
+          ? { kind: 'Latest' }
+          : { kind: 'Version', version: versionFor(live, draw()), isNamed: true, isPublished: true },
+    };
+    meter = new DemandMeter(book, () => random);
+    meter.onChange = () => {
+      told += 1;
+    };
+  });
+
+  const count = (name = 'hello', qualifier?: string) =>
+    meter.count({ name, ...(qualifier === undefined ? {} : { qualifier }) });
+  const rows = (demand: ReturnType<DemandMeter['all']>) =>
+    demand.map(({ calls, functionName, peak, version }) => [functionName, version, calls, peak]);
+
+  it('has nothing of a function with a fixed number of workers', () => {
+    expect(count('fixed')).toBeUndefined();
+    expect(meter.all()).toEqual([]);
+  });
+
+  it('tells what has changed since it was told, with the most at once', () => {
+    const [first, second] = [count(), count()];
+    second?.end();
+    expect(rows(meter.changes())).toEqual([['hello', undefined, 1, 2]]);
+    expect(meter.changes()).toEqual([]);
+    first?.end();
+    expect(rows(meter.changes())).toEqual([['hello', undefined, 0, 1]]);
+    expect(meter.all()).toEqual([]);
+  });
+
+  it('has the call of an alias with the version that was drawn for it, and draws once', () => {
+    const main = count('hello', 'live');
+    random = 0.05;
+    const tenth = count('hello', 'live');
+    random = 0.99;
+    expect([versionFor(live, main?.draw() ?? 0), versionFor(live, tenth?.draw() ?? 0)]).toEqual([3, 4]);
+    expect(rows(meter.all())).toEqual([
+      ['hello', 3, 1, 1],
+      ['hello', 4, 1, 1],
+    ]);
+  });
+
+  it('follows a call to another version', () => {
+    const call = count('hello', 'live');
+    meter.changes();
+    call?.move(9);
+    call?.move(9);
+    expect(rows(meter.changes())).toEqual([
+      ['hello', 3, 0, 1],
+      ['hello', 9, 1, 1],
+    ]);
+    call?.end();
+    expect(rows(meter.changes())).toEqual([['hello', 9, 0, 1]]);
+  });
+
+  it('asks to be told with the first change, and then only after it was told', () => {
+    count();
+    count();
+    expect(told).toBe(1);
+    meter.changes();
+    count();
+    expect(told).toBe(2);
+  });
+});

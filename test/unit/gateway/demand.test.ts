@@ -1,0 +1,52 @@
+import { describe, expect, it } from 'vitest';
+import { functionFixture } from '../../support/function-fixture.ts';
+import { gatewayLab, payloadOf } from '../../support/gateway-lab.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const growing = functionFixture({ spec: { scaling: { mode: 'Auto', minWorkers: 0 } } });
+
+describe('a gateway with a function that grows with its calls', () => {
+  it('has a call wait for the worker that comes next, and not behind a long one', async () => {
+    const lab = await gatewayLab();
+    const held = Promise.withResolvers<void>();
+    lab.functions.put(growing);
+    await lab.addWorker('hello-latest-0', { functionName: 'hello' });
+    lab.agent.onInvoke((call) => {
+      const { name } = call.request.worker ?? {};
+      const begun = name === 'hello-latest-0' ? held.promise : Promise.resolve();
+      void begun.then(() => call.answer(JSON.stringify(name)));
+    });
+    const long = lab.invoke('hello');
+    const short = lab.invoke('hello');
+    await waitFor('two calls', () => lab.gateway.demand.all()[0]?.calls === 2, { everyMs: 5 });
+    await lab.addWorker('hello-latest-1', { functionName: 'hello' });
+    expect(payloadOf(await short)).toBe('"hello-latest-1"');
+    expect(lab.gateway.demand.all()).toEqual([{ functionName: 'hello', version: undefined, calls: 1, peak: 2 }]);
+    held.resolve();
+    expect(payloadOf(await long)).toBe('"hello-latest-0"');
+    await waitFor('the end of the call', () => lab.gateway.demand.all()[0]?.calls === 0, { everyMs: 5 });
+    expect(lab.gateway.demand.all()).toEqual([]);
+  });
+
+  it('counts calls for the version that runs them', async () => {
+    const aliases = [{ name: 'live', version: 1, routing: [{ version: 2, permille: 500 }] }];
+    let drawn = 0;
+    const lab = await gatewayLab({ gateway: { random: () => (drawn++ % 2 === 0 ? 0.1 : 0.9) } });
+    const held = Promise.withResolvers<void>();
+    lab.functions.put(functionFixture({ spec: { ...growing.spec, aliases }, status: { aliases } }));
+    await lab.addWorker('hello-1-0', { functionName: 'hello', version: 1 });
+    await lab.addWorker('hello-2-0', { functionName: 'hello', version: 2 });
+    lab.agent.onInvoke((call) => {
+      void held.promise.then(() => call.answer('{}'));
+    });
+    const calls = [0, 1].map(() => lab.invoke('hello', { Qualifier: 'live' }));
+    await waitFor('both', () => lab.gateway.demand.all().reduce((sum, each) => sum + each.calls, 0) === 2, {
+      everyMs: 5,
+    });
+    const versions = lab.gateway.demand.all().map(({ version }) => version);
+    expect(new Set(versions)).toEqual(new Set([1, 2]));
+    held.resolve();
+    const ran = await Promise.all(calls);
+    expect(new Set(ran.map(({ ExecutedVersion }) => ExecutedVersion))).toEqual(new Set(['1', '2']));
+  });
+});
