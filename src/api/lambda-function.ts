@@ -28,6 +28,9 @@ export const VERSION_LABEL = `${LABEL_PREFIX}lambda-version`;
 /** Annotation of the workers of a LambdaFunction: the hash of the template that they were last given. */
 export const TEMPLATE_ANNOTATION = `${LABEL_PREFIX}template`;
 
+/** Annotation of workers that have settings of their LambdaFunction in place of those of a template. */
+export const SETTINGS_ANNOTATION = `${LABEL_PREFIX}function-settings`;
+
 /** Template of the workers of a function or of a version. */
 export type WorkerTemplate = LambdaFunctionSpec['template'];
 /** An alias as it is in effect. */
@@ -108,6 +111,21 @@ export interface WorkerSource {
   readonly hash: string;
 }
 
+/** Whether a function has settings in place of those of its templates. */
+export function hasSettings({ spec }: LambdaFunction): boolean {
+  return spec.reservedConcurrency !== undefined || spec.asyncInvoke !== undefined;
+}
+
+/** The spec of a template with the settings of its function. */
+export function withSettings({ spec }: LambdaFunction, template: WorkerTemplate['spec']): WorkerTemplate['spec'] {
+  const { asyncInvoke, reservedConcurrency: reserved } = spec;
+  return {
+    ...template,
+    ...(reserved === undefined ? {} : { concurrency: { queueDepth: 100, ...template.concurrency, reserved } }),
+    ...(asyncInvoke === undefined ? {} : { asyncInvoke }),
+  };
+}
+
 /** A worker of a function as it is created. */
 export function workerOf(owner: LambdaFunction, name: string, { hash, template, version }: WorkerSource): LambdaWorker {
   const { metadata } = owner;
@@ -121,11 +139,11 @@ export function workerOf(owner: LambdaFunction, name: string, { hash, template, 
         [FUNCTION_LABEL]: metadata.name,
         ...(version === undefined ? {} : { [VERSION_LABEL]: String(version) }),
       },
-      annotations: { [TEMPLATE_ANNOTATION]: hash },
+      annotations: { [TEMPLATE_ANNOTATION]: hash, ...(hasSettings(owner) ? { [SETTINGS_ANNOTATION]: 'true' } : {}) },
       ownerReferences: [ownerReferenceTo(owner)],
     },
     spec: {
-      ...template.spec,
+      ...withSettings(owner, template.spec),
       functionName: calledNameOf(owner),
       ...(version === undefined ? {} : { version }),
     },

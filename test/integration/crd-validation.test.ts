@@ -557,6 +557,10 @@ describe('the resource definitions', () => {
       [{ template, scaling: { mode: 'Auto', spareWorkers: 0 } }, 'greater than or equal to 1'],
       [{ template, scaling: { mode: 'Auto', maxWorkers: 0 } }, 'greater than or equal to 1'],
       [{ template, scaling: { mode: 'Auto', scaleDownDelaySeconds: -1 } }, 'greater than or equal to 0'],
+      [{ template, reservedConcurrency: -1 }, 'greater than or equal to 0'],
+      [{ template, asyncInvoke: { onFailure: { functionName: 'made' } } }, 'must be another function'],
+      [{ template, asyncInvoke: { onSuccess: { functionName: 'made' } } }, 'must be another function'],
+      [{ template, asyncInvoke: { onFailure: {} } }, 'write either functionName or url'],
       [{ template, functionName: 'a.b' }, "letters, digits, '-' and '_'"],
     ] as const) {
       await expect(create(lambdaFunction(spec)), JSON.stringify(spec)).rejects.toThrow(told);

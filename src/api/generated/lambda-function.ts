@@ -45,6 +45,11 @@ export interface LambdaFunctionSpec {
    */
   readonly aliases?: readonly LambdaFunctionSpecAliase[];
   readonly scaling: LambdaFunctionSpecScaling;
+  /**
+   * Calls that run at once, of $LATEST and all versions, through all gateways together; 0 switches the function off, as in Lambda. Takes the place of concurrency.reserved of the template and of versions. A change goes to all workers at once, and makes no container.
+   */
+  readonly reservedConcurrency?: number;
+  readonly asyncInvoke?: LambdaFunctionSpecAsyncInvoke;
   readonly url?: LambdaFunctionSpecUrl;
 }
 /**
@@ -114,6 +119,47 @@ export interface LambdaFunctionSpecScaling {
    * In the mode Auto, how long workers stay after they were last needed; 300 without it.
    */
   readonly scaleDownDelaySeconds?: number;
+}
+/**
+ * Handling of calls with InvocationType Event, of $LATEST and all versions. Takes the place of asyncInvoke of the template and of versions. A change goes to all workers at once, and makes no container.
+ */
+export interface LambdaFunctionSpecAsyncInvoke {
+  /**
+   * How often a call is made again after the function failed. The first try comes after 1 minute, the second after 2.
+   */
+  readonly maximumRetryAttempts: number;
+  /**
+   * Seconds after which a call that has not succeeded is given up, counted from its acceptance.
+   */
+  readonly maximumEventAgeSeconds: number;
+  readonly onSuccess?: LambdaFunctionSpecAsyncInvokeOnSuccess;
+  readonly onFailure?: LambdaFunctionSpecAsyncInvokeOnFailure;
+}
+/**
+ * Where the record of a call goes that the function has answered, with the answer. Without it there is no such record.
+ */
+export interface LambdaFunctionSpecAsyncInvokeOnSuccess {
+  /**
+   * Function of the same namespace that is called with the record, as an Event of its own.
+   */
+  readonly functionName?: string;
+  /**
+   * HTTP endpoint that the record is posted to. Any status from 200 to 299 takes it. No passwords in it.
+   */
+  readonly url?: string;
+}
+/**
+ * Where the record of a call goes that was given up. Without it the call is dropped and counted.
+ */
+export interface LambdaFunctionSpecAsyncInvokeOnFailure {
+  /**
+   * Function of the same namespace that is called with the record, as an Event of its own.
+   */
+  readonly functionName?: string;
+  /**
+   * HTTP endpoint that the record is posted to. Any status from 200 to 299 takes it. No passwords in it.
+   */
+  readonly url?: string;
 }
 /**
  * The function is called by HTTP as well, at https://NAME.NAMESPACE.DOMAIN/ of the domain that the operator has for functions; NAME is that of this resource. A request becomes an event of the payload format 2.0. Without this field the function has no URL.

@@ -36,6 +36,7 @@ import { type FunctionStep, planFunction } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
 import { isLiving, isOnLostNode, isUpdated, isWorkerReady, livingOf } from './readiness.ts';
 import { Scaler } from './scaler.ts';
+import { applySettings } from './settings.ts';
 import { StatusWriter } from './status-writer.ts';
 import { removeStrays } from './strays.ts';
 import { followUrls, type UrlSource, urlPolicyOf } from './url-source.ts';
@@ -171,6 +172,7 @@ export class FunctionController {
       const isTaken = (name: string): boolean => workers.cache.get({ namespace, name }) !== undefined;
       const steps = planFunction({ owner, groups, owned, isTaken });
       const carried = await this.#carryOut(key, owner, owned, steps, call);
+      outcomes.push(...(await applySettings(this.#options.client, owner, groups, owned, call)));
       const published = await this.#publish(owner, publication, call);
       outcomes.push(...carried, published);
       const refused = refusalIn(carried, 'WorkerRefused');
@@ -327,12 +329,13 @@ export class FunctionController {
       return 'behind';
     }
     const { labels, annotations, ...metadata } = worker.metadata;
+    const made = workerOf(owner, metadata.name, source);
     const next: LambdaWorker = {
-      ...workerOf(owner, metadata.name, source),
+      ...made,
       metadata: {
         ...metadata,
         labels: { ...labels, [FUNCTION_LABEL]: owner.metadata.name },
-        annotations: { ...annotations, [TEMPLATE_ANNOTATION]: source.hash },
+        annotations: { ...annotations, ...made.metadata.annotations },
       },
     };
     await client.update(lambdaWorkers, next, call);

@@ -1,5 +1,5 @@
 import { workerConditions } from '../../api/condition.ts';
-import { functionOwnerOf, TEMPLATE_ANNOTATION } from '../../api/lambda-function.ts';
+import { functionOwnerOf, SETTINGS_ANNOTATION, TEMPLATE_ANNOTATION } from '../../api/lambda-function.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 
 const conditionTypes: readonly string[] = [
@@ -16,12 +16,15 @@ function defined<T extends object>(value: T): T {
   return Object.fromEntries(Object.entries(value).filter(([, part]) => part !== undefined)) as T;
 }
 
-/** The LambdaFunction of a worker and the template that it has from there; nothing of other owners. */
+/** The LambdaFunction of a worker, and the template and the settings that it has from there; nothing of other owners. */
 function membershipOf({ annotations, ownerReferences }: LambdaWorker['metadata']) {
-  const template = annotations?.[TEMPLATE_ANNOTATION];
+  const ours = [TEMPLATE_ANNOTATION, SETTINGS_ANNOTATION].flatMap((name) => {
+    const value = annotations?.[name];
+    return value === undefined ? [] : [[name, value] as const];
+  });
   return functionOwnerOf({ ownerReferences }) === undefined
     ? { annotations: undefined, ownerReferences: undefined }
-    : { annotations: template === undefined ? undefined : { [TEMPLATE_ANNOTATION]: template }, ownerReferences };
+    : { annotations: ours.length === 0 ? undefined : Object.fromEntries(ours), ownerReferences };
 }
 
 /**

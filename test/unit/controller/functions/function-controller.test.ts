@@ -323,6 +323,26 @@ describe('FunctionController', () => {
     expect(scene.written()).toEqual([]);
   });
 
+  it('gives its workers the reserved concurrency of the function at once, and no template with it', async () => {
+    const scene = new Scene();
+    scene.put(functionFixture());
+    await scene.look();
+    scene.settle();
+    scene.written();
+    scene.put(functionFixture({ spec: { reservedConcurrency: 4 } }));
+    await scene.look();
+    expect(scene.written()).toEqual(['update hello-latest-0', 'update hello-latest-1']);
+    expect([...scene.stored.values()].map(({ spec }) => spec.concurrency?.reserved)).toEqual([4, 4]);
+    // The cache shows the workers as they were.
+    await scene.look();
+    expect(scene.written()).toEqual([]);
+    scene.see();
+    scene.put(functionFixture({ spec: { reservedConcurrency: 4 }, image: 'registry.example/hello:2' }));
+    await scene.look();
+    expect(scene.written()).toEqual(['update hello-latest-0']);
+    expect(scene.stored.get('hello-latest-0')?.spec).toMatchObject({ concurrency: { reserved: 4 } });
+  });
+
   it('takes no second worker away for one that its cache still shows', async () => {
     const scene = new Scene();
     scene.put(functionFixture({ minWorkers: 3 }));

@@ -1,0 +1,75 @@
+import { isDeepStrictEqual } from 'node:util';
+import {
+  functionOwnerOf,
+  hasSettings,
+  type LambdaFunction,
+  SETTINGS_ANNOTATION,
+  withSettings,
+} from '../../api/lambda-function.ts';
+import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
+import type { CallOptions } from '../../common/deadline.ts';
+import { objectKey } from '../../kube/api/object-key.ts';
+import type { KubeClient } from '../../kube/api/types.ts';
+import { isLiving, livingOf } from './readiness.ts';
+import type { WorkerGroup } from './worker-groups.ts';
+import { inTurns, type WriteOutcome } from './write-outcome.ts';
+
+type SettingsGroup = Pick<WorkerGroup, 'source'>;
+
+/**
+ * A worker with the settings of its function; undefined where it has them. Settings are none of the container's, so that a
+ * change goes to all workers at once. A function that has none any more leaves its workers those of the template.
+ *
+ * @param groups of the function; a worker of none of them is left alone
+ */
+export function changedBySettings(
+  owner: LambdaFunction,
+  groups: readonly SettingsGroup[],
+  worker: LambdaWorker,
+): LambdaWorker | undefined {
+  const { metadata, spec } = worker;
+  const { [SETTINGS_ANNOTATION]: mark, ...annotations } = metadata.annotations ?? {};
+  const source = groups.find((group) => group.source.version === spec.version)?.source;
+  const isOwn = hasSettings(owner);
+  if (source === undefined || (!isOwn && mark === undefined)) {
+    return undefined;
+  }
+  const { asyncInvoke, concurrency } = withSettings(owner, source.template.spec);
+  const isSame =
+    spec.concurrency?.reserved === concurrency?.reserved && isDeepStrictEqual(spec.asyncInvoke, asyncInvoke);
+  if (isSame && isOwn === (mark !== undefined)) {
+    return undefined;
+  }
+  const { asyncInvoke: _former, concurrency: own, ...rest } = spec;
+  const { reserved: _taken, ...calls } = own ?? { queueDepth: 100 };
+  const reserved = concurrency?.reserved === undefined ? {} : { reserved: concurrency.reserved };
+  return {
+    ...worker,
+    metadata: { ...metadata, annotations: { ...annotations, ...(isOwn ? { [SETTINGS_ANNOTATION]: 'true' } : {}) } },
+    spec: {
+      ...rest,
+      ...(own === undefined && concurrency?.reserved === undefined ? {} : { concurrency: { ...calls, ...reserved } }),
+      ...(asyncInvoke === undefined ? {} : { asyncInvoke }),
+    },
+  };
+}
+
+/** Gives the workers of a function its settings. The cache has no whole specs, so that each is read before. */
+export async function applySettings(
+  client: Pick<KubeClient, 'get' | 'update'>,
+  owner: LambdaFunction,
+  groups: readonly SettingsGroup[],
+  owned: readonly LambdaWorker[],
+  call: CallOptions,
+): Promise<WriteOutcome[]> {
+  const due = livingOf(owned).filter((worker) => changedBySettings(owner, groups, worker) !== undefined);
+  return await inTurns(due, async (seen) => {
+    const worker = await client.get(lambdaWorkers, objectKey(seen), call);
+    const isOwned = worker !== undefined && functionOwnerOf(worker.metadata)?.uid === owner.metadata.uid;
+    const next = isOwned && isLiving(worker) ? changedBySettings(owner, groups, worker) : undefined;
+    if (next !== undefined) {
+      await client.update(lambdaWorkers, next, call);
+    }
+    return undefined;
+  });
+}
