@@ -50,6 +50,7 @@ export class ScaledFunction {
       delayMs: 300_000,
       floor: 0,
       perWorker: 1,
+      reserved: Number.POSITIVE_INFINITY,
       present: 1,
       gateways: 1,
       ...options,

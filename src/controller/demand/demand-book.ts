@@ -1,4 +1,4 @@
-import type { DemandReport } from '../../api/demand-report.ts';
+import { type DemandReport, MAX_DEMANDS } from '../../api/demand-report.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 
 /**
@@ -168,6 +168,10 @@ export class DemandBook {
   #count({ calls: known, namespace }: Source, counted: Counted, peak: number): void {
     const { calls, functionName, version } = counted;
     const key = counterKey(functionName, version);
+    // A gateway that names more functions than it can tell of at once is none of ours.
+    if (!known.has(key) && known.size >= MAX_DEMANDS) {
+      return;
+    }
     const before = known.get(key)?.calls ?? 0;
     const total = `${namespace}/${key}`;
     const others = (this.#totals.get(total) ?? 0) - before;

@@ -9,12 +9,18 @@ import { messageOf } from '../../common/errors.ts';
 import type { HostPort } from '../../common/host-port.ts';
 import type { Logger } from '../../common/logger.ts';
 import { listenOn } from '../../common/net/listen.ts';
+import { Tally } from '../../common/tally.ts';
 import { type CertifiedKey, certificatesIn } from '../../common/x509.ts';
 import type { DemandBook, DemandStream } from './demand-book.ts';
 
 /** Connections at most, and milliseconds for the head of a request. */
 const MAX_CONNECTIONS = 1_024;
 const HEAD_MS = 10_000;
+/** Streams of one namespace at most: no tenant takes those of others. */
+const MAX_STREAMS = 128;
+/** Bytes of a stream that are read in a second. Gateways send less; more is left waiting. */
+const BYTES_PER_SECOND = 512 * 1024;
+const SECOND_MS = 1_000;
 /** Milliseconds after which a stream ends: the certificate of the next one is looked at again. */
 const STREAM_MS = 3_600_000;
 const GATEWAY_ID = /^[0-9a-zA-Z-]{1,64}$/;
@@ -33,6 +39,8 @@ export class DemandServer {
   readonly #options: DemandServerOptions;
   readonly #server: Server;
   #authorities: readonly X509Certificate[] = [];
+  /** Streams, by namespace. */
+  readonly #streams = new Tally();
 
   constructor(options: DemandServerOptions) {
     this.#options = options;
@@ -76,10 +84,10 @@ export class DemandServer {
 
   #serve(request: IncomingMessage, response: ServerResponse): void {
     const { book, clock, logger } = this.#options;
-    const { pathname, searchParams } = new URL(request.url ?? '/', 'https://controller');
-    const namespace = searchParams.get('namespace') ?? '';
-    const gateway = searchParams.get('gateway') ?? '';
-    if (request.method !== 'POST' || pathname !== DEMAND_PATH || !GATEWAY_ID.test(gateway)) {
+    const [path, query] = (request.url ?? '').split('?');
+    const asked = new URLSearchParams(query);
+    const [namespace, gateway] = [asked.get('namespace') ?? '', asked.get('gateway') ?? ''];
+    if (request.method !== 'POST' || path !== DEMAND_PATH || !GATEWAY_ID.test(gateway)) {
       refuse(response, 404, `gateways send POST ${DEMAND_PATH}?namespace=NAMESPACE&gateway=ID`);
       return;
     }
@@ -92,6 +100,12 @@ export class DemandServer {
       refuse(response, 403, `the client is no gateway of ${namespace}: ${why}`);
       return;
     }
+    if (this.#streams.get(namespace) >= MAX_STREAMS) {
+      refuse(response, 429, `${namespace} has ${MAX_STREAMS} streams already`);
+      return;
+    }
+    this.#streams.add(namespace, 1);
+    response.once('close', () => this.#streams.add(namespace, -1));
     logger.info({ namespace, gateway, remote: request.socket.remoteAddress }, 'a gateway tells its demand');
     response.writeHead(200, { 'content-type': 'text/plain' }).flushHeaders();
     this.#follow(request, response, book.open(namespace, gateway));
@@ -106,6 +120,7 @@ export class DemandServer {
     const over = clock.setTimer(cut, STREAM_MS);
     let silence: Timer = clock.setTimer(cut, DEMAND_SILENCE_MS);
     let rest = '';
+    let second = { since: clock.monotonic(), bytes: 0 };
     request.setEncoding('utf8');
     request.on('data', (text: string) => {
       silence.cancel();
@@ -122,6 +137,13 @@ export class DemandServer {
       }
       if (rest.length > MAX_DEMAND_BYTES) {
         cut();
+      }
+      const now = clock.monotonic();
+      second = now - second.since < SECOND_MS ? second : { since: now, bytes: 0 };
+      second.bytes += text.length;
+      if (second.bytes > BYTES_PER_SECOND) {
+        request.pause();
+        clock.setTimer(() => request.resume(), SECOND_MS);
       }
     });
     request.on('error', () => undefined);

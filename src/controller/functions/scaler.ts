@@ -1,4 +1,4 @@
-import { autoScalingOf, calledNameOf, type LambdaFunction } from '../../api/lambda-function.ts';
+import { autoScalingOf, calledNameOf, type LambdaFunction, withSettings } from '../../api/lambda-function.ts';
 import { type LambdaWorker, perWorkerOf } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import { keyText, objectKey } from '../../kube/api/object-key.ts';
@@ -59,6 +59,7 @@ export class Scaler {
     const present = Map.groupBy(living, ({ spec }) => spec.version);
     const input = {
       ...scaling,
+      reserved: withSettings(owner, owner.spec.template.spec).concurrency?.reserved ?? Number.POSITIVE_INFINITY,
       groups: groups.map(({ source, wanted }): ScaleGroup => {
         const { template, version } = source;
         const calls = this.#options.demand.calls(namespace, functionName, version);

@@ -33,6 +33,8 @@ export interface ScaleGroup {
 }
 
 export interface ScaleInput extends AutoScaling {
+  /** Calls that may run at once, of all versions together; infinite for as many as workers take. */
+  readonly reserved: number;
   /** $LATEST first. */
   readonly groups: readonly ScaleGroup[];
   /** Whether gateways of the namespace tell their demand. */
@@ -76,8 +78,7 @@ export interface ScalePlan {
 export function planScale(state: ScaleState | undefined, input: ScaleInput, now: number): ScalePlan {
   const { groups, isHeard, maxWorkers, spareWorkers } = input;
   const kept = new Map(groups.map((group) => [group.version, keptOf(state, group, input, now)]));
-  const busy = (group: ScaleGroup): number =>
-    group.isServing && isHeard ? Math.ceil(group.calls / group.perWorker) : 0;
+  const busy = (group: ScaleGroup): number => (group.isServing && isHeard ? busyWith(group, group.calls, input) : 0);
   const spare = ({ isServing }: ScaleGroup): number => (isServing ? spareWorkers : 0);
   const keptBusy = ({ isServing, version }: ScaleGroup): number =>
     isServing ? (kept.get(version)?.[0]?.busy ?? 0) : 0;
@@ -122,16 +123,18 @@ export function enoughOf({ floor, isServing }: ScaleGroup, spareWorkers: number,
   return Math.min(wanted, Math.max(floor, isServing ? spareWorkers : 0));
 }
 
+/** Workers that calls keep busy. Those beyond the reserved concurrency wait, however many workers there are. */
+function busyWith({ perWorker }: ScaleGroup, calls: number, { reserved }: ScaleInput): number {
+  return Math.ceil(Math.min(calls, reserved) / perWorker);
+}
+
 /** Busy workers that count, those of now included. At the first look all that are there count. */
-function keptOf(
-  state: ScaleState | undefined,
-  { calls, peak, perWorker, present, version }: ScaleGroup,
-  { delayMs, isHeard, spareWorkers }: ScaleInput,
-  now: number,
-): readonly Kept[] {
+function keptOf(state: ScaleState | undefined, group: ScaleGroup, input: ScaleInput, now: number): readonly Kept[] {
+  const { calls, peak, present, version } = group;
+  const { delayMs, isHeard, spareWorkers } = input;
   const all = { busy: Math.max(0, present - spareWorkers), until: now + Math.max(delayMs, GRACE_MS) };
   const former = (isHeard ? state?.kept.get(version) : undefined) ?? [all];
-  const most = isHeard ? Math.ceil(Math.max(calls, peak) / perWorker) : 0;
+  const most = isHeard ? busyWith(group, Math.max(calls, peak), input) : 0;
   const until = now + delayMs;
   return [
     ...former.filter((entry) => entry.until > now && (entry.busy > most || entry.until > until)),

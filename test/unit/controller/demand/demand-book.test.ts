@@ -69,6 +69,16 @@ describe('the calls of all gateways', () => {
     expect(peaks().at(-1)).toBe(2);
   });
 
+  it('are of no more functions than a gateway can tell of', () => {
+    const many = (from: number) =>
+      Array.from({ length: 10_000 }, (_, at) => ({ ...hello(1), functionName: `f${from + at}` }));
+    const stream = book.open('default', 'one');
+    stream.take({ kind: 'changes', demand: many(0) });
+    stream.take({ kind: 'changes', demand: many(10_000) });
+    expect(book.calls('default', 'f9999', undefined)).toBe(1);
+    expect(book.calls('default', 'f10000', undefined)).toBe(0);
+  });
+
   it('count once for a gateway that comes back, also before its former stream is known to be over', async () => {
     const former = book.open('default', 'one');
     former.take({ kind: 'all', demand: [hello(2), hello(5, 5, 1)] });

@@ -154,6 +154,49 @@ describe('the demand of gateways at the leader', () => {
     expect(book.size).toBe(0);
   });
 
+  it.each([
+    'GET /demand/v1?namespace=default&gateway=x HTTP/1.1',
+    'POST // HTTP/1.1',
+    'POST http://[ HTTP/1.1',
+    'POST /demand/v1?namespace=default HTTP/1.1',
+    'POST /demand/v1?namespace=default&gateway=%00 HTTP/1.1',
+  ])('is refused in another form, and the leader goes on: %s', async (head) => {
+    const { certificate: cert, privateKey: key } = await gatewayIdentity(authority, 'default');
+    const place = await waitFor('the address', leader);
+    const answer = await waitFor('an answer', async () => {
+      const text = Promise.withResolvers<string>();
+      const socket = connect({ ...place, cert, key, rejectUnauthorized: false });
+      socket.on('error', text.reject);
+      socket.setEncoding('utf8').once('data', text.resolve);
+      socket.write(`${head}\r\nhost: x\r\ncontent-length: 0\r\n\r\n`);
+      return await text.promise.finally(() => socket.destroy());
+    });
+    expect(answer).toMatch(/^HTTP\/1\.1 40[04]/);
+    gateway(await gatewayIdentity(authority, 'default')).meter.count(hello);
+    await waitFor('a call', () => calls() === 1, { everyMs: 5 });
+  });
+
+  it('ends with a line that is no report', async () => {
+    const { certificate: cert, privateKey: key } = await gatewayIdentity(authority, 'default');
+    const place = await waitFor('the address', leader);
+    await waitFor('the certificate of the leader', async () => {
+      const ended = Promise.withResolvers<void>();
+      const socket = connect({ ...place, cert, key, rejectUnauthorized: false });
+      let answer = '';
+      socket.on('error', ended.reject);
+      socket.once('close', () => ended.resolve());
+      socket.setEncoding('utf8').on('data', (text: string) => {
+        answer += text;
+        socket.write('5\r\nnone\n\r\n');
+      });
+      socket.write('POST /demand/v1?namespace=default&gateway=x HTTP/1.1\r\nhost: x\r\n');
+      socket.write('transfer-encoding: chunked\r\n\r\n');
+      await ended.promise;
+      return answer.startsWith('HTTP/1.1 200');
+    });
+    expect(book.size).toBe(0);
+  });
+
   it('is not told to a server whose certificate is that of a gateway', async () => {
     const { privateKey, request } = await certificateRequest(GATEWAY_COMMON_NAME, [gatewayUri('default')]);
     const read = await readGatewayRequest(request);

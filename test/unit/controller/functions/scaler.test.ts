@@ -91,6 +91,11 @@ describe('the scaling of functions', () => {
     expect(wanted(scaled({}, { template: several })).numbers).toEqual([[4, 1]]);
   });
 
+  it('counts no calls beyond the reserved concurrency', () => {
+    tell(9);
+    expect(wanted(scaled({}, { reservedConcurrency: 2 })).numbers).toEqual([[3, 1]]);
+  });
+
   it('keeps nothing for a function that was deleted and made again', () => {
     tell(8);
     expect(wanted(scaled()).numbers).toEqual([[9, 1]]);

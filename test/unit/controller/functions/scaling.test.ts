@@ -16,7 +16,19 @@ function group(change: Partial<ScaleGroup> = {}): ScaleGroup {
 }
 
 function plan(groups: readonly ScaleGroup[], change: Partial<ScaleInput> = {}, state?: ScaleState, now = NOW) {
-  return planScale(state, { maxWorkers: 10, spareWorkers: 1, delayMs: 60_000, isHeard: true, groups, ...change }, now);
+  return planScale(
+    state,
+    {
+      reserved: Number.POSITIVE_INFINITY,
+      maxWorkers: 10,
+      spareWorkers: 1,
+      delayMs: 60_000,
+      isHeard: true,
+      groups,
+      ...change,
+    },
+    now,
+  );
 }
 
 function wanted(...given: Parameters<typeof plan>): readonly number[] {
@@ -33,6 +45,7 @@ describe('workers of a function with the mode Auto', () => {
     ['are fewer where one takes several calls', { calls: 9, perWorker: 4 }, {}, 4],
     ['are no more than the most, waiting calls or not', { calls: 50 }, {}, 10],
     ['are as many as calls were at once since the last look', { calls: 1, peak: 6 }, {}, 7],
+    ['are no more than calls may run', { calls: 9, peak: 9 }, { reserved: 3 }, 4],
     ['have no spare ones of a version that nobody can name', { floor: 1, isServing: false }, {}, 1],
     ['stay as many as they are while no gateway is heard', { present: 7, calls: 0 }, { isHeard: false }, 7],
     ['have their least number also while no gateway is heard', { present: 0, floor: 3 }, { isHeard: false }, 3],
