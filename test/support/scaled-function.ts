@@ -122,6 +122,7 @@ export class ScaledFunction {
       present: this.workers,
       calls,
       peak: Math.max(calls, this.#peak),
+      inherits: [],
     };
     const plan = planScale(this.#state, { ...bounds, groups: [group], isHeard: this.heard.size > 0 }, this.now);
     this.#state = plan.state;

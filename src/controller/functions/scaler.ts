@@ -3,8 +3,8 @@ import { type LambdaWorker, perWorkerOf } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import { keyText, objectKey } from '../../kube/api/object-key.ts';
 import type { DemandBook, DemandChange } from '../demand/demand-book.ts';
-import { enoughOf, planScale, type ScaleGroup, type ScaleInput, type ScalePlan } from './scaling.ts';
-import { namedVersions, type WorkerGroup } from './worker-groups.ts';
+import { planScale, type ScaleGroup, type ScaleInput, type ScalePlan } from './scaling.ts';
+import { inheritanceOf, namedVersions, type WorkerGroup } from './worker-groups.ts';
 
 export interface ScalerOptions {
   readonly demand: Pick<DemandBook, 'calls' | 'isHeard'>;
@@ -71,17 +71,16 @@ export class Scaler {
           present: present.get(version)?.length ?? 0,
           calls,
           peak: Math.max(calls, peaks?.get(version) ?? 0),
+          inherits: inheritanceOf(owner, version),
         };
       }),
     };
     const { uid } = owner.metadata;
-    const { lookAfterMs, wanted } = this.#plan(key, { uid, namespace, functionName, input });
+    const { enough, lookAfterMs, wanted } = this.#plan(key, { uid, namespace, functionName, input });
     return {
-      groups: groups.map((group, at) => {
+      groups: groups.map((group) => {
         const number = wanted.get(group.source.version) ?? group.wanted;
-        const scale = input.groups[at];
-        const enough = scale === undefined ? number : enoughOf(scale, input.spareWorkers, number);
-        return { ...group, wanted: number, enough };
+        return { ...group, wanted: number, enough: enough.get(group.source.version) ?? number };
       }),
       lookAfterMs,
     };

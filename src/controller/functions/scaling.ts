@@ -30,6 +30,14 @@ export interface ScaleGroup {
   readonly calls: number;
   /** The most at once since the last look; at least {@link ScaleGroup.calls}. */
   readonly peak: number;
+  /** The versions whose calls come here once an alias changes. */
+  readonly inherits: readonly Inheritance[];
+}
+
+export interface Inheritance {
+  readonly version: number | undefined;
+  /** How many of 1,000 of its calls. */
+  readonly permille: number;
 }
 
 export interface ScaleInput extends AutoScaling {
@@ -61,6 +69,8 @@ export interface ScaleState {
 export interface ScalePlan {
   /** Workers wanted, by version. */
   readonly wanted: ReadonlyMap<number | undefined, number>;
+  /** Workers among them from which each version is as wished. Calls that come and go change nothing of it. */
+  readonly enough: ReadonlyMap<number | undefined, number>;
   readonly state: ScaleState;
   /** Milliseconds after which another look changes something, though nothing else has; undefined for none. */
   readonly lookAfterMs: number | undefined;
@@ -70,14 +80,25 @@ export interface ScalePlan {
  * Decides how many workers each version has. Each has its floor, one for as many calls as a worker takes, and its
  * spares. Workers that were busy at once stay until the delay is over. Where `maxWorkers` does not suffice for all
  * versions, floors come first, then one for each, then calls of now, then spares, then those that are kept; in each step
- * the version that has fewest comes first. While no gateway is heard, nothing grows or shrinks but for floors and bounds.
+ * the version that has fewest comes first. A version that an alias is to give calls of others has workers for them before.
+ * While no gateway is heard, nothing grows or shrinks but for floors and bounds.
  *
  * @param state of the last look in this term of the controller; undefined for none
  * @param now monotonic milliseconds
  */
 export function planScale(state: ScaleState | undefined, input: ScaleInput, now: number): ScalePlan {
   const { groups, isHeard, maxWorkers, spareWorkers } = input;
-  const kept = new Map(groups.map((group) => [group.version, keptOf(state, group, input, now)]));
+  const own = new Map(groups.map((group) => [group.version, keptOf(state, group, input, now)]));
+  const inherited = (group: ScaleGroup): number =>
+    Math.ceil(
+      sum(group.inherits.map(({ permille, version }) => ((own.get(version)?.[0]?.busy ?? 0) * permille) / 1_000)),
+    );
+  const kept = new Map(
+    groups.map((group) => {
+      const until = now + input.delayMs;
+      return [group.version, keeping(own.get(group.version) ?? [], { busy: inherited(group), until }, now)];
+    }),
+  );
   const busy = (group: ScaleGroup): number => (group.isServing && isHeard ? busyWith(group, group.calls, input) : 0);
   const spare = ({ isServing }: ScaleGroup): number => (isServing ? spareWorkers : 0);
   const keptBusy = ({ isServing, version }: ScaleGroup): number =>
@@ -110,17 +131,19 @@ export function planScale(state: ScaleState | undefined, input: ScaleInput, now:
       return isHeard && first !== undefined && first.busy > busy(group) ? [Math.max(1, first.until - now)] : [];
     }),
   ];
+  const enough = new Map(
+    groups.map((group) => {
+      const least = Math.max(group.floor, spare(group) + inherited(group));
+      return [group.version, Math.min(least, wanted.get(group.version) ?? 0)];
+    }),
+  );
   return {
     wanted,
+    enough,
     // Silence is no sign of few calls: all workers that are there count again from the first word on.
     state: { kept: isHeard ? kept : new Map(), wanted, growth: { left: left - grown, at: now } },
     lookAfterMs: waits.length === 0 ? undefined : Math.min(...waits),
   };
-}
-
-/** Workers from which a version is as wished: those that it has at rest. Calls that come and go change nothing of it. */
-export function enoughOf({ floor, isServing }: ScaleGroup, spareWorkers: number, wanted: number): number {
-  return Math.min(wanted, Math.max(floor, isServing ? spareWorkers : 0));
 }
 
 /** Workers that calls keep busy. Those beyond the reserved concurrency wait, however many workers there are. */
@@ -135,10 +158,14 @@ function keptOf(state: ScaleState | undefined, group: ScaleGroup, input: ScaleIn
   const all = { busy: Math.max(0, present - spareWorkers), until: now + Math.max(delayMs, GRACE_MS) };
   const former = (isHeard ? state?.kept.get(version) : undefined) ?? [all];
   const most = isHeard ? busyWith(group, Math.max(calls, peak), input) : 0;
-  const until = now + delayMs;
+  return keeping(former, { busy: most, until: now + delayMs }, now);
+}
+
+/** The entries that count, with one more. */
+function keeping(former: readonly Kept[], next: Kept, now: number): readonly Kept[] {
   return [
-    ...former.filter((entry) => entry.until > now && (entry.busy > most || entry.until > until)),
-    ...(most === 0 ? [] : [{ busy: most, until }]),
+    ...former.filter(({ busy, until }) => until > now && (busy > next.busy || until > next.until)),
+    ...(next.busy === 0 ? [] : [next]),
   ].toSorted((one, other) => other.busy - one.busy);
 }
 

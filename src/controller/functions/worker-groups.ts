@@ -81,8 +81,25 @@ export function effectiveAliases(
     };
     const present = status?.aliases?.find((alias) => alias.name === name);
     const kept = present === undefined ? [] : [present];
-    const added = versionsOf(wished).filter((number) => !versionsOf(present).includes(number));
-    return added.every(isReady) ? [wished] : kept;
+    // One that has calls already has to be ready for more of them where their number decides about its workers.
+    const isScaled = groups.some(({ enough }) => enough !== undefined);
+    const gaining = versionsOf(wished).filter((number) => {
+      const before = permilleOf(present, number);
+      return before === 0 || (isScaled && permilleOf(wished, number) > before);
+    });
+    return gaining.every(isReady) ? [wished] : kept;
+  });
+}
+
+/** The versions whose calls a version gets by changes of aliases that are not in effect yet, and how many of 1,000. */
+export function inheritanceOf(
+  { spec, status }: LambdaFunction,
+  version: number | undefined,
+): readonly { readonly version: number; readonly permille: number }[] {
+  return (spec.aliases ?? []).flatMap((wished) => {
+    const present = status?.aliases?.find(({ name }) => name === wished.name);
+    const permille = version === undefined ? 0 : permilleOf(wished, version) - permilleOf(present, version);
+    return permille > 0 ? versionsOf(present).map((from) => ({ version: from, permille })) : [];
   });
 }
 
@@ -95,6 +112,13 @@ export function readyOf({ source }: WorkerGroup, workers: readonly LambdaWorker[
 
 function names(alias: EffectiveAlias | undefined, version: number): boolean {
   return versionsOf(alias).includes(version);
+}
+
+/** How many of 1,000 calls of an alias a version gets. */
+function permilleOf(alias: EffectiveAlias | undefined, version: number): number {
+  const routing = alias?.routing ?? [];
+  const rest = 1_000 - routing.reduce((sum, { permille }) => sum + permille, 0);
+  return alias?.version === version ? rest : (routing.find((part) => part.version === version)?.permille ?? 0);
 }
 
 /** Versions that get calls of an alias. */

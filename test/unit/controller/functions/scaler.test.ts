@@ -83,6 +83,23 @@ describe('the scaling of functions', () => {
     ]);
   });
 
+  it('has workers for the calls that an alias is to give to another version, before it changes', () => {
+    const aliases = [{ name: 'live', version: 1 }];
+    const before = scaled({ maxWorkers: 20 }, { aliases });
+    const owner = {
+      ...before,
+      spec: { ...before.spec, aliases: [{ name: 'live', version: 2 }] },
+      status: { observedGeneration: 1, aliases },
+    };
+    const versions = [versionFixture(owner, 1), versionFixture(owner, 2)];
+    tell(4, 4, 1);
+    expect(wanted(owner, 0, versions).numbers).toEqual([
+      [1, 1],
+      [5, 1],
+      [5, 5],
+    ]);
+  });
+
   it('counts the calls that one worker takes at once', () => {
     const owner = scaled();
     const { template } = owner.spec;

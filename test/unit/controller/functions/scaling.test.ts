@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import {
-  enoughOf,
   planScale,
   type ScaleGroup,
   type ScaleInput,
@@ -12,7 +11,17 @@ const NOW = 1_000_000;
 
 function group(change: Partial<ScaleGroup> = {}): ScaleGroup {
   const calls = change.calls ?? 0;
-  return { version: undefined, floor: 0, isServing: true, perWorker: 1, present: 0, calls, peak: calls, ...change };
+  return {
+    version: undefined,
+    floor: 0,
+    isServing: true,
+    perWorker: 1,
+    present: 0,
+    calls,
+    peak: calls,
+    inherits: [],
+    ...change,
+  };
 }
 
 function plan(groups: readonly ScaleGroup[], change: Partial<ScaleInput> = {}, state?: ScaleState, now = NOW) {
@@ -128,11 +137,45 @@ describe('the most workers of a function, for all of its versions together', () 
   });
 });
 
-it('finds a function as wished from its workers at rest on, so that load does not show in conditions', () => {
-  expect(enoughOf(group({ floor: 2 }), 1, 9)).toBe(2);
-  expect(enoughOf(group(), 3, 9)).toBe(3);
-  expect(enoughOf(group({ floor: 4 }), 1, 3)).toBe(3);
-  expect(enoughOf(group({ isServing: false }), 1, 0)).toBe(0);
+it.each<[number, Partial<ScaleGroup>, Partial<ScaleInput>]>([
+  [2, { floor: 2, calls: 7 }, {}],
+  [3, { calls: 7 }, { spareWorkers: 3 }],
+  [3, { floor: 4 }, { maxWorkers: 3 }],
+  [0, { isServing: false }, {}],
+])(
+  'finds %i workers enough, those of a function at rest, so that load does not show in conditions',
+  (expected, change, input) => {
+    expect([...plan([group(change)], input).enough.values()]).toEqual([expected]);
+  },
+);
+
+describe('a version that is to get calls of others', () => {
+  const versions = (permille: number, present = 0) => [
+    group({ version: 1, calls: 6, present: 7 }),
+    group({ version: 2, present, inherits: [{ version: 1, permille }] }),
+  ];
+
+  it.each([
+    [1_000, 7],
+    [500, 4],
+    [100, 2],
+  ])('has workers for %i of 1,000 of them before, and only then enough', (permille, expected) => {
+    const { enough, wanted: found } = plan(versions(permille), { maxWorkers: 20 });
+    expect([found.get(2), enough.get(2)]).toEqual([expected, expected]);
+  });
+
+  it('keeps them until the calls have come, and the other its own until they have gone for the delay', () => {
+    const first = plan(versions(1_000), { maxWorkers: 20 });
+    const switched = [group({ version: 1, isServing: false, calls: 1, present: 7 }), group({ version: 2, present: 7 })];
+    const second = plan(switched, { maxWorkers: 20 }, first.state, NOW + 1_000);
+    expect([...second.wanted.values()]).toEqual([0, 7]);
+    expect(second.enough.get(2)).toBe(1);
+  });
+
+  it('has no more than the most of all allows', () => {
+    const { enough, wanted: found } = plan(versions(1_000), { maxWorkers: 10 });
+    expect([found.get(1), found.get(2), enough.get(2)]).toEqual([7, 3, 3]);
+  });
 });
 
 describe('a function under load, with a second for each new worker', () => {
