@@ -86,7 +86,8 @@ function byAgentOptions(chosen: readonly Scenario[]): Map<string, Scenario[]> {
 function interruption(): Promise<never> {
   const interrupted = Promise.withResolvers<never>();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => interrupted.reject(new Error(`interrupted by ${signal}`)));
+    // A terminal, timeout and npm each send it: a second one ends nothing sooner.
+    process.on(signal, () => interrupted.reject(new Error(`interrupted by ${signal}`)));
   }
   interrupted.promise.catch(() => undefined);
   return interrupted.promise;
