@@ -180,7 +180,7 @@ export interface LambdaFunctionSpecUrl {
  */
 export interface LambdaFunctionSpecUrlCors {
   /**
-   * Origins such as https://www.example.com, or '*' for all.
+   * Origins as browsers write them, such as https://www.example.com, or '*' for all.
    */
   readonly allowOrigins?: readonly string[];
   /**

@@ -105,6 +105,34 @@ describe('the examples of function URLs', () => {
     await expect(server.kubectl([...dryRun, '-f', '-'], named)).rejects.toThrow('write a name without dots');
   });
 
+  const withOrigin = async (origin: string): Promise<string> =>
+    (await readFile(example('function.yaml'), 'utf8')).replace('https://www.example.com', origin);
+
+  it.each([
+    'https://*.example.com',
+    'https://Example.com',
+    'HTTPS://example.com',
+    'https://example.com/',
+    'https://example.com:443',
+    'http://example.com:80',
+    'https://bücher.example',
+    'null',
+  ])('an origin that no browser sends is refused: %s', async (origin) => {
+    await expect(server.kubectl([...dryRun, '-f', '-'], await withOrigin(origin))).rejects.toThrow(
+      'an origin is what browsers send',
+    );
+  });
+
+  it.each([
+    '*',
+    'http://localhost:3000',
+    'https://[2001:db8::1]:8443',
+    'https://xn--bcher-kva.example',
+    'chrome-extension://abcdefghijklmnop',
+  ])('an origin that browsers send is taken: %s', async (origin) => {
+    expect(await server.kubectl([...dryRun, '-f', '-'], await withOrigin(origin))).toContain('serverside-applied');
+  });
+
   it('pages of all origins get no cookies along', async () => {
     const text = (await readFile(example('function.yaml'), 'utf8')).replace(
       'allowOrigins: ["https://www.example.com"]',
