@@ -177,10 +177,14 @@ function keeping(former: readonly Kept[], next: Kept, now: number): readonly Kep
  * @param most workers of all groups together
  */
 function allot(given: readonly number[], most: number, steps: readonly (readonly number[])[]): readonly number[] {
-  const result = [...given];
+  let result = [...given];
   for (const step of steps) {
     const parts = step.map((part, at) => Math.max(part, result[at] ?? 0));
-    for (let room = Math.min(most, sum(parts)) - sum(result); room > 0; room -= 1) {
+    if (sum(parts) <= most) {
+      result = parts;
+      continue;
+    }
+    for (let room = most - sum(result); room > 0; room -= 1) {
       const fewest = Math.min(...result.filter((has, at) => has < (parts[at] ?? 0)));
       const at = result.findIndex((has, index) => has === fewest && has < (parts[index] ?? 0));
       result[at] = fewest + 1;

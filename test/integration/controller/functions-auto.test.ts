@@ -87,7 +87,7 @@ describe('a LambdaFunction that grows with its calls, by what a gateway tells th
     await node?.die();
     await admin?.close();
     await server?.stop();
-    await rm(folder, { recursive: true, force: true });
+    await rm(folder ?? '', { recursive: true, force: true });
   });
 
   const workers = async (): Promise<readonly LambdaWorker[]> =>
