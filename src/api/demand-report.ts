@@ -9,7 +9,7 @@ export const DEMAND_PATH = '/demand/v1';
 export const DEMAND_ADDRESS_ANNOTATION = 'esb.dev/demand-address';
 /** Milliseconds after which a gateway repeats its whole demand, also as a sign of life. */
 export const DEMAND_EVERY_MS = 5_000;
-/** Milliseconds without a line after which a stream counts as dead. */
+/** Milliseconds without a line, or without an answer to one, after which a stream counts as dead. */
 export const DEMAND_SILENCE_MS = 20_000;
 /** Bytes of a line at most. */
 export const MAX_DEMAND_BYTES = 1024 * 1024;

@@ -1,11 +1,18 @@
 import { type DemandReport, MAX_DEMANDS } from '../../api/demand-report.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
+import { Tally } from '../../common/tally.ts';
 
 /**
  * Milliseconds for which the calls of a gateway count whose stream broke off: it may come back, and its calls go on
  * meanwhile.
  */
 const HOLD_MS = 60_000;
+/**
+ * Gateways of a namespace at most, and functions of all of them: those that went away count, so that no tenant fills the
+ * memory of the leader with names that it makes up.
+ */
+const MAX_GATEWAYS = 256;
+const MAX_COUNTED = 50_000;
 
 /** News of demand in a namespace. */
 export type DemandChange =
@@ -26,8 +33,8 @@ interface Source {
   readonly namespace: string;
   /** By function and version. */
   readonly calls: Map<string, Counted>;
-  /** The stream that speaks for it. */
-  stream: object | undefined;
+  /** The stream that speaks for it: the one that began last. */
+  stream: number;
   /** Ends the time for which its calls count without a stream. */
   held: Timer | undefined;
 }
@@ -54,7 +61,11 @@ export class DemandBook {
   /** By namespace, function and version. */
   readonly #totals = new Map<string, number>();
   /** By namespace, gateways whose calls count. */
-  readonly #heard = new Map<string, number>();
+  readonly #heard = new Tally();
+  /** By namespace, functions and versions with calls, of each gateway. */
+  readonly #counted = new Tally();
+  #streams = 0;
+  #isClosed = false;
 
   constructor(clock: Clock, onChange: (change: DemandChange) => void) {
     this.#clock = clock;
@@ -67,7 +78,7 @@ export class DemandBook {
   }
 
   isHeard(namespace: string): boolean {
-    return (this.#heard.get(namespace) ?? 0) > 0;
+    return this.#heard.get(namespace) > 0;
   }
 
   /** Calls that run or wait now. */
@@ -82,32 +93,32 @@ export class DemandBook {
    */
   open(namespace: string, id: string): DemandStream {
     const key = `${namespace}/${id}`;
-    const stream = {};
+    this.#streams += 1;
+    const stream = this.#streams;
     let isGoodbye = false;
     const own = (): Source | undefined => {
       const source = this.#sources.get(key);
+      if (source !== undefined && source.stream < stream) {
+        source.held?.cancel();
+        source.stream = stream;
+      }
       return source?.stream === stream ? source : undefined;
     };
-    const known = this.#sources.get(key);
-    if (known !== undefined) {
-      known.held?.cancel();
-      known.stream = stream;
-    }
+    const isKnown = own() !== undefined;
     return {
       take: (report) => {
         isGoodbye = report.kind === 'bye';
         // Heard with its first word, which is about all of its calls: before, little would be known of many.
-        const source = own() ?? (known === undefined ? this.#add(key, namespace, stream) : undefined);
+        const source = own() ?? (isKnown ? undefined : this.#add(key, namespace, stream));
         if (source !== undefined && report.kind !== 'bye') {
           this.#take(source, report);
         }
       },
       end: () => {
         const source = own();
-        if (source === undefined) {
+        if (source === undefined || this.#isClosed) {
           return;
         }
-        source.stream = undefined;
         if (isGoodbye) {
           this.#drop(key, source);
         } else {
@@ -117,15 +128,16 @@ export class DemandBook {
     };
   }
 
-  /** Ends all waits. */
+  /** Ends all waits, and begins none any more. */
   close(): void {
+    this.#isClosed = true;
     for (const { held } of this.#sources.values()) {
       held?.cancel();
     }
   }
 
-  #add(key: string, namespace: string, stream: object): Source | undefined {
-    if (this.#sources.has(key)) {
+  #add(key: string, namespace: string, stream: number): Source | undefined {
+    if (this.#sources.has(key) || this.#heard.get(namespace) >= MAX_GATEWAYS) {
       return undefined;
     }
     const source: Source = { namespace, calls: new Map(), stream, held: undefined };
@@ -141,12 +153,8 @@ export class DemandBook {
   }
 
   #countHeard(namespace: string, more: number): void {
-    const before = this.#heard.get(namespace) ?? 0;
-    if (before + more === 0) {
-      this.#heard.delete(namespace);
-    } else {
-      this.#heard.set(namespace, before + more);
-    }
+    const before = this.#heard.get(namespace);
+    this.#heard.add(namespace, more);
     if (before === 0 || before + more === 0) {
       this.#onChange({ kind: 'heard', namespace });
     }
@@ -155,8 +163,11 @@ export class DemandBook {
   #take(source: Source, { demand, kind }: Exclude<DemandReport, { kind: 'bye' }>): void {
     const told = new Set<string>();
     for (const { calls, functionName, peak, version } of demand) {
-      told.add(counterKey(functionName, version));
-      this.#count(source, { functionName, version, calls }, peak);
+      const key = counterKey(functionName, version);
+      if (!told.has(key)) {
+        told.add(key);
+        this.#count(source, { functionName, version, calls }, peak);
+      }
     }
     for (const [key, counted] of kind === 'all' ? source.calls : []) {
       if (!told.has(key)) {
@@ -168,16 +179,20 @@ export class DemandBook {
   #count({ calls: known, namespace }: Source, counted: Counted, peak: number): void {
     const { calls, functionName, version } = counted;
     const key = counterKey(functionName, version);
+    const before = known.get(key)?.calls ?? 0;
+    const isNew = before === 0 && calls > 0;
     // A gateway that names more functions than it can tell of at once is none of ours.
-    if (!known.has(key) && known.size >= MAX_DEMANDS) {
+    const isTooMuch = isNew && (known.size >= MAX_DEMANDS || this.#counted.get(namespace) >= MAX_COUNTED);
+    const isSame = calls === before && peak <= calls;
+    if (isTooMuch || isSame) {
       return;
     }
-    const before = known.get(key)?.calls ?? 0;
     const total = `${namespace}/${key}`;
     const others = (this.#totals.get(total) ?? 0) - before;
     if (calls === 0) {
-      known.delete(key);
+      this.#counted.add(namespace, known.delete(key) ? -1 : 0);
     } else {
+      this.#counted.add(namespace, isNew ? 1 : 0);
       known.set(key, counted);
     }
     if (others + calls === 0) {

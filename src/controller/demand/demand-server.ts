@@ -1,6 +1,7 @@
 import type { X509Certificate } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
+import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { DEMAND_PATH, DEMAND_SILENCE_MS, decodeReport, MAX_DEMAND_BYTES } from '../../api/demand-report.ts';
 import { clientRefusal } from '../../api/gateway-peer.ts';
@@ -21,6 +22,8 @@ const MAX_STREAMS = 128;
 /** Bytes of a stream that are read in a second. Gateways send less; more is left waiting. */
 const BYTES_PER_SECOND = 512 * 1024;
 const SECOND_MS = 1_000;
+/** Lines of a stream in a second, above which it is that of no gateway: 10 are usual, and more come after a delay. */
+const LINES_PER_SECOND = 500;
 /** Milliseconds after which a stream ends: the certificate of the next one is looked at again. */
 const STREAM_MS = 3_600_000;
 const GATEWAY_ID = /^[0-9a-zA-Z-]{1,64}$/;
@@ -41,6 +44,8 @@ export class DemandServer {
   #authorities: readonly X509Certificate[] = [];
   /** Streams, by namespace. */
   readonly #streams = new Tally();
+  /** Connections, those included that are still in the handshake. */
+  readonly #sockets = new Set<Socket>();
 
   constructor(options: DemandServerOptions) {
     this.#options = options;
@@ -58,6 +63,10 @@ export class DemandServer {
       (request, response) => this.#serve(request, response),
     );
     this.#server.maxConnections = MAX_CONNECTIONS;
+    this.#server.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.once('close', () => this.#sockets.delete(socket));
+    });
     this.#server.on('tlsClientError', (error, socket) => {
       options.logger.debug({ remote: socket.remoteAddress, reason: error.message.trim() }, 'TLS handshake failed');
     });
@@ -78,7 +87,9 @@ export class DemandServer {
   async close(): Promise<void> {
     const closed = Promise.withResolvers<void>();
     this.#server.close(() => closed.resolve());
-    this.#server.closeAllConnections();
+    for (const socket of this.#sockets) {
+      socket.destroy();
+    }
     await closed.promise;
   }
 
@@ -120,16 +131,31 @@ export class DemandServer {
     const over = clock.setTimer(cut, STREAM_MS);
     let silence: Timer = clock.setTimer(cut, DEMAND_SILENCE_MS);
     let rest = '';
-    let second = { since: clock.monotonic(), bytes: 0 };
+    let second = { since: clock.monotonic(), bytes: 0, lines: 0 };
     request.setEncoding('utf8');
     request.on('data', (text: string) => {
       silence.cancel();
       silence = clock.setTimer(cut, DEMAND_SILENCE_MS);
-      const lines = (rest + text).split('\n');
+      // A line of many small parts is put together once, at its end.
+      const lines = text.includes('\n') ? (rest + text).split('\n') : [rest + text];
       rest = lines.pop() ?? '';
+      const now = clock.monotonic();
+      second = now - second.since < SECOND_MS ? second : { since: now, bytes: 0, lines: 0 };
+      second.bytes += text.length;
+      second.lines += lines.length;
+      if (second.lines > LINES_PER_SECOND) {
+        logger.warn({ remote: request.socket.remoteAddress }, 'demand comes in more lines than a gateway sends');
+        cut();
+        return;
+      }
       try {
         for (const line of lines) {
-          stream.take(decodeReport(line));
+          const report = decodeReport(line);
+          stream.take(report);
+          // The sign of life by which the gateway knows that this leader is there.
+          if (report.kind === 'all' && !response.writableNeedDrain) {
+            response.write('\n');
+          }
         }
       } catch (error) {
         logger.warn({ remote: request.socket.remoteAddress, error: messageOf(error) }, 'demand cannot be read');
@@ -138,9 +164,6 @@ export class DemandServer {
       if (rest.length > MAX_DEMAND_BYTES) {
         cut();
       }
-      const now = clock.monotonic();
-      second = now - second.since < SECOND_MS ? second : { since: now, bytes: 0 };
-      second.bytes += text.length;
       if (second.bytes > BYTES_PER_SECOND) {
         request.pause();
         clock.setTimer(() => request.resume(), SECOND_MS);

@@ -6,6 +6,7 @@ import {
   DEMAND_ADDRESS_ANNOTATION,
   DEMAND_EVERY_MS,
   DEMAND_PATH,
+  DEMAND_SILENCE_MS,
   type DemandReport,
   encodeReport,
   MAX_DEMANDS,
@@ -124,18 +125,22 @@ export class DemandReporter {
       // The leader has its name wherever it is.
       checkServerIdentity: (_host, certificate) => controllerRefusal(certificate),
     });
-    const answered = clock.setTimer(
-      () => sending.destroy(new EsbError('the controller does not answer', { code: 'DeadlineExceeded' })),
-      ANSWER_MS,
-    );
+    const silent = (): unknown =>
+      sending.destroy(new EsbError('the controller does not answer', { code: 'DeadlineExceeded' }));
+    let silence = clock.setTimer(silent, ANSWER_MS);
+    const hear = (): void => {
+      silence.cancel();
+      silence = clock.setTimer(silent, DEMAND_SILENCE_MS);
+    };
     let stop: (() => void) | undefined;
     try {
       await abortable<void>('the stream of demand', signal, (resolve, reject) => {
         sending.on('error', reject);
         sending.once('close', () => resolve());
         sending.once('response', (response) => {
-          answered.cancel();
-          response.resume();
+          // Each whole report has an answer: a leader whose machine has gone ends no connection.
+          hear();
+          response.on('data', hear);
           response.once('error', reject);
           if (response.statusCode !== 200) {
             reject(new EsbError(`the controller answered ${response.statusCode}`, { code: 'Unavailable' }));
@@ -149,7 +154,7 @@ export class DemandReporter {
         return undefined;
       });
     } finally {
-      answered.cancel();
+      silence.cancel();
       stop?.();
       if (signal.aborted && !sending.destroyed) {
         sending.end(encodeReport({ kind: 'bye' }));

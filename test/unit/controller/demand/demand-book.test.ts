@@ -89,4 +89,70 @@ describe('the calls of all gateways', () => {
     await clock.advance(120_000);
     expect([calls(), calls(1), book.size]).toEqual([3, 0, 1]);
   });
+
+  it('come from the later of two streams of a gateway, whichever is heard first', async () => {
+    const [former, next] = [book.open('default', 'one'), book.open('default', 'one')];
+    former.take({ kind: 'all', demand: [hello(2)] });
+    next.take({ kind: 'all', demand: [hello(3)] });
+    former.take({ kind: 'all', demand: [hello(4)] });
+    former.end();
+    await clock.advance(120_000);
+    expect([calls(), book.size]).toEqual([3, 1]);
+  });
+
+  it('are no news while they stay as they are', () => {
+    const stream = book.open('default', 'one');
+    for (const kind of ['all', 'all', 'changes'] as const) {
+      stream.take({ kind, demand: [hello(2), hello(0, 0, 5)] });
+    }
+    expect(peaks()).toEqual([2]);
+    stream.take({ kind: 'changes', demand: [hello(2, 3)] });
+    expect(peaks()).toEqual([2, 3]);
+  });
+
+  it('count once for a function that a report names again and again', () => {
+    book.open('default', 'one').take({ kind: 'all', demand: [hello(2), hello(3), hello(4)] });
+    expect([calls(), ...peaks()]).toEqual([2, 2]);
+  });
+
+  it('are bounded in a namespace, those of gateways that went away included', async () => {
+    const many = (from: number) =>
+      Array.from({ length: 10_000 }, (_, at) => ({ ...hello(1), functionName: `f${from + at}` }));
+    for (let round = 0; round < 7; round += 1) {
+      const stream = book.open('shop', `made-up-${round}`);
+      stream.take({ kind: 'all', demand: many(round * 10_000) });
+      stream.end();
+    }
+    expect(book.calls('shop', 'f49999', undefined)).toBe(1);
+    expect(book.calls('shop', 'f50000', undefined)).toBe(0);
+    book.open('default', 'one').take({ kind: 'all', demand: [hello(1)] });
+    expect(calls()).toBe(1);
+    await clock.advance(60_000);
+    book.open('shop', 'one').take({ kind: 'all', demand: many(50_000) });
+    expect(book.calls('shop', 'f50000', undefined)).toBe(1);
+  });
+
+  it('are those of a bounded number of gateways of a namespace', async () => {
+    for (let round = 0; round < 300; round += 1) {
+      const stream = book.open('shop', `made-up-${round}`);
+      stream.take({ kind: 'all', demand: [] });
+      stream.end();
+    }
+    expect(book.size).toBe(256);
+    book.open('default', 'one').take({ kind: 'all', demand: [] });
+    expect(book.isHeard('default')).toBe(true);
+    await clock.advance(60_000);
+    expect(book.size).toBe(1);
+  });
+
+  it('hold no timer once the term is over', () => {
+    const streams = ['one', 'other'].map((id) => book.open('default', id));
+    for (const stream of streams) {
+      stream.take({ kind: 'all', demand: [hello(1)] });
+    }
+    streams[0]?.end();
+    book.close();
+    streams[1]?.end();
+    expect(clock.pending()).toBe(0);
+  });
 });

@@ -1,9 +1,11 @@
 import { createServer } from 'node:https';
+import { connect as connectPlain } from 'node:net';
+import { setTimeout as sleepMs } from 'node:timers/promises';
 import { connect } from 'node:tls';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { gatewayUri } from '../../../../src/api/gateway-name.ts';
 import { GATEWAY_COMMON_NAME } from '../../../../src/api/name.ts';
-import { systemClock } from '../../../../src/common/clock.ts';
+import { type Clock, systemClock } from '../../../../src/common/clock.ts';
 import { parseHostPort } from '../../../../src/common/host-port.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { listenOn } from '../../../../src/common/net/listen.ts';
@@ -12,6 +14,7 @@ import {
   type Authority,
   advanceAuthority,
   bundleOf,
+  controllerIdentity,
   readGatewayRequest,
   signGatewayRequest,
 } from '../../../../src/controller/certificates/ca.ts';
@@ -19,6 +22,7 @@ import { DemandBook, type DemandChange } from '../../../../src/controller/demand
 import { DemandAddress, serveDemand } from '../../../../src/controller/demand/serve-demand.ts';
 import { DemandMeter } from '../../../../src/gateway/admission/demand-meter.ts';
 import { DemandReporter } from '../../../../src/gateway/demand/demand-reporter.ts';
+import { type ManualClock, manualClock } from '../../../support/manual-clock.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 
 /** A process that can be stopped. */
@@ -83,7 +87,11 @@ describe('the demand of gateways at the leader', () => {
     return text === '' ? undefined : parseHostPort(text);
   };
 
-  function gateway(identity: CertifiedKey, namespace = 'default'): { readonly meter: DemandMeter } & Running {
+  function gateway(
+    identity: CertifiedKey,
+    namespace = 'default',
+    clock: Clock = systemClock,
+  ): { readonly meter: DemandMeter } & Running {
     const scaling = { maxWorkers: 10, spareWorkers: 1, delayMs: 1_000 };
     const meter = new DemandMeter({ scaling: () => scaling, resolve: () => ({ kind: 'Latest' }) }, () => 0);
     const reporter = new DemandReporter({
@@ -92,7 +100,7 @@ describe('the demand of gateways at the leader', () => {
       leader,
       identity: () => identity,
       authority: () => bundleOf(authority),
-      clock: systemClock,
+      clock,
       logger: silentLogger(),
     });
     const process = running((signal) => reporter.run(signal));
@@ -218,5 +226,94 @@ describe('the demand of gateways at the leader', () => {
     await waitFor('two refusals', () => hangUps >= 2, { everyMs: 5 });
     expect(requests).toBe(0);
     server.close();
+  });
+
+  /** A leader that answers, and then says nothing: as one whose machine has gone. */
+  async function silentLeader(): Promise<{ streams(): number } & Running> {
+    const { certificate: cert, privateKey: key } = await controllerIdentity(authority.current, Date.now());
+    let streams = 0;
+    const server = createServer({ cert, key }, (_request, response) => {
+      streams += 1;
+      response.writeHead(200).flushHeaders();
+    });
+    await stops[0]?.stop();
+    const port = await listenOn(server, { host: '127.0.0.1', port: 0 });
+    address.set(`127.0.0.1:${port}`);
+    const stop = async (): Promise<void> => {
+      server.close();
+      server.closeAllConnections();
+    };
+    const process = { streams: () => streams, stop };
+    stops.push(process);
+    return process;
+  }
+
+  /** Lets time go by in steps between which packets arrive. */
+  async function pass(clock: ManualClock, seconds: number): Promise<void> {
+    for (let second = 0; second < seconds; second += 1) {
+      await clock.advance(1_000);
+      await sleepMs(10);
+    }
+  }
+
+  it('goes to the leader that the Lease names once one that has it is silent', async () => {
+    const silent = await silentLeader();
+    const clock = manualClock();
+    gateway(await gatewayIdentity(authority, 'default'), 'default', clock).meter.count(hello);
+    await waitFor('the first stream', () => silent.streams() === 1, { everyMs: 5 });
+    await sleepMs(20);
+    await pass(clock, 15);
+    expect(silent.streams()).toBe(1);
+    await pass(clock, 10);
+    expect(silent.streams()).toBe(2);
+  });
+
+  it('stays with a leader that takes it', async () => {
+    const clock = manualClock();
+    const open = vi.spyOn(book, 'open');
+    await waitFor('the address', leader);
+    const { meter } = gateway(await gatewayIdentity(authority, 'default'), 'default', clock);
+    meter.count(hello);
+    await waitFor('the call', async () => {
+      await clock.advance(100);
+      return calls() === 1;
+    });
+    await pass(clock, 60);
+    expect([open.mock.calls.length, calls()]).toEqual([1, 1]);
+  });
+
+  it('ends with the term, however many have begun no handshake', async () => {
+    const place = await waitFor('the address', leader);
+    const socket = connectPlain(place);
+    const ended = Promise.withResolvers<void>();
+    socket.on('error', () => undefined);
+    socket.once('close', () => ended.resolve());
+    await new Promise<void>((resolve) => socket.once('connect', resolve));
+    await sleepMs(50);
+    const since = performance.now();
+    await stops[0]?.stop();
+    expect(performance.now() - since).toBeLessThan(2_000);
+    await ended.promise;
+  });
+
+  it('ends with more lines in a second than any gateway sends', async () => {
+    const { certificate: cert, privateKey: key } = await gatewayIdentity(authority, 'default');
+    const place = await waitFor('the address', leader);
+    await waitFor('the certificate of the leader', async () => {
+      const ended = Promise.withResolvers<void>();
+      const socket = connect({ ...place, cert, key, rejectUnauthorized: false });
+      let answer = '';
+      socket.on('error', ended.reject);
+      socket.once('close', () => ended.resolve());
+      socket.setEncoding('utf8').once('data', (text: string) => {
+        answer += text;
+        const lines = '{"kind":"changes","demand":[["hello",0,1,1]]}\n'.repeat(1_000);
+        socket.write(`${lines.length.toString(16)}\r\n${lines}\r\n`);
+      });
+      socket.write('POST /demand/v1?namespace=default&gateway=x HTTP/1.1\r\nhost: x\r\n');
+      socket.write('transfer-encoding: chunked\r\n\r\n');
+      await ended.promise;
+      return answer.startsWith('HTTP/1.1 200');
+    });
   });
 });
