@@ -67,6 +67,8 @@ export class DemandServer {
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
     });
+    // A connection that cannot be accepted ends no leader. A port that cannot be had is an error of listen().
+    this.#server.on('error', (error) => options.logger.debug({ error: error.message }, 'listener failed'));
     this.#server.on('tlsClientError', (error, socket) => {
       options.logger.debug({ remote: socket.remoteAddress, reason: error.message.trim() }, 'TLS handshake failed');
     });

@@ -128,7 +128,9 @@ export function planScale(state: ScaleState | undefined, input: ScaleInput, now:
     ...(sum(bounded) < sum(given) ? [GROWTH_LOOK_MS] : []),
     ...groups.flatMap((group) => {
       const first = kept.get(group.version)?.[0];
-      return isHeard && first !== undefined && first.busy > busy(group) ? [Math.max(1, first.until - now)] : [];
+      // Workers for inherited calls stay until the alias has changed, which brings a look.
+      const least = Math.max(busy(group), inherited(group));
+      return isHeard && first !== undefined && first.busy > least ? [Math.max(1, first.until - now)] : [];
     }),
   ];
   const enough = new Map(

@@ -1,5 +1,5 @@
 import { createServer } from 'node:https';
-import { connect as connectPlain } from 'node:net';
+import { connect as connectPlain, Server } from 'node:net';
 import { setTimeout as sleepMs } from 'node:timers/promises';
 import { connect } from 'node:tls';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -294,6 +294,18 @@ describe('the demand of gateways at the leader', () => {
     await stops[0]?.stop();
     expect(performance.now() - since).toBeLessThan(2_000);
     await ended.promise;
+  });
+
+  it('comes again after a connection that could not be accepted', async () => {
+    const listen = vi.spyOn(Server.prototype, 'listen');
+    await stops[0]?.stop();
+    lead();
+    await waitFor('the address', leader);
+    const server = listen.mock.contexts[0] as Server;
+    listen.mockRestore();
+    server.emit('error', new Error('accept EMFILE'));
+    gateway(await gatewayIdentity(authority, 'default')).meter.count(hello);
+    await waitFor('the call', () => calls() === 1, { everyMs: 5 });
   });
 
   it('ends with more lines in a second than any gateway sends', async () => {

@@ -172,6 +172,14 @@ describe('a version that is to get calls of others', () => {
     expect(second.enough.get(2)).toBe(1);
   });
 
+  it('is not looked at for them again and again until the alias has changed', () => {
+    expect(plan(versions(1_000), { maxWorkers: 20, delayMs: 0 }).lookAfterMs).toBeUndefined();
+    // Workers beyond them leave after the delay all the same.
+    const before = plan([group({ version: 1, calls: 6 }), group({ version: 2, calls: 9 })], { maxWorkers: 20 });
+    const after = plan(versions(1_000), { maxWorkers: 20 }, before.state, NOW + 1_000);
+    expect(after.lookAfterMs).toBe(59_000);
+  });
+
   it('has no more than the most of all allows', () => {
     const { enough, wanted: found } = plan(versions(1_000), { maxWorkers: 10 });
     expect([found.get(1), found.get(2), enough.get(2)]).toEqual([7, 3, 3]);
