@@ -157,7 +157,8 @@ export class FunctionController {
     } else if ((await this.#lacksCreated(key, call)) || (await this.#versions.lacksLatest(owner, call))) {
       outcomes.push({ kind: 'behind' });
     } else {
-      const owned = all.filter((worker) => isOwned(worker, owner));
+      // Read after the look for workers that the cache may lack: those that came meanwhile would be made a second time.
+      const owned = workers.cache.byIndex(OWNER_INDEX, key).filter((worker) => isOwned(worker, owner));
       const template = templateHashOf(owner.spec.template);
       const { living, ...known } = this.#versions.of(owner);
       const latest = livingOf(owned).filter(({ spec }) => spec.version === undefined);

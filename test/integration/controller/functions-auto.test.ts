@@ -56,8 +56,8 @@ describe('a LambdaFunction that grows with its calls, by what a gateway tells th
       ...['--kubeconfig', await server.kubeconfig('esb:controller'), '--identity', identity],
       ...['--health', '127.0.0.1:0', '--demand-listen', '127.0.0.1:0'],
     ];
-    // Delays are a quarter as long.
-    return running((signal) => runController(optionsOf(controllerFlags, flags), { signal, logger }, fastClock(4)));
+    // Delays are half as long.
+    return running((signal) => runController(optionsOf(controllerFlags, flags), { signal, logger }, fastClock(2)));
   };
 
   beforeAll(async () => {

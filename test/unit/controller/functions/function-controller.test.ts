@@ -257,6 +257,17 @@ describe('FunctionController', () => {
     expect(scene.written()).toEqual(['delete hello-latest-3', 'delete hello-latest-2', 'delete hello-latest-1']);
   });
 
+  it('makes no worker twice where its cache shows them in the middle of a look', async () => {
+    const scene = new Scene();
+    scene.put(functionFixture());
+    await scene.look();
+    scene.written();
+    const look = scene.look();
+    scene.see();
+    await look;
+    expect(scene.written()).toEqual([]);
+  });
+
   it('makes no worker anew whose creation its cache shows later than the end of another', async () => {
     const scene = new Scene();
     scene.put(functionFixture());
