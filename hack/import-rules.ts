@@ -122,9 +122,13 @@ const gateway: RoomTable = {
     telemetry: { holds: 'metrics, access log, spans', imports: ['access'] },
     events: { holds: 'calls of type Event, kept until they have run', imports: ['lambda', 'agents'] },
     url: { holds: 'function URLs: requests to events, answers to responses, CORS', imports: ['lambda', 'agents'] },
+    control: {
+      holds: 'requests that change functions, and their writes to LambdaFunctions',
+      imports: ['lambda', 'agents'],
+    },
     http: {
       holds: 'what callers see',
-      imports: ['lambda', 'access', 'agents', 'admission', 'telemetry', 'url'],
+      imports: ['lambda', 'access', 'agents', 'admission', 'telemetry', 'url', 'control'],
     },
     demand: { holds: 'the way of demand to the leading controller', imports: ['admission'] },
     handover: {

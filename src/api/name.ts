@@ -6,7 +6,7 @@ export const API_VERSION = 'v1alpha1';
 export const SYSTEM_NAMESPACE = 'esb-system';
 
 /** Field managers, by role. One for all agents, so that the fields of a worker's last node go with it. */
-export const fieldManagers = { controller: 'esb-controller', agent: 'esb-agent' } as const;
+export const fieldManagers = { controller: 'esb-controller', agent: 'esb-agent', control: 'esb-control' } as const;
 
 /** `reportingController` of the Events of each role. An admission policy holds agents to theirs. */
 export const reporters = { controller: 'esb.dev/controller', agent: 'esb.dev/agent' } as const;

@@ -11,7 +11,7 @@ import { ListWatchInformer } from '../kube/cache/informer.ts';
 import type { GatewayConfig } from '../options/gateway.ts';
 import { type Access, createOpenAccess } from './access/access.ts';
 import { AccessKeys } from './access/access-keys.ts';
-import { AccessReviewer } from './access/access-review.ts';
+import { AccessReviewer, type AccessReviewerOptions } from './access/access-review.ts';
 import { ClientCertificates } from './access/client-certificates.ts';
 import { ReplayGuard } from './access/replay-guard.ts';
 import { TokenReviewer } from './access/token-review.ts';
@@ -22,6 +22,9 @@ import { unavailable } from './lambda/lambda-error.ts';
 
 /** Milliseconds for which a refusal is kept: a caller with a new right should have it soon. */
 const REFUSED_MS = 10_000;
+
+/** Milliseconds that a right to write is good for: a tool writes several times in a row. */
+const WRITE_MS = 1_000;
 
 /** Seconds' worth of questions that strangers of one address may ask at once, and known addresses. */
 const STRANGER_BURST_SECONDS = 5;
@@ -152,11 +155,25 @@ function verify(
     }),
     certificates,
     isOnLoopback,
-    reviewer: new AccessReviewer({ ...cached, namespace, allowedMs: yesMs, deniedMs: noMs }),
+    reviewer: reviewerOf({ ...cached, namespace, allowedMs: yesMs, deniedMs: noMs }),
     replays: new ReplayGuard(),
     clock,
   });
   return { access, keys: informer };
+}
+
+/** A reviewer of all actions. Rights to write are asked about for each write, and no answer of old does. */
+function reviewerOf(options: AccessReviewerOptions): Pick<AccessReviewer, 'authorize'> {
+  const calls = new AccessReviewer(options);
+  const writes = new AccessReviewer({ ...options, allowedMs: WRITE_MS, graceMs: 0 });
+  return {
+    authorize: (principal, action, ...of) =>
+      (action === 'invoke' || action === 'get' || action === 'list' ? calls : writes).authorize(
+        principal,
+        action,
+        ...of,
+      ),
+  };
 }
 
 async function openTls(options: GatewayAccessOptions, certificates: ClientCertificates) {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { RequestListener, Server } from 'node:http';
+import { functionUrlHost } from '../api/function-url.ts';
 import type { LambdaFunction } from '../api/lambda-function.ts';
 import type { LambdaNode } from '../api/lambda-node.ts';
 import type { LambdaVersion } from '../api/lambda-version.ts';
@@ -24,6 +25,7 @@ import type { ClientIdentity } from './agents/client-identity.ts';
 import { FleetView } from './agents/fleet-view.ts';
 import type { FunctionCall } from './agents/function-call.ts';
 import { VersionBook } from './agents/version-book.ts';
+import { type ControlClient, FunctionWriter } from './control/function-writer.ts';
 import { EndpointGuard } from './events/endpoint-guard.ts';
 import { createPostRecord } from './events/event-destination.ts';
 import type { EventKeeper } from './events/event-keeper.ts';
@@ -31,7 +33,7 @@ import { EventQueue } from './events/event-queue.ts';
 import { type EventStore, eventSettingsOf } from './events/event-store.ts';
 import type { EventIntakeOptions } from './handover/event-intake.ts';
 import type { Door } from './http/connection-drain.ts';
-import { FunctionCatalog } from './http/function-description.ts';
+import { FunctionCatalog } from './http/function-catalog.ts';
 import type { ClientPatience } from './http/http-guard.ts';
 import { createLambdaApi } from './http/lambda-api.ts';
 import { createUrlDoor } from './http/url-door.ts';
@@ -86,6 +88,8 @@ export interface GatewayOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly events: EventPlace;
+  /** Lets callers change functions, by this account; they cannot without it. */
+  readonly control?: ControlClient;
   /** Functions are called by URL as well; on a listener of its own. */
   readonly urls?: FunctionUrls;
   /** Takes events from gateways, in place of calls from clients. */
@@ -259,7 +263,7 @@ export class Gateway {
   }
 
   #createDoor(): Door {
-    const { createServer, intake, nodes } = this.#options;
+    const { control, createServer, intake } = this.#options;
     const common = {
       ...this.#commonOfDoors(),
       accept: (call: FunctionCall) => this.#events.accept(call),
@@ -268,18 +272,40 @@ export class Gateway {
     if (intake !== undefined) {
       return intake({ ...common, namespace: this.#options.namespace });
     }
+    const catalog = this.#createCatalog();
     return createLambdaApi({
       ...common,
-      catalog: new FunctionCatalog({
-        invoker: this.#invoker,
-        view: this.view,
-        book: this.#book,
-        functionNames: () => this.view.functionNames(),
-        architectureOf: (name) => nodes.cache.get({ name })?.status?.versions?.architecture,
-      }),
+      catalog,
+      ...(control === undefined ? {} : { writer: this.#createWriter(control, catalog) }),
       ...this.#partsOfCalls(),
       timingHeaders: this.#options.timingHeaders ?? true,
       ...(createServer === undefined ? {} : { createServer }),
+    });
+  }
+
+  #createCatalog(): FunctionCatalog {
+    const { namespace, nodes, urls } = this.#options;
+    return new FunctionCatalog({
+      invoker: this.#invoker,
+      view: this.view,
+      book: this.#book,
+      architectureOf: (name) => nodes.cache.get({ name })?.status?.versions?.architecture,
+      urlOf: ({ metadata, status }) =>
+        urls === undefined ? status?.url : `https://${functionUrlHost(metadata.name, namespace, urls.domain)}/`,
+    });
+  }
+
+  #createWriter(client: ControlClient, catalog: FunctionCatalog): FunctionWriter {
+    const { clock, functions, logger, namespace, versions } = this.#options;
+    return new FunctionWriter({
+      client,
+      namespace,
+      functions,
+      versions,
+      book: this.#book,
+      isHandMade: (name) => catalog.isHandMade(name),
+      clock,
+      logger,
     });
   }
 

@@ -65,6 +65,7 @@ interface Opened {
 /** Runs a gateway until the signal fires, and then lets every call end. */
 export async function runGateway(config: GatewayConfig, context: RoleContext, times: GatewayTimes = {}): Promise<void> {
   checkEventFlags(config.events);
+  checkControlFlags(config);
   await run({ service: 'esb-gateway', config, context }, (phase, cluster) => openGateway(phase, cluster, times));
 }
 
@@ -73,6 +74,15 @@ function checkEventFlags({ address, store, databaseFile }: GatewayConfig['events
   if (address !== undefined && (store !== 'sqlite' || databaseFile !== undefined)) {
     const flag = store === 'sqlite' ? '--event-database-file' : `--event-store=${store}`;
     throw new EsbError(`${flag} has no meaning with --events-address: the role there keeps the events`, {
+      code: 'InvalidArgument',
+    });
+  }
+}
+
+/** @throws {EsbError} `InvalidArgument` where everybody who reaches the port could change functions */
+function checkControlFlags({ callers, control }: Pick<GatewayConfig, 'callers' | 'control'>): void {
+  if (control.api && callers.authentication === 'off') {
+    throw new EsbError('--control-api needs --authentication on: rights to change functions are those of the caller', {
       code: 'InvalidArgument',
     });
   }
@@ -203,6 +213,7 @@ async function openGateway(phase: Phase<GatewayConfig>, cluster: Cluster, times:
     events,
     timingHeaders,
     access: callers.access,
+    ...(config.control.api ? { control: client } : {}),
     ...(urls === undefined ? {} : { urls: urls.settings }),
     ...(callers.createServer === undefined ? {} : { createServer: callers.createServer }),
     limits: gatewayLimits(config.limits),

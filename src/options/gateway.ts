@@ -42,6 +42,9 @@ export const gatewayFlags = {
       0,
     ).or(100),
   },
+  control: {
+    api: toggle('--control-api', 'callers may create, change and delete functions where Kubernetes lets them'),
+  },
   tls: {
     cert: text('--tls-cert <file>', 'certificate of the Lambda API; without it the API is served without TLS'),
     key: text('--tls-key <file>', 'key of that certificate'),

@@ -1,3 +1,5 @@
+import { lambdaFunctions } from '../../api/lambda-function.ts';
+import { lambdaVersions } from '../../api/lambda-version.ts';
 import { lambdaWorkers } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
 import { type LocalSubjectAccessReview, localSubjectAccessReviews } from '../../kube/api/resource-types.ts';
@@ -26,14 +28,19 @@ export interface UnprovedClaim {
 }
 
 const ACTIONS = {
-  invoke: { verb: 'create', subresource: 'invoke', permission: 'lambda:InvokeFunction' },
-  get: { verb: 'get', subresource: '', permission: 'lambda:GetFunction' },
-  list: { verb: 'list', subresource: '', permission: 'lambda:ListFunctions' },
+  invoke: { verb: 'create', type: lambdaWorkers, subresource: 'invoke', permission: 'lambda:InvokeFunction' },
+  get: { verb: 'get', type: lambdaWorkers, subresource: '', permission: 'lambda:GetFunction' },
+  list: { verb: 'list', type: lambdaWorkers, subresource: '', permission: 'lambda:ListFunctions' },
+  create: { verb: 'create', type: lambdaFunctions, subresource: '', permission: 'lambda:CreateFunction' },
+  change: { verb: 'patch', type: lambdaFunctions, subresource: '', permission: 'lambda:UpdateFunction' },
+  delete: { verb: 'delete', type: lambdaFunctions, subresource: '', permission: 'lambda:DeleteFunction' },
+  'delete-version': { verb: 'delete', type: lambdaVersions, subresource: '', permission: 'lambda:DeleteFunction' },
 } as const satisfies Record<AccessAction, object>;
 
 /**
  * Asks the API server for rights: a call is `create` on `lambdaworkers/invoke`, with the name of the function as that
- * of the resource, and reads are `get` and `list` on `lambdaworkers`.
+ * of the resource, and reads are `get` and `list` on `lambdaworkers`. Writes are those that `kubectl` would need on the
+ * same object.
  */
 export class AccessReviewer {
   readonly #options: AccessReviewerOptions;
@@ -79,8 +86,8 @@ export class AccessReviewer {
     if (decision === 'allowed') {
       return;
     }
-    const { verb, subresource, permission } = ACTIONS[action];
-    const { plural, group } = lambdaWorkers;
+    const { verb, subresource, permission, type } = ACTIONS[action];
+    const { plural, group } = type;
     const resource = functionName === undefined ? '*' : functionArn({ name: functionName });
     throw new LambdaError(
       'AccessDeniedException',
@@ -97,8 +104,8 @@ export class AccessReviewer {
     signal: AbortSignal,
   ): Promise<Decision> {
     const { client, namespace } = this.#options;
-    const { verb, subresource } = ACTIONS[action];
-    const { group, version, plural } = lambdaWorkers;
+    const { verb, subresource, type } = ACTIONS[action];
+    const { group, version, plural } = type;
     const { status } = await client.create<LocalSubjectAccessReview>(
       localSubjectAccessReviews,
       {

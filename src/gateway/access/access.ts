@@ -61,7 +61,10 @@ export function provedIdentity(principal: Principal): Identity {
   return { principal, claimedKey: undefined, confirm: () => undefined, spend: () => undefined };
 }
 
-export type AccessAction = 'invoke' | 'get' | 'list';
+/** Rights to write functions, as the Lambda API does for its callers. */
+export type ControlAction = 'create' | 'change' | 'delete' | 'delete-version';
+
+export type AccessAction = 'invoke' | 'get' | 'list' | ControlAction;
 
 /**
  * Authentication and authorization. Both answer at once when they know the answer: they are on the path of every call.
@@ -77,7 +80,8 @@ export interface Access {
   /**
    * Returns for callers with the right; throws for all others.
    *
-   * @param functionName the bare name; undefined for an action on all functions
+   * @param functionName the bare name, and of a {@link ControlAction} the name of the resource; undefined for an action
+   *   on all functions
    * @param address the address of the caller
    * @throws {LambdaError} AccessDeniedException (403), TooManyRequestsException (429), or ServiceException (503)
    */

@@ -104,6 +104,11 @@ export class VersionBook {
     return functions.hasSynced() && versions.hasSynced();
   }
 
+  /** Names of all functions that have a LambdaFunction, as callers write them. */
+  names(): Iterable<string> {
+    return this.#functions.keys();
+  }
+
   /** The LambdaFunction of a name; undefined where its workers are made by hand. */
   function(name: string): LambdaFunction | undefined {
     return this.#functions.get(name);

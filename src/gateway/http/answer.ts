@@ -72,8 +72,8 @@ export function sendError(reply: FastifyReply, error: LambdaError, requestId: st
   return reply.code(answer.status).headers(answer.headers).send(answer.body);
 }
 
-export function sendJson(reply: FastifyReply, json: Buffer, requestId: string): FastifyReply {
-  return reply.code(200).headers({ 'content-type': 'application/json', 'x-amzn-requestid': requestId }).send(json);
+export function sendJson(reply: FastifyReply, json: Buffer, requestId: string, status = 200): FastifyReply {
+  return reply.code(status).headers({ 'content-type': 'application/json', 'x-amzn-requestid': requestId }).send(json);
 }
 
 /** The error for the caller. Faults of the gateway are logged. */

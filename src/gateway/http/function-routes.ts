@@ -1,13 +1,19 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { Access } from '../access/access.ts';
+import type { FunctionWriter } from '../control/function-writer.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
 import { NOT_RUN } from '../telemetry/observed-call.ts';
 import { observing, type RouteOptions, sendError, sendJson, takeObservation, toLambdaError } from './answer.ts';
-import type { FunctionCatalog } from './function-description.ts';
+import { addControlRoutes, writeOperations } from './control-routes.ts';
+import type { FunctionCatalog } from './function-catalog.ts';
 import { type ReadOperation, readOperations } from './read-operations.ts';
 import { type UnsupportedOperation, unsupported, unsupportedOperations } from './unsupported-operations.ts';
 
 export interface FunctionRoutesOptions extends RouteOptions {
+  readonly access: Access;
   readonly catalog: FunctionCatalog;
+  /** Lets callers change functions; absent where they may not. */
+  readonly writer?: FunctionWriter;
 }
 
 interface ReadRoute {
@@ -22,20 +28,38 @@ interface Operation extends Omit<ReadOperation, 'action'> {
   readonly action: ReadOperation['action'] | undefined;
 }
 
-const operations: readonly Operation[] = [
-  ...readOperations.map((operation) => ({ ...operation, method: 'GET' as const })),
-  ...unsupportedOperations.map((operation) => ({
-    ...operation,
-    action: undefined,
-    answer: () => {
-      throw unsupported(operation.name, operation.instead);
-    },
-  })),
-];
+const written = new Set(writeOperations.map(({ name }) => name));
 
-/** The operations that read, and those that are refused with advice for the caller. */
+/**
+ * The operations that run no function and change none.
+ *
+ * @param areWritten whether callers may change functions
+ */
+function operationsOf(areWritten: boolean): readonly Operation[] {
+  return [
+    ...readOperations.map((operation) => ({ ...operation, method: 'GET' as const })),
+    ...unsupportedOperations
+      .filter(({ name }) => !areWritten || !written.has(name))
+      .map((operation) => ({
+        ...operation,
+        action: undefined,
+        answer: () => {
+          const { instead, name } = operation;
+          throw unsupported(name, written.has(name) ? `${instead} ${SWITCHED_OFF}` : instead);
+        },
+      })),
+  ];
+}
+
+const SWITCHED_OFF = 'Or an administrator lets this gateway write them: --control-api.';
+
+/** The operations that read, those that write where callers may, and those that are refused with advice. */
 export function addFunctionRoutes(api: FastifyInstance, options: FunctionRoutesOptions): void {
-  for (const operation of operations) {
+  const { writer } = options;
+  if (writer !== undefined) {
+    addControlRoutes(api, { ...options, writer });
+  }
+  for (const operation of operationsOf(writer !== undefined)) {
     const { action } = operation;
     api.route<ReadRoute>({
       method: operation.method,
@@ -66,7 +90,7 @@ async function serve(
 ): Promise<FastifyReply> {
   const startedAt = performance.now();
   const observation = takeObservation(request);
-  const { entrance, catalog } = options;
+  const { entrance, catalog, writer } = options;
   const { params } = request;
   let result = 'ok';
   let answerBytes = 0;
@@ -77,8 +101,12 @@ async function serve(
     if (notReady !== undefined) {
       throw notReady;
     }
+    const reference = (isRefused ? undefined : referenceOf(request)) ?? { name: '' };
+    if (reference.name !== '') {
+      await writer?.refresh(reference);
+    }
     const answer = operation.answer(catalog, {
-      reference: (isRefused ? undefined : referenceOf(request)) ?? { name: '' },
+      reference,
       item: params.item ?? '',
       query: firstValues(request.query),
     });

@@ -1,11 +1,12 @@
-import { createHash } from 'node:crypto';
-import type { EffectiveAlias } from '../../api/lambda-function.ts';
-import type { EventDestination } from '../../api/lambda-worker.ts';
+import type { LambdaFunction } from '../../api/lambda-function.ts';
 import { LATEST } from '../../common/function-arn.ts';
-import type { AccessAction } from '../access/access.ts';
+import { tagsOf } from '../control/tags.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
-import { describeFunction, type FunctionCatalog, lambdaTime, tagsOf } from './function-description.ts';
+import { aliasOf, eventConfigOf, urlConfigOf } from './config-description.ts';
+import type { FunctionCatalog } from './function-catalog.ts';
+import { describeFunction } from './function-description.ts';
+import { provisionedConfigOf } from './provisioned-config.ts';
 import { NOTHING, unsupported } from './unsupported-operations.ts';
 
 /** Most functions on a page, even if more are asked for; as in Lambda. */
@@ -29,7 +30,7 @@ export interface ReadOperation {
   /** Path, with `:name` for the function and `:item` for anything else. */
   readonly url: string;
   /** The right that its caller needs. */
-  readonly action: Exclude<AccessAction, 'invoke'>;
+  readonly action: 'get' | 'list';
   /** The answer: an object of the service model, in which JSON leaves out what is undefined. */
   answer(catalog: FunctionCatalog, input: ReadInput): object;
 }
@@ -52,7 +53,7 @@ export const readOperations: readonly ReadOperation[] = [
     const found = catalog.find(reference);
     const { speaker } = found;
     const { spec, status } = speaker.resource;
-    const tags = tagsOf(speaker.resource);
+    const tags = tagsOf(speaker.resource.metadata);
     const reserved = spec.concurrency?.reserved;
     return {
       Configuration: describeFunction(found, reference),
@@ -94,29 +95,31 @@ export const readOperations: readonly ReadOperation[] = [
   get('ListAliases', `${FUNCTION}/aliases`, (catalog, { reference, query }) => {
     catalog.find(reference);
     const version = query.FunctionVersion ?? '';
-    const aliases = catalog
-      .aliases(reference.name)
-      .filter((alias) => version === '' || String(alias.version) === version);
+    const aliases = aliasesOf(catalog, reference.name).filter(
+      (alias) => version === '' || String(alias.version) === version,
+    );
     const page = pageOf(
       aliases.map((alias) => alias.name),
       query.Marker,
       query.MaxItems,
     );
     return {
-      Aliases: aliases.filter((alias) => page.names.includes(alias.name)).map((alias) => aliasOf(reference, alias)),
+      Aliases: aliases
+        .filter((alias) => page.names.includes(alias.name))
+        .map((alias) => aliasOf(catalog.owner(reference.name), alias, reference.name)),
       NextMarker: page.nextMarker,
     };
   }),
   get('GetAlias', `${FUNCTION}/aliases/:item`, (catalog, { reference, item }) => {
-    const alias = catalog.aliases(reference.name).find(({ name }) => name === item);
+    const alias = aliasesOf(catalog, reference.name).find(({ name }) => name === item);
     if (alias === undefined) {
       throw notFound(`Cannot find alias arn: ${functionArn({ name: reference.name, qualifier: item })}`);
     }
-    return aliasOf(reference, alias);
+    return aliasOf(catalog.owner(reference.name), alias, reference.name);
   }),
   get('GetPolicy', `${FUNCTION}/policy`, nothingOfFunction),
   get('ListTags', '/2017-03-31/tags/:name', (catalog, { reference }) => ({
-    Tags: tagsOf(catalog.find(reference).speaker.resource),
+    Tags: tagsOf(catalog.find(reference).speaker.resource.metadata),
   })),
   get('GetFunctionConcurrency', '/2019-09-30/functions/:name/concurrency', (catalog, { reference }) => {
     const { concurrency } = catalog.find(reference).speaker.resource.spec;
@@ -126,18 +129,36 @@ export const readOperations: readonly ReadOperation[] = [
     'GetProvisionedConcurrencyConfig',
     '/2019-09-30/functions/:name/provisioned-concurrency',
     (catalog, { reference, query }) => {
-      catalog.find(query.List === 'ALL' ? reference : { name: reference.name });
+      const { name, qualifier } = reference;
+      catalog.find({ name });
+      const owner = catalog.owner(name);
+      const aliases = aliasesOf(catalog, name).filter(({ provisionedWorkers }) => provisionedWorkers !== undefined);
       if (query.List === 'ALL') {
-        return { ProvisionedConcurrencyConfigs: [] };
+        const page = pageOf(
+          aliases.map((alias) => alias.name),
+          query.Marker,
+          query.MaxItems,
+        );
+        const listed = owner === undefined ? [] : aliases.filter((alias) => page.names.includes(alias.name));
+        return {
+          ProvisionedConcurrencyConfigs: listed.map((alias) =>
+            provisionedConfigOf(catalog, owner as LambdaFunction, alias),
+          ),
+          NextMarker: page.nextMarker,
+        };
       }
-      throw new LambdaError(
-        'ProvisionedConcurrencyConfigNotFoundException',
-        'No Provisioned Concurrency Config found for this function',
-      );
+      const alias = aliases.find((each) => each.name === qualifier);
+      if (owner === undefined || alias === undefined) {
+        throw new LambdaError(
+          'ProvisionedConcurrencyConfigNotFoundException',
+          'No Provisioned Concurrency Config found for this function',
+        );
+      }
+      return { ...provisionedConfigOf(catalog, owner, alias), FunctionArn: undefined };
     },
   ),
   get('GetFunctionEventInvokeConfig', '/2019-09-25/functions/:name/event-invoke-config', (catalog, { reference }) => {
-    const config = eventConfig(catalog, reference);
+    const config = eventConfigOf(catalog.find(reference).speaker.resource, reference);
     if (config === undefined) {
       const arn = functionArn({ qualifier: '$LATEST', ...reference });
       throw notFound(`The function ${arn} doesn't have an EventInvokeConfig`);
@@ -148,14 +169,20 @@ export const readOperations: readonly ReadOperation[] = [
     'ListFunctionEventInvokeConfigs',
     '/2019-09-25/functions/:name/event-invoke-config/list',
     (catalog, { reference }) => {
-      const config = eventConfig(catalog, reference);
+      const config = eventConfigOf(catalog.find(reference).speaker.resource, reference);
       return { FunctionEventInvokeConfigs: config === undefined ? [] : [config] };
     },
   ),
-  get('GetFunctionUrlConfig', '/2021-10-31/functions/:name/url', nothingOfFunction),
+  get('GetFunctionUrlConfig', '/2021-10-31/functions/:name/url', (catalog, { reference }) => {
+    const config = urlConfigOf(catalog, reference);
+    if (config === undefined) {
+      throw notFound('The resource you requested does not exist.');
+    }
+    return config;
+  }),
   get('ListFunctionUrlConfigs', '/2021-10-31/functions/:name/urls', (catalog, { reference }) => {
-    catalog.find(reference);
-    return { FunctionUrlConfigs: [] };
+    const config = urlConfigOf(catalog, reference);
+    return { FunctionUrlConfigs: config === undefined ? [] : [config] };
   }),
   get('GetFunctionRecursionConfig', '/2024-08-31/functions/:name/recursion-config', (catalog, { reference }) => {
     catalog.find(reference);
@@ -200,39 +227,10 @@ function accountSettings(catalog: FunctionCatalog): object {
   };
 }
 
-function eventConfig(catalog: FunctionCatalog, reference: FunctionReference): object | undefined {
-  const { metadata, spec } = catalog.find(reference).speaker.resource;
-  const { asyncInvoke } = spec;
-  if (asyncInvoke === undefined) {
-    return undefined;
-  }
-  // A destination of Lambda's is named by an ARN, so that a URL is left out.
-  const destinationOf = ({ functionName }: EventDestination = {}): object =>
-    functionName === undefined ? {} : { Destination: functionArn({ name: functionName }) };
-  return {
-    // In seconds since 1970, as the protocol writes times that its model calls timestamps.
-    LastModified: Date.parse(metadata.creationTimestamp ?? lambdaTime(undefined)) / 1000,
-    FunctionArn: functionArn({ qualifier: '$LATEST', ...reference }),
-    MaximumRetryAttempts: asyncInvoke.maximumRetryAttempts,
-    MaximumEventAgeInSeconds: asyncInvoke.maximumEventAgeSeconds,
-    DestinationConfig: {
-      OnSuccess: destinationOf(asyncInvoke.onSuccess),
-      OnFailure: destinationOf(asyncInvoke.onFailure),
-    },
-  };
-}
-
-function aliasOf({ name }: FunctionReference, alias: EffectiveAlias): object {
-  const weights = alias.routing?.map(({ permille, version }) => [String(version), permille / 1_000] as const) ?? [];
-  const content = JSON.stringify([alias.version, weights]);
-  return {
-    AliasArn: functionArn({ name, qualifier: alias.name }),
-    Name: alias.name,
-    FunctionVersion: String(alias.version),
-    Description: '',
-    RoutingConfig: weights.length === 0 ? undefined : { AdditionalVersionWeights: Object.fromEntries(weights) },
-    RevisionId: createHash('sha256').update(content).digest('hex').slice(0, 32),
-  };
+/** Aliases as their function has them written, by their names: a gateway routes by them once they are in effect. */
+function aliasesOf(catalog: FunctionCatalog, name: string) {
+  const aliases = catalog.owner(name)?.spec.aliases ?? [];
+  return aliases.toSorted((one, other) => (one.name < other.name ? -1 : 1));
 }
 
 /**

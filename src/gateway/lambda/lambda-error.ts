@@ -26,6 +26,7 @@ const LAMBDA_ERRORS = {
   UnknownOperationException: { status: 404, type: 'User', messageKey: 'Message' },
   RequestTimeoutException: { status: 408, type: 'User', messageKey: 'message' },
   ResourceConflictException: { status: 409, type: 'User', messageKey: 'message' },
+  PreconditionFailedException: { status: 412, type: 'User', messageKey: 'message' },
   RequestTooLargeException: { status: 413, type: 'User', messageKey: 'message' },
   TooManyRequestsException: { status: 429, type: 'User', messageKey: 'message' },
   ServiceException: { status: 500, type: 'Service', messageKey: 'Message' },

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { EsbError, hasCode } from '../../common/errors.ts';
 import { objectKey } from '../api/object-key.ts';
+import { isOlder } from '../api/resource-version.ts';
 import type { FenceOptions, KubeClient, KubeObject, ResourceType } from '../api/types.ts';
 
 interface ConditionLike {
@@ -60,14 +61,6 @@ export function statusDiffers(currentStatus: object, wishedStatus: object, owned
       (type) => !isDeepStrictEqual(plain(conditionOf(current, type)), plain(conditionOf(wished, type))),
     )
   );
-}
-
-/**
- * Whether `a` is an older version of the object than `b`. Versions of one kind can be ordered since Kubernetes 1.35.
- */
-function isOlder(a: KubeObject, b: KubeObject): boolean {
-  const [left, right] = [Number(a.metadata.resourceVersion), Number(b.metadata.resourceVersion)];
-  return Number.isSafeInteger(left) && Number.isSafeInteger(right) && left < right;
 }
 
 function checkOwned(status: StatusFields, owned: StatusOwnership): void {

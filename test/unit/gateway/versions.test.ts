@@ -128,7 +128,7 @@ describe('operations that read', () => {
       CodeSha256: '1'.repeat(64),
     });
     const three = await client.send(new GetFunctionCommand({ FunctionName: 'hello:3' }));
-    expect(three.Configuration).toMatchObject({ Version: '3', State: 'Inactive', LastUpdateStatus: 'Successful' });
+    expect(three.Configuration).toMatchObject({ Version: '3', State: 'Active', LastUpdateStatus: 'Successful' });
     expect(three.Code?.ImageUri).toMatch(/@sha256:3{64}$/);
     const latest = await client.send(new GetFunctionConfigurationCommand({ FunctionName: 'hello' }));
     expect(latest).toMatchObject({ Version: '$LATEST', Description: 'says hello' });
@@ -182,7 +182,7 @@ describe('operations that read', () => {
     const made = await lab();
     made.workers.remove({ namespace: 'default', name: 'hand' });
     const latest = await made.client.send(new GetFunctionConfigurationCommand({ FunctionName: 'hello' }));
-    expect(latest).toMatchObject({ Version: '$LATEST', State: 'Inactive' });
+    expect(latest).toMatchObject({ Version: '$LATEST', State: 'Pending' });
     await expect(called(made, 'hello')).rejects.toMatchObject({ name: 'ResourceNotFoundException' });
     // A worker of the template may be there, which the gateway has not heard of.
     made.workers.setCurrent(false);

@@ -1,0 +1,75 @@
+import { createHash } from 'node:crypto';
+import { type LambdaFunction, lambdaFunctions } from '../../api/lambda-function.ts';
+import { API_GROUP, API_VERSION } from '../../api/name.ts';
+import type { FunctionReference } from '../lambda/function-name.ts';
+import { annotationsOf, type FunctionDraft } from './function-draft.ts';
+import { configured, withArchitecture, withImage } from './function-settings.ts';
+import { invalid, type Members, objectIn, textIn, textMapIn } from './members.ts';
+import { withTags } from './tags.ts';
+
+/** Names that Kubernetes takes as the names of objects, and labels of their workers, without a dot. */
+const OBJECT_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+/** Characters of the part of a derived name that people read. */
+const READABLE = 50;
+
+/** Members of CreateFunction beside those of a configuration. */
+const MEMBERS = ['Architectures', 'Code', 'FunctionName', 'PackageType', 'Publish', 'Tags'];
+
+/**
+ * Name of the resource for a function that has none: its own where Kubernetes takes that, else one that no other function
+ * gets.
+ */
+export function objectNameFor(functionName: string): string {
+  if (OBJECT_NAME.test(functionName)) {
+    return functionName;
+  }
+  const readable = functionName
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .replaceAll(/^-+|-+$/g, '')
+    .slice(0, READABLE)
+    .replace(/-+$/, '');
+  const digest = createHash('sha256').update(functionName).digest('hex').slice(0, 8);
+  return `${readable === '' ? 'function' : readable}-${digest}`;
+}
+
+/**
+ * The function that CreateFunction asks for. A new function rests frozen, as one of `esb deploy`: not even its first call
+ * waits for its code to be loaded.
+ *
+ * @throws {LambdaError} InvalidParameterValueException
+ */
+export function createdDraft(members: Members, { name, qualifier }: FunctionReference): FunctionDraft {
+  if (qualifier !== undefined) {
+    throw invalid('FunctionName of a new function has no qualifier.');
+  }
+  if ((textIn(members, 'PackageType') ?? 'Zip') !== 'Image') {
+    throw invalid(
+      'PackageType has to be Image. Functions are images: name one by Code.ImageUri, or use esb deploy FOLDER.',
+    );
+  }
+  const code = objectIn(members, 'Code');
+  if (code === undefined) {
+    throw invalid('Code.ImageUri is needed.');
+  }
+  const empty = { labels: {}, kept: {}, spec: { template: { spec: { desiredState: 'Paused' } } } };
+  const draft = configured(withImage(empty as unknown as FunctionDraft, code), members, name, MEMBERS);
+  return withTags(withArchitecture(draft, members), textMapIn(members, 'Tags') ?? {});
+}
+
+/** The object of a draft, with the fields that it names and no others. */
+export function createdObject(
+  { kept, labels, spec }: FunctionDraft,
+  functionName: string,
+  namespace: string,
+  caller: string,
+  now: number,
+): object {
+  const name = objectNameFor(functionName);
+  return {
+    apiVersion: `${API_GROUP}/${API_VERSION}`,
+    kind: lambdaFunctions.kind,
+    metadata: { name, namespace, labels, annotations: annotationsOf(kept, caller, now) },
+    spec: name === functionName ? spec : { functionName, ...spec },
+  } satisfies object & Partial<Record<keyof LambdaFunction, unknown>>;
+}

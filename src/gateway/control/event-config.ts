@@ -1,0 +1,71 @@
+import type { WorkerTemplate } from '../../api/lambda-function.ts';
+import type { EventDestination } from '../../api/lambda-worker.ts';
+import { parseFunctionIdentifier } from '../lambda/function-name.ts';
+import type { FunctionDraft } from './function-draft.ts';
+import { invalid, type Members, numberIn, objectIn, textIn } from './members.ts';
+
+type EventConfig = NonNullable<WorkerTemplate['spec']['asyncInvoke']>;
+
+const MAX_RETRIES = 2;
+const MIN_AGE_SECONDS = 60;
+const MAX_AGE_SECONDS = 21_600;
+
+/**
+ * A function whose events are handled as a request says.
+ *
+ * @param present what the request does not name stays; undefined where nothing stays
+ * @throws {LambdaError} InvalidParameterValueException
+ */
+export function withEventConfig(
+  draft: FunctionDraft,
+  present: EventConfig | undefined,
+  members: Members,
+): FunctionDraft {
+  const retries = numberIn(members, 'MaximumRetryAttempts', 0, MAX_RETRIES);
+  const age = numberIn(members, 'MaximumEventAgeInSeconds', MIN_AGE_SECONDS, MAX_AGE_SECONDS);
+  const destinations = objectIn(members, 'DestinationConfig') ?? {};
+  return withAsyncInvoke(draft, {
+    ...present,
+    ...(retries === undefined ? {} : { maximumRetryAttempts: retries }),
+    ...(age === undefined ? {} : { maximumEventAgeSeconds: age }),
+    ...destinationIn(destinations, 'OnSuccess', 'onSuccess'),
+    ...destinationIn(destinations, 'OnFailure', 'onFailure'),
+  } as EventConfig);
+}
+
+/** A function whose events are handled as usual. */
+export function withoutEventConfig(draft: FunctionDraft): FunctionDraft {
+  return withAsyncInvoke(draft, undefined);
+}
+
+function withAsyncInvoke(draft: FunctionDraft, asyncInvoke: EventConfig | undefined): FunctionDraft {
+  const { spec } = draft;
+  const { asyncInvoke: _before, ...worker } = spec.template.spec;
+  const next = asyncInvoke === undefined ? worker : { ...worker, asyncInvoke };
+  return { ...draft, spec: { ...spec, template: { ...spec.template, spec: next } } };
+}
+
+function destinationIn(
+  members: Members,
+  member: 'OnSuccess' | 'OnFailure',
+  field: 'onSuccess' | 'onFailure',
+): Partial<Record<'onSuccess' | 'onFailure', EventDestination | undefined>> {
+  const given = objectIn(members, member);
+  if (given === undefined) {
+    return {};
+  }
+  const destination = textIn(given, 'Destination') ?? '';
+  if (destination === '') {
+    return { [field]: undefined };
+  }
+  if (!/^arn:[^:]*:lambda:/.test(destination)) {
+    throw invalid(
+      `${member}.Destination ${destination} is not supported. Name a function; a URL is spec.template.spec.asyncInvoke.${field}.url of the LambdaFunction.`,
+    );
+  }
+  const { name, qualifier } = parseFunctionIdentifier(destination);
+  if (qualifier !== undefined) {
+    throw invalid(`${member}.Destination ${destination} is not supported. Name the function without a qualifier.`);
+  }
+  return { [field]: { functionName: name } };
+}

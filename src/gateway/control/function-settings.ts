@@ -1,0 +1,194 @@
+import type { KeptProperties } from '../../api/kept-properties.ts';
+import type { LambdaFunctionSpec, WorkerTemplate } from '../../api/lambda-function.ts';
+import type { FunctionDraft } from './function-draft.ts';
+import { asksForNothing, invalid, type Members, numberIn, objectIn, textIn, textMapIn, textsIn } from './members.ts';
+
+type WorkerSpec = WorkerTemplate['spec'];
+
+/** Most MiB that the schema of workers takes as memory, and as ephemeral storage; its least of memory. */
+const MAX_MEMORY_MIB = 2 ** 20;
+const MIN_MEMORY_MIB = 6;
+const MAX_STORAGE_MIB = 64 * 1024;
+const MAX_TIMEOUT_SECONDS = 900;
+
+/** Members of CreateFunction and UpdateFunctionConfiguration that become fields, or are kept. */
+const KNOWN = new Set([
+  'Description',
+  'Environment',
+  'EphemeralStorage',
+  'Handler',
+  'ImageConfig',
+  'LoggingConfig',
+  'MemorySize',
+  'Role',
+  'Timeout',
+]);
+
+/** Values that ask for what is there anyway. */
+const USUAL: Readonly<Record<string, (value: Members) => boolean>> = {
+  TracingConfig: ({ Mode }) => Mode === 'PassThrough',
+  SnapStart: ({ ApplyOn }) => ApplyOn === 'None',
+};
+
+/** The way to what a refused member is for. */
+const INSTEAD: Readonly<Record<string, string>> = {
+  CodeSigningConfigArn: 'Admission policies of the cluster decide about images.',
+  DeadLetterConfig: 'PutFunctionEventInvokeConfig with DestinationConfig.OnFailure names where failed events go.',
+  FileSystemConfigs: 'Workers have /tmp alone: set EphemeralStorage.',
+  KMSKeyArn: 'Encryption at rest is that of the Kubernetes API server.',
+  Layers: 'Put what is in layers into the image.',
+  Runtime: 'The image brings its runtime: leave Runtime out.',
+  SnapStart: 'Workers at rest are frozen with their memory: spec.template.spec.desiredState of the LambdaFunction.',
+  TracingConfig: 'The gateway sends spans of every call with --otlp-endpoint.',
+  VpcConfig:
+    'Networks are spec.template.spec.network.egress of the LambdaFunction: use kubectl edit lambdafunction NAME.',
+};
+
+/**
+ * Refuses members that ask for something that workers do not have.
+ *
+ * @param members those of an operation
+ * @param others names that the operation itself knows
+ * @throws {LambdaError} InvalidParameterValueException with the name of the first one
+ */
+export function refuseUnknown(members: Members, known: ReadonlySet<string>): void {
+  for (const [name, value] of Object.entries(members)) {
+    if (known.has(name) || asksForNothing(value) || USUAL[name]?.(value as Members) === true) {
+      continue;
+    }
+    const instead = INSTEAD[name] ?? 'Leave it out; kubectl explain lambdafunction.spec shows what functions have.';
+    throw invalid(`${name} is not supported. ${instead}`);
+  }
+}
+
+/**
+ * A function with the configuration that a request names; what the request does not name stays.
+ *
+ * @param others names of further members that the operation knows
+ * @throws {LambdaError} InvalidParameterValueException
+ */
+export function configured(
+  draft: FunctionDraft,
+  members: Members,
+  functionName: string,
+  others: readonly string[],
+): FunctionDraft {
+  refuseUnknown(members, new Set([...KNOWN, ...others]));
+  const { spec } = draft;
+  const role = textIn(members, 'Role');
+  const description = textIn(members, 'Description');
+  return {
+    ...draft,
+    kept: role === undefined ? draft.kept : { ...draft.kept, role },
+    spec: {
+      ...spec,
+      ...(description === undefined ? {} : { description: description === '' ? undefined : description }),
+      template: { ...spec.template, spec: configuredWorker(spec.template.spec, members, functionName) },
+    } as LambdaFunctionSpec,
+  };
+}
+
+function configuredWorker(spec: WorkerSpec, members: Members, functionName: string): WorkerSpec {
+  const timeoutSeconds = numberIn(members, 'Timeout', 1, MAX_TIMEOUT_SECONDS);
+  const memory = numberIn(members, 'MemorySize', MIN_MEMORY_MIB, MAX_MEMORY_MIB);
+  const handler = textIn(members, 'Handler');
+  const storage = objectIn(members, 'EphemeralStorage');
+  const size = storage === undefined ? undefined : numberIn(storage, 'Size', 1, MAX_STORAGE_MIB);
+  return {
+    ...spec,
+    ...(timeoutSeconds === undefined ? {} : { timeoutSeconds }),
+    ...(memory === undefined
+      ? {}
+      : { resources: { ...spec.resources, limits: { ...spec.resources?.limits, memory: `${memory}Mi` } } }),
+    ...(handler === undefined ? {} : { handler: handler === '' ? undefined : handler }),
+    ...(size === undefined ? {} : { ephemeralStorage: `${size}Mi` }),
+    ...environment(spec, members),
+    ...imageConfig(members),
+    ...logging(spec, members, functionName),
+  } as WorkerSpec;
+}
+
+/** Variables out of Secrets are never told to callers, and so stay unless a request gives them a value. */
+function environment(spec: WorkerSpec, members: Members): Pick<WorkerSpec, 'env'> | undefined {
+  const given = objectIn(members, 'Environment');
+  if (given === undefined) {
+    return undefined;
+  }
+  const variables = textMapIn(given, 'Variables') ?? {};
+  const secret = (spec.env ?? []).filter(({ name, valueFrom }) => valueFrom !== undefined && !(name in variables));
+  const env = [...secret, ...Object.entries(variables).map(([name, value]) => ({ name, value }))];
+  return { env: env.length === 0 ? undefined : env } as Pick<WorkerSpec, 'env'>;
+}
+
+function imageConfig(members: Members): Pick<WorkerSpec, 'args' | 'command'> | undefined {
+  const given = objectIn(members, 'ImageConfig');
+  if (given === undefined) {
+    return undefined;
+  }
+  if (!asksForNothing(given.WorkingDirectory)) {
+    throw invalid('ImageConfig.WorkingDirectory is not supported. Set WORKDIR in the image.');
+  }
+  const words = (name: string): readonly string[] | undefined => {
+    const list = textsIn(given, name) ?? [];
+    return list.length === 0 ? undefined : list;
+  };
+  return { command: words('EntryPoint'), args: words('Command') } as Pick<WorkerSpec, 'args' | 'command'>;
+}
+
+function logging(spec: WorkerSpec, members: Members, functionName: string): Pick<WorkerSpec, 'logging'> | undefined {
+  const given = objectIn(members, 'LoggingConfig');
+  if (given === undefined) {
+    return undefined;
+  }
+  const group = textIn(given, 'LogGroup') ?? '';
+  if (group !== '' && group !== `/aws/lambda/${functionName}`) {
+    throw invalid('LoggingConfig.LogGroup is not supported. Logs stay on the node: esb logs shows them.');
+  }
+  const format = textIn(given, 'LogFormat') ?? spec.logging?.format ?? 'Text';
+  const applicationLevel = textIn(given, 'ApplicationLogLevel');
+  const systemLevel = textIn(given, 'SystemLogLevel');
+  return {
+    logging: {
+      format,
+      ...(applicationLevel === undefined ? {} : { applicationLevel }),
+      ...(systemLevel === undefined ? {} : { systemLevel }),
+    },
+  } as Pick<WorkerSpec, 'logging'>;
+}
+
+/**
+ * A function with the image that a request names.
+ *
+ * @param code the member `Code` of CreateFunction, or all members of UpdateFunctionCode
+ * @throws {LambdaError} InvalidParameterValueException
+ */
+export function withImage(draft: FunctionDraft, code: Members, known: readonly string[] = []): FunctionDraft {
+  const archive = ['ZipFile', 'S3Bucket', 'S3Key', 'S3ObjectVersion', 'S3ObjectStorageMode', 'SourceKMSKeyArn'];
+  const named = archive.find((name) => !asksForNothing(code[name]));
+  if (named !== undefined) {
+    throw invalid(`${named} is not supported. Functions are images: name one by ImageUri, or use esb deploy FOLDER.`);
+  }
+  refuseUnknown(code, new Set(['ImageUri', ...known]));
+  const image = textIn(code, 'ImageUri') ?? '';
+  if (image === '') {
+    throw invalid('ImageUri is needed. Functions are images: name one, such as registry.example/hello:1.');
+  }
+  const { spec } = draft;
+  return { ...draft, spec: { ...spec, template: { ...spec.template, spec: { ...spec.template.spec, image } } } };
+}
+
+/**
+ * What a request says about processors, which is kept: the image decides.
+ *
+ * @throws {LambdaError} InvalidParameterValueException
+ */
+export function withArchitecture(draft: FunctionDraft, members: Members): FunctionDraft {
+  const [architecture, ...further] = textsIn(members, 'Architectures') ?? [];
+  if (architecture === undefined) {
+    return draft;
+  }
+  if (further.length > 0 || !['x86_64', 'arm64'].includes(architecture)) {
+    throw invalid('Architectures has to be one of x86_64 and arm64.');
+  }
+  return { ...draft, kept: { ...draft.kept, architecture } satisfies KeptProperties };
+}

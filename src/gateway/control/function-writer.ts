@@ -1,0 +1,289 @@
+import { calledNameOf, type LambdaFunction, lambdaFunctions } from '../../api/lambda-function.ts';
+import { type LambdaVersion, lambdaVersions, versionName } from '../../api/lambda-version.ts';
+import { fieldManagers } from '../../api/name.ts';
+import type { Clock } from '../../common/clock.ts';
+import { hasCode } from '../../common/errors.ts';
+import { LATEST } from '../../common/function-arn.ts';
+import type { Logger } from '../../common/logger.ts';
+import { isOlder } from '../../kube/api/resource-version.ts';
+import type { Informer, KubeClient, KubeObject, ObjectKey } from '../../kube/api/types.ts';
+import type { VersionBook } from '../agents/version-book.ts';
+import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
+import { revisionIdOf } from '../lambda/revision-id.ts';
+import { createdDraft, createdObject, objectNameFor } from './created-function.ts';
+import { draftOf, type FunctionDraft, patchTo } from './function-draft.ts';
+import type { Members } from './members.ts';
+import { inWordsOfLambda } from './refusal.ts';
+
+/** The account that writes. */
+export type ControlClient = Pick<KubeClient, 'get' | 'patch' | 'delete'>;
+
+export interface FunctionWriterOptions {
+  readonly client: ControlClient;
+  readonly namespace: string;
+  readonly functions: Pick<Informer<LambdaFunction>, 'cache'>;
+  readonly versions: Pick<Informer<LambdaVersion>, 'cache'>;
+  readonly book: Pick<VersionBook, 'function' | 'version'>;
+  /** Whether workers serve a function of this name that no LambdaFunction owns. */
+  readonly isHandMade: (functionName: string) => boolean;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** The sender of a change, for the annotation and the log. */
+export interface Author {
+  /** As Kubernetes names the user. */
+  readonly name: string;
+  readonly requestId: string;
+  readonly operation: string;
+}
+
+const TRIES = 5;
+/** Milliseconds that one request to the API server may take. */
+const DEADLINE_MS = 10_000;
+/** Milliseconds that a change may take to come back by the gateway's own watch, and between two looks at that. */
+const SEEN_MS = 2_000;
+const LOOK_MS = 10;
+
+/**
+ * Reads and writes LambdaFunctions for callers of the Lambda API. Every write is one of `esb-control`, whoever the caller
+ * is; the caller's right is for others to check. Errors are LambdaErrors.
+ */
+export class FunctionWriter {
+  readonly #options: FunctionWriterOptions;
+
+  constructor(options: FunctionWriterOptions) {
+    this.#options = options;
+  }
+
+  /** Name of the resource of a function, be it there or not. */
+  objectName(functionName: string): string {
+    return this.#options.book.function(functionName)?.metadata.name ?? objectNameFor(functionName);
+  }
+
+  /** Name of the resource of a version. */
+  versionName(functionName: string, version: number): string {
+    const name = this.objectName(functionName);
+    return versionName({ metadata: { name } } as LambdaFunction, version);
+  }
+
+  /**
+   * The function as the API server has it.
+   *
+   * @throws {LambdaError} ResourceNotFoundException; UnsupportedOperationException where workers made by hand serve it
+   */
+  async read({ name }: FunctionReference): Promise<LambdaFunction> {
+    const found = await this.#get(name);
+    if (found !== undefined) {
+      return found;
+    }
+    throw this.#options.isHandMade(name)
+      ? new LambdaError(
+          'UnsupportedOperationException',
+          `The function ${name} has no LambdaFunction: LambdaWorkers that were made by hand serve it. Change them with kubectl.`,
+        )
+      : new LambdaError('ResourceNotFoundException', `Function not found: ${functionArn({ name })}`);
+  }
+
+  /**
+   * Creates the function that CreateFunction asks for.
+   *
+   * @param publishToken publishes its first version
+   * @throws {LambdaError} ResourceConflictException where the name is in use; InvalidParameterValueException
+   */
+  async create(
+    reference: FunctionReference,
+    members: Members,
+    publishToken: string | undefined,
+    author: Author,
+  ): Promise<LambdaFunction> {
+    const { client, clock, namespace } = this.#options;
+    const { name } = reference;
+    const draft = createdDraft(members, reference);
+    const spec = publishToken === undefined ? draft.spec : { ...draft.spec, publishToken };
+    const object = createdObject({ ...draft, spec }, name, namespace, author.name, clock.now());
+    const key = { namespace, name: objectNameFor(name) };
+    return await inWordsOfLambda(async () => {
+      const isTaken = (await this.#get(name)) !== undefined || (await this.#getObject(key)) !== undefined;
+      if (isTaken || this.#options.isHandMade(name)) {
+        throw new LambdaError('ResourceConflictException', `Function already exist: ${name}`);
+      }
+      // By server-side apply, unlike a create, defaults of the schema belong to no manager.
+      const patch = { kind: 'apply', fieldManager: fieldManagers.control, force: false, body: object } as const;
+      const made = await client.patch(lambdaFunctions, key, patch, { deadlineMs: DEADLINE_MS });
+      return await this.#written(made, author);
+    });
+  }
+
+  /**
+   * Changes a function; a change that another writer was in the way of is made again from what that one has left.
+   *
+   * @param revisionId refuses to change another revision than this one
+   * @throws {LambdaError} PreconditionFailedException and others, see {@link FunctionWriter.read}
+   */
+  async change(
+    reference: FunctionReference,
+    next: (draft: FunctionDraft, present: LambdaFunction) => FunctionDraft,
+    author: Author,
+    revisionId?: string | undefined,
+  ): Promise<LambdaFunction> {
+    const { client, clock, namespace } = this.#options;
+    return await inWordsOfLambda(async () => {
+      for (let tries = 1; ; tries += 1) {
+        const present = await this.read(reference);
+        checkRevision(revisionId, revisionIdOf(present));
+        const body = patchTo(present, next(draftOf(present), present), author.name, clock.now());
+        if (body === undefined) {
+          return present;
+        }
+        const patch = { kind: 'merge', body, fieldManager: fieldManagers.control } as const;
+        const key = { namespace, name: present.metadata.name };
+        try {
+          const changed = await client.patch(lambdaFunctions, key, patch, { deadlineMs: DEADLINE_MS });
+          return await this.#written(changed, author);
+        } catch (error) {
+          if (tries === TRIES || !hasCode(error, 'Conflict')) {
+            throw error;
+          }
+        }
+      }
+    });
+  }
+
+  /** Deletes a function; the controller removes its workers and versions. */
+  async remove(reference: FunctionReference, author: Author): Promise<void> {
+    const { client, functions, namespace } = this.#options;
+    await inWordsOfLambda(async () => {
+      const { metadata } = await this.read(reference);
+      const { name, uid } = metadata;
+      const key = { namespace, name };
+      await client.delete(lambdaFunctions, key, { uid, deadlineMs: DEADLINE_MS });
+      this.#log('function deleted', name, author);
+      await this.#until(() => functions.cache.get(key)?.metadata.uid !== uid);
+    });
+  }
+
+  /**
+   * Deletes a version.
+   *
+   * @throws {LambdaError} ResourceConflictException where an alias names it
+   */
+  async removeVersion(reference: FunctionReference, version: number, author: Author): Promise<void> {
+    const { client, namespace, versions } = this.#options;
+    await inWordsOfLambda(async () => {
+      const owner = await this.read(reference);
+      const alias = owner.spec.aliases?.find(
+        (each) => each.version === version || each.routing?.some((part) => part.version === version) === true,
+      );
+      if (alias !== undefined) {
+        const message = `The alias ${alias.name} names version ${version}: change or delete the alias first.`;
+        throw new LambdaError('ResourceConflictException', message);
+      }
+      const key = { namespace, name: versionName(owner, version) };
+      await client.delete(lambdaVersions, key, { deadlineMs: DEADLINE_MS });
+      this.#log('version deleted', key.name, author);
+      await this.#until(() => versions.cache.get(key) === undefined);
+    });
+  }
+
+  /** Whether a version was published, as the API server has it. */
+  async hasVersion(owner: LambdaFunction, version: number): Promise<boolean> {
+    const { client, namespace } = this.#options;
+    const key = { namespace, name: versionName(owner, version) };
+    return await inWordsOfLambda(
+      async () => (await client.get(lambdaVersions, key, { deadlineMs: DEADLINE_MS })) !== undefined,
+    );
+  }
+
+  /**
+   * Has reads of this gateway show what any gateway has written: waits until its caches are as new as the API server is
+   * now. While that is away, reads show what they can.
+   */
+  async refresh({ name, qualifier = LATEST }: FunctionReference): Promise<void> {
+    const { book, client, functions, namespace, versions } = this.#options;
+    try {
+      const known = book.function(name);
+      const key = { namespace, name: this.objectName(name) };
+      const present = await this.#getObject(key);
+      await this.#until(() => isAsNew(functions.cache.get(key), present ?? known, present === undefined));
+      const version = Number(qualifier);
+      if (present !== undefined && Number.isSafeInteger(version) && book.version(name, version) === undefined) {
+        const of = { namespace, name: versionName(present, version) };
+        if ((await client.get(lambdaVersions, of, { deadlineMs: DEADLINE_MS })) !== undefined) {
+          await this.#until(() => versions.cache.get(of) !== undefined);
+        }
+      }
+    } catch (error) {
+      this.#options.logger.debug({ err: error, function: name }, 'read without a look at the API server');
+    }
+  }
+
+  /** Waits until a condition holds that the gateway's watches bring about; returns whether it does in time. */
+  async until(holds: () => boolean, deadlineMs: number): Promise<boolean> {
+    return await this.#until(holds, deadlineMs);
+  }
+
+  async #written(object: LambdaFunction, author: Author): Promise<LambdaFunction> {
+    const { functions, namespace } = this.#options;
+    const { name } = object.metadata;
+    this.#log('function written', name, author);
+    await this.#until(() => isAsNew(functions.cache.get({ namespace, name }), object, false));
+    return object;
+  }
+
+  #log(what: string, object: string, { name: caller, operation, requestId }: Author): void {
+    const { logger, namespace } = this.#options;
+    logger.info({ object: `${namespace}/${object}`, caller, operation, requestId }, what);
+  }
+
+  async #get(functionName: string): Promise<LambdaFunction | undefined> {
+    const found = await this.#getObject({
+      namespace: this.#options.namespace,
+      name: this.objectName(functionName),
+    });
+    return found === undefined || calledNameOf(found) !== functionName ? undefined : found;
+  }
+
+  async #getObject(key: ObjectKey): Promise<LambdaFunction | undefined> {
+    return await inWordsOfLambda(() => this.#options.client.get(lambdaFunctions, key, { deadlineMs: DEADLINE_MS }));
+  }
+
+  async #until(holds: () => boolean, deadlineMs = SEEN_MS): Promise<boolean> {
+    const { clock } = this.#options;
+    const end = clock.monotonic() + deadlineMs;
+    while (!holds()) {
+      if (clock.monotonic() >= end) {
+        return false;
+      }
+      await new Promise<void>((resolve) => clock.setTimer(resolve, LOOK_MS));
+    }
+    return true;
+  }
+}
+
+/**
+ * @param wanted undefined for any
+ * @throws {LambdaError} PreconditionFailedException
+ */
+export function checkRevision(wanted: string | undefined, present: string): void {
+  if (wanted !== undefined && wanted !== '' && wanted !== present) {
+    throw new LambdaError(
+      'PreconditionFailedException',
+      'The RevisionId provided does not match the latest RevisionId. Call the GetFunction/GetAlias API to retrieve the latest RevisionId for your resource.',
+    );
+  }
+}
+
+/**
+ * Whether a cache has an object as it is, or newer.
+ *
+ * @param isGone whether the object is the last known state of one that is gone
+ */
+function isAsNew(cached: KubeObject | undefined, object: KubeObject | undefined, isGone: boolean): boolean {
+  if (isGone) {
+    return cached === undefined || cached.metadata.uid !== object?.metadata.uid;
+  }
+  // Another uid is a later object of the name, or an earlier one: the versions of both are of one kind.
+  return cached !== undefined && object !== undefined && !isOlder(cached, object);
+}

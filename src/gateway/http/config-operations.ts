@@ -1,0 +1,265 @@
+import type { LambdaFunction } from '../../api/lambda-function.ts';
+import { aliasWith, findAlias, versionsOf, type WrittenAlias, withAlias, withoutAlias } from '../control/aliases.ts';
+import { withProvisioned, withReserved, workersFor } from '../control/concurrency.ts';
+import { withEventConfig, withoutEventConfig } from '../control/event-config.ts';
+import { refuseUnknown } from '../control/function-settings.ts';
+import { checkRevision } from '../control/function-writer.ts';
+import { invalid, type Members, numberIn, textIn } from '../control/members.ts';
+import { withoutUrl, withUrl } from '../control/url-config.ts';
+import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
+import { aliasOf, eventConfigOf, urlConfigOf } from './config-description.ts';
+import { provisionedConfigOf } from './provisioned-config.ts';
+import { latestOf, type WriteInput, type WriteOperation, type WriteParts } from './write-operations.ts';
+
+const ALIASES = '/2015-03-31/functions/:name/aliases';
+const EVENTS = '/2019-09-25/functions/:name/event-invoke-config';
+const RESERVED = '/2017-10-31/functions/:name/concurrency';
+const PROVISIONED = '/2019-09-30/functions/:name/provisioned-concurrency';
+const URLS = '/2021-10-31/functions/:name/url';
+
+const MAX_RESERVED = 100_000;
+const MAX_PROVISIONED = 1_000_000;
+/** Longest name of an alias, in characters. */
+const MAX_ALIAS = 128;
+
+type Run = WriteOperation['run'];
+
+const change = (
+  name: string,
+  method: WriteOperation['method'],
+  url: string,
+  status: WriteOperation['status'],
+  run: Run,
+): WriteOperation => ({ name, method, url, status, action: 'change', run });
+
+/** The operations about settings of a function that have a resource of their own in Lambda. */
+export const functionConfigOperations: readonly WriteOperation[] = [
+  change('CreateAlias', 'POST', ALIASES, 201, async (parts, input) => {
+    const { members } = input;
+    const name = textIn(members, 'Name') ?? '';
+    if (name.length > MAX_ALIAS || !/^(?![0-9]+$)[a-zA-Z0-9_-]+$/.test(name)) {
+      throw invalid(`Name '${name.slice(0, MAX_ALIAS)}' is no name of an alias, such as live.`);
+    }
+    return await writeAlias(parts, input, name, (present) => {
+      if (present !== undefined) {
+        const arn = functionArn({ name: input.reference.name, qualifier: name });
+        throw new LambdaError('ResourceConflictException', `Alias already exists: ${arn}`);
+      }
+    });
+  }),
+  change('UpdateAlias', 'PUT', `${ALIASES}/:item`, 200, async (parts, input) => {
+    const { item, members, reference } = input;
+    const revisionId = textIn(members, 'RevisionId');
+    return await writeAlias(parts, input, item, (present, owner) => {
+      if (present === undefined) {
+        throw noAlias(reference, item);
+      }
+      checkRevision(revisionId, aliasOf(owner, present, reference.name).RevisionId);
+    });
+  }),
+  change('DeleteAlias', 'DELETE', `${ALIASES}/:item`, 204, async ({ writer }, { author, item, reference }) => {
+    await writer.change(latestOf(reference), (draft) => withoutAlias(draft, item), author);
+    return undefined;
+  }),
+  change('PutFunctionConcurrency', 'PUT', RESERVED, 200, async ({ writer }, { author, members, reference }) => {
+    const name = 'ReservedConcurrentExecutions';
+    refuseUnknown(members, new Set([name]));
+    const reserved = needed(members, name, 0, MAX_RESERVED);
+    await writer.change(latestOf(reference), (draft) => withReserved(draft, reserved), author);
+    return { ReservedConcurrentExecutions: reserved };
+  }),
+  change('DeleteFunctionConcurrency', 'DELETE', RESERVED, 204, async ({ writer }, { author, reference }) => {
+    await writer.change(latestOf(reference), (draft) => withReserved(draft, undefined), author);
+    return undefined;
+  }),
+  change('PutProvisionedConcurrencyConfig', 'PUT', PROVISIONED, 202, async (parts, input) => {
+    const { author, members, reference } = input;
+    const name = 'ProvisionedConcurrentExecutions';
+    refuseUnknown(members, new Set([name]));
+    const calls = needed(members, name, 1, MAX_PROVISIONED);
+    const written = await parts.writer.change(
+      { name: reference.name },
+      (draft) => withProvisioned(draft, aliasNamed(draft, reference), workersFor(calls, draft.spec.template)),
+      author,
+    );
+    return { ...provisionedConfigOf(parts.catalog, written, aliasNamed(written, reference)), FunctionArn: undefined };
+  }),
+  change('DeleteProvisionedConcurrencyConfig', 'DELETE', PROVISIONED, 204, async ({ writer }, input) => {
+    const { author, reference } = input;
+    await writer.change(
+      { name: reference.name },
+      (draft) => withProvisioned(draft, aliasNamed(draft, reference), undefined),
+      author,
+    );
+    return undefined;
+  }),
+  change(
+    'PutFunctionEventInvokeConfig',
+    'PUT',
+    EVENTS,
+    200,
+    async (parts, input) => await writeEvents(parts, input, false),
+  ),
+  change(
+    'UpdateFunctionEventInvokeConfig',
+    'POST',
+    EVENTS,
+    200,
+    async (parts, input) => await writeEvents(parts, input, true),
+  ),
+  change('DeleteFunctionEventInvokeConfig', 'DELETE', EVENTS, 204, async ({ writer }, { author, reference }) => {
+    await writer.change(
+      latestOf(reference),
+      (draft) => {
+        checkThere(draft.spec.template.spec.asyncInvoke, reference);
+        return withoutEventConfig(draft);
+      },
+      author,
+    );
+    return undefined;
+  }),
+  change('CreateFunctionUrlConfig', 'POST', URLS, 201, async (parts, input) => {
+    return await writeUrl(parts, input, (present) => {
+      if (present !== undefined) {
+        const arn = functionArn({ name: input.reference.name });
+        throw new LambdaError(
+          'ResourceConflictException',
+          `Failed to create function url config for [${arn}]. Error message:  FunctionUrlConfig exists for this Lambda function`,
+        );
+      }
+    });
+  }),
+  change('UpdateFunctionUrlConfig', 'PUT', URLS, 200, async (parts, input) => {
+    return await writeUrl(parts, input, (present) => {
+      if (present === undefined) {
+        throw nothingThere();
+      }
+    });
+  }),
+  change('DeleteFunctionUrlConfig', 'DELETE', URLS, 204, async ({ writer }, { author, reference }) => {
+    await writer.change(
+      latestOf(reference),
+      (draft) => {
+        if (draft.spec.url === undefined) {
+          throw nothingThere();
+        }
+        return withoutUrl(draft);
+      },
+      author,
+    );
+    return undefined;
+  }),
+];
+
+/** @param check throws where the alias as it is does not let the request be */
+async function writeAlias(
+  { writer }: WriteParts,
+  { author, members, reference }: WriteInput,
+  name: string,
+  check: (present: WrittenAlias | undefined, owner: LambdaFunction) => void,
+): Promise<object> {
+  refuseUnknown(members, new Set(['Description', 'FunctionVersion', 'Name', 'RevisionId', 'RoutingConfig']));
+  const description = textIn(members, 'Description');
+  const latest = latestOf(reference);
+  const owner = await writer.read(latest);
+  const next = (spec: LambdaFunction['spec']): WrittenAlias => aliasWith(findAlias(spec, name), name, members);
+  check(findAlias(owner.spec, name), owner);
+  for (const version of versionsOf(next(owner.spec))) {
+    if (!(await writer.hasVersion(owner, version))) {
+      const arn = functionArn({ name: reference.name, qualifier: String(version) });
+      throw new LambdaError('ResourceNotFoundException', `Function not found: ${arn}`);
+    }
+  }
+  const written = await writer.change(
+    latest,
+    (draft, present) => {
+      check(findAlias(present.spec, name), present);
+      return withAlias(draft, next(draft.spec), description);
+    },
+    author,
+  );
+  return aliasOf(written, aliasNamed(written, { name: reference.name, qualifier: name }), reference.name);
+}
+
+async function writeEvents(
+  { catalog, writer }: WriteParts,
+  { author, members, reference }: WriteInput,
+  keeps: boolean,
+): Promise<object | undefined> {
+  refuseUnknown(members, new Set(['DestinationConfig', 'MaximumEventAgeInSeconds', 'MaximumRetryAttempts']));
+  const written = await writer.change(
+    latestOf(reference),
+    (draft) => {
+      const { asyncInvoke } = draft.spec.template.spec;
+      if (keeps) {
+        checkThere(asyncInvoke, reference);
+      }
+      return withEventConfig(draft, keeps ? asyncInvoke : undefined, members);
+    },
+    author,
+  );
+  return eventConfigOf(catalog.find({ name: reference.name }, written).speaker.resource, reference);
+}
+
+async function writeUrl(
+  { catalog, writer }: WriteParts,
+  { author, members, reference }: WriteInput,
+  check: (present: LambdaFunction['spec']['url']) => void,
+): Promise<object | undefined> {
+  refuseUnknown(members, new Set(['AuthType', 'Cors', 'InvokeMode']));
+  const latest = latestOf(reference);
+  if (catalog.urlOf(await writer.read(latest)) === undefined) {
+    throw new LambdaError(
+      'UnsupportedOperationException',
+      'This gateway serves no function URLs: an administrator names a domain for them with --function-url-domain.',
+    );
+  }
+  const written = await writer.change(
+    latest,
+    (draft) => {
+      check(draft.spec.url);
+      return withUrl(draft, draft.spec.url, members);
+    },
+    author,
+  );
+  return urlConfigOf(catalog, latest, written);
+}
+
+/** @throws {LambdaError} ResourceNotFoundException; InvalidParameterValueException without the qualifier of an alias */
+function aliasNamed({ spec }: Pick<LambdaFunction, 'spec'>, reference: FunctionReference): WrittenAlias {
+  const { qualifier = '' } = reference;
+  if (qualifier === '' || qualifier === '$LATEST' || /^[0-9]+$/.test(qualifier)) {
+    throw invalid(
+      `Qualifier ${qualifier} is not supported. Workers are kept for aliases: create one with CreateAlias.`,
+    );
+  }
+  const alias = findAlias(spec, qualifier);
+  if (alias === undefined) {
+    throw noAlias(reference, qualifier);
+  }
+  return alias;
+}
+
+function noAlias({ name }: FunctionReference, qualifier: string): LambdaError {
+  return new LambdaError('ResourceNotFoundException', `Cannot find alias arn: ${functionArn({ name, qualifier })}`);
+}
+
+function nothingThere(): LambdaError {
+  return new LambdaError('ResourceNotFoundException', 'The resource you requested does not exist.');
+}
+
+function checkThere(config: object | undefined, { name }: FunctionReference): void {
+  if (config === undefined) {
+    const arn = functionArn({ name, qualifier: '$LATEST' });
+    throw new LambdaError('ResourceNotFoundException', `The function ${arn} doesn't have an EventInvokeConfig`);
+  }
+}
+
+function needed(members: Members, name: string, least: number, most: number): number {
+  const value = numberIn(members, name, least, most);
+  if (value === undefined) {
+    throw invalid(`${name} is needed.`);
+  }
+  return value;
+}

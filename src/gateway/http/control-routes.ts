@@ -1,0 +1,120 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { Access, Identity } from '../access/access.ts';
+import { principalName } from '../access/principal.ts';
+import type { FunctionWriter } from '../control/function-writer.ts';
+import { parseMembers } from '../control/members.ts';
+import { parseFunctionIdentifier } from '../lambda/function-name.ts';
+import { NOT_RUN } from '../telemetry/observed-call.ts';
+import { observing, type RouteOptions, sendError, sendJson, takeObservation, toLambdaError } from './answer.ts';
+import { functionConfigOperations } from './config-operations.ts';
+import type { FunctionCatalog } from './function-catalog.ts';
+import { functionOperations, type WriteOperation } from './write-operations.ts';
+
+export interface ControlRoutesOptions extends RouteOptions {
+  readonly access: Access;
+  readonly catalog: FunctionCatalog;
+  readonly writer: FunctionWriter;
+}
+
+interface WriteRoute {
+  readonly Params: { readonly name?: string; readonly item?: string };
+  readonly Querystring: Readonly<Record<string, string | readonly string[] | undefined>>;
+}
+
+/** Every operation that writes. */
+export const writeOperations: readonly WriteOperation[] = [...functionOperations, ...functionConfigOperations];
+
+const NO_BODY = Buffer.alloc(0);
+
+/** The operations that write, for a gateway whose operator lets callers change functions. */
+export function addControlRoutes(api: FastifyInstance, options: ControlRoutesOptions): void {
+  const { entrance, observer, writer } = options;
+  for (const operation of writeOperations) {
+    api.route<WriteRoute>({
+      method: operation.method,
+      url: operation.url,
+      config: { operation: operation.name },
+      onRequest: [
+        observing(observer, operation.name),
+        entrance.hook((request) => {
+          const { name, qualifier } = referenceOf(request as FastifyRequest<WriteRoute>);
+          request.observation?.addressed(name, '', 0);
+          if (operation.action === 'create' || (operation.action === 'delete' && qualifier !== undefined)) {
+            // The right to the object that is meant is asked for once the request is proved.
+            return undefined;
+          }
+          return { action: operation.action, functionName: writer.objectName(name) };
+        }),
+      ],
+      handler: (request, reply) => serve(operation, request, reply, options),
+    });
+  }
+}
+
+async function serve(
+  operation: WriteOperation,
+  request: FastifyRequest<WriteRoute>,
+  reply: FastifyReply,
+  options: ControlRoutesOptions,
+): Promise<FastifyReply> {
+  const startedAt = performance.now();
+  const observation = takeObservation(request);
+  const { access, catalog, entrance, notReady, writer } = options;
+  let result = 'ok';
+  let answerBytes = 0;
+  try {
+    const identity: Identity = entrance.prove(request, observation);
+    const refusal = notReady();
+    if (refusal !== undefined) {
+      throw refusal;
+    }
+    identity.spend();
+    const proved = { principal: identity.principal, claimedKey: undefined };
+    const name = principalName(identity.principal);
+    const answer = await operation.run(
+      {
+        catalog,
+        writer,
+        authorize: async (action, objectName) =>
+          await access.authorize(proved, action, objectName, request.caller.address),
+      },
+      {
+        reference: referenceOf(request),
+        item: request.params.item ?? '',
+        query: allValues(request.query),
+        members: parseMembers((request.body as Buffer | undefined) ?? NO_BODY),
+        author: {
+          name: name === '' ? 'system:anonymous' : name,
+          requestId: request.id,
+          operation: operation.name,
+        },
+      },
+    );
+    if (operation.status === 204 || answer === undefined) {
+      return reply.code(204).header('x-amzn-requestid', request.id).send();
+    }
+    const body = Buffer.from(JSON.stringify(answer));
+    answerBytes = body.length;
+    return sendJson(reply, body, request.id, operation.status);
+  } catch (error) {
+    const known = toLambdaError(error, options.logger, request.id);
+    result = known.errorName;
+    return sendError(reply, known, request.id);
+  } finally {
+    const durationMs = performance.now() - startedAt;
+    observation.end({ ...NOT_RUN, result, status: reply.statusCode, durationMs, answerBytes });
+  }
+}
+
+/** The function that a request names; an empty name where its path names none. */
+function referenceOf({ params, query }: FastifyRequest<WriteRoute>) {
+  return params.name === undefined
+    ? { name: '' }
+    : parseFunctionIdentifier(params.name, allValues(query).Qualifier?.[0]);
+}
+
+function allValues(query: WriteRoute['Querystring']): Readonly<Record<string, readonly string[]>> {
+  return Object.fromEntries(
+    Object.entries(query).map(([name, value]) => [name, value === undefined ? [] : ([value].flat() as string[])]),
+  );
+}

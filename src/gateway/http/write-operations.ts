@@ -1,0 +1,276 @@
+import type { LambdaFunction } from '../../api/lambda-function.ts';
+import { unreachable } from '../../common/errors.ts';
+import type { ControlAction } from '../access/access.ts';
+import { draftOf, type FunctionDraft } from '../control/function-draft.ts';
+import { configured, refuseUnknown, withArchitecture, withImage } from '../control/function-settings.ts';
+import type { Author, FunctionWriter } from '../control/function-writer.ts';
+import { booleanIn, invalid, type Members, textIn, textMapIn } from '../control/members.ts';
+import { withoutTags, withTags } from '../control/tags.ts';
+import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
+import type { FunctionCatalog } from './function-catalog.ts';
+import { describeFunction } from './function-description.ts';
+import type { UnsupportedOperation } from './unsupported-operations.ts';
+
+export interface WriteInput {
+  /** The function of the path. Empty for CreateFunction, whose path names none. */
+  readonly reference: FunctionReference;
+  /** The other name in the path: an alias. Empty for none. */
+  readonly item: string;
+  /** All values of each parameter. */
+  readonly query: Readonly<Record<string, readonly string[]>>;
+  readonly members: Members;
+  readonly author: Author;
+}
+
+export interface WriteParts {
+  readonly catalog: FunctionCatalog;
+  readonly writer: FunctionWriter;
+  /**
+   * Returns where the caller has the right.
+   *
+   * @param objectName name of the resource
+   * @throws {LambdaError} AccessDeniedException
+   */
+  readonly authorize: (action: ControlAction, objectName: string) => Promise<void>;
+}
+
+/** An operation that writes LambdaFunctions. */
+export interface WriteOperation {
+  /** As SDKs name it. */
+  readonly name: string;
+  readonly method: UnsupportedOperation['method'];
+  /** Path, with `:name` for the function and `:item` for anything else. */
+  readonly url: string;
+  /** Status of its answer; 204 has no body. */
+  readonly status: 200 | 201 | 202 | 204;
+  /** The right that its caller needs. `create` is asked for once the body has told the name. */
+  readonly action: 'create' | 'change' | 'delete';
+  run(parts: WriteParts, input: WriteInput): Promise<object | undefined>;
+}
+
+const FUNCTIONS = '/2015-03-31/functions';
+const FUNCTION = `${FUNCTIONS}/:name`;
+
+/** Milliseconds that a version may take to be published before the request is answered without. */
+const PUBLISH_MS = 40_000;
+
+/** The operations about functions themselves and their versions. */
+export const functionOperations: readonly WriteOperation[] = [
+  {
+    name: 'CreateFunction',
+    method: 'POST',
+    url: FUNCTIONS,
+    status: 201,
+    action: 'create',
+    async run(parts, { author, members }) {
+      const { catalog, writer } = parts;
+      const reference = parseFunctionIdentifier(textIn(members, 'FunctionName') ?? '');
+      const objectName = writer.objectName(reference.name);
+      // Of one who creates by server-side apply Kubernetes asks for both.
+      await parts.authorize('create', objectName);
+      await parts.authorize('change', objectName);
+      const token = booleanIn(members, 'Publish') === true ? author.requestId : undefined;
+      const made = await writer.create(reference, members, token, author);
+      return token === undefined
+        ? described(catalog, reference, made)
+        : await published(parts, reference, made, token, 'ResourceConflictException');
+    },
+  },
+  {
+    name: 'UpdateFunctionCode',
+    method: 'PUT',
+    url: `${FUNCTION}/code`,
+    status: 200,
+    action: 'change',
+    async run(parts, { author, members, reference }) {
+      const token = booleanIn(members, 'Publish') === true ? author.requestId : undefined;
+      const next = (draft: FunctionDraft): FunctionDraft => {
+        const known = ['Architectures', 'DryRun', 'Publish', 'RevisionId'];
+        const changed = withArchitecture(withImage(draft, members, known), members);
+        return token === undefined ? changed : withToken(changed, token);
+      };
+      const { catalog, writer } = parts;
+      if (booleanIn(members, 'DryRun') === true) {
+        const present = await writer.read(latestOf(reference));
+        const { spec } = next(draftOf(present));
+        return described(catalog, reference, { ...present, spec });
+      }
+      const changed = await writer.change(latestOf(reference), next, author, textIn(members, 'RevisionId'));
+      return token === undefined
+        ? described(catalog, reference, changed)
+        : await published(parts, reference, changed, token, 'ServiceException');
+    },
+  },
+  {
+    name: 'UpdateFunctionConfiguration',
+    method: 'PUT',
+    url: `${FUNCTION}/configuration`,
+    status: 200,
+    action: 'change',
+    async run({ catalog, writer }, { author, members, reference }) {
+      const next = (draft: FunctionDraft): FunctionDraft => configured(draft, members, reference.name, ['RevisionId']);
+      const changed = await writer.change(latestOf(reference), next, author, textIn(members, 'RevisionId'));
+      return described(catalog, reference, changed);
+    },
+  },
+  {
+    name: 'DeleteFunction',
+    method: 'DELETE',
+    url: FUNCTION,
+    status: 204,
+    action: 'delete',
+    async run(parts, { author, reference }) {
+      const { writer } = parts;
+      const { qualifier } = reference;
+      if (qualifier === undefined) {
+        await writer.remove(reference, author);
+        return undefined;
+      }
+      const version = Number(qualifier);
+      if (!/^[1-9][0-9]*$/.test(qualifier)) {
+        throw invalid(`Qualifier ${qualifier} is no version. Leave it out to delete the function, or use DeleteAlias.`);
+      }
+      await parts.authorize('delete-version', writer.versionName(reference.name, version));
+      await writer.removeVersion(reference, version, author);
+      return undefined;
+    },
+  },
+  {
+    name: 'PublishVersion',
+    method: 'POST',
+    url: `${FUNCTION}/versions`,
+    status: 201,
+    action: 'change',
+    async run(parts, { author, members, reference }) {
+      refuseUnknown(members, new Set(['CodeSha256', 'Description', 'RevisionId']));
+      const { catalog, writer } = parts;
+      const next = (draft: FunctionDraft, present: LambdaFunction): FunctionDraft => {
+        const { CodeSha256, Description } = describeFunction(catalog.find(latestOf(reference), present), reference);
+        checkSame('CodeSha256', textIn(members, 'CodeSha256'), CodeSha256);
+        checkSame('Description', textIn(members, 'Description'), Description);
+        return withToken(draft, author.requestId);
+      };
+      const changed = await writer.change(latestOf(reference), next, author, textIn(members, 'RevisionId'));
+      return await published(parts, reference, changed, author.requestId, 'ServiceException');
+    },
+  },
+  {
+    name: 'TagResource',
+    method: 'POST',
+    url: '/2017-03-31/tags/:name',
+    status: 204,
+    action: 'change',
+    async run({ writer }, { author, members, reference }) {
+      const tags = textMapIn(members, 'Tags') ?? {};
+      await writer.change(latestOf(reference), (draft) => withTags(draft, tags), author);
+      return undefined;
+    },
+  },
+  {
+    name: 'UntagResource',
+    method: 'DELETE',
+    url: '/2017-03-31/tags/:name',
+    status: 204,
+    action: 'change',
+    async run({ writer }, { author, query, reference }) {
+      const keys = query.tagKeys ?? [];
+      await writer.change(latestOf(reference), (draft) => withoutTags(draft, keys), author);
+      return undefined;
+    },
+  },
+];
+
+/**
+ * The reference without a qualifier.
+ *
+ * @throws {LambdaError} InvalidParameterValueException for the qualifier of a version or an alias
+ */
+export function latestOf({ name, qualifier }: FunctionReference): FunctionReference {
+  if (qualifier !== undefined && qualifier !== '$LATEST') {
+    throw invalid(`Qualifier ${qualifier} is not supported. Settings are those of the function: leave Qualifier out.`);
+  }
+  return { name };
+}
+
+function described(catalog: FunctionCatalog, { name }: FunctionReference, written: LambdaFunction): object {
+  return describeFunction(catalog.find({ name }, written), { name });
+}
+
+function withToken(draft: FunctionDraft, publishToken: string): FunctionDraft {
+  return { ...draft, spec: { ...draft.spec, publishToken } };
+}
+
+/** @throws {LambdaError} InvalidParameterValueException */
+function checkSame(name: string, wanted: string | undefined, present: string): void {
+  if (wanted !== undefined && wanted !== '' && wanted !== present) {
+    throw invalid(
+      `${name} (${wanted}) is different from that of $LATEST (${present}). A version is published as $LATEST is: change that first with UpdateFunctionConfiguration or UpdateFunctionCode.`,
+    );
+  }
+}
+
+/**
+ * The version that a token has published.
+ *
+ * @param late the error where no worker has run the image in time. A repetition of a ServiceException publishes no second
+ *   version, since nothing has changed
+ */
+async function published(
+  { catalog, writer }: WriteParts,
+  { name }: FunctionReference,
+  written: LambdaFunction,
+  token: string,
+  late: 'ResourceConflictException' | 'ServiceException',
+): Promise<object> {
+  const { uid } = written.metadata;
+  const found = (): PublishedState => publishedState(catalog, name, uid, token);
+  await writer.until(() => found().kind !== 'Waiting', PUBLISH_MS);
+  const state = found();
+  switch (state.kind) {
+    case 'Published': {
+      const reference = { name, qualifier: String(state.version) };
+      return describeFunction(catalog.find(reference), reference);
+    }
+    case 'Gone':
+      throw new LambdaError('ResourceNotFoundException', `The function ${name} was deleted meanwhile.`);
+    case 'Failed':
+      throw new LambdaError('ResourceConflictException', `No version was published: ${state.message}`);
+    case 'Waiting':
+      throw new LambdaError(
+        late,
+        `The function ${name} is written. Its version is published once a worker has run the image, which takes longer than this request: wait for the function, and use ListVersionsByFunction.`,
+        late === 'ServiceException' ? { status: 503, retryAfterSeconds: 1 } : {},
+      );
+    default:
+      return unreachable(state);
+  }
+}
+
+type PublishedState =
+  | { readonly kind: 'Waiting' | 'Gone' }
+  | { readonly kind: 'Failed'; readonly message: string }
+  | { readonly kind: 'Published'; readonly version: number };
+
+function publishedState(
+  catalog: FunctionCatalog,
+  name: string,
+  uid: string | undefined,
+  token: string,
+): PublishedState {
+  const owner = catalog.owner(name);
+  if (owner === undefined || owner.metadata.uid !== uid) {
+    return { kind: 'Gone' };
+  }
+  const { conditions, latestVersion, observedGeneration, publication } = owner.status ?? {};
+  if (publication?.token === token && publication.state !== 'Creating' && latestVersion !== undefined) {
+    const isSeen = catalog.versions(name).includes(String(latestVersion));
+    return isSeen ? { kind: 'Published', version: latestVersion } : { kind: 'Waiting' };
+  }
+  const isCurrent = owner.spec.publishToken === token && observedGeneration === owner.metadata.generation;
+  const stalled = conditions?.find(({ type, status }) => type === 'Stalled' && status === 'True');
+  if (isCurrent && stalled !== undefined) {
+    return { kind: 'Failed', message: stalled.message };
+  }
+  return { kind: 'Waiting' };
+}
