@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import type { RequestListener, Server } from 'node:http';
-import { functionUrlHost } from '../api/function-url.ts';
 import type { LambdaFunction } from '../api/lambda-function.ts';
 import type { LambdaNode } from '../api/lambda-node.ts';
 import type { LambdaVersion } from '../api/lambda-version.ts';
@@ -25,15 +24,15 @@ import type { ClientIdentity } from './agents/client-identity.ts';
 import { FleetView } from './agents/fleet-view.ts';
 import type { FunctionCall } from './agents/function-call.ts';
 import { VersionBook } from './agents/version-book.ts';
-import { type ControlClient, FunctionWriter } from './control/function-writer.ts';
+import type { ControlClient } from './control/function-writer.ts';
 import { EndpointGuard } from './events/endpoint-guard.ts';
 import { createPostRecord } from './events/event-destination.ts';
 import type { EventKeeper } from './events/event-keeper.ts';
 import { EventQueue } from './events/event-queue.ts';
 import { type EventStore, eventSettingsOf } from './events/event-store.ts';
+import { createGatewayFunctions } from './gateway-functions.ts';
 import type { EventIntakeOptions } from './handover/event-intake.ts';
 import type { Door } from './http/connection-drain.ts';
-import { FunctionCatalog } from './http/function-catalog.ts';
 import type { ClientPatience } from './http/http-guard.ts';
 import { createLambdaApi } from './http/lambda-api.ts';
 import { createUrlDoor } from './http/url-door.ts';
@@ -263,7 +262,7 @@ export class Gateway {
   }
 
   #createDoor(): Door {
-    const { control, createServer, intake } = this.#options;
+    const { createServer, intake } = this.#options;
     const common = {
       ...this.#commonOfDoors(),
       accept: (call: FunctionCall) => this.#events.accept(call),
@@ -272,40 +271,17 @@ export class Gateway {
     if (intake !== undefined) {
       return intake({ ...common, namespace: this.#options.namespace });
     }
-    const catalog = this.#createCatalog();
     return createLambdaApi({
       ...common,
-      catalog,
-      ...(control === undefined ? {} : { writer: this.#createWriter(control, catalog) }),
+      ...createGatewayFunctions({
+        ...this.#options,
+        invoker: this.#invoker,
+        view: this.view,
+        book: this.#book,
+      }),
       ...this.#partsOfCalls(),
       timingHeaders: this.#options.timingHeaders ?? true,
       ...(createServer === undefined ? {} : { createServer }),
-    });
-  }
-
-  #createCatalog(): FunctionCatalog {
-    const { namespace, nodes, urls } = this.#options;
-    return new FunctionCatalog({
-      invoker: this.#invoker,
-      view: this.view,
-      book: this.#book,
-      architectureOf: (name) => nodes.cache.get({ name })?.status?.versions?.architecture,
-      urlOf: ({ metadata, status }) =>
-        urls === undefined ? status?.url : `https://${functionUrlHost(metadata.name, namespace, urls.domain)}/`,
-    });
-  }
-
-  #createWriter(client: ControlClient, catalog: FunctionCatalog): FunctionWriter {
-    const { clock, functions, logger, namespace, versions } = this.#options;
-    return new FunctionWriter({
-      client,
-      namespace,
-      functions,
-      versions,
-      book: this.#book,
-      isHandMade: (name) => catalog.isHandMade(name),
-      clock,
-      logger,
     });
   }
 

@@ -48,8 +48,14 @@ export interface AccessLab {
    * A gateway process with these flags beside those that it cannot do without; it ends with the test.
    *
    * @param until what its readiness begins with before this returns; `200` when absent
+   * @param ends takes what ends it, for a gateway that is started outside of a test
    */
-  gateway(flags?: readonly string[], scheme?: 'http' | 'https', until?: string): Promise<AccessGateway>;
+  gateway(
+    flags?: readonly string[],
+    scheme?: 'http' | 'https',
+    until?: string,
+    ends?: (end: () => Promise<void>) => void,
+  ): Promise<AccessGateway>;
   /** Makes these the whole content of the Secret. */
   keys(keys: Readonly<Record<string, LabKey>>): Promise<void>;
   /** Lets somebody call these functions. */
@@ -83,7 +89,7 @@ export async function startAccessLab(): Promise<AccessLab> {
   return {
     api,
     agent,
-    async gateway(flags = [], scheme = 'http', until = '200') {
+    async gateway(flags = [], scheme = 'http', until = '200', ends = onTestFinished) {
       started += 1;
       const [port, health] = [await freePort(), await freePort()];
       const logFile = join(folder, `gateway-${started}.log`);
@@ -99,7 +105,7 @@ export async function startAccessLab(): Promise<AccessLab> {
         ],
         logFile,
       });
-      onTestFinished(() => gateway.kill());
+      ends(() => gateway.kill());
       const readiness = async (): Promise<string> => {
         const answer = await fetch(`http://127.0.0.1:${health}/readyz`);
         return `${answer.status} ${await answer.text()}`;

@@ -130,6 +130,12 @@ export function startBoto3(clients: PythonClients, endpoint: string): Boto3Calle
         Object.fromEntries(Object.entries(page).filter(([name]) => name !== 'ResponseMetadata')),
       );
     },
+    async wait(waiter, input, options = {}) {
+      const told = await ask({ waiter: snakeCase(waiter), arguments: encoded(input) }, options);
+      if (told.raised !== undefined) {
+        throw new Error(`boto3 raised ${told.raised.class}: ${told.raised.text}`);
+      }
+    },
     async operations(functionName) {
       const told = await ask({ operationsFor: functionName }, {});
       return told.returned as readonly ModeledOperation[];

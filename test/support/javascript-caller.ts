@@ -5,6 +5,15 @@ import type { CallerOptions, LambdaCaller, Outcome, StreamDigest } from './lambd
 
 type Input = Readonly<Record<string, unknown>>;
 type AnyCommand = Parameters<sdk.LambdaClient['send']>[0];
+type Wait = (
+  config: {
+    readonly client: sdk.LambdaClient;
+    readonly maxWaitTime: number;
+    readonly minDelay: number;
+    readonly maxDelay: number;
+  },
+  input: Input,
+) => Promise<unknown>;
 type Paginate = (
   config: { readonly client: sdk.LambdaClient },
   input: Input,
@@ -17,7 +26,10 @@ interface RaisedError extends Error {
   readonly retryAfterSeconds?: string;
 }
 
-/** Commands, paginators and classes of errors, by name. */
+/** Seconds that a waiter may take. */
+const MAX_WAIT_SECONDS = 60;
+
+/** Commands, paginators, waiters and classes of errors, by name. */
 const exported: Readonly<Record<string, unknown>> = { ...sdk };
 
 /** The AWS SDK for JavaScript, calling a gateway. */
@@ -85,6 +97,10 @@ export function createJavaScriptCaller(endpoint: string): LambdaCaller {
         pages.push(page);
       }
       return pages;
+    },
+    async wait(waiter, input, options = {}) {
+      const wait = exported[`waitUntil${waiter}`] as Wait;
+      await wait({ client: clientOf(options), maxWaitTime: MAX_WAIT_SECONDS, minDelay: 1, maxDelay: 1 }, input);
     },
     async close() {
       for (const client of clients.values()) {

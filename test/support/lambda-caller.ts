@@ -71,6 +71,8 @@ export interface LambdaCaller {
     input: Readonly<Record<string, unknown>>,
     options?: CallerOptions,
   ): Promise<readonly Readonly<Record<string, unknown>>[]>;
+  /** Waits by one of the SDK's own waiters, such as `FunctionActiveV2`, which looks every second. Rejects as it raises. */
+  wait(waiter: string, input: Readonly<Record<string, unknown>>, options?: CallerOptions): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -2,13 +2,14 @@
 
     {"id": 1, "endpoint": "http://...", "method": "invoke", "arguments": {"FunctionName": "hello"}}
     {"id": 2, "endpoint": "http://...", "paginator": "list_functions", "arguments": {}}
+    {"id": 3, "endpoint": "http://...", "waiter": "function_active_v2", "arguments": {"FunctionName": "hello"}}
 
 and answers, in whatever order calls end, with what boto3 returned or raised:
 
     {"id": 1, "returned": {...}}
     {"id": 2, "raised": {"class": "ResourceNotFoundException", "modeled": true, "text": "...", "response": {...}}}
 
-    {"id": 3, "endpoint": "http://...", "operationsFor": "hello"}
+    {"id": 4, "endpoint": "http://...", "operationsFor": "hello"}
 
 gives every operation of the service model, with the least that it has to be asked about that function. An answer that is
 not as the service model has it raises a ModelFault, which boto3 itself would not.
@@ -135,6 +136,9 @@ def perform(call):
     try:
         if "paginator" in call:
             return list(client.get_paginator(call["paginator"]).paginate(**arguments))
+        if "waiter" in call:
+            often = {"Delay": 1, "MaxAttempts": 60}
+            return client.get_waiter(call["waiter"]).wait(WaiterConfig=often, **arguments)
         returned = getattr(client, call["method"])(**arguments)
     except ClientError as error:
         model, status, body = _call.answer

@@ -1,0 +1,403 @@
+import {
+  CreateAliasCommand,
+  CreateFunctionCommand,
+  type CreateFunctionCommandInput,
+  CreateFunctionUrlConfigCommand,
+  DeleteFunctionCommand,
+  GetFunctionCommand,
+  GetFunctionConfigurationCommand,
+  PublishVersionCommand,
+  PutFunctionConcurrencyCommand,
+  PutProvisionedConcurrencyConfigCommand,
+  UpdateAliasCommand,
+  UpdateFunctionCodeCommand,
+  UpdateFunctionConfigurationCommand,
+} from '@aws-sdk/client-lambda';
+import { describe, expect, it } from 'vitest';
+import { KEPT_ANNOTATION } from '../../../src/api/kept-properties.ts';
+import type { LambdaFunction } from '../../../src/api/lambda-function.ts';
+import type { Access } from '../../../src/gateway/access/access.ts';
+import { createOpenAccess } from '../../../src/gateway/access/access.ts';
+import { objectNameFor } from '../../../src/gateway/control/created-function.ts';
+import { LambdaError } from '../../../src/gateway/lambda/lambda-error.ts';
+import { ApiError } from '../../../src/kube/api/api-error.ts';
+import { type ControlStore, controlStore } from '../../support/control-store.ts';
+import { fakeInformer } from '../../support/fake-informer.ts';
+import { condition, functionFixture, ownedFixture, versionFixture } from '../../support/function-fixture.ts';
+import { type GatewayLab, gatewayLab } from '../../support/gateway-lab.ts';
+
+const arn = 'arn:aws:lambda:us-east-1:012345678912:function:hello';
+
+interface ControlLab extends GatewayLab {
+  readonly store: ControlStore;
+  /** The LambdaFunction of this name as it is now. */
+  object(name?: string): LambdaFunction;
+}
+
+async function controlLab(gateway: Parameters<typeof gatewayLab>[0] = {}): Promise<ControlLab> {
+  const functions = fakeInformer<LambdaFunction>();
+  const versions = fakeInformer<never>();
+  const store = controlStore({ lambdafunctions: functions as never, lambdaversions: versions });
+  const lab = await gatewayLab({
+    ...gateway,
+    gateway: { functions, versions, control: store, ...gateway.gateway },
+  });
+  return {
+    ...lab,
+    functions,
+    versions: versions as never,
+    store,
+    object(name = 'hello') {
+      const found = functions.cache.get({ namespace: 'default', name });
+      if (found === undefined) {
+        throw new Error(`there is no LambdaFunction ${name}`);
+      }
+      return found;
+    },
+  };
+}
+
+const minimal: CreateFunctionCommandInput = {
+  FunctionName: 'hello',
+  PackageType: 'Image',
+  Code: { ImageUri: 'registry.example/hello:1' },
+  Role: 'arn:aws:iam::123456789012:role/r',
+};
+
+/** The status that the controller gives a function that is up to date, and a worker that runs. */
+function settle(lab: ControlLab): void {
+  const owner = lab.object();
+  const ready = { ...condition('Ready', 'True', 'UpToDate'), observedGeneration: owner.metadata.generation ?? 1 };
+  lab.functions.put({
+    ...owner,
+    status: { ...owner.status, observedGeneration: owner.metadata.generation ?? 1, conditions: [ready] },
+  });
+  lab.workers.put(ownedFixture(owner, 0, { status: { image: `registry.example/hello@sha256:${'a'.repeat(64)}` } }));
+}
+
+describe('a function that is created', () => {
+  it('names what the caller named, rests frozen, and tells who has made it', async () => {
+    const lab = await controlLab();
+    const made = await lab.client.send(new CreateFunctionCommand({ ...minimal, MemorySize: 300, Tags: { a: 'x y' } }));
+    expect(made).toMatchObject({ State: 'Pending', LastUpdateStatus: 'InProgress', MemorySize: 300, Timeout: 3 });
+    const [patch] = lab.store.asked.flatMap((each) => each.patch ?? []);
+    expect(patch).toMatchObject({ kind: 'apply', fieldManager: 'esb-control', force: false });
+    expect(JSON.parse(JSON.stringify(patch?.body)).spec).toEqual({
+      template: {
+        spec: { image: 'registry.example/hello:1', desiredState: 'Paused', resources: { limits: { memory: '300Mi' } } },
+      },
+    });
+    const { annotations, labels } = lab.object().metadata;
+    expect(labels).toEqual({});
+    expect(annotations?.['esb.dev/changed-by']).toBe('system:anonymous');
+    expect(JSON.parse(annotations?.[KEPT_ANNOTATION] ?? '')).toMatchObject({ role: minimal.Role, tags: { a: 'x y' } });
+  });
+
+  it('has a name that Kubernetes takes, and no other function gets', () => {
+    expect(objectNameFor('hello')).toBe('hello');
+    const names = ['My_Function', 'my_function', 'my-Function', '___', '-', 'a'.repeat(64), `${'a'.repeat(63)}A`];
+    const objects = names.map(objectNameFor);
+    expect(objects.filter((name) => !/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name))).toEqual([]);
+    expect(new Set(objects).size).toBe(names.length);
+    expect(objects[0]).toMatch(/^my-function-[0-9a-f]{8}$/);
+  });
+
+  it('is found by the name that callers write', async () => {
+    const lab = await controlLab();
+    await lab.client.send(new CreateFunctionCommand({ ...minimal, FunctionName: 'My_Function' }));
+    const found = await lab.client.send(new GetFunctionCommand({ FunctionName: 'My_Function' }));
+    expect(found.Configuration?.FunctionName).toBe('My_Function');
+    expect(lab.object(objectNameFor('My_Function')).spec.functionName).toBe('My_Function');
+  });
+
+  it('is refused where the name is taken, by workers that were made by hand too', async () => {
+    const lab = await controlLab();
+    await lab.addWorker('hand', { functionName: 'hand' });
+    await lab.client.send(new CreateFunctionCommand(minimal));
+    for (const FunctionName of ['hello', 'hand']) {
+      await expect(lab.client.send(new CreateFunctionCommand({ ...minimal, FunctionName }))).rejects.toMatchObject({
+        name: 'ResourceConflictException',
+        message: `Function already exist: ${FunctionName}`,
+      });
+    }
+  });
+});
+
+describe('the state of a function', () => {
+  const stateOf = async (lab: ControlLab) =>
+    await lab.client.send(new GetFunctionConfigurationCommand({ FunctionName: 'hello' }));
+
+  it('follows its conditions and its workers', async () => {
+    const lab = await controlLab();
+    await lab.client.send(new CreateFunctionCommand(minimal));
+    expect(await stateOf(lab)).toMatchObject({ State: 'Pending', StateReasonCode: 'Creating' });
+    settle(lab);
+    expect(await stateOf(lab)).toMatchObject({
+      State: 'Active',
+      LastUpdateStatus: 'Successful',
+      CodeSha256: 'a'.repeat(64),
+    });
+    const changed = await lab.client.send(
+      new UpdateFunctionConfigurationCommand({ FunctionName: 'hello', Timeout: 9 }),
+    );
+    expect(changed).toMatchObject({ State: 'Active', LastUpdateStatus: 'InProgress', Timeout: 9 });
+    const owner = lab.object();
+    const observedGeneration = owner.metadata.generation ?? 1;
+    const failing = ['Ready', 'Stalled'].map((type) => ({
+      ...condition(type, type === 'Ready' ? 'False' : 'True', 'ImageNotFound', 'hello-latest-0: no such image'),
+    }));
+    lab.functions.put({ ...owner, status: { ...owner.status, observedGeneration, conditions: failing } });
+    expect(await stateOf(lab)).toMatchObject({
+      State: 'Active',
+      LastUpdateStatus: 'Failed',
+      LastUpdateStatusReason: 'ImageNotFound: hello-latest-0: no such image',
+      LastUpdateStatusReasonCode: 'InvalidImage',
+    });
+    lab.workers.remove({ namespace: 'default', name: 'hello-latest-0' });
+    expect(await stateOf(lab)).toMatchObject({ State: 'Failed', StateReasonCode: 'InvalidImage' });
+  });
+
+  it('is that of $LATEST where an alias keeps the function from being ready', async () => {
+    const lab = await controlLab();
+    await lab.client.send(new CreateFunctionCommand(minimal));
+    settle(lab);
+    const owner = lab.object();
+    const missing = ['Ready', 'Stalled'].map((type) =>
+      condition(type, type === 'Ready' ? 'False' : 'True', 'VersionMissing', 'no version 7'),
+    );
+    lab.functions.put({ ...owner, status: { ...owner.status, conditions: missing } });
+    expect(await stateOf(lab)).toMatchObject({ State: 'Active', LastUpdateStatus: 'Successful' });
+  });
+
+  it('is idle where no worker is wanted', async () => {
+    const lab = await controlLab();
+    lab.functions.put(functionFixture({ minWorkers: 0, status: { observedGeneration: 1 } }));
+    expect(await stateOf(lab)).toMatchObject({ State: 'Inactive', StateReasonCode: 'Idle' });
+  });
+
+  it('is that of no function once it is deleted, while its workers still leave', async () => {
+    const lab = await controlLab();
+    await lab.client.send(new CreateFunctionCommand(minimal));
+    settle(lab);
+    await lab.client.send(new DeleteFunctionCommand({ FunctionName: 'hello' }));
+    await expect(stateOf(lab)).rejects.toMatchObject({ name: 'ResourceNotFoundException' });
+    await lab.client.send(new CreateFunctionCommand(minimal));
+    expect(await stateOf(lab)).toMatchObject({ State: 'Active' });
+  });
+});
+
+describe('a change', () => {
+  it('is one of the revision that its caller has seen', async () => {
+    const lab = await controlLab();
+    const { RevisionId } = await lab.client.send(new CreateFunctionCommand(minimal));
+    settle(lab);
+    const input = { FunctionName: 'hello', Timeout: 9, RevisionId };
+    const changed = await lab.client.send(new UpdateFunctionConfigurationCommand(input));
+    await expect(lab.client.send(new UpdateFunctionConfigurationCommand(input))).rejects.toMatchObject({
+      name: 'PreconditionFailedException',
+    });
+    const again = { FunctionName: 'hello', ImageUri: 'registry.example/hello:2', RevisionId: changed.RevisionId };
+    expect(await lab.client.send(new UpdateFunctionCodeCommand(again))).toMatchObject({ Timeout: 9 });
+  });
+
+  it('names nothing but what changes, and removes what another manager has set', async () => {
+    const lab = await controlLab();
+    lab.functions.put(
+      functionFixture({
+        spec: {
+          template: {
+            spec: {
+              ...functionFixture().spec.template.spec,
+              command: ['/run'],
+              env: [
+                { name: 'SECRET', valueFrom: { secretKeyRef: { name: 's', key: 'k', optional: false } } },
+                { name: 'OLD', value: '1' },
+              ],
+            },
+          },
+        },
+        metadata: { resourceVersion: '7' },
+      }),
+    );
+    await lab.client.send(
+      new UpdateFunctionConfigurationCommand({
+        FunctionName: 'hello',
+        Environment: { Variables: { NEW: '2' } },
+        ImageConfig: {},
+      }),
+    );
+    const { patch } = lab.store.asked.find(({ verb }) => verb === 'patch') ?? {};
+    expect(patch).toMatchObject({ kind: 'merge', fieldManager: 'esb-control' });
+    expect(patch?.body).toMatchObject({ metadata: { resourceVersion: '7', uid: 'uid-of-hello' } });
+    const { spec } = (patch?.body ?? {}) as { readonly spec?: object };
+    expect(spec).toEqual({
+      template: {
+        spec: {
+          command: null,
+          env: [
+            { name: 'SECRET', valueFrom: { secretKeyRef: { name: 's', key: 'k', optional: false } } },
+            { name: 'NEW', value: '2' },
+          ],
+        },
+      },
+    });
+  });
+
+  it('that changes nothing writes nothing', async () => {
+    const lab = await controlLab();
+    await lab.client.send(new CreateFunctionCommand(minimal));
+    await lab.client.send(new UpdateFunctionConfigurationCommand({ FunctionName: 'hello', Timeout: 3 }));
+    expect(lab.store.asked.filter(({ verb }) => verb === 'patch')).toHaveLength(1);
+  });
+
+  it('is made again from what another writer has left meanwhile', async () => {
+    const lab = await controlLab();
+    await lab.client.send(new CreateFunctionCommand(minimal));
+    lab.store.beforeWrite = () => {
+      const owner = lab.object();
+      const scaling = { ...owner.spec.scaling, minWorkers: 5 };
+      const metadata = { ...owner.metadata, resourceVersion: '900', generation: 2 };
+      lab.functions.put({ ...owner, metadata, spec: { ...owner.spec, scaling } });
+    };
+    await lab.client.send(new UpdateFunctionConfigurationCommand({ FunctionName: 'hello', Timeout: 9 }));
+    expect(lab.object().spec).toMatchObject({ scaling: { minWorkers: 5 }, template: { spec: { timeoutSeconds: 9 } } });
+  });
+
+  it.each([
+    ['Invalid', 422, 'InvalidParameterValueException'],
+    ['Forbidden', 403, 'AccessDeniedException'],
+    ['TooManyRequests', 429, 'TooManyRequestsException'],
+    ['Unreachable', undefined, 'ServiceException'],
+  ] as const)('that the API server answers with %s is a %s', async (code, status, name) => {
+    const lab = await controlLab();
+    lab.store.failure = new ApiError('said the API server', { code, ...(status === undefined ? {} : { status }) });
+    await expect(lab.client.send(new CreateFunctionCommand(minimal))).rejects.toMatchObject({ name });
+  });
+});
+
+describe('rights', () => {
+  it('are asked for by the name of the object, before anything is written', async () => {
+    const asked: string[] = [];
+    const access: Access = {
+      ...createOpenAccess(() => false),
+      authorize(_identity, action, name) {
+        asked.push(`${action} ${name}`);
+        if (action === 'delete-version' || action === 'delete') {
+          throw new LambdaError('AccessDeniedException', 'no');
+        }
+      },
+    };
+    const lab = await controlLab({ gateway: { access } });
+    await lab.client.send(new CreateFunctionCommand({ ...minimal, FunctionName: 'My_Function' }));
+    const FunctionName = 'My_Function';
+    await lab.client.send(new UpdateFunctionConfigurationCommand({ FunctionName, Timeout: 9 }));
+    for (const Qualifier of [undefined, '3']) {
+      await expect(
+        lab.client.send(
+          new DeleteFunctionCommand(Qualifier === undefined ? { FunctionName } : { FunctionName, Qualifier }),
+        ),
+      ).rejects.toMatchObject({ name: 'AccessDeniedException' });
+    }
+    const object = objectNameFor(FunctionName);
+    expect(asked).toEqual([
+      `create ${object}`,
+      `change ${object}`,
+      `change ${object}`,
+      `delete ${object}`,
+      `delete-version ${object}-3`,
+    ]);
+    expect(lab.store.asked.some(({ verb }) => verb === 'delete')).toBe(false);
+  });
+});
+
+describe('versions and aliases', () => {
+  /** Has the controller publish what the next change asks for. */
+  const publishNext = (lab: ControlLab, version: number): void => {
+    const stop = lab.functions.subscribe(({ object }) => {
+      const token = object.spec.publishToken;
+      if (token !== undefined && object.status?.publication?.token !== token) {
+        queueMicrotask(() => {
+          stop();
+          lab.versions.put(versionFixture(object, version));
+          const publication = { token, state: 'Created' as const };
+          lab.functions.put({ ...object, status: { ...object.status, latestVersion: version, publication } });
+        });
+      }
+    });
+  };
+
+  it('are published once the controller has done it', async () => {
+    const lab = await controlLab();
+    await lab.client.send(new CreateFunctionCommand(minimal));
+    publishNext(lab, 1);
+    expect(await lab.client.send(new PublishVersionCommand({ FunctionName: 'hello' }))).toMatchObject({
+      Version: '1',
+      FunctionArn: `${arn}:1`,
+      State: 'Active',
+    });
+    const failed = { ...condition('Stalled', 'True', 'ImageNotFound', 'no such image') };
+    const stop = lab.functions.subscribe(({ object }) => {
+      if (object.spec.publishToken === object.status?.publication?.token) {
+        return;
+      }
+      queueMicrotask(() => {
+        stop();
+        const observedGeneration = object.metadata.generation ?? 1;
+        lab.functions.put({ ...object, status: { ...object.status, observedGeneration, conditions: [failed] } });
+      });
+    });
+    await expect(lab.client.send(new PublishVersionCommand({ FunctionName: 'hello' }))).rejects.toMatchObject({
+      name: 'ResourceConflictException',
+      message: 'No version was published: no such image',
+    });
+  });
+
+  it('have weights in thousandths', async () => {
+    const lab = await controlLab();
+    await lab.client.send(new CreateFunctionCommand(minimal));
+    for (const version of [1, 2]) {
+      lab.versions.put(versionFixture(lab.object(), version));
+    }
+    const alias = { FunctionName: 'hello', Name: 'live', FunctionVersion: '1' };
+    const weights = (weight: number) => ({ RoutingConfig: { AdditionalVersionWeights: { 2: weight } } });
+    await expect(lab.client.send(new CreateAliasCommand({ ...alias, ...weights(0.0005) }))).rejects.toMatchObject({
+      name: 'InvalidParameterValueException',
+    });
+    await lab.client.send(new CreateAliasCommand({ ...alias, ...weights(0.07) }));
+    expect(lab.object().spec.aliases).toEqual([{ name: 'live', version: 1, routing: [{ version: 2, permille: 70 }] }]);
+    await lab.client.send(
+      new PutProvisionedConcurrencyConfigCommand({
+        FunctionName: 'hello',
+        Qualifier: 'live',
+        ProvisionedConcurrentExecutions: 3,
+      }),
+    );
+    await lab.client.send(new UpdateAliasCommand({ FunctionName: 'hello', Name: 'live', Description: 'all' }));
+    expect(lab.object().spec.aliases).toMatchObject([{ name: 'live', version: 1, provisionedWorkers: 3 }]);
+  });
+});
+
+describe('what there is not', () => {
+  it('is refused where no URLs are served, and with a qualifier that settings do not have', async () => {
+    const lab = await controlLab();
+    await lab.client.send(new CreateFunctionCommand(minimal));
+    const url = { FunctionName: 'hello', AuthType: 'NONE' } as const;
+    await expect(lab.client.send(new CreateFunctionUrlConfigCommand(url))).rejects.toMatchObject({
+      name: 'UnsupportedOperationException',
+      message: expect.stringContaining('--function-url-domain'),
+    });
+    await expect(
+      lab.client.send(
+        new PutFunctionConcurrencyCommand({ FunctionName: 'hello:live', ReservedConcurrentExecutions: 1 }),
+      ),
+    ).rejects.toMatchObject({ name: 'InvalidParameterValueException' });
+  });
+
+  it('are writes through a gateway that is not told to let them', async () => {
+    const lab = await gatewayLab();
+    await expect(lab.client.send(new CreateFunctionCommand(minimal))).rejects.toMatchObject({
+      name: 'UnsupportedOperationException',
+      message: expect.stringContaining('--control-api'),
+    });
+  });
+});
