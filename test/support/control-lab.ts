@@ -24,6 +24,9 @@ export const EDITOR: Credentials = { accessKeyId: 'AKIDEDITOR', secretAccessKey:
 /** May call functions and read them, and change none. */
 export const READER: Credentials = { accessKeyId: 'AKIDREADER', secretAccessKey: 'readers-secret-0123456789' };
 
+/** May do nothing until a test lets it. */
+export const DEPLOYER: Credentials = { accessKeyId: 'AKIDDEPLOYER', secretAccessKey: 'deployers-secret-0123456789' };
+
 /** Digest of the image that a fake node says to have run. */
 export function digestOf(image: string): string {
   return createHash('sha256').update(image).digest('hex');
@@ -69,6 +72,7 @@ async function build(closers: (() => unknown)[], close: () => Promise<void>): Pr
   await access.keys({
     [EDITOR.accessKeyId]: { secretAccessKey: EDITOR.secretAccessKey, user: 'editor' },
     [READER.accessKeyId]: { secretAccessKey: READER.secretAccessKey, user: 'reader' },
+    [DEPLOYER.accessKeyId]: { secretAccessKey: DEPLOYER.secretAccessKey, user: 'deployer' },
   });
   const node = await startFakeNode(admin, 'node-1', { capacity: { memoryMiB: 100_000, workers: 1_000 } });
   closers.push(() => node.die());

@@ -7,7 +7,7 @@ import { functionFixture } from './function-fixture.ts';
 
 type Json = Record<string, unknown>;
 
-/** What the gateway asked of the API server. */
+/** One request to the API server. */
 export interface Asked {
   readonly verb: 'get' | 'patch' | 'delete';
   readonly plural: string;

@@ -178,7 +178,7 @@ export function withImage(draft: FunctionDraft, code: Members, known: readonly s
 }
 
 /**
- * What a request says about processors, which is kept: the image decides.
+ * A function with the processor that a request names, which is kept: the image decides.
  *
  * @throws {LambdaError} InvalidParameterValueException
  */

@@ -47,8 +47,8 @@ const SEEN_MS = 2_000;
 const LOOK_MS = 10;
 
 /**
- * Reads and writes LambdaFunctions for callers of the Lambda API. Every write is one of `esb-control`, whoever the caller
- * is; the caller's right is for others to check. Errors are LambdaErrors.
+ * Reads and writes LambdaFunctions for callers of the Lambda API. Every write is one of `esb-control`, for any
+ * caller; others check the caller's right. Errors are LambdaErrors.
  */
 export class FunctionWriter {
   readonly #options: FunctionWriterOptions;
@@ -126,7 +126,7 @@ export class FunctionWriter {
     reference: FunctionReference,
     next: (draft: FunctionDraft, present: LambdaFunction) => FunctionDraft,
     author: Author,
-    revisionId?: string | undefined,
+    revisionId?: string,
   ): Promise<LambdaFunction> {
     const { client, clock, namespace } = this.#options;
     return await inWordsOfLambda(async () => {

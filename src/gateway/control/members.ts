@@ -67,7 +67,7 @@ export function textMapIn(members: Members, name: string): Readonly<Record<strin
 }
 
 /**
- * Whether a value asks for nothing: clients send members of features that nobody uses as empty ones.
+ * Whether a value asks for nothing: clients send empty members for features that are not used.
  */
 export function asksForNothing(value: unknown): boolean {
   if (value === undefined || value === null || value === '' || value === false) {

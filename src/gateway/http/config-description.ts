@@ -22,7 +22,7 @@ export function aliasOf(owner: LambdaFunction | undefined, alias: WrittenAlias, 
   };
 }
 
-/** What becomes of events of a function; undefined for one that says nothing about them. */
+/** Handling of events of a function; undefined for one that says nothing about them. */
 export function eventConfigOf({ metadata, spec }: LambdaWorker, reference: FunctionReference): object | undefined {
   const { asyncInvoke } = spec;
   if (asyncInvoke === undefined) {

@@ -10,22 +10,25 @@ export interface UnsupportedOperation {
   readonly instead: string;
 }
 
-const SPEC = 'Functions are LambdaWorker resources';
+const SPEC = 'Functions are LambdaFunction resources';
 const APPLY = `${SPEC}: write one and use kubectl apply -f FILE.`;
-const EDIT = `${SPEC}: change theirs with kubectl apply -f FILE, or kubectl edit lambdaworker NAME.`;
-const REMOVE = `${SPEC}: use kubectl delete lambdaworker NAME for each worker of the function.`;
-const LABEL = 'Tags are the labels of LambdaWorker resources: use kubectl label lambdaworker NAME KEY=VALUE.';
+const EDIT = `${SPEC}: change one with kubectl apply -f FILE, or kubectl edit lambdafunction NAME.`;
+const REMOVE = `${SPEC}: use kubectl delete lambdafunction NAME.`;
+const LABEL = 'Tags are the labels of LambdaFunction resources: use kubectl label lambdafunction NAME KEY=VALUE.';
 const RESERVE =
-  'Concurrency is the number of LambdaWorker resources of a function: add some with kubectl apply, or set spec.concurrency.reserved.';
+  'Concurrency is spec.template.spec.concurrency.reserved of a LambdaFunction: change it with kubectl edit lambdafunction NAME.';
+const PROVISION =
+  'Workers are kept by scaling.minWorkers of a LambdaFunction, and provisionedWorkers of its aliases: change them with kubectl edit lambdafunction NAME.';
 const EVENTS =
-  'Retries and destinations of events are spec.asyncInvoke of LambdaWorker resources: change it with kubectl edit lambdaworker NAME.';
+  'Retries and destinations of events are spec.template.spec.asyncInvoke of a LambdaFunction: change it with kubectl edit lambdafunction NAME.';
+const URL = 'URLs are spec.url of a LambdaFunction: change it with kubectl edit lambdafunction NAME.';
 const PUBLISH =
   'Versions are published by their LambdaFunction: set spec.publishToken to a new value with kubectl patch lambdafunction NAME.';
 const ALIAS = 'Aliases are spec.aliases of a LambdaFunction: change it with kubectl edit lambdafunction NAME.';
 const ACCESS =
   'Who may call a function is decided by Kubernetes RBAC: use kubectl create role and kubectl create rolebinding.';
 /** The advice for a feature that ESB does not have. */
-export const NOTHING = `ESB has nothing like it. ${SPEC}: kubectl explain lambdaworker.spec shows what they have.`;
+export const NOTHING = `ESB has nothing like it. ${SPEC}: kubectl explain lambdafunction.spec shows what they have.`;
 
 const FUNCTIONS = '/2015-03-31/functions';
 const MAPPINGS = '/2015-03-31/event-source-mappings';
@@ -59,14 +62,14 @@ const rows: readonly Row[] = [
   ['UntagResource', 'DELETE', '/2017-03-31/tags/:name', LABEL],
   ['PutFunctionConcurrency', 'PUT', '/2017-10-31/functions/:name/concurrency', RESERVE],
   ['DeleteFunctionConcurrency', 'DELETE', '/2017-10-31/functions/:name/concurrency', RESERVE],
-  ['PutProvisionedConcurrencyConfig', 'PUT', '/2019-09-30/functions/:name/provisioned-concurrency', RESERVE],
-  ['DeleteProvisionedConcurrencyConfig', 'DELETE', '/2019-09-30/functions/:name/provisioned-concurrency', RESERVE],
+  ['PutProvisionedConcurrencyConfig', 'PUT', '/2019-09-30/functions/:name/provisioned-concurrency', PROVISION],
+  ['DeleteProvisionedConcurrencyConfig', 'DELETE', '/2019-09-30/functions/:name/provisioned-concurrency', PROVISION],
   ['PutFunctionEventInvokeConfig', 'PUT', '/2019-09-25/functions/:name/event-invoke-config', EVENTS],
   ['UpdateFunctionEventInvokeConfig', 'POST', '/2019-09-25/functions/:name/event-invoke-config', EVENTS],
   ['DeleteFunctionEventInvokeConfig', 'DELETE', '/2019-09-25/functions/:name/event-invoke-config', EVENTS],
-  ['CreateFunctionUrlConfig', 'POST', '/2021-10-31/functions/:name/url', NOTHING],
-  ['UpdateFunctionUrlConfig', 'PUT', '/2021-10-31/functions/:name/url', NOTHING],
-  ['DeleteFunctionUrlConfig', 'DELETE', '/2021-10-31/functions/:name/url', NOTHING],
+  ['CreateFunctionUrlConfig', 'POST', '/2021-10-31/functions/:name/url', URL],
+  ['UpdateFunctionUrlConfig', 'PUT', '/2021-10-31/functions/:name/url', URL],
+  ['DeleteFunctionUrlConfig', 'DELETE', '/2021-10-31/functions/:name/url', URL],
   ['PutFunctionRecursionConfig', 'PUT', '/2024-08-31/functions/:name/recursion-config', NOTHING],
   ['GetRuntimeManagementConfig', 'GET', '/2021-07-20/functions/:name/runtime-management-config', NOTHING],
   ['PutRuntimeManagementConfig', 'PUT', '/2021-07-20/functions/:name/runtime-management-config', NOTHING],

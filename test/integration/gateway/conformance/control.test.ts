@@ -1,8 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type LambdaFunction, lambdaFunctions } from '../../../../src/api/lambda-function.ts';
-import { type AwsResult, runAws } from '../../../support/aws-command.ts';
-import { type ControlLab, digestOf, EDITOR, READER, startControlLab } from '../../../support/control-lab.ts';
+import { pythonEnvironment } from '../../../support/boto3-caller.ts';
+import { run } from '../../../support/command.ts';
+import { type ControlLab, DEPLOYER, digestOf, EDITOR, READER, startControlLab } from '../../../support/control-lab.ts';
+import { textOf } from '../../../support/documentation.ts';
 import { answered, type LambdaCaller, refused } from '../../../support/lambda-caller.ts';
+import { shellBlocksOf } from '../../../support/markdown-file.ts';
+import { toolsFolder } from '../../../support/tools.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 
 const arn = 'arn:aws:lambda:us-east-1:012345678912:function';
@@ -469,30 +473,38 @@ describe('one object', () => {
   });
 });
 
-describe('aws lambda', () => {
-  const aws = (...args: readonly string[]): Promise<AwsResult> => runAws(lab.clients, lab.url, args, EDITOR);
-  const succeeded = (result: AwsResult): Record<string, unknown> => {
-    expect(result).toMatchObject({ exitCode: 0, stderr: '' });
-    return result.stdout === '' ? {} : (JSON.parse(result.stdout) as Record<string, unknown>);
-  };
-
-  it('makes, changes, publishes and deletes a function', async () => {
-    const name = ['--function-name', 'cli'];
-    const code = ['--package-type', 'Image', '--code', 'ImageUri=registry.example/hello:1', '--role', ROLE];
-    succeeded(await aws('create-function', ...name, ...code, '--timeout', '5', '--tags', 'team=blue'));
-    succeeded(await aws('wait', 'function-active-v2', ...name));
-    succeeded(await aws('update-function-configuration', ...name, '--environment', 'Variables={A=1}'));
-    succeeded(await aws('wait', 'function-updated-v2', ...name));
-    expect(succeeded(await aws('publish-version', ...name))).toMatchObject({ Version: '1' });
-    succeeded(await aws('create-alias', ...name, '--name', 'live', '--function-version', '1'));
-    expect(succeeded(await aws('get-function', ...name))).toMatchObject({
-      Configuration: { Timeout: 5, Environment: { Variables: { A: '1' } } },
-      Tags: { team: 'blue' },
+describe('docs/how-to/aws-tools.md', () => {
+  it('shows what it says, from the first right to the end of the function', async () => {
+    const lines = shellBlocksOf(textOf('docs/how-to/aws-tools.md')).join('\n').split('\n');
+    const script = lines.map((line) => line.replace(/^aws lambda/, `${lab.clients.python} -m awscli lambda`));
+    expect(script.length).toBeGreaterThan(20);
+    const { stdout } = await run('bash', ['-e', '-o', 'pipefail', '-c', ['exec 2>&1', ...script].join('\n')], {
+      timeoutMs: 240_000,
+      env: {
+        ...pythonEnvironment(lab.clients),
+        PATH: `${toolsFolder()}:${process.env.PATH ?? ''}`,
+        KUBECONFIG: lab.api.adminKubeconfig,
+        AWS_ENDPOINT_URL_LAMBDA: lab.url,
+        AWS_ACCESS_KEY_ID: DEPLOYER.accessKeyId,
+        AWS_SECRET_ACCESS_KEY: DEPLOYER.secretAccessKey,
+        AWS_DEFAULT_REGION: 'us-east-1',
+        AWS_MAX_ATTEMPTS: '1',
+        AWS_PAGER: '',
+      },
     });
-    expect(succeeded(await aws('list-versions-by-function', ...name)).Versions).toHaveLength(2);
-    succeeded(await aws('delete-function', ...name));
-    const gone = await aws('get-function', ...name);
-    expect(gone.exitCode).not.toBe(0);
-    expect(gone.stderr).toContain('ResourceNotFoundException');
-  }, 180_000);
+    for (const wanted of [
+      /"State": "Pending"/,
+      /"CodeSha256": "[0-9a-f]{64}"/,
+      /"GREETING": "hello"/,
+      /"Version": "1"/,
+      /"AliasArn": "arn:aws:lambda:us-east-1:012345678912:function:greeter:live"/,
+      /\[\s+"Active",\s+"Successful"\s+\]/,
+      /greeter +True/,
+      /lambdafunction.esb.dev\/greeter scaled/,
+      /^2 deployer/m,
+    ]) {
+      expect(stdout).toMatch(wanted);
+    }
+    expect(await objectOf('greeter')).toBeUndefined();
+  }, 300_000);
 });
