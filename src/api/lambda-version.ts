@@ -22,7 +22,16 @@ export const lambdaVersions: ResourceType<LambdaVersion> = {
 
 /** Name of the resource of a version. */
 export function versionName({ metadata }: LambdaFunction, version: number): string {
-  return `${metadata.name}-${version}`;
+  return versionNameOf(metadata.name, version);
+}
+
+/**
+ * The same by the name of the LambdaFunction.
+ *
+ * @param owner name of the resource
+ */
+export function versionNameOf(owner: string, version: number): string {
+  return `${owner}-${version}`;
 }
 
 /** The content of a version, fixed together with its number. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type LambdaFunction, lambdaFunctions } from '../../api/lambda-function.ts';
 import { API_GROUP, API_VERSION } from '../../api/name.ts';
-import type { FunctionReference } from '../lambda/function-name.ts';
+import type { ObjectKey } from '../../kube/api/types.ts';
 import { annotationsOf, type FunctionDraft } from './function-draft.ts';
 import { configured, withArchitecture, withImage } from './function-settings.ts';
 import { invalid, type Members, objectIn, textIn, textMapIn } from './members.ts';
@@ -39,10 +39,7 @@ export function objectNameFor(functionName: string): string {
  *
  * @throws {LambdaError} InvalidParameterValueException
  */
-export function createdDraft(members: Members, { name, qualifier }: FunctionReference): FunctionDraft {
-  if (qualifier !== undefined) {
-    throw invalid('FunctionName of a new function has no qualifier.');
-  }
+export function createdDraft(members: Members, functionName: string): FunctionDraft {
   if ((textIn(members, 'PackageType') ?? 'Zip') !== 'Image') {
     throw invalid(
       'PackageType has to be Image. Functions are images: name one by Code.ImageUri, or use esb deploy FOLDER.',
@@ -53,7 +50,7 @@ export function createdDraft(members: Members, { name, qualifier }: FunctionRefe
     throw invalid('Code.ImageUri is needed.');
   }
   const empty = { labels: {}, kept: {}, spec: { template: { spec: { desiredState: 'Paused' } } } };
-  const draft = configured(withImage(empty as unknown as FunctionDraft, code), members, name, MEMBERS);
+  const draft = configured(withImage(empty as unknown as FunctionDraft, code), members, functionName, MEMBERS);
   return withTags(withArchitecture(draft, members), textMapIn(members, 'Tags') ?? {});
 }
 
@@ -61,11 +58,10 @@ export function createdDraft(members: Members, { name, qualifier }: FunctionRefe
 export function createdObject(
   { kept, labels, spec }: FunctionDraft,
   functionName: string,
-  namespace: string,
+  { name, namespace }: ObjectKey,
   caller: string,
   now: number,
 ): object {
-  const name = objectNameFor(functionName);
   return {
     apiVersion: `${API_GROUP}/${API_VERSION}`,
     kind: lambdaFunctions.kind,

@@ -31,6 +31,13 @@ export interface FunctionWriterOptions {
   readonly logger: Logger;
 }
 
+/** A function and its resource, be it there or not. The right of a caller is one to this resource. */
+export interface FunctionTarget {
+  /** As callers write it. */
+  readonly name: string;
+  readonly objectName: string;
+}
+
 /** The sender of a change, for the annotation and the log. */
 export interface Author {
   /** As Kubernetes names the user. */
@@ -57,15 +64,8 @@ export class FunctionWriter {
     this.#options = options;
   }
 
-  /** Name of the resource of a function, be it there or not. */
-  objectName(functionName: string): string {
-    return this.#options.book.function(functionName)?.metadata.name ?? objectNameFor(functionName);
-  }
-
-  /** Name of the resource of a version. */
-  versionName(functionName: string, version: number): string {
-    const name = this.objectName(functionName);
-    return versionName({ metadata: { name } } as LambdaFunction, version);
+  targetOf(name: string): FunctionTarget {
+    return { name, objectName: this.#options.book.function(name)?.metadata.name ?? objectNameFor(name) };
   }
 
   /**
@@ -73,8 +73,9 @@ export class FunctionWriter {
    *
    * @throws {LambdaError} ResourceNotFoundException; UnsupportedOperationException where workers made by hand serve it
    */
-  async read({ name }: FunctionReference): Promise<LambdaFunction> {
-    const found = await this.#get(name);
+  async read(target: FunctionTarget): Promise<LambdaFunction> {
+    const { name } = target;
+    const found = await this.#get(target);
     if (found !== undefined) {
       return found;
     }
@@ -93,19 +94,18 @@ export class FunctionWriter {
    * @throws {LambdaError} ResourceConflictException where the name is in use; InvalidParameterValueException
    */
   async create(
-    reference: FunctionReference,
+    { name, objectName }: FunctionTarget,
     members: Members,
     publishToken: string | undefined,
     author: Author,
   ): Promise<LambdaFunction> {
     const { client, clock, namespace } = this.#options;
-    const { name } = reference;
-    const draft = createdDraft(members, reference);
+    const draft = createdDraft(members, name);
     const spec = publishToken === undefined ? draft.spec : { ...draft.spec, publishToken };
-    const object = createdObject({ ...draft, spec }, name, namespace, author.name, clock.now());
-    const key = { namespace, name: objectNameFor(name) };
+    const key = { namespace, name: objectName };
+    const object = createdObject({ ...draft, spec }, name, key, author.name, clock.now());
     return await inWordsOfLambda(async () => {
-      const isTaken = (await this.#get(name)) !== undefined || (await this.#getObject(key)) !== undefined;
+      const isTaken = (await this.#getObject(key)) !== undefined;
       if (isTaken || this.#options.isHandMade(name)) {
         throw new LambdaError('ResourceConflictException', `Function already exist: ${name}`);
       }
@@ -123,7 +123,7 @@ export class FunctionWriter {
    * @throws {LambdaError} PreconditionFailedException and others, see {@link FunctionWriter.read}
    */
   async change(
-    reference: FunctionReference,
+    target: FunctionTarget,
     next: (draft: FunctionDraft, present: LambdaFunction) => FunctionDraft,
     author: Author,
     revisionId?: string,
@@ -131,7 +131,7 @@ export class FunctionWriter {
     const { client, clock, namespace } = this.#options;
     return await inWordsOfLambda(async () => {
       for (let tries = 1; ; tries += 1) {
-        const present = await this.read(reference);
+        const present = await this.read(target);
         checkRevision(revisionId, revisionIdOf(present));
         const body = patchTo(present, next(draftOf(present), present), author.name, clock.now());
         if (body === undefined) {
@@ -152,10 +152,10 @@ export class FunctionWriter {
   }
 
   /** Deletes a function; the controller removes its workers and versions. */
-  async remove(reference: FunctionReference, author: Author): Promise<void> {
+  async remove(target: FunctionTarget, author: Author): Promise<void> {
     const { client, functions, namespace } = this.#options;
     await inWordsOfLambda(async () => {
-      const { metadata } = await this.read(reference);
+      const { metadata } = await this.read(target);
       const { name, uid } = metadata;
       const key = { namespace, name };
       await client.delete(lambdaFunctions, key, { uid, deadlineMs: DEADLINE_MS });
@@ -169,10 +169,10 @@ export class FunctionWriter {
    *
    * @throws {LambdaError} ResourceConflictException where an alias names it
    */
-  async removeVersion(reference: FunctionReference, version: number, author: Author): Promise<void> {
+  async removeVersion(target: FunctionTarget, version: number, author: Author): Promise<void> {
     const { client, namespace, versions } = this.#options;
     await inWordsOfLambda(async () => {
-      const owner = await this.read(reference);
+      const owner = await this.read(target);
       const alias = owner.spec.aliases?.find(
         (each) => each.version === version || each.routing?.some((part) => part.version === version) === true,
       );
@@ -204,13 +204,13 @@ export class FunctionWriter {
     const { book, client, functions, namespace, versions } = this.#options;
     try {
       const known = book.function(name);
-      const key = { namespace, name: this.objectName(name) };
-      const present = await this.#getObject(key);
+      const key = { namespace, name: this.targetOf(name).objectName };
+      const present = await this.#getObject(key, SEEN_MS);
       await this.#until(() => isAsNew(functions.cache.get(key), present ?? known, present === undefined));
       const version = Number(qualifier);
       if (present !== undefined && Number.isSafeInteger(version) && book.version(name, version) === undefined) {
         const of = { namespace, name: versionName(present, version) };
-        if ((await client.get(lambdaVersions, of, { deadlineMs: DEADLINE_MS })) !== undefined) {
+        if ((await client.get(lambdaVersions, of, { deadlineMs: SEEN_MS })) !== undefined) {
           await this.#until(() => versions.cache.get(of) !== undefined);
         }
       }
@@ -237,16 +237,13 @@ export class FunctionWriter {
     logger.info({ object: `${namespace}/${object}`, caller, operation, requestId }, what);
   }
 
-  async #get(functionName: string): Promise<LambdaFunction | undefined> {
-    const found = await this.#getObject({
-      namespace: this.#options.namespace,
-      name: this.objectName(functionName),
-    });
-    return found === undefined || calledNameOf(found) !== functionName ? undefined : found;
+  async #get({ name, objectName }: FunctionTarget): Promise<LambdaFunction | undefined> {
+    const found = await this.#getObject({ namespace: this.#options.namespace, name: objectName });
+    return found === undefined || calledNameOf(found) !== name ? undefined : found;
   }
 
-  async #getObject(key: ObjectKey): Promise<LambdaFunction | undefined> {
-    return await inWordsOfLambda(() => this.#options.client.get(lambdaFunctions, key, { deadlineMs: DEADLINE_MS }));
+  async #getObject(key: ObjectKey, deadlineMs = DEADLINE_MS): Promise<LambdaFunction | undefined> {
+    return await inWordsOfLambda(() => this.#options.client.get(lambdaFunctions, key, { deadlineMs }));
   }
 
   async #until(holds: () => boolean, deadlineMs = SEEN_MS): Promise<boolean> {

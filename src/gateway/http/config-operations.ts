@@ -10,7 +10,7 @@ import { type FunctionReference, functionArn } from '../lambda/function-name.ts'
 import { LambdaError } from '../lambda/lambda-error.ts';
 import { aliasOf, eventConfigOf, urlConfigOf } from './config-description.ts';
 import { provisionedConfigOf } from './provisioned-config.ts';
-import { latestOf, type WriteInput, type WriteOperation, type WriteParts } from './write-operations.ts';
+import { checkLatest, type WriteInput, type WriteOperation, type WriteParts } from './write-operations.ts';
 
 const ALIASES = '/2015-03-31/functions/:name/aliases';
 const EVENTS = '/2019-09-25/functions/:name/event-invoke-config';
@@ -58,40 +58,39 @@ export const functionConfigOperations: readonly WriteOperation[] = [
       checkRevision(revisionId, aliasOf(owner, present, reference.name).RevisionId);
     });
   }),
-  change('DeleteAlias', 'DELETE', `${ALIASES}/:item`, 204, async ({ writer }, { author, item, reference }) => {
-    await writer.change(latestOf(reference), (draft) => withoutAlias(draft, item), author);
+  change('DeleteAlias', 'DELETE', `${ALIASES}/:item`, 204, async ({ writer }, { author, item, reference, target }) => {
+    checkLatest(reference);
+    await writer.change(target, (draft) => withoutAlias(draft, item), author);
     return undefined;
   }),
-  change('PutFunctionConcurrency', 'PUT', RESERVED, 200, async ({ writer }, { author, members, reference }) => {
+  change('PutFunctionConcurrency', 'PUT', RESERVED, 200, async ({ writer }, { author, members, reference, target }) => {
+    checkLatest(reference);
     const name = 'ReservedConcurrentExecutions';
     refuseUnknown(members, new Set([name]));
     const reserved = needed(members, name, 0, MAX_RESERVED);
-    await writer.change(latestOf(reference), (draft) => withReserved(draft, reserved), author);
+    await writer.change(target, (draft) => withReserved(draft, reserved), author);
     return { ReservedConcurrentExecutions: reserved };
   }),
-  change('DeleteFunctionConcurrency', 'DELETE', RESERVED, 204, async ({ writer }, { author, reference }) => {
-    await writer.change(latestOf(reference), (draft) => withReserved(draft, undefined), author);
+  change('DeleteFunctionConcurrency', 'DELETE', RESERVED, 204, async ({ writer }, { author, reference, target }) => {
+    checkLatest(reference);
+    await writer.change(target, (draft) => withReserved(draft, undefined), author);
     return undefined;
   }),
   change('PutProvisionedConcurrencyConfig', 'PUT', PROVISIONED, 202, async (parts, input) => {
-    const { author, members, reference } = input;
+    const { author, members, reference, target } = input;
     const name = 'ProvisionedConcurrentExecutions';
     refuseUnknown(members, new Set([name]));
     const calls = needed(members, name, 1, MAX_PROVISIONED);
     const written = await parts.writer.change(
-      { name: reference.name },
+      target,
       (draft) => withProvisioned(draft, aliasNamed(draft, reference), workersFor(calls, draft.spec.template)),
       author,
     );
     return { ...provisionedConfigOf(parts.catalog, written, aliasNamed(written, reference)), FunctionArn: undefined };
   }),
   change('DeleteProvisionedConcurrencyConfig', 'DELETE', PROVISIONED, 204, async ({ writer }, input) => {
-    const { author, reference } = input;
-    await writer.change(
-      { name: reference.name },
-      (draft) => withProvisioned(draft, aliasNamed(draft, reference), undefined),
-      author,
-    );
+    const { author, reference, target } = input;
+    await writer.change(target, (draft) => withProvisioned(draft, aliasNamed(draft, reference), undefined), author);
     return undefined;
   }),
   change(
@@ -108,17 +107,24 @@ export const functionConfigOperations: readonly WriteOperation[] = [
     200,
     async (parts, input) => await writeEvents(parts, input, true),
   ),
-  change('DeleteFunctionEventInvokeConfig', 'DELETE', EVENTS, 204, async ({ writer }, { author, reference }) => {
-    await writer.change(
-      latestOf(reference),
-      (draft) => {
-        checkThere(draft.spec.template.spec.asyncInvoke, reference);
-        return withoutEventConfig(draft);
-      },
-      author,
-    );
-    return undefined;
-  }),
+  change(
+    'DeleteFunctionEventInvokeConfig',
+    'DELETE',
+    EVENTS,
+    204,
+    async ({ writer }, { author, reference, target }) => {
+      checkLatest(reference);
+      await writer.change(
+        target,
+        (draft) => {
+          checkThere(draft.spec.template.spec.asyncInvoke, reference);
+          return withoutEventConfig(draft);
+        },
+        author,
+      );
+      return undefined;
+    },
+  ),
   change('CreateFunctionUrlConfig', 'POST', URLS, 201, async (parts, input) => {
     return await writeUrl(parts, input, (present) => {
       if (present !== undefined) {
@@ -137,9 +143,10 @@ export const functionConfigOperations: readonly WriteOperation[] = [
       }
     });
   }),
-  change('DeleteFunctionUrlConfig', 'DELETE', URLS, 204, async ({ writer }, { author, reference }) => {
+  change('DeleteFunctionUrlConfig', 'DELETE', URLS, 204, async ({ writer }, { author, reference, target }) => {
+    checkLatest(reference);
     await writer.change(
-      latestOf(reference),
+      target,
       (draft) => {
         if (draft.spec.url === undefined) {
           throw nothingThere();
@@ -155,14 +162,14 @@ export const functionConfigOperations: readonly WriteOperation[] = [
 /** @param check throws where the alias as it is does not let the request be */
 async function writeAlias(
   { writer }: WriteParts,
-  { author, members, reference }: WriteInput,
+  { author, members, reference, target }: WriteInput,
   name: string,
   check: (present: WrittenAlias | undefined, owner: LambdaFunction) => void,
 ): Promise<object> {
   refuseUnknown(members, new Set(['Description', 'FunctionVersion', 'Name', 'RevisionId', 'RoutingConfig']));
   const description = textIn(members, 'Description');
-  const latest = latestOf(reference);
-  const owner = await writer.read(latest);
+  checkLatest(reference);
+  const owner = await writer.read(target);
   const next = (spec: LambdaFunction['spec']): WrittenAlias => aliasWith(findAlias(spec, name), name, members);
   check(findAlias(owner.spec, name), owner);
   for (const version of versionsOf(next(owner.spec))) {
@@ -172,7 +179,7 @@ async function writeAlias(
     }
   }
   const written = await writer.change(
-    latest,
+    target,
     (draft, present) => {
       check(findAlias(present.spec, name), present);
       return withAlias(draft, next(draft.spec), description);
@@ -184,12 +191,13 @@ async function writeAlias(
 
 async function writeEvents(
   { catalog, writer }: WriteParts,
-  { author, members, reference }: WriteInput,
+  { author, members, reference, target }: WriteInput,
   keeps: boolean,
 ): Promise<object | undefined> {
+  checkLatest(reference);
   refuseUnknown(members, new Set(['DestinationConfig', 'MaximumEventAgeInSeconds', 'MaximumRetryAttempts']));
   const written = await writer.change(
-    latestOf(reference),
+    target,
     (draft) => {
       const { asyncInvoke } = draft.spec.template.spec;
       if (keeps) {
@@ -204,26 +212,26 @@ async function writeEvents(
 
 async function writeUrl(
   { catalog, writer }: WriteParts,
-  { author, members, reference }: WriteInput,
+  { author, members, reference, target }: WriteInput,
   check: (present: LambdaFunction['spec']['url']) => void,
 ): Promise<object | undefined> {
   refuseUnknown(members, new Set(['AuthType', 'Cors', 'InvokeMode']));
-  const latest = latestOf(reference);
-  if (catalog.urlOf(await writer.read(latest)) === undefined) {
+  checkLatest(reference);
+  if (catalog.urlOf(await writer.read(target)) === undefined) {
     throw new LambdaError(
       'UnsupportedOperationException',
       'This gateway serves no function URLs: an administrator names a domain for them with --function-url-domain.',
     );
   }
   const written = await writer.change(
-    latest,
+    target,
     (draft) => {
       check(draft.spec.url);
       return withUrl(draft, draft.spec.url, members);
     },
     author,
   );
-  return urlConfigOf(catalog, latest, written);
+  return urlConfigOf(catalog, { name: target.name }, written);
 }
 
 /** @throws {LambdaError} ResourceNotFoundException; InvalidParameterValueException without the qualifier of an alias */

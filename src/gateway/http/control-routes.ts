@@ -1,9 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { Access, Identity } from '../access/access.ts';
+import type { Access, ControlAction, Identity } from '../access/access.ts';
 import { principalName } from '../access/principal.ts';
 import type { FunctionWriter } from '../control/function-writer.ts';
 import { parseMembers } from '../control/members.ts';
-import { parseFunctionIdentifier } from '../lambda/function-name.ts';
+import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
 import { NOT_RUN } from '../telemetry/observed-call.ts';
 import { observing, type RouteOptions, sendError, sendJson, takeObservation, toLambdaError } from './answer.ts';
 import { functionConfigOperations } from './config-operations.ts';
@@ -37,13 +37,13 @@ export function addControlRoutes(api: FastifyInstance, options: ControlRoutesOpt
       onRequest: [
         observing(observer, operation.name),
         entrance.hook((request) => {
-          const { name, qualifier } = referenceOf(request as FastifyRequest<WriteRoute>);
+          const reference = referenceOf(request as FastifyRequest<WriteRoute>);
+          const { name } = reference;
           request.observation?.addressed(name, '', 0);
-          if (operation.action === 'create' || (operation.action === 'delete' && qualifier !== undefined)) {
-            // The right to the object that is meant is asked for once the request is proved.
+          if (!needsRight(operation, reference)) {
             return undefined;
           }
-          return { action: operation.action, functionName: writer.objectName(name) };
+          return { action: operation.action, functionName: writer.targetOf(name).objectName };
         }),
       ],
       handler: (request, reply) => serve(operation, request, reply, options),
@@ -69,17 +69,27 @@ async function serve(
       throw refusal;
     }
     identity.spend();
-    const proved = { principal: identity.principal, claimedKey: undefined };
+    const { caller } = request;
+    const authorize = async (action: ControlAction, objectName: string): Promise<void> => {
+      await access.authorize(
+        { principal: identity.principal, claimedKey: undefined },
+        action,
+        objectName,
+        caller.address,
+      );
+    };
+    const reference = referenceOf(request);
+    const target = writer.targetOf(reference.name);
+    if (needsRight(operation, reference)) {
+      // Since the head was looked at, the name may have come to mean another object.
+      await authorize(operation.action, target.objectName);
+    }
     const name = principalName(identity.principal);
     const answer = await operation.run(
+      { catalog, writer, authorize, isGone: () => caller.gone },
       {
-        catalog,
-        writer,
-        authorize: async (action, objectName) =>
-          await access.authorize(proved, action, objectName, request.caller.address),
-      },
-      {
-        reference: referenceOf(request),
+        reference,
+        target,
         item: request.params.item ?? '',
         query: allValues(request.query),
         members: parseMembers((request.body as Buffer | undefined) ?? NO_BODY),
@@ -104,6 +114,14 @@ async function serve(
     const durationMs = performance.now() - startedAt;
     observation.end({ ...NOT_RUN, result, status: reply.statusCode, durationMs, answerBytes });
   }
+}
+
+/**
+ * Whether the right is one to the function that the path names. A new function has its name in the body, and a version is
+ * an object of its own: these rights are asked for by the operation.
+ */
+function needsRight({ action }: WriteOperation, { qualifier }: FunctionReference): boolean {
+  return action === 'change' || (action === 'delete' && qualifier === undefined);
 }
 
 /** The function that a request names; an empty name where its path names none. */

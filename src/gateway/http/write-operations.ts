@@ -1,9 +1,10 @@
 import type { LambdaFunction } from '../../api/lambda-function.ts';
+import { versionNameOf } from '../../api/lambda-version.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { ControlAction } from '../access/access.ts';
 import { draftOf, type FunctionDraft } from '../control/function-draft.ts';
 import { configured, refuseUnknown, withArchitecture, withImage } from '../control/function-settings.ts';
-import type { Author, FunctionWriter } from '../control/function-writer.ts';
+import type { Author, FunctionTarget, FunctionWriter } from '../control/function-writer.ts';
 import { booleanIn, invalid, type Members, textIn, textMapIn } from '../control/members.ts';
 import { withoutTags, withTags } from '../control/tags.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
@@ -15,6 +16,8 @@ import type { UnsupportedOperation } from './unsupported-operations.ts';
 export interface WriteInput {
   /** The function of the path. Empty for CreateFunction, whose path names none. */
   readonly reference: FunctionReference;
+  /** The same without its qualifier. The caller has the right to it that the operation needs, but for `create`. */
+  readonly target: FunctionTarget;
   /** The other name in the path: an alias. Empty for none. */
   readonly item: string;
   /** All values of each parameter. */
@@ -33,6 +36,8 @@ export interface WriteParts {
    * @throws {LambdaError} AccessDeniedException
    */
   readonly authorize: (action: ControlAction, objectName: string) => Promise<void>;
+  /** Whether the caller has hung up. */
+  readonly isGone: () => boolean;
 }
 
 /** An operation that writes LambdaFunctions. */
@@ -66,12 +71,15 @@ export const functionOperations: readonly WriteOperation[] = [
     async run(parts, { author, members }) {
       const { catalog, writer } = parts;
       const reference = parseFunctionIdentifier(textIn(members, 'FunctionName') ?? '');
-      const objectName = writer.objectName(reference.name);
+      if (reference.qualifier !== undefined) {
+        throw invalid('FunctionName of a new function has no qualifier.');
+      }
+      const target = writer.targetOf(reference.name);
       // Of one who creates by server-side apply Kubernetes asks for both.
-      await parts.authorize('create', objectName);
-      await parts.authorize('change', objectName);
+      await parts.authorize('create', target.objectName);
+      await parts.authorize('change', target.objectName);
       const token = booleanIn(members, 'Publish') === true ? author.requestId : undefined;
-      const made = await writer.create(reference, members, token, author);
+      const made = await writer.create(target, members, token, author);
       return token === undefined
         ? described(catalog, reference, made)
         : await published(parts, reference, made, token, 'ResourceConflictException');
@@ -83,7 +91,8 @@ export const functionOperations: readonly WriteOperation[] = [
     url: `${FUNCTION}/code`,
     status: 200,
     action: 'change',
-    async run(parts, { author, members, reference }) {
+    async run(parts, { author, members, reference, target }) {
+      checkLatest(reference);
       const token = booleanIn(members, 'Publish') === true ? author.requestId : undefined;
       const next = (draft: FunctionDraft): FunctionDraft => {
         const known = ['Architectures', 'DryRun', 'Publish', 'RevisionId'];
@@ -92,11 +101,11 @@ export const functionOperations: readonly WriteOperation[] = [
       };
       const { catalog, writer } = parts;
       if (booleanIn(members, 'DryRun') === true) {
-        const present = await writer.read(latestOf(reference));
+        const present = await writer.read(target);
         const { spec } = next(draftOf(present));
         return described(catalog, reference, { ...present, spec });
       }
-      const changed = await writer.change(latestOf(reference), next, author, textIn(members, 'RevisionId'));
+      const changed = await writer.change(target, next, author, textIn(members, 'RevisionId'));
       return token === undefined
         ? described(catalog, reference, changed)
         : await published(parts, reference, changed, token, 'ServiceException');
@@ -108,9 +117,10 @@ export const functionOperations: readonly WriteOperation[] = [
     url: `${FUNCTION}/configuration`,
     status: 200,
     action: 'change',
-    async run({ catalog, writer }, { author, members, reference }) {
+    async run({ catalog, writer }, { author, members, reference, target }) {
+      checkLatest(reference);
       const next = (draft: FunctionDraft): FunctionDraft => configured(draft, members, reference.name, ['RevisionId']);
-      const changed = await writer.change(latestOf(reference), next, author, textIn(members, 'RevisionId'));
+      const changed = await writer.change(target, next, author, textIn(members, 'RevisionId'));
       return described(catalog, reference, changed);
     },
   },
@@ -120,19 +130,19 @@ export const functionOperations: readonly WriteOperation[] = [
     url: FUNCTION,
     status: 204,
     action: 'delete',
-    async run(parts, { author, reference }) {
+    async run(parts, { author, reference, target }) {
       const { writer } = parts;
       const { qualifier } = reference;
       if (qualifier === undefined) {
-        await writer.remove(reference, author);
+        await writer.remove(target, author);
         return undefined;
       }
       const version = Number(qualifier);
       if (!/^[1-9][0-9]*$/.test(qualifier)) {
         throw invalid(`Qualifier ${qualifier} is no version. Leave it out to delete the function, or use DeleteAlias.`);
       }
-      await parts.authorize('delete-version', writer.versionName(reference.name, version));
-      await writer.removeVersion(reference, version, author);
+      await parts.authorize('delete-version', versionNameOf(target.objectName, version));
+      await writer.removeVersion(target, version, author);
       return undefined;
     },
   },
@@ -142,16 +152,17 @@ export const functionOperations: readonly WriteOperation[] = [
     url: `${FUNCTION}/versions`,
     status: 201,
     action: 'change',
-    async run(parts, { author, members, reference }) {
+    async run(parts, { author, members, reference, target }) {
+      checkLatest(reference);
       refuseUnknown(members, new Set(['CodeSha256', 'Description', 'RevisionId']));
       const { catalog, writer } = parts;
       const next = (draft: FunctionDraft, present: LambdaFunction): FunctionDraft => {
-        const { CodeSha256, Description } = describeFunction(catalog.find(latestOf(reference), present), reference);
+        const { CodeSha256, Description } = describeFunction(catalog.find({ name: target.name }, present), reference);
         checkSame('CodeSha256', textIn(members, 'CodeSha256'), CodeSha256);
         checkSame('Description', textIn(members, 'Description'), Description);
         return withToken(draft, author.requestId);
       };
-      const changed = await writer.change(latestOf(reference), next, author, textIn(members, 'RevisionId'));
+      const changed = await writer.change(target, next, author, textIn(members, 'RevisionId'));
       return await published(parts, reference, changed, author.requestId, 'ServiceException');
     },
   },
@@ -161,9 +172,10 @@ export const functionOperations: readonly WriteOperation[] = [
     url: '/2017-03-31/tags/:name',
     status: 204,
     action: 'change',
-    async run({ writer }, { author, members, reference }) {
+    async run({ writer }, { author, members, reference, target }) {
+      checkLatest(reference);
       const tags = textMapIn(members, 'Tags') ?? {};
-      await writer.change(latestOf(reference), (draft) => withTags(draft, tags), author);
+      await writer.change(target, (draft) => withTags(draft, tags), author);
       return undefined;
     },
   },
@@ -173,24 +185,20 @@ export const functionOperations: readonly WriteOperation[] = [
     url: '/2017-03-31/tags/:name',
     status: 204,
     action: 'change',
-    async run({ writer }, { author, query, reference }) {
+    async run({ writer }, { author, query, reference, target }) {
+      checkLatest(reference);
       const keys = query.tagKeys ?? [];
-      await writer.change(latestOf(reference), (draft) => withoutTags(draft, keys), author);
+      await writer.change(target, (draft) => withoutTags(draft, keys), author);
       return undefined;
     },
   },
 ];
 
-/**
- * The reference without a qualifier.
- *
- * @throws {LambdaError} InvalidParameterValueException for the qualifier of a version or an alias
- */
-export function latestOf({ name, qualifier }: FunctionReference): FunctionReference {
+/** @throws {LambdaError} InvalidParameterValueException for the qualifier of a version or an alias */
+export function checkLatest({ qualifier }: FunctionReference): void {
   if (qualifier !== undefined && qualifier !== '$LATEST') {
     throw invalid(`Qualifier ${qualifier} is not supported. Settings are those of the function: leave Qualifier out.`);
   }
-  return { name };
 }
 
 function described(catalog: FunctionCatalog, { name }: FunctionReference, written: LambdaFunction): object {
@@ -217,7 +225,7 @@ function checkSame(name: string, wanted: string | undefined, present: string): v
  *   version, since nothing has changed
  */
 async function published(
-  { catalog, writer }: WriteParts,
+  { catalog, isGone, writer }: WriteParts,
   { name }: FunctionReference,
   written: LambdaFunction,
   token: string,
@@ -225,7 +233,7 @@ async function published(
 ): Promise<object> {
   const { uid } = written.metadata;
   const found = (): PublishedState => publishedState(catalog, name, uid, token);
-  await writer.until(() => found().kind !== 'Waiting', PUBLISH_MS);
+  await writer.until(() => found().kind !== 'Waiting' || isGone(), PUBLISH_MS);
   const state = found();
   switch (state.kind) {
     case 'Published': {

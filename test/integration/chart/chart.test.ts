@@ -62,6 +62,10 @@ describe('the chart', () => {
     [[...postgres, 'gateway.autoscaling.minReplicas=11'], 'minReplicas is more than maxReplicas'],
     [['agent.stateDir=/var/lib'], 'is shared with others'],
     [['gateway.functionUrls.enabled=true'], 'gateway.functionUrls.domain is needed'],
+    [
+      ['gateway.controlApi.enabled=true', 'gateway.authentication.enabled=false'],
+      'gateway.controlApi.enabled needs gateway.authentication.enabled',
+    ],
   ])('refuses %j, which no schema can say', async (values, told) => {
     await expect(renderChart(['--skip-schema-validation', ...set(...values)])).rejects.toThrow(told);
   });
@@ -76,6 +80,24 @@ describe('the chart', () => {
     expect(await argumentsOf('Deployment', 'esb-gateway')).not.toContain(flag);
     expect(await argumentsOf('Deployment', 'esb-gateway', urls)).toContain(flag);
     expect(await argumentsOf('Deployment', 'esb-controller', urls)).toContain(flag);
+  });
+
+  it('lets gateways write functions where it is asked to, in the namespaces that they serve, and nothing else', async () => {
+    expect(await named('ClusterRole', 'esb-gateway-control')).toBeUndefined();
+    expect(await argumentsOf('Deployment', 'esb-gateway')).not.toContain('--control-api');
+    const control = set('gateway.controlApi.enabled=true');
+    expect(await argumentsOf('Deployment', 'esb-gateway', control)).toContain('--control-api');
+    expect(await named('ClusterRole', 'esb-gateway-control', control)).toMatchObject({
+      rules: [
+        { apiGroups: ['esb.dev'], resources: ['lambdafunctions'], verbs: ['get', 'create', 'patch', 'delete'] },
+        { apiGroups: ['esb.dev'], resources: ['lambdaversions'], verbs: ['get', 'delete'] },
+      ],
+    });
+    expect(await named('RoleBinding', 'esb-gateway-control', control)).toMatchObject({
+      metadata: { namespace: 'default' },
+      subjects: [{ kind: 'ServiceAccount', name: 'esb-gateway' }],
+    });
+    expect(await named('ClusterRoleBinding', 'esb-gateway-control', control)).toBeUndefined();
   });
 
   it('has two gateways without a state, one a node, of which one may go at a time', async () => {

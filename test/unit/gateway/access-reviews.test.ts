@@ -136,6 +136,28 @@ describe('access reviewer', () => {
   const alice: Principal = { kind: 'AccessKey', accessKeyId: 'A', user: 'alice', groups: ['team'] };
   const bob: Principal = { kind: 'Token', user: 'bob', uid: 'u1', groups: ['g'], extra: { scopes: ['s'] } };
 
+  it.each([
+    ['create', 'lambdafunctions', 'create'],
+    ['change', 'lambdafunctions', 'patch'],
+    ['delete', 'lambdafunctions', 'delete'],
+    ['delete-version', 'lambdaversions', 'delete'],
+  ] as const)('asks, to %s, for the right that kubectl needs for the same', async (action, resource, verb) => {
+    const { reviewer: one, asked } = reviewer(() => false);
+    await expect(one.authorize(bob, action, 'hello')).rejects.toMatchObject({
+      errorName: 'AccessDeniedException',
+      message: expect.stringContaining(`allows ${verb} on ${resource}.esb.dev`),
+    });
+    expect(asked.map(({ spec }) => spec)).toMatchObject([
+      {
+        user: 'bob',
+        uid: 'u1',
+        groups: ['g'],
+        extra: { scopes: ['s'] },
+        resourceAttributes: { namespace: 'default', verb, group: 'esb.dev', resource, name: 'hello' },
+      },
+    ]);
+  });
+
   it('asks for each function and action alone, and knows the answer then at once', async () => {
     const { reviewer: one, asked } = reviewer(() => true);
     await one.authorize(alice, 'invoke', 'hello');

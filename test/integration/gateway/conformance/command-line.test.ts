@@ -121,6 +121,6 @@ describe('aws lambda', () => {
     const { exitCode, stderr } = await aws('delete-function', '--function-name', 'hello');
     expect(exitCode).toBe(255);
     expect(stderr).toContain('(UnsupportedOperationException) when calling the DeleteFunction operation');
-    expect(stderr).toContain('kubectl delete lambdaworker');
+    expect(stderr).toContain('kubectl delete lambdafunction');
   });
 });

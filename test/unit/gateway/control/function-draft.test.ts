@@ -1,0 +1,96 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { KEPT_ANNOTATION, keptPropertiesOf } from '../../../../src/api/kept-properties.ts';
+import { draftOf, mergePatch, patchTo } from '../../../../src/gateway/control/function-draft.ts';
+import { tagsOf, withoutTags, withTags } from '../../../../src/gateway/control/tags.ts';
+import { functionFixture } from '../../../support/function-fixture.ts';
+
+/** By RFC 7396, as the API server applies it. */
+function applied(target: unknown, patch: unknown): unknown {
+  if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) {
+    return patch;
+  }
+  const result: Record<string, unknown> =
+    typeof target === 'object' && target !== null && !Array.isArray(target) ? { ...target } : {};
+  for (const [name, value] of Object.entries(patch)) {
+    if (value === null) {
+      delete result[name];
+    } else {
+      result[name] = applied(result[name], value);
+    }
+  }
+  return result;
+}
+
+describe('a merge patch', () => {
+  it('makes of any object any other, and is none between two that are alike', () => {
+    const key = fc.constantFrom('a', 'b', 'c', 'd');
+    const { tree } = fc.letrec<{ tree: unknown }>((tie) => ({
+      tree: fc.oneof(
+        { maxDepth: 3 },
+        fc.integer(),
+        fc.string(),
+        fc.array(fc.integer(), { maxLength: 2 }),
+        fc.dictionary(key, tie('tree'), { maxKeys: 4, noNullPrototype: true }),
+      ),
+    }));
+    const object = fc.dictionary(key, tree, { maxKeys: 4, noNullPrototype: true });
+    fc.assert(
+      fc.property(object, object, (from, to) => {
+        const patch = mergePatch(from, to);
+        expect(applied(from, patch ?? {})).toEqual(to);
+        expect(patch === undefined).toBe(JSON.stringify(sorted(from)) === JSON.stringify(sorted(to)));
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('of a function that only its controller has changed is none', () => {
+    const owner = functionFixture();
+    expect(patchTo(owner, draftOf(owner), 'alice', 0)).toBeUndefined();
+  });
+});
+
+function sorted(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return value;
+  }
+  const entries = Object.entries(value).toSorted(([one], [other]) => (one < other ? -1 : 1));
+  return entries.map(([name, member]) => [name, sorted(member)]);
+}
+
+describe('kept properties', () => {
+  it.each([undefined, '', 'null', '[]', '7', '{', '{"role":7,"tags":["a"],"aliases":{"live":7},"modified":"soon"}'])(
+    'are none in the annotation %s',
+    (text) => {
+      const annotations = text === undefined ? {} : { [KEPT_ANNOTATION]: text };
+      expect(keptPropertiesOf({ annotations })).toEqual({});
+    },
+  );
+});
+
+describe('tags', () => {
+  const draft = draftOf(functionFixture({ metadata: { labels: { team: 'blue', 'esb.dev/x': 'y' } } }));
+  const told = ({ labels, kept }: typeof draft) =>
+    tagsOf({ labels, annotations: { [KEPT_ANNOTATION]: JSON.stringify(kept) } });
+
+  it('are labels where Kubernetes takes them, and kept otherwise', () => {
+    const next = withTags(draft, { 'example.com/name': 'a-b', 'aws:stack': 'x', note: 'two words', team: 'red' });
+    expect(next.labels).toEqual({ 'esb.dev/x': 'y', 'example.com/name': 'a-b', team: 'red' });
+    expect(next.kept.tags).toEqual({ 'aws:stack': 'x', note: 'two words' });
+    expect(told(next)).toEqual({ 'example.com/name': 'a-b', 'aws:stack': 'x', note: 'two words', team: 'red' });
+    // One that was a label and cannot be one any more is one tag all the same.
+    expect(told(withTags(next, { team: 'red and blue' })).team).toBe('red and blue');
+    expect(told(withoutTags(next, ['note', 'team', 'esb.dev/x']))).toEqual({
+      'example.com/name': 'a-b',
+      'aws:stack': 'x',
+    });
+    expect(withoutTags(next, ['esb.dev/x']).labels['esb.dev/x']).toBe('y');
+  });
+
+  it('are at most 50, and none of our own labels', () => {
+    const many = Object.fromEntries(Array.from({ length: 50 }, (_, index) => [`t${index}`, 'x']));
+    expect(() => withTags(draft, many)).toThrow('at most 50');
+    expect(() => withTags(draft, { 'esb.dev/lambda-function': 'other' })).toThrow("ESB's own labels");
+  });
+});
