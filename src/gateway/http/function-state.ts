@@ -1,4 +1,4 @@
-import { changingReasons, findCondition, type WorkerReason, workerConditions } from '../../api/condition.ts';
+import { changingReasons, findCondition, isTrue, type WorkerReason, workerConditions } from '../../api/condition.ts';
 import {
   functionOwnerOf,
   type LambdaFunction,
@@ -119,14 +119,21 @@ export function functionStateOf(
   if (workers.some(isActive)) {
     return stateOf(workers);
   }
+  const isCurrent = status?.observedGeneration === metadata.generation;
   const stalled = findCondition(status?.conditions, workerConditions.stalled);
-  if (stalled?.status === 'True' && status?.observedGeneration === metadata.generation) {
+  if (stalled?.status === 'True' && isCurrent) {
     return failed(stalled);
   }
   if (workers.length > 0) {
     return stateOf(workers);
   }
-  return spec.scaling?.mode === 'Fixed' && spec.scaling.minWorkers === 0 ? idle : pending;
+  if (spec.scaling?.mode === 'Fixed' && spec.scaling.minWorkers === 0) {
+    return idle;
+  }
+  // Without a worker only where workers are made once there are calls.
+  return isCurrent && isTrue(status?.conditions, workerConditions.ready) && spec.scaling?.minWorkers === 0
+    ? { State: 'Active' }
+    : pending;
 }
 
 /**
