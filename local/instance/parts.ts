@@ -218,6 +218,7 @@ function gateway(options: PartsOptions, number: number): PartSpec {
     '--state-dir',
     join(home.gateways, `${name}-state`),
     `--authentication=${state.authentication ?? 'off'}`,
+    ...(state.authentication === 'on' ? ['--control-api'] : []),
     `--events-address=127.0.0.1:${portOf(state, 'events')}`,
   ]);
 }

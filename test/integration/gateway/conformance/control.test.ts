@@ -473,6 +473,35 @@ describe('one object', () => {
   });
 });
 
+it('the account of the gateway may write functions of its namespace, and nothing else', async () => {
+  const may = async (verb: string, resource: string, namespace = 'default'): Promise<string> => {
+    const args = ['auth', 'can-i', verb, resource, '--as=esb:gateway', `--namespace=${namespace}`];
+    // Exits with 1 where the answer is no.
+    const answer = await lab.api.kubectl(args).catch(() => 'no');
+    return answer.trim();
+  };
+  for (const verb of ['get', 'create', 'patch', 'delete']) {
+    expect(await may(verb, 'lambdafunctions.esb.dev'), verb).toBe('yes');
+    expect(await may(verb, 'lambdafunctions.esb.dev', 'kube-system'), verb).toBe('no');
+    expect(await may(verb, 'lambdaworkers.esb.dev'), verb).toBe('no');
+    expect(await may(verb, 'secrets'), verb).toBe('no');
+    expect(await may(verb, 'pods'), verb).toBe('no');
+  }
+  for (const [verb, resource] of [
+    ['update', 'lambdafunctions.esb.dev'],
+    ['deletecollection', 'lambdafunctions.esb.dev'],
+    ['patch', 'lambdafunctions.esb.dev/status'],
+    ['create', 'lambdaversions.esb.dev'],
+    ['patch', 'lambdaversions.esb.dev'],
+    ['impersonate', 'users'],
+    ['impersonate', 'groups'],
+    ['create', 'serviceaccounts/token'],
+    ['create', 'rolebindings.rbac.authorization.k8s.io'],
+  ] as const) {
+    expect(await may(verb, resource), `${verb} ${resource}`).toBe('no');
+  }
+}, 120_000);
+
 describe('docs/how-to/aws-tools.md', () => {
   it('shows what it says, from the first right to the end of the function', async () => {
     const lines = shellBlocksOf(textOf('docs/how-to/aws-tools.md')).join('\n').split('\n');
