@@ -528,7 +528,7 @@ describe('docs/how-to/aws-tools.md', () => {
       /"Version": "1"/,
       /"AliasArn": "arn:aws:lambda:us-east-1:012345678912:function:greeter:live"/,
       /\[\s+"Active",\s+"Successful"\s+\]/,
-      /greeter +True/,
+      /^greeter +\w+ +\d/m,
       /lambdafunction.esb.dev\/greeter scaled/,
       /^2 deployer/m,
     ]) {
