@@ -126,7 +126,7 @@ export const functionConfigOperations: readonly WriteOperation[] = [
     },
   ),
   change('CreateFunctionUrlConfig', 'POST', URLS, 201, async (parts, input) => {
-    return await writeUrl(parts, input, (present) => {
+    const made = await writeUrl(parts, input, (present) => {
       if (present !== undefined) {
         const arn = functionArn({ name: input.reference.name });
         throw new LambdaError(
@@ -135,6 +135,7 @@ export const functionConfigOperations: readonly WriteOperation[] = [
         );
       }
     });
+    return { ...made, LastModifiedTime: undefined };
   }),
   change('UpdateFunctionUrlConfig', 'PUT', URLS, 200, async (parts, input) => {
     return await writeUrl(parts, input, (present) => {

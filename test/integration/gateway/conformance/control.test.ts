@@ -60,7 +60,7 @@ describe.each(['javaScript', 'boto3'] as const)('by %s', (which) => {
       Timeout: 7,
       Environment: { Variables: { GREETING: 'good day' } },
       ImageConfig: { Command: ['main.handler'] },
-      EphemeralStorage: { Size: 128 },
+      EphemeralStorage: { Size: 512 },
       Architectures: ['x86_64'],
       LoggingConfig: { LogFormat: 'JSON', SystemLogLevel: 'DEBUG' },
       Tags: { team: 'blue', owner: 'A. Person <a@example.com>' },
@@ -76,7 +76,7 @@ describe.each(['javaScript', 'boto3'] as const)('by %s', (which) => {
       Timeout: 7,
       Environment: { Variables: { GREETING: 'good day' } },
       ImageConfigResponse: { ImageConfig: { Command: ['main.handler'] } },
-      EphemeralStorage: { Size: 128 },
+      EphemeralStorage: { Size: 512 },
       Architectures: ['x86_64'],
       PackageType: 'Image',
       Version: '$LATEST',
@@ -350,7 +350,7 @@ describe.each(['javaScript', 'boto3'] as const)('by %s', (which) => {
     ];
     for (const [operation, input] of denied) {
       expect(await fails(operation, input, READER), operation).toMatchObject({
-        error: 'AccessDeniedException',
+        code: 'AccessDeniedException',
         httpStatus: 403,
       });
     }
@@ -474,8 +474,10 @@ describe('one object', () => {
 });
 
 it('the account of the gateway may write functions of its namespace, and nothing else', async () => {
-  const may = async (verb: string, resource: string, namespace = 'default'): Promise<string> => {
-    const args = ['auth', 'can-i', verb, resource, '--as=esb:gateway', `--namespace=${namespace}`];
+  const may = async (verb: string, what: string, namespace = 'default'): Promise<string> => {
+    const [resource = '', subresource = ''] = what.split('/');
+    const of = [resource, `--subresource=${subresource}`, `--namespace=${namespace}`];
+    const args = ['auth', 'can-i', verb, ...of, '--as=esb:gateway'];
     // Exits with 1 where the answer is no.
     const answer = await lab.api.kubectl(args).catch(() => 'no');
     return answer.trim();
