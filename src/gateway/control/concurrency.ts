@@ -2,15 +2,20 @@ import type { WorkerTemplate } from '../../api/lambda-function.ts';
 import { findAlias, type WrittenAlias, withAlias } from './aliases.ts';
 import type { FunctionDraft } from './function-draft.ts';
 
-/** A function with this many calls at once reserved; undefined for none. */
-export function withReserved(draft: FunctionDraft, reserved: number | undefined): FunctionDraft {
-  const { spec } = draft;
-  const { concurrency, ...worker } = spec.template.spec;
-  const { reserved: _before, ...others } = concurrency ?? {};
-  const next = { ...others, ...(reserved === undefined ? {} : { reserved }) };
-  const isEmpty = Object.keys(next).length === 0;
-  const template = { ...worker, ...(isEmpty ? {} : { concurrency: next }) } as WorkerTemplate['spec'];
-  return { ...draft, spec: { ...spec, template: { ...spec.template, spec: template } } };
+/** A function with this many calls at once reserved. */
+export function withReserved(draft: FunctionDraft, reservedConcurrency: number): FunctionDraft {
+  return { ...draft, spec: { ...draft.spec, reservedConcurrency } };
+}
+
+/** A function without reserved calls, in its template neither. */
+export function withoutReserved(draft: FunctionDraft): FunctionDraft {
+  const { reservedConcurrency: _before, template, ...spec } = draft.spec;
+  const { concurrency, ...worker } = template.spec;
+  if (concurrency?.reserved === undefined) {
+    return { ...draft, spec: { ...spec, template } };
+  }
+  const { reserved: _own, ...others } = concurrency;
+  return { ...draft, spec: { ...spec, template: { ...template, spec: { ...worker, concurrency: others } } } };
 }
 
 /** Workers that take this many calls at once. */

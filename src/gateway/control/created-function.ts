@@ -33,9 +33,14 @@ export function objectNameFor(functionName: string): string {
   return `${readable === '' ? 'function' : readable}-${digest}`;
 }
 
+/** A new function grows with its calls, as in Lambda. Not even its first call waits for its code to be loaded. */
+const ofNewFunctions = {
+  scaling: { mode: 'Auto', minWorkers: 0 },
+  template: { spec: { desiredState: 'Paused' } },
+};
+
 /**
- * The function that CreateFunction asks for. A new function rests frozen, as one of `esb deploy`: not even its first call
- * waits for its code to be loaded.
+ * The function that CreateFunction asks for.
  *
  * @throws {LambdaError} InvalidParameterValueException
  */
@@ -49,7 +54,7 @@ export function createdDraft(members: Members, functionName: string): FunctionDr
   if (code === undefined) {
     throw invalid('Code.ImageUri is needed.');
   }
-  const empty = { labels: {}, kept: {}, spec: { template: { spec: { desiredState: 'Paused' } } } };
+  const empty = { labels: {}, kept: {}, spec: ofNewFunctions };
   const draft = configured(withImage(empty as unknown as FunctionDraft, code), members, functionName, MEMBERS);
   return withTags(withArchitecture(draft, members), textMapIn(members, 'Tags') ?? {});
 }

@@ -1,10 +1,10 @@
-import type { WorkerTemplate } from '../../api/lambda-function.ts';
+import type { LambdaFunctionSpec } from '../../api/lambda-function.ts';
 import type { EventDestination } from '../../api/lambda-worker.ts';
 import { parseFunctionIdentifier } from '../lambda/function-name.ts';
 import type { FunctionDraft } from './function-draft.ts';
 import { invalid, type Members, numberIn, objectIn, textIn } from './members.ts';
 
-type EventConfig = NonNullable<WorkerTemplate['spec']['asyncInvoke']>;
+type EventConfig = NonNullable<LambdaFunctionSpec['asyncInvoke']>;
 
 const MAX_RETRIES = 2;
 const MIN_AGE_SECONDS = 60;
@@ -24,25 +24,26 @@ export function withEventConfig(
   const retries = numberIn(members, 'MaximumRetryAttempts', 0, MAX_RETRIES);
   const age = numberIn(members, 'MaximumEventAgeInSeconds', MIN_AGE_SECONDS, MAX_AGE_SECONDS);
   const destinations = objectIn(members, 'DestinationConfig') ?? {};
-  return withAsyncInvoke(draft, {
+  const asyncInvoke = {
     ...present,
     ...(retries === undefined ? {} : { maximumRetryAttempts: retries }),
     ...(age === undefined ? {} : { maximumEventAgeSeconds: age }),
     ...destinationIn(destinations, 'OnSuccess', 'onSuccess'),
     ...destinationIn(destinations, 'OnFailure', 'onFailure'),
-  } as EventConfig);
+  } as EventConfig;
+  return { ...draft, spec: { ...draft.spec, asyncInvoke } };
+}
+
+/** The handling of events that a function has, or its template; undefined for the usual one. */
+export function eventConfigIn({ asyncInvoke, template }: LambdaFunctionSpec): EventConfig | undefined {
+  return asyncInvoke ?? template.spec.asyncInvoke;
 }
 
 /** A function whose events are handled as usual. */
 export function withoutEventConfig(draft: FunctionDraft): FunctionDraft {
-  return withAsyncInvoke(draft, undefined);
-}
-
-function withAsyncInvoke(draft: FunctionDraft, asyncInvoke: EventConfig | undefined): FunctionDraft {
-  const { spec } = draft;
-  const { asyncInvoke: _before, ...worker } = spec.template.spec;
-  const next = asyncInvoke === undefined ? worker : { ...worker, asyncInvoke };
-  return { ...draft, spec: { ...spec, template: { ...spec.template, spec: next } } };
+  const { asyncInvoke: _before, template, ...spec } = draft.spec;
+  const { asyncInvoke: _own, ...worker } = template.spec;
+  return { ...draft, spec: { ...spec, template: { ...template, spec: worker } } };
 }
 
 function destinationIn(
@@ -60,7 +61,7 @@ function destinationIn(
   }
   if (!/^arn:[^:]*:lambda:/.test(destination)) {
     throw invalid(
-      `${member}.Destination ${destination} is not supported. Name a function; a URL is spec.template.spec.asyncInvoke.${field}.url of the LambdaFunction.`,
+      `${member}.Destination ${destination} is not supported. Name a function; a URL is spec.asyncInvoke.${field}.url of the LambdaFunction.`,
     );
   }
   const { name, qualifier } = parseFunctionIdentifier(destination);

@@ -1,7 +1,7 @@
 import type { LambdaFunction } from '../../api/lambda-function.ts';
 import { aliasWith, findAlias, versionsOf, type WrittenAlias, withAlias, withoutAlias } from '../control/aliases.ts';
-import { withProvisioned, withReserved, workersFor } from '../control/concurrency.ts';
-import { withEventConfig, withoutEventConfig } from '../control/event-config.ts';
+import { withoutReserved, withProvisioned, withReserved, workersFor } from '../control/concurrency.ts';
+import { eventConfigIn, withEventConfig, withoutEventConfig } from '../control/event-config.ts';
 import { refuseUnknown } from '../control/function-settings.ts';
 import { checkRevision } from '../control/function-writer.ts';
 import { invalid, type Members, numberIn, textIn } from '../control/members.ts';
@@ -73,7 +73,7 @@ export const functionConfigOperations: readonly WriteOperation[] = [
   }),
   change('DeleteFunctionConcurrency', 'DELETE', RESERVED, 204, async ({ writer }, { author, reference, target }) => {
     checkLatest(reference);
-    await writer.change(target, (draft) => withReserved(draft, undefined), author);
+    await writer.change(target, (draft) => withoutReserved(draft), author);
     return undefined;
   }),
   change('PutProvisionedConcurrencyConfig', 'PUT', PROVISIONED, 202, async (parts, input) => {
@@ -117,7 +117,7 @@ export const functionConfigOperations: readonly WriteOperation[] = [
       await writer.change(
         target,
         (draft) => {
-          checkThere(draft.spec.template.spec.asyncInvoke, reference);
+          checkThere(eventConfigIn(draft.spec), reference);
           return withoutEventConfig(draft);
         },
         author,
@@ -200,7 +200,7 @@ async function writeEvents(
   const written = await writer.change(
     target,
     (draft) => {
-      const { asyncInvoke } = draft.spec.template.spec;
+      const asyncInvoke = eventConfigIn(draft.spec);
       if (keeps) {
         checkThere(asyncInvoke, reference);
       }

@@ -6,6 +6,7 @@ import {
   type LambdaFunction,
   TEMPLATE_ANNOTATION,
   templateHashOf,
+  withSettings,
 } from '../../api/lambda-function.ts';
 import type { LambdaVersion } from '../../api/lambda-version.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
@@ -112,7 +113,7 @@ export class FunctionCatalog {
     const entry = isWritten ? view.function(name) : invoker.find(reference).entry;
     const workers = entry?.byVersion.get(version) ?? [];
     const speaker = speakerOf(workers) ?? entry?.speaker;
-    const resource = resourceOf(workers, published, owner) ?? speaker?.resource;
+    const resource = resourceOf(workers, published, owner, known) ?? speaker?.resource;
     if (resource === undefined) {
       throw new LambdaError('ResourceNotFoundException', `Function not found: ${functionArn(reference)}`);
     }
@@ -142,16 +143,23 @@ function ownersOf(entry: FunctionEntry | undefined): readonly (string | undefine
   return workers.map(({ resource }) => functionOwnerOf(resource.metadata)?.uid);
 }
 
-/** The worker by which a function or a version is described: one as it would be made, where its author is known. */
+/**
+ * The worker by which a function or a version is described: one as it would be made, where its author is known.
+ *
+ * @param owner where $LATEST of it is meant
+ * @param known the LambdaFunction in any case
+ */
 function resourceOf(
   workers: readonly DescribedWorker[],
   published: LambdaVersion | undefined,
   owner: LambdaFunction | undefined,
+  known: LambdaFunction | undefined,
 ): LambdaWorker | undefined {
   if (published !== undefined) {
     const { metadata, spec } = published;
     const { functionName, template, version } = spec;
-    return { metadata, spec: { ...template.spec, functionName, version } } as LambdaWorker;
+    const settled = known === undefined ? template.spec : withSettings(known, template.spec);
+    return { metadata, spec: { ...settled, functionName, version } } as LambdaWorker;
   }
   if (owner !== undefined) {
     const { metadata, spec } = owner;
@@ -160,7 +168,7 @@ function resourceOf(
     const image = updated?.resource.status?.image;
     return {
       metadata,
-      spec: { ...spec.template.spec, functionName: calledNameOf(owner) },
+      spec: { ...withSettings(owner, spec.template.spec), functionName: calledNameOf(owner) },
       status: image === undefined ? {} : { image },
     } as LambdaWorker;
   }

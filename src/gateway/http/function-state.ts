@@ -153,7 +153,7 @@ export function functionUpdateOf(owner: LambdaFunction, workers: readonly Lambda
   const hash = templateHashOf(spec.template);
   const owned = workers.filter((worker) => functionOwnerOf(worker.metadata)?.uid === metadata.uid);
   const isUpdated = owned.every((worker) => worker.metadata.annotations?.[TEMPLATE_ANNOTATION] === hash);
-  const isWhole = owned.length >= (spec.scaling?.minWorkers ?? 1) && isUpdated;
+  const isWhole = owned.length >= Math.max(1, spec.scaling?.minWorkers ?? 1) && isUpdated;
   if (ready.status === 'True' || (isWhole && owned.every((worker) => workerUpdate(worker) === undefined))) {
     return membersOf(undefined);
   }

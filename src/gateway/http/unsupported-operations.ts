@@ -16,11 +16,11 @@ const EDIT = `${SPEC}: change one with kubectl apply -f FILE, or kubectl edit la
 const REMOVE = `${SPEC}: use kubectl delete lambdafunction NAME.`;
 const LABEL = 'Tags are the labels of LambdaFunction resources: use kubectl label lambdafunction NAME KEY=VALUE.';
 const RESERVE =
-  'Concurrency is spec.template.spec.concurrency.reserved of a LambdaFunction: change it with kubectl edit lambdafunction NAME.';
+  'Concurrency is spec.reservedConcurrency of a LambdaFunction: change it with kubectl edit lambdafunction NAME.';
 const PROVISION =
   'Workers are kept by scaling.minWorkers of a LambdaFunction, and provisionedWorkers of its aliases: change them with kubectl edit lambdafunction NAME.';
 const EVENTS =
-  'Retries and destinations of events are spec.template.spec.asyncInvoke of a LambdaFunction: change it with kubectl edit lambdafunction NAME.';
+  'Retries and destinations of events are spec.asyncInvoke of a LambdaFunction: change it with kubectl edit lambdafunction NAME.';
 const URL = 'URLs are spec.url of a LambdaFunction: change it with kubectl edit lambdafunction NAME.';
 const PUBLISH =
   'Versions are published by their LambdaFunction: set spec.publishToken to a new value with kubectl patch lambdafunction NAME.';

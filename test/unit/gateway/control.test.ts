@@ -83,6 +83,7 @@ describe('a function that is created', () => {
     const [patch] = lab.store.asked.flatMap((each) => each.patch ?? []);
     expect(patch).toMatchObject({ kind: 'apply', fieldManager: 'esb-control', force: false });
     expect(JSON.parse(JSON.stringify(patch?.body)).spec).toEqual({
+      scaling: { mode: 'Auto', minWorkers: 0 },
       template: {
         spec: { image: 'registry.example/hello:1', desiredState: 'Paused', resources: { limits: { memory: '300Mi' } } },
       },

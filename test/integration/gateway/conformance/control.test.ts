@@ -395,12 +395,16 @@ describe('one object', () => {
     // Defaults of the schema are of no manager: a manifest may name them without a conflict.
     await lab.api.kubectl(
       ['apply', '--server-side', '-f', '-'],
-      manifest(FunctionName, { scaling: { minWorkers: 2 } }, { image: 'registry.example/hello:1', timeoutSeconds: 20 }),
+      manifest(
+        FunctionName,
+        { scaling: { spareWorkers: 2 } },
+        { image: 'registry.example/hello:1', timeoutSeconds: 20 },
+      ),
     );
     await call('UpdateFunctionConfiguration', { FunctionName, Environment: { Variables: { A: '1' } } });
     expect(await present(FunctionName)).toMatchObject({
       spec: {
-        scaling: { minWorkers: 2 },
+        scaling: { mode: 'Auto', spareWorkers: 2 },
         template: {
           spec: { timeoutSeconds: 20, env: [{ name: 'A', value: '1' }], resources: { limits: { memory: '256Mi' } } },
         },
@@ -411,7 +415,11 @@ describe('one object', () => {
     // The same manifest again changes nothing that the API has written.
     await lab.api.kubectl(
       ['apply', '--server-side', '-f', '-'],
-      manifest(FunctionName, { scaling: { minWorkers: 2 } }, { image: 'registry.example/hello:1', timeoutSeconds: 20 }),
+      manifest(
+        FunctionName,
+        { scaling: { spareWorkers: 2 } },
+        { image: 'registry.example/hello:1', timeoutSeconds: 20 },
+      ),
     );
     expect((await present(FunctionName)).spec.template.spec.env).toEqual([{ name: 'A', value: '1' }]);
     // A field of both: the API takes it, and the next apply of the manifest is told.
@@ -419,7 +427,11 @@ describe('one object', () => {
     await expect(
       lab.api.kubectl(
         ['apply', '--server-side', '-f', '-'],
-        manifest(FunctionName, {}, { image: 'registry.example/hello:1', timeoutSeconds: 20 }),
+        manifest(
+          FunctionName,
+          {},
+          { image: 'registry.example/hello:1', timeoutSeconds: 20, terminationGracePeriodSeconds: 20 },
+        ),
       ),
     ).rejects.toThrow(/conflict with "esb-control".*timeoutSeconds/s);
     await lab.api.kubectl(['scale', `lf/${FunctionName}`, '--replicas=3']);
