@@ -63,7 +63,7 @@ describe.each(['javaScript', 'boto3'] as const)('by %s', (which) => {
       EphemeralStorage: { Size: 512 },
       Architectures: ['x86_64'],
       LoggingConfig: { LogFormat: 'JSON', SystemLogLevel: 'DEBUG' },
-      Tags: { team: 'blue', owner: 'A. Person <a@example.com>' },
+      Tags: { team: 'blue', owner: 'A. Person a@example.com' },
       VpcConfig: { SubnetIds: [], SecurityGroupIds: [] },
       TracingConfig: { Mode: 'PassThrough' },
     });
@@ -94,7 +94,7 @@ describe.each(['javaScript', 'boto3'] as const)('by %s', (which) => {
         CodeSha256: digestOf('registry.example/hello:1'),
         RevisionId: made.RevisionId,
       },
-      Tags: { team: 'blue', owner: 'A. Person <a@example.com>' },
+      Tags: { team: 'blue', owner: 'A. Person a@example.com' },
       Code: { ImageUri: 'registry.example/hello:1' },
     });
     expect(

@@ -88,9 +88,10 @@ describe('tags', () => {
     expect(withoutTags(next, ['esb.dev/x']).labels['esb.dev/x']).toBe('y');
   });
 
-  it('are at most 50, and none of our own labels', () => {
+  it('are at most 50, of characters that Lambda takes, and none of our own labels', () => {
     const many = Object.fromEntries(Array.from({ length: 50 }, (_, index) => [`t${index}`, 'x']));
     expect(() => withTags(draft, many)).toThrow('at most 50');
+    expect(() => withTags(draft, { note: '<b>' })).toThrow('characters');
     expect(() => withTags(draft, { 'esb.dev/lambda-function': 'other' })).toThrow("ESB's own labels");
   });
 });
