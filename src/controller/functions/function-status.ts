@@ -108,13 +108,18 @@ function isAllUpdated({ source }: WorkerGroup, workers: readonly LambdaWorker[])
   return workers.every((worker) => isUpdated(worker, source.hash));
 }
 
+/** Whether a group that callers can name gets no worker: others have all that the function may have. */
+function isLeftOut({ enough, wanted }: WorkerGroup): boolean {
+  return wanted === 0 && enough !== undefined && enough > 0;
+}
+
 /** How far the workers of one group are. */
 function stateOf(group: WorkerGroup, living: readonly LambdaWorker[]): Verdict {
   const { enough, source, wanted } = group;
   const workers = living.filter(({ spec }) => spec.version === source.version);
   const ready = readyOf(group, workers);
   const of = source.version === undefined ? '' : ` of version ${source.version}`;
-  const isWhole = ready.length === wanted && workers.length === wanted;
+  const isWhole = ready.length === wanted && workers.length === wanted && (wanted > 0 || !isLeftOut(group));
   if (isWhole || (enough !== undefined && ready.length >= enough && isAllUpdated(group, workers))) {
     if (enough !== undefined && wanted > 0) {
       const message = `${ready.length} of ${wanted} workers are ready, and ${enough} are enough`;
@@ -128,7 +133,9 @@ function stateOf(group: WorkerGroup, living: readonly LambdaWorker[]): Verdict {
   if (failure !== undefined) {
     return failure;
   }
-  const message = `${ready.length} of ${wanted} workers${of} are up to date and ready`;
+  const message = isLeftOut(group)
+    ? `scaling.maxWorkers leaves no worker for ${source.version === undefined ? '$LATEST' : `version ${source.version}`}`
+    : `${ready.length} of ${wanted} workers${of} are up to date and ready`;
   return { status: 'False', reason: 'Progressing' satisfies FunctionReasons['Ready'], message };
 }
 

@@ -136,7 +136,9 @@ export function planScale(state: ScaleState | undefined, input: ScaleInput, now:
   const enough = new Map(
     groups.map((group) => {
       const least = Math.max(group.floor, spare(group) + inherited(group));
-      return [group.version, Math.min(least, wanted.get(group.version) ?? 0)];
+      // A version that callers can name and that gets no worker is not as wished.
+      const one = group.isServing ? 1 : 0;
+      return [group.version, Math.max(one, Math.min(least, wanted.get(group.version) ?? 0))];
     }),
   );
   return {

@@ -40,6 +40,9 @@ function verdictOf(
 ): Verdict {
   const not = (reason: VersionReasons['Ready'], message: string): Verdict => ({ status: 'False', reason, message });
   const is = (reason: VersionReasons['Ready'], message: string): Verdict => ({ status: 'True', reason, message });
+  if (wanted === 0 && enough !== undefined && enough > 0) {
+    return not('Progressing', 'scaling.maxWorkers of the function leaves no worker for the version');
+  }
   if (isActive && ready === wanted && workers.length === wanted) {
     return wanted === 0
       ? is('NoWorkers', 'no alias names the version, so that it has no workers')

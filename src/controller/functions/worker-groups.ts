@@ -71,7 +71,9 @@ export function effectiveAliases(
 ): readonly EffectiveAlias[] {
   const isReady = (number: number): boolean => {
     const group = groups.find(({ source }) => source.version === number);
-    return group !== undefined && readyOf(group, workers).length >= (group.enough ?? group.wanted);
+    // No alias waits for workers that are not wanted: those that have them now may be the reason.
+    const least = Math.min(group?.enough ?? Number.POSITIVE_INFINITY, group?.wanted ?? 0);
+    return group !== undefined && readyOf(group, workers).length >= least;
   };
   return (spec.aliases ?? []).flatMap(({ name, routing = [], version }) => {
     const wished: EffectiveAlias = {

@@ -92,6 +92,23 @@ describe('the status of a function', () => {
     expect(conditions?.[0]).toMatchObject({ type: 'Ready', status: expected });
   });
 
+  it('is not Ready where maxWorkers leaves no worker for a version that an alias names', () => {
+    const aliases = [{ name: 'live', version: 1 }];
+    const named = functionFixture({ spec: { ...owner.spec, aliases }, status: { observedGeneration: 1, aliases } });
+    const groups = [
+      { source: sourceOf(named), wanted: 1, enough: 1 },
+      { source: { ...sourceOf(named), version: 1 }, wanted: 0, enough: 1 },
+    ];
+    const owned = whole.slice(0, 1);
+    const found = statusOf({ owner: named, groups, owned, refusal: undefined, isPublishing: false }, NOW);
+    expect(found.conditions?.[0]).toMatchObject({
+      type: 'Ready',
+      status: 'False',
+      message: 'scaling.maxWorkers leaves no worker for version 1',
+    });
+    expect(found.aliases).toEqual(aliases);
+  });
+
   it('is stalled by a worker of the present template that is, and by none of the template before', () => {
     const stalled = {
       conditions: [

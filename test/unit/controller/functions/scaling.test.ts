@@ -172,6 +172,14 @@ describe('a version that is to get calls of others', () => {
     expect(second.enough.get(2)).toBe(1);
   });
 
+  it('is not as wished without any worker, where the most of all leaves none', () => {
+    const { enough, wanted: found } = plan([group(), group({ version: 1 }), group({ version: 2, isServing: false })], {
+      maxWorkers: 1,
+    });
+    expect([...found.values()]).toEqual([1, 0, 0]);
+    expect([...enough.values()]).toEqual([1, 1, 0]);
+  });
+
   it('is not looked at for them again and again until the alias has changed', () => {
     expect(plan(versions(1_000), { maxWorkers: 20, delayMs: 0 }).lookAfterMs).toBeUndefined();
     // Workers beyond them leave after the delay all the same.
