@@ -65,7 +65,7 @@ describe('a function that grows with its calls', () => {
             spec: {
               image: esb.image('python-counter'),
               command: ['python3', '-c', program, 'slow.handler'],
-              timeoutSeconds: functionTimeout() + CALL_SECONDS,
+              timeoutSeconds: functionTimeout() + 2 * CALL_SECONDS,
             },
           },
         },
