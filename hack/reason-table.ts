@@ -192,6 +192,10 @@ const functionReady = section<FunctionReasons['Ready']>(
     UpToDate: ['Ready: True', 'all workers are there, of the present template, and Ready'],
     NoWorkers: ['Ready: True', '`spec.scaling.minWorkers` is 0, and there are none'],
     Progressing: ['Ready: False', 'workers are being made, changed, deleted or started'],
+    ProgressDeadlineExceeded: [
+      'Ready: False',
+      'no further worker became ready with the template within `spec.rollout.progressDeadlineSeconds`, and none gets it any more; the message has the words of a worker that hangs. Change the template, go back by `esb rollout undo`, or set a longer deadline',
+    ],
     WorkerRefused: [
       'Ready: False',
       'the API server does not take a worker as the template has it, as an admission policy wants it; the message has its words. Tried again every 30 seconds',

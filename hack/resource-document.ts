@@ -87,7 +87,8 @@ function rowsOf(schema: Schema, path: string): readonly (readonly string[])[] {
 
 function typeOf(schema: Schema): string {
   if (schema['x-kubernetes-int-or-string'] === true) {
-    return 'quantity';
+    const isQuantity = schema['x-kubernetes-validations']?.some(({ rule }) => rule.includes('isQuantity')) !== false;
+    return isQuantity ? 'quantity' : 'number or percentage';
   }
   if (schema['x-kubernetes-preserve-unknown-fields'] === true) {
     return 'any JSON';

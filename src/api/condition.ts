@@ -142,6 +142,7 @@ export interface WorkerReasons {
 export interface FunctionReasons {
   readonly Ready:
     | 'NoWorkers'
+    | 'ProgressDeadlineExceeded'
     | 'Progressing'
     | 'Terminating'
     | 'UpToDate'
@@ -230,6 +231,7 @@ const lastingReasons: ReadonlySet<string> = new Set<
   'PinnedNodeMissing',
   'PluginMissing',
   'PolicyRefused',
+  'ProgressDeadlineExceeded',
   'PullSecretForbidden',
   'QuotaExceeded',
   'RuntimeApiAbused',

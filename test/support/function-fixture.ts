@@ -19,7 +19,14 @@ export function functionFixture(fixture: FunctionFixture = {}): LambdaFunction {
   const { functionName: _none, ...spec } = workerFixture({ spec: { image } }).spec;
   return {
     metadata: { name, namespace: 'default', uid: `uid-of-${name}`, generation: 1, ...metadata },
-    spec: { template: { spec }, scaling: { mode: 'Fixed', minWorkers }, publish: 'Manual', ...fixture.spec },
+    spec: {
+      template: { spec },
+      scaling: { mode: 'Fixed', minWorkers },
+      rollout: { maxSurge: '25%', maxUnavailable: 0, progressDeadlineSeconds: 600 },
+      revisionHistoryLimit: 10,
+      publish: 'Manual',
+      ...fixture.spec,
+    },
     status: { observedGeneration: -1, ...fixture.status },
   };
 }

@@ -50,10 +50,15 @@ export interface LambdaFunctionSpec {
    */
   readonly reservedConcurrency?: number;
   readonly asyncInvoke?: LambdaFunctionSpecAsyncInvoke;
+  readonly rollout: LambdaFunctionSpecRollout;
+  /**
+   * How many earlier templates are kept for esb rollout undo, each as a ControllerRevision with all that the template had.
+   */
+  readonly revisionHistoryLimit: number;
   readonly url?: LambdaFunctionSpecUrl;
 }
 /**
- * The workers that are made. A change is taken to one worker after the other, each of which goes on to serve until its new container is ready. The change stops at a worker that does not become ready.
+ * The workers that are made. A change goes to as many workers at a time as rollout says, each of which goes on to serve until its new container is ready. The change stops at a worker that fails.
  */
 export interface LambdaFunctionSpecTemplate {
   /**
@@ -162,6 +167,23 @@ export interface LambdaFunctionSpecAsyncInvokeOnFailure {
   readonly url?: string;
 }
 /**
+ * How a change of the template goes to the workers.
+ */
+export interface LambdaFunctionSpecRollout {
+  /**
+   * How many workers may have two containers at once for a change, the next one beside the one that serves: a number, or a percentage of the workers wanted, rounded up. All of them go on to serve. Counts as 0 with network mode Host, where no container starts beside another.
+   */
+  readonly maxSurge: number | string;
+  /**
+   * How many of the workers wanted may be without a container that serves while further ones are changed: a number, or a percentage, rounded down. No more change at once than this and maxSurge together; where both come to 0, this counts as 1. A worker whose node has no room for two containers is away while it changes, with 0 as well, and no further one is changed meanwhile.
+   */
+  readonly maxUnavailable: number | string;
+  /**
+   * Seconds from one worker to the next that becomes ready with the template. After that no further worker is changed until the template changes, and the function is Stalled with ProgressDeadlineExceeded. A longer deadline lets the change go on.
+   */
+  readonly progressDeadlineSeconds: number;
+}
+/**
  * The function is called by HTTP as well, at https://NAME.NAMESPACE.DOMAIN/ of the domain that the operator has for functions; NAME is that of this resource. A request becomes an event of the payload format 2.0. Without this field the function has no URL.
  */
 export interface LambdaFunctionSpecUrl {
@@ -224,6 +246,11 @@ export interface LambdaFunctionStatus {
    * Workers among them that have the present template.
    */
   readonly updatedWorkers?: number;
+  readonly rollout?: LambdaFunctionStatusRollout;
+  /**
+   * The templates that are kept, the present one last. Each is in the ControllerRevision NAME-TEMPLATE.
+   */
+  readonly revisions?: readonly LambdaFunctionStatusRevision[];
   /**
    * The highest number that a version was given. Each is given once, even where its LambdaVersion was deleted.
    */
@@ -245,6 +272,40 @@ export interface LambdaFunctionStatus {
    * Ready; Reconciling or Stalled only while it is not. UrlServed where spec.url is there: whether the function may be called by URL. NameHeld False where an older LambdaFunction has the same functionName, and with it aliases, versions and the URL.
    */
   readonly conditions?: readonly LambdaFunctionStatusCondition[];
+}
+/**
+ * How far the present template has come.
+ */
+export interface LambdaFunctionStatusRollout {
+  /**
+   * Hash of the template.
+   */
+  readonly template: string;
+  /**
+   * Progressing until all workers are ready with the template, and Complete from then on. Stopped where none became ready within the deadline.
+   */
+  readonly state: 'Progressing' | 'Complete' | 'Stopped';
+  /**
+   * The most workers that were ready with the template while it was Progressing.
+   */
+  readonly readyWorkers: number;
+  /**
+   * When the change began, or that number last grew. At most 30 seconds old.
+   */
+  readonly lastProgressTime: string;
+}
+/**
+ * One template.
+ */
+export interface LambdaFunctionStatusRevision {
+  /**
+   * Its number, which grows with each change.
+   */
+  readonly revision: number;
+  /**
+   * Its hash.
+   */
+  readonly template: string;
 }
 /**
  * Content of the latest version, fixed together with its number.

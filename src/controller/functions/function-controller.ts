@@ -35,6 +35,8 @@ import { OWNER_INDEX, ownerIndex } from './owner-index.ts';
 import { type FunctionStep, planFunction } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
 import { isLiving, isOnLostNode, isUpdated, isWorkerReady, livingOf } from './readiness.ts';
+import { RevisionKeeper } from './revision-keeper.ts';
+import { rolloutOf, serves, untilDeadline } from './rollout.ts';
 import { Scaler } from './scaler.ts';
 import { applySettings } from './settings.ts';
 import { StatusWriter } from './status-writer.ts';
@@ -73,6 +75,7 @@ export interface FunctionControllerOptions {
 export class FunctionController {
   readonly #options: FunctionControllerOptions;
   readonly #versions: VersionKeeper;
+  readonly #revisions: RevisionKeeper;
   readonly #queue: Reconciler;
   readonly #statuses: StatusWriter;
   /** By key of a function, names of workers that were created and that the cache may not show yet. */
@@ -86,6 +89,7 @@ export class FunctionController {
     this.#options = options;
     this.#statuses = new StatusWriter(options);
     this.#versions = new VersionKeeper({ ...options, statuses: this.#statuses });
+    this.#revisions = new RevisionKeeper(options);
     this.#urls = urlPolicyOf(options.urls);
     this.#scaler = new Scaler(options);
     const reconcile = (key: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(key, call);
@@ -98,6 +102,7 @@ export class FunctionController {
       functions.subscribe((change) => {
         if (change.kind === 'deleted') {
           this.#statuses.forget(change.object);
+          this.#revisions.noteGone(change.object);
         }
         this.#queue.add(keyText(objectKey(change.object)));
         for (const other of change.kind === 'updated' ? [] : namesakesOf(change.object, functions)) {
@@ -149,6 +154,7 @@ export class FunctionController {
     const outcomes = [
       ...(await removeStrays(this.#options, lambdaWorkers, key, uid, all, call)),
       ...(await this.#versions.removeStrays(key, uid, call)),
+      await this.#revisions.remove(key, call),
     ];
     const waits: (number | undefined)[] = [];
     if (owner === undefined) {
@@ -171,11 +177,12 @@ export class FunctionController {
       waits.push(lookAfterMs);
       const { namespace } = owner.metadata;
       const isTaken = (name: string): boolean => workers.cache.get({ namespace, name }) !== undefined;
-      const steps = planFunction({ owner, groups, owned, isTaken });
+      const rollout = rolloutOf({ owner, groups, workers: latest }, clock.now());
+      const steps = planFunction({ owner, groups, owned, isTaken, isStopped: rollout.state === 'Stopped' });
       const carried = await this.#carryOut(key, owner, owned, steps, call);
       outcomes.push(...(await applySettings(this.#options.client, owner, groups, owned, call)));
       const published = await this.#publish(owner, publication, call);
-      outcomes.push(...carried, published);
+      outcomes.push(...carried, published, await this.#revisions.keep(owner, call));
       const refused = refusalIn(carried, 'WorkerRefused');
       const toldVersions = await this.#versions.tell(
         { groups, owned, versions: living, refusal: refused?.message },
@@ -187,6 +194,7 @@ export class FunctionController {
       const change = changeOf(owner.status, status);
       // A merge takes away what is null.
       const told = owner.status?.url === undefined ? status : { url: null, ...status };
+      waits.push(untilDeadline(rollout, owner.spec.rollout, clock.now()));
       waits.push(toldVersions, await this.#statuses.write(lambdaFunctions, owner, told, change, call));
     }
     const failure = outcomes.find((outcome) => outcome.kind === 'failed');
@@ -396,6 +404,7 @@ function traitsOf(worker: LambdaWorker): unknown {
     status?.image,
     findCondition(status?.conditions, workerConditions.ready)?.status,
     isOnLostNode(worker),
+    serves(worker),
     [stalled?.status, stalled?.reason, stalled?.message],
   ];
 }

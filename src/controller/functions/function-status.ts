@@ -8,6 +8,8 @@ import {
 } from '../../api/lambda-function.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import { isUpdated, isWorkerReady, livingOf } from './readiness.ts';
+import { revisionsAfter } from './revisions.ts';
+import { type RolloutState, rolloutOf, stopMessage } from './rollout.ts';
 import type { StatusChange } from './status-writer.ts';
 import { type UrlPolicy, urlStatusOf } from './url-status.ts';
 import { changeBetween, conditionsOf, failureAmong, type Verdict } from './verdict.ts';
@@ -42,7 +44,8 @@ export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus 
   const latest = living.filter(({ spec }) => spec.version === undefined);
   const template = groups[0]?.source.hash ?? '';
   const aliases = effectiveAliases(owner, groups, living);
-  const verdict = verdictOf(input, living);
+  const rollout = rolloutOf({ owner, groups, workers: latest }, now);
+  const verdict = verdictOf(input, living, rollout);
   const { generation } = metadata;
   const url = urlStatusOf(owner, input.urls ?? NO_URLS, input.holder);
   const further = [...(url === undefined ? [] : [url.condition]), ...nameConditions(owner, input.holder)];
@@ -52,6 +55,8 @@ export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus 
     readyWorkers: latest.filter(isWorkerReady).length,
     updatedWorkers: latest.filter((worker) => isUpdated(worker, template)).length,
     selector: `${FUNCTION_LABEL}=${metadata.name},!${VERSION_LABEL}`,
+    rollout,
+    revisions: revisionsAfter(owner, template),
     ...(aliases.length === 0 && status?.aliases === undefined ? {} : { aliases }),
     ...(url?.url === undefined ? {} : { url: url.url }),
     conditions: conditionsOf(verdict, further, status?.conditions, generation, now),
@@ -72,7 +77,7 @@ function nameConditions(
   return [{ type: functionConditions.nameHeld, status: 'False', reason: 'NameTaken', message }];
 }
 
-function verdictOf(input: StatusInput, living: readonly LambdaWorker[]): Verdict {
+function verdictOf(input: StatusInput, living: readonly LambdaWorker[], rollout: RolloutState): Verdict {
   const { groups, isPublishing, owned, owner, refusal } = input;
   const not = (reason: FunctionReasons['Ready'], message: string): Verdict => ({ status: 'False', reason, message });
   if (owner.metadata.deletionTimestamp !== undefined) {
@@ -86,7 +91,7 @@ function verdictOf(input: StatusInput, living: readonly LambdaWorker[]): Verdict
   // A version that no alias names speaks for itself alone.
   const states = groups
     .filter(({ source }) => source.version === undefined || named.has(source.version))
-    .map((group) => stateOf(group, living));
+    .map((group) => stateOf(input, group, living, rollout));
   const unfinished = states.find((state) => state.status === 'False');
   if (unfinished !== undefined) {
     return unfinished;
@@ -114,7 +119,12 @@ function isLeftOut({ enough, wanted }: WorkerGroup): boolean {
 }
 
 /** How far the workers of one group are. */
-function stateOf(group: WorkerGroup, living: readonly LambdaWorker[]): Verdict {
+function stateOf(
+  { groups, owner }: StatusInput,
+  group: WorkerGroup,
+  living: readonly LambdaWorker[],
+  rollout: RolloutState,
+): Verdict {
   const { enough, source, wanted } = group;
   const workers = living.filter(({ spec }) => spec.version === source.version);
   const ready = readyOf(group, workers);
@@ -128,6 +138,10 @@ function stateOf(group: WorkerGroup, living: readonly LambdaWorker[]): Verdict {
     return wanted === 0
       ? { status: 'True', reason: 'NoWorkers', message: 'no worker is wanted' }
       : { status: 'True', reason: 'UpToDate', message: `${wanted} of ${wanted} workers are up to date and ready` };
+  }
+  if (source.version === undefined && rollout.state === 'Stopped') {
+    const message = stopMessage({ groups, owner, workers });
+    return { status: 'False', reason: 'ProgressDeadlineExceeded' satisfies FunctionReasons['Ready'], message };
   }
   const failure = failureAmong(workers.filter((worker) => isUpdated(worker, source.hash)));
   if (failure !== undefined) {
@@ -144,7 +158,10 @@ export function changeOf(present: LambdaFunctionStatus | undefined, next: Lambda
   return changeBetween(
     present,
     next,
-    ({ aliases, observedGeneration, selector, url }) => [aliases, observedGeneration, selector, url],
-    ({ readyWorkers, updatedWorkers, workers }) => [readyWorkers, updatedWorkers, workers],
+    ({ aliases, observedGeneration, revisions, rollout, selector, url }) => [
+      ...[aliases, observedGeneration, revisions, selector, url],
+      [rollout?.template, rollout?.state],
+    ],
+    ({ readyWorkers, rollout, updatedWorkers, workers }) => [readyWorkers, rollout, updatedWorkers, workers],
   );
 }

@@ -1,7 +1,8 @@
 import { findCondition, workerConditions } from '../../api/condition.ts';
 import type { LambdaFunction, WorkerSource } from '../../api/lambda-function.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
-import { isOnLostNode, isUpdated, isWorkerReady, isWorkerStalled, livingOf } from './readiness.ts';
+import { livingOf, oldestFirst } from './readiness.ts';
+import { nextToChange } from './rollout.ts';
 import { namedVersions, type WorkerGroup } from './worker-groups.ts';
 
 export type FunctionStep =
@@ -17,6 +18,8 @@ export interface FunctionInput {
   readonly owned: readonly LambdaWorker[];
   /** Whether the namespace has a worker of this name, of any owner. */
   readonly isTaken: (name: string) => boolean;
+  /** Whether the template of $LATEST goes to no further worker. */
+  readonly isStopped?: boolean;
 }
 
 /** Finalizer of the API server: dependents stay when their owner goes. */
@@ -24,9 +27,8 @@ const ORPHAN = 'orphan';
 
 /**
  * The next steps of a function, from any state. Each may be repeated: names and uids make a step that was done already
- * harmless. A change of the template goes to all workers that are not ready at once, then to one ready worker at a time, and
- * last to those on lost nodes. No further worker gets a template that has failed at one. Workers of a version whose
- * LambdaVersion is gone stay as long as an alias names the version, since nothing could replace them.
+ * harmless. A change of the template goes to as many workers at a time as {@link nextToChange} says. Workers of a version
+ * whose LambdaVersion is gone stay as long as an alias names the version, since nothing could replace them.
  */
 export function planFunction(input: FunctionInput): readonly FunctionStep[] {
   const { groups, owner } = input;
@@ -49,19 +51,21 @@ export function planFunction(input: FunctionInput): readonly FunctionStep[] {
 
 function planGroup(
   input: FunctionInput,
-  { source, wanted }: WorkerGroup,
+  group: WorkerGroup,
   living: readonly LambdaWorker[],
 ): readonly FunctionStep[] {
+  const { source, wanted } = group;
   const surplus = living.length - wanted;
   const leaving = surplus > 0 ? living.toSorted(leavesBefore).slice(0, surplus) : [];
   return [
     ...newNames(input, source, -surplus).map((name) => ({ kind: 'create', name, source }) as const),
     ...leaving.map((worker) => ({ kind: 'delete', worker }) as const),
-    ...updates(
-      living.filter((worker) => !leaving.includes(worker)),
-      source.hash,
-      surplus < 0,
-    ).map((worker) => ({ kind: 'update', worker, source }) as const),
+    ...nextToChange({
+      group,
+      staying: living.filter((worker) => !leaving.includes(worker)),
+      settings: input.owner.spec.rollout,
+      isStopped: source.version === undefined && input.isStopped === true,
+    }).map((worker) => ({ kind: 'update', worker, source }) as const),
   ];
 }
 
@@ -75,28 +79,6 @@ function newNames({ isTaken, owner }: FunctionInput, { version }: WorkerSource, 
     }
   }
   return names;
-}
-
-/** Outdated workers that may have the present template now. */
-function updates(staying: readonly LambdaWorker[], template: string, isGrowing: boolean): readonly LambdaWorker[] {
-  const { outdated = [], updated = [] } = Object.groupBy(staying, (worker) =>
-    isUpdated(worker, template) ? 'updated' : 'outdated',
-  );
-  // One that is away for a moment, as for a restart of its node, is to come back with what it had.
-  if (updated.some(isWorkerStalled)) {
-    return [];
-  }
-  const {
-    idle = [],
-    lost = [],
-    serving = [],
-  } = Object.groupBy(outdated, (worker) =>
-    isWorkerReady(worker) ? 'serving' : isOnLostNode(worker) ? 'lost' : 'idle',
-  );
-  if (idle.length > 0 || isGrowing || !updated.every(isWorkerReady)) {
-    return idle;
-  }
-  return [...serving.toSorted(oldestFirst), ...lost.toSorted(oldestFirst)].slice(0, 1);
 }
 
 /** How much a worker holds: the one that holds least leaves first. */
@@ -113,12 +95,4 @@ function holdingOf(worker: LambdaWorker): number {
 
 function leavesBefore(one: LambdaWorker, other: LambdaWorker): number {
   return holdingOf(one) - holdingOf(other) || oldestFirst(other, one);
-}
-
-function oldestFirst({ metadata: one }: LambdaWorker, { metadata: other }: LambdaWorker): number {
-  const [created = '', otherCreated = ''] = [one.creationTimestamp, other.creationTimestamp];
-  if (created !== otherCreated) {
-    return created < otherCreated ? -1 : 1;
-  }
-  return one.name.localeCompare(other.name, 'en', { numeric: true });
 }

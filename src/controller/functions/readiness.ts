@@ -38,3 +38,12 @@ export function isOnLostNode({ status }: LambdaWorker): boolean {
   const reason = findCondition(status?.conditions, workerConditions.ready)?.reason;
   return reason === ('NodeLost' satisfies WorkerReason);
 }
+
+/** Orders workers by their age, and those of one age by their names. */
+export function oldestFirst({ metadata: one }: LambdaWorker, { metadata: other }: LambdaWorker): number {
+  const [created = '', otherCreated = ''] = [one.creationTimestamp, other.creationTimestamp];
+  if (created !== otherCreated) {
+    return created < otherCreated ? -1 : 1;
+  }
+  return one.name.localeCompare(other.name, 'en', { numeric: true });
+}

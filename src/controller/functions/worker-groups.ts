@@ -41,6 +41,15 @@ export function groupsOf({ isAwaited, owner, template, versions }: GroupsInput):
   ];
 }
 
+/** The group of $LATEST. */
+export function latestOf(groups: readonly WorkerGroup[]): WorkerGroup {
+  const latest = groups.find(({ source }) => source.version === undefined);
+  if (latest === undefined) {
+    throw new TypeError('a function has a group of $LATEST');
+  }
+  return latest;
+}
+
 function templateOf({ spec }: LambdaVersion): Pick<WorkerSource, 'hash' | 'template'> {
   return { template: spec.template, hash: templateHashOf(spec.template) };
 }

@@ -2,6 +2,7 @@ import type {
   EventsV1Event,
   V1CertificateSigningRequest,
   V1ConfigMap,
+  V1ControllerRevision,
   V1CustomResourceDefinition,
   V1Lease,
   V1LocalSubjectAccessReview,
@@ -21,6 +22,7 @@ type Stored<T> = Omit<Wire<T>, keyof KubeObject> & KubeObject;
 
 export type CertificateSigningRequest = Stored<V1CertificateSigningRequest>;
 export type ConfigMap = Stored<V1ConfigMap>;
+export type ControllerRevision = Stored<V1ControllerRevision>;
 export type CustomResourceDefinition = Stored<V1CustomResourceDefinition>;
 export type Event = Stored<EventsV1Event>;
 export type Lease = Stored<V1Lease>;
@@ -43,6 +45,7 @@ export const configMaps = kind<ConfigMap>('', 'ConfigMap', true);
 export const namespaces = kind<Namespace>('', 'Namespace', false);
 export const nodes = kind<Node>('', 'Node', false);
 export const pods = kind<Pod>('', 'Pod', true);
+export const controllerRevisions = kind<ControllerRevision>('apps', 'ControllerRevision', true);
 export const leases = kind<Lease>('coordination.k8s.io', 'Lease', true);
 export const events = kind<Event>('events.k8s.io', 'Event', true);
 export const serviceAccounts = kind<ServiceAccount>('', 'ServiceAccount', true);

@@ -7,7 +7,7 @@ import { FunctionController } from '../../../../src/controller/functions/functio
 import { CALLED_INDEX, calledIndex } from '../../../../src/controller/functions/name-holder.ts';
 import { OWNER_INDEX, ownerIndex } from '../../../../src/controller/functions/owner-index.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
-import type { Namespace } from '../../../../src/kube/api/resource-types.ts';
+import type { ControllerRevision, Namespace } from '../../../../src/kube/api/resource-types.ts';
 import type { KubeClient, KubeObject, ObjectKey, PatchBody, ResourceType } from '../../../../src/kube/api/types.ts';
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
 import { fakeInformer } from '../../../support/fake-informer.ts';
@@ -25,6 +25,7 @@ class Scene {
   readonly stored = new Map<string, LambdaWorker>();
   readonly owners = new Map<string, LambdaFunction>();
   readonly versions = new Map<string, LambdaVersion>();
+  readonly revisions = new Map<string, ControllerRevision>();
   readonly versionCache = createObjectCache<LambdaVersion>({ [OWNER_INDEX]: ownerIndex });
   readonly writes: string[] = [];
   readonly told: unknown[] = [];
@@ -67,9 +68,15 @@ class Scene {
           ? this.stored.get(name)
           : plural === 'lambdaversions'
             ? this.versions.get(name)
-            : this.owners.get(name),
+            : plural === 'controllerrevisions'
+              ? this.revisions.get(name)
+              : this.owners.get(name),
       create: async ({ plural }: ResourceType<KubeObject>, worker: LambdaWorker) => {
         const { name } = worker.metadata;
+        if (plural === 'controllerrevisions') {
+          this.#keep(worker as unknown as ControllerRevision);
+          return;
+        }
         this.#fail(`create ${name}`);
         if (this.refusal !== undefined) {
           throw this.refusal;
@@ -92,6 +99,10 @@ class Scene {
       },
       delete: async ({ plural }: ResourceType<KubeObject>, { name }: ObjectKey, { uid }: { uid?: string }) => {
         this.#fail(`delete ${name}`);
+        if (plural === 'controllerrevisions') {
+          this.revisions.delete(name);
+          return;
+        }
         if (plural === 'lambdaversions') {
           this.writes.push(`delete version ${name}`);
           this.versions.delete(name);
@@ -104,6 +115,12 @@ class Scene {
       },
       patch: async ({ plural }: ResourceType<KubeObject>, { name }: ObjectKey, { body }: PatchBody) => {
         const { metadata, status } = body as Pick<LambdaFunction, 'metadata'> & { readonly status: object };
+        const kept = this.revisions.get(name);
+        if (plural === 'controllerrevisions' && kept !== undefined) {
+          const { revision } = body as ControllerRevision;
+          this.#keep({ ...kept, metadata: { ...kept.metadata, annotations: metadata.annotations }, revision });
+          return kept;
+        }
         if (plural === 'lambdaversions') {
           const version = this.versions.get(name);
           this.versions.set(name, { ...version, status } as LambdaVersion);
@@ -143,6 +160,11 @@ class Scene {
   /** Has another controller lead, whose cache is the same. */
   changeLeader(): void {
     this.controller = this.#start();
+  }
+
+  #keep(revision: ControllerRevision): void {
+    const { name } = revision.metadata;
+    this.revisions.set(name, { ...revision, metadata: { ...revision.metadata, uid: `uid-of-${name}` } });
   }
 
   #publish(version: LambdaVersion): void {

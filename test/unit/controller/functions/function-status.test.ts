@@ -39,6 +39,13 @@ describe('the status of a function', () => {
       readyWorkers: 2,
       updatedWorkers: 2,
       selector: 'esb.dev/lambda-function=hello,!esb.dev/lambda-version',
+      rollout: {
+        template: sourceOf(owner).hash,
+        state: 'Complete',
+        readyWorkers: 2,
+        lastProgressTime: '2026-11-02T03:04:05Z',
+      },
+      revisions: [{ revision: 1, template: sourceOf(owner).hash }],
       conditions: [
         {
           type: 'Ready',

@@ -199,7 +199,8 @@ describe('planFunction', () => {
     fc.assert(
       fc.property(fc.array(state, { maxLength: 8 }), fc.integer({ min: 0, max: 6 }), (states, minWorkers) => {
         const before = functionFixture({ image: 'registry.example/hello:0' });
-        const wish = functionFixture({ minWorkers });
+        const rollout = { maxSurge: 1, maxUnavailable: 0, progressDeadlineSeconds: 600 };
+        const wish = functionFixture({ minWorkers, spec: { rollout } });
         let all = states.map(({ isDeleting, isReady, isUpdated, phase }, ordinal) =>
           ownedFixture(isUpdated ? wish : before, ordinal, {
             metadata: isDeleting ? deleting.metadata : {},

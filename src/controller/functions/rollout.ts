@@ -1,0 +1,146 @@
+import { findCondition, isCallable, workerConditions } from '../../api/condition.ts';
+import type { LambdaFunction, LambdaFunctionStatus, WorkerTemplate } from '../../api/lambda-function.ts';
+import type { LambdaWorker } from '../../api/lambda-worker.ts';
+import { isOnLostNode, isUpdated, isWorkerReady, isWorkerStalled, oldestFirst } from './readiness.ts';
+import { latestOf, type WorkerGroup } from './worker-groups.ts';
+
+/** `spec.rollout`. */
+export type RolloutSettings = LambdaFunction['spec']['rollout'];
+/** `status.rollout`. */
+export type RolloutState = NonNullable<LambdaFunctionStatus['rollout']>;
+
+/** Workers that may be under way in a change. */
+export interface Budget {
+  /** Most workers with two containers. */
+  readonly surge: number;
+  /** Most workers without a container that serves, while further ones are changed. */
+  readonly unavailable: number;
+}
+
+/** The budget in workers. Rounds as Deployments do: maxSurge up, maxUnavailable down, and 1 where both come to 0. */
+export function budgetOf(settings: RolloutSettings, template: WorkerTemplate, wanted: number): Budget {
+  const isBeside = template.spec.network?.mode !== 'Host';
+  const surge = isBeside ? amountOf(settings.maxSurge, wanted, Math.ceil) : 0;
+  const unavailable = amountOf(settings.maxUnavailable, wanted, Math.floor);
+  return { surge, unavailable: surge + unavailable === 0 ? 1 : unavailable };
+}
+
+function amountOf(given: number | string, wanted: number, round: (amount: number) => number): number {
+  return typeof given === 'number' ? given : round((Number(given.replace('%', '')) * wanted) / 100);
+}
+
+export interface ChangeInput {
+  readonly group: WorkerGroup;
+  /** Workers of the group that are to stay. */
+  readonly staying: readonly LambdaWorker[];
+  readonly settings: RolloutSettings;
+  /** Whether the deadline of the template has passed. */
+  readonly isStopped: boolean;
+}
+
+/**
+ * Outdated workers that may have the present template now. Those that are not ready get it at once: no call depends on
+ * them, or they have a container beside already. Ready ones follow while the budget lasts, the oldest first, and then those
+ * on lost nodes, which may serve all the same. No further worker gets a template that has failed at one, be it ready or
+ * not: one that is away for a moment, as for a restart of its node, is to come back with what it had.
+ */
+export function nextToChange({ group, isStopped, settings, staying }: ChangeInput): readonly LambdaWorker[] {
+  const { source, wanted } = group;
+  const { outdated = [], updated = [] } = Object.groupBy(staying, (worker) =>
+    isUpdated(worker, source.hash) ? 'updated' : 'outdated',
+  );
+  if (isStopped || updated.some(isWorkerStalled)) {
+    return [];
+  }
+  const {
+    idle = [],
+    lost = [],
+    ready = [],
+  } = Object.groupBy(outdated, (worker) =>
+    isWorkerReady(worker) ? 'ready' : isOnLostNode(worker) ? 'lost' : 'idle',
+  );
+  const { surge, unavailable } = budgetOf(settings, source.template, wanted);
+  const present = staying.filter((worker) => serves(worker) || lost.includes(worker)).length;
+  const away = Math.max(0, wanted - present);
+  const changing = staying.filter((worker) => serves(worker) && !isWorkerReady(worker)).length;
+  const places = away > unavailable ? 0 : Math.max(0, surge + unavailable - away - changing);
+  const next = [...ready.toSorted(oldestFirst), ...lost.toSorted(oldestFirst)].slice(0, places);
+  return [...idle, ...next];
+}
+
+/** Whether calls of the worker are answered, be it by a container of a template before. */
+export function serves(worker: LambdaWorker): boolean {
+  return isWorkerReady(worker) || isCallable(worker.status?.conditions);
+}
+
+export interface ProgressInput {
+  readonly owner: LambdaFunction;
+  readonly groups: readonly WorkerGroup[];
+  /** Workers of $LATEST, those in deletion excepted. */
+  readonly workers: readonly LambdaWorker[];
+}
+
+/**
+ * How far the template has come. The deadline counts from the last progress, as in Deployments: from the worker that last
+ * became ready. A template that has been Complete stays so, whatever becomes of its workers. A Stopped one stays so until
+ * all workers are ready with it, or the deadline is longer than what has passed.
+ *
+ * @param now wall-clock milliseconds
+ */
+export function rolloutOf({ groups, owner, workers }: ProgressInput, now: number): RolloutState {
+  const { source, wanted } = latestOf(groups);
+  const present = owner.status?.rollout;
+  const settings = owner.spec.rollout;
+  const updated = workers.filter((worker) => isUpdated(worker, source.hash));
+  const readyWorkers = updated.filter(isWorkerReady).length;
+  const isDone = readyWorkers === wanted && workers.length === wanted;
+  const lastProgressTime = `${new Date(now).toISOString().slice(0, 19)}Z`;
+  const advanced = { template: source.hash, readyWorkers, lastProgressTime } as const;
+  const known = present?.template === source.hash ? present : undefined;
+  if (known?.state === 'Complete') {
+    return known;
+  }
+  if (isDone) {
+    return { ...advanced, state: 'Complete' };
+  }
+  if (known === undefined) {
+    return { ...advanced, state: 'Progressing' };
+  }
+  const isOver = deadlineOf(known, settings) <= now;
+  if (known.state === 'Stopped' && isOver) {
+    return known;
+  }
+  if (readyWorkers > known.readyWorkers) {
+    return { ...advanced, state: 'Progressing' };
+  }
+  if (!isOver) {
+    return { ...known, state: 'Progressing' };
+  }
+  // Nothing hangs where no controller led when the next worker was due.
+  const hangs = readyWorkers < updated.length || workers.length < wanted;
+  return hangs ? { ...known, state: 'Stopped' } : { ...known, lastProgressTime };
+}
+
+/** Wall-clock milliseconds at which a change without progress stops. */
+function deadlineOf({ lastProgressTime }: RolloutState, { progressDeadlineSeconds }: RolloutSettings): number {
+  return Date.parse(lastProgressTime) + progressDeadlineSeconds * 1_000;
+}
+
+/** Milliseconds until the change may have to stop; undefined where none is under way. */
+export function untilDeadline(state: RolloutState, settings: RolloutSettings, now: number): number | undefined {
+  return state.state === 'Progressing' ? Math.max(1, deadlineOf(state, settings) - now) : undefined;
+}
+
+/** Why a change has stopped, for people: the deadline, and the words of a worker that hangs. */
+export function stopMessage({ groups, owner, workers }: ProgressInput): string {
+  const { source, wanted } = latestOf(groups);
+  const updated = workers.filter((worker) => isUpdated(worker, source.hash));
+  const ready = updated.filter(isWorkerReady).length;
+  const hanging = updated.find((worker) => !isWorkerReady(worker));
+  const { message, reason } = findCondition(hanging?.status?.conditions, workerConditions.ready) ?? {};
+  const cause = hanging === undefined ? '' : `; ${hanging.metadata.name}: ${reason ?? 'Unknown'}: ${message ?? ''}`;
+  return (
+    `${ready} of ${wanted} workers are up to date and ready, and no further one became so within ` +
+    `${owner.spec.rollout.progressDeadlineSeconds} s: no more are changed until the template changes${cause}`
+  );
+}
