@@ -144,13 +144,16 @@ const cli: RoomTable = {
     build: { holds: 'the image of a function, from its folder to its registry', imports: [] },
     deploy: { holds: '`init` and `deploy`: a first function, and its LambdaFunction', imports: ['build'] },
     doctor: { holds: 'what keeps an agent from working on a node', imports: [] },
+    rollout: { holds: '`rollout`: changes of a function, followed, listed and undone', imports: ['deploy'] },
   },
   shared: {
-    'command-context.ts': ['deploy', 'doctor'],
+    'age.ts': ['rollout'],
+    'command-context.ts': ['deploy', 'doctor', 'rollout'],
     'invoke.ts': ['deploy'],
-    'pause.ts': ['build', 'deploy'],
+    'pause.ts': ['build', 'deploy', 'rollout'],
     'progress.ts': ['build', 'deploy'],
-    'usual-kubeconfig.ts': ['deploy'],
+    'table.ts': ['rollout'],
+    'usual-kubeconfig.ts': ['deploy', 'rollout'],
   },
 };
 
@@ -210,7 +213,7 @@ export const source: RoomTable = {
     },
     cli: {
       holds:
-        'what people run against any cluster, and what Pods run: `init`, `deploy`, `invoke`, `ps`, `logs`, `retire`, `doctor node`, `hold`',
+        'what people run against any cluster, and what Pods run: `init`, `deploy`, `rollout`, `invoke`, `ps`, `logs`, `retire`, `doctor node`, `hold`',
       imports: [...shared, 'protocol', 'kube', 'containerd', 'oci', 'cni', 'runtime', 'agent'],
     },
   },

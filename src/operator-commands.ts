@@ -96,6 +96,8 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
       }),
     );
 
+  addRolloutCommands(program, run);
+
   program
     .command('ps')
     .description('list the workers and where they are')
@@ -195,4 +197,45 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
   ]) {
     doctorNode.addOption(flag);
   }
+}
+
+/** Adds `rollout` with its commands. */
+function addRolloutCommands(
+  program: Command,
+  run: (work: (context: CommandContext) => Promise<unknown>) => Promise<void>,
+): void {
+  const rollout = program.command('rollout').description('follow, list and undo changes of the template of a function');
+  const about = (name: string, description: string) =>
+    rollout
+      .command(name)
+      .description(description)
+      .argument('<function>', 'name of the LambdaFunction')
+      .option('-n, --namespace <name>', 'namespace of the function', 'default')
+      .option('--kubeconfig <file>', 'how to reach the API server; that of the local instance by default');
+
+  about('status', 'tell how far the latest change is, and wait for its end; exits with 1 where the change has stopped')
+    .option('--no-watch', 'do not wait')
+    .addOption(wholeNumber('--timeout <seconds>', 'how long to wait; 0 for no limit', 0).or(0))
+    .action((name, options) =>
+      run(async (context) => {
+        const { runStatus } = await import('./cli/rollout/status.ts');
+        return runStatus({ ...options, name }, context);
+      }),
+    );
+  about('history', 'list the templates that are kept')
+    .addOption(wholeNumber('--revision <n>', 'show the template of this number', 1))
+    .action((name, options) =>
+      run(async (context) => {
+        const { runHistory } = await import('./cli/rollout/history.ts');
+        return runHistory({ ...options, name }, context);
+      }),
+    );
+  about('undo', 'go back to an earlier template')
+    .addOption(wholeNumber('--to-revision <n>', 'number of the template; by default the one before', 1))
+    .action((name, options) =>
+      run(async (context) => {
+        const { runUndo } = await import('./cli/rollout/undo.ts');
+        return runUndo({ ...options, name }, context);
+      }),
+    );
 }

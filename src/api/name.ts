@@ -5,8 +5,16 @@ export const API_VERSION = 'v1alpha1';
 /** Default namespace of Leases, client CA and the like. */
 export const SYSTEM_NAMESPACE = 'esb-system';
 
-/** Field managers, by role. One for all agents, so that the fields of a worker's last node go with it. */
-export const fieldManagers = { controller: 'esb-controller', agent: 'esb-agent', control: 'esb-control' } as const;
+/**
+ * Field managers, by role, and that of `esb rollout`. One for all agents, so that the fields of a worker's last node go
+ * with it.
+ */
+export const fieldManagers = {
+  controller: 'esb-controller',
+  agent: 'esb-agent',
+  control: 'esb-control',
+  rollout: 'esb-rollout',
+} as const;
 
 /** `reportingController` of the Events of each role. An admission policy holds agents to theirs. */
 export const reporters = { controller: 'esb.dev/controller', agent: 'esb.dev/agent' } as const;

@@ -1,6 +1,7 @@
 import { findCondition, workerConditions } from '../api/condition.ts';
 import { functionNameOf, type LambdaWorker } from '../api/lambda-worker.ts';
 import { formatHostPort } from '../common/host-port.ts';
+import { ageOf } from './age.ts';
 import type { CommandContext } from './command-context.ts';
 import { type ClusterOptions, clusterOf, kubectlText } from './kubectl-command.ts';
 import { formatTable } from './table.ts';
@@ -71,13 +72,4 @@ function whyOf({ status }: LambdaWorker): string {
     );
   const why = telling === undefined ? '' : `${telling.reason}: ${telling.message}`;
   return why.length > whyLength ? `${why.slice(0, whyLength - 1)}…` : why;
-}
-
-function ageOf(time: string, now: number): string {
-  const seconds = Math.max(0, Math.round((now - Date.parse(time)) / 1000));
-  if (seconds < 120) {
-    return `${seconds} s ago`;
-  }
-  const minutes = Math.round(seconds / 60);
-  return minutes < 120 ? `${minutes} min ago` : `${Math.round(minutes / 60)} h ago`;
 }

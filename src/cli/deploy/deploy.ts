@@ -3,6 +3,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { type LambdaFunction, lambdaFunctions } from '../../api/lambda-function.ts';
+import { fieldManagers } from '../../api/name.ts';
 import { EsbError, errnoOf, hasCode, messageOf } from '../../common/errors.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
 import { createKubeClient } from '../../kube/client/client.ts';
@@ -280,13 +281,20 @@ export async function applyFunction(
   const { named, unset } = settingsOf(options);
   const present = await lookAt(client, name, options, signal);
   const body = functionObject({ namespace, name, image, handler }, named, present, unset);
-  try {
-    const applied = await client.patch(
+  const apply = (force: boolean): Promise<LambdaFunction> =>
+    client.patch(
       lambdaFunctions,
       { namespace, name },
-      { kind: 'apply', body, fieldManager: DEPLOY_MANAGER, force: forceConflicts },
+      { kind: 'apply', body, fieldManager: DEPLOY_MANAGER, force },
       { signal },
     );
+  try {
+    const applied = await apply(forceConflicts).catch((error: unknown) => {
+      if (isOfRollout(error)) {
+        return apply(true);
+      }
+      throw error;
+    });
     return { applied, isSame: present !== undefined && present.metadata.generation === applied.metadata.generation };
   } catch (error) {
     if (hasCode(error, 'NotFound')) {
@@ -313,6 +321,12 @@ function settingsOf({ desiredState, memory, pullSecret = [], timeout, unset = []
   const pullSecrets = pullSecret.length === 0 ? undefined : pullSecret;
   const named: FunctionSettings = { memory, timeoutSeconds: timeout, minWorkers: workers, desiredState, pullSecrets };
   return { named, unset: unsetSettings(unset, named) };
+}
+
+/** Whether all fields in the way are those of an undo, after which a deploy is the next change. */
+function isOfRollout(error: unknown): boolean {
+  const managers = hasCode(error, 'Conflict') ? [...error.message.matchAll(/conflicts? with "([^"]*)"/g)] : [];
+  return managers.length > 0 && managers.every(([, manager]) => manager === fieldManagers.rollout);
 }
 
 function withRights(error: unknown, namespace: string): unknown {

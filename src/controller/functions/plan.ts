@@ -49,11 +49,7 @@ export function planFunction(input: FunctionInput): readonly FunctionStep[] {
   ];
 }
 
-function planGroup(
-  input: FunctionInput,
-  group: WorkerGroup,
-  living: readonly LambdaWorker[],
-): readonly FunctionStep[] {
+function planGroup(input: FunctionInput, group: WorkerGroup, living: readonly LambdaWorker[]): readonly FunctionStep[] {
   const { source, wanted } = group;
   const surplus = living.length - wanted;
   const leaving = surplus > 0 ? living.toSorted(leavesBefore).slice(0, surplus) : [];

@@ -1,6 +1,6 @@
 import { functionOwnerOf, type LambdaFunction, templateHashOf } from '../../api/lambda-function.ts';
-import { CHANGE_CAUSE, changeCauseOf, revisionName, revisionOf } from '../../api/template-revision.ts';
 import { fieldManagers } from '../../api/name.ts';
+import { CHANGE_CAUSE, changeCauseOf, revisionName, revisionOf } from '../../api/template-revision.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';

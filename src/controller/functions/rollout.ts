@@ -56,9 +56,7 @@ export function nextToChange({ group, isStopped, settings, staying }: ChangeInpu
     idle = [],
     lost = [],
     ready = [],
-  } = Object.groupBy(outdated, (worker) =>
-    isWorkerReady(worker) ? 'ready' : isOnLostNode(worker) ? 'lost' : 'idle',
-  );
+  } = Object.groupBy(outdated, (worker) => (isWorkerReady(worker) ? 'ready' : isOnLostNode(worker) ? 'lost' : 'idle'));
   const { surge, unavailable } = budgetOf(settings, source.template, wanted);
   const present = staying.filter((worker) => serves(worker) || lost.includes(worker)).length;
   const away = Math.max(0, wanted - present);

@@ -335,6 +335,23 @@ with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
     expect((await stored('src')).spec.template.spec.handler).toBe('lambda_function.lambda_handler');
   });
 
+  it('a template that an undo has brought back is changed by the next deploy', async () => {
+    const folder = await folderOf('undone', { 'app.py': 'def handler(e, c): pass' });
+    controllerOf('undone', 'Ready');
+    await deploy(folder);
+    const deployed = (await stored('undone')).spec.template.spec.image;
+    const undo = async (manager: string): Promise<void> => {
+      const body = [{ op: 'replace', path: '/spec/template', value: { spec: { image: 'registry.example/before:1' } } }];
+      const key = { namespace: 'default', name: 'undone' };
+      await client.patch(lambdaFunctions, key, { kind: 'json', body, fieldManager: manager });
+    };
+    await undo('esb-rollout');
+    await deploy(folder);
+    expect((await stored('undone')).spec.template.spec.image).toBe(deployed);
+    await undo('somebody');
+    await expect(deploy(folder)).rejects.toSatisfy((error) => hasCode(error, 'Conflict'));
+  });
+
   it('a function of the same name that something else has made is not touched', async () => {
     const spec = { template: { spec: { image: 'registry.example/other:1' } } };
     const other = { apiVersion: 'esb.dev/v1alpha1', kind: 'LambdaFunction', metadata: { name: 'taken' }, spec };

@@ -11,7 +11,7 @@ import type { ControllerRevision, Namespace } from '../../../../src/kube/api/res
 import type { KubeClient, KubeObject, ObjectKey, PatchBody, ResourceType } from '../../../../src/kube/api/types.ts';
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
 import { fakeInformer } from '../../../support/fake-informer.ts';
-import { digestImage, functionFixture, ownedFixture } from '../../../support/function-fixture.ts';
+import { condition, digestImage, functionFixture, ownedFixture } from '../../../support/function-fixture.ts';
 import { manualClock, settle } from '../../../support/manual-clock.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 
@@ -618,6 +618,134 @@ describe('FunctionController', () => {
       await scene.look();
       expect(scene.written()).toEqual(['delete hello-latest-0', 'delete hello-1-0', 'delete version hello-1']);
     });
+  });
+
+  describe('templates that are kept', () => {
+    const of = (image: number, more: Partial<LambdaFunction['metadata']> = {}) =>
+      functionFixture({
+        image: `registry.example/hello:${image}`,
+        minWorkers: 0,
+        metadata: { resourceVersion: '1', ...more },
+        spec: { revisionHistoryLimit: 1 },
+      });
+    /** Writes another spec, as a user does. */
+    function apply(scene: Scene, wish: LambdaFunction): void {
+      const { metadata, status } = scene.owners.get('hello') ?? wish;
+      const { annotations } = wish.metadata;
+      const kept = { ...metadata, ...(annotations === undefined ? {} : { annotations }) };
+      scene.put({ ...wish, metadata: kept, ...(status === undefined ? {} : { status }) });
+    }
+    async function looks(scene: Scene): Promise<readonly string[]> {
+      for (let round = 0; round < 3; round += 1) {
+        await scene.look();
+      }
+      return [...scene.revisions.values()]
+        .map(({ data, metadata, revision }) => {
+          const { image } = (data as LambdaFunction['spec'] & { spec: LambdaFunction['spec'] }).spec.template.spec;
+          const cause = metadata.annotations?.['kubernetes.io/change-cause'];
+          return [revision, image.slice(-1), ...(cause === undefined ? [] : [cause])].join(' ');
+        })
+        .toSorted();
+    }
+
+    it('are ControllerRevisions of the function, with its words for the change, as many as the limit says', async () => {
+      const scene = new Scene();
+      scene.put(of(1));
+      expect(await looks(scene)).toEqual(['1 1']);
+      const [made] = scene.revisions.values();
+      expect(made?.metadata).toMatchObject({
+        labels: { 'esb.dev/lambda-function': 'hello' },
+        ownerReferences: [{ kind: 'LambdaFunction', uid: 'uid-of-hello', controller: true }],
+      });
+      apply(scene, of(2));
+      expect(await looks(scene)).toEqual(['1 1', '2 2']);
+      // Words come after the change, by kubectl annotate.
+      apply(scene, of(2, { annotations: { 'kubernetes.io/change-cause': 'two' } }));
+      expect(await looks(scene)).toEqual(['1 1', '2 2 two']);
+      apply(scene, of(3));
+      expect(await looks(scene)).toEqual(['2 2 two', '3 3 two']);
+      apply(scene, of(2));
+      expect(await looks(scene)).toEqual(['3 3 two', '4 2 two']);
+      expect(scene.owners.get('hello')?.status?.revisions?.map(({ revision }) => revision)).toEqual([3, 4]);
+    });
+
+    it('are made after their number is written, and again where a leader has ended in between or one is gone', async () => {
+      const scene = new Scene();
+      scene.put(of(1));
+      scene.cut = (status) => 'revisions' in status;
+      await expect(scene.look()).rejects.toThrow();
+      expect(scene.revisions.size).toBe(0);
+      scene.cut = undefined;
+      await scene.look();
+      scene.changeLeader();
+      expect(await looks(scene)).toEqual(['1 1']);
+      scene.revisions.clear();
+      scene.changeLeader();
+      expect(await looks(scene)).toEqual(['1 1']);
+    });
+
+    it('go with their function, and those of a function before it make room', async () => {
+      const scene = new Scene();
+      scene.put(of(1));
+      await looks(scene);
+      scene.controller.start();
+      onTestFinished(() => scene.controller.stop());
+      scene.remove('hello');
+      await waitFor('the end of its revision', () => scene.revisions.size === 0, { everyMs: 5 });
+
+      scene.put(of(1, { uid: 'earlier' }));
+      await waitFor('a revision', () => scene.revisions.size === 1, { everyMs: 5 });
+      scene.changeLeader();
+      scene.put(of(1, { uid: 'later' }));
+      await looks(scene);
+      const owners = [...scene.revisions.values()].map(({ metadata }) => metadata.ownerReferences?.[0]?.uid);
+      expect(owners).toEqual(['later']);
+    });
+  });
+
+  it('stops a change after the deadline, and goes on with the next template', async () => {
+    const scene = new Scene();
+    const of = (image: number) => functionFixture({ minWorkers: 2, image: `registry.example/hello:${image}` });
+    const state = () => scene.owners.get('hello')?.status?.rollout?.state;
+    const change = (image: number): void => {
+      const { status } = scene.owners.get('hello') ?? {};
+      scene.put({ ...of(image), ...(status === undefined ? {} : { status }) });
+    };
+    scene.put(of(1));
+    await scene.look();
+    scene.settle();
+    await scene.look();
+    expect(state()).toBe('Complete');
+    scene.written();
+    change(2);
+    await scene.look();
+    expect(scene.written()).toEqual(['update hello-latest-0']);
+    // Its new container does not come.
+    const hung = scene.stored.get('hello-latest-0');
+    const conditions = [condition('Ready', 'False', 'NodeFull', 'no room'), condition('Callable', 'True')];
+    scene.stored.set('hello-latest-0', { ...hung, status: { ...hung?.status, conditions } } as LambdaWorker);
+    scene.see();
+    await scene.clock.advance(300_000);
+    expect(await scene.look()).toMatchObject({ requeueAfterMs: expect.any(Number) as number });
+    expect(state()).toBe('Progressing');
+    // Another leader counts on.
+    scene.changeLeader();
+    await scene.clock.advance(300_000);
+    await scene.look();
+    expect(state()).toBe('Stopped');
+    expect(scene.told.at(-1)).toMatchObject({
+      conditions: [
+        { type: 'Ready', status: 'False', reason: 'ProgressDeadlineExceeded' },
+        { type: 'Stalled', message: expect.stringContaining('hello-latest-0: NodeFull: no room') as string },
+      ],
+    });
+    scene.settle();
+    await scene.look();
+    expect(scene.written()).toEqual([]);
+    change(1);
+    await scene.look();
+    expect(scene.written()).toEqual(['update hello-latest-0']);
+    expect(state()).toBe('Progressing');
   });
 
   it('looks at the URLs of a namespace again when its label changes', async () => {
