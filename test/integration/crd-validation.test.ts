@@ -562,6 +562,13 @@ describe('the resource definitions', () => {
       [{ template, asyncInvoke: { onSuccess: { functionName: 'made' } } }, 'must be another function'],
       [{ template, asyncInvoke: { onFailure: {} } }, 'write either functionName or url'],
       [{ template, functionName: 'a.b' }, "letters, digits, '-' and '_'"],
+      [{ template, rollout: { maxSurge: '25' } }, 'maxSurge is a number from 0 to 1000, or a percentage'],
+      [{ template, rollout: { maxSurge: '101%' } }, 'maxSurge is a number'],
+      [{ template, rollout: { maxUnavailable: -1 } }, 'maxUnavailable is a number'],
+      [{ template, rollout: { maxSurge: 0 } }, 'maxSurge and maxUnavailable are both 0'],
+      [{ template, rollout: { maxSurge: '0%', maxUnavailable: '0%' } }, 'no worker could ever change'],
+      [{ template, rollout: { progressDeadlineSeconds: 0 } }, 'greater than or equal to 1'],
+      [{ template, revisionHistoryLimit: 101 }, 'less than or equal to 100'],
     ] as const) {
       await expect(create(lambdaFunction(spec)), JSON.stringify(spec)).rejects.toThrow(told);
     }
@@ -576,7 +583,12 @@ describe('the resource definitions', () => {
       status: object;
     };
     expect(made).toMatchObject({
-      spec: { scaling: { mode: 'Fixed', minWorkers: 1 }, template: { spec: { timeoutSeconds: 3, port: 8080 } } },
+      spec: {
+        scaling: { mode: 'Fixed', minWorkers: 1 },
+        rollout: { maxSurge: '25%', maxUnavailable: 0, progressDeadlineSeconds: 600 },
+        revisionHistoryLimit: 10,
+        template: { spec: { timeoutSeconds: 3, port: 8080 } },
+      },
       status: { observedGeneration: -1 },
     });
     await expect(

@@ -4,7 +4,7 @@ import type { ObjectMeta } from '../../kube/api/types.ts';
 import type { LambdaWorkerSpec } from './lambda-worker.ts';
 
 /**
- * LambdaFunction is a function of the Lambda API and the workers that run it. The controller creates a LambdaWorker from the template for each worker, changes them one after the other when the template changes, and deletes them with the function. Workers of the same function name that somebody else has made serve it too, and are left alone.
+ * LambdaFunction is a function of the Lambda API and the workers that run it. The controller creates a LambdaWorker from the template for each worker, changes them as spec.rollout says when the template changes, and deletes them with the function. Workers of the same function name that somebody else has made serve it too, and are left alone.
  */
 export interface LambdaFunction {
   /**

@@ -1,0 +1,285 @@
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { stringify } from 'yaml';
+import { type LambdaFunction, lambdaFunctions } from '../../../src/api/lambda-function.ts';
+import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import { runHistory } from '../../../src/cli/rollout/history.ts';
+import { runStatus } from '../../../src/cli/rollout/status.ts';
+import { runUndo } from '../../../src/cli/rollout/undo.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import { runController } from '../../../src/controller/main.ts';
+import { controllerRevisions } from '../../../src/kube/api/resource-types.ts';
+import type { KubeClient } from '../../../src/kube/api/types.ts';
+import { createKubeClient } from '../../../src/kube/client/client.ts';
+import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
+import { controllerFlags } from '../../../src/options/controller.ts';
+import { type ApiServer, startApiServer } from '../../support/api-server.ts';
+import { clearObjects } from '../../support/clear-objects.ts';
+import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
+import { fastClock } from '../../support/fast-clock.ts';
+import { optionsOf } from '../../support/options.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const root = join(import.meta.dirname, '../../..');
+const clock = fastClock(4);
+
+describe('a change of a LambdaFunction, with the roles and policies of the manifests', () => {
+  let server: ApiServer;
+  let admin: KubeClient;
+  let controllerConfig: string;
+  let node: FakeNode;
+  let stopController: () => Promise<void>;
+
+  const startController = (identity: string): (() => Promise<void>) => {
+    const stopping = new AbortController();
+    const flags = ['--kubeconfig', controllerConfig, '--health', '127.0.0.1:0', '--identity', identity];
+    const running = runController(
+      optionsOf(controllerFlags, flags),
+      { signal: stopping.signal, logger: silentLogger() },
+      clock,
+    ).catch(() => undefined);
+    return async () => {
+      stopping.abort();
+      await running;
+    };
+  };
+
+  beforeAll(async () => {
+    server = await startApiServer();
+    const manifests = ['namespace', 'rbac', 'status-policy', 'worker-policy'].map((name) => `manifests/${name}.yaml`);
+    for (const part of ['crds', ...manifests, 'manifests/local']) {
+      await server.kubectl(['apply', '-f', join(root, part)]);
+    }
+    admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
+    controllerConfig = await server.kubeconfig('esb:controller');
+    node = await startFakeNode(admin, 'node-1', { capacity: { memoryMiB: 100_000, workers: 1_000 } });
+    stopController = startController('first');
+  });
+
+  afterEach(async () => {
+    await clearObjects(admin, lambdaFunctions);
+    await clearObjects(admin, lambdaWorkers);
+  });
+
+  afterAll(async () => {
+    await stopController?.();
+    await node?.die();
+    await admin?.close();
+    await server?.stop();
+  });
+
+  const apply = (name: string, image: string, minWorkers: number, spec: object = {}) =>
+    server.kubectl(
+      ['apply', '-f', '-'],
+      stringify({
+        apiVersion: 'esb.dev/v1alpha1',
+        kind: 'LambdaFunction',
+        metadata: { name, namespace: 'default' },
+        spec: { scaling: { minWorkers }, template: { spec: { image } }, ...spec },
+      }),
+    );
+  const workers = async (): Promise<readonly LambdaWorker[]> =>
+    (await admin.list(lambdaWorkers, { namespace: 'default' })).items;
+  const when = (name: string, what: string, test: (owner: LambdaFunction) => boolean) =>
+    waitFor(`${name}: ${what}`, async () => {
+      const owner = await admin.get(lambdaFunctions, { namespace: 'default', name });
+      return owner !== undefined && owner.status?.observedGeneration === owner.metadata.generation && test(owner)
+        ? owner
+        : undefined;
+    });
+  const is = (name: string, reason: string): Promise<LambdaFunction> =>
+    when(name, reason, ({ status }) => status?.conditions?.[0]?.reason === reason);
+  /** Has the agents of these workers tell that they run as they are to. */
+  const run = (chosen: readonly LambdaWorker[]): Promise<unknown> =>
+    Promise.all(chosen.map((worker) => node.report(worker, 'Running', { status: 'True', reason: 'Running' })));
+  const assigned = (count: number) =>
+    waitFor(`${count} workers to have a node`, async () => {
+      const found = (await workers()).filter(({ status }) => status?.assignment !== undefined);
+      return found.length === count ? found : undefined;
+    });
+  const ofImage = async (image: string): Promise<readonly LambdaWorker[]> =>
+    (await workers()).filter(({ spec }) => spec.image === image);
+  const have = (image: string, count: number): Promise<readonly LambdaWorker[]> =>
+    waitFor(`${count} workers of ${image}`, async () => {
+      const found = await ofImage(image);
+      return found.length === count ? found : undefined;
+    });
+  /** Has the agent of a worker tell that its new container does not come, and that the one before serves. */
+  const hang = async ({ metadata }: LambdaWorker, isCallable: boolean): Promise<void> => {
+    const time = { lastTransitionTime: '2026-11-01T00:00:00Z', message: 'no room' };
+    const conditions = [
+      { type: 'Ready', status: 'False', reason: 'NodeFull', ...time },
+      { type: 'Callable', status: isCallable ? 'True' : 'False', reason: 'NodeFull', ...time },
+    ];
+    const body = { status: { phase: 'Running', observedGeneration: metadata.generation, conditions } };
+    await admin.patch(
+      lambdaWorkers,
+      { namespace: 'default', name: metadata.name },
+      { kind: 'apply', fieldManager: 'esb-agent', body },
+      { subresource: 'status' },
+    );
+  };
+  const revisions = async (): Promise<readonly string[]> =>
+    (await admin.list(controllerRevisions, { namespace: 'default' })).items
+      .filter(({ metadata }) => metadata.ownerReferences?.some(({ kind }) => kind === 'LambdaFunction') === true)
+      .map(({ data, revision }) => {
+        const { spec } = data as Pick<LambdaFunction, 'spec'>;
+        return `${revision} ${spec.template.spec.image}`;
+      })
+      .toSorted();
+  /** What a command writes. */
+  const shown = async (
+    command: typeof runHistory | typeof runStatus | typeof runUndo,
+    name: string,
+    more: object = {},
+  ): Promise<string> => {
+    let text = '';
+    const write = (part: string): void => {
+      text += part;
+    };
+    const usual = { namespace: 'default', kubeconfig: server.adminKubeconfig, watch: true, timeout: 60 };
+    await command({ ...usual, name, ...more }, { signal: AbortSignal.timeout(60_000), write });
+    return text;
+  };
+  const hash = async (name: string): Promise<string | undefined> => {
+    const owner = await admin.get(lambdaFunctions, { namespace: 'default', name });
+    return owner?.status?.revisions?.at(-1)?.template;
+  };
+
+  it('goes to as many workers at a time as maxSurge says, also where controllers end in the middle of it', async () => {
+    await apply('wide', 'hello:1', 8);
+    await run(await assigned(8));
+    await is('wide', 'UpToDate');
+    await apply('wide', 'hello:2', 8);
+    const seen = new Set<string>();
+    for (let begun = 2; begun <= 8; begun += 1) {
+      const next = await have('hello:2', begun);
+      await delay(300);
+      expect(await ofImage('hello:2')).toHaveLength(begun);
+      const fresh = next.filter(({ metadata }) => !seen.has(metadata.name));
+      const [one] = fresh;
+      if (one === undefined) {
+        throw new Error('no worker is changing');
+      }
+      if (begun % 3 === 0) {
+        await stopController();
+        stopController = startController(`wide-${begun}`);
+      }
+      seen.add(one.metadata.name);
+      await run([one]);
+    }
+    await run(await workers());
+    await is('wide', 'UpToDate');
+    expect(await shown(runStatus, 'lf/wide')).toBe('lambdafunction "wide" successfully rolled out\n');
+  }, 120_000);
+
+  it('goes past a worker that no node has room for where maxUnavailable lets it, and not without', async () => {
+    const lenient = { rollout: { maxSurge: 1, maxUnavailable: 1 } };
+    await apply('full', 'hello:1', 4, lenient);
+    await run(await assigned(4));
+    await is('full', 'UpToDate');
+    await apply('full', 'hello:2', 4, lenient);
+    const [one, other] = await have('hello:2', 2);
+    await hang(one as LambdaWorker, false);
+    await run([other as LambdaWorker]);
+    const third = await have('hello:2', 3);
+    await apply('full', 'hello:2', 4, { rollout: { maxSurge: 1, maxUnavailable: 0 } });
+    await run(third.filter(({ metadata }) => metadata.name !== one?.metadata.name));
+    await when('full', 'the second budget', ({ status }) => status?.conditions?.[0]?.reason === 'Progressing');
+    await delay(1_000);
+    expect(await ofImage('hello:2')).toHaveLength(3);
+    await run(third);
+    await run(await have('hello:2', 4));
+    await is('full', 'UpToDate');
+  });
+
+  it('stops at the deadline, also by the next leader, stays so, and is undone', async () => {
+    const short = { rollout: { progressDeadlineSeconds: 4 } };
+    await apply('late', 'hello:1', 3, short);
+    await run(await assigned(3));
+    await is('late', 'UpToDate');
+    await server.kubectl(['annotate', 'lf', 'late', 'kubernetes.io/change-cause=the first']);
+    await apply('late', 'hello:2', 3, short);
+    await server.kubectl(['annotate', '--overwrite', 'lf', 'late', 'kubernetes.io/change-cause=more room']);
+    const [hung] = await have('hello:2', 1);
+    await hang(hung as LambdaWorker, true);
+    await stopController();
+    stopController = startController('late');
+    const stopped = await is('late', 'ProgressDeadlineExceeded');
+    expect(stopped.status?.conditions).toMatchObject([
+      { type: 'Ready', status: 'False' },
+      { type: 'Stalled', status: 'True', reason: 'ProgressDeadlineExceeded' },
+    ]);
+    expect(stopped.status?.conditions?.[1]?.message).toContain(`${hung?.metadata.name}: NodeFull: no room`);
+    await expect(shown(runStatus, 'late')).rejects.toMatchObject({
+      code: 'NotDeployed',
+      message: expect.stringContaining('ProgressDeadlineExceeded') as string,
+    });
+    await run([hung as LambdaWorker]);
+    await delay(1_000);
+    expect(await ofImage('hello:2')).toHaveLength(1);
+    await is('late', 'ProgressDeadlineExceeded');
+
+    const lines = (await shown(runHistory, 'late')).trim().split('\n');
+    expect(lines[0]).toMatch(/^REVISION +IMAGE +AGE +CHANGE-CAUSE$/);
+    expect(lines[1]).toMatch(/^1 +hello:1 +\d+ s ago +the first$/);
+    expect(lines[2]).toMatch(/^2 +hello:2 +\d+ s ago +more room$/);
+    expect(lines).toHaveLength(3);
+    expect(await shown(runHistory, 'late', { revision: 2 })).toContain('image: hello:2');
+    await expect(shown(runUndo, 'late', { toRevision: 7 })).rejects.toThrow('revision 7 in history: there is 1, 2');
+
+    expect(await shown(runUndo, 'late')).toBe('lambdafunction.esb.dev/late rolled back to revision 1\n');
+    await run(await have('hello:1', 3));
+    await is('late', 'UpToDate');
+    await waitFor('the numbers', async () => (await revisions()).join() === '2 hello:2,3 hello:1');
+    expect((await shown(runHistory, 'late')).trim().split('\n').at(-1)).toMatch(/^3 +hello:1 .* the first$/);
+    expect(await shown(runUndo, 'late', { toRevision: 3 })).toContain('already matches revision 3');
+    // Another way back, in the middle of the change.
+    await shown(runUndo, 'late', { toRevision: 2 });
+    await have('hello:2', 1);
+    await shown(runUndo, 'late');
+    await run(await have('hello:1', 3));
+    await is('late', 'UpToDate');
+  }, 120_000);
+
+  it('keeps as many earlier templates as revisionHistoryLimit says, until the function is gone', async () => {
+    for (let number = 1; number <= 4; number += 1) {
+      await apply('kept', `hello:${number}`, 0, { revisionHistoryLimit: 2 });
+      await waitFor(`revision ${number}`, async () => (await revisions()).at(-1) === `${number} hello:${number}`);
+    }
+    await waitFor('three revisions', async () => (await revisions()).join() === '2 hello:2,3 hello:3,4 hello:4');
+    const [name = ''] = (await admin.list(controllerRevisions, { namespace: 'default' })).items.map(
+      ({ metadata }) => metadata.name,
+    );
+    expect(name).toMatch(/^kept-[0-9a-f]{16}$/);
+    await admin.delete(controllerRevisions, { namespace: 'default', name: `kept-${await hash('kept')}` });
+    await stopController();
+    stopController = startController('kept');
+    await waitFor('it to be there again', async () => (await revisions()).at(-1) === '4 hello:4');
+    await server.kubectl(['delete', 'lf', 'kept']);
+    await waitFor('their end', async () => (await revisions()).length === 0);
+  });
+
+  it('gives the controller no right to ControllerRevisions of others', async () => {
+    const controller = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: controllerConfig }) });
+    const key = { namespace: 'default', name: 'of-a-set' };
+    const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: 'set', uid: 'some', controller: true };
+    const made = { metadata: { ...key, ownerReferences: [owner] }, revision: 1, data: {} };
+    try {
+      await admin.create(controllerRevisions, made);
+      const told = { code: 'Forbidden', message: expect.stringContaining('of a LambdaFunction alone') as string };
+      await expect(controller.delete(controllerRevisions, key)).rejects.toMatchObject(told);
+      const body = { revision: 2 };
+      await expect(controller.patch(controllerRevisions, key, { kind: 'merge', body })).rejects.toMatchObject(told);
+      const other = { ...made, metadata: { namespace: 'default', name: 'other' } };
+      await expect(controller.create(controllerRevisions, other)).rejects.toMatchObject(told);
+      await expect(controller.list(controllerRevisions, { namespace: 'default' })).rejects.toMatchObject({
+        code: 'Forbidden',
+      });
+    } finally {
+      await admin.delete(controllerRevisions, key);
+      await controller.close();
+    }
+  });
+});
