@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type LambdaFunction, templateHashOf } from '../../../../src/api/lambda-function.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
+import { unreachable } from '../../../../src/common/errors.ts';
 import { isUpdated, isWorkerReady, isWorkerStalled } from '../../../../src/controller/functions/readiness.ts';
 import {
   budgetOf,
@@ -182,11 +183,14 @@ describe('the workers that a change goes to', () => {
             case 'template':
               owner = template(move.number, wanted, rollout);
               break;
-            default:
+            case 'settings':
               owner = functionFixture({
                 minWorkers: wanted,
                 spec: { template: last, rollout: { ...usual, maxSurge: move.surge, maxUnavailable: move.away } },
               });
+              break;
+            default:
+              unreachable(move);
           }
         }
         // Where each worker that is changed becomes ready, all have the template in the end.
