@@ -80,7 +80,7 @@ export interface ProgressInput {
 
 /**
  * How far the template has come. The deadline counts from the last progress, as in Deployments: from the worker that last
- * became ready. A template that has been Complete stays so, whatever becomes of its workers. A Stopped one stays so until
+ * became ready. A template that has been Complete stays so, also while its workers are not ready. A Stopped one stays so until
  * all workers are ready with it, or the deadline is longer than what has passed.
  *
  * @param now wall-clock milliseconds

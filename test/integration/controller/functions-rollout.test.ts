@@ -128,7 +128,7 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
         return `${revision} ${spec.template.spec.image}`;
       })
       .toSorted();
-  /** What a command writes. */
+  /** The output of a command. */
   const shown = async (
     command: typeof runHistory | typeof runStatus | typeof runUndo,
     name: string,
@@ -200,6 +200,7 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
     await run(await assigned(3));
     await is('late', 'UpToDate');
     await server.kubectl(['annotate', 'lf', 'late', 'kubernetes.io/change-cause=the first']);
+    await waitFor('the words of the first change', async () => (await shown(runHistory, 'late')).includes('the first'));
     await apply('late', 'hello:2', 3, short);
     await server.kubectl(['annotate', '--overwrite', 'lf', 'late', 'kubernetes.io/change-cause=more room']);
     const [hung] = await have('hello:2', 1);

@@ -1,0 +1,142 @@
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { repositoryRoot } from '../../local/common/repository.ts';
+import type { LambdaFunction } from '../../src/api/lambda-function.ts';
+import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
+import { run } from '../support/command.ts';
+import { patience } from '../support/patience.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { functionTimeout, instance } from './support/instance.ts';
+
+/** A function that tells which change of itself it is, in a module that is written nowhere; one of them ends at once. */
+const program = `
+import os, runpy, sys, types
+if os.environ["STAGE"] == "broken":
+    sys.exit("this change does not start")
+def handler(event, context):
+    return os.environ["STAGE"]
+module = types.ModuleType("stages")
+module.handler = handler
+sys.modules["stages"] = module
+runpy.run_module("awslambdaric", run_name="__main__")
+`;
+
+describe('a change of a function, under calls', () => {
+  const esb = instance();
+
+  const apply = async (stage: string, spec: object = {}): Promise<void> => {
+    const owner = {
+      apiVersion: 'esb.dev/v1alpha1',
+      kind: 'LambdaFunction',
+      metadata: { name: 'changing', namespace: 'default', annotations: { 'kubernetes.io/change-cause': stage } },
+      spec: {
+        scaling: { minWorkers: 3 },
+        rollout: { maxSurge: 1, maxUnavailable: 0, progressDeadlineSeconds: 10 * patience() },
+        template: {
+          spec: {
+            image: esb.image('python-counter'),
+            command: ['python3', '-c', program, 'stages.handler'],
+            env: [{ name: 'STAGE', value: stage }],
+            timeoutSeconds: functionTimeout(),
+            ...spec,
+          },
+        },
+      },
+    };
+    await esb.kubectl(['apply', '-f', '-'], { input: JSON.stringify(owner) });
+  };
+  /** Runs `esb rollout` as a user of the instance would; both streams. */
+  const rollout = async (command: string, ...args: readonly string[]): Promise<string> => {
+    const words = ['rollout', command, 'changing', ...args];
+    const { stderr, stdout } = await run(process.execPath, [join(repositoryRoot(), 'local/main.ts'), ...words], {
+      env: { ESB_HOME: esb.home },
+      timeoutMs: 240_000,
+      mayFail: true,
+    });
+    return stdout + stderr;
+  };
+  const workers = async (): Promise<readonly LambdaWorker[]> => {
+    const { stdout } = await esb.kubectl(['get', 'lw', '-l', 'esb.dev/lambda-function=changing', '-o', 'json']);
+    return (JSON.parse(stdout) as { readonly items: readonly LambdaWorker[] }).items;
+  };
+  const stages = async (): Promise<readonly string[]> =>
+    (await workers()).map(({ spec }) => spec.env?.[0]?.value ?? '').toSorted();
+  const stateOf = async (): Promise<string> => {
+    const { stdout } = await esb.kubectl(['get', 'lf', 'changing', '-o', 'json']);
+    const { status } = JSON.parse(stdout) as LambdaFunction;
+    return status?.conditions?.find(({ type }) => type === 'Stalled')?.reason ?? status?.conditions?.[0]?.reason ?? '';
+  };
+  const call = async (): Promise<string> => {
+    const url = `${esb.gateway}/2015-03-31/functions/changing/invocations`;
+    const response = await fetch(url, { method: 'POST', body: '{}', signal: AbortSignal.timeout(60_000 * patience()) });
+    const text = await response.text();
+    if (response.status !== 200 || response.headers.has('x-amz-function-error')) {
+      throw new Error(`${response.status}: ${text}`);
+    }
+    return JSON.parse(text) as string;
+  };
+
+  it('reaches all workers, stops by itself where it does not start or finds no room, and is undone: no call fails', {
+    timeout: 600_000 * patience(),
+  }, async () => {
+    onTestFinished(async () => {
+      await esb.kubectl(['delete', 'lf', 'changing', '--ignore-not-found', `--timeout=${90 * patience()}s`]);
+      await waitFor('the workers to be gone', async () => (await workers()).length === 0);
+    }, 180_000 * patience());
+    await apply('one');
+    expect(await rollout('status', '--timeout', '120')).toContain('successfully rolled out');
+    await waitFor('the gateway to know the function', () =>
+      call().then(
+        () => true,
+        () => false,
+      ),
+    );
+    const answers = new Map<string, number>();
+    const failures: string[] = [];
+    let last = '';
+    let isOver = false;
+    const callers = Array.from({ length: 3 }, async () => {
+      while (!isOver) {
+        await call().then(
+          (stage) => {
+            last = stage;
+            answers.set(stage, (answers.get(stage) ?? 0) + 1);
+          },
+          (error: unknown) => failures.push(String(error)),
+        );
+      }
+    });
+    try {
+      await apply('two');
+      expect(await rollout('status', '--timeout', '120')).toContain('successfully rolled out');
+      expect(await stages()).toEqual(['two', 'two', 'two']);
+
+      await apply('broken');
+      expect(await rollout('status', '--timeout', '120')).toContain('esb: changing cannot become up to date: ');
+      expect(await stages()).toEqual(['broken', 'two', 'two']);
+      await waitFor('the deadline', async () => (await stateOf()) === 'ProgressDeadlineExceeded');
+      expect(await stages()).toEqual(['broken', 'two', 'two']);
+      const lines = (await rollout('history')).trim().split('\n');
+      expect(lines.map((line) => line.split(/\s+/).at(-1))).toEqual(['CHANGE-CAUSE', 'one', 'two', 'broken']);
+      expect(await rollout('undo')).toContain('rolled back to revision 2');
+      expect(await rollout('status', '--timeout', '120')).toContain('successfully rolled out');
+      expect(await stages()).toEqual(['two', 'two', 'two']);
+
+      // More than any node has: the worker serves on, and the others never get it.
+      await apply('large', { resources: { limits: { memory: '900Gi' } } });
+      expect(await rollout('status', '--timeout', '120')).toMatch(/ProgressDeadlineExceeded: .*changing-latest-\d/);
+      expect(await stages()).toEqual(['large', 'two', 'two']);
+      expect(await rollout('undo', '--to-revision', '1')).toContain('rolled back to revision 1');
+      expect(await rollout('status', '--timeout', '120')).toContain('successfully rolled out');
+      await waitFor('the first stage again', () => last === 'one');
+      expect(await stages()).toEqual(['one', 'one', 'one']);
+    } finally {
+      isOver = true;
+      await Promise.all(callers);
+    }
+    const counts = [...answers].map(([stage, count]) => `${count} of ${stage}`).join(', ');
+    console.log(`calls during five changes: ${counts}; ${failures.length} failed`);
+    expect(failures).toEqual([]);
+    expect([...answers.keys()].toSorted()).toEqual(['one', 'two']);
+  });
+});
