@@ -91,7 +91,7 @@ export function rolloutOf({ groups, owner, workers }: ProgressInput, now: number
   const settings = owner.spec.rollout;
   const updated = workers.filter((worker) => isUpdated(worker, source.hash));
   const readyWorkers = updated.filter(isWorkerReady).length;
-  const isDone = readyWorkers === wanted && workers.length === wanted;
+  const isDone = readyWorkers === workers.length && readyWorkers >= wanted;
   const lastProgressTime = `${new Date(now).toISOString().slice(0, 19)}Z`;
   const advanced = { template: source.hash, readyWorkers, lastProgressTime } as const;
   const known = present?.template === source.hash ? present : undefined;
@@ -111,12 +111,14 @@ export function rolloutOf({ groups, owner, workers }: ProgressInput, now: number
   if (readyWorkers > known.readyWorkers) {
     return { ...advanced, state: 'Progressing' };
   }
+  // Those that leave, for a smaller number of workers, take their progress along.
+  const still = { ...known, readyWorkers: Math.min(known.readyWorkers, updated.length) };
   if (!isOver) {
-    return { ...known, state: 'Progressing' };
+    return { ...still, state: 'Progressing' };
   }
   // Nothing hangs where no controller led when the next worker was due.
   const hangs = readyWorkers < updated.length || workers.length < wanted;
-  return hangs ? { ...known, state: 'Stopped' } : { ...known, lastProgressTime };
+  return hangs ? { ...still, state: 'Stopped' } : { ...still, lastProgressTime };
 }
 
 /** Wall-clock milliseconds at which a change without progress stops. */

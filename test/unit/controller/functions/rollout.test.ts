@@ -258,6 +258,16 @@ describe('the progress of a template', () => {
     expect(step(step(undefined, [], 0), [], 600).state).toBe('Stopped');
   });
 
+  it('counts no worker that has left', () => {
+    const both = step(begun, of('new', 'new', 'old'), 10);
+    expect(both.readyWorkers).toBe(2);
+    const fewer = step(both, of('new', 'old', 'old'), 20);
+    expect(fewer).toEqual({ ...both, readyWorkers: 1 });
+    expect(step(fewer, of('new', 'new', 'old'), 30)).toMatchObject({ readyWorkers: 2, lastProgressTime: time(30) });
+    // One that is too many, and about to leave, keeps no template from being complete.
+    expect(step(begun, of('new', 'new', 'new', 'new'), 10).state).toBe('Complete');
+  });
+
   it('stays Stopped until all workers are ready, the template changes or the deadline is longer', () => {
     const stopped = step(begun, of('hung', 'old', 'old'), 600);
     expect(stopped).toEqual({ ...begun, state: 'Stopped' });
