@@ -1,4 +1,4 @@
-import { findCondition, isCallable, workerConditions } from '../../api/condition.ts';
+import { findCondition, isCallable, isTrue, workerConditions } from '../../api/condition.ts';
 import type { LambdaFunction, LambdaFunctionStatus, WorkerTemplate } from '../../api/lambda-function.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import { isOnLostNode, isUpdated, isWorkerReady, isWorkerStalled, oldestFirst } from './readiness.ts';
@@ -45,7 +45,7 @@ export interface ChangeInput {
  * not: one that is away for a moment, as for a restart of its node, is to come back with what it had.
  */
 export function nextToChange({ group, isStopped, settings, staying }: ChangeInput): readonly LambdaWorker[] {
-  const { source, wanted } = group;
+  const { enough, source, wanted } = group;
   const { outdated = [], updated = [] } = Object.groupBy(staying, (worker) =>
     isUpdated(worker, source.hash) ? 'updated' : 'outdated',
   );
@@ -56,14 +56,22 @@ export function nextToChange({ group, isStopped, settings, staying }: ChangeInpu
     idle = [],
     lost = [],
     ready = [],
-  } = Object.groupBy(outdated, (worker) => (isWorkerReady(worker) ? 'ready' : isOnLostNode(worker) ? 'lost' : 'idle'));
+  } = Object.groupBy(outdated, (worker) => (wasReady(worker) ? 'ready' : isOnLostNode(worker) ? 'lost' : 'idle'));
   const { surge, unavailable } = budgetOf(settings, source.template, wanted);
-  const present = staying.filter((worker) => serves(worker) || lost.includes(worker)).length;
-  const away = Math.max(0, wanted - present);
+  const missing = Math.max(0, (enough ?? wanted) - staying.length);
+  const away = missing + staying.filter((worker) => !serves(worker) && !lost.includes(worker)).length;
   const changing = staying.filter((worker) => serves(worker) && !isWorkerReady(worker)).length;
   const places = away > unavailable ? 0 : Math.max(0, surge + unavailable - away - changing);
   const next = [...ready.toSorted(oldestFirst), ...lost.toSorted(oldestFirst)].slice(0, places);
   return [...idle, ...next];
+}
+
+/**
+ * Whether the worker was ready when its agent last told. A change of the settings of a function, which all workers get at
+ * once, makes none of them idle.
+ */
+function wasReady({ status }: LambdaWorker): boolean {
+  return isTrue(status?.conditions, workerConditions.ready);
 }
 
 /** Whether calls of the worker are answered, be it by a container of a template before. */
@@ -86,12 +94,12 @@ export interface ProgressInput {
  * @param now wall-clock milliseconds
  */
 export function rolloutOf({ groups, owner, workers }: ProgressInput, now: number): RolloutState {
-  const { source, wanted } = latestOf(groups);
+  const { enough, source, wanted } = latestOf(groups);
   const present = owner.status?.rollout;
   const settings = owner.spec.rollout;
   const updated = workers.filter((worker) => isUpdated(worker, source.hash));
   const readyWorkers = updated.filter(isWorkerReady).length;
-  const isDone = readyWorkers === workers.length && readyWorkers >= wanted;
+  const isDone = updated.length === workers.length && readyWorkers >= (enough ?? Math.max(wanted, workers.length));
   const lastProgressTime = `${new Date(now).toISOString().slice(0, 19)}Z`;
   const advanced = { template: source.hash, readyWorkers, lastProgressTime } as const;
   const known = present?.template === source.hash ? present : undefined;
@@ -117,7 +125,7 @@ export function rolloutOf({ groups, owner, workers }: ProgressInput, now: number
     return { ...still, state: 'Progressing' };
   }
   // Nothing hangs where no controller led when the next worker was due.
-  const hangs = readyWorkers < updated.length || workers.length < wanted;
+  const hangs = readyWorkers < updated.length || workers.length < (enough ?? wanted);
   return hangs ? { ...still, state: 'Stopped' } : { ...still, lastProgressTime };
 }
 

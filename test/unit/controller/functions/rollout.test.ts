@@ -105,6 +105,30 @@ describe('the workers that a change goes to', () => {
     expect(next(before, [of(second, 0), of(before, 1), of(before, 2, changing), ...old(3, 4, 5, 6, 7)])).toEqual([0]);
   });
 
+  it('are no more where all of them get a setting at once, which their agents have not taken in yet', () => {
+    const owner = template(2, 8);
+    const unseen = old(0, 1, 2, 3, 4, 5, 6, 7).map((worker) => ({
+      ...worker,
+      metadata: { ...worker.metadata, generation: 2 },
+    }));
+    expect(next(owner, unseen)).toEqual([]);
+    expect(next(owner, [...old(0, 1, 2, 3, 4, 5, 6), ...unseen.slice(7)])).toEqual([0]);
+  });
+
+  it('are not held back by those that a function in the mode Auto is still to have, beyond the ones that are enough', () => {
+    const owner = template(2, 8);
+    const change = (enough: number, staying: readonly LambdaWorker[]) =>
+      nextToChange({
+        group: { ...latestOf(groups(owner)), enough },
+        staying,
+        settings: owner.spec.rollout,
+        isStopped: false,
+      }).length;
+    expect(change(2, old(0, 1))).toBe(2);
+    expect(change(3, old(0, 1))).toBe(0);
+    expect(change(1, [of(owner, 0, away), ...old(1, 2)])).toBe(0);
+  });
+
   it('are none once one has failed, or the deadline has passed', () => {
     const owner = template(2, 8, { maxSurge: 4, maxUnavailable: 4 });
     const rest = [of(before, 1, away), ...old(2, 3, 4, 5, 6, 7)];
@@ -112,9 +136,16 @@ describe('the workers that a change goes to', () => {
     expect(next(owner, [of(owner, 0), ...rest], true)).toEqual([]);
   });
 
-  type Kind = 'ready' | 'changing' | 'away' | 'stalled' | 'lost';
-  const statusOf: Readonly<Record<Kind, OwnedFixture['status']>> = { ready: {}, changing, away, stalled, lost };
-  const anyKind = fc.constantFrom<Kind>('ready', 'changing', 'away', 'stalled', 'lost');
+  type Kind = 'ready' | 'unseen' | 'changing' | 'away' | 'stalled' | 'lost';
+  const statusOf: Readonly<Record<Kind, OwnedFixture['status']>> = {
+    ready: { conditions: [condition('Ready', 'True')] },
+    unseen: { conditions: [condition('Ready', 'True')], observedGeneration: 0 },
+    changing,
+    away,
+    stalled,
+    lost,
+  };
+  const anyKind = fc.constantFrom<Kind>('ready', 'unseen', 'changing', 'away', 'stalled', 'lost');
   const anyAmount = fc.oneof(
     fc.integer({ min: 0, max: 4 }),
     fc.integer({ min: 0, max: 100 }).map((percent) => `${percent}%`),
@@ -154,7 +185,8 @@ describe('the workers that a change goes to', () => {
           const count = (test: (worker: LambdaWorker) => boolean): number => workers.filter(test).length;
           const isAway = count((worker) => !serves(worker) && !isLost(worker));
           const isBeside = count((worker) => serves(worker) && !isWorkerReady(worker));
-          const added = chosen.filter((worker) => isWorkerReady(worker) || isLost(worker)).length;
+          const isBegun = ({ status }: LambdaWorker): boolean => status?.conditions?.[0]?.status === 'False';
+          const added = chosen.filter((worker) => !isBegun(worker)).length;
           if (added > 0) {
             expect(isAway).toBeLessThanOrEqual(unavailable);
             expect(isAway + isBeside + added).toBeLessThanOrEqual(surge + unavailable);
@@ -193,11 +225,13 @@ describe('the workers that a change goes to', () => {
               unreachable(move);
           }
         }
-        // Where each worker that is changed becomes ready, all have the template in the end.
+        // Where agents take changes in, and each worker with the template becomes ready, all have it in the end.
         for (let round = 0; round <= wanted + 1; round += 1) {
           const { hash } = latestOf(groups(owner)).source;
           workers = workers.map((worker) =>
-            isUpdated(worker, hash) ? { ...worker, status: { ...worker.status, ...readyOr('ready') } } : worker,
+            isUpdated(worker, hash) || worker.status?.observedGeneration === 0
+              ? { ...worker, status: { ...worker.status, ...readyOr('ready') } }
+              : worker,
           );
           look();
         }
@@ -209,7 +243,7 @@ describe('the workers that a change goes to', () => {
   });
 
   function readyOr(kind: Kind): OwnedFixture['status'] {
-    return kind === 'ready' ? { conditions: [condition('Ready', 'True')] } : statusOf[kind];
+    return { observedGeneration: 1, ...statusOf[kind] };
   }
 });
 
