@@ -56,19 +56,22 @@ export function nextToChange({ group, isStopped, settings, staying }: ChangeInpu
     idle = [],
     lost = [],
     ready = [],
-  } = Object.groupBy(outdated, (worker) => (wasReady(worker) ? 'ready' : isOnLostNode(worker) ? 'lost' : 'idle'));
+    unseen = [],
+  } = Object.groupBy(outdated, (worker) =>
+    isWorkerReady(worker) ? 'ready' : wasReady(worker) ? 'unseen' : isOnLostNode(worker) ? 'lost' : 'idle',
+  );
   const { surge, unavailable } = budgetOf(settings, source.template, wanted);
   const missing = Math.max(0, (enough ?? wanted) - staying.length);
   const away = missing + staying.filter((worker) => !serves(worker) && !lost.includes(worker)).length;
-  const changing = staying.filter((worker) => serves(worker) && !isWorkerReady(worker)).length;
+  const changing = staying.filter((worker) => serves(worker) && !isWorkerReady(worker)).length - unseen.length;
   const places = away > unavailable ? 0 : Math.max(0, surge + unavailable - away - changing);
-  const next = [...ready.toSorted(oldestFirst), ...lost.toSorted(oldestFirst)].slice(0, places);
+  const next = [unseen, ready, lost].flatMap((workers) => workers.toSorted(oldestFirst)).slice(0, places);
   return [...idle, ...next];
 }
 
 /**
- * Whether the worker was ready when its agent last told. A change of the settings of a function, which all workers get at
- * once, makes none of them idle.
+ * Whether the worker was ready when its agent last told, which has not seen its last change yet. That may be one of the
+ * template, or of the settings of the function, which all workers get at once.
  */
 function wasReady({ status }: LambdaWorker): boolean {
   return isTrue(status?.conditions, workerConditions.ready);

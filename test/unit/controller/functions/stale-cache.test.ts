@@ -30,6 +30,8 @@ type Move =
 
 const lost = new ApiError('no answer', { code: 'Unreachable' });
 
+const oneAtATime = { rollout: { maxSurge: 1, maxUnavailable: 0, progressDeadlineSeconds: 600 } };
+
 /** An API server whose changes reach the cache of the controller late. */
 class World {
   readonly stored = new Map<string, LambdaWorker>();
@@ -37,7 +39,7 @@ class World {
   readonly #cache = createObjectCache<LambdaWorker>({ [OWNER_INDEX]: ownerIndex });
   readonly #late: (() => readonly CacheEvent<LambdaWorker>[])[] = [];
   readonly #clock = manualClock();
-  owner = functionFixture();
+  owner = functionFixture({ spec: oneAtATime });
   #hasChangedLeaders = false;
   #fault: boolean | undefined;
   #version = 0;
@@ -52,6 +54,7 @@ class World {
     this.owner = functionFixture({
       image: image ?? before.template.spec.image,
       minWorkers: minWorkers ?? before.scaling.minWorkers,
+      spec: oneAtATime,
     });
     this.#functions.put(this.owner);
   }
