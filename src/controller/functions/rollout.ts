@@ -70,8 +70,8 @@ export function nextToChange({ group, isStopped, settings, staying }: ChangeInpu
 }
 
 /**
- * Whether the worker was ready when its agent last told, which has not seen its last change yet. That may be one of the
- * template, or of the settings of the function, which all workers get at once.
+ * Whether the worker was ready when its agent last told. Its last change, which the agent has not seen yet, may be one of
+ * the template, or of the settings of the function, which all workers get at once.
  */
 function wasReady({ status }: LambdaWorker): boolean {
   return isTrue(status?.conditions, workerConditions.ready);
