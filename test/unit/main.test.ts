@@ -18,6 +18,7 @@ const clusterCommands = [
   'ps',
   'logs',
   'retire',
+  'rollout',
   'doctor',
 ];
 const instanceCommands = ['up', 'down', 'status'];

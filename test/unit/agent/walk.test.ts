@@ -17,10 +17,11 @@ import { filesEntered } from '../../support/walk.ts';
 
 /**
  * Files that a walk may enter: of the agent, and of all. The numbers are those of the source as it is, and go down, but
- * for what Lambda gives to each call, a trace, and the word that its answer has arrived.
+ * for what Lambda gives to each call, a trace, the word that its answer has arrived, and the count by which functions
+ * grow.
  */
 const most = {
-  invocation: { agent: 16, all: 52 },
+  invocation: { agent: 16, all: 53 },
   reconcile: { agent: 32 },
 };
 
