@@ -10,7 +10,7 @@ import { shapes } from '../images/shapes.ts';
 import { buildChained } from '../support/chained-plugins.ts';
 import { ensureDockerPackages } from '../support/docker-packages.ts';
 import { fetchFirstFunctionModules } from '../support/first-function-modules.ts';
-import { checkedInitProgram, initProgram } from '../support/init-lab.ts';
+import { checkedInitProgram, ensureArm64Tools, initProgram } from '../support/init-lab.ts';
 import { kstatusProgram } from '../support/kstatus-program.ts';
 import { operatorDefinitions, routeDefinition } from '../support/operator-definitions.ts';
 import { ensurePythonClients, ensureWebPackages } from '../support/python-clients.ts';
@@ -22,6 +22,7 @@ export async function preparePrograms({ image }: { readonly image: boolean }): P
   const progress = createProgress({ write: (text) => process.stdout.write(text) });
   if (process.platform === 'linux') {
     await ensureNeeds([...runningNeeds, ...initBuildNeeds], progress);
+    await ensureArm64Tools(progress);
   }
   const tools = await ensureTools({ progress });
   await ensureTools({ progress, families: [helmFamily] });

@@ -1,11 +1,35 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { builtProgram, ensureInitProgram, initSource } from '../../local/tools/built-program.ts';
-import { createProgress } from '../../src/cli/progress.ts';
+import { ensureNeeds } from '../../local/tools/debian-packages.ts';
+import { createProgress, type Progress } from '../../src/cli/progress.ts';
 import { run } from './command.ts';
 import { InitAgent } from './init-agent.ts';
 import type { Lab } from './lab.ts';
 import { waitFor } from './wait-for.ts';
+
+/** A compiler for another processor, and an emulator of that. */
+const arm64Needs = [
+  { program: 'aarch64-linux-gnu-gcc', debianPackage: 'gcc-aarch64-linux-gnu', purpose: 'building the init for arm64' },
+  {
+    file: '/usr/aarch64-linux-gnu/lib/libc.a',
+    debianPackage: 'libc6-dev-arm64-cross',
+    purpose: 'building the init for arm64',
+  },
+  { program: 'qemu-aarch64', debianPackage: 'qemu-user', purpose: 'running the init for arm64' },
+];
+
+/** Installs the programs that {@link arm64InitProgram} needs, and that run it: from the network. */
+export function ensureArm64Tools(progress: Progress): Promise<void> {
+  return ensureNeeds(arm64Needs, progress);
+}
+
+/** The init for another processor, which `qemu-aarch64` runs. */
+export function arm64InitProgram(): Promise<string> {
+  return builtProgram('init-arm64', initSource, (program) =>
+    run('make', [`PROGRAM=${program}`, 'CC=aarch64-linux-gnu-gcc'], { cwd: initSource }),
+  );
+}
 
 /** The init as workers have it. */
 export function initProgram(): Promise<string> {
