@@ -186,7 +186,7 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
       { namespace: 'default' },
       { logger: silentLogger() },
     );
-    /** Workers that have a change that their agents have not told of. */
+    /** Workers with a change that their agents have not seen. */
     const changing = (): readonly LambdaWorker[] =>
       informer.cache.list().filter(({ metadata, status }) => metadata.generation !== status?.observedGeneration);
     let most = 0;
