@@ -4,21 +4,16 @@ import { principalName } from '../access/principal.ts';
 import type { FunctionWriter } from '../control/function-writer.ts';
 import { parseMembers } from '../control/members.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
-import { NOT_RUN } from '../telemetry/observed-call.ts';
-import { observing, type RouteOptions, sendError, sendJson, takeObservation, toLambdaError } from './answer.ts';
+import { observing, type RouteOptions } from './answer.ts';
 import { functionConfigOperations } from './config-operations.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
+import { allValues, type OperationRoute, serveOperation } from './operation-route.ts';
 import { functionOperations, type WriteOperation } from './write-operations.ts';
 
 export interface ControlRoutesOptions extends RouteOptions {
   readonly access: Access;
   readonly catalog: FunctionCatalog;
   readonly writer: FunctionWriter;
-}
-
-interface WriteRoute {
-  readonly Params: { readonly name?: string; readonly item?: string };
-  readonly Querystring: Readonly<Record<string, string | readonly string[] | undefined>>;
 }
 
 /** Every operation that writes. */
@@ -30,14 +25,14 @@ const NO_BODY = Buffer.alloc(0);
 export function addControlRoutes(api: FastifyInstance, options: ControlRoutesOptions): void {
   const { entrance, observer, writer } = options;
   for (const operation of writeOperations) {
-    api.route<WriteRoute>({
+    api.route<OperationRoute>({
       method: operation.method,
       url: operation.url,
       config: { operation: operation.name },
       onRequest: [
         observing(observer, operation.name),
         entrance.hook((request) => {
-          const reference = referenceOf(request as FastifyRequest<WriteRoute>);
+          const reference = referenceOf(request as FastifyRequest<OperationRoute>);
           const { name } = reference;
           request.observation?.addressed(name, '', 0);
           if (!needsRight(operation, reference)) {
@@ -51,18 +46,14 @@ export function addControlRoutes(api: FastifyInstance, options: ControlRoutesOpt
   }
 }
 
-async function serve(
+function serve(
   operation: WriteOperation,
-  request: FastifyRequest<WriteRoute>,
+  request: FastifyRequest<OperationRoute>,
   reply: FastifyReply,
   options: ControlRoutesOptions,
 ): Promise<FastifyReply> {
-  const startedAt = performance.now();
-  const observation = takeObservation(request);
   const { access, catalog, entrance, notReady, writer } = options;
-  let result = 'ok';
-  let answerBytes = 0;
-  try {
+  return serveOperation(request, reply, options, operation.status, async (observation) => {
     const identity: Identity = entrance.prove(request, observation);
     const refusal = notReady();
     if (refusal !== undefined) {
@@ -85,7 +76,7 @@ async function serve(
       await authorize(operation.action, target.objectName);
     }
     const name = principalName(identity.principal);
-    const answer = await operation.run(
+    return await operation.run(
       { catalog, writer, authorize, isGone: () => caller.gone },
       {
         reference,
@@ -100,20 +91,7 @@ async function serve(
         },
       },
     );
-    if (operation.status === 204 || answer === undefined) {
-      return reply.code(204).header('x-amzn-requestid', request.id).send();
-    }
-    const body = Buffer.from(JSON.stringify(answer));
-    answerBytes = body.length;
-    return sendJson(reply, body, request.id, operation.status);
-  } catch (error) {
-    const known = toLambdaError(error, options.logger, request.id);
-    result = known.errorName;
-    return sendError(reply, known, request.id);
-  } finally {
-    const durationMs = performance.now() - startedAt;
-    observation.end({ ...NOT_RUN, result, status: reply.statusCode, durationMs, answerBytes });
-  }
+  });
 }
 
 /**
@@ -125,14 +103,8 @@ function needsRight({ action }: WriteOperation, { qualifier }: FunctionReference
 }
 
 /** The function that a request names; an empty name where its path names none. */
-function referenceOf({ params, query }: FastifyRequest<WriteRoute>) {
+function referenceOf({ params, query }: FastifyRequest<OperationRoute>) {
   return params.name === undefined
     ? { name: '' }
     : parseFunctionIdentifier(params.name, allValues(query).Qualifier?.[0]);
-}
-
-function allValues(query: WriteRoute['Querystring']): Readonly<Record<string, readonly string[]>> {
-  return Object.fromEntries(
-    Object.entries(query).map(([name, value]) => [name, value === undefined ? [] : ([value].flat() as string[])]),
-  );
 }

@@ -2,10 +2,10 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Access } from '../access/access.ts';
 import type { FunctionWriter } from '../control/function-writer.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
-import { NOT_RUN } from '../telemetry/observed-call.ts';
-import { observing, type RouteOptions, sendError, sendJson, takeObservation, toLambdaError } from './answer.ts';
+import { observing, type RouteOptions } from './answer.ts';
 import { addControlRoutes, writeOperations } from './control-routes.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
+import { allValues, type OperationRoute, serveOperation } from './operation-route.ts';
 import { type ReadOperation, readOperations } from './read-operations.ts';
 import { type UnsupportedOperation, unsupported, unsupportedOperations } from './unsupported-operations.ts';
 
@@ -14,11 +14,6 @@ export interface FunctionRoutesOptions extends RouteOptions {
   readonly catalog: FunctionCatalog;
   /** Lets callers change functions; absent where they may not. */
   readonly writer?: FunctionWriter;
-}
-
-interface ReadRoute {
-  readonly Params: { readonly name?: string; readonly item?: string };
-  readonly Querystring: Readonly<Record<string, string | readonly string[] | undefined>>;
 }
 
 /** An operation that runs no function: one that reads, or one that ESB refuses by its name. */
@@ -61,7 +56,7 @@ export function addFunctionRoutes(api: FastifyInstance, options: FunctionRoutesO
   }
   for (const operation of operationsOf(writer !== undefined)) {
     const { action } = operation;
-    api.route<ReadRoute>({
+    api.route<OperationRoute>({
       method: operation.method,
       url: operation.url,
       config: { operation: operation.name },
@@ -72,7 +67,7 @@ export function addFunctionRoutes(api: FastifyInstance, options: FunctionRoutesO
           if (action === undefined) {
             return undefined;
           }
-          const reference = referenceOf(request as FastifyRequest<ReadRoute>);
+          const reference = referenceOf(request as FastifyRequest<OperationRoute>);
           request.observation?.addressed(reference?.name ?? '', '', 0);
           return { action, functionName: reference?.name };
         }),
@@ -82,19 +77,14 @@ export function addFunctionRoutes(api: FastifyInstance, options: FunctionRoutesO
   }
 }
 
-async function serve(
+function serve(
   operation: Operation,
-  request: FastifyRequest<ReadRoute>,
+  request: FastifyRequest<OperationRoute>,
   reply: FastifyReply,
   options: FunctionRoutesOptions,
 ): Promise<FastifyReply> {
-  const startedAt = performance.now();
-  const observation = takeObservation(request);
   const { entrance, catalog, writer } = options;
-  const { params } = request;
-  let result = 'ok';
-  let answerBytes = 0;
-  try {
+  return serveOperation(request, reply, options, 200, async (observation) => {
     entrance.prove(request, observation);
     const isRefused = operation.action === undefined;
     const notReady = isRefused ? undefined : options.notReady();
@@ -105,35 +95,20 @@ async function serve(
     if (reference.name !== '') {
       await writer?.refresh(reference);
     }
-    const answer = operation.answer(catalog, {
+    return operation.answer(catalog, {
       reference,
-      item: params.item ?? '',
+      item: request.params.item ?? '',
       query: firstValues(request.query),
     });
-    const body = Buffer.from(JSON.stringify(answer));
-    answerBytes = body.length;
-    return sendJson(reply, body, request.id);
-  } catch (error) {
-    const known = toLambdaError(error, options.logger, request.id);
-    result = known.errorName;
-    return sendError(reply, known, request.id);
-  } finally {
-    const durationMs = performance.now() - startedAt;
-    observation.end({ ...NOT_RUN, result, status: reply.statusCode, durationMs, answerBytes });
-  }
+  });
 }
 
 /** The function that a request names; undefined where its path names none. */
-function referenceOf({ params, query }: FastifyRequest<ReadRoute>): FunctionReference | undefined {
+function referenceOf({ params, query }: FastifyRequest<OperationRoute>): FunctionReference | undefined {
   return params.name === undefined ? undefined : parseFunctionIdentifier(params.name, firstValues(query).Qualifier);
 }
 
 /** The parameters of a query, of those that come more than once the first. */
-function firstValues(query: ReadRoute['Querystring']): Readonly<Record<string, string | undefined>> {
-  return Object.fromEntries(
-    Object.entries(query).map(([name, value]) => [
-      name,
-      value === undefined || typeof value === 'string' ? value : value[0],
-    ]),
-  );
+function firstValues(query: OperationRoute['Querystring']): Readonly<Record<string, string | undefined>> {
+  return Object.fromEntries(Object.entries(allValues(query)).map(([name, [first]]) => [name, first]));
 }

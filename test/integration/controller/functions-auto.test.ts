@@ -10,40 +10,25 @@ import { runController } from '../../../src/controller/main.ts';
 import { runGateway } from '../../../src/gateway/main.ts';
 import { leases } from '../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../src/kube/api/types.ts';
-import { createKubeClient } from '../../../src/kube/client/client.ts';
-import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { controllerFlags } from '../../../src/options/controller.ts';
 import { gatewayFlags } from '../../../src/options/gateway.ts';
-import { type ApiServer, startApiServer } from '../../support/api-server.ts';
-import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
+import type { ApiServer } from '../../support/api-server.ts';
+import type { FakeNode } from '../../support/fake-node.ts';
 import { fastClock } from '../../support/fast-clock.ts';
 import { freePort } from '../../support/free-port.ts';
+import { type FunctionServer, startFunctionServer } from '../../support/function-server.ts';
 import { optionsOf } from '../../support/options.ts';
+import { type Running, running } from '../../support/running.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
-const root = join(import.meta.dirname, '../../..');
 /** Milliseconds that a call waits for a worker: no agent takes any here. */
 const CALL_MS = 20_000;
 
-/** A role in this process. */
-interface Running {
-  stop(): Promise<void>;
-}
-
-function running(begin: (signal: AbortSignal) => Promise<void>): Running {
-  const stopping = new AbortController();
-  const ended = begin(stopping.signal).catch(() => undefined);
-  return {
-    async stop() {
-      stopping.abort();
-      await ended;
-    },
-  };
-}
-
 describe('a LambdaFunction that grows with its calls, by what a gateway tells the leader', () => {
+  let lab: FunctionServer;
   let server: ApiServer;
   let admin: KubeClient;
+  let controllerConfig: string;
   let node: FakeNode;
   let folder: string;
   let url: string;
@@ -51,9 +36,9 @@ describe('a LambdaFunction that grows with its calls, by what a gateway tells th
   let gateway: Running;
   const logger = silentLogger();
 
-  const startController = async (identity: string): Promise<Running> => {
+  const startController = (identity: string): Running => {
     const flags = [
-      ...['--kubeconfig', await server.kubeconfig('esb:controller'), '--identity', identity],
+      ...['--kubeconfig', controllerConfig, '--identity', identity],
       ...['--health', '127.0.0.1:0', '--demand-listen', '127.0.0.1:0'],
     ];
     // Delays are half as long.
@@ -61,15 +46,10 @@ describe('a LambdaFunction that grows with its calls, by what a gateway tells th
   };
 
   beforeAll(async () => {
-    server = await startApiServer();
-    const manifests = ['namespace', 'rbac', 'status-policy', 'worker-policy'].map((name) => `manifests/${name}.yaml`);
-    for (const part of ['crds', ...manifests, 'manifests/local']) {
-      await server.kubectl(['apply', '-f', join(root, part)]);
-    }
-    admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
-    node = await startFakeNode(admin, 'node-1', { capacity: { memoryMiB: 100_000, workers: 1_000 } });
+    lab = await startFunctionServer();
+    ({ admin, controllerConfig, node, server } = lab);
     folder = await mkdtemp(join(tmpdir(), 'esb-auto-'));
-    controller = await startController('first');
+    controller = startController('first');
     const port = await freePort();
     url = `http://127.0.0.1:${port}`;
     const flags = [
@@ -84,9 +64,7 @@ describe('a LambdaFunction that grows with its calls, by what a gateway tells th
   afterAll(async () => {
     await gateway?.stop();
     await controller?.stop();
-    await node?.die();
-    await admin?.close();
-    await server?.stop();
+    await lab?.close();
     await rm(folder ?? '', { recursive: true, force: true });
   });
 
@@ -132,7 +110,7 @@ describe('a LambdaFunction that grows with its calls, by what a gateway tells th
 
     // Another leader knows of no call yet, and takes no worker away.
     await controller.stop();
-    controller = await startController('second');
+    controller = startController('second');
     const later = await waitFor('the next leader to take demand', async () => {
       const found = await admin.get(leases, { namespace: 'esb-system', name: 'esb-controller' });
       const address = found?.metadata.annotations?.['esb.dev/demand-address'] ?? '';

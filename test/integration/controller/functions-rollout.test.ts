@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
@@ -15,47 +14,35 @@ import { ListWatchInformer } from '../../../src/kube/cache/informer.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { controllerFlags } from '../../../src/options/controller.ts';
-import { type ApiServer, startApiServer } from '../../support/api-server.ts';
+import type { ApiServer } from '../../support/api-server.ts';
 import { clearObjects } from '../../support/clear-objects.ts';
-import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
+import type { FakeNode } from '../../support/fake-node.ts';
 import { fastClock } from '../../support/fast-clock.ts';
+import { type FunctionServer, startFunctionServer } from '../../support/function-server.ts';
 import { optionsOf } from '../../support/options.ts';
+import { type Running, running } from '../../support/running.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
-const root = join(import.meta.dirname, '../../..');
 const clock = fastClock(4);
 
 describe('a change of a LambdaFunction, with the roles and policies of the manifests', () => {
+  let lab: FunctionServer;
   let server: ApiServer;
   let admin: KubeClient;
   let controllerConfig: string;
   let node: FakeNode;
-  let stopController: () => Promise<void>;
+  let controller: Running;
 
-  const startController = (identity: string): (() => Promise<void>) => {
-    const stopping = new AbortController();
-    const flags = ['--kubeconfig', controllerConfig, '--health', '127.0.0.1:0', '--identity', identity];
-    const running = runController(
-      optionsOf(controllerFlags, flags),
-      { signal: stopping.signal, logger: silentLogger() },
-      clock,
-    ).catch(() => undefined);
-    return async () => {
-      stopping.abort();
-      await running;
-    };
-  };
+  const startController = (identity: string): Running =>
+    running((signal) => {
+      const flags = ['--kubeconfig', controllerConfig, '--health', '127.0.0.1:0', '--identity', identity];
+      return runController(optionsOf(controllerFlags, flags), { signal, logger: silentLogger() }, clock);
+    });
 
   beforeAll(async () => {
-    server = await startApiServer();
-    const manifests = ['namespace', 'rbac', 'status-policy', 'worker-policy'].map((name) => `manifests/${name}.yaml`);
-    for (const part of ['crds', ...manifests, 'manifests/local']) {
-      await server.kubectl(['apply', '-f', join(root, part)]);
-    }
-    admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
-    controllerConfig = await server.kubeconfig('esb:controller');
-    node = await startFakeNode(admin, 'node-1', { capacity: { memoryMiB: 100_000, workers: 1_000 } });
-    stopController = startController('first');
+    lab = await startFunctionServer();
+    ({ admin, controllerConfig, node, server } = lab);
+    controller = startController('first');
   });
 
   afterEach(async () => {
@@ -64,10 +51,8 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
   });
 
   afterAll(async () => {
-    await stopController?.();
-    await node?.die();
-    await admin?.close();
-    await server?.stop();
+    await controller?.stop();
+    await lab?.close();
   });
 
   const apply = (name: string, image: string, minWorkers: number, spec: object = {}) =>
@@ -164,8 +149,8 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
         throw new Error('no worker is changing');
       }
       if (begun % 3 === 0) {
-        await stopController();
-        stopController = startController(`wide-${begun}`);
+        await controller.stop();
+        controller = startController(`wide-${begun}`);
       }
       seen.add(one.metadata.name);
       await run([one]);
@@ -209,9 +194,9 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
         await apply('storm', `hello:${change}`, 8, { rollout });
         for (let each = 0; each < 2; each += 1) {
           await delay(Math.random() * 500);
-          await stopController();
+          await controller.stop();
           kills += 1;
-          stopController = startController(`storm-${kills}`);
+          controller = startController(`storm-${kills}`);
         }
         // Every other change comes in the middle of the one before.
         if (change % 2 === 0) {
@@ -259,8 +244,8 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
     await server.kubectl(['annotate', '--overwrite', 'lf', 'late', 'kubernetes.io/change-cause=more room']);
     const [hung] = await have('hello:2', 1);
     await hang(hung as LambdaWorker, true);
-    await stopController();
-    stopController = startController('late');
+    await controller.stop();
+    controller = startController('late');
     const stopped = await is('late', 'ProgressDeadlineExceeded');
     expect(stopped.status?.conditions).toMatchObject([
       { type: 'Ready', status: 'False' },
@@ -309,8 +294,8 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
     );
     expect(name).toMatch(/^kept-[0-9a-f]{16}$/);
     await admin.delete(controllerRevisions, { namespace: 'default', name: `kept-${await hash('kept')}` });
-    await stopController();
-    stopController = startController('kept');
+    await controller.stop();
+    controller = startController('kept');
     await waitFor('it to be there again', async () => (await revisions()).at(-1) === '4 hello:4');
     await server.kubectl(['delete', 'lf', 'kept']);
     await waitFor('their end', async () => (await revisions()).length === 0);

@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
@@ -8,59 +7,38 @@ import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker
 import { silentLogger } from '../../../src/common/logger.ts';
 import { runController } from '../../../src/controller/main.ts';
 import type { KubeClient } from '../../../src/kube/api/types.ts';
-import { createKubeClient } from '../../../src/kube/client/client.ts';
-import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { controllerFlags } from '../../../src/options/controller.ts';
-import { type ApiServer, startApiServer } from '../../support/api-server.ts';
+import type { ApiServer } from '../../support/api-server.ts';
 import { clearObjects } from '../../support/clear-objects.ts';
-import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
+import type { FakeNode } from '../../support/fake-node.ts';
 import { fastClock } from '../../support/fast-clock.ts';
+import { type FunctionServer, startFunctionServer } from '../../support/function-server.ts';
 import { optionsOf } from '../../support/options.ts';
+import { type Running, running } from '../../support/running.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
-const root = join(import.meta.dirname, '../../..');
 const clock = fastClock(4);
 
-/** A controller that can be stopped in the middle of its work. */
-interface Running {
-  stop(): Promise<void>;
-}
-
 describe('the workers of a LambdaFunction, with the roles and policies of the manifests', () => {
+  let lab: FunctionServer;
   let server: ApiServer;
   let admin: KubeClient;
   let controller: Running;
-  let kubeconfig: string;
+  let controllerConfig: string;
   let node: FakeNode;
 
-  const startController = (identity: string): Running => {
-    const stopping = new AbortController();
-    const running = runController(
-      optionsOf(controllerFlags, [
-        ...['--kubeconfig', kubeconfig, '--health', '127.0.0.1:0', '--identity', identity],
+  const startController = (identity: string): Running =>
+    running((signal) => {
+      const flags = [
+        ...['--kubeconfig', controllerConfig, '--health', '127.0.0.1:0', '--identity', identity],
         '--function-url-domain=fn.example.com',
-      ]),
-      { signal: stopping.signal, logger: silentLogger() },
-      clock,
-    );
-    running.catch(() => undefined);
-    return {
-      async stop() {
-        stopping.abort();
-        await running.catch(() => undefined);
-      },
-    };
-  };
+      ];
+      return runController(optionsOf(controllerFlags, flags), { signal, logger: silentLogger() }, clock);
+    });
 
   beforeAll(async () => {
-    server = await startApiServer();
-    const manifests = ['namespace', 'rbac', 'status-policy', 'worker-policy'].map((name) => `manifests/${name}.yaml`);
-    for (const part of ['crds', ...manifests, 'manifests/local']) {
-      await server.kubectl(['apply', '-f', join(root, part)]);
-    }
-    admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
-    kubeconfig = await server.kubeconfig('esb:controller');
-    node = await startFakeNode(admin, 'node-1', { capacity: { memoryMiB: 100_000, workers: 1_000 } });
+    lab = await startFunctionServer();
+    ({ admin, controllerConfig, node, server } = lab);
     controller = startController('first');
   });
 
@@ -72,9 +50,7 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
 
   afterAll(async () => {
     await controller?.stop();
-    await node?.die();
-    await admin?.close();
-    await server?.stop();
+    await lab?.close();
   });
 
   const manifest = (name: string, scaling: object, spec: object = {}, more: object = {}) =>

@@ -23,23 +23,8 @@ import { DemandAddress, serveDemand } from '../../../../src/controller/demand/se
 import { DemandMeter } from '../../../../src/gateway/admission/demand-meter.ts';
 import { DemandReporter } from '../../../../src/gateway/demand/demand-reporter.ts';
 import { type ManualClock, manualClock } from '../../../support/manual-clock.ts';
+import { type Running, running } from '../../../support/running.ts';
 import { waitFor } from '../../../support/wait-for.ts';
-
-/** A process that can be stopped. */
-interface Running {
-  stop(): Promise<void>;
-}
-
-function running(begin: (signal: AbortSignal) => Promise<void>): Running {
-  const stopping = new AbortController();
-  const ended = begin(stopping.signal).catch(() => undefined);
-  return {
-    async stop() {
-      stopping.abort();
-      await ended;
-    },
-  };
-}
 
 async function gatewayIdentity(authority: Authority, ...namespaces: readonly string[]): Promise<CertifiedKey> {
   const { privateKey, request } = await certificateRequest(GATEWAY_COMMON_NAME, namespaces.map(gatewayUri));
@@ -184,7 +169,8 @@ describe('the demand of gateways at the leader', () => {
     await waitFor('a call', () => calls() === 1, { everyMs: 5 });
   });
 
-  it('ends with a line that is no report', async () => {
+  /** Sends lines as a gateway would, and waits until the leader has ended the stream that it took. */
+  const endsAfter = async (lines: string): Promise<void> => {
     const { certificate: cert, privateKey: key } = await gatewayIdentity(authority, 'default');
     const place = await waitFor('the address', leader);
     await waitFor('the certificate of the leader', async () => {
@@ -193,15 +179,19 @@ describe('the demand of gateways at the leader', () => {
       let answer = '';
       socket.on('error', ended.reject);
       socket.once('close', () => ended.resolve());
-      socket.setEncoding('utf8').on('data', (text: string) => {
+      socket.setEncoding('utf8').once('data', (text: string) => {
         answer += text;
-        socket.write('5\r\nnone\n\r\n');
+        socket.write(`${lines.length.toString(16)}\r\n${lines}\r\n`);
       });
       socket.write('POST /demand/v1?namespace=default&gateway=x HTTP/1.1\r\nhost: x\r\n');
       socket.write('transfer-encoding: chunked\r\n\r\n');
       await ended.promise;
       return answer.startsWith('HTTP/1.1 200');
     });
+  };
+
+  it('ends with a line that is no report', async () => {
+    await endsAfter('none\n');
     expect(book.size).toBe(0);
   });
 
@@ -309,23 +299,6 @@ describe('the demand of gateways at the leader', () => {
   });
 
   it('ends with more lines in a second than any gateway sends', async () => {
-    const { certificate: cert, privateKey: key } = await gatewayIdentity(authority, 'default');
-    const place = await waitFor('the address', leader);
-    await waitFor('the certificate of the leader', async () => {
-      const ended = Promise.withResolvers<void>();
-      const socket = connect({ ...place, cert, key, rejectUnauthorized: false });
-      let answer = '';
-      socket.on('error', ended.reject);
-      socket.once('close', () => ended.resolve());
-      socket.setEncoding('utf8').once('data', (text: string) => {
-        answer += text;
-        const lines = '{"kind":"changes","demand":[["hello",0,1,1]]}\n'.repeat(1_000);
-        socket.write(`${lines.length.toString(16)}\r\n${lines}\r\n`);
-      });
-      socket.write('POST /demand/v1?namespace=default&gateway=x HTTP/1.1\r\nhost: x\r\n');
-      socket.write('transfer-encoding: chunked\r\n\r\n');
-      await ended.promise;
-      return answer.startsWith('HTTP/1.1 200');
-    });
+    await endsAfter('{"kind":"changes","demand":[["hello",0,1,1]]}\n'.repeat(1_000));
   });
 });
