@@ -10,7 +10,6 @@ import { silentLogger } from '../../../src/common/logger.ts';
 import { runController } from '../../../src/controller/main.ts';
 import { controllerRevisions } from '../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../src/kube/api/types.ts';
-import { ListWatchInformer } from '../../../src/kube/cache/informer.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { controllerFlags } from '../../../src/options/controller.ts';
@@ -159,59 +158,6 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
     await is('wide', 'UpToDate');
     expect(await shown(runStatus, 'lf/wide')).toBe('lambdafunction "wide" successfully rolled out\n');
   }, 120_000);
-
-  it('keeps to its budget and comes to its end, however often controllers end in the middle of it', async () => {
-    const rollout = { maxSurge: 2, maxUnavailable: 0 };
-    await apply('storm', 'hello:0', 8, { rollout });
-    await run(await assigned(8));
-    await is('storm', 'UpToDate');
-    const informer = new ListWatchInformer<LambdaWorker>(
-      admin,
-      lambdaWorkers,
-      { namespace: 'default' },
-      { logger: silentLogger() },
-    );
-    /** Workers with a change that their agents have not seen. */
-    const changing = (): readonly LambdaWorker[] =>
-      informer.cache.list().filter(({ metadata, status }) => metadata.generation !== status?.observedGeneration);
-    let most = 0;
-    informer.start();
-    await informer.synced();
-    informer.subscribe(() => {
-      most = Math.max(most, changing().length);
-    });
-    let isOver = false;
-    const agent = (async () => {
-      while (!isOver) {
-        const [one, other] = changing().toSorted(() => Math.random() - 0.5);
-        await delay(Math.random() * 150);
-        await run([one, other].filter((worker) => worker !== undefined).slice(0, 1 + Math.round(Math.random())));
-      }
-    })();
-    let kills = 0;
-    try {
-      for (let change = 1; change <= 8; change += 1) {
-        await apply('storm', `hello:${change}`, 8, { rollout });
-        for (let each = 0; each < 2; each += 1) {
-          await delay(Math.random() * 500);
-          await controller.stop();
-          kills += 1;
-          controller = startController(`storm-${kills}`);
-        }
-        // Every other change comes in the middle of the one before.
-        if (change % 2 === 0) {
-          await have(`hello:${change}`, 8);
-        }
-      }
-      await is('storm', 'UpToDate');
-    } finally {
-      isOver = true;
-      await agent;
-      await informer.stop();
-    }
-    console.log(`eight changes of eight workers, ${kills} ends of controllers: at most ${most} changed at once`);
-    expect(most).toBe(2);
-  }, 180_000);
 
   it('goes past a worker that no node has room for where maxUnavailable lets it, and not without', async () => {
     const lenient = { rollout: { maxSurge: 1, maxUnavailable: 1 } };
