@@ -70,5 +70,8 @@ ${others.map(({ podCidr, address }) => `ip route add ${podCidr} via ${address}`)
 sysctl -q -w net.ipv4.ip_forward=1
 # A Pod that calls a Service and is answered by a Pod of its own node: the answer must pass the node's rules, too.
 sysctl -q -w net.bridge.bridge-nf-call-iptables=1
+# An unanswered SYN keeps its way to a Pod for 120 seconds by default; a client that uses its port again then takes that
+# way too, long after kube-proxy has taken the Pod out of the Service.
+sysctl -q -w net.netfilter.nf_conntrack_tcp_timeout_syn_sent=5
 `;
 }
