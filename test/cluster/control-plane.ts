@@ -23,6 +23,10 @@ export interface ControlPlane {
 }
 
 const ADMINISTRATORS = 'system:masters';
+/** User by whose certificate the API server asks the servers of APIServices. */
+const FRONT_PROXY = 'front-proxy-client';
+/** Horizontal autoscalers look this often. */
+const AUTOSCALER_PERIOD = '2s';
 
 /** Starts the control plane in the network namespace of the lab, with its files in `folder`. */
 export async function startControlPlane(folder: string): Promise<ControlPlane> {
@@ -66,11 +70,17 @@ export async function startControlPlane(folder: string): Promise<ControlPlane> {
   const authorityFile = await write('ca.crt', authority.certificate);
   const server = await authority.issueServer([labAddress, apiServiceAddress]);
   const kubeletClient = await authority.issueClient('kube-apiserver-kubelet-client', [ADMINISTRATORS]);
+  // An authority of its own: its certificates let a server of an APIService believe the names of users in headers.
+  const frontAuthority = await createCertificateAuthority();
+  const front = await frontAuthority.issueClient(FRONT_PROXY, []);
   const serviceAccountKey = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   await write('server.crt', server.certificate);
   await write('server.key', server.key);
   await write('kubelet-client.crt', kubeletClient.certificate);
   await write('kubelet-client.key', kubeletClient.key);
+  await write('front-proxy-ca.crt', frontAuthority.certificate);
+  await write('front-proxy.crt', front.certificate);
+  await write('front-proxy.key', front.key);
   await write('sa.key', String(serviceAccountKey.privateKey.export({ type: 'pkcs8', format: 'pem' })));
   await write('sa.pub', String(serviceAccountKey.publicKey.export({ type: 'spki', format: 'pem' })));
   const adminKubeconfig = await kubeconfig('admin', [ADMINISTRATORS]);
@@ -106,6 +116,15 @@ export async function startControlPlane(folder: string): Promise<ControlPlane> {
       `--kubelet-client-certificate=${file('kubelet-client.crt')}`,
       `--kubelet-client-key=${file('kubelet-client.key')}`,
       '--kubelet-preferred-address-types=InternalIP',
+      `--requestheader-client-ca-file=${file('front-proxy-ca.crt')}`,
+      `--requestheader-allowed-names=${FRONT_PROXY}`,
+      '--requestheader-username-headers=X-Remote-User',
+      '--requestheader-group-headers=X-Remote-Group',
+      '--requestheader-extra-headers-prefix=X-Remote-Extra-',
+      `--proxy-client-cert-file=${file('front-proxy.crt')}`,
+      `--proxy-client-key-file=${file('front-proxy.key')}`,
+      // The API server is on no node, where addresses of Services would lead to their endpoints.
+      '--enable-aggregator-routing',
       `--service-account-key-file=${file('sa.pub')}`,
       `--service-account-signing-key-file=${file('sa.key')}`,
       '--service-account-issuer=https://kubernetes.default.svc',
@@ -128,6 +147,7 @@ export async function startControlPlane(folder: string): Promise<ControlPlane> {
       ),
       `--service-account-private-key-file=${file('sa.key')}`,
       `--root-ca-file=${authorityFile}`,
+      `--horizontal-pod-autoscaler-sync-period=${AUTOSCALER_PERIOD}`,
       '--use-service-account-credentials',
       '--leader-elect=false',
       '--bind-address=127.0.0.1',

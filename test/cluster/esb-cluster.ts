@@ -39,6 +39,8 @@ export interface EsbCluster {
   workersReady(timeoutMs?: number): Promise<readonly LambdaWorker[]>;
   /** Ids and process ids of the containers that run or are frozen, as containerd of the node tells them. */
   tasks(node: string): Promise<readonly string[]>;
+  /** Answers to calls that a node makes at once, through the Service of the gateway. Rejects when one fails. */
+  callAtOnce(node: string, functionName: string, event: object, count: number): Promise<readonly unknown[]>;
   /** Steady calls from a node through the Service of the gateway. */
   load(node: string, functions: readonly string[], clients: number, calls?: LoadCallOptions): Promise<Load>;
   /**
@@ -72,6 +74,13 @@ export async function openEsbCluster(lab: ClusterLab, moreValues?: string, agent
   const values = ['-f', file, ...(moreValues === undefined ? [] : ['-f', moreValues])];
   await lab.kubectl(['create', 'serviceaccount', caller]);
   await lab.kubectl(['apply', '-f', '-'], `${stringify(callerRole)}---\n${stringify(callerBinding)}`);
+  /** Where the gateway is for Pods and nodes, and what it knows the caller by. */
+  const gateway = async (): Promise<{ readonly origin: string; readonly token: string }> => {
+    const service = ['get', 'service', 'esb-gateway', '-n', systemNamespace];
+    const address = await lab.kubectl([...service, '-o', 'jsonpath={.spec.clusterIP}']);
+    const token = await lab.kubectl(['create', 'token', caller, '--audience=esb-gateway', '--duration=2h']);
+    return { origin: `http://${address}:9080`, token: token.trim() };
+  };
   const workers: EsbCluster['workers'] = async () => {
     const list = await lab.kubectl(['get', 'lambdaworkers', '-n', 'default', '-o', 'json']);
     return (JSON.parse(list) as { items: readonly LambdaWorker[] }).items;
@@ -107,12 +116,22 @@ export async function openEsbCluster(lab: ClusterLab, moreValues?: string, agent
         .map((line) => line.trim().split(/\s+/).slice(0, 2).join(' '))
         .sort();
     },
+    async callAtOnce(node, functionName, event, count) {
+      const { origin, token } = await gateway();
+      const call = async (): Promise<unknown> => {
+        const { stdout } = await lab
+          .node(node)
+          .run('curl', [
+            ...['--silent', '--show-error', '--fail-with-body', '--max-time', '60'],
+            ...['--header', `authorization: Bearer ${token}`, '--data', JSON.stringify(event)],
+            `${origin}/2015-03-31/functions/${functionName}/invocations`,
+          ]);
+        return JSON.parse(stdout);
+      };
+      return Promise.all(Array.from({ length: count }, call));
+    },
     async load(node, functions, clients, calls) {
-      const service = ['get', 'service', 'esb-gateway', '-n', systemNamespace];
-      const address = await lab.kubectl([...service, '-o', 'jsonpath={.spec.clusterIP}']);
-      const token = await lab.kubectl(['create', 'token', caller, '--audience=esb-gateway', '--duration=2h']);
-      const origin = `http://${address}:9080`;
-      return startLoad(lab.node(node), { origin, token: token.trim(), functions, clients, calls });
+      return startLoad(lab.node(node), { ...(await gateway()), functions, clients, calls });
     },
     async rolledOut(tag) {
       for (const kind of ['deployment', 'daemonset', 'statefulset']) {

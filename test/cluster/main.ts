@@ -32,6 +32,7 @@ import { definitionsScenario } from './scenarios/definitions.ts';
 import { gatewaysScenario } from './scenarios/gateways.ts';
 import { helmWaitScenario } from './scenarios/helm-wait.ts';
 import { howTosScenario } from './scenarios/how-tos.ts';
+import { hpaScenario } from './scenarios/hpa.ts';
 import { installScenario, upgradeScenario } from './scenarios/install.ts';
 import { manifestsScenario } from './scenarios/manifests.ts';
 import { newNodeScenario } from './scenarios/new-node.ts';
@@ -55,6 +56,7 @@ const scenarioNames = [
   'upgrade',
   'definitions',
   'helm-wait',
+  'hpa',
   'reboot',
   'reservation',
   'new-node',
@@ -204,6 +206,9 @@ async function runScenarios(report: Report, wanted: (name: string) => boolean): 
     }
     if (wanted('helm-wait')) {
       await helmWaitScenario(esb, report);
+    }
+    if (wanted('hpa')) {
+      await hpaScenario(esb, report);
     }
     if (wanted('reboot')) {
       await rebootScenario(esb, report);
