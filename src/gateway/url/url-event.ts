@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer';
+import querystring from 'node:querystring';
 import type { Client } from './client-address.ts';
 
 /** Account of every function, as in its ARN. */
@@ -48,8 +49,6 @@ const HOP_BY_HOP = new Set([
 const PROOFS = new Set(['authorization', 'x-amz-security-token']);
 /** Types of bodies that are text; all others are given in base64, forms too, as Lambda does. */
 const TEXT_TYPE = /^(?:text\/.*|application\/(?:json|javascript|xml|.*\+json|.*\+xml))$/;
-/** A byte of a target that clients should have encoded, as Node.js shows it. */
-const RAW_BYTE = /[\x80-\xff]/g;
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 
 /**
@@ -57,8 +56,7 @@ const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', '
  * documentation has it.
  */
 export function urlEventOf(request: UrlRequest): Buffer {
-  const { at, body, client, host, method, requestId, signer } = request;
-  const target = request.target.replace(RAW_BYTE, (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase()}`);
+  const { at, body, client, host, method, requestId, signer, target } = request;
   const mark = target.indexOf('?');
   const path = mark < 0 ? target : target.slice(0, mark);
   const query = mark < 0 ? '' : target.slice(mark + 1);
@@ -82,7 +80,8 @@ export function urlEventOf(request: UrlRequest): Buffer {
       domainPrefix: prefix,
       http: {
         method,
-        path,
+        // Decoded in Lambda's own events, unlike the raw path.
+        path: querystring.unescape(path),
         protocol: `HTTP/${request.httpVersion}`,
         sourceIp: client.address,
         userAgent: headers.get('user-agent') ?? '',
@@ -113,6 +112,11 @@ function headersOf({ body, client, host, rawHeaders, signer, traceId }: UrlReque
     }
   }
   const headers = joined(pairs);
+  const told = cookies.filter((cookie) => cookie !== '');
+  if (told.length > 0) {
+    // Lambda's own events have cookies in both places, those of API Gateway do not.
+    headers.set('cookie', told.join('; '));
+  }
   headers.set('host', host);
   headers.set('x-amzn-trace-id', traceId);
   if (body.length > 0 && !headers.has('content-length')) {
@@ -126,7 +130,7 @@ function headersOf({ body, client, host, rawHeaders, signer, traceId }: UrlReque
     headers.delete('x-forwarded-host');
     headers.delete('forwarded');
   }
-  return { headers, cookies: cookies.filter((cookie) => cookie !== '') };
+  return { headers, cookies: told };
 }
 
 /** Values of a name joined by commas, in the order in which they came. */
