@@ -28,6 +28,7 @@ export const testsOfFolder: Readonly<Record<string, readonly string[]>> = {
   'src/docker': ['integration/runtime/docker-engine'],
   'src/gateway': ['integration/gateway/gateway', 'integration/gateway/conformance/limits'],
   'src/gateway/access': ['integration/gateway/conformance/authentication'],
+  'src/gateway/url': ['integration/gateway/browser'],
   'src/gateway/events': ['integration/gateway/event-store'],
   'src/kube': ['integration/kube'],
   'src/oci': ['integration/oci', 'integration/runtime/lifecycle'],

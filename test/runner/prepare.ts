@@ -7,14 +7,16 @@ import { createProgress } from '../../src/cli/progress.ts';
 import { buildContext } from '../images/layer.ts';
 import { ensureShapeImage } from '../images/shape-image.ts';
 import { shapes } from '../images/shapes.ts';
+import { headlessChromium } from '../support/browser.ts';
 import { buildChained } from '../support/chained-plugins.ts';
-import { ensureDockerPackages } from '../support/docker-packages.ts';
+import { dockerEngine } from '../support/docker-packages.ts';
 import { fetchFirstFunctionModules } from '../support/first-function-modules.ts';
 import { checkedInitProgram, ensureArm64Tools, initProgram } from '../support/init-lab.ts';
 import { kstatusProgram } from '../support/kstatus-program.ts';
 import { operatorDefinitions, routeDefinition } from '../support/operator-definitions.ts';
 import { ensurePythonClients, ensureWebPackages } from '../support/python-clients.ts';
 import { workerProgram } from '../support/test-image.ts';
+import { ensureUnpacked } from '../support/unpacked-packages.ts';
 import { takeoverShapes } from '../takeover/shapes.ts';
 
 /** Prepares the programs of the system, third-party programs, images and AWS clients that tests on real parts run. */
@@ -50,6 +52,7 @@ export async function preparePrograms({ image }: { readonly image: boolean }): P
   await operatorDefinitions();
   await routeDefinition();
   if (process.platform === 'linux') {
-    await ensureDockerPackages(progress);
+    await ensureUnpacked(dockerEngine, progress);
+    await ensureUnpacked(headlessChromium, progress);
   }
 }

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
@@ -6,110 +5,46 @@ import type { IpRange } from '../../common/net/ip-range.ts';
 import { completeXRay } from '../../common/tracing/trace-context.ts';
 import type { Access } from '../access/access.ts';
 import { strangerAt } from '../access/access-cache.ts';
-import { isPresigned, SIGNATURE_ALGORITHM } from '../access/signature.ts';
 import type { Admission } from '../admission/admission.ts';
 import { overloaded, refusalFor } from '../admission/admission-policy.ts';
-import type { Hold, Room } from '../admission/room.ts';
 import { UnverifiedBodies } from '../admission/unverified-bodies.ts';
 import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
 import type { Invoker } from '../invoker.ts';
-import { Caller } from '../lambda/caller.ts';
 import { CallerRates, type RateLimit } from '../lambda/caller-rate.ts';
 import { MAX_PAYLOAD_BYTES } from '../lambda/json-payload.ts';
 import { LambdaError, unavailable } from '../lambda/lambda-error.ts';
-import { type CallObservation, type CallObserver, type CallReport, NOT_RUN } from '../telemetry/observed-call.ts';
-import { type Client, clientOf } from '../url/client-address.ts';
-import { type CorsRequest, corsHeaders, isPreflight, preflightHeaders, withoutCors } from '../url/cors.ts';
+import { type CallReport, NOT_RUN } from '../telemetry/observed-call.ts';
+import { clientOf } from '../url/client-address.ts';
+import { corsHeaders, isPreflight, preflightHeaders, withoutCors } from '../url/cors.ts';
 import { type AnswerHead, type UrlAnswer, urlAnswerOf } from '../url/url-answer.ts';
 import { type Signer, urlEventOf } from '../url/url-event.ts';
 import { failureOf, refusalOf } from '../url/url-refusal.ts';
-import type { UrlRoute, UrlRoutes } from '../url/url-routes.ts';
+import type { UrlRoute } from '../url/url-routes.ts';
 import { refusalReport, resultName, toLambdaError } from './answer.ts';
-import { type Arrival, Entrance, type Visitor } from './entrance.ts';
+import { Entrance } from './entrance.ts';
 import { announcedBytes, announcesBody, readRequestBody } from './request-body.ts';
 import { UrlStream } from './url-stream.ts';
+import { UrlVisit, type UrlVisitOptions } from './url-visit.ts';
 
-/** Name of the operation, for metrics, access log and spans. */
-const OPERATION = 'InvokeFunctionUrl';
-/** Methods that a URL takes; as in Lambda. */
-const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
 /** Addresses whose rates are remembered. */
 const MAX_ADDRESSES = 20_000;
 const NO_BODY = Buffer.alloc(0);
 const HUNG_UP: CallReport = { ...NOT_RUN, result: 'hung_up', status: 0 };
 
-export interface UrlServiceOptions {
-  readonly routes: Pick<UrlRoutes, 'find'>;
+export interface UrlServiceOptions extends UrlVisitOptions {
   readonly access: Access;
   readonly admission: Admission;
   readonly invoker: Pick<Invoker, 'find' | 'invoke'>;
-  /** The room for requests of URLs alone. */
-  readonly room: Room;
   /** Of each address. */
   readonly rate: RateLimit;
   /** Proxies whose X-Forwarded-For is believed. */
   readonly proxies: readonly IpRange[];
-  readonly observer: CallObserver;
   /** Why nothing can be said about any function yet; undefined when that is not so. */
   readonly notReady: () => LambdaError | undefined;
   /** Whether clients are to be sent elsewhere: answers then end their connection. */
   readonly isDraining: () => boolean;
   readonly clock: Clock;
   readonly logger: Logger;
-}
-
-/** One request, from its head to the last byte of its answer. */
-class Visit implements Arrival {
-  readonly id = randomUUID();
-  readonly raw: IncomingMessage;
-  readonly response: ServerResponse;
-  readonly client: Client;
-  readonly caller: Caller;
-  readonly hold: Hold;
-  readonly route: UrlRoute | undefined;
-  readonly observation: CallObservation;
-  visitor: Visitor | undefined;
-  body: Buffer = NO_BODY;
-  /** Undefined until the call was accepted. */
-  call: FunctionCall | undefined;
-  /** Bytes of the answer. */
-  answerBytes = 0;
-  #report: CallReport | undefined;
-
-  constructor(raw: IncomingMessage, response: ServerResponse, client: Client, options: UrlServiceOptions) {
-    this.raw = raw;
-    this.response = response;
-    this.client = client;
-    this.caller = new Caller(client.address);
-    this.route = options.routes.find(raw.headers.host ?? '');
-    if (this.route?.url.authType !== 'AWS_IAM') {
-      // A stranger does not decide which traces are kept.
-      delete raw.headers.traceparent;
-      delete raw.headers['x-amzn-trace-id'];
-    }
-    this.observation = options.observer({
-      requestId: this.id,
-      operation: OPERATION,
-      message: raw,
-      address: client.address,
-    });
-    // Last: a fault above keeps no place.
-    this.hold = options.room.open();
-  }
-
-  get cors(): CorsRequest {
-    const { headers, method = '' } = this.raw;
-    const wantedMethod = headers['access-control-request-method'] ?? '';
-    return { method, origin: headers.origin ?? '', wantedMethod };
-  }
-
-  /** Tells how the request ended; the first report counts. */
-  report(report: CallReport): void {
-    if (this.#report === undefined) {
-      this.#report = report;
-      this.observation.end(report);
-    }
-  }
 }
 
 /** Answers requests of function URLs: each is an Invoke of its function. */
@@ -135,7 +70,7 @@ export class UrlService {
     const forwarded = [raw.headers['x-forwarded-for'] ?? ''].flat().join(',');
     const overload = room.overload();
     const client = clientOf(raw.socket.remoteAddress ?? '', forwarded, proxies);
-    const visit = new Visit(raw, response, client, this.#options);
+    const visit = new UrlVisit(raw, response, client, this.#options);
     // A client that has left reads no more.
     response.on('error', () => undefined);
     response.once('close', () => {
@@ -172,7 +107,7 @@ export class UrlService {
    *
    * @throws {LambdaError} TooManyRequestsException
    */
-  #admit({ client, hold }: Visit, isOverloaded: boolean): void {
+  #admit({ client, hold }: UrlVisit, isOverloaded: boolean): void {
     const sender = strangerAt(client.address).name;
     const waitMs = this.#rates.take(sender, this.#options.clock.monotonic());
     if (waitMs > 0) {
@@ -184,11 +119,10 @@ export class UrlService {
   }
 
   /** Answers a request; returns how its call ended, undefined where the gateway answers without one. */
-  async #answer(visit: Visit): Promise<{ readonly answer: InvokeResult; readonly result: string } | undefined> {
-    const { raw, route } = visit;
+  async #answer(visit: UrlVisit): Promise<{ readonly answer: InvokeResult; readonly result: string } | undefined> {
+    const { route } = visit;
     // First all that does not depend on the host: strangers learn no names by asking.
-    const hosts = raw.headersDistinct.host ?? [];
-    if (!METHODS.has(raw.method ?? '') || raw.url?.startsWith('/') !== true || hosts.length > 1) {
+    if (!visit.isPlain) {
       throw new LambdaError('InvalidRequestContentException', 'This is no request that a function URL takes.');
     }
     const notReady = this.#options.notReady();
@@ -215,11 +149,11 @@ export class UrlService {
   }
 
   /** @throws {LambdaError} for a sender without the right, where the URL asks for one */
-  async #letIn(visit: Visit, { functionName, url }: UrlRoute): Promise<void> {
+  async #letIn(visit: UrlVisit, { functionName, url }: UrlRoute): Promise<void> {
     if (url.authType === 'NONE') {
       return;
     }
-    if (!isSigned(visit.raw)) {
+    if (!visit.isSigned) {
       throw forbidden();
     }
     await this.#entrance.enter(visit, () => ({ action: 'invoke', functionName }));
@@ -230,7 +164,7 @@ export class UrlService {
   }
 
   /** The whole body, within the share that its address has of those that are arriving. */
-  async #readBody(visit: Visit): Promise<Buffer> {
+  async #readBody(visit: UrlVisit): Promise<Buffer> {
     const { caller, client, hold, raw } = visit;
     if (!announcesBody(raw)) {
       return NO_BODY;
@@ -250,7 +184,7 @@ export class UrlService {
   }
 
   /** @returns the signer, once the whole request is proved; undefined where the URL asks for none */
-  #prove(visit: Visit, { url }: UrlRoute): Signer | undefined {
+  #prove(visit: UrlVisit, { url }: UrlRoute): Signer | undefined {
     if (url.authType === 'NONE') {
       return undefined;
     }
@@ -263,7 +197,7 @@ export class UrlService {
     return { accessKeyId: principal.accessKeyId, user: principal.user };
   }
 
-  async #invoke(visit: Visit, { functionName, url }: UrlRoute, signer: Signer | undefined) {
+  async #invoke(visit: UrlVisit, { functionName, url }: UrlRoute, signer: Signer | undefined) {
     const { admission, invoker } = this.#options;
     const { caller, hold, observation, response } = visit;
     const traceId = completeXRay(observation.traceId, functionName);
@@ -308,7 +242,7 @@ export class UrlService {
     return { answer, result: result === 'ok' && !isWhole ? 'function_error' : result };
   }
 
-  #eventOf(visit: Visit, signer: Signer | undefined, traceId: string): Buffer {
+  #eventOf(visit: UrlVisit, signer: Signer | undefined, traceId: string): Buffer {
     const { body, client, id: requestId, raw } = visit;
     const payload = urlEventOf({
       method: raw.method ?? '',
@@ -330,7 +264,7 @@ export class UrlService {
   }
 
   /** Sends what is left of an answer. Returns whether the client got an answer of the function, to its end. */
-  #finish(visit: Visit, answer: InvokeResult, stream: UrlStream | undefined): boolean {
+  #finish(visit: UrlVisit, answer: InvokeResult, stream: UrlStream | undefined): boolean {
     const { body, contentType = '', functionError, outcome } = answer;
     switch (stream?.stage) {
       case 'Body':
@@ -355,7 +289,7 @@ export class UrlService {
     }
   }
 
-  #send(visit: Visit, answer: UrlAnswer): void {
+  #send(visit: UrlVisit, answer: UrlAnswer): void {
     if (visit.caller.gone) {
       return;
     }
@@ -366,13 +300,14 @@ export class UrlService {
   }
 
   /** @param bytes of the body; undefined where they are not known */
-  #sendHead(visit: Visit, { headers, status }: AnswerHead, bytes: number | undefined): void {
+  #sendHead(visit: UrlVisit, { headers, status }: AnswerHead, bytes: number | undefined): void {
     const config = visit.route?.url.cors;
-    const own = config === undefined ? headers : [...withoutCors(headers), ...corsHeaders(config, visit.cors)];
-    this.#writeHead(visit, { status, headers: own }, bytes);
+    const own = config === undefined ? headers : withoutCors(headers);
+    const shown = config === undefined ? [] : corsHeaders(config, visit.cors, own);
+    this.#writeHead(visit, { status, headers: [...own, ...shown] }, bytes);
   }
 
-  #writeHead({ call, id, raw, response }: Visit, { headers, status }: AnswerHead, bytes: number | undefined): void {
+  #writeHead({ call, id, raw, response }: UrlVisit, { headers, status }: AnswerHead, bytes: number | undefined): void {
     const hasBody = status !== 204 && status !== 304;
     // A HEAD without a body says nothing of the length that a GET has.
     const length = raw.method === 'HEAD' && bytes === 0 ? undefined : bytes;
@@ -389,13 +324,4 @@ export class UrlService {
 
 function forbidden(): LambdaError {
   return new LambdaError('AccessDeniedException', 'There is no such URL, or the sender may not call it.');
-}
-
-/** Whether a request has a signature, right or not, over a target that a signature can cover. */
-function isSigned({ headers, url = '' }: IncomingMessage): boolean {
-  try {
-    return isPresigned(url) || headers.authorization?.startsWith(SIGNATURE_ALGORITHM) === true;
-  } catch {
-    return false;
-  }
 }

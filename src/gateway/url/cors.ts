@@ -9,6 +9,8 @@ export interface CorsRequest {
   readonly origin: string;
   /** Access-Control-Request-Method. */
   readonly wantedMethod: string;
+  /** Access-Control-Request-Headers, a list. */
+  readonly wantedHeaders: string;
 }
 
 const ANY = '*';
@@ -21,7 +23,8 @@ export function isPreflight({ method, origin, wantedMethod }: CorsRequest): bool
 }
 
 /** Headers of the answer to a preflight. A page of another origin gets none, and its browser sends nothing. */
-export function preflightHeaders(cors: LambdaFunctionSpecUrlCors, { origin }: CorsRequest): HeaderList {
+export function preflightHeaders(cors: LambdaFunctionSpecUrlCors, request: CorsRequest): HeaderList {
+  const { origin, wantedHeaders, wantedMethod } = request;
   const shared = sharedHeaders(cors, origin);
   if (!isAllowed(cors, origin)) {
     return shared;
@@ -29,17 +32,28 @@ export function preflightHeaders(cors: LambdaFunctionSpecUrlCors, { origin }: Co
   const { allowHeaders = [], allowMethods = [], maxAgeSeconds = MAX_AGE_SECONDS } = cors;
   return [
     ...shared,
-    ...listed('access-control-allow-methods', allowMethods),
-    ...listed('access-control-allow-headers', allowHeaders),
+    ...listed('access-control-allow-methods', allowMethods, [wantedMethod]),
+    ...listed('access-control-allow-headers', allowHeaders, [wantedHeaders]),
     ['access-control-max-age', String(maxAgeSeconds)],
   ];
 }
 
-/** Headers of the answer to a call. Those that the function sets itself give way to them. */
-export function corsHeaders(cors: LambdaFunctionSpecUrlCors, { origin }: CorsRequest): HeaderList {
+/**
+ * Headers of the answer to a call.
+ *
+ * @param own those of the function that stand beside them
+ */
+export function corsHeaders(cors: LambdaFunctionSpecUrlCors, { origin }: CorsRequest, own: HeaderList): HeaderList {
   const shared = sharedHeaders(cors, origin);
   return isAllowed(cors, origin)
-    ? [...shared, ...listed('access-control-expose-headers', cors.exposeHeaders ?? [])]
+    ? [
+        ...shared,
+        ...listed(
+          'access-control-expose-headers',
+          cors.exposeHeaders ?? [],
+          own.map(([name]) => name),
+        ),
+      ]
     : shared;
 }
 
@@ -68,6 +82,13 @@ function sharedHeaders(cors: LambdaFunctionSpecUrlCors, origin: string): HeaderL
   ];
 }
 
-function listed(name: string, values: readonly string[]): HeaderList {
-  return values.length === 0 ? [] : [[name, values.join(',')]];
+/**
+ * A header that allows what a configuration has.
+ *
+ * @param meant by `*` here. Browsers take `*` for a name like others where cookies go along, and never for
+ *   Authorization.
+ */
+function listed(name: string, values: readonly string[], meant: readonly string[]): HeaderList {
+  const all = values.includes(ANY) ? [...new Set([...values, ...meant])].filter((value) => value !== '') : values;
+  return all.length === 0 ? [] : [[name, all.join(',')]];
 }

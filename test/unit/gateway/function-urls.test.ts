@@ -5,6 +5,7 @@ import { parseIpRange } from '../../../src/common/net/ip-range.ts';
 import { DEFAULT_LIMIT_FLAGS, gatewayLimits } from '../../../src/gateway/admission/gateway-limits.ts';
 import { createAccessLog } from '../../../src/gateway/telemetry/access-log.ts';
 import { functionFixture } from '../../support/function-fixture.ts';
+import { converse } from '../../support/raw-http.ts';
 import { recordingLogger } from '../../support/recording-logger.ts';
 import { eventsOf, HELLO, OPEN, urlLab } from '../../support/url-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -140,6 +141,38 @@ describe('a function URL', () => {
     socket.write(lines.join('\r\n'));
     expect(await text(socket)).toMatch(/^HTTP\/1\.1 400 /);
     expect(lab.agent.calls).toEqual([]);
+  });
+
+  it.each([
+    ['has letters that are not encoded', ['GET /ä HTTP/1.1', `Host: ${HELLO}`]],
+    [
+      'has a body in a coding that the function would not know of',
+      ['POST / HTTP/1.1', `Host: ${HELLO}`, 'Transfer-Encoding: gzip, chunked', '', '0'],
+    ],
+    [
+      'has two lengths',
+      ['POST / HTTP/1.1', `Host: ${HELLO}`, 'Content-Length: 0', 'Transfer-Encoding: chunked', '', '0'],
+    ],
+    ['names the host in its target', [`GET http://${HELLO}/ HTTP/1.1`, `Host: ${HELLO}`]],
+  ])('takes no request that %s', async (_what, lines) => {
+    const lab = await urlLab();
+    const pieces = [Buffer.from([...lines, '', ''].join('\r\n'))];
+    const { answers } = await converse(lab.urlPort, { pieces, gapMs: 0, ending: 'Wait' }, { answers: 1 });
+    expect(answers).toMatchObject([{ status: 400 }]);
+    expect(lab.agent.calls).toEqual([]);
+  });
+
+  it('takes a request that would rather have another protocol, with its body, and the next one', async () => {
+    const lab = await urlLab();
+    const upgrade = ['Connection: Upgrade, HTTP2-Settings', 'Upgrade: h2c', 'HTTP2-Settings: AAAA'];
+    const pieces = [
+      ['POST / HTTP/1.1', `Host: ${HELLO}`, ...upgrade, 'Content-Length: 4', '', 'body'],
+      ['GET /next HTTP/1.1', `Host: ${HELLO}`, '', ''],
+    ].map((lines) => Buffer.from(lines.join('\r\n')));
+    const { answers } = await converse(lab.urlPort, { pieces, gapMs: 50, ending: 'Wait' }, { answers: 2 });
+    expect(answers.map(({ status }) => status)).toEqual([200, 200]);
+    expect(eventsOf(lab)).toMatchObject([{ body: 'Ym9keQ==' }, { rawPath: '/next' }]);
+    expect(eventsOf(lab)[0]?.headers).not.toHaveProperty('upgrade');
   });
 
   it('answers bytes that are no HTTP as it answers requests', async () => {

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { corsHeaders, isPreflight, preflightHeaders, withoutCors } from '../../../../src/gateway/url/cors.ts';
 
 const page = 'https://www.example.com';
-const asked = { method: 'OPTIONS', origin: page, wantedMethod: 'PUT' };
+const asked = { method: 'OPTIONS', origin: page, wantedMethod: 'PUT', wantedHeaders: 'authorization,x-own' };
 
 describe('a preflight', () => {
   it.each([
@@ -32,6 +32,16 @@ describe('a preflight', () => {
     ]);
   });
 
+  it('is told the names that it asks for beside all', () => {
+    expect(preflightHeaders({ allowOrigins: [page], allowMethods: ['*'], allowHeaders: ['*'] }, asked)).toEqual([
+      ['access-control-allow-origin', page],
+      ['vary', 'Origin'],
+      ['access-control-allow-methods', '*,PUT'],
+      ['access-control-allow-headers', '*,authorization,x-own'],
+      ['access-control-max-age', '5'],
+    ]);
+  });
+
   it('of another origin is told nothing but that origins matter', () => {
     expect(preflightHeaders({ allowOrigins: [page] }, { ...asked, origin: 'https://evil.test' })).toEqual([
       ['vary', 'Origin'],
@@ -52,7 +62,7 @@ describe('a preflight', () => {
 describe('an answer', () => {
   it('has the configured headers in place of those of the function', () => {
     const cors = { allowOrigins: [page], exposeHeaders: ['x-count'] };
-    expect(corsHeaders(cors, { ...asked, method: 'GET' })).toEqual([
+    expect(corsHeaders(cors, { ...asked, method: 'GET' }, [['x-other', '1']])).toEqual([
       ['access-control-allow-origin', page],
       ['vary', 'Origin'],
       ['access-control-expose-headers', 'x-count'],
@@ -65,13 +75,25 @@ describe('an answer', () => {
     ).toEqual([['x-count', '1']]);
   });
 
+  it('exposes its own headers by name beside all', () => {
+    const own = [
+      ['x-one', '1'],
+      ['x-one', '2'],
+      ['x-two', '1'],
+    ] as const;
+    expect(corsHeaders({ allowOrigins: ['*'], exposeHeaders: ['*'] }, asked, own)).toEqual([
+      ['access-control-allow-origin', '*'],
+      ['access-control-expose-headers', '*,x-one,x-two'],
+    ]);
+  });
+
   it('for all origins never lets cookies along', () => {
-    expect(corsHeaders({ allowOrigins: ['*'], allowCredentials: true }, asked)).toEqual([
+    expect(corsHeaders({ allowOrigins: ['*'], allowCredentials: true }, asked, [])).toEqual([
       ['access-control-allow-origin', '*'],
     ]);
   });
 
   it('to no page has no name of one', () => {
-    expect(corsHeaders({ allowOrigins: [page] }, { ...asked, origin: '' })).toEqual([['vary', 'Origin']]);
+    expect(corsHeaders({ allowOrigins: [page] }, { ...asked, origin: '' }, [])).toEqual([['vary', 'Origin']]);
   });
 });

@@ -1,0 +1,104 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { isPresigned, SIGNATURE_ALGORITHM } from '../access/signature.ts';
+import type { Hold, Room } from '../admission/room.ts';
+import type { FunctionCall } from '../agents/function-call.ts';
+import { Caller } from '../lambda/caller.ts';
+import type { CallObservation, CallObserver, CallReport } from '../telemetry/observed-call.ts';
+import type { Client } from '../url/client-address.ts';
+import type { CorsRequest } from '../url/cors.ts';
+import type { UrlRoute, UrlRoutes } from '../url/url-routes.ts';
+import type { Arrival, Visitor } from './entrance.ts';
+
+/** Name of the operation, for metrics, access log and spans. */
+const OPERATION = 'InvokeFunctionUrl';
+/** Methods that a URL takes; as in Lambda. */
+const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
+const NO_BODY = Buffer.alloc(0);
+
+export interface UrlVisitOptions {
+  readonly routes: Pick<UrlRoutes, 'find'>;
+  /** The room for requests of URLs alone. */
+  readonly room: Room;
+  readonly observer: CallObserver;
+}
+
+/** One request, from its head to the last byte of its answer. */
+export class UrlVisit implements Arrival {
+  readonly id = randomUUID();
+  readonly raw: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly client: Client;
+  readonly caller: Caller;
+  readonly hold: Hold;
+  readonly route: UrlRoute | undefined;
+  readonly observation: CallObservation;
+  visitor: Visitor | undefined;
+  body: Buffer = NO_BODY;
+  /** Undefined until the call was accepted. */
+  call: FunctionCall | undefined;
+  /** Bytes of the answer. */
+  answerBytes = 0;
+  #report: CallReport | undefined;
+
+  constructor(raw: IncomingMessage, response: ServerResponse, client: Client, options: UrlVisitOptions) {
+    this.raw = raw;
+    this.response = response;
+    this.client = client;
+    this.caller = new Caller(client.address);
+    this.route = options.routes.find(raw.headers.host ?? '');
+    if (this.route?.url.authType !== 'AWS_IAM') {
+      // A stranger does not decide which traces are kept.
+      delete raw.headers.traceparent;
+      delete raw.headers['x-amzn-trace-id'];
+    }
+    this.observation = options.observer({
+      requestId: this.id,
+      operation: OPERATION,
+      message: raw,
+      address: client.address,
+    });
+    // Last: a fault above keeps no place.
+    this.hold = options.room.open();
+  }
+
+  get cors(): CorsRequest {
+    const { headers, method = '' } = this.raw;
+    return {
+      method,
+      origin: headers.origin ?? '',
+      wantedMethod: headers['access-control-request-method'] ?? '',
+      wantedHeaders: headers['access-control-request-headers'] ?? '',
+    };
+  }
+
+  /**
+   * Whether nothing in the request can be read in two ways, its method, target, host and the coding of its body, and a
+   * URL takes it.
+   */
+  get isPlain(): boolean {
+    const { headersDistinct, method = '', url = '' } = this.raw;
+    const { host: hosts = [], 'transfer-encoding': codings = [] } = headersDistinct;
+    // The parser takes other codings before the last one, and a function would not learn of them.
+    const isDecoded = codings.every((coding) => coding.toLowerCase() === 'chunked');
+    return METHODS.has(method) && url.startsWith('/') && hosts.length <= 1 && isDecoded;
+  }
+
+  /** Whether the request has a signature, right or not, over a target that a signature can cover. */
+  get isSigned(): boolean {
+    const { headers, url = '' } = this.raw;
+    try {
+      return isPresigned(url) || headers.authorization?.startsWith(SIGNATURE_ALGORITHM) === true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Tells how the request ended; the first report counts. */
+  report(report: CallReport): void {
+    if (this.#report === undefined) {
+      this.#report = report;
+      this.observation.end(report);
+    }
+  }
+}
