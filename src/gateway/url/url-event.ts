@@ -70,7 +70,8 @@ export function urlEventOf(request: UrlRequest): Buffer {
     rawQueryString: query,
     ...(cookies.length === 0 ? {} : { cookies }),
     headers: Object.fromEntries(headers),
-    ...(query === '' ? {} : { queryStringParameters: Object.fromEntries(joined(new URLSearchParams(query))) }),
+    // The class drops one question mark at the front, which is the query's own without this one.
+    ...(query === '' ? {} : { queryStringParameters: Object.fromEntries(joined(new URLSearchParams(`?${query}`))) }),
     requestContext: {
       accountId: signer === undefined ? 'anonymous' : ACCOUNT,
       apiId: prefix,

@@ -157,7 +157,11 @@ describe('a function URL', () => {
   ])('takes no request that %s', async (_what, lines) => {
     const lab = await urlLab();
     const pieces = [Buffer.from([...lines, '', ''].join('\r\n'))];
-    const { answers } = await converse(lab.urlPort, { pieces, gapMs: 0, ending: 'Wait' }, { answers: 1 });
+    const { answers } = await converse(
+      lab.urlPort,
+      { pieces, gapMs: 0, ending: 'Wait' },
+      { answers: 1, quietMs: 10_000 },
+    );
     expect(answers).toMatchObject([{ status: 400 }]);
     expect(lab.agent.calls).toEqual([]);
   });
@@ -169,7 +173,11 @@ describe('a function URL', () => {
       ['POST / HTTP/1.1', `Host: ${HELLO}`, ...upgrade, 'Content-Length: 4', '', 'body'],
       ['GET /next HTTP/1.1', `Host: ${HELLO}`, '', ''],
     ].map((lines) => Buffer.from(lines.join('\r\n')));
-    const { answers } = await converse(lab.urlPort, { pieces, gapMs: 50, ending: 'Wait' }, { answers: 2 });
+    const { answers } = await converse(
+      lab.urlPort,
+      { pieces, gapMs: 50, ending: 'Wait' },
+      { answers: 2, quietMs: 10_000 },
+    );
     expect(answers.map(({ status }) => status)).toEqual([200, 200]);
     expect(eventsOf(lab)).toMatchObject([{ body: 'Ym9keQ==' }, { rawPath: '/next' }]);
     expect(eventsOf(lab)[0]?.headers).not.toHaveProperty('upgrade');

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import type { FunctionEnd, Invocation, InvocationResult } from '../../../src/agent/model/invocation.ts';
 import type { LambdaFunctionSpecUrl } from '../../../src/api/lambda-function.ts';
@@ -5,7 +6,9 @@ import { agentServerLab } from '../../support/agent-server-lab.ts';
 import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
 import { functionFixture } from '../../support/function-fixture.ts';
 import { heldUp } from '../../support/held-up.ts';
-import { callUrl, type UrlCall, urlSettings } from '../../support/url-lab.ts';
+import { converse } from '../../support/raw-http.ts';
+import { callUrl, HELLO, type UrlCall, urlSettings } from '../../support/url-lab.ts';
+import { waitFor } from '../../support/wait-for.ts';
 
 const MIB = 2 ** 20;
 const WITH_HEAD = 'application/vnd.awslambda.http-integration-response';
@@ -29,7 +32,7 @@ async function lab(invokeMode: LambdaFunctionSpecUrl['invokeMode'] = 'RESPONSE_S
   const made = await agentServerLab({ fleet, gateway: { urls: urlSettings() } });
   made.functions.put(functionFixture({ spec: { url: { authType: 'NONE', invokeMode } } }));
   const port = await made.gateway.listenForUrls({ host: '127.0.0.1', port: 0 });
-  return { ...made, fleet, callUrl: (call?: UrlCall) => callUrl(port, call) };
+  return { ...made, fleet, port, callUrl: (call?: UrlCall) => callUrl(port, call) };
 }
 
 describe('a URL whose answers stream', () => {
@@ -80,6 +83,47 @@ describe('a URL whose answers stream', () => {
       headers: { 'content-type': 'text/event-stream' },
     });
   });
+
+  it('is given up with a client that leaves in the middle', async () => {
+    const made = await lab();
+    const begun = Promise.withResolvers<AbortSignal>();
+    made.fleet.onInvoke(async (invocation) => {
+      begin(invocation);
+      invocation.onChunk(Buffer.from(`${HEAD}half`));
+      begun.resolve(invocation.signal);
+      await once(invocation.signal, 'abort');
+      return answered();
+    });
+    const hangUp = new AbortController();
+    const reply = made.callUrl({ signal: hangUp.signal, onChunk: () => hangUp.abort() });
+    await expect(reply).rejects.toThrow('aborted');
+    const signal = await begun.promise;
+    await waitFor('the agent to know', () => signal.aborted, { everyMs: 5 });
+  });
+
+  it.each([
+    ['HEAD', 200, { 'x-a': 'b' }],
+    ['GET', 204, { 'x-a': 'b' }],
+  ])(
+    'has no body for %s with status %i, and the connection serves the next request',
+    async (method, status, headers) => {
+      const made = await lab();
+      made.fleet.onInvoke(async (invocation) => {
+        begin(invocation);
+        invocation.onChunk(Buffer.from(HEAD.replace('201', String(status))));
+        invocation.onChunk(Buffer.from('body'));
+        return answered();
+      });
+      const request = Buffer.from(`${method} / HTTP/1.1\r\nHost: ${HELLO}\r\n\r\n`);
+      const conversation = { pieces: [request, request], gapMs: 0, ending: 'Wait' } as const;
+      const { answers, rest } = await converse(made.port, conversation, { answers: 2, quietMs: 10_000 });
+      expect(answers).toMatchObject([
+        { status, body: '', headers },
+        { status, body: '', headers },
+      ]);
+      expect(rest).toBe('');
+    },
+  );
 
   it('is cut where the function fails in the middle', async () => {
     const made = await lab();

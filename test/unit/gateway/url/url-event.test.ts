@@ -104,6 +104,11 @@ const requests: readonly (readonly [what: string, sent: Sent, event: object])[] 
   ],
   ['a parameter without a value', { line: 'GET /?flag&empty=' }, { queryStringParameters: { flag: '', empty: '' } }],
   ['a value with an equals sign', { line: 'GET /?a=b=c' }, { queryStringParameters: { a: 'b=c' } }],
+  [
+    'a question mark in front',
+    { line: 'GET /??a=b' },
+    { rawQueryString: '?a=b', queryStringParameters: { '?a': 'b' } },
+  ],
   ['a second question mark', { line: 'GET /?a=b?c' }, { rawQueryString: 'a=b?c', queryStringParameters: { a: 'b?c' } }],
   [
     'a parameter that is not UTF-8',
@@ -254,7 +259,7 @@ describe('the event of a request', () => {
     const asSent = requests.filter(([, { given, line }]) => given === undefined && !line.startsWith('HEAD'));
     for (const [what, sent] of asSent) {
       const conversation = { pieces: [bytesOf(sent)], gapMs: 0, ending: 'Wait' } as const;
-      const { answers } = await converse(lab.urlPort, conversation, { answers: 1 });
+      const { answers } = await converse(lab.urlPort, conversation, { answers: 1, quietMs: 10_000 });
       expect([what, ...answers.map(({ status }) => status)]).toEqual([what, 200]);
     }
     for (const [index, [, , event]] of asSent.entries()) {
