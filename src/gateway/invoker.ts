@@ -201,6 +201,7 @@ export class Invoker {
         placeUntil = await this.#nextPlace(target.name, placeUntil, caller);
         continue;
       }
+      worker.lastTurn = target.rotation;
       sink?.routed?.(executedVersion);
       const answer = await this.#send(route, worker, call, caller, sink, (lostMs) => {
         waitUntil = waitUntil === undefined ? undefined : waitUntil + lostMs;

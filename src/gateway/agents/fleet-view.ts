@@ -18,6 +18,7 @@ export interface WorkerEntry extends RoutableWorker {
   /** Highest epoch seen in the resource; 0 for none. */
   readonly highestEpoch: number;
   outstanding: number;
+  lastTurn: number;
 }
 
 export interface FunctionEntry {
@@ -142,6 +143,7 @@ export class FleetView {
       highestEpoch: 0,
       holding: undefined,
       outstanding: 0,
+      lastTurn: 0,
     };
     entry.resource = worker;
     // A list from an API server that lags may have a former assignment.

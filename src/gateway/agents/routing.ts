@@ -19,6 +19,8 @@ export interface RoutableAssignment {
   readonly share?: number;
 }
 
+/** Cost that no running worker with a free place has. */
+const RESTING = 1;
 /** Costs from which a call waits at the agent, and from which the worker may not come to take it. */
 const QUEUED = 30_000;
 const FAILING = 40_000;
@@ -33,6 +35,8 @@ export interface RoutableWorker {
   readonly holding: Holding | undefined;
   /** Calls that this gateway itself has under way to it. */
   readonly outstanding: number;
+  /** The turn of its function in which this gateway called it last; 0 for never. */
+  readonly lastTurn: number;
 }
 
 export interface Route {
@@ -60,8 +64,9 @@ export type Obstacle =
 /**
  * The best worker to call now: of the running ones with a free place the one with most of its places free, then a paused
  * one, then one that has to be started, then the full one with the shortest queue for its places; last a failed one and
- * one that its owner keeps at rest, whose agent gives the reason. One without a share is not called. Equal workers alternate by `rotation`. Only the node in
- * the resource is chosen, and only where its agent holds the worker under the very epoch of the resource: an agent may
+ * one that its owner keeps at rest, whose agent gives the reason. One without a share is not called. Of equal workers at
+ * rest the one that was called last is chosen, which has most to remember; others alternate by `rotation`. Only the node
+ * in the resource is chosen, and only where its agent holds the worker under the very epoch of the resource: an agent may
  * lag, or lie.
  *
  * @param tried uids that have refused this call
@@ -74,6 +79,7 @@ export function chooseRoute(
 ): Route | undefined {
   let best: Route | undefined;
   let bestCost = Number.POSITIVE_INFINITY;
+  let bestTurn = 0;
   const count = workers.length;
   let sharers = 0;
   for (let step = 0; step < count; step += 1) {
@@ -93,8 +99,10 @@ export function chooseRoute(
     const { epoch, nodeName, share } = assignment;
     const places = share === undefined ? holding.places : Math.min(holding.places, share);
     const cost = costOf(holding, (holding.foreignInFlight + worker.outstanding) / places);
-    if (cost < bestCost) {
+    const isMoreRecent = cost === bestCost && worker.lastTurn > bestTurn && isAtRest(cost);
+    if (cost < bestCost || isMoreRecent) {
       bestCost = cost;
+      bestTurn = worker.lastTurn;
       const isQueued = cost >= QUEUED && cost < FAILING;
       best = { uid: worker.uid, name: worker.name, nodeName, epoch, atOnce: share !== undefined, isQueued };
     }
@@ -139,6 +147,10 @@ export function obstacleOf(worker: RoutableWorker, connected: (nodeName: string)
 /** The report of the assigned agent, if the agent has taken over this very assignment. */
 function currentHolding({ assignment, holding }: RoutableWorker): Holding | undefined {
   return holding !== undefined && holding.epoch === assignment?.epoch ? holding : undefined;
+}
+
+function isAtRest(cost: number): boolean {
+  return cost > RESTING && cost < QUEUED;
 }
 
 /**

@@ -15,6 +15,7 @@ function worker(name: string, phase: Phase, more: Partial<RoutableWorker & Holdi
     name,
     assignment: more.assignment ?? { nodeName: 'node-1', epoch: 1 },
     outstanding: more.outstanding ?? 0,
+    lastTurn: more.lastTurn ?? 0,
     holding: {
       epoch: more.epoch ?? 1,
       phase,
@@ -142,6 +143,20 @@ describe('chooseRoute', () => {
       ],
       'b',
     ],
+    [
+      'the one that was called last among those that are paused',
+      [
+        worker('a', 'PHASE_PAUSED', { lastTurn: 3 }),
+        worker('b', 'PHASE_PAUSED', { lastTurn: 7 }),
+        worker('c', 'PHASE_PAUSED'),
+      ],
+      'b',
+    ],
+    [
+      'the one that was called last among those that have to be started',
+      [worker('a', 'PHASE_ABSENT'), worker('b', 'PHASE_ABSENT', { lastTurn: 2 })],
+      'b',
+    ],
     ['one that may not be woken when there is no other', [worker('a', 'PHASE_PAUSED', { callable: false })], 'a'],
   ])('prefers %s', (_what, workers, expected) => {
     expect(chooseRoute(workers, undefined, 0)?.name).toBe(expected);
@@ -149,7 +164,7 @@ describe('chooseRoute', () => {
   });
 
   it('goes round among equals', () => {
-    const workers = ['a', 'b', 'c'].map((name) => worker(name, 'PHASE_RUNNING'));
+    const workers = ['a', 'b', 'c'].map((name, lastTurn) => worker(name, 'PHASE_RUNNING', { lastTurn }));
     expect([0, 1, 2, 3].map((rotation) => chooseRoute(workers, undefined, rotation)?.name)).toEqual([
       'a',
       'b',
@@ -178,6 +193,7 @@ describe('chooseRoute', () => {
           { nil: undefined },
         ),
         outstanding: fc.nat(3),
+        lastTurn: fc.nat(3),
       }),
       { maxLength: 6 },
     );
