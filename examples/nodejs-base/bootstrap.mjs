@@ -1,6 +1,7 @@
 // A small client of the Lambda Runtime API: asks for an event, calls the handler, posts its answer, and again.
 // What `aws-lambda-ric` does, without its native code. The handler is named as `file.function`; the file is one of ES modules
 // (.mjs), of CommonJS (.cjs), or what package.json makes of a .js.
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { pathToFileURL } from 'node:url';
@@ -42,11 +43,24 @@ async function load(file) {
     return await import(pathToFileURL(file).href);
   } catch (error) {
     const isMissing = error?.code === 'ERR_MODULE_NOT_FOUND' || error?.code === 'MODULE_NOT_FOUND';
-    if (isMissing || error instanceof SyntaxError) {
-      error.name = isMissing ? 'Runtime.ImportModuleError' : 'Runtime.UserCodeSyntaxError';
+    if (error instanceof SyntaxError) {
+      throw syntaxError(error, file);
+    }
+    if (isMissing) {
+      error.name = 'Runtime.ImportModuleError';
     }
     throw error;
   }
+}
+
+/** The error with the line, which Node.js itself tells only when nothing catches it. */
+function syntaxError({ message }, file) {
+  const { stderr } = spawnSync(process.execPath, ['--check', file], { encoding: 'utf8', timeout: 5_000 });
+  const place = /^(?:file:\/\/)?(\/.*:\d+)$/m.exec(stderr ?? '')?.[1];
+  // A file that this one imports may have the error.
+  const error = named('UserCodeSyntaxError', place === undefined ? message : `${message} (${place})`);
+  error.stack = place === undefined ? error.stack : `${error.name}: ${error.message}\n${stderr}`;
+  return error;
 }
 
 async function loadHandler() {
@@ -99,8 +113,9 @@ try {
   handler = await loadHandler();
 } catch (error) {
   console.error(error);
-  await call('POST', 'init/error', describe(error), {
-    'Lambda-Runtime-Function-Error-Type': 'Runtime.InitError',
+  const described = describe(error);
+  await call('POST', 'init/error', described, {
+    'Lambda-Runtime-Function-Error-Type': JSON.parse(described).errorType,
   });
   process.exit(1);
 }

@@ -12,6 +12,8 @@ const bootstrap = resolve(import.meta.dirname, '../../../examples/nodejs-base/bo
 
 interface Post {
   readonly path: string;
+  /** Word by which the agent and Lambda tell of an error. */
+  readonly errorType?: string | undefined;
   readonly body: string;
 }
 
@@ -29,7 +31,12 @@ async function firstPost(files: Readonly<Record<string, string>>, handler: strin
   const server = createServer((request, response) => {
     if (request.method === 'POST') {
       void text(request).then((body) => {
-        posted.resolve({ path: request.url ?? '', body });
+        const errorType = request.headers['lambda-runtime-function-error-type'];
+        posted.resolve({
+          path: request.url ?? '',
+          body,
+          ...(errorType === undefined ? {} : { errorType: String(errorType) }),
+        });
         response.end();
       });
     } else if (!handed) {
@@ -91,8 +98,16 @@ describe('the client of the image nodejs-base', () => {
     ['a file that makes no sense', { 'index.mjs': 'export const (' }, 'Runtime.UserCodeSyntaxError'],
     ['a file that throws', { 'index.mjs': "throw new RangeError('far');" }, 'RangeError'],
   ])("tells of %s by AWS's name", async (_, files, name) => {
-    const { path, body } = await firstPost(files, 'index.handler');
+    const { path, body, errorType } = await firstPost(files, 'index.handler');
     expect(path).toBe('/2018-06-01/runtime/init/error');
     expect(JSON.parse(body)).toMatchObject({ errorType: name });
+    expect(errorType).toBe(name);
+  });
+
+  it('says in which line a file makes no sense', async () => {
+    const { body } = await firstPost({ 'index.mjs': 'export const handler = 1;\n\nfunction (' }, 'index.handler');
+    expect((JSON.parse(body) as { errorMessage: string }).errorMessage).toMatch(
+      /requires? a function name.*\/index.mjs:3\)$/,
+    );
   });
 });
