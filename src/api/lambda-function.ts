@@ -73,7 +73,8 @@ export interface AutoScaling {
 
 /** The scaling of a function of the mode Auto, by the words of its definition where it says nothing; else undefined. */
 export function autoScalingOf({ spec }: LambdaFunction): AutoScaling | undefined {
-  const { maxWorkers = 10, mode, scaleDownDelaySeconds = 300, spareWorkers = 1 } = spec.scaling;
+  const { minWorkers, mode, scaleDownDelaySeconds = 300, spareWorkers = 1 } = spec.scaling;
+  const { maxWorkers = Math.max(10, minWorkers) } = spec.scaling;
   return mode === 'Auto' ? { maxWorkers, spareWorkers, delayMs: scaleDownDelaySeconds * 1_000 } : undefined;
 }
 

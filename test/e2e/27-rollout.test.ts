@@ -30,7 +30,7 @@ describe('a change of a function, under calls', () => {
       kind: 'LambdaFunction',
       metadata: { name: 'changing', namespace: 'default', annotations: { 'kubernetes.io/change-cause': stage } },
       spec: {
-        scaling: { minWorkers: 3 },
+        scaling: { mode: 'Fixed', minWorkers: 3 },
         rollout: { maxSurge: 1, maxUnavailable: 0, progressDeadlineSeconds: 10 * patience() },
         template: {
           spec: {

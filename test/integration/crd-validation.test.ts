@@ -552,8 +552,7 @@ describe('the resource definitions', () => {
       [{ template, scaling: { minWorkers: -1 } }, 'greater than or equal to 0'],
       [{ template, scaling: { minWorkers: 1_001 } }, 'less than or equal to 1000'],
       [{ template, scaling: { mode: 'Other' } }, 'Unsupported value'],
-      [{ template, scaling: { mode: 'Auto', minWorkers: 11 } }, 'minWorkers is more than maxWorkers'],
-      [{ template, scaling: { mode: 'Auto', minWorkers: 4, maxWorkers: 3 } }, 'minWorkers is more than maxWorkers'],
+      [{ template, scaling: { minWorkers: 4, maxWorkers: 3 } }, 'minWorkers is more than maxWorkers'],
       [{ template, scaling: { mode: 'Auto', spareWorkers: 0 } }, 'greater than or equal to 1'],
       [{ template, scaling: { mode: 'Auto', maxWorkers: 0 } }, 'greater than or equal to 1'],
       [{ template, scaling: { mode: 'Auto', scaleDownDelaySeconds: -1 } }, 'greater than or equal to 0'],
@@ -584,7 +583,7 @@ describe('the resource definitions', () => {
     };
     expect(made).toMatchObject({
       spec: {
-        scaling: { mode: 'Fixed', minWorkers: 1 },
+        scaling: { mode: 'Auto', minWorkers: 1 },
         rollout: { maxSurge: '25%', maxUnavailable: 0, progressDeadlineSeconds: 600 },
         revisionHistoryLimit: 10,
         template: { spec: { timeoutSeconds: 3, port: 8080 } },
@@ -594,8 +593,9 @@ describe('the resource definitions', () => {
     await expect(
       server.kubectl(['patch', 'lf', 'made', '--type=merge', '-p', '{"spec":{"functionName":"other"}}']),
     ).rejects.toThrow('functionName cannot be changed, added or taken away');
-    const auto = { mode: 'Auto', minWorkers: 0, maxWorkers: 3 };
-    await server.kubectl(['patch', 'lf', 'made', '--type=merge', '-p', JSON.stringify({ spec: { scaling: auto } })]);
+    await server.kubectl(['scale', 'lf/made', '--replicas=20']);
+    const bounded = { minWorkers: 0, maxWorkers: 3 };
+    await server.kubectl(['patch', 'lf', 'made', '--type=merge', '-p', JSON.stringify({ spec: { scaling: bounded } })]);
     await server.kubectl(['scale', 'lf/made', '--replicas=3']);
     await expect(server.kubectl(['scale', 'lf/made', '--replicas=4'])).rejects.toThrow(
       'minWorkers is more than maxWorkers',

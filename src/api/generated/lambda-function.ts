@@ -101,19 +101,19 @@ export interface LambdaFunctionSpecAliaseRouting {
   readonly permille: number;
 }
 /**
- * How many workers the function has.
+ * How many workers the function has. Without any of it the function grows and shrinks with its calls, from 1 to 10 workers.
  */
 export interface LambdaFunctionSpecScaling {
   /**
-   * Fixed keeps exactly minWorkers workers. Auto has as many as there are calls at once, and spareWorkers beside them.
+   * Auto has as many workers as there are calls at once, and spareWorkers beside them: at least minWorkers, at most maxWorkers. Fixed has exactly minWorkers, with calls and without.
    */
   readonly mode: 'Fixed' | 'Auto';
   /**
-   * Workers of $LATEST, and of each version that an alias names without provisionedWorkers; the subresource scale sets the number too. In the mode Fixed, calls are refused with 0, unless workers that somebody else has made serve them. In the mode Auto this is the least, be there calls or not.
+   * Workers of $LATEST, and of each version that an alias names without provisionedWorkers, be there calls or not; the subresource scale sets the number too. With 0 the mode Auto still has its spare workers. The mode Fixed has none then, and calls are refused unless workers made by hand serve them.
    */
   readonly minWorkers: number;
   /**
-   * In the mode Auto, the most workers of $LATEST and all versions together; 10 without it. Calls that find all of them busy wait.
+   * In the mode Auto, the most workers of $LATEST and all versions together; without it 10, or minWorkers where that is more. Calls that find all of them busy wait.
    */
   readonly maxWorkers?: number;
   /**

@@ -82,7 +82,7 @@ export async function hpaScenario(esb: EsbCluster, report: Report): Promise<void
       const template = { spec: { ...worker, image: sampleReference, ephemeralStorage: '16Mi' } };
       await lab.kubectl(
         ['apply', '-f', '-'],
-        JSON.stringify({ ...rest, spec: { scaling: { minWorkers: 1 }, template } }),
+        JSON.stringify({ ...rest, spec: { scaling: { mode: 'Fixed', minWorkers: 1 }, template } }),
       );
       await settled(1);
       await lab.kubectl(['scale', 'lf', NAME, '--replicas=2', '--current-replicas=1']);

@@ -61,7 +61,7 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
         apiVersion: 'esb.dev/v1alpha1',
         kind: 'LambdaFunction',
         metadata: { name, namespace: 'default' },
-        spec: { scaling: { minWorkers }, template: { spec: { image } }, ...spec },
+        spec: { scaling: { mode: 'Fixed', minWorkers }, template: { spec: { image } }, ...spec },
       }),
     );
   const workers = async (): Promise<readonly LambdaWorker[]> =>

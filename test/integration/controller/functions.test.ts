@@ -58,7 +58,7 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
       apiVersion: 'esb.dev/v1alpha1',
       kind: 'LambdaFunction',
       metadata: { name, namespace: 'default' },
-      spec: { scaling, template: { spec: { image: 'hello:1', ...spec } }, ...more },
+      spec: { scaling: { mode: 'Fixed', ...scaling }, template: { spec: { image: 'hello:1', ...spec } }, ...more },
     });
   const apply = (...given: Parameters<typeof manifest>) => server.kubectl(['apply', '-f', '-'], manifest(...given));
   const workers = async (): Promise<readonly LambdaWorker[]> =>
@@ -172,9 +172,10 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
     expect((await named('hello-latest-1')).metadata.ownerReferences).toBeUndefined();
     await run('hello-latest-0', 'hello-latest-2');
     await when('hello', 'ready', (owner) => says(owner, 'Ready', 'UpToDate'));
-    expect((await server.kubectl(['get', 'lf', '--no-headers'])).trim().split(/\s+/).slice(0, 6)).toEqual([
+    expect((await server.kubectl(['get', 'lf', '--no-headers'])).trim().split(/\s+/).slice(0, 7)).toEqual([
       'hello',
       'True',
+      'Fixed',
       '2',
       '2',
       '2',

@@ -542,7 +542,7 @@ describe('docs/how-to/aws-tools.md', () => {
       /"Version": "1"/,
       /"AliasArn": "arn:aws:lambda:us-east-1:012345678912:function:greeter:live"/,
       /\[\s+"Active",\s+"Successful"\s+\]/,
-      /^greeter +\w+ +\d/m,
+      /^greeter +\w+ +Auto +\d/m,
       /lambdafunction.esb.dev\/greeter scaled/,
       /^2 deployer/m,
     ]) {

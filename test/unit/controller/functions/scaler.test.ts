@@ -53,6 +53,13 @@ describe('the scaling of functions', () => {
     expect(wanted(scaled(), 5).numbers).toEqual([[5, 1]]);
   });
 
+  it('has as many as the floor says where no bound is written', () => {
+    tell(0);
+    expect(wanted(scaled({ minWorkers: 12 })).numbers).toEqual([[12, 12]]);
+    tell(20);
+    expect(wanted(scaled({ minWorkers: 3 }), 3).numbers).toEqual([[10, 3]]);
+  });
+
   it('counts what was told before the function was', () => {
     tell(3);
     expect(wanted(scaled({ spareWorkers: 2 })).numbers).toEqual([[5, 2]]);
