@@ -10,9 +10,9 @@ import type { DoctorOptions } from './commands/doctor.ts';
 /** The command line of a clone. As in the image, a command is imported only when it runs. */
 export function createLocalProgram(): Command {
   const program = createBareProgram();
-  addRoles(program);
   addInstanceCommands(program);
   addCommands(program, openInstance);
+  addRoles(program);
   addDoctor(program);
   return program;
 }
@@ -27,6 +27,7 @@ async function openInstance(): Promise<LocalInstance> {
 
 function addInstanceCommands(program: Command): void {
   program
+    .commandsGroup('A local instance:')
     .command('up')
     .description('start a local instance: API server, containerd, ESB and a sample; resumes what is half done')
     .addOption(wholeNumber('--nodes <n>', 'number of nodes', 1).or(1))

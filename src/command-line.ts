@@ -20,8 +20,8 @@ export function createBareProgram(): Command {
 /** The command line of the image. Every role and command is imported only when it runs. */
 export function createProgram(): Command {
   const program = createBareProgram();
-  addRoles(program);
   addCommands(program);
+  addRoles(program);
   return program;
 }
 

@@ -11,6 +11,7 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
   const run = (work: (context: CommandContext) => Promise<unknown>): Promise<void> => command(work, openInstance);
 
   program
+    .commandsGroup('Functions and their workers:')
     .command('invoke')
     .description('call a function')
     .argument('<function>', 'name of the function')
@@ -56,7 +57,8 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
     .option('-n, --namespace <name>', 'namespace of the function', 'default')
     .option('--memory <quantity>', 'memory of a worker, such as 256Mi')
     .addOption(wholeNumber('--timeout <seconds>', 'how long a call may take', 1))
-    .addOption(wholeNumber('--workers <n>', 'how many workers it has', 0))
+    .addOption(wholeNumber('--workers <n>', 'how many workers it has at least, be there calls or not', 0))
+    .addOption(wholeNumber('--max-workers <n>', 'how many workers it grows to with its calls', 1))
     .addOption(
       new Option('--desired-state <state>', 'what a worker rests in; Paused for a new function').choices([
         'Running',
@@ -127,10 +129,10 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
 
   program
     .command('logs')
-    .description('show what a worker wrote')
-    .argument('<worker>', 'name of the worker')
+    .description('show what a function, or one of its workers, wrote')
+    .argument('<name>', 'name of the worker, or of the function for all of its workers')
     .option('--kubeconfig <file>', 'how to reach the API server; that of the local instance by default')
-    .option('-n, --namespace <name>', 'namespace of the worker', 'default')
+    .option('-n, --namespace <name>', 'namespace of both', 'default')
     .addOption(wholeNumber('--tail <lines>', 'how many lines from the end, hidden ones included; 0 for all', 0).or(0))
     .option('-f, --follow', 'go on showing', false)
     .option('--since <time>', 'only what was written since: a duration such as 10m, or a date')
@@ -146,6 +148,7 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
     );
 
   program
+    .commandsGroup('Nodes:')
     .command('retire')
     .description('have ESB leave nodes: their workers move or are taken away, and nothing of ours stays there')
     .argument('[node...]', 'names of the nodes')

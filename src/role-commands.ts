@@ -25,6 +25,7 @@ function addRole<Groups extends FlagGroups>(
 
 /** Adds the roles: controller, gateway, events, agent, and what Pods of the release before run. */
 export function addRoles(program: Command): void {
+  program.commandsGroup('Parts of ESB, as a cluster or a local instance runs them:');
   addRole(
     program,
     'controller',

@@ -132,7 +132,9 @@ async function findTool(
 
 function candidateFolders(requirement: ToolRequirement, env: NodeJS.ProcessEnv): string[] {
   const assets = requirement.inEnvtest ? [env.KUBEBUILDER_ASSETS ?? ''] : [];
-  return [...assets, ...(env.PATH ?? '').split(delimiter)].filter((folder) => folder.startsWith('/'));
+  // `.esb/env` puts programs on PATH that we have built, maybe for an earlier release.
+  const ours = env.ESB_HOME === undefined ? undefined : join(env.ESB_HOME, 'bin');
+  return [...assets, ...(env.PATH ?? '').split(delimiter)].filter((each) => each.startsWith('/') && each !== ours);
 }
 
 async function isExecutable(path: string): Promise<boolean> {

@@ -1,6 +1,6 @@
 import { type FoundSpan, LogCursor, type LogQuery } from '../agent/logs/log-query.ts';
-import type { LambdaWorker } from '../api/lambda-worker.ts';
-import { EsbError } from '../common/errors.ts';
+import { functionNameOf, type LambdaWorker } from '../api/lambda-worker.ts';
+import { EsbError, hasCode } from '../common/errors.ts';
 import { systemCommandRunner } from '../common/exec/command-runner.ts';
 import { LogFolder } from '../runtime/logs/log-folder.ts';
 import { logFolderReader } from '../runtime/logs/log-reader.ts';
@@ -12,7 +12,7 @@ import { pause } from './pause.ts';
 import { parseSince } from './since.ts';
 
 export interface LogsOptions extends ClusterOptions {
-  /** Name of a worker, or of a process of the local instance such as `agent-node-1`. */
+  /** Name of a worker or of a function, or of a process of the local instance such as `agent-node-1`. */
   readonly worker: string;
   readonly namespace: string;
   /** Lines from the end; 0 for all. */
@@ -33,10 +33,10 @@ export interface LogsOptions extends ClusterOptions {
 const FOLLOW_MS = 300;
 
 /**
- * Shows the output of a worker, or of a process of the local instance. Reads the files of the worker's node where they
- * are on this machine; otherwise, or on request, calls the agent.
+ * Shows the output of a worker, of all workers of a function, or of a process of the local instance. Reads the files of
+ * a worker's node where they are on this machine; otherwise, or on request, calls the agent.
  *
- * @throws {EsbError} `NotFound` when there is no such worker or log, `InvalidArgument` for an invalid time,
+ * @throws {EsbError} `NotFound` when there is no such worker, function or log, `InvalidArgument` for an invalid time,
  *   and the errors of {@link readAgentLogs}
  */
 export async function runLogs(options: LogsOptions, context: CommandContext): Promise<void> {
@@ -53,7 +53,53 @@ export async function runLogs(options: LogsOptions, context: CommandContext): Pr
     requestId: options.requestId ?? '',
     previous: options.previous,
   };
-  const worker = await readWorker(options, cluster, signal);
+  const workers = await readWorkers(options, cluster, signal);
+  const show = (worker: LambdaWorker): Promise<void> => showWorker(worker, query, options, { cluster, write, signal });
+  const [only] = workers;
+  if (only !== undefined && workers.length === 1) {
+    return show(only);
+  }
+  const showOne = async (worker: LambdaWorker): Promise<void> => {
+    write(`==> ${worker.metadata.name} <==\n`);
+    try {
+      await show(worker);
+    } catch (error) {
+      if (!hasCode(error, 'NotFound')) {
+        throw error;
+      }
+    }
+  };
+  if (options.follow) {
+    await Promise.all(workers.map(showOne));
+    return;
+  }
+  for (const worker of workers) {
+    await showOne(worker);
+  }
+}
+
+/**
+ * The workers that a name stands for: the one that bears it, else all of the function of this name. The one that was
+ * called last comes last, where a terminal shows most of it.
+ */
+export function workersNamed(name: string, workers: readonly LambdaWorker[]): readonly LambdaWorker[] {
+  const calledAt = ({ status }: LambdaWorker): number => Date.parse(status?.lastInvocationTime ?? '') || 0;
+  const one = workers.find(({ metadata }) => metadata.name === name);
+  return one !== undefined
+    ? [one]
+    : workers
+        .filter((worker) => functionNameOf(worker) === name)
+        .toSorted((first, second) => calledAt(first) - calledAt(second));
+}
+
+async function showWorker(
+  resource: LambdaWorker,
+  query: LogQuery,
+  options: LogsOptions,
+  { cluster, signal, write }: { cluster: Cluster; write: (text: string) => void; signal: AbortSignal },
+): Promise<void> {
+  const { instance } = cluster;
+  const worker = foundWorker(resource, options);
   const shown = new LogText({ emulator: options.emulator });
   const sink = (data: Buffer, missed: number): void => {
     if (missed > 0) {
@@ -71,18 +117,29 @@ export async function runLogs(options: LogsOptions, context: CommandContext): Pr
   write(shown.end());
 }
 
-async function readWorker(options: LogsOptions, cluster: Cluster, signal: AbortSignal): Promise<FoundWorker> {
-  const args = ['get', 'lambdaworker', options.worker, '--namespace', options.namespace, '-o', 'json'];
-  const text = await kubectlText(args, cluster, { signal });
-  const { metadata, status } = JSON.parse(text) as LambdaWorker;
+async function readWorkers(
+  { namespace, worker: name }: LogsOptions,
+  cluster: Cluster,
+  signal: AbortSignal,
+): Promise<readonly LambdaWorker[]> {
+  const text = await kubectlText(['get', 'lambdaworkers', '--namespace', namespace, '-o', 'json'], cluster, { signal });
+  const found = workersNamed(name, (JSON.parse(text) as { readonly items: readonly LambdaWorker[] }).items);
+  if (found.length === 0) {
+    throw new EsbError(
+      `the namespace ${namespace} has no worker ${name}, and no function of this name has one: esb ps lists them`,
+      { code: 'NotFound' },
+    );
+  }
+  return found;
+}
+
+function foundWorker({ metadata, status }: LambdaWorker, { namespace }: LogsOptions): FoundWorker {
+  const { name, uid = '' } = metadata;
   const nodeName = status?.assignment?.nodeName;
   if (nodeName === undefined) {
-    throw new EsbError(`worker ${options.worker} is on no node (phase ${status?.phase ?? 'Pending'})`, {
-      code: 'NotFound',
-    });
+    throw new EsbError(`worker ${name} is on no node (phase ${status?.phase ?? 'Pending'})`, { code: 'NotFound' });
   }
-  const { namespace, worker: name } = options;
-  return { namespace, name, uid: metadata.uid ?? '', nodeName, containerId: status?.containerID };
+  return { namespace, name, uid, nodeName, containerId: status?.containerID };
 }
 
 async function readLocalLogs(

@@ -96,6 +96,9 @@ describe('a function from a folder', () => {
     }, 120_000 * patience());
     const folder = join(work, 'breaks');
     await command('init', folder);
+    // No working function is lost: the name of the folder is enough the next time.
+    await expect(command('deploy', folder, '--handler', 'app.handlr')).rejects.toThrow(/HandlerNotFound.*handlr/);
+    expect(await command('logs', 'breaks')).toContain("Handler 'handlr' missing");
     await command('deploy', folder);
     await writeFile(join(folder, 'app.py'), 'import no_such_module\n');
     await expect(command('deploy', folder)).rejects.toThrow(/breaks cannot become up to date: .*no_such_module/s);

@@ -62,7 +62,15 @@ export async function readBaseImage(
   const reference = parseImageReference(name);
   const { repository } = reference;
   const version = reference.name.slice(`${reference.registry}/${repository}`.length + 1);
-  const top = await client.manifest(repository, version, options);
+  const top = await client.manifest(repository, version, options).catch((error: unknown) => {
+    throw hasCode(error, 'ImageNotFound')
+      ? new EsbError(
+          `${reference.registry} has no image ${repository} of the tag or digest ${version}: is --base ${name} what you ` +
+            `mean? (${error.message})`,
+          { code: 'ImageNotFound', cause: error },
+        )
+      : error;
+  });
   const types = new Map([[top.digest, top.mediaType]]);
   const reader = {
     read: async (digest: string, call: CallOptions = {}): Promise<Buffer> => {

@@ -43,11 +43,13 @@ export function languageOf(folder: string, names: readonly string[]): Language {
 /**
  * The handler of a function: the given one, else the usual one that has a file. Undefined for Go, whose program has it.
  *
+ * @param folder as the user has written it
  * @param exists whether there is such a file, by its path in the folder
  * @throws {EsbError} `InvalidArgument` without a file that could have the handler
  */
 export function handlerOf(
   language: Language,
+  folder: string,
   given: string | undefined,
   exists: (path: string) => boolean,
 ): string | undefined {
@@ -63,8 +65,8 @@ export function handlerOf(
   const found = given ?? [usual, ...others].find((handler) => handlerFiles(language, handler).some(exists));
   if (found === undefined) {
     throw new EsbError(
-      `there is none of ${[usual, ...others].flatMap((handler) => handlerFiles(language, handler)).join(', ')}: ` +
-        `name the handler as FILE.FUNCTION with --handler`,
+      `${folder} has none of ${[usual, ...others].flatMap((handler) => handlerFiles(language, handler)).join(', ')}: is ` +
+        'it the folder of a function? If so, name the handler as FILE.FUNCTION with --handler',
       { code: 'InvalidArgument' },
     );
   }
@@ -73,7 +75,7 @@ export function handlerOf(
     throw new EsbError(`--handler ${found} is not FILE.FUNCTION, such as ${usual}`, { code: 'InvalidArgument' });
   }
   if (!files.some(exists)) {
-    throw new EsbError(`the handler ${found} needs a file ${files.join(' or ')}, and there is none`, {
+    throw new EsbError(`the handler ${found} needs a file ${files.join(' or ')}, and ${folder} has none`, {
       code: 'InvalidArgument',
     });
   }

@@ -29,7 +29,8 @@ const ownPrograms = resolve(import.meta.dirname, '../../../node_modules/.bin');
  */
 export async function runTool({ wayOut, runner = systemCommandRunner, ...run }: ToolRun): Promise<string> {
   const { args, cwd, deadlineMs = DEADLINE_MS, env = {}, program, signal } = run;
-  const what = `${program} ${args[0] ?? ''}`.trim();
+  // Of `python3 -m pip` the module is what has failed.
+  const what = [program, ...args.slice(0, args[0] === '-m' ? 2 : 1)].join(' ');
   try {
     const { code, stderr, stdout } = await withDeadline(what, deadlineMs, signal, (ended) =>
       runner.run({ program, args, cwd, env: { ...userEnvironment(process.env), ...env }, signal: ended }),

@@ -52,6 +52,7 @@ export interface DeployOptions {
   /** Seconds that a call may take. */
   readonly timeout?: number;
   readonly workers?: number;
+  readonly maxWorkers?: number;
   readonly desiredState?: FunctionSettings['desiredState'];
   /** Names of Secrets with the nodes' credentials for the image. */
   readonly pullSecret?: readonly string[];
@@ -98,6 +99,7 @@ export async function runDeploy(options: DeployOptions, context: CommandContext)
   const write = context.write ?? ((text) => void process.stdout.write(text));
   const progress = createProgress({ write });
   const { signal } = context;
+  checkPayload(options.invoke);
   const instance = await instanceOf(options, context);
   const plan = await planOf(options, instance?.registry);
   settingsOf(options);
@@ -156,6 +158,20 @@ export async function runDeploy(options: DeployOptions, context: CommandContext)
   );
 }
 
+/** @throws {EsbError} `InvalidArgument` for a payload that no function could read, before anything is made */
+function checkPayload(payload: string | undefined): void {
+  if (payload === undefined || payload === '-' || payload.startsWith('@')) {
+    return;
+  }
+  try {
+    JSON.parse(payload);
+  } catch (error) {
+    throw new EsbError(`--invoke ${payload} is not JSON, such as '{"name": "Ada"}': ${messageOf(error)}`, {
+      code: 'InvalidArgument',
+    });
+  }
+}
+
 /** The local instance where the function goes there; undefined for another cluster. */
 async function instanceOf(
   { kubeconfig }: DeployOptions,
@@ -178,7 +194,7 @@ async function planOf(options: DeployOptions, registry: string | undefined): Pro
     folder,
     names,
     language,
-    handler: handlerOf(language, options.handler, (path) => existsSync(join(folder, path))),
+    handler: handlerOf(language, options.folder, options.handler, (path) => existsSync(join(folder, path))),
     name,
     baseName: baseNameOf(language, options.base, registry),
     target: repositoryOf(name, options.push, registry),
@@ -314,12 +330,17 @@ export async function applyFunction(
   }
 }
 
-type SettingOptions = Pick<DeployOptions, 'desiredState' | 'memory' | 'pullSecret' | 'timeout' | 'unset' | 'workers'>;
+type SettingOptions = Pick<
+  DeployOptions,
+  'desiredState' | 'maxWorkers' | 'memory' | 'pullSecret' | 'timeout' | 'unset' | 'workers'
+>;
 
 /** @throws {EsbError} `InvalidArgument` */
-function settingsOf({ desiredState, memory, pullSecret = [], timeout, unset = [], workers }: SettingOptions) {
+function settingsOf(options: SettingOptions) {
+  const { desiredState, maxWorkers, memory, pullSecret = [], timeout, unset = [], workers: minWorkers } = options;
   const pullSecrets = pullSecret.length === 0 ? undefined : pullSecret;
-  const named: FunctionSettings = { memory, timeoutSeconds: timeout, minWorkers: workers, desiredState, pullSecrets };
+  const scaling = { minWorkers, maxWorkers };
+  const named: FunctionSettings = { memory, timeoutSeconds: timeout, ...scaling, desiredState, pullSecrets };
   return { named, unset: unsetSettings(unset, named) };
 }
 

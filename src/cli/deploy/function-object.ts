@@ -9,6 +9,7 @@ export interface FunctionSettings {
   readonly memory?: string | undefined;
   readonly timeoutSeconds?: number | undefined;
   readonly minWorkers?: number | undefined;
+  readonly maxWorkers?: number | undefined;
   readonly desiredState?: LambdaWorkerSpec['desiredState'] | undefined;
   /** Names of Secrets with the nodes' credentials for the image. */
   readonly pullSecrets?: readonly string[] | undefined;
@@ -28,6 +29,7 @@ const settingOf: ReadonlyMap<string, keyof FunctionSettings> = new Map([
   ['memory', 'memory'],
   ['timeout', 'timeoutSeconds'],
   ['workers', 'minWorkers'],
+  ['max-workers', 'maxWorkers'],
   ['desired-state', 'desiredState'],
   ['pull-secret', 'pullSecrets'],
 ]);
@@ -93,9 +95,9 @@ export function functionObject(
 ): object {
   const kept = present === undefined ? ofNewFunctions : ownSettings(present);
   const wanted: FunctionSettings = { ...kept, ...defined(named) };
-  const { desiredState, memory, minWorkers, pullSecrets, timeoutSeconds }: FunctionSettings = Object.fromEntries(
-    Object.entries(wanted).filter(([setting]) => !unset.some((each) => each === setting)),
-  );
+  const { desiredState, maxWorkers, memory, minWorkers, pullSecrets, timeoutSeconds }: FunctionSettings =
+    Object.fromEntries(Object.entries(wanted).filter(([setting]) => !unset.some((each) => each === setting)));
+  const scaling = defined({ minWorkers, maxWorkers });
   return {
     apiVersion: `${API_GROUP}/${API_VERSION}`,
     kind: lambdaFunctions.kind,
@@ -109,7 +111,7 @@ export function functionObject(
           ...(pullSecrets === undefined ? {} : { imagePullSecrets: pullSecrets.map((secret) => ({ name: secret })) }),
         },
       },
-      ...(minWorkers === undefined ? {} : { scaling: { minWorkers } }),
+      ...(Object.keys(scaling).length === 0 ? {} : { scaling }),
     },
   };
 }
@@ -126,6 +128,7 @@ function ownSettings(present: LambdaFunction): FunctionSettings {
     timeoutSeconds: owns(...template, 'timeoutSeconds') ? worker.timeoutSeconds : undefined,
     desiredState: owns(...template, 'desiredState') ? worker.desiredState : undefined,
     minWorkers: owns('spec', 'scaling', 'minWorkers') ? spec.scaling.minWorkers : undefined,
+    maxWorkers: owns('spec', 'scaling', 'maxWorkers') ? spec.scaling.maxWorkers : undefined,
     pullSecrets: owns(...template, 'imagePullSecrets')
       ? worker.imagePullSecrets?.map((secret) => secret.name)
       : undefined,

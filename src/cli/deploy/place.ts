@@ -9,6 +9,8 @@ const instanceBases: Readonly<Record<Exclude<Language, 'go'>, string>> = {
   node: 'nodejs-base:latest',
 };
 
+const WITHOUT_INSTANCE = 'Without a local instance (npm run up starts one)';
+
 /**
  * The base of a function: the given one, nothing for a program in Go, else that of the local instance.
  *
@@ -29,8 +31,8 @@ export function baseNameOf(language: Language, given: string | undefined, regist
   }
   if (registry === undefined) {
     throw new EsbError(
-      `name an image that runs functions in ${language} with --base, such as AWS's base image. ` +
-        'A local instance has one of its own, and is started by npm run up',
+      `${WITHOUT_INSTANCE}, name an image that runs functions in ${language} with --base, such as AWS's base image, and ` +
+        'a repository for the image of the function with --push',
       { code: 'InvalidArgument' },
     );
   }
@@ -51,8 +53,8 @@ export interface Repository {
 export function repositoryOf(name: string, given: string | undefined, registry: string | undefined): Repository {
   if (given === undefined && registry === undefined) {
     throw new EsbError(
-      'name the repository for the image with --push, such as --push registry.example/team/hello: one that the nodes ' +
-        'of the cluster pull from',
+      `${WITHOUT_INSTANCE}, name the repository for the image with --push, such as --push registry.example/team/hello: ` +
+        'one that the nodes of the cluster pull from',
       { code: 'InvalidArgument' },
     );
   }

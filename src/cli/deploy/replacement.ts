@@ -1,6 +1,7 @@
 import type { LambdaFunction } from '../../api/lambda-function.ts';
 import { EsbError } from '../../common/errors.ts';
 import { parseImageReference } from '../../oci/image-reference.ts';
+import { functionProgress } from './function-progress.ts';
 import { isOwnField, ownFields } from './own-fields.ts';
 import type { Repository } from './place.ts';
 
@@ -28,7 +29,7 @@ export function checkReplacement(
   // A field of another manager is a conflict of its own.
   const isOurs = (field: string): boolean =>
     present !== undefined && isOwnField(ownFields(present), 'spec', 'template', 'spec', field);
-  if (present === undefined || isNamed || !isOurs('image')) {
+  if (present === undefined || isNamed || !isOurs('image') || hasNeverRun(present)) {
     return;
   }
   const { handler: presentHandler, image } = present.spec.template.spec;
@@ -38,7 +39,7 @@ export function checkReplacement(
   const differences = [
     ...(presentHandler === handler || (presentHandler !== undefined && !isOurs('handler'))
       ? []
-      : [`has ${called(presentHandler)}, and the folder has ${called(handler)}`]),
+      : [`has ${called(presentHandler)}, and this deploy has ${called(handler)}`]),
     ...(presentPlace === place ? [] : [`has its image in ${presentPlace}, and this one goes to ${place}`]),
   ];
   if (differences.length > 0) {
@@ -48,6 +49,12 @@ export function checkReplacement(
       { code: 'Conflict' },
     );
   }
+}
+
+/** Whether there is nothing to lose: the first template is the present one, and has failed. A misspelt handler, say. */
+function hasNeverRun(present: LambdaFunction): boolean {
+  const { revisions = [], rollout } = present.status ?? {};
+  return revisions.length < 2 && rollout?.state !== 'Complete' && functionProgress(present).kind === 'Failed';
 }
 
 function called(handler: string | undefined): string {

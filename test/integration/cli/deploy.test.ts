@@ -391,8 +391,8 @@ with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
     await putBase('foreign-base', ownArchitecture === 'arm64' ? 'amd64' : 'arm64');
     const folder = await folderOf('foreign', { 'app.py': 'def handler(e, c): pass' });
     await expect(deploy(folder, { base: `${host}/foreign-base:latest` })).rejects.toThrow(/--architecture/);
-    await expect(deploy(folder, { base: `${host}/no-such-base:latest` })).rejects.toSatisfy((error) =>
-      hasCode(error, 'ImageNotFound'),
+    await expect(deploy(folder, { base: `${host}/no-such-base:latest` })).rejects.toSatisfy(
+      (error) => hasCode(error, 'ImageNotFound') && error.message.includes(`${host} has no image no-such-base`),
     );
   });
 });

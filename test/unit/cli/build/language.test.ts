@@ -33,7 +33,7 @@ describe('the handler', () => {
     ['node', 'index.handler', ['index.cjs']],
     ['go', undefined, ['main.go']],
   ] as const)('of a function in %s is by default %s', (language, handler, files) => {
-    expect(handlerOf(language, undefined, among(...files))).toBe(handler);
+    expect(handlerOf(language, 'hello', undefined, among(...files))).toBe(handler);
   });
 
   it.each([
@@ -42,15 +42,15 @@ describe('the handler', () => {
     ['python', 'lib.main', 'lib/__init__.py'],
     ['node', 'dist/index.main', 'dist/index.js'],
   ] as const)('in %s may be %s', (language, handler, file) => {
-    expect(handlerOf(language, handler, among(file))).toBe(handler);
+    expect(handlerOf(language, 'hello', handler, among(file))).toBe(handler);
   });
 
   it.each([
-    ['python', 'other.handler', /needs a file other.py or other\/__init__.py, and there is none/],
+    ['python', 'other.handler', /needs a file other.py or other\/__init__.py, and hello has none/],
     ['node', 'index', /is not FILE.FUNCTION, such as index.handler/],
     ['python', undefined, /none of app.py, .*lambda_function.py.*--handler/],
     ['go', 'main.handle', /has no handler/],
   ] as const)('in %s cannot be %s', (language, handler, message) => {
-    expect(() => handlerOf(language, handler, among())).toThrow(message);
+    expect(() => handlerOf(language, 'hello', handler, among())).toThrow(message);
   });
 });

@@ -207,6 +207,8 @@ describe('a program of the user', () => {
   });
 
   it('that fails is told of with its last words', async () => {
+    const pip = runTool({ program: 'python3', args: ['-m', 'no-pip', 'install'], cwd: '/', wayOut: '' });
+    await expect(pip).rejects.toThrow(/^python3 -m no-pip failed/);
     const run = runTool({ program: 'sh', args: ['-c', 'echo one >&2; echo two >&2; exit 3'], cwd: '/', wayOut: '' });
     await expect(run).rejects.toThrow(/sh -c failed \(exit code 3\):\none\ntwo$/);
   });

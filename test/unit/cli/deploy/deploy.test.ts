@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import type { LambdaFunction } from '../../../../src/api/lambda-function.ts';
-import { applyFunction, lookAt } from '../../../../src/cli/deploy/deploy.ts';
+import { applyFunction, lookAt, runDeploy } from '../../../../src/cli/deploy/deploy.ts';
 import { EsbError, hasCode } from '../../../../src/common/errors.ts';
 import type { KubeClient } from '../../../../src/kube/api/types.ts';
 import { functionReads } from '../../../support/function-reads.ts';
@@ -16,6 +16,11 @@ it('a cluster without the resource, and a user without the right, are refused wi
   await expect(look('Forbidden')).rejects.toSatisfy(
     (error) => hasCode(error, 'Forbidden') && /namespace team/.test(error.message),
   );
+});
+
+it('a payload that is not JSON is refused before anything is made', async () => {
+  const options = { folder: '/', namespace: 'team', plainHttp: false, forceConflicts: false, wait: 1 };
+  await expect(runDeploy({ ...options, invoke: '{name: Ada}' }, { signal })).rejects.toThrow(/--invoke.*not JSON/);
 });
 
 it('settings that a scaler has taken over while the image was built are left to the scaler', async () => {

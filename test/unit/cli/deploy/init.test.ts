@@ -29,7 +29,7 @@ it.each(languages)('a first function in %s is one that deploy knows as such', as
   const names = await readdir(folder);
   expect(languageOf(folder, names)).toBe(language);
   const handlers = { python: 'app.handler', node: 'index.handler', go: undefined };
-  expect(handlerOf(language, undefined, (path) => names.includes(path))).toBe(handlers[language]);
+  expect(handlerOf(language, folder, undefined, (path) => names.includes(path))).toBe(handlers[language]);
   expect(shown).toContain(`deploy ${folder}`);
   for (const name of names) {
     expect(shown).toContain(join(folder, name));

@@ -12,7 +12,7 @@ it.each([
 });
 
 it('without a base and an instance that has one, the way out is named', () => {
-  expect(() => baseNameOf('python', undefined, undefined)).toThrow(/runs functions in python with --base.*npm run up/);
+  expect(() => baseNameOf('python', undefined, undefined)).toThrow(/npm run up.*runs functions in python with --base/);
   expect(() => baseNameOf('node', 'scratch', undefined)).toThrow(/nothing that runs a function in node/);
 });
 

@@ -44,6 +44,25 @@ describe('a deploy by the name of its folder alone', () => {
     expect(() => checkReplacement(undefined, folder, false)).not.toThrow();
   });
 
+  it.each([
+    ['that has failed at once', true, {}],
+    ['that has run', false, { rollout: { state: 'Complete' } }],
+    ['whose change has failed', false, { revisions: [{ revision: 1 }, { revision: 2 }] }],
+    ['that is on its way', false, { conditions: [] }],
+  ])('replaces one of another handler %s: %s', (_what, isReplaced, more) => {
+    const stalled = { type: 'Stalled', status: 'True', reason: 'InitFailed', message: '', observedGeneration: 1 };
+    const rollout = { state: 'Progressing' };
+    const found = deployed({ handler: 'app.handlr' });
+    const status = { observedGeneration: 1, conditions: [stalled], revisions: [{ revision: 1 }], rollout, ...more };
+    const present = { ...found, metadata: { ...found.metadata, generation: 1 }, status } as unknown as LambdaFunction;
+    const check = () => checkReplacement(present, folder, false);
+    if (isReplaced) {
+      expect(check).not.toThrow();
+    } else {
+      expect(check).toThrow(/has the handler app.handlr, and this deploy has the handler app.handler/);
+    }
+  });
+
   it('leaves it to the API server to refuse what something else has made', () => {
     expect(() => checkReplacement(deployed({ handler: 'x.y' }, 'kubectl'), folder, false)).not.toThrow();
     expect(() => checkReplacement(deployed({ handler: 'x.y' }, DEPLOY_MANAGER, {}), folder, false)).not.toThrow();
