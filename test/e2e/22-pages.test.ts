@@ -48,6 +48,17 @@ describe('pages for a local instance', () => {
   const withFolders = (lines: readonly string[]): readonly string[] =>
     lines.map((line) => line.replaceAll('../greeter', '"$TMPDIR/greeter"'));
 
+  it("the three commands of the README end with the answer of a function of one's own", {
+    timeout: 300_000,
+  }, async () => {
+    const [first = ''] = shellBlocksOf(textOf('README.md'));
+    const [up, ...rest] = first.split('\n');
+    expect(up).toMatch(/^npm run up && source \.esb\/env +#/);
+    expect(rest).toHaveLength(2);
+    const shown = await follow([...withFolders(rest), 'kubectl delete lambdafunction greeter']);
+    expect(shown).toContain('{"greeting": "Hello, Ada!", "before you": []}');
+  });
+
   it('the tutorial can be followed to its end, and shows what it says', { timeout: 300_000 }, async () => {
     const lines = linesOf('docs/tutorial/first-function.md');
     expect(lines).toContain('npm run up && source .esb/env');
@@ -64,13 +75,36 @@ describe('pages for a local instance', () => {
       '{"greeting": "Hello, Barbara!", "before you": ["Ada", "Grace", "Edsger"]}',
       '{"greeting": "Welcome, Ada!", "before you": []}',
       'greeter is as it was: nothing has changed.',
-      /default +greeter-latest-1 +greeter +/,
+      /^greeter +True +Auto +2 +/m,
       /wake +\S+ ms {2}cold/,
       '{"greeting": "Welcome, Edsger!", "before you": []}',
       /esb: greeter .*No module named 'no_such_module'/s,
       'exit code 1',
       '{"greeting": "Welcome, Grace!", "before you": ["Edsger"]}',
-      /Ready=False \w+: .*greeter-latest-0/,
+      /Ready=False \w+: .*greeter-latest-\d/,
+    ]) {
+      expect(shown).toMatch(wanted);
+    }
+  });
+
+  it('the tutorial of versions can be followed to its end, and shows what it says', { timeout: 300_000 }, async () => {
+    const lines = linesOf('docs/tutorial/versions.md').map((line) => line.replaceAll('../teller', '"$TMPDIR/teller"'));
+    expect(lines.length).toBeGreaterThan(20);
+    const shown = await follow(lines);
+    for (const wanted of [
+      '{"greeting":"Hello, Ada!","before you":[]}',
+      '{"greeting":"Good morning, Grace!","before you":[]}',
+      '{"greeting":"Hello, Grace!","before you":["Ada"]}',
+      /^ +\d+ x-amz-executed-version: 1/im,
+      /^ +\d+ x-amz-executed-version: 2/im,
+      'Good morning, Edsger!',
+      'Hello, Barbara!',
+      /^3 .*teller@sha256/m,
+      '{"greeting":"Good morning, Jean!","before you":[]}',
+      /esb: teller cannot become up to date: .*Runtime\.UserCodeSyntaxError: .*\/index\.mjs:\d+/,
+      /teller rolled back to revision \d/,
+      '"teller" successfully rolled out',
+      '{"greeting":"Good morning, Kathleen!","before you":["Jean"]}',
     ]) {
       expect(shown).toMatch(wanted);
     }
