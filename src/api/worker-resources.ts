@@ -1,4 +1,4 @@
-import type { LambdaWorker } from './generated/lambda-worker.ts';
+import type { Assignment, LambdaWorker } from './lambda-worker.ts';
 import { quantityToMiB, quantityToMilli } from './quantity.ts';
 
 /** Resources that a worker may use, in the units of nodes. */
@@ -43,4 +43,19 @@ export function resourcesOf(worker: LambdaWorker): WorkerResources {
     pids: resources?.pids ?? 256,
     ephemeralStorageMiB: quantityToMiB(ephemeralStorage, 64),
   };
+}
+
+/** Amounts that quotas count of a worker. */
+export type Granted = NonNullable<Assignment['granted']>;
+
+/** The present size of a worker, as quotas count it. */
+export function grantOf(worker: LambdaWorker): Granted {
+  // Counted before there is a node, on which `/tmp` may be memory.
+  return { memoryMiB: takenMiB(resourcesOf(worker), false), milliCPU: requestedMilliCPU(worker) };
+}
+
+/** Whether a worker asks for more than the quotas of its namespace have granted it. */
+export function exceedsGrant(worker: LambdaWorker, granted: Granted): boolean {
+  const { memoryMiB, milliCPU } = grantOf(worker);
+  return memoryMiB > granted.memoryMiB || milliCPU > granted.milliCPU;
 }

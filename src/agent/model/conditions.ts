@@ -22,6 +22,8 @@ export const imageCodes: ReadonlySet<string> = new Set([
   'PullSecretForbidden',
   'PullSecretUnreadable',
 ]);
+/** Why no container is made of a worker that asks for more than it was granted. */
+export const AWAITS_GRANT = 'the quotas of its namespace have not granted what it asks for';
 const networkCodes: ReadonlySet<string> = new Set(['NetworkFailed', 'AddressesExhausted']);
 
 /** Phase and conditions of a worker. */
@@ -174,7 +176,7 @@ function callableCondition({ desired, wakes }: StatusInput, phase: WorkerPhase, 
 }
 
 /** The reason why an earlier container serves and not the present generation. */
-function replacementCondition({ detail, failure, nodeFull, step }: Replacement): ConditionView {
+function replacementCondition({ detail, failure, nodeFull, step }: Replacement, awaitsGrant: boolean): ConditionView {
   if (nodeFull !== undefined) {
     return no('NodeFull', `the earlier container serves on, its replacement waits: ${nodeFull}`);
   }
@@ -182,6 +184,9 @@ function replacementCondition({ detail, failure, nodeFull, step }: Replacement):
     const code = failure.exited ? 'CrashLoopBackOff' : failure.code;
     const text = `${code}: ${failure.message}; the earlier container serves on, and the replacement is tried again`;
     return no('ReplacementFailed', text);
+  }
+  if (awaitsGrant) {
+    return no('Replacing', `the earlier container serves on: ${AWAITS_GRANT}`);
   }
   const pulled = step === 'Pulling' ? `; its image is being pulled${after(detail)}` : '';
   return no('Replacing', `the earlier container serves until its replacement is ready${pulled}`);
@@ -193,7 +198,7 @@ function upToDateCondition(input: StatusInput, phase: WorkerPhase, own: Conditio
     return undefined;
   }
   if (input.replacement !== undefined) {
-    return replacementCondition(input.replacement);
+    return replacementCondition(input.replacement, input.desired.awaitsGrant === true);
   }
   switch (phase) {
     case 'Running':
@@ -237,6 +242,9 @@ function ownReadiness(input: StatusInput, phase: WorkerPhase): ConditionView {
       if (input.nodeFull !== undefined) {
         return no('NodeFull', input.nodeFull);
       }
+      if (input.desired.awaitsGrant === true) {
+        return no('Pending', AWAITS_GRANT);
+      }
       return failure === undefined ? no('Pending', 'about to be started') : no(failure.code, failure.message);
     case 'Pulling':
       return no('Pulling', pulling(input));
@@ -257,6 +265,9 @@ function ownReadiness(input: StatusInput, phase: WorkerPhase): ConditionView {
 function absence({ desired, resolution, wakes }: StatusInput): ConditionView {
   if (desired.permission?.kind === 'Refused') {
     return no('PolicyRefused', desired.permission.message);
+  }
+  if (desired.awaitsGrant === true) {
+    return no('Pending', AWAITS_GRANT);
   }
   if (resolution === 'Asking') {
     return no('Resolving', `asking for the image ${desired.image}`);

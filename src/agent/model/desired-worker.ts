@@ -40,6 +40,8 @@ export interface DesiredWorker extends Omit<WorkerShape, 'image' | 'env'> {
   /** `metadata.deletionTimestamp` is set: clean up and report it. */
   readonly deleting: boolean;
   readonly permission?: Permission;
+  /** Whether it asks for more than the quotas of its namespace have granted: no container is made until they have. */
+  readonly awaitsGrant?: true;
   /** status.lastInvocationTime and status.observedInvocationTime, verbatim. */
   readonly lastInvocationTime?: string;
   readonly observedInvocationTime?: string;

@@ -1,6 +1,8 @@
+import { AWAITS_GRANT } from '../model/conditions.ts';
 import { abuseOf, refusalFor, startsAt } from '../model/crash-backoff.ts';
 import { type Action, isOptional } from '../model/plan.ts';
 import { notBefore, unavailableRetryMs, withDelay } from '../model/retry-schedule.ts';
+import type { Call } from './call.ts';
 import {
   type Acting,
   boundOf,
@@ -272,19 +274,23 @@ function mayStart(draft: Draft, container: Container): boolean {
     }
     return false;
   }
+  if (draft.state.desired.awaitsGrant === true) {
+    refuseLate(draft, AWAITS_GRANT);
+    return false;
+  }
   // For one beside another the room was looked for when that was decided.
   if (!isServing) {
     return true;
   }
-  const { node, now } = draft.at;
+  const { node } = draft.at;
   const needs = [container.make.id, sizeOf(toBeMade(container, node)), draft.given()] as const;
   if (!node.fits(...needs)) {
     const nodeFull = draft.noRoom();
     draft.set({ nodeFull });
     if (!node.mayFitLater(...needs)) {
       draft.refuseWhere(() => true, 'NodeFull', nodeFull);
-    } else if (draft.state.waiting.some((call) => now - call.arrivedAt >= roomPatienceMs)) {
-      draft.refuseWhere((call) => now - call.arrivedAt >= roomPatienceMs, 'NodeFull', nodeFull);
+    } else {
+      refuseLate(draft, nodeFull);
     }
     return false;
   }
@@ -292,6 +298,14 @@ function mayStart(draft: Draft, container: Container): boolean {
     draft.set({ nodeFull: undefined });
   }
   return true;
+}
+
+/** Refuses calls that have waited for long for room. */
+function refuseLate(draft: Draft, message: string): void {
+  const isLate = (call: Call): boolean => draft.at.now - call.arrivedAt >= roomPatienceMs;
+  if (draft.state.waiting.some(isLate)) {
+    draft.refuseWhere(isLate, 'NodeFull', message);
+  }
 }
 
 /** Refuses calls that have waited for long for a runtime that does not answer. */
@@ -337,7 +351,7 @@ function wakeAt({ at, state }: Draft): number {
     consider(abuseOf(state.lastTermination, at)?.until ?? next);
   }
   consider(state.quietUntil);
-  if (state.nodeFull !== undefined) {
+  if (state.nodeFull !== undefined || state.desired.awaitsGrant === true) {
     for (const { arrivedAt } of state.waiting) {
       consider(arrivedAt + roomPatienceMs);
     }

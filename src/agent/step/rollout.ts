@@ -52,6 +52,10 @@ function mannerOf(draft: Draft, goal: Goal): Manner {
     }
     return draft.fits(nextMake(draft.state, draft.at).id) ? 'Beside' : later(draft);
   }
+  if (desired.awaitsGrant === true) {
+    giveTurn(draft);
+    return 'Later';
+  }
   const successor = successorOf(draft, goal.shapeHash);
   if (successor !== undefined) {
     if (observedOf(successor).kind !== 'Missing' || successor.activity.kind === 'Acting') {

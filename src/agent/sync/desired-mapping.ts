@@ -9,7 +9,7 @@ import {
   STARTUP_SECONDS,
 } from '../../api/lambda-worker.ts';
 import { shapeHashOf } from '../../api/shape-hash.ts';
-import { resourcesOf } from '../../api/worker-resources.ts';
+import { exceedsGrant, resourcesOf } from '../../api/worker-resources.ts';
 import type { DesiredVariable, DesiredWorker } from '../model/desired-worker.ts';
 
 /**
@@ -33,6 +33,7 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
     generation: metadata.generation ?? 1,
     epoch: assignment.epoch,
     ...(assignment.share === undefined ? {} : { share: assignment.share }),
+    ...(assignment.granted !== undefined && exceedsGrant(worker, assignment.granted) ? { awaitsGrant: true } : {}),
     shapeHash: shapeHashOf(worker),
     ...(spec.version === undefined ? {} : { version: spec.version }),
     image: spec.image,

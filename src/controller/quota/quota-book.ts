@@ -1,8 +1,9 @@
 import { findCondition, type WorkerReason, workerConditions } from '../../api/condition.ts';
 import type { LambdaQuota } from '../../api/lambda-quota.ts';
 import type { Assignment, LambdaWorker } from '../../api/lambda-worker.ts';
+import { grantOf } from '../../api/worker-resources.ts';
 import type { ObjectCache } from '../../kube/api/types.ts';
-import { type AssignmentCache, grantOf, type Usage } from '../scheduling/assignment-cache.ts';
+import type { AssignmentCache, Usage } from '../scheduling/assignment-cache.ts';
 import { type Bounds, boundsOf, type Excess, excessOf, plus } from './amounts.ts';
 
 /** Index of quotas: by their namespace. */

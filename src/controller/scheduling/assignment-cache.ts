@@ -1,7 +1,7 @@
 import { findCondition, isTrue, type WorkerReason, workerConditions } from '../../api/condition.ts';
 import type { NodeAmounts } from '../../api/lambda-node.ts';
 import { type Assignment, functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
-import { requestedMilliCPU, resourcesOf, takenMiB } from '../../api/worker-resources.ts';
+import { type Granted, grantOf, requestedMilliCPU, resourcesOf } from '../../api/worker-resources.ts';
 import { Tally } from '../../common/tally.ts';
 
 /** The share of one worker in its node. */
@@ -32,14 +32,6 @@ export interface Usage {
   readonly memoryMiB: number;
   readonly milliCPU: number;
   readonly workers: number;
-}
-
-type Granted = NonNullable<Assignment['granted']>;
-
-/** The present size of a worker, as quotas count it. */
-export function grantOf(worker: LambdaWorker): Granted {
-  // Counted before there is a node, on which `/tmp` may be memory.
-  return { memoryMiB: takenMiB(resourcesOf(worker), false), milliCPU: requestedMilliCPU(worker) };
 }
 
 export function isSameGrant(a: Granted | undefined, b: Granted | undefined): boolean {

@@ -219,11 +219,27 @@ function tell(worker: LambdaWorker, assignment: Assignment, scheduled: Condition
 
 /** The worker stays where it is; what the quotas have granted it is written where that has changed. */
 function settle(worker: LambdaWorker, present: Assignment, grant: Grant): WorkerDecision {
-  const assignment = withGrant(present, grant);
   const scheduled = assignedTo(worker, present.nodeName);
+  return giveGrant(worker, present, grant, scheduled) ?? tell(worker, present, scheduled);
+}
+
+/** Writes what the quotas have granted; undefined where that is written. Agents make no container beyond it. */
+function giveGrant(
+  worker: LambdaWorker,
+  present: Assignment,
+  grant: Grant,
+  scheduled: ConditionDraft = findCondition(worker.status?.conditions, workerConditions.scheduled) ??
+    assignedTo(worker, present.nodeName),
+): WorkerDecision | undefined {
+  const assignment = withGrant(present, grant);
   return isSameGrant(present.granted, assignment.granted)
-    ? tell(worker, present, scheduled)
+    ? undefined
     : { kind: 'write', cause: 'told', status: { assignment, scheduled }, note: scheduled.message };
+}
+
+/** Whether the node of a worker may still start it, and moves it otherwise once there is another. */
+function mayStartThere({ kind }: Trouble): boolean {
+  return kind === 'full' || kind === 'unfit' || kind === 'draining' || kind === 'pinnedElsewhere';
 }
 
 /**
@@ -250,6 +266,10 @@ export function decide(input: DecisionInput): WorkerDecision {
   if (trouble.kind === 'unreachable') {
     const message = `nothing has been heard of ${assignment.nodeName}; the worker stays there for now, since ${stayClause(trouble.because)}`;
     return tellLoss(input, assignment, message, assignedTo(worker, assignment.nodeName));
+  }
+  const given = mayStartThere(trouble) ? giveGrant(worker, assignment, grant) : undefined;
+  if (given !== undefined) {
+    return given;
   }
   if (trouble.kind === 'full' && !input.mayLeaveFullNode) {
     return nothing;

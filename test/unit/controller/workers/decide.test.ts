@@ -148,6 +148,25 @@ describe('a worker of a namespace with quotas', () => {
     expect(decision(on({ granted }))).not.toHaveProperty('status.assignment.granted');
   });
 
+  it('is granted what it asks for also where it is to leave its node, which makes no container beyond the grant', () => {
+    const larger = { memoryMiB: 320, milliCPU: 10 };
+    const stays = condition('Scheduled', 'False', 'NoneFits');
+    const full = on({ granted });
+    const worker = {
+      ...full,
+      status: { ...full.status, conditions: [stays, condition('Ready', 'False', 'NodeFull')] },
+    };
+    const granting = { grant: () => ({ kind: 'granted', granted: larger }) as const, place: () => nowhere };
+    const draining = { liveness: 'fresh', leave: { kind: 'draining' } } as const;
+    for (const one of [decision(worker, granting), decision(worker, { ...granting, standing: draining })]) {
+      expect(one).toMatchObject({
+        cause: 'told',
+        status: { assignment: { nodeName: 'node-1', epoch: 3, granted: larger }, scheduled: stays },
+      });
+    }
+    expect(decision(worker, { ...granting, standing: lost })).not.toHaveProperty('status.assignment.granted', larger);
+  });
+
   it('that asks for more than is left is taken away, and keeps its epoch', () => {
     const taken = decision(on({ granted }), { grant: refuse });
     expect(taken).toMatchObject({
