@@ -258,6 +258,7 @@ function slimNode({ metadata, spec, status }: Node): Node {
     status: {
       allocatable: memory === undefined ? undefined : { memory, ...(cpu === undefined ? {} : { cpu }) },
       conditions: ready === undefined ? undefined : [{ type: ready.type, status: ready.status }],
+      nodeInfo: status?.nodeInfo,
     },
   };
 }

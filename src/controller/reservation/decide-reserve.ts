@@ -14,7 +14,7 @@ export const YIELD_MS = 30_000;
 /** Most Pods of one node, where the kubelet resizes none. */
 const MAX_RESERVE_PODS = 32;
 
-export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 'retired'> {
+export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 'retired' | 'resizesNoPod'> {
   /** Whether nothing of ESB is left on the node. */
   readonly isEmpty: boolean;
   /** Whether workers are to leave the node. */
@@ -24,6 +24,8 @@ export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 're
   readonly image: string;
   /** MiB that the node is to have. */
   readonly wantedMiB: number;
+  /** MiB of one step: the size of each Pod where the kubelet resizes none. */
+  readonly stepMiB: number;
   /** Thousandths of a core that the node is to have. */
   readonly wantedMilliCPU: number;
   /** MiB that the agent lets workers have; undefined where an agent of an earlier release heeds no reservation. */
@@ -76,42 +78,53 @@ export const requestedMilliCPU = (pods: readonly ReserveView[]): number => sum(p
 export const allocatedMilliCPU = (pods: readonly ReserveView[]): number =>
   sum(pods, ({ allocatedMilliCPU: now, milliCPU }) => Math.min(now, milliCPU));
 
+/** Whether the reservation is made of Pods of a step each: one that cannot be resized can only go as a whole. */
+function isInSteps({ pods, resizesNoPod }: ReserveInput): boolean {
+  return resizesNoPod === true || pods.some(({ canResize }) => canResize === false);
+}
+
 /** The action that asks for more, by as many MiB. */
-function grow({ pods }: ReserveInput, byMiB: number): ReserveAction {
+function grow(input: ReserveInput, pods: readonly ReserveView[], byMiB: number): ReserveAction {
   const resizable = pods.find(({ canResize }) => canResize === true);
   if (resizable !== undefined) {
     return { kind: 'resize', name: resizable.name, memoryMiB: resizable.memoryMiB + byMiB };
   }
+  const inSteps = isInSteps(input);
   // Whether its kubelet resizes Pods is known once the Pod runs.
-  const isUnknown = pods.some(({ canResize }) => canResize === undefined);
+  const isUnknown = !inSteps && pods.some(({ canResize }) => canResize === undefined);
   const index = Array.from({ length: MAX_RESERVE_PODS }, (_, each) => each).find(
-    (each) => !pods.some((pod) => pod.index === each),
+    (each) => !input.pods.some((pod) => pod.index === each),
   );
-  return isUnknown || index === undefined ? nothing : { kind: 'create', index, memoryMiB: byMiB };
+  return isUnknown || index === undefined
+    ? nothing
+    : { kind: 'create', index, memoryMiB: inSteps ? Math.min(byMiB, input.stepMiB) : byMiB };
 }
 
-/** The action that asks for less, by as many MiB at most. */
-function shrink(pods: readonly ReserveView[], byMiB: number): ReserveAction {
-  const [largest] = pods
-    .filter(({ canResize, memoryMiB }) => memoryMiB <= byMiB || canResize === true)
-    .toSorted((a, b) => Math.min(b.memoryMiB, byMiB) - Math.min(a.memoryMiB, byMiB));
-  if (largest === undefined) {
-    return nothing;
+/** The next action where as many MiB less are wanted, and the MiB that stay allocated after all of them. */
+function shrink(
+  pods: readonly ReserveView[],
+  byMiB: number,
+): { readonly action: ReserveAction; readonly leftMiB: number } {
+  const kept: ReserveView[] = [];
+  const gone: ReserveView[] = [];
+  let leftMiB = byMiB;
+  for (const pod of pods.toSorted((a, b) => b.memoryMiB - a.memoryMiB)) {
+    const goes = pod.memoryMiB <= leftMiB;
+    leftMiB -= goes ? pod.memoryMiB : 0;
+    (goes ? gone : kept).push(pod);
   }
-  return largest.memoryMiB <= byMiB
-    ? { kind: 'remove', name: largest.name, because: 'less is wanted' }
-    : { kind: 'resize', name: largest.name, memoryMiB: largest.memoryMiB - byMiB };
-}
-
-/** MiB that stay allocated after an action that asks for less. */
-function leftAfter(pods: readonly ReserveView[], action: ReserveAction): number {
-  return sum(pods, (pod) => {
-    if (action.kind === 'remove' && action.name === pod.name) {
-      return 0;
-    }
-    const lasting = lastingMiB(pod);
-    return action.kind === 'resize' && action.name === pod.name ? Math.min(lasting, action.memoryMiB) : lasting;
-  });
+  const [first] = gone;
+  if (first !== undefined) {
+    return { action: { kind: 'remove', name: first.name, because: 'less is wanted' }, leftMiB: allocated(kept) };
+  }
+  const resizable = kept.find(({ canResize }) => canResize === true);
+  if (resizable === undefined) {
+    return { action: nothing, leftMiB: allocated(kept) };
+  }
+  const { name } = resizable;
+  const memoryMiB = resizable.memoryMiB - byMiB;
+  const resized = kept.map((pod) => (pod.name === name ? { ...pod, memoryMiB } : pod));
+  return { action: { kind: 'resize', name, memoryMiB }, leftMiB: allocated(resized) };
 }
 
 /** Less is wanted: the promise leads, and the reservation follows once the agent has taken it in. */
@@ -120,8 +133,7 @@ function decideLess(input: ReserveInput, pods: readonly ReserveView[], byMiB: nu
   if (againAfterMs > 0) {
     return { action: nothing, promiseMiB: allocated(pods), againAfterMs };
   }
-  const action = shrink(pods, byMiB);
-  const promiseMiB = leftAfter(pods, action);
+  const { action, leftMiB: promiseMiB } = shrink(pods, byMiB);
   const isTakenIn = input.promisedMiB === undefined || input.promisedMiB <= promiseMiB || input.lost;
   return { action: isTakenIn ? action : nothing, promiseMiB };
 }
@@ -162,7 +174,9 @@ function withCPU(decision: ReserveDecision, input: ReserveInput, pods: readonly 
   }
   const isCreated = action.kind === 'create';
   if (isCreated) {
-    return byMilli > 0 ? { ...decision, action: { ...action, milliCPU: byMilli } } : decision;
+    // Of several Pods that are to come, each has its part.
+    const part = action.memoryMiB / Math.max(action.memoryMiB, input.wantedMiB - requestedMiB(pods));
+    return byMilli > 0 ? { ...decision, action: { ...action, milliCPU: Math.ceil(byMilli * part) } } : decision;
   }
   const isAlone = action.kind === 'nothing' && (byMilli < 0 || mayGrow(input));
   const [largest] = pods
@@ -197,8 +211,11 @@ export function decideReserve(input: ReserveInput): ReserveDecision {
   if (lessBy > 0) {
     return withCPU(decideLess(input, pods, lessBy), input, pods);
   }
-  const isComplete = lessBy === 0 || input.pods.length > pods.length;
-  const action = isComplete || !mayGrow(input) ? nothing : grow({ ...input, pods }, -lessBy);
+  // The name of one that leaves is not free yet; where there are several, the next Pod has another.
+  const isHeldUp = input.pods.some(
+    ({ state }) => state.kind === 'ended' || (state.kind === 'leaving' && !isInSteps(input)),
+  );
+  const action = lessBy === 0 || isHeldUp || !mayGrow(input) ? nothing : grow(input, pods, -lessBy);
   const waits = [
     ...(input.pods.some(({ state }) => state.kind === 'ended') ? [REPLACE_ENDED_AFTER_MS - input.endedForMs] : []),
     ...(input.yieldsForMs > 0 ? [input.yieldsForMs] : []),

@@ -34,7 +34,7 @@ import {
 import { CATCH_UP_MS, type HeldNode, HoldWriter } from './hold-writer.ts';
 import { LastWords } from './last-words.ts';
 import { askCPU, type NodeTrack, newTrack } from './node-track.ts';
-import { restingOf, wantedMiB, wantedMilliCPU } from './sizing.ts';
+import { restingOf, stepMiB, wantedMiB, wantedMilliCPU } from './sizing.ts';
 import { isEvictedByTaint } from './tolerations.ts';
 
 /** The input for hold Pods. */
@@ -72,6 +72,8 @@ interface Look extends HeldNode {
   /** Workers by the assignments, and by the word of their agent. */
   readonly counts: { readonly assigned: number; readonly present: number };
   readonly wantedMiB: number;
+  /** MiB of one step of the reservation. */
+  readonly stepMiB: number;
   /** Thousandths of a core; 0 where the agent does not say how many it has. */
   readonly wantedMilliCPU: number;
 }
@@ -245,6 +247,7 @@ export class HoldController implements NodeClosures {
               wantedMiB({ ...resting, usedMiB, capacityMiB }),
               Math.min(heldMiB, requestedMiB(reserves.map(({ view }) => view))),
             ),
+      stepMiB: stepMiB(capacityMiB),
       wantedMilliCPU: wantedMilliCPU(used.milliCPU, resting, milliCPU),
       graceSeconds: guardGraceSeconds(Math.max(0, ...workers.map(({ spec }) => spec.timeoutSeconds))),
     };
@@ -293,6 +296,7 @@ export class HoldController implements NodeClosures {
       isHeldBefore: guardIs?.isEarlier === true,
       image,
       wantedMiB: look.wantedMiB,
+      stepMiB: look.stepMiB,
       ...cpu.input,
       promisedMiB: node?.status?.promised?.memoryMiB,
       pods,

@@ -18,6 +18,7 @@ import {
   type NodeStanding,
   type NodeView,
   nodeView,
+  resizesNoPod,
 } from './node-view.ts';
 import type { Candidate } from './place.ts';
 import { evictionBy, type Taint, taintText, taintVerdict } from './taint.ts';
@@ -122,6 +123,7 @@ export class NodeSnapshot {
       cordoned: (lambdaNode !== undefined && isCordoned(lambdaNode)) || isNodeCordoned(node),
       departure: departureTaintOf(node),
       taints: node?.spec?.taints ?? [],
+      ...(resizesNoPod(node) ? { resizesNoPod: true } : {}),
     };
   }
 
@@ -276,4 +278,6 @@ export interface NodePresence {
   readonly departure: string | undefined;
   /** All taints of the Node. */
   readonly taints: readonly Taint[];
+  /** Whether its kubelet is too old to resize Pods. */
+  readonly resizesNoPod?: true;
 }

@@ -185,3 +185,12 @@ export type Leave =
   | { readonly kind: 'tainted'; readonly taint: string }
   /** The node is being drained: a worker that fits nowhere else stays until it does. */
   | { readonly kind: 'draining' };
+
+/** The first minor version of Kubernetes 1 whose kubelets resize Pods in place without a feature gate. */
+const FIRST_TO_RESIZE = 33;
+
+/** Whether the kubelet of a Node says a version that resizes no Pod. */
+export function resizesNoPod(node: Node | undefined): boolean {
+  const minor = /^v1\.(\d+)\./.exec(node?.status?.nodeInfo?.kubeletVersion ?? '')?.[1];
+  return minor !== undefined && Number(minor) < FIRST_TO_RESIZE;
+}

@@ -24,9 +24,12 @@ type Happening =
 const allTurns = ['controller', 'kubelet', 'agent hears', 'agent starts'] as const;
 type Turn = (typeof allTurns)[number];
 
+/** `Old`: its version says that no Pod is resized. `Unable`: only a Pod shows that. */
+type Kubelet = 'Able' | 'Unable' | 'Old';
+
 /** A node with its kubelet and its agent, and the controller, each of which acts when it is its turn. */
 class Day {
-  readonly canResize: boolean;
+  readonly #kubelet: Kubelet;
   /** Workers with a container. */
   readonly awake = new Set<number>();
   /** Workers that were called, and found no room. */
@@ -40,8 +43,8 @@ class Day {
   #raisedAt = 0;
   #lowerSince: number | undefined;
 
-  constructor(canResize: boolean) {
-    this.canResize = canResize;
+  constructor(kubelet: Kubelet) {
+    this.#kubelet = kubelet;
   }
 
   get usedMiB(): number {
@@ -141,6 +144,8 @@ class Day {
       isHeldBefore: false,
       image: 'esb:1',
       wantedMiB: wanted,
+      stepMiB: STEP_MIB,
+      ...(this.#kubelet === 'Old' ? { resizesNoPod: true } : {}),
       wantedMilliCPU: 0,
       lowerCPUForMs: 0,
       promisedMiB: this.#promisedMiB,
@@ -194,7 +199,7 @@ class Day {
       const fits = besideMiB + pod.memoryMiB <= CAPACITY_MIB;
       if (pod.state.kind === 'waiting') {
         this.#pods[index] = fits
-          ? { ...pod, state: { kind: 'held' }, allocatedMiB: pod.memoryMiB, canResize: this.canResize }
+          ? { ...pod, state: { kind: 'held' }, allocatedMiB: pod.memoryMiB, canResize: this.#kubelet === 'Able' }
           : { ...pod, state: { kind: 'ended', refusal: 'OutOfmemory' } };
       } else if (pod.state.kind === 'held' && fits) {
         this.#pods[index] = { ...pod, allocatedMiB: pod.memoryMiB, deferral: undefined };
@@ -224,13 +229,14 @@ const happenings: fc.Arbitrary<Happening> = fc.oneof(
 const turns = fc.array(fc.constantFrom(...allTurns), { maxLength: 6 });
 
 describe.each([
-  ['resizes Pods', true],
-  ['resizes none', false],
-])('a day of a node whose kubelet %s', (_what, canResize) => {
+  ['resizes Pods', 'Able'],
+  ['resizes none', 'Unable'],
+  ['is too old to resize Pods', 'Old'],
+] as const)('a day of a node whose kubelet %s', (_what, kubelet) => {
   it('has no worker at any time that the kubelet has not allocated memory for', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(happenings, turns), { maxLength: 100, size: 'max' }), (events) => {
-        const day = new Day(canResize);
+        const day = new Day(kubelet);
         for (const [happening, order] of events) {
           day.happen(happening);
           for (const who of order) {
@@ -247,7 +253,7 @@ describe.each([
   it('asks, once things are quiet, for what its workers take and one step, or the largest worker, beyond that', () => {
     fc.assert(
       fc.property(fc.array(happenings, { maxLength: 40 }), (events) => {
-        const day = new Day(canResize);
+        const day = new Day(kubelet);
         for (const happening of events) {
           day.happen(happening);
           for (const who of allTurns) {
@@ -256,8 +262,8 @@ describe.each([
         }
         day.happen({ kind: 'others', memoryMiB: 0 });
         day.settle();
-        // Where no Pod can be resized, a Pod is as large as what was wanted at once.
-        const slack = canResize ? 0 : Math.max(STEP_MIB, ...sizes) + STEP_MIB;
+        // Pods that cannot be resized go as a whole; the first one is as large as what was wanted at once.
+        const slack = { Able: 0, Unable: Math.max(...sizes), Old: STEP_MIB }[kubelet];
         expect(day.requestedMiB).toBeGreaterThanOrEqual(day.wantedMiB);
         expect(day.requestedMiB).toBeLessThanOrEqual(day.wantedMiB + slack);
         expect(day.allocatedMiB).toBe(day.requestedMiB);
@@ -270,23 +276,29 @@ describe.each([
   });
 });
 
-it('a scripted day of 20 points asks within a step and the headroom of what is promised, in few writes', () => {
-  const day = new Day(true);
-  const script: readonly Happening[] = [
-    ...[0, 1, 2, 3, 4, 5, 6, 7].map((worker) => ({ kind: 'called', worker }) as const),
-    ...[7, 6, 5, 4].map((worker) => ({ kind: 'removed', worker }) as const),
-    ...[4, 6].map((worker) => ({ kind: 'called', worker }) as const),
-    ...[0, 1, 2, 3, 4, 6].map((worker) => ({ kind: 'removed', worker }) as const),
-  ];
-  expect(script).toHaveLength(20);
-  for (const happening of script) {
-    day.happen(happening);
-    day.settle();
-    expect(day.waiting.size).toBe(0);
-    const resting = sizes.filter((_, worker) => !day.awake.has(worker));
-    const headroom = Math.max(STEP_MIB, ...resting);
-    expect(day.requestedMiB).toBeGreaterThanOrEqual(Math.min(CAPACITY_MIB, day.usedMiB + headroom));
-    expect(day.requestedMiB).toBeLessThan(day.usedMiB + headroom + STEP_MIB);
-  }
-  expect(day.writes).toBeLessThanOrEqual(25);
-});
+it.each([
+  ['resizes Pods', 'Able', 25],
+  ['is too old to resize Pods', 'Old', 40],
+] as const)(
+  'a scripted day of 20 points asks within a step and the headroom, in few writes, where the kubelet %s',
+  (_what, kubelet, writes) => {
+    const day = new Day(kubelet);
+    const script: readonly Happening[] = [
+      ...[0, 1, 2, 3, 4, 5, 6, 7].map((worker) => ({ kind: 'called', worker }) as const),
+      ...[7, 6, 5, 4].map((worker) => ({ kind: 'removed', worker }) as const),
+      ...[4, 6].map((worker) => ({ kind: 'called', worker }) as const),
+      ...[0, 1, 2, 3, 4, 6].map((worker) => ({ kind: 'removed', worker }) as const),
+    ];
+    expect(script).toHaveLength(20);
+    for (const happening of script) {
+      day.happen(happening);
+      day.settle();
+      expect(day.waiting.size).toBe(0);
+      const resting = sizes.filter((_, worker) => !day.awake.has(worker));
+      const headroom = Math.max(STEP_MIB, ...resting);
+      expect(day.requestedMiB).toBeGreaterThanOrEqual(Math.min(CAPACITY_MIB, day.usedMiB + headroom));
+      expect(day.requestedMiB).toBeLessThan(day.usedMiB + headroom + STEP_MIB);
+    }
+    expect(day.writes).toBeLessThanOrEqual(writes);
+  },
+);

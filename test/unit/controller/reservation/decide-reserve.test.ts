@@ -37,6 +37,7 @@ const decision = (changes: Partial<ReserveInput> = {}) =>
     isHeldBefore: false,
     image: 'esb:1',
     wantedMiB: 512,
+    stepMiB: 256,
     wantedMilliCPU: 0,
     promisedMiB: 512,
     pods: [],
@@ -168,6 +169,35 @@ describe('a reservation that its kubelet cannot resize', () => {
 
   it('waits until it is known whether the kubelet can', () => {
     expect(decision({ pods: [reserve({ canResize: undefined })], wantedMiB: 768 }).action).toEqual(nothing);
+  });
+
+  it('grows by a step at a time, and waits for none of the Pods before', () => {
+    const waiting = step(1, { state: { kind: 'waiting' }, allocatedMiB: 0, canResize: undefined });
+    for (const pods of [[first], [first, waiting], [first, step(1), step(2, { state: { kind: 'leaving' } })]]) {
+      expect(decision({ pods, wantedMiB: 2_048, wantedMilliCPU: 600 }).action).toMatchObject({
+        kind: 'create',
+        index: pods.length,
+        memoryMiB: 256,
+      });
+    }
+    expect(decision({ pods: [first, waiting], wantedMiB: 800 }).action).toMatchObject({ index: 2, memoryMiB: 32 });
+    const refused = step(1, { state: { kind: 'ended', refusal: 'OutOfmemory' } });
+    expect(decision({ pods: [first, refused], wantedMiB: 2_048 }).action).toEqual(nothing);
+  });
+
+  it('begins with a step where the version of the kubelet says so, and shares out the CPU', () => {
+    const old = { resizesNoPod: true, wantedMiB: 1_024, wantedMilliCPU: 400 } as const;
+    expect(decision(old).action).toEqual({ kind: 'create', index: 0, memoryMiB: 256, milliCPU: 100 });
+    const pods = [step(0, { state: { kind: 'waiting' }, canResize: undefined, milliCPU: 100 })];
+    expect(decision({ ...old, pods }).action).toEqual({ kind: 'create', index: 1, memoryMiB: 256, milliCPU: 100 });
+  });
+
+  it('is promised without all that is to go, and loses that one Pod after the other', () => {
+    const pods = [first, step(1), step(2), step(3)];
+    const less = { pods, wantedMiB: 768, lowerForMs: 60_000 };
+    expect(decision({ ...less, promisedMiB: 1_280 })).toEqual({ action: nothing, promiseMiB: 768 });
+    expect(decision({ ...less, promisedMiB: 768 })).toMatchObject({ action: { kind: 'remove' }, promiseMiB: 768 });
+    expect(decision({ ...less, pods: pods.slice(0, 3), promisedMiB: 768 }).action.kind).toBe('remove');
   });
 
   it('shrinks by whole Pods that are not wanted, and keeps what no Pod fits into', () => {
