@@ -86,7 +86,7 @@ export interface FindToolsOptions {
 export async function findTools(family: ToolFamily, options: FindToolsOptions = {}): Promise<FoundTool[]> {
   const env = options.env ?? process.env;
   const found: FoundTool[] = [];
-  for (const { name } of family.programs) {
+  for (const { name } of family.exact === true ? [] : family.programs) {
     const requirement = requirements.get(name);
     if (requirement !== undefined) {
       const tool = await findTool(name, requirement, env, options);

@@ -18,32 +18,38 @@ export interface ToolFamily {
   readonly cgo: boolean;
   /** Rough time of a first build on two cores, in words. */
   readonly firstBuild: string;
+  /** Whether a program of the user's own will not do. */
+  readonly exact?: true;
 }
 
 const kubernetesVersion = 'v1.37.2';
-const kubernetesVersionPackage = 'k8s.io/component-base/version';
+/** A patch release of the oldest minor version that the chart is for. */
+const oldestKubernetesVersion = 'v1.32.13';
 
 // Without inlining the build takes a quarter less time, which matters more here than the server's speed.
 const kubernetesFlags = ['-gcflags=all=-l'];
-// kubectl and Helm cannot parse the version of a server that was linked without one.
-const kubernetesLinkFlags = [
-  `-X ${kubernetesVersionPackage}.gitVersion=${kubernetesVersion}`,
-  `-X ${kubernetesVersionPackage}.gitMajor=1`,
-  `-X ${kubernetesVersionPackage}.gitMinor=37`,
-  `-X ${kubernetesVersionPackage}.gitCommit=${kubernetesVersion}`,
-];
+/** kubectl and Helm cannot parse the version of a server that was linked without one. */
+function versionFlags(version: string): readonly string[] {
+  const [major = '', minor = ''] = version.slice(1).split('.');
+  return Object.entries({ gitVersion: version, gitMajor: major, gitMinor: minor, gitCommit: version }).map(
+    ([name, value]) => `-X k8s.io/component-base/version.${name}=${value}`,
+  );
+}
+
+const nodePrograms = ['kube-controller-manager', 'kube-proxy', 'kube-scheduler', 'kubelet'] as const;
+
+function kubernetesPrograms(names: readonly string[]): readonly ToolProgram[] {
+  return names.map((name) => ({ name, goPackage: `k8s.io/kubernetes/cmd/${name}` }));
+}
 
 /** Everything that a local instance, the tests and the benchmark run. */
 export const toolFamilies: readonly ToolFamily[] = [
   {
     name: 'kubernetes',
     version: kubernetesVersion,
-    programs: [
-      { name: 'kube-apiserver', goPackage: 'k8s.io/kubernetes/cmd/kube-apiserver' },
-      { name: 'kubectl', goPackage: 'k8s.io/kubernetes/cmd/kubectl' },
-    ],
+    programs: kubernetesPrograms(['kube-apiserver', 'kubectl']),
     flags: kubernetesFlags,
-    linkFlags: kubernetesLinkFlags,
+    linkFlags: versionFlags(kubernetesVersion),
     cgo: false,
     firstBuild: 'five to seven minutes',
   },
@@ -135,13 +141,26 @@ export const clusterFamilies: readonly ToolFamily[] = [
   {
     name: 'cluster',
     version: kubernetesVersion,
-    programs: ['kube-controller-manager', 'kube-proxy', 'kube-scheduler', 'kubelet'].map((name) => ({
-      name,
-      goPackage: `k8s.io/kubernetes/cmd/${name}`,
-    })),
+    programs: kubernetesPrograms(nodePrograms),
     flags: kubernetesFlags,
-    linkFlags: kubernetesLinkFlags,
+    linkFlags: versionFlags(kubernetesVersion),
     cgo: false,
     firstBuild: 'five minutes',
+  },
+];
+
+/** All programs of a cluster of the oldest Kubernetes that the chart is for, whose kubelets resize no Pod. */
+export const oldestClusterFamilies: readonly ToolFamily[] = [
+  ...toolFamilies.filter(({ name }) => name !== 'kubernetes'),
+  helmFamily,
+  {
+    name: 'kubernetes-1.32',
+    version: oldestKubernetesVersion,
+    programs: kubernetesPrograms(['kube-apiserver', 'kubectl', ...nodePrograms]),
+    flags: kubernetesFlags,
+    linkFlags: versionFlags(oldestKubernetesVersion),
+    cgo: false,
+    firstBuild: 'a quarter of an hour',
+    exact: true,
   },
 ];

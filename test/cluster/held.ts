@@ -11,10 +11,12 @@ export interface Held {
   readonly promisedMiB: number;
   readonly requestedMiB: number;
   readonly allocatedMiB: number;
+  /** Pods of the reservation: several where the kubelet resizes none. */
+  readonly pods: number;
 }
 
-export function text({ name, takenMiB, promisedMiB, requestedMiB, allocatedMiB }: Held): string {
-  return `${name}: ${takenMiB} MiB taken, ${promisedMiB} promised, ${allocatedMiB} of ${requestedMiB} allocated`;
+export function text({ name, takenMiB, promisedMiB, requestedMiB, allocatedMiB, pods }: Held): string {
+  return `${name}: ${takenMiB} MiB taken, ${promisedMiB} promised, ${allocatedMiB} of ${requestedMiB} allocated to ${pods} Pods`;
 }
 
 /** Objects that kubectl lists. */
@@ -36,6 +38,7 @@ export async function held(esb: EsbCluster): Promise<readonly Held[]> {
       promisedMiB: status?.promised?.memoryMiB ?? 0,
       requestedMiB: views.reduce((sum, { memoryMiB }) => sum + memoryMiB, 0),
       allocatedMiB: views.reduce((sum, { allocatedMiB }) => sum + allocatedMiB, 0),
+      pods: views.length,
     };
   });
 }

@@ -1,8 +1,10 @@
 // Installs ESB into a real cluster on this machine (kube-apiserver, controller-manager, scheduler, and two nodes with
 // kubelet, kube-proxy and containerd) and does to it what operators do: install, upgrade, drain, uninstall.
 //   npm run test:cluster [-- --only NAME[,NAME...]] [--keep FOLDER] [--values FILE] [--cut-off-minutes MINUTES]
+//     [--kubernetes 1.32]
 // --keep copies the logs of a run that failed to a folder; --values adds to the values of the chart;
-// --cut-off-minutes says how long a node is off the network in the scenario `gateways`, 2 by default.
+// --cut-off-minutes says how long a node is off the network in the scenario `gateways`, 2 by default;
+// --kubernetes 1.32 takes the oldest Kubernetes that the chart is for, whose kubelets resize no Pod.
 import { spawn } from 'node:child_process';
 import { cp } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -10,7 +12,7 @@ import { buildImage } from '../../hack/image/build-image.ts';
 import { programOptions } from '../../hack/program-options.ts';
 import { ensureSampleImage } from '../../local/image/sample-image.ts';
 import { ensureNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
-import { clusterFamilies } from '../../local/tools/tool-catalog.ts';
+import { clusterFamilies, oldestClusterFamilies, toolFamilies } from '../../local/tools/tool-catalog.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
 import { createProgress } from '../../src/cli/progress.ts';
 import { startPostgresServer } from '../support/postgres-server.ts';
@@ -80,8 +82,18 @@ const { values } = programOptions(import.meta.filename, {
     keep: { type: 'string' },
     values: { type: 'string' },
     'cut-off-minutes': { type: 'string', default: '2' },
+    kubernetes: { type: 'string' },
   },
 });
+
+/** Whether the cluster is of the oldest Kubernetes. */
+function isOldest(): boolean {
+  const { kubernetes } = values;
+  if (kubernetes !== undefined && kubernetes !== '1.32') {
+    throw new Error('--kubernetes takes 1.32; without it, the cluster is of the newest that is built');
+  }
+  return kubernetes !== undefined;
+}
 
 /** Milliseconds for which a node is cut off. */
 function cutOffMs(): number {
@@ -103,12 +115,18 @@ async function prepare(wanted: (name: string) => boolean): Promise<Readonly<Reco
     ],
     progress,
   );
-  const tools = await ensureTools({ progress });
-  await ensureTools({ progress, families: clusterFamilies });
+  const tools = await ensureTools({ progress, families: isOldest() ? oldestClusterFamilies : toolFamilies });
+  const cluster = isOldest() ? tools : await ensureTools({ progress, families: clusterFamilies });
   const sample = await ensureSampleImage('python-counter', { progress, tools: tools.folder });
   const emulated = await ensureSampleImage('python-emulator', { progress, tools: tools.folder });
   const image = await buildImage({ progress });
-  const own = { [ESB_LAYOUT]: image.layout, [SAMPLE_LAYOUT]: sample.layout, [EMULATED_LAYOUT]: emulated.layout };
+  const own = {
+    ESB_TOOLS: tools.folder,
+    ESB_CLUSTER_TOOLS: cluster.folder,
+    [ESB_LAYOUT]: image.layout,
+    [SAMPLE_LAYOUT]: sample.layout,
+    [EMULATED_LAYOUT]: emulated.layout,
+  };
   if (!ofPrevious.some(wanted)) {
     return own;
   }
@@ -242,6 +260,7 @@ async function main(): Promise<number> {
   }
   const wanted = (name: string): boolean => only?.includes(name) ?? true;
   cutOffMs();
+  isOldest();
   if (process.env[ESB_LAYOUT] === undefined) {
     return runApart(await prepare(wanted));
   }

@@ -31,12 +31,13 @@ export function helmProgram(): string {
 
 /**
  * The folder with what a whole cluster needs beside `toolsFolder()`: kube-controller-manager, kube-scheduler, kubelet,
- * kube-proxy and Helm.
+ * kube-proxy and Helm. `ESB_CLUSTER_TOOLS` where it is set, else the user cache.
  *
  * @throws {Error} when they have not been built yet; `npm run test:cluster` builds them
  */
 export function clusterToolsFolder(): string {
-  const folder = toolSetFolder(undefined, undefined, clusterFamilies);
+  const given = process.env.ESB_CLUSTER_TOOLS;
+  const folder = given === undefined || given === '' ? toolSetFolder(undefined, undefined, clusterFamilies) : given;
   for (const family of clusterFamilies) {
     requirePrograms(folder, family);
   }
