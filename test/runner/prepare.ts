@@ -9,6 +9,7 @@ import { ensureShapeImage } from '../images/shape-image.ts';
 import { shapes } from '../images/shapes.ts';
 import { headlessChromium } from '../support/browser.ts';
 import { buildChained } from '../support/chained-plugins.ts';
+import { definitionCheck } from '../support/definition-check.ts';
 import { dockerEngine } from '../support/docker-packages.ts';
 import { fetchFirstFunctionModules } from '../support/first-function-modules.ts';
 import { checkedInitProgram, ensureArm64Tools, initProgram } from '../support/init-lab.ts';
@@ -45,6 +46,7 @@ export async function preparePrograms({ image }: { readonly image: boolean }): P
     await checkedInitProgram();
     await buildChained();
     await kstatusProgram();
+    await definitionCheck();
     await fetchFirstFunctionModules();
   });
   await ensurePythonClients(progress);

@@ -1,0 +1,3 @@
+module esb.dev/test/definition-check
+
+go 1.26.0
