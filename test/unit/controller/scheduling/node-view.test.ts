@@ -6,8 +6,10 @@ import {
   nodeFingerprint,
   nodeView,
   placementFingerprint,
+  resizesNoPod,
 } from '../../../../src/controller/scheduling/node-view.ts';
 import { departureTaints } from '../../../../src/controller/scheduling/taint.ts';
+import type { Node } from '../../../../src/kube/api/resource-types.ts';
 import { nodeFixture } from '../../../support/worker-fixture.ts';
 
 const node = (taints: readonly string[] = []) => ({
@@ -139,5 +141,19 @@ describe('nodeView', () => {
     expect(view({ lambdaNode: nodeFixture({ metadata: { deletionTimestamp: '2026-11-01T00:00:00Z' } }) }).ready).toBe(
       false,
     );
+  });
+});
+
+describe('a kubelet', () => {
+  it.each([
+    ['v1.32.13', true],
+    ['v1.29.0-eks-1234567', true],
+    ['v1.33.0', false],
+    ['v1.37.2+k3s1', false],
+    ['v2.0.0', false],
+    [undefined, false],
+  ])('of version %s is known to resize no Pod: %s', (kubeletVersion, known) => {
+    const nodeInfo = kubeletVersion === undefined ? undefined : { kubeletVersion };
+    expect(resizesNoPod({ metadata: { name: 'node-1' }, status: { nodeInfo } } as Node)).toBe(known);
   });
 });
