@@ -100,19 +100,37 @@ function grow(input: ReserveInput, pods: readonly ReserveView[], byMiB: number):
     : { kind: 'create', index, memoryMiB: inSteps ? Math.min(byMiB, input.stepMiB) : byMiB };
 }
 
+/**
+ * Whole Pods of as many MiB together at most, the largest first; of these, Pods whose CPU is not wanted, and then those
+ * with the least of it.
+ */
+function findSpare(pods: readonly ReserveView[], byMiB: number, wantedMilliCPU: number): readonly ReserveView[] {
+  const spare: ReserveView[] = [];
+  let leftMiB = byMiB;
+  let leftMilliCPU = requestedMilliCPU(pods) - wantedMilliCPU;
+  const take = (isUnwanted: boolean, first: (a: ReserveView, b: ReserveView) => number): void => {
+    for (const pod of pods.toSorted((a, b) => b.memoryMiB - a.memoryMiB || first(a, b))) {
+      const fits = pod.memoryMiB <= leftMiB && (!isUnwanted || pod.milliCPU <= leftMilliCPU);
+      if (fits && !spare.includes(pod)) {
+        spare.push(pod);
+        leftMiB -= pod.memoryMiB;
+        leftMilliCPU -= pod.milliCPU;
+      }
+    }
+  };
+  take(true, (a, b) => b.milliCPU - a.milliCPU);
+  take(false, (a, b) => a.milliCPU - b.milliCPU);
+  return spare;
+}
+
 /** The next action where as many MiB less are wanted, and the MiB that stay allocated after all of them. */
 function shrink(
   pods: readonly ReserveView[],
   byMiB: number,
+  wantedMilliCPU: number,
 ): { readonly action: ReserveAction; readonly leftMiB: number } {
-  const kept: ReserveView[] = [];
-  const gone: ReserveView[] = [];
-  let leftMiB = byMiB;
-  for (const pod of pods.toSorted((a, b) => b.memoryMiB - a.memoryMiB)) {
-    const goes = pod.memoryMiB <= leftMiB;
-    leftMiB -= goes ? pod.memoryMiB : 0;
-    (goes ? gone : kept).push(pod);
-  }
+  const gone = findSpare(pods, byMiB, wantedMilliCPU);
+  const kept = pods.filter((pod) => !gone.includes(pod));
   const [first] = gone;
   if (first !== undefined) {
     return { action: { kind: 'remove', name: first.name, because: 'less is wanted' }, leftMiB: allocated(kept) };
@@ -133,7 +151,7 @@ function decideLess(input: ReserveInput, pods: readonly ReserveView[], byMiB: nu
   if (againAfterMs > 0) {
     return { action: nothing, promiseMiB: allocated(pods), againAfterMs };
   }
-  const { action, leftMiB: promiseMiB } = shrink(pods, byMiB);
+  const { action, leftMiB: promiseMiB } = shrink(pods, byMiB, input.wantedMilliCPU);
   const isTakenIn = input.promisedMiB === undefined || input.promisedMiB <= promiseMiB || input.lost;
   return { action: isTakenIn ? action : nothing, promiseMiB };
 }

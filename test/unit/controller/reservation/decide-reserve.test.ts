@@ -200,6 +200,20 @@ describe('a reservation that its kubelet cannot resize', () => {
     expect(decision({ ...less, pods: pods.slice(0, 3), promisedMiB: 768 }).action.kind).toBe('remove');
   });
 
+  it('keeps the CPU that is wanted where it can: Pods without, or with CPU that is not, go first', () => {
+    const pods = [100, 100, 0, 50].map((milliCPU, index) => step(index, { milliCPU, allocatedMilliCPU: milliCPU }));
+    const less = { pods, lowerForMs: 60_000, promisedMiB: 0 };
+    const goes = (wantedMiB: number, wantedMilliCPU: number) => {
+      const { action } = decision({ ...less, wantedMiB, wantedMilliCPU });
+      return action.kind === 'remove' ? action.name.slice('esb-reserve.'.length, -'.node-1'.length) : action;
+    };
+    expect(goes(768, 250)).toBe('2');
+    expect(goes(768, 200)).toBe('3');
+    expect(goes(768, 150)).toBe('0');
+    expect(goes(512, 200)).toBe('3');
+    expect(goes(768, 500)).toBe('2');
+  });
+
   it('shrinks by whole Pods that are not wanted, and keeps what no Pod fits into', () => {
     const pods = [first, step(1), step(2)];
     const less = { pods, lowerForMs: 60_000 };
