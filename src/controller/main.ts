@@ -28,6 +28,7 @@ import { ListWatchInformer } from '../kube/cache/informer.ts';
 import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
 import { fencedClient } from '../kube/client/fenced-client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
+import { settlingClient } from '../kube/client/settling-client.ts';
 import { LeaderElector } from '../kube/controller/leader-elector.ts';
 import type { ReconcilerMetrics } from '../kube/controller/reconciler.ts';
 import { EventRecorder } from '../kube/events/event-recorder.ts';
@@ -228,9 +229,13 @@ async function competeForLead(
     clock,
     annotations: () => given.demandAddress.annotations,
     onChange: (isLeader) => metrics.leader(isLeader),
+    mayRelease: () => isSettled(),
   });
+  let isSettled = (): boolean => true;
   await elector.run(signal, async (term) => {
-    const client = fencedClient(given.client, () => elector.isLeader());
+    const settling = settlingClient(given.client, clock);
+    isSettled = settling.isSettled;
+    const client = fencedClient(settling.client, () => elector.isLeader());
     const events = new EventRecorder({ client, controller: reporters.controller, instance: identity, logger, clock });
     const liveness = new NodeLiveness(earlierLives(given.lambdaNodes.cache.list(), clock.now()));
     events.start();

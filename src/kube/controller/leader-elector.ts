@@ -26,6 +26,11 @@ export interface LeaderElectorOptions {
   readonly annotations?: () => Readonly<Record<string, string>>;
   /** Called when the term begins and ends; for a gauge. */
   readonly onChange?: (leading: boolean) => void;
+  /**
+   * Whether the Lease may be given back at the end of a term, so that another candidate leads at once. Otherwise others wait
+   * for its end, as after a crash. Always by default.
+   */
+  readonly mayRelease?: () => boolean;
 }
 
 /** Failed attempts in a row until a warning, and milliseconds between two warnings. */
@@ -93,7 +98,7 @@ export class LeaderElector {
       this.#sighting = undefined;
       this.#settings.onChange?.(false);
       this.#logger.info({ lost: held === undefined }, 'no longer leading');
-      if (held !== undefined) {
+      if (held !== undefined && this.#settings.mayRelease?.() !== false) {
         await this.#release(held);
       }
       // Others first: a term that we gave up ourselves would otherwise be ours again at once.

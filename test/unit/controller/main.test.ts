@@ -1,7 +1,8 @@
-import { expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { FUNCTION_DEFINITIONS, SCHEMA_REVISION, SCHEMA_REVISION_ANNOTATION } from '../../../src/api/schema-revision.ts';
+import type { Clock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { runController } from '../../../src/controller/main.ts';
 import {
@@ -12,13 +13,14 @@ import {
   nodes,
 } from '../../../src/kube/api/resource-types.ts';
 import { controllerFlags } from '../../../src/options/controller.ts';
-import { type FakeApiServer, startFakeApiServer } from '../../support/fake-api-server.ts';
+import { type FakeApiServer, type Fault, type SeenRequest, startFakeApiServer } from '../../support/fake-api-server.ts';
+import { fastClock } from '../../support/fast-clock.ts';
 import { kubeconfigFor } from '../../support/kubeconfig.ts';
 import { optionsOf } from '../../support/options.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { nodeFixture, workerFixture } from '../../support/worker-fixture.ts';
 
-async function world(prepare: (api: FakeApiServer) => void = () => undefined) {
+async function world(prepare: (api: FakeApiServer) => void = () => undefined, clock?: Clock) {
   const api = await startFakeApiServer();
   prepare(api);
   const stop = new AbortController();
@@ -33,15 +35,19 @@ async function world(prepare: (api: FakeApiServer) => void = () => undefined) {
       ...['--kubeconfig', kubeconfigFor(api.origin), '--health', '127.0.0.1:0', '--identity', 'one'],
     ]),
     { signal: stop.signal, logger: silentLogger() },
+    clock,
   );
-  onTestFinished(async () => {
-    api.clearFaults();
+  const end = async (): Promise<void> => {
     stop.abort();
     await running;
+  };
+  onTestFinished(async () => {
+    api.clearFaults();
+    await end();
     await api.stop();
   });
   const key = { namespace: 'esb-system', name: 'esb-controller' };
-  return { api, lease: () => api.get(leases, key)?.spec };
+  return { api, end, lease: () => api.get(leases, key)?.spec };
 }
 
 it('a leader stays one while all that it asks about workers hangs', async () => {
@@ -65,4 +71,29 @@ it('a leader publishes the Pod ranges of all Nodes', async () => {
   const key = { namespace: 'esb-system', name: 'esb-cluster-ranges' };
   const data = await waitFor('the ranges', () => api.get(configMaps, key)?.data);
   expect(data).toEqual({ podCIDRs: '10.1.0.0/24\n10.1.1.0/24\nfd00:1::/64\n' });
+});
+
+describe('a leader that is asked to end', () => {
+  const isWrite = ({ method, path }: SeenRequest): boolean => method !== 'GET' && path.includes('/lambdaworkers/');
+  const begin = async (fault: Fault) => {
+    const { api, end, lease } = await world(undefined, fastClock(4));
+    await waitFor('the leader', () => lease()?.holderIdentity);
+    api.inject(isWrite, fault, 1_000);
+    api.put(lambdaWorkers, workerFixture());
+    await waitFor('a write', () => api.requests.some(isWrite));
+    await end();
+    return { api, lease };
+  };
+
+  it('gives its Lease back once its writes have their answers', async () => {
+    const { api, lease } = await begin({ kind: 'slow', delayMs: 500 });
+    expect(lease()?.holderIdentity).toBe('');
+    expect(api.requests.filter(isWrite)).toHaveLength(1);
+    expect(api.all(lambdaWorkers)).toMatchObject([{ metadata: { finalizers: ['esb.dev/worker'] } }]);
+  });
+
+  it('keeps it where a write has none: that one may arrive when the next leader has looked', async () => {
+    const { lease } = await begin({ kind: 'hang' });
+    expect(lease()?.holderIdentity).not.toBe('');
+  });
 });

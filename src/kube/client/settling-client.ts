@@ -1,0 +1,68 @@
+import type { Clock } from '../../common/clock.ts';
+import { AbortedError } from '../../common/deadline.ts';
+import { mayBeWritten } from '../api/api-error.ts';
+import type { FenceOptions, KubeClient } from '../api/types.ts';
+
+/** Milliseconds that a write on its way may go on for after its caller has given it up. */
+const SETTLE_MS = 5_000;
+
+export interface SettlingClient {
+  readonly client: KubeClient;
+  /** Whether no write that was given up may still arrive. */
+  isSettled(): boolean;
+}
+
+/**
+ * A client whose writes end with an answer, also when their caller gives them up meanwhile: one that was given up
+ * may arrive after the next leader has read what it decides by. A write that is not on its way yet is not sent any more.
+ */
+export function settlingClient(client: KubeClient, clock: Pick<Clock, 'setTimer'>): SettlingClient {
+  let isSettled = true;
+  const settle = async <O extends FenceOptions, T>(
+    given: O | undefined,
+    send: (options: O) => Promise<T>,
+  ): Promise<T> => {
+    const { fence, signal } = given ?? {};
+    const late = new AbortController();
+    let timer: ReturnType<Clock['setTimer']> | undefined;
+    const onAbort = (): void => {
+      timer = clock.setTimer(() => late.abort(signal?.reason), SETTLE_MS);
+    };
+    const refuse = (): void => {
+      if (signal?.aborted === true) {
+        throw new AbortedError('write', signal.reason);
+      }
+    };
+    refuse();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    let isSent = false;
+    const guard = (): void => {
+      refuse();
+      fence?.();
+      isSent = true;
+    };
+    try {
+      return await send({ ...(given as O), signal: late.signal, fence: guard });
+    } catch (error) {
+      isSettled &&= !(isSent && signal?.aborted === true && mayBeWritten(error));
+      throw error;
+    } finally {
+      timer?.cancel();
+      signal?.removeEventListener('abort', onAbort);
+    }
+  };
+  return {
+    isSettled: () => isSettled,
+    client: {
+      get: (type, key, options) => client.get(type, key, options),
+      list: (type, parameters, options) => client.list(type, parameters, options),
+      count: (type, options) => client.count(type, options),
+      watch: (type, parameters, options) => client.watch(type, parameters, options),
+      create: (type, object, options) => settle(options, (each) => client.create(type, object, each)),
+      update: (type, object, options) => settle(options, (each) => client.update(type, object, each)),
+      patch: (type, key, patch, options) => settle(options, (each) => client.patch(type, key, patch, each)),
+      delete: (type, key, options) => settle(options, (each) => client.delete(type, key, each)),
+      close: () => client.close(),
+    },
+  };
+}
