@@ -137,7 +137,11 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
     .option('-f, --follow', 'go on showing', false)
     .option('--since <time>', 'only what was written since: a duration such as 10m, or a date')
     .option('--request-id <id>', 'only what was written during this call')
-    .option('-p, --previous', 'what the container before the present one wrote', false)
+    .option(
+      '-p, --previous',
+      'what the container wrote that failed to replace the present one, or else the one before',
+      false,
+    )
     .option('--emulator', 'show also what the emulator writes about itself, and its figures', false)
     .option('--through-agent', 'call the agent also where its files are on this machine', false)
     .action((worker, options) =>

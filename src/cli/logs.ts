@@ -22,7 +22,7 @@ export interface LogsOptions extends ClusterOptions {
   readonly since?: string;
   /** Shows one call alone. */
   readonly requestId?: string;
-  /** Shows the container before the present one. */
+  /** Shows the container that failed to replace the present one, or else the one before. */
   readonly previous: boolean;
   /** Asks the agent also where its files are on this machine. */
   readonly throughAgent: boolean;
@@ -54,27 +54,40 @@ export async function runLogs(options: LogsOptions, context: CommandContext): Pr
     previous: options.previous,
   };
   const workers = await readWorkers(options, cluster, signal);
-  const show = (worker: LambdaWorker): Promise<void> => showWorker(worker, query, options, { cluster, write, signal });
+  const show = (worker: LambdaWorker, to: (text: string) => void): Promise<void> =>
+    showWorker(worker, query, options, { cluster, write: to, signal });
   const [only] = workers;
   if (only !== undefined && workers.length === 1) {
-    return show(only);
+    return show(only, write);
   }
+  const missing: EsbError[] = [];
   const showOne = async (worker: LambdaWorker): Promise<void> => {
-    write(`==> ${worker.metadata.name} <==\n`);
+    let head = `==> ${worker.metadata.name} <==\n`;
+    const writeBelow = (text: string): void => {
+      if (text !== '') {
+        write(head + text);
+        head = '';
+      }
+    };
     try {
-      await show(worker);
+      await show(worker, writeBelow);
     } catch (error) {
       if (!hasCode(error, 'NotFound')) {
         throw error;
       }
+      missing.push(error);
     }
   };
   if (options.follow) {
     await Promise.all(workers.map(showOne));
-    return;
+  } else {
+    for (const worker of workers) {
+      await showOne(worker);
+    }
   }
-  for (const worker of workers) {
-    await showOne(worker);
+  const [first] = missing;
+  if (first !== undefined && missing.length === workers.length) {
+    throw first;
   }
 }
 

@@ -81,6 +81,7 @@ describe('pages for a local instance', () => {
       /esb: greeter .*No module named 'no_such_module'/s,
       'exit code 1',
       '{"greeting": "Welcome, Grace!", "before you": ["Edsger"]}',
+      /^==> greeter-latest-\d <==\n(.*\n)*?\[ERROR\] Runtime.ImportModuleError/m,
       /Ready=False \w+: .*greeter-latest-\d/,
     ]) {
       expect(shown).toMatch(wanted);

@@ -409,6 +409,7 @@ export class FakeRuntime implements ContainerRuntime {
     newest: (uid) =>
       Promise.resolve([...this.containers.values()].findLast(({ identity }) => identity.uid === uid)?.containerId),
     before: () => Promise.resolve(undefined),
+    after: () => Promise.resolve(undefined),
   };
 
   async readLog(containerId: string, maxBytes: number): Promise<Buffer> {

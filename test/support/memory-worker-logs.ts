@@ -1,4 +1,4 @@
-import type { EarlierLog, WorkerLogReader } from '../../src/runtime/contract/logs.ts';
+import type { OtherLog, WorkerLogReader } from '../../src/runtime/contract/logs.ts';
 
 /** Output of a container. */
 export interface MemoryWorkerLog {
@@ -8,8 +8,9 @@ export interface MemoryWorkerLog {
   text: string;
   begins?: readonly number[];
   uid?: string;
-  /** Last output of the worker before. */
-  before?: EarlierLog;
+  /** Last output of the worker before, and of a later container. */
+  before?: OtherLog;
+  after?: OtherLog;
   /** Milliseconds since the epoch and offsets. */
   points?: readonly (readonly [time: number, offset: number])[];
 }
@@ -41,6 +42,7 @@ export function memoryWorkerLogs(
       Promise.resolve(logs.get(containerId)?.points?.findLast(([at]) => at <= time)?.[1] ?? 0),
     begins: (containerId) => Promise.resolve(logs.get(containerId)?.begins ?? [0]),
     before: (containerId) => Promise.resolve(logs.get(containerId)?.before),
+    after: (containerId) => Promise.resolve(logs.get(containerId)?.after),
     newest: (uid) => Promise.resolve([...logs].findLast(([, log]) => log.uid === uid)?.[0]),
   };
 }

@@ -1,5 +1,5 @@
 import { EsbError } from '../../common/errors.ts';
-import type { LogExtent, WorkerLogReader } from '../../runtime/contract/logs.ts';
+import type { LogExtent, OtherLog, WorkerLogReader } from '../../runtime/contract/logs.ts';
 import { callBefore, InvocationSplitter, type LogSpan } from './invocation-splitter.ts';
 
 /** A selection of a log. */
@@ -10,7 +10,7 @@ export interface LogQuery {
   readonly sinceMs: number;
   /** Only output of this call; empty for all. */
   readonly requestId: string;
-  /** The output of the container before the present one. */
+  /** The output of the container that failed to replace the present one, or else of the one before. */
   readonly previous: boolean;
 }
 
@@ -108,10 +108,11 @@ export class LogCursor {
     let from = extent.first;
     let { end } = extent;
     if (previous) {
-      const begins = await this.#logs.begins(this.#containerId);
+      const failed = await this.#logs.after(this.#containerId);
+      const begins = failed === undefined ? await this.#logs.begins(this.#containerId) : [];
       const [before, present] = begins.slice(-2);
       if (before === undefined || present === undefined || present <= extent.first) {
-        [from, end] = await this.#earlierRange();
+        [from, end] = await this.#rangeOf(failed ?? (await this.#logs.before(this.#containerId)));
       } else {
         from = Math.max(from, before);
         end = Math.min(end, present);
@@ -123,15 +124,14 @@ export class LogCursor {
     return [from, end];
   }
 
-  /** The range of the container before the present one, where that had a log of its own. */
-  async #earlierRange(): Promise<readonly [from: number, end: number]> {
-    const earlier = await this.#logs.before(this.#containerId);
-    const extent = earlier === undefined ? undefined : await this.#logs.extent(earlier.containerId);
-    if (earlier === undefined || extent === undefined) {
+  /** The range of another container, which has a log of its own. */
+  async #rangeOf(other: OtherLog | undefined): Promise<readonly [from: number, end: number]> {
+    const extent = other === undefined ? undefined : await this.#logs.extent(other.containerId);
+    if (other === undefined || extent === undefined) {
       throw new EsbError('no container before the present one has left a log', { code: 'NotFound' });
     }
-    this.#containerId = earlier.containerId;
-    return [Math.max(extent.first, earlier.from), extent.end];
+    this.#containerId = other.containerId;
+    return [Math.max(extent.first, other.from), extent.end];
   }
 
   /** The offset of the last lines. */

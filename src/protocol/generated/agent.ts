@@ -60,7 +60,7 @@ export interface GetLogsRequest {
   readonly sinceMs: number;
   /** Only what was written during this call; empty for all. */
   readonly requestId: string;
-  /** Output of the container before the present one; there is nothing to follow then. */
+  /** Output of the container that failed to replace the present one, else of the one before; nothing to follow then. */
   readonly previous: boolean;
 }
 

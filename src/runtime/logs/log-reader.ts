@@ -1,4 +1,4 @@
-import type { EarlierLog, LogExtent, LogReading, WorkerLogReader } from '../contract/logs.ts';
+import type { LogExtent, LogReading, OtherLog, WorkerLogReader } from '../contract/logs.ts';
 import type { LogFiles } from './log-folder.ts';
 import { firstOffset, formatLogFileName, type LogLayout, layoutOf, parseLogFileName, pieceAt } from './log-layout.ts';
 import { beginsOf, keptPoints, type LogPoint, offsetAtTime, writerOf } from './log-times.ts';
@@ -47,16 +47,29 @@ export class LogReader implements WorkerLogReader {
     return (await this.#writings(uid)).at(-1)?.containerId;
   }
 
-  async before(containerId: string): Promise<EarlierLog | undefined> {
+  async before(containerId: string): Promise<OtherLog | undefined> {
+    return await this.#lastOf(containerId, (since, own) => since < own);
+  }
+
+  async after(containerId: string): Promise<OtherLog | undefined> {
+    return await this.#lastOf(containerId, (since, own) => since > own);
+  }
+
+  /** The last output of another container of the same worker, of those whose beginning is accepted. */
+  async #lastOf(containerId: string, accepts: (since: number, own: number) => boolean): Promise<OtherLog | undefined> {
     const own = writerOf(await this.#sources.pointsOf(containerId));
-    const earlier = own === undefined ? [] : await this.#writings(own.uid);
-    const found = earlier.findLast((each) => each.containerId !== containerId && each.since < (own?.since ?? 0));
+    if (own === undefined) {
+      return undefined;
+    }
+    const found = (await this.#writings(own.uid)).findLast(
+      (each) => each.containerId !== containerId && accepts(each.since, own.since),
+    );
     return found === undefined ? undefined : { containerId: found.containerId, from: found.from };
   }
 
   /** Containers that a worker wrote with, by the time at which they began. */
-  async #writings(uid: string): Promise<readonly (EarlierLog & { readonly since: number })[]> {
-    const found: (EarlierLog & { readonly since: number })[] = [];
+  async #writings(uid: string): Promise<readonly (OtherLog & { readonly since: number })[]> {
+    const found: (OtherLog & { readonly since: number })[] = [];
     for (const containerId of await this.#sources.containerIds()) {
       const writer = writerOf(await this.#sources.pointsOf(containerId));
       if (writer?.uid === uid) {

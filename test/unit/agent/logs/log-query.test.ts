@@ -105,6 +105,20 @@ describe('a look at a log', () => {
     expect(texts.join('')).toBe('last words\n');
   });
 
+  it('gives what a replacement wrote that has failed, rather than an earlier container', async () => {
+    const logs = new Map<string, MemoryWorkerLog>([
+      ['present', { text: 'a\nb\n', begins: [0, 2], after: { containerId: 'failed', from: 2 } }],
+      ['failed', { text: '1\nno module\n', begins: [0, 2] }],
+    ]);
+    const texts: string[] = [];
+    const cursor = new LogCursor(memoryWorkerLogs(logs), 'present', { ...all, previous: true });
+    await cursor.begin(({ data }) => {
+      texts.push(data.toString());
+      return Promise.resolve();
+    });
+    expect(texts.join('')).toBe('no module\n');
+  });
+
   it('goes on where it was, line by line, and gives a line without an end once nothing more comes', async () => {
     const log: MemoryWorkerLog = { text: 'one\ntw' };
     const found = await gather(log, {});

@@ -111,6 +111,8 @@ describe('the logs of workers', () => {
     expect(await logs.reader.newest('uid')).toBe('new');
     expect(await logs.reader.before('new')).toEqual({ containerId: 'old', from: 0 });
     expect(await logs.reader.before('old')).toBeUndefined();
+    expect(await logs.reader.after('old')).toEqual({ containerId: 'new', from: 0 });
+    expect(await logs.reader.after('new')).toBeUndefined();
     const reader = logFolderReader(new LogFolder(folder, systemCommandRunner));
     expect(await reader.before('new')).toEqual({ containerId: 'old', from: 0 });
     expect((await logs.read('old', 0, 2_000)).length).toBe(1_000);
