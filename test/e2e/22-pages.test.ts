@@ -52,7 +52,7 @@ describe('pages for a local instance', () => {
     timeout: 300_000,
   }, async () => {
     const [first = ''] = shellBlocksOf(textOf('README.md'));
-    const [up, ...rest] = first.split('\n');
+    const [up, ...rest] = first.trim().split('\n');
     expect(up).toMatch(/^npm run up && source \.esb\/env +#/);
     expect(rest).toHaveLength(2);
     const shown = await follow([...withFolders(rest), 'kubectl delete lambdafunction greeter']);
