@@ -52,10 +52,10 @@ const clusterKinds = [
   'priorityclasses',
   'validatingadmissionpolicies',
   'validatingadmissionpolicybindings',
-  'mutatingadmissionpolicies',
-  'mutatingadmissionpolicybindings',
   'lambdanodes',
 ];
+/** Kinds that Kubernetes has since 1.36. */
+const laterKinds = ['mutatingadmissionpolicies', 'mutatingadmissionpolicybindings'];
 const systemKinds = [
   ...['pods', 'deployments', 'daemonsets', 'statefulsets', 'replicasets', 'jobs', 'services', 'configmaps'],
   ...['secrets', 'serviceaccounts', 'roles', 'rolebindings', 'leases', 'poddisruptionbudgets', 'networkpolicies'],
@@ -65,10 +65,12 @@ const systemKinds = [
 const notOurs = ['configmap/kube-root-ca.crt', 'serviceaccount/default', 'secret/esb-events'];
 
 export async function expectNothingLeft({ lab }: EsbCluster): Promise<void> {
+  const served = (await lab.kubectl(['api-resources', '--namespaced=false', '-o', 'name'])).split('\n');
+  const later = laterKinds.filter((kind) => served.some((name) => name.startsWith(`${kind}.`)));
   await waitFor(
     'an end of what belonged to the release',
     async () => {
-      const cluster = await lab.kubectl(['get', clusterKinds.join(), '-o', 'name']);
+      const cluster = await lab.kubectl(['get', [...clusterKinds, ...later].join(), '-o', 'name']);
       const own = await lab.kubectl(['get', systemKinds.join(), '-n', systemNamespace, '-o', 'name']);
       const left = [
         ...cluster.split('\n').filter((line) => /[/.]esb|lambdanode/.test(line)),
