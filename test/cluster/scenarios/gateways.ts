@@ -12,6 +12,7 @@ import {
   systemNamespace,
 } from '../esb-cluster.ts';
 import { eventVolume } from '../event-volume.ts';
+import { expectNoFailure } from '../load.ts';
 import type { Report } from '../report.ts';
 import { type RunLedger, startRunLedger } from '../run-ledger.ts';
 import type { LoadFailure } from '../steady-load.ts';
@@ -86,20 +87,32 @@ export async function gatewaysScenario(
     if (!installed) {
       return;
     }
-    await report.check('helm upgrade: esb-events has the volume, and runs what the gateway had accepted', async () => {
+    await report.check('helm upgrade, and the gateway of before last: no call fails, and its events run', async () => {
       const upgrade = (...more: readonly string[]) =>
         lab.helm([
           ...['upgrade', 'esb', chartFolder, '-n', systemNamespace, '--reset-then-reuse-values'],
-          ...['--set', [`image.tag=${imageTags[0]}`, ...more].join(','), '--wait', '--timeout', '5m'],
+          ...['--set', `image.tag=${imageTags[0]}`, ...more],
         ]);
-      const told = await changeUnderEvents(imageTags[0], () => upgrade());
+      const calls = await esb.load(AWAY, [FUNCTIONS[AWAY]], 4);
+      await calls.goOn(ENOUGH_CALLS);
+      const told = await changeUnderEvents(imageTags[0], async () => {
+        // As docs/how-to/upgrade.md says.
+        const ofSystem = ['-n', systemNamespace];
+        await lab.kubectl([...ofSystem, 'annotate', 'statefulset', 'esb-gateway', 'helm.sh/resource-policy=keep']);
+        await upgrade();
+        await lab.kubectl([...ofSystem, 'rollout', 'status', 'deployment/esb-gateway', '--timeout=5m']);
+        await lab.kubectl([...ofSystem, 'delete', 'statefulset', 'esb-gateway']);
+      });
+      await calls.goOn(ENOUGH_CALLS);
+      const called = expectNoFailure(await calls.result(), ENOUGH_CALLS);
       // The lab has no DNS: there the address of the role goes before its name.
       const address = await lab.kubectl([
         ...['get', 'service', 'esb-events', '-n', systemNamespace, '-o', 'jsonpath={.spec.clusterIP}'],
       ]);
-      await upgrade(`gateway.extraArgs={--events-address=${address}:9444}`);
+      await upgrade('--set', `gateway.extraArgs={--events-address=${address}:9444}`, '--wait', '--timeout', '5m');
       await esb.rolledOut(imageTags[0]);
-      return `${told}; ${await objectsOf(esb, 'statefulset')}; gateways on ${(await servingNodes(esb)).join(' and ')}`;
+      const statefulSets = await objectsOf(esb, 'statefulset');
+      return `${called}; ${told}; ${statefulSets}; gateways on ${(await servingNodes(esb)).join(' and ')}`;
     });
     await report.check('one of two gateways and its node cut off: no accepted event is lost', async () => {
       await spreadGateways(esb);
