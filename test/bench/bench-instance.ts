@@ -8,7 +8,9 @@ import { readInstanceEnvironment } from '../support/instance-environment.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const repository = join(import.meta.dirname, '../..');
-const workersPath = '/apis/esb.dev/v1alpha1/namespaces/default/lambdaworkers';
+const resources = '/apis/esb.dev/v1alpha1/namespaces/default';
+const workersPath = `${resources}/lambdaworkers`;
+const functionsPath = `${resources}/lambdafunctions`;
 
 /** How long something is waited for, and how often it is asked for. */
 export interface Patience {
@@ -123,18 +125,26 @@ export class BenchInstance {
 
   /** Body that `kubectl apply --server-side` sends. */
   async apply(name: string, spec: object): Promise<void> {
-    await this.#request('PATCH', `${workersPath}/${name}?fieldManager=bench&force=true`, {
-      apiVersion: 'esb.dev/v1alpha1',
-      kind: 'LambdaWorker',
-      metadata: { name, namespace: 'default' },
-      // By default a tag `latest` is asked for at its registry at every start, which the bare sequence does not do
-      // either.
-      spec: {
-        image: this.image('python-counter'),
-        imagePullPolicy: 'IfNotPresent',
-        ...spec,
-      },
+    await this.#apply(workersPath, 'LambdaWorker', name, this.#workerSpec(spec));
+  }
+
+  /** The same of a LambdaFunction of the mode Auto, whose workers have `spec`. */
+  async applyFunction(name: string, scaling: object, spec: object): Promise<void> {
+    await this.#apply(functionsPath, 'LambdaFunction', name, {
+      scaling: { mode: 'Auto', minWorkers: 0, ...scaling },
+      template: { spec: this.#workerSpec(spec) },
     });
+  }
+
+  async workersOf(functionName: string): Promise<readonly WorkerSeen[]> {
+    const list = await this.#request('GET', `${workersPath}?labelSelector=esb.dev/lambda-function%3D${functionName}`);
+    return (list as { readonly items: readonly WorkerSeen[] }).items;
+  }
+
+  async deleteFunction(name: string): Promise<void> {
+    await this.#request('DELETE', `${functionsPath}/${name}`);
+    const isGone = async (): Promise<boolean> => (await this.workersOf(name)).length === 0;
+    await waitFor(`workers of ${name} to be gone`, isGone, soon);
   }
 
   async worker(name: string): Promise<WorkerSeen | undefined> {
@@ -181,6 +191,20 @@ export class BenchInstance {
       }
     }
     throw new Error('the watch ended before what it waited for');
+  }
+
+  #workerSpec(spec: object): object {
+    // By default a tag `latest` is asked for at its registry at every start, which the bare sequence does not do either.
+    return { image: this.image('python-counter'), imagePullPolicy: 'IfNotPresent', ...spec };
+  }
+
+  async #apply(path: string, kind: string, name: string, spec: object): Promise<void> {
+    await this.#request('PATCH', `${path}/${name}?fieldManager=bench&force=true`, {
+      apiVersion: 'esb.dev/v1alpha1',
+      kind,
+      metadata: { name, namespace: 'default' },
+      spec,
+    });
   }
 
   async #request(method: 'GET' | 'PATCH' | 'DELETE', path: string, body?: object): Promise<unknown> {

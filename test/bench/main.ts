@@ -8,11 +8,13 @@ import { applyToRunning } from './apply-to-running.ts';
 import { BareContainerd } from './bare-containerd.ts';
 import { BenchInstance } from './bench-instance.ts';
 import { type BenchResult, tableOf } from './bench-result.ts';
+import { burst, burstCreated, burstRefilled } from './burst.ts';
 import { busyWrites } from './busy-writes.ts';
 import { coldStart, coldStartMany, coldStartPrepared } from './cold-start.ts';
 import { coldStartTmp } from './cold-start-tmp.ts';
 import { density } from './density.ts';
 import { firstCall } from './first-call.ts';
+import { functionStorm } from './function-storm.ts';
 import { gatewayOverhead } from './gateway-overhead.ts';
 import { gatewayStorm } from './gateway-storm.ts';
 import { gatewayThroughput } from './gateway-throughput.ts';
@@ -51,6 +53,10 @@ const scenarios: readonly Scenario[] = [
   gatewayOverhead,
   gatewayThroughput,
   gatewayStorm,
+  burst,
+  burstRefilled,
+  burstCreated,
+  functionStorm,
 ];
 const clusterScenarios: readonly ClusterScenario[] = [placement, takeover, busyWrites];
 const all = [...scenarios, ...clusterScenarios];

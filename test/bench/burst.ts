@@ -1,0 +1,155 @@
+import { Agent } from 'node:http';
+import { waitFor } from '../support/wait-for.ts';
+import type { BareContainer } from './bare-containerd.ts';
+import type { BenchInstance } from './bench-instance.ts';
+import { type BenchResult, compare } from './bench-result.ts';
+import { quantile, type Sample } from './distribution.ts';
+import { type Bench, type Scenario, times } from './scenario.ts';
+import { timedPost } from './timed-call.ts';
+
+const CALLS = 100;
+const CREATED = 50;
+/** Seconds that a call takes, so that no worker has two of them. */
+const CALL_SECONDS = 10;
+
+/** Resources of the workers of these functions. */
+export const small = { resources: { limits: { memory: '64Mi' } }, ephemeralStorage: '16Mi', timeoutSeconds: 60 };
+
+/** A hundred calls at once of a function whose spare workers are paused: when the last of these was thawed. */
+export const burst = burstOf('burst', CALLS);
+/** The same where the controller may make the next spare workers meanwhile. */
+export const burstRefilled = burstOf('burst-refilled', 2 * CALLS);
+
+function burstOf(name: string, maxWorkers: number): Scenario {
+  return { name, group: 'functions', run: (bench) => measureBurst(bench, name, maxWorkers) };
+}
+
+async function measureBurst(bench: Bench, name: string, maxWorkers: number): Promise<BenchResult> {
+  const { bare, instance } = bench;
+  const agent = new Agent({ keepAlive: true, maxSockets: CALLS });
+  const scaling = { spareWorkers: CALLS, maxWorkers, scaleDownDelaySeconds: 1 };
+  const idlePolicy = { pauseAfterSeconds: 2 };
+  await instance.applyFunction(name, scaling, { ...small, desiredState: 'Paused', idlePolicy });
+  const containers = await bareContainers(bench, CALLS);
+  const ours: number[] = [];
+  const answered: number[] = [];
+  const baseline: number[] = [];
+  try {
+    for (let round = -1; round < times(bench, 5); round += 1) {
+      await waitFor('all spare workers to be frozen', () => areFrozen(bench, name), {
+        everyMs: 500,
+        timeoutMs: 120_000,
+      });
+      await Promise.all(containers.map((container) => bare.pause(container)));
+      const began = performance.now();
+      await Promise.all(containers.map((container) => bare.resume(container)));
+      const bareMs = performance.now() - began;
+      const { begins, ends } = await callAtOnce(instance, agent, name, CALLS, {});
+      // The first round is not measured.
+      if (round >= 0) {
+        baseline.push(bareMs);
+        ours.push(Math.max(...begins));
+        answered.push(Math.max(...ends));
+      }
+    }
+  } finally {
+    agent.destroy();
+    for (const container of containers) {
+      await bare.remove(container);
+    }
+    await instance.deleteFunction(name);
+  }
+  return compare({
+    name,
+    unit: 'ms',
+    ours,
+    baseline: { what: `the last of ${CALLS} Tasks.Resume calls at once by a raw stub`, sample: baseline },
+    budget: 'each ≤ 200 ms',
+    met: () => Math.max(...ours) <= 200,
+    note: `the last answer after ${quantile(answered, 0.5).toFixed(0)} ms (p50)`,
+  });
+}
+
+async function bareContainers({ bare }: Bench, count: number): Promise<readonly BareContainer[]> {
+  const containers: BareContainer[] = [];
+  while (containers.length < count) {
+    containers.push(await bare.create());
+  }
+  return containers;
+}
+
+async function areFrozen({ bare, instance }: Bench, name: string): Promise<boolean> {
+  const workers = await instance.workersOf(name);
+  const states = await Promise.all(workers.map(({ status }) => bare.workerTask(status?.containerID ?? '')));
+  return states.length === CALLS && states.every((state) => state === 'PAUSED');
+}
+
+/** Fifty calls at once of a function without a worker, until each has begun in a worker of its own. */
+export const burstCreated: Scenario = {
+  name: 'burst-created',
+  group: 'functions',
+  async run(bench) {
+    const { bare, instance } = bench;
+    const agent = new Agent({ keepAlive: true, maxSockets: CREATED });
+    const ours: number[] = [];
+    const baseline: number[] = [];
+    for (let round = 0; round < times(bench, 5); round += 1) {
+      const name = `created-${round}`;
+      await instance.applyFunction(name, { maxWorkers: CREATED }, { ...small, desiredState: 'Absent' });
+      await instance.waitForPhase(`${name}-latest-0`, 'Absent');
+      const { begins, workers } = await callAtOnce(instance, agent, name, CREATED, { sleep: CALL_SECONDS });
+      if (workers < CREATED) {
+        throw new Error(`${CREATED} calls ran in ${workers} workers`);
+      }
+      ours.push(Math.max(...begins) / 1000);
+      await instance.deleteFunction(name);
+      const began = performance.now();
+      const containers = await bareContainers(bench, CREATED);
+      baseline.push((performance.now() - began) / 1000);
+      for (const container of containers) {
+        await bare.remove(container);
+      }
+    }
+    agent.destroy();
+    return compare({
+      name: 'burst-created',
+      unit: 's',
+      ours,
+      baseline: { what: `the bare sequence of cold-start, ${CREATED} times one after the other`, sample: baseline },
+      budget: 'p50 ≤ 0.6 × bare',
+      met: (mine, bareOnes) => mine.p50 <= 0.6 * bareOnes.p50,
+    });
+  },
+};
+
+/** Calls at once: milliseconds from the first one until each began in its function, and until its answer was there. */
+interface AtOnce {
+  readonly begins: Sample;
+  readonly ends: Sample;
+  readonly workers: number;
+}
+
+async function callAtOnce(
+  instance: BenchInstance,
+  agent: Agent,
+  name: string,
+  calls: number,
+  event: object,
+): Promise<AtOnce> {
+  const body = JSON.stringify({ ...event, times: true });
+  // Functions tell times of the same clock.
+  const first = Number(process.hrtime.bigint()) / 1e6;
+  const ended = await Promise.all(
+    Array.from({ length: calls }, async () => {
+      const { body: answer } = await timedPost(agent, instance.functionUrl(name), body);
+      const end = Number(process.hrtime.bigint()) / 1e6 - first;
+      const told = JSON.parse(answer) as { readonly bootId: string; readonly times: readonly [number, number] };
+      return { begin: told.times[0] * 1000 - first, bootId: told.bootId, end };
+    }),
+  );
+  return {
+    begins: ended.map(({ begin }) => begin),
+    ends: ended.map(({ end }) => end),
+    workers: new Set(ended.map(({ bootId }) => bootId)).size,
+  };
+}
