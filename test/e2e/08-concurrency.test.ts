@@ -1,6 +1,8 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { isTrue, workerConditions } from '../../src/api/condition.ts';
 import { patience } from '../support/patience.ts';
-import { type CounterAnswer, instance } from './support/instance.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { type CounterAnswer, functionTimeout, instance } from './support/instance.ts';
 import { Parts } from './support/parts.ts';
 
 describe('fifty callers of one paused worker', () => {
@@ -51,53 +53,105 @@ describe('fifty callers of one paused worker with sixty-four places', () => {
 });
 
 describe('two reserved calls', () => {
-  /** In full 20,000 (`ESB_RESERVED_CALLS`), about three minutes. */
+  /** In full 100,000 (`ESB_RESERVED_CALLS`). */
   const count = Number(process.env.ESB_RESERVED_CALLS ?? 200);
   const esb = instance();
   const parts = new Parts(esb);
+  const names = [0, 1, 2, 3].map((ordinal) => `reserved-latest-${ordinal}`);
 
-  it(`are never three at once, by ${count} calls of three gateways, while a worker moves to and fro`, {
-    timeout: (120_000 + count * 30) * patience(),
-  }, async () => {
-    const names = ['reserved-1', 'reserved-2', 'reserved-3', 'reserved-4'];
-    for (const name of names) {
-      await esb.apply(name, { functionName: 'reserved', timeoutSeconds: 30, concurrency: { reserved: 2 } });
+  const apply = async (change: number): Promise<void> => {
+    const owner = {
+      apiVersion: 'esb.dev/v1alpha1',
+      kind: 'LambdaFunction',
+      metadata: { name: 'reserved', namespace: 'default' },
+      spec: {
+        scaling: { minWorkers: 4 },
+        reservedConcurrency: 2,
+        rollout: { maxSurge: 2, maxUnavailable: 0 },
+        template: {
+          spec: {
+            image: esb.image('python-counter'),
+            env: [{ name: 'CHANGE', value: String(change) }],
+            timeoutSeconds: functionTimeout(30),
+          },
+        },
+      },
+    };
+    await esb.kubectl(['apply', '-f', '-'], { input: JSON.stringify(owner) });
+  };
+  /** One call without a client of AWS, which would make a hundred thousand of them slow. */
+  const call = async (url: string): Promise<Pick<CounterAnswer, 'bootId' | 'times'>> => {
+    const body = JSON.stringify({ sleep: 0.003, times: true });
+    const response = await fetch(url, { method: 'POST', body, signal: AbortSignal.timeout(60_000 * patience()) });
+    const text = await response.text();
+    if (response.status !== 200 || response.headers.has('x-amz-function-error')) {
+      throw new Error(`${response.status}: ${text}`);
     }
+    const { bootId, times = [0, Number.POSITIVE_INFINITY] } = JSON.parse(text) as CounterAnswer;
+    return { bootId, times };
+  };
+  const isChanged = async (change: number): Promise<boolean> => {
+    const workers = await Promise.all(names.map((name) => esb.worker(name)));
+    return workers.every(
+      ({ metadata, spec, status }) =>
+        spec.env?.[0]?.value === String(change) &&
+        status?.observedGeneration === metadata.generation &&
+        isTrue(status?.conditions, workerConditions.ready),
+    );
+  };
+
+  it(`are never three at once, by ${count} calls of three gateways, while workers change and move`, {
+    timeout: (180_000 + count * 30) * patience(),
+  }, async () => {
+    onTestFinished(async () => {
+      await esb.kubectl(['delete', 'lf', 'reserved', '--ignore-not-found', `--timeout=${90 * patience()}s`]);
+      for (const name of names) {
+        await esb.kubectl(['wait', `lw/${name}`, '--for=delete', `--timeout=${90 * patience()}s`]);
+      }
+    }, 180_000 * patience());
+    await apply(0);
+    await waitFor('the first workers', () => isChanged(0), { timeoutMs: 90_000 });
     const gateway = await parts.furtherGateway();
     onTestFinished(() => gateway.stop());
-    for (const name of names) {
-      await esb.ready(name);
-    }
+    await esb.ready('reserved-latest-0');
     const shares = await Promise.all(names.map(async (name) => (await esb.worker(name)).status?.assignment?.share));
     expect(shares.toSorted((one = 0, other = 0) => one - other)).toEqual([0, 0, 1, 1]);
-    const clients = [...(await parts.gateways()), gateway.url].map((url) => esb.lambda(url));
-    expect(clients).toHaveLength(3);
-    const answers: CounterAnswer[] = [];
+    const gateways = [...(await parts.gateways()), gateway.url];
+    expect(gateways).toHaveLength(3);
+    const answers: Pick<CounterAnswer, 'bootId' | 'times'>[] = [];
     let begun = 0;
-    const caller = async (index: number): Promise<void> => {
-      const client = clients[index % clients.length];
-      while (begun < count && client !== undefined) {
+    const caller = async (url: string | undefined): Promise<void> => {
+      while (begun < count) {
         begun += 1;
-        const { payload } = await esb.invoke('reserved', { sleep: 0.005, times: true }, { client });
-        answers.push(payload);
+        answers.push(await call(`${url}/2015-03-31/functions/reserved/invocations`));
       }
     };
-    const callers = Promise.all(Array.from({ length: 18 }, (_, index) => caller(index)));
+    const callers = Promise.all(Array.from({ length: 18 }, (_, index) => caller(gateways[index % gateways.length])));
     const over = callers.then(() => true);
-    // One with a share leaves its node, and what is reserved goes to another.
+    let changes = 0;
+    let moves = 0;
+    const until = (what: string, probe: () => Promise<boolean>): Promise<boolean> =>
+      Promise.race([over, waitFor(what, probe, { timeoutMs: 90_000 })]);
     while (begun < count) {
-      const nodeName = (await esb.worker('reserved-1')).status?.assignment?.nodeName === 'node-1' ? 'node-2' : 'node-1';
-      await esb.patch('reserved-1', { nodeName });
-      await Promise.race([
-        over,
-        esb.waitForWorker('reserved-1', `on ${nodeName}`, ({ status }) => status?.assignment?.nodeName === nodeName),
-      ]);
+      // Two workers at a time have two containers, and one of them leaves its node meanwhile.
+      changes += 1;
+      await apply(changes);
+      const mover = names[changes % names.length] ?? '';
+      const nodeName = (await esb.worker(mover)).status?.assignment?.nodeName === 'node-1' ? 'node-2' : 'node-1';
+      await esb.patch(mover, { nodeName });
+      // The change may come after, and take the wish for that node away.
+      await until(`change ${changes}`, () => isChanged(changes));
+      await esb.patch(mover, { nodeName });
+      const isMoved = async (): Promise<boolean> => (await esb.worker(mover)).status?.assignment?.nodeName === nodeName;
+      await until(`${mover} on ${nodeName}`, isMoved);
+      moves += 1;
     }
     await callers;
+    console.log(`${count} calls, ${changes} changes of four workers, ${moves} moves`);
     expect(answers).toHaveLength(count);
-    expect(mostAtOnce(answers.map(({ times }) => times ?? [0, Number.POSITIVE_INFINITY]))).toBe(2);
+    expect(mostAtOnce(answers.map(({ times = [0, 0] }) => times))).toBe(2);
     // More workers than one of each share have had calls, or none has moved.
-    expect(new Set(answers.map(({ bootId }) => bootId)).size).toBeGreaterThan(1);
+    expect(new Set(answers.map(({ bootId }) => bootId)).size).toBeGreaterThan(2);
   });
 });
 
