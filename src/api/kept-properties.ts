@@ -17,23 +17,31 @@ export interface KeptProperties {
   readonly tags?: Readonly<Record<string, string>>;
   /** Descriptions of aliases, by their names. */
   readonly aliases?: Readonly<Record<string, string>>;
+  /** Description of the version that a publishToken publishes, in place of that of the function. */
+  readonly publication?: { readonly token: string; readonly description: string };
 }
 
 /** Nothing where the annotation is absent, or is none that the Lambda API wrote. */
 export function keptPropertiesOf({ annotations }: Pick<ObjectMeta, 'annotations'>): KeptProperties {
   try {
-    const { aliases, architecture, modified, role, tags } = (JSON.parse(annotations?.[KEPT_ANNOTATION] ?? '{}') ??
-      {}) as Record<string, unknown>;
+    const { aliases, architecture, modified, publication, role, tags } = (JSON.parse(
+      annotations?.[KEPT_ANNOTATION] ?? '{}',
+    ) ?? {}) as Record<string, unknown>;
     return {
       ...(typeof role === 'string' ? { role } : {}),
       ...(typeof architecture === 'string' ? { architecture } : {}),
       ...(typeof modified === 'string' && !Number.isNaN(Date.parse(modified)) ? { modified } : {}),
       ...(isTexts(tags) ? { tags } : {}),
       ...(isTexts(aliases) ? { aliases } : {}),
+      ...(isTexts(publication) ? publicationIn(publication) : {}),
     };
   } catch {
     return {};
   }
+}
+
+function publicationIn({ description, token }: Readonly<Record<string, string>>): Pick<KeptProperties, 'publication'> {
+  return description === undefined || token === undefined ? {} : { publication: { description, token } };
 }
 
 function isTexts(value: unknown): value is Readonly<Record<string, string>> {

@@ -1,5 +1,6 @@
 import type { ResourceType } from '../kube/api/types.ts';
 import type { LambdaVersion } from './generated/lambda-version.ts';
+import { keptPropertiesOf } from './kept-properties.ts';
 import {
   calledNameOf,
   FUNCTION_LABEL,
@@ -45,7 +46,10 @@ export interface VersionContent {
 
 /** A version of a function as it is created. */
 export function versionOf(owner: LambdaFunction, { image, template: hash, version }: VersionContent): LambdaVersion {
-  const { metadata, spec } = owner;
+  const { metadata, spec, status } = owner;
+  const { publication } = keptPropertiesOf(metadata);
+  const isDescribed = publication !== undefined && publication.token === status?.publication?.token;
+  const description = isDescribed ? publication.description : spec.description;
   return {
     apiVersion: `${API_GROUP}/${API_VERSION}`,
     kind: 'LambdaVersion',
@@ -59,7 +63,7 @@ export function versionOf(owner: LambdaFunction, { image, template: hash, versio
     spec: {
       functionName: calledNameOf(owner),
       version,
-      ...(spec.description === undefined ? {} : { description: spec.description }),
+      ...(description === undefined ? {} : { description }),
       template: templateWith(spec.template, image),
     },
   } as LambdaVersion;

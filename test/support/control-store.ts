@@ -1,7 +1,7 @@
 import type { LambdaFunction } from '../../src/api/lambda-function.ts';
 import type { ControlClient } from '../../src/gateway/control/function-writer.ts';
 import { ApiError } from '../../src/kube/api/api-error.ts';
-import type { KubeObject, ObjectKey, PatchBody, ResourceType } from '../../src/kube/api/types.ts';
+import type { KubeObject, ObjectKey, PatchBody, ResourceType, WriteOptions } from '../../src/kube/api/types.ts';
 import type { FakeInformer } from './fake-informer.ts';
 import { functionFixture } from './function-fixture.ts';
 
@@ -70,14 +70,24 @@ export function controlStore(informers: Readonly<Record<string, FakeInformer<nev
       ask('get', type, key);
       return informerOf(type).cache.get(key) as T | undefined;
     },
-    async patch<T extends KubeObject>(type: ResourceType<T>, key: ObjectKey, patch: PatchBody) {
+    async patch<T extends KubeObject>(
+      type: ResourceType<T>,
+      key: ObjectKey,
+      patch: PatchBody,
+      options: WriteOptions = {},
+    ) {
       ask('patch', type, key, patch);
       const informer = informerOf(type);
+      const keep = (object: KubeObject): void => {
+        if (options.dryRun !== true) {
+          informer.put(object);
+        }
+      };
       const present = informer.cache.get(key) as (KubeObject & { readonly spec?: unknown }) | undefined;
       const body = patch.body as Json;
       if (present === undefined) {
         const made = created(key, body);
-        informer.put(made);
+        keep(made);
         return made as T;
       }
       const wanted = (body.metadata as Json | undefined)?.resourceVersion;
@@ -89,7 +99,7 @@ export function controlStore(informers: Readonly<Record<string, FakeInformer<nev
       const isSame = JSON.stringify(next.spec) === JSON.stringify(present.spec);
       const generation = (present.metadata.generation ?? 1) + (isSame ? 0 : 1);
       const written = { ...next, metadata: { ...next.metadata, resourceVersion: String(version), generation } };
-      informer.put(written);
+      keep(written);
       return written as unknown as T;
     },
     async delete(type, key) {

@@ -1,5 +1,6 @@
 import type { LambdaFunctionSpec } from '../../api/lambda-function.ts';
 import type { FunctionDraft } from './function-draft.ts';
+import { structureIn } from './function-settings.ts';
 import { invalid, type Members, objectIn, textIn } from './members.ts';
 
 /** An alias as a function has it written. */
@@ -27,7 +28,7 @@ export function aliasWith(present: WrittenAlias | undefined, name: string, membe
   if (version === undefined) {
     throw invalid('FunctionVersion is needed.');
   }
-  const config = objectIn(members, 'RoutingConfig');
+  const config = structureIn(members, 'RoutingConfig', ['AdditionalVersionWeights']);
   const routing = config === undefined ? present?.routing : routingIn(config);
   const { routing: _before, ...rest } = present ?? { name };
   return { ...rest, version, ...(routing === undefined || routing.length === 0 ? {} : { routing }) };

@@ -59,7 +59,13 @@ export function createdDraft(members: Members, functionName: string): FunctionDr
   return withTags(withArchitecture(draft, members), textMapIn(members, 'Tags') ?? {});
 }
 
-/** The object of a draft, with the fields that it names and no others. */
+/**
+ * The resourceVersion of no object. An apply with a resourceVersion creates an object that is not there, and is a
+ * Conflict for one that is: of two creations at one moment the first one holds.
+ */
+const OF_NO_OBJECT = '1';
+
+/** The object of a draft, with the fields that it names and no others. The apply of it creates, and changes nothing. */
 export function createdObject(
   { kept, labels, spec }: FunctionDraft,
   functionName: string,
@@ -70,7 +76,13 @@ export function createdObject(
   return {
     apiVersion: `${API_GROUP}/${API_VERSION}`,
     kind: lambdaFunctions.kind,
-    metadata: { name, namespace, labels, annotations: annotationsOf(kept, caller, now) },
+    metadata: {
+      name,
+      namespace,
+      resourceVersion: OF_NO_OBJECT,
+      labels,
+      annotations: annotationsOf(kept, caller, now),
+    },
     spec: name === functionName ? spec : { functionName, ...spec },
   } satisfies object & Partial<Record<keyof LambdaFunction, unknown>>;
 }

@@ -2,7 +2,8 @@ import type { LambdaFunctionSpec } from '../../api/lambda-function.ts';
 import type { EventDestination } from '../../api/lambda-worker.ts';
 import { parseFunctionIdentifier } from '../lambda/function-name.ts';
 import type { FunctionDraft } from './function-draft.ts';
-import { invalid, type Members, numberIn, objectIn, textIn } from './members.ts';
+import { structureIn } from './function-settings.ts';
+import { invalid, type Members, numberIn, textIn } from './members.ts';
 
 type EventConfig = NonNullable<LambdaFunctionSpec['asyncInvoke']>;
 
@@ -23,7 +24,7 @@ export function withEventConfig(
 ): FunctionDraft {
   const retries = numberIn(members, 'MaximumRetryAttempts', 0, MAX_RETRIES);
   const age = numberIn(members, 'MaximumEventAgeInSeconds', MIN_AGE_SECONDS, MAX_AGE_SECONDS);
-  const destinations = objectIn(members, 'DestinationConfig') ?? {};
+  const destinations = structureIn(members, 'DestinationConfig', ['OnFailure', 'OnSuccess']) ?? {};
   const asyncInvoke = {
     ...present,
     ...(retries === undefined ? {} : { maximumRetryAttempts: retries }),
@@ -51,7 +52,7 @@ function destinationIn(
   member: 'OnSuccess' | 'OnFailure',
   field: 'onSuccess' | 'onFailure',
 ): Partial<Record<'onSuccess' | 'onFailure', EventDestination | undefined>> {
-  const given = objectIn(members, member);
+  const given = structureIn(members, member, ['Destination']);
   if (given === undefined) {
     return {};
   }

@@ -64,7 +64,7 @@ export function mergePatch(from: object, to: object): Json | undefined {
   const [before, after] = [from as Json, to as Json];
   const changes: [string, unknown][] = [];
   for (const name of new Set([...Object.keys(before), ...Object.keys(after)])) {
-    const [old, next] = [before[name], after[name]];
+    const [old, next] = [ownOf(before, name), ownOf(after, name)];
     if (next === undefined) {
       if (old !== undefined) {
         changes.push([name, null]);
@@ -79,6 +79,11 @@ export function mergePatch(from: object, to: object): Json | undefined {
     }
   }
   return changes.length === 0 ? undefined : Object.fromEntries(changes);
+}
+
+/** Names that callers give are no names of what every object has, such as `constructor`. */
+function ownOf(object: Json, name: string): unknown {
+  return Object.hasOwn(object, name) ? object[name] : undefined;
 }
 
 function isObject(value: unknown): value is object {

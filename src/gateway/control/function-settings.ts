@@ -24,41 +24,58 @@ const KNOWN = new Set([
   'Timeout',
 ]);
 
+const LOGGING = ['ApplicationLogLevel', 'LogFormat', 'LogGroup', 'SystemLogLevel'];
+
 /** Values that ask for what is there anyway. */
-const USUAL: Readonly<Record<string, (value: Members) => boolean>> = {
-  TracingConfig: ({ Mode }) => Mode === 'PassThrough',
-  SnapStart: ({ ApplyOn }) => ApplyOn === 'None',
-};
+const USUAL: ReadonlyMap<string, (value: Members) => boolean> = new Map([
+  ['TracingConfig', ({ Mode }) => Mode === 'PassThrough'],
+  ['SnapStart', ({ ApplyOn }) => ApplyOn === 'None'],
+]);
 
 /** The way to what a refused member is for. */
-const INSTEAD: Readonly<Record<string, string>> = {
-  CodeSigningConfigArn: 'Admission policies of the cluster decide about images.',
-  DeadLetterConfig: 'PutFunctionEventInvokeConfig with DestinationConfig.OnFailure names where failed events go.',
-  FileSystemConfigs: 'Workers have /tmp alone: set EphemeralStorage.',
-  KMSKeyArn: 'Encryption at rest is that of the Kubernetes API server.',
-  Layers: 'Put what is in layers into the image.',
-  Runtime: 'The image brings its runtime: leave Runtime out.',
-  SnapStart: 'Workers at rest are frozen with their memory: spec.template.spec.desiredState of the LambdaFunction.',
-  TracingConfig: 'The gateway sends spans of every call with --otlp-endpoint.',
-  VpcConfig:
+const INSTEAD: ReadonlyMap<string, string> = new Map([
+  ['CodeSigningConfigArn', 'Admission policies of the cluster decide about images.'],
+  ['DeadLetterConfig', 'PutFunctionEventInvokeConfig with DestinationConfig.OnFailure names where failed events go.'],
+  ['FileSystemConfigs', 'Workers have /tmp alone: set EphemeralStorage.'],
+  ['KMSKeyArn', 'Encryption at rest is that of the Kubernetes API server.'],
+  ['Layers', 'Put what is in layers into the image.'],
+  ['Runtime', 'The image brings its runtime: leave Runtime out.'],
+  ['SnapStart', 'Workers at rest are frozen with their memory: spec.template.spec.desiredState of the LambdaFunction.'],
+  ['TracingConfig', 'The gateway sends spans of every call with --otlp-endpoint.'],
+  [
+    'VpcConfig',
     'Networks are spec.template.spec.network.egress of the LambdaFunction: use kubectl edit lambdafunction NAME.',
-};
+  ],
+  ['WorkingDirectory', 'Set WORKDIR in the image.'],
+]);
 
 /**
  * Refuses members that ask for something that workers do not have.
  *
- * @param members those of an operation
- * @param others names that the operation itself knows
+ * @param within the structure that the members are of, for the message; absent for those of an operation
  * @throws {LambdaError} InvalidParameterValueException with the name of the first one
  */
-export function refuseUnknown(members: Members, known: ReadonlySet<string>): void {
+export function refuseUnknown(members: Members, known: ReadonlySet<string>, within?: string): void {
   for (const [name, value] of Object.entries(members)) {
-    if (known.has(name) || asksForNothing(value) || USUAL[name]?.(value as Members) === true) {
+    if (known.has(name) || asksForNothing(value) || USUAL.get(name)?.(value as Members) === true) {
       continue;
     }
-    const instead = INSTEAD[name] ?? 'Leave it out; kubectl explain lambdafunction.spec shows what functions have.';
-    throw invalid(`${name} is not supported. ${instead}`);
+    const instead = INSTEAD.get(name) ?? 'Leave it out; kubectl explain lambdafunction.spec shows what functions have.';
+    throw invalid(`${within === undefined ? '' : `${within}.`}${name} is not supported. ${instead}`);
   }
+}
+
+/**
+ * A structure with these members and no others; undefined where there is none.
+ *
+ * @throws {LambdaError} InvalidParameterValueException
+ */
+export function structureIn(members: Members, name: string, known: readonly string[]): Members | undefined {
+  const given = objectIn(members, name);
+  if (given !== undefined) {
+    refuseUnknown(given, new Set(known), name);
+  }
+  return given;
 }
 
 /**
@@ -92,7 +109,7 @@ function configuredWorker(spec: WorkerSpec, members: Members, functionName: stri
   const timeoutSeconds = numberIn(members, 'Timeout', 1, MAX_TIMEOUT_SECONDS);
   const memory = numberIn(members, 'MemorySize', MIN_MEMORY_MIB, MAX_MEMORY_MIB);
   const handler = textIn(members, 'Handler');
-  const storage = objectIn(members, 'EphemeralStorage');
+  const storage = structureIn(members, 'EphemeralStorage', ['Size']);
   const size = storage === undefined ? undefined : numberIn(storage, 'Size', 1, MAX_STORAGE_MIB);
   return {
     ...spec,
@@ -110,23 +127,22 @@ function configuredWorker(spec: WorkerSpec, members: Members, functionName: stri
 
 /** Variables out of Secrets are never told to callers, and so stay unless a request gives them a value. */
 function environment(spec: WorkerSpec, members: Members): Pick<WorkerSpec, 'env'> | undefined {
-  const given = objectIn(members, 'Environment');
+  const given = structureIn(members, 'Environment', ['Variables']);
   if (given === undefined) {
     return undefined;
   }
   const variables = textMapIn(given, 'Variables') ?? {};
-  const secret = (spec.env ?? []).filter(({ name, valueFrom }) => valueFrom !== undefined && !(name in variables));
+  const secret = (spec.env ?? []).filter(
+    ({ name, valueFrom }) => valueFrom !== undefined && !Object.hasOwn(variables, name),
+  );
   const env = [...secret, ...Object.entries(variables).map(([name, value]) => ({ name, value }))];
   return { env: env.length === 0 ? undefined : env } as Pick<WorkerSpec, 'env'>;
 }
 
 function imageConfig(members: Members): Pick<WorkerSpec, 'args' | 'command'> | undefined {
-  const given = objectIn(members, 'ImageConfig');
+  const given = structureIn(members, 'ImageConfig', ['Command', 'EntryPoint']);
   if (given === undefined) {
     return undefined;
-  }
-  if (!asksForNothing(given.WorkingDirectory)) {
-    throw invalid('ImageConfig.WorkingDirectory is not supported. Set WORKDIR in the image.');
   }
   const words = (name: string): readonly string[] | undefined => {
     const list = textsIn(given, name) ?? [];
@@ -136,7 +152,7 @@ function imageConfig(members: Members): Pick<WorkerSpec, 'args' | 'command'> | u
 }
 
 function logging(spec: WorkerSpec, members: Members, functionName: string): Pick<WorkerSpec, 'logging'> | undefined {
-  const given = objectIn(members, 'LoggingConfig');
+  const given = structureIn(members, 'LoggingConfig', LOGGING);
   if (given === undefined) {
     return undefined;
   }

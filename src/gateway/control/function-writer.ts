@@ -10,7 +10,8 @@ import type { Informer, KubeClient, KubeObject, ObjectKey } from '../../kube/api
 import type { VersionBook } from '../agents/version-book.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 import { LambdaError } from '../lambda/lambda-error.ts';
-import { revisionIdOf } from '../lambda/revision-id.ts';
+import { functionRevisionOf } from '../lambda/revision-id.ts';
+import { versionsOf } from './aliases.ts';
 import { createdDraft, createdObject, objectNameFor } from './created-function.ts';
 import { draftOf, type FunctionDraft, patchTo } from './function-draft.ts';
 import type { Members } from './members.ts';
@@ -44,6 +45,11 @@ export interface Author {
   readonly name: string;
   readonly requestId: string;
   readonly operation: string;
+}
+
+export interface ChangeOptions {
+  readonly isTrial?: boolean;
+  readonly revisionId?: string | undefined;
 }
 
 const TRIES = 5;
@@ -107,32 +113,36 @@ export class FunctionWriter {
     return await inWordsOfLambda(async () => {
       const isTaken = (await this.#getObject(key)) !== undefined;
       if (isTaken || this.#options.isHandMade(name)) {
-        throw new LambdaError('ResourceConflictException', `Function already exist: ${name}`);
+        throw alreadyThere(name);
       }
       // By server-side apply, unlike a create, defaults of the schema belong to no manager.
       const patch = { kind: 'apply', fieldManager: fieldManagers.control, force: false, body: object } as const;
-      const made = await client.patch(lambdaFunctions, key, patch, { deadlineMs: DEADLINE_MS });
-      return await this.#written(made, author);
+      try {
+        const made = await client.patch(lambdaFunctions, key, patch, { deadlineMs: DEADLINE_MS });
+        return await this.#written(made, author);
+      } catch (error) {
+        throw hasCode(error, 'Conflict') ? alreadyThere(name, error) : error;
+      }
     });
   }
 
   /**
    * Changes a function; a change that another writer was in the way of is made again from what that one has left.
    *
-   * @param revisionId refuses to change another revision than this one
+   * @param how `revisionId` refuses to change another revision than this one. With `isTrial` nothing is written
    * @throws {LambdaError} PreconditionFailedException and others, see {@link FunctionWriter.read}
    */
   async change(
     target: FunctionTarget,
     next: (draft: FunctionDraft, present: LambdaFunction) => FunctionDraft,
     author: Author,
-    revisionId?: string,
+    { isTrial = false, revisionId }: ChangeOptions = {},
   ): Promise<LambdaFunction> {
     const { client, clock, namespace } = this.#options;
     return await inWordsOfLambda(async () => {
       for (let tries = 1; ; tries += 1) {
         const present = await this.read(target);
-        checkRevision(revisionId, revisionIdOf(present));
+        checkRevision(revisionId, functionRevisionOf(present));
         const body = patchTo(present, next(draftOf(present), present), author.name, clock.now());
         if (body === undefined) {
           return present;
@@ -140,8 +150,9 @@ export class FunctionWriter {
         const patch = { kind: 'merge', body, fieldManager: fieldManagers.control } as const;
         const key = { namespace, name: present.metadata.name };
         try {
-          const changed = await client.patch(lambdaFunctions, key, patch, { deadlineMs: DEADLINE_MS });
-          return await this.#written(changed, author);
+          const options = { deadlineMs: DEADLINE_MS, dryRun: isTrial };
+          const changed = await client.patch(lambdaFunctions, key, patch, options);
+          return isTrial ? changed : await this.#written(changed, author);
         } catch (error) {
           if (tries === TRIES || !hasCode(error, 'Conflict')) {
             throw error;
@@ -173,9 +184,9 @@ export class FunctionWriter {
     const { client, namespace, versions } = this.#options;
     await inWordsOfLambda(async () => {
       const owner = await this.read(target);
-      const alias = owner.spec.aliases?.find(
-        (each) => each.version === version || each.routing?.some((part) => part.version === version) === true,
-      );
+      // Calls go by the aliases in effect, which may still name a version that the written ones no longer do.
+      const aliases = [...(owner.spec.aliases ?? []), ...(owner.status?.aliases ?? [])];
+      const alias = aliases.find((each) => versionsOf(each).includes(version));
       if (alias !== undefined) {
         const message = `The alias ${alias.name} names version ${version}: change or delete the alias first.`;
         throw new LambdaError('ResourceConflictException', message);
@@ -257,6 +268,10 @@ export class FunctionWriter {
     }
     return true;
   }
+}
+
+function alreadyThere(name: string, cause?: unknown): LambdaError {
+  return new LambdaError('ResourceConflictException', `Function already exist: ${name}`, { cause });
 }
 
 /**

@@ -66,14 +66,20 @@ export function textMapIn(members: Members, name: string): Readonly<Record<strin
   return value as Readonly<Record<string, string>> | undefined;
 }
 
+/** Levels that a member of a request has at most, by the service model. */
+const MAX_LEVELS = 8;
+
 /**
- * Whether a value asks for nothing: clients send empty members for features that are not used.
+ * Whether a value asks for nothing: clients send empty members for features that are not used. One that is nested deeper
+ * than any member asks for something.
  */
-export function asksForNothing(value: unknown): boolean {
+export function asksForNothing(value: unknown, levels = MAX_LEVELS): boolean {
   if (value === undefined || value === null || value === '' || value === false) {
     return true;
   }
-  return typeof value === 'object' && Object.values(value).every(asksForNothing);
+  return (
+    typeof value === 'object' && levels > 0 && Object.values(value).every((each) => asksForNothing(each, levels - 1))
+  );
 }
 
 export function invalid(message: string): LambdaError {

@@ -10,7 +10,10 @@ const names: ReadonlyMap<string, LambdaErrorName> = new Map([
   ['NotFound', 'ResourceNotFoundException'],
   ['AlreadyExists', 'ResourceConflictException'],
   ['Conflict', 'ResourceConflictException'],
+  ['RequestEntityTooLarge', 'RequestTooLargeException'],
 ]);
+/** Answers that tell of the gateway's own account, and of the moment; all others from 400 to 499 of what was asked for. */
+const OWN_FAULTS: readonly number[] = [401, 408, 410, 429];
 
 /** The words of Lambda for an error of the API server. Anything else is given back as it is. */
 export function refusalOf(error: unknown): unknown {
@@ -18,7 +21,7 @@ export function refusalOf(error: unknown): unknown {
     return error;
   }
   const { code, message } = error;
-  const name = names.get(code);
+  const name = names.get(code) ?? (isOfRequest(error) ? 'InvalidParameterValueException' : undefined);
   if (name !== undefined) {
     return new LambdaError(name, message, { cause: error });
   }
@@ -28,6 +31,12 @@ export function refusalOf(error: unknown): unknown {
   return error instanceof ApiError || isUnavailable(error)
     ? unavailable('The Kubernetes API server cannot be asked at the moment.', error)
     : error;
+}
+
+/** Whether an admission webhook, which may give any status and reason, refused what was asked for. */
+function isOfRequest(error: EsbError): boolean {
+  const status = error instanceof ApiError ? (error.status ?? 0) : 0;
+  return status >= 400 && status < 500 && !OWN_FAULTS.includes(status);
 }
 
 /** Runs calls to the API server; errors become those of Lambda. */

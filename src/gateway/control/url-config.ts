@@ -1,8 +1,10 @@
 import type { LambdaFunctionSpecUrl, LambdaFunctionSpecUrlCors } from '../../api/lambda-function.ts';
 import type { FunctionDraft } from './function-draft.ts';
-import { booleanIn, invalid, type Members, numberIn, objectIn, textIn, textsIn } from './members.ts';
+import { structureIn } from './function-settings.ts';
+import { booleanIn, invalid, type Members, numberIn, textIn, textsIn } from './members.ts';
 
 const MAX_AGE_SECONDS = 86_400;
+const CORS = ['AllowCredentials', 'AllowHeaders', 'AllowMethods', 'AllowOrigins', 'ExposeHeaders', 'MaxAge'];
 
 /**
  * A function with a URL as a request says; what the request does not name stays.
@@ -20,7 +22,7 @@ export function withUrl(
     throw invalid('AuthType is needed.');
   }
   const invokeMode = choiceIn(members, 'InvokeMode', ['BUFFERED', 'RESPONSE_STREAM']) ?? present?.invokeMode;
-  const given = objectIn(members, 'Cors');
+  const given = structureIn(members, 'Cors', CORS);
   const cors = given === undefined ? present?.cors : corsIn(given);
   const url = {
     authType,

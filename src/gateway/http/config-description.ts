@@ -10,7 +10,8 @@ import { lambdaTime } from './function-description.ts';
 /** Lambda's description of an alias. */
 export function aliasOf(owner: LambdaFunction | undefined, alias: WrittenAlias, functionName: string) {
   const weights = alias.routing?.map(({ permille, version }) => [String(version), permille / 1_000] as const) ?? [];
-  const description = owner === undefined ? '' : (keptPropertiesOf(owner.metadata).aliases?.[alias.name] ?? '');
+  const kept = owner === undefined ? {} : (keptPropertiesOf(owner.metadata).aliases ?? {});
+  const description = Object.hasOwn(kept, alias.name) ? (kept[alias.name] ?? '') : '';
   const content = JSON.stringify([alias.version, weights, description]);
   return {
     AliasArn: functionArn({ name: functionName, qualifier: alias.name }),

@@ -4,7 +4,7 @@ import { functionNameOf, type LambdaWorker, loggingOf } from '../../api/lambda-w
 import { quantityToMiB } from '../../api/quantity.ts';
 import { versionText } from '../../common/function-arn.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
-import { revisionIdOf } from '../lambda/revision-id.ts';
+import { functionRevisionOf, revisionIdOf } from '../lambda/revision-id.ts';
 import type { CatalogFunction } from './function-catalog.ts';
 import {
   functionStateOf,
@@ -45,7 +45,7 @@ export function describeFunction(
     Version: versionText(spec.version),
     Environment: environmentOf(speaker.resource),
     TracingConfig: { Mode: 'PassThrough' },
-    RevisionId: revisionIdOf({ metadata }),
+    RevisionId: owner === undefined ? revisionIdOf({ metadata }) : functionRevisionOf(owner),
     ...statesOf(owner, published, resources),
     PackageType: 'Image',
     ImageConfigResponse: imageConfig(speaker.resource),

@@ -1,14 +1,15 @@
-import type { LambdaFunction } from '../../api/lambda-function.ts';
+import { type LambdaFunction, templateHashOf } from '../../api/lambda-function.ts';
 import { versionNameOf } from '../../api/lambda-version.ts';
 import { unreachable } from '../../common/errors.ts';
+import { isOlder } from '../../kube/api/resource-version.ts';
 import type { ControlAction } from '../access/access.ts';
-import { draftOf, type FunctionDraft } from '../control/function-draft.ts';
+import type { FunctionDraft } from '../control/function-draft.ts';
 import { configured, refuseUnknown, withArchitecture, withImage } from '../control/function-settings.ts';
 import type { Author, FunctionTarget, FunctionWriter } from '../control/function-writer.ts';
 import { booleanIn, invalid, type Members, textIn, textMapIn } from '../control/members.ts';
 import { withoutTags, withTags } from '../control/tags.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
-import { LambdaError } from '../lambda/lambda-error.ts';
+import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { describeFunction } from './function-description.ts';
 import type { UnsupportedOperation } from './unsupported-operations.ts';
@@ -59,6 +60,8 @@ const FUNCTION = `${FUNCTIONS}/:name`;
 
 /** Milliseconds that a version may take to be published before the request is answered without. */
 const PUBLISH_MS = 40_000;
+/** Characters of the description of a version; as in Lambda. */
+const MAX_DESCRIPTION = 256;
 
 /** The operations about functions themselves and their versions. */
 export const functionOperations: readonly WriteOperation[] = [
@@ -100,13 +103,10 @@ export const functionOperations: readonly WriteOperation[] = [
         return token === undefined ? changed : withToken(changed, token);
       };
       const { catalog, writer } = parts;
-      if (booleanIn(members, 'DryRun') === true) {
-        const present = await writer.read(target);
-        const { spec } = next(draftOf(present));
-        return described(catalog, reference, { ...present, spec });
-      }
-      const changed = await writer.change(target, next, author, textIn(members, 'RevisionId'));
-      return token === undefined
+      const isTrial = booleanIn(members, 'DryRun') === true;
+      const revisionId = textIn(members, 'RevisionId');
+      const changed = await writer.change(target, next, author, { isTrial, revisionId });
+      return token === undefined || isTrial
         ? described(catalog, reference, changed)
         : await published(parts, reference, changed, token, 'ServiceException');
     },
@@ -120,7 +120,7 @@ export const functionOperations: readonly WriteOperation[] = [
     async run({ catalog, writer }, { author, members, reference, target }) {
       checkLatest(reference);
       const next = (draft: FunctionDraft): FunctionDraft => configured(draft, members, reference.name, ['RevisionId']);
-      const changed = await writer.change(target, next, author, textIn(members, 'RevisionId'));
+      const changed = await writer.change(target, next, author, { revisionId: textIn(members, 'RevisionId') });
       return described(catalog, reference, changed);
     },
   },
@@ -157,12 +157,11 @@ export const functionOperations: readonly WriteOperation[] = [
       refuseUnknown(members, new Set(['CodeSha256', 'Description', 'RevisionId']));
       const { catalog, writer } = parts;
       const next = (draft: FunctionDraft, present: LambdaFunction): FunctionDraft => {
-        const { CodeSha256, Description } = describeFunction(catalog.find({ name: target.name }, present), reference);
-        checkSame('CodeSha256', textIn(members, 'CodeSha256'), CodeSha256);
-        checkSame('Description', textIn(members, 'Description'), Description);
-        return withToken(draft, author.requestId);
+        const { CodeSha256 } = describeFunction(catalog.find({ name: target.name }, present), reference);
+        checkCode(textIn(members, 'CodeSha256'), CodeSha256);
+        return withToken(draft, author.requestId, descriptionIn(members));
       };
-      const changed = await writer.change(target, next, author, textIn(members, 'RevisionId'));
+      const changed = await writer.change(target, next, author, { revisionId: textIn(members, 'RevisionId') });
       return await published(parts, reference, changed, author.requestId, 'ServiceException');
     },
   },
@@ -205,15 +204,34 @@ function described(catalog: FunctionCatalog, { name }: FunctionReference, writte
   return describeFunction(catalog.find({ name }, written), { name });
 }
 
-function withToken(draft: FunctionDraft, publishToken: string): FunctionDraft {
-  return { ...draft, spec: { ...draft.spec, publishToken } };
+/** @param description of the version, in place of that of the function */
+function withToken(draft: FunctionDraft, publishToken: string, description = ''): FunctionDraft {
+  const { publication: _before, ...kept } = draft.kept;
+  return {
+    ...draft,
+    kept: description === '' ? kept : { ...kept, publication: { token: publishToken, description } },
+    spec: { ...draft.spec, publishToken },
+  };
+}
+
+/** The description of a version, as long as its resource takes. */
+function descriptionIn(members: Members): string | undefined {
+  const description = textIn(members, 'Description');
+  if (description !== undefined && description.length > MAX_DESCRIPTION) {
+    throw constraintError(
+      'description',
+      description,
+      `Member must have length less than or equal to ${MAX_DESCRIPTION}`,
+    );
+  }
+  return description;
 }
 
 /** @throws {LambdaError} InvalidParameterValueException */
-function checkSame(name: string, wanted: string | undefined, present: string): void {
+function checkCode(wanted: string | undefined, present: string): void {
   if (wanted !== undefined && wanted !== '' && wanted !== present) {
     throw invalid(
-      `${name} (${wanted}) is different from that of $LATEST (${present}). A version is published as $LATEST is: change that first with UpdateFunctionConfiguration or UpdateFunctionCode.`,
+      `CodeSha256 (${wanted}) is different from current CodeSHA256 (${present}) of $LATEST. Please try again with the CodeSHA256 in $LATEST.`,
     );
   }
 }
@@ -231,8 +249,7 @@ async function published(
   token: string,
   late: 'ResourceConflictException' | 'ServiceException',
 ): Promise<object> {
-  const { uid } = written.metadata;
-  const found = (): PublishedState => publishedState(catalog, name, uid, token);
+  const found = (): PublishedState => publishedState(catalog, name, written, token);
   await writer.until(() => found().kind !== 'Waiting' || isGone(), PUBLISH_MS);
   const state = found();
   switch (state.kind) {
@@ -263,19 +280,27 @@ type PublishedState =
 function publishedState(
   catalog: FunctionCatalog,
   name: string,
-  uid: string | undefined,
+  written: LambdaFunction,
   token: string,
 ): PublishedState {
   const owner = catalog.owner(name);
-  if (owner === undefined || owner.metadata.uid !== uid) {
+  if (owner === undefined || owner.metadata.uid !== written.metadata.uid) {
     return { kind: 'Gone' };
   }
   const { conditions, latestVersion, observedGeneration, publication } = owner.status ?? {};
-  if (publication?.token === token && publication.state !== 'Creating' && latestVersion !== undefined) {
+  const asked = owner.spec.publishToken;
+  // Another token than that of this request is one that came later: of the same template both mean one version.
+  const isOvertaken = asked !== token && !isOlder(owner, written);
+  const isSame = templateHashOf(owner.spec.template) === templateHashOf(written.spec.template);
+  const isDone = publication?.token === token || (isOvertaken && isSame && publication?.token === asked);
+  if (isDone && publication?.state !== 'Creating' && latestVersion !== undefined) {
     const isSeen = catalog.versions(name).includes(String(latestVersion));
     return isSeen ? { kind: 'Published', version: latestVersion } : { kind: 'Waiting' };
   }
-  const isCurrent = owner.spec.publishToken === token && observedGeneration === owner.metadata.generation;
+  if (isOvertaken && !isSame && publication?.token !== token) {
+    return { kind: 'Failed', message: 'another request has changed the function and published it.' };
+  }
+  const isCurrent = (asked === token || isOvertaken) && observedGeneration === owner.metadata.generation;
   const stalled = conditions?.find(({ type, status }) => type === 'Stalled' && status === 'True');
   if (isCurrent && stalled !== undefined) {
     return { kind: 'Failed', message: stalled.message };

@@ -1,6 +1,19 @@
+import { createHash } from 'node:crypto';
+import { keptPropertiesOf } from '../../api/kept-properties.ts';
+import { type LambdaFunction, templateHashOf } from '../../api/lambda-function.ts';
 import type { KubeObject } from '../../kube/api/types.ts';
 
-/** Tells apart states of a function that were written. Status and labels of a resource change no revision. */
+/** Tells apart states of a resource that were written. Status and labels change no revision. */
 export function revisionIdOf({ metadata }: KubeObject): string {
   return `${metadata.uid ?? metadata.name}-${metadata.generation ?? 1}`;
+}
+
+/**
+ * Tells apart configurations of $LATEST. An autoscaler, an alias and a version that is published change the LambdaFunction
+ * and no revision; the role of a function is in no field of the spec, and part of the revision.
+ */
+export function functionRevisionOf({ metadata, spec }: LambdaFunction): string {
+  const { architecture = '', role = '' } = keptPropertiesOf(metadata);
+  const content = JSON.stringify([templateHashOf(spec.template), spec.description ?? '', role, architecture]);
+  return `${metadata.uid ?? metadata.name}-${createHash('sha256').update(content).digest('hex').slice(0, 16)}`;
 }

@@ -72,6 +72,8 @@ export interface FenceOptions extends CallOptions {
 export interface WriteOptions extends FenceOptions {
   /** `approval` is that of certificate signing requests, `resize` that of Pods. */
   readonly subresource?: 'status' | 'approval' | 'resize';
+  /** Of a patch: has the server check it, and answer as if it were done. */
+  readonly dryRun?: boolean;
 }
 
 export interface ListOptions<T extends KubeObject> extends CallOptions {

@@ -122,7 +122,11 @@ class HttpKubeClient implements KubeClient {
     options: WriteOptions = {},
   ): Promise<T> {
     const { fieldManager } = patch;
-    const query = queryText(patch.kind === 'apply' ? { fieldManager, force: patch.force ?? true } : { fieldManager });
+    const query = queryText({
+      fieldManager,
+      ...(patch.kind === 'apply' ? { force: patch.force ?? true } : {}),
+      ...(options.dryRun === true ? { dryRun: 'All' } : {}),
+    });
     const path = `${objectPath(type, key, options.subresource)}${query}`;
     const what = describe('patch', type, key);
     return this.#object({ what, method: 'PATCH', path, ...patchContent(type, key, patch) }, options);

@@ -1,7 +1,6 @@
 import {
   CreateAliasCommand,
   CreateFunctionCommand,
-  type CreateFunctionCommandInput,
   CreateFunctionUrlConfigCommand,
   DeleteFunctionCommand,
   GetFunctionCommand,
@@ -15,69 +14,21 @@ import {
 } from '@aws-sdk/client-lambda';
 import { describe, expect, it } from 'vitest';
 import { KEPT_ANNOTATION } from '../../../src/api/kept-properties.ts';
-import type { LambdaFunction } from '../../../src/api/lambda-function.ts';
+import { foreignCode } from '../../../src/common/error-codes.ts';
 import type { Access } from '../../../src/gateway/access/access.ts';
 import { createOpenAccess } from '../../../src/gateway/access/access.ts';
 import { objectNameFor } from '../../../src/gateway/control/created-function.ts';
 import { LambdaError } from '../../../src/gateway/lambda/lambda-error.ts';
 import { ApiError } from '../../../src/kube/api/api-error.ts';
-import { type ControlStore, controlStore } from '../../support/control-store.ts';
-import { fakeInformer } from '../../support/fake-informer.ts';
-import { condition, functionFixture, ownedFixture, versionFixture } from '../../support/function-fixture.ts';
-import { type GatewayLab, gatewayLab } from '../../support/gateway-lab.ts';
+import { condition, functionFixture, versionFixture } from '../../support/function-fixture.ts';
+import { gatewayLab } from '../../support/gateway-lab.ts';
+import { minimal, settle, type WritingLab, writingLab } from '../../support/writing-lab.ts';
 
 const arn = 'arn:aws:lambda:us-east-1:012345678912:function:hello';
 
-interface ControlLab extends GatewayLab {
-  readonly store: ControlStore;
-  /** The LambdaFunction of this name as it is now. */
-  object(name?: string): LambdaFunction;
-}
-
-async function controlLab(gateway: Parameters<typeof gatewayLab>[0] = {}): Promise<ControlLab> {
-  const functions = fakeInformer<LambdaFunction>();
-  const versions = fakeInformer<never>();
-  const store = controlStore({ lambdafunctions: functions as never, lambdaversions: versions });
-  const lab = await gatewayLab({
-    ...gateway,
-    gateway: { functions, versions, control: store, ...gateway.gateway },
-  });
-  return {
-    ...lab,
-    functions,
-    versions: versions as never,
-    store,
-    object(name = 'hello') {
-      const found = functions.cache.get({ namespace: 'default', name });
-      if (found === undefined) {
-        throw new Error(`there is no LambdaFunction ${name}`);
-      }
-      return found;
-    },
-  };
-}
-
-const minimal: CreateFunctionCommandInput = {
-  FunctionName: 'hello',
-  PackageType: 'Image',
-  Code: { ImageUri: 'registry.example/hello:1' },
-  Role: 'arn:aws:iam::123456789012:role/r',
-};
-
-/** The status that the controller gives a function that is up to date, and a worker that runs. */
-function settle(lab: ControlLab): void {
-  const owner = lab.object();
-  const ready = { ...condition('Ready', 'True', 'UpToDate'), observedGeneration: owner.metadata.generation ?? 1 };
-  lab.functions.put({
-    ...owner,
-    status: { ...owner.status, observedGeneration: owner.metadata.generation ?? 1, conditions: [ready] },
-  });
-  lab.workers.put(ownedFixture(owner, 0, { status: { image: `registry.example/hello@sha256:${'a'.repeat(64)}` } }));
-}
-
 describe('a function that is created', () => {
   it('names what the caller named, rests frozen, and tells who has made it', async () => {
-    const lab = await controlLab();
+    const lab = await writingLab();
     const made = await lab.client.send(new CreateFunctionCommand({ ...minimal, MemorySize: 300, Tags: { a: 'x y' } }));
     expect(made).toMatchObject({ State: 'Pending', LastUpdateStatus: 'InProgress', MemorySize: 300, Timeout: 3 });
     const [patch] = lab.store.asked.flatMap((each) => each.patch ?? []);
@@ -104,7 +55,7 @@ describe('a function that is created', () => {
   });
 
   it('is found by the name that callers write', async () => {
-    const lab = await controlLab();
+    const lab = await writingLab();
     await lab.client.send(new CreateFunctionCommand({ ...minimal, FunctionName: 'My_Function' }));
     const found = await lab.client.send(new GetFunctionCommand({ FunctionName: 'My_Function' }));
     expect(found.Configuration?.FunctionName).toBe('My_Function');
@@ -112,7 +63,7 @@ describe('a function that is created', () => {
   });
 
   it('is refused where the name is taken, by workers that were made by hand too', async () => {
-    const lab = await controlLab();
+    const lab = await writingLab();
     await lab.addWorker('hand', { functionName: 'hand' });
     await lab.client.send(new CreateFunctionCommand(minimal));
     for (const FunctionName of ['hello', 'hand']) {
@@ -125,11 +76,11 @@ describe('a function that is created', () => {
 });
 
 describe('the state of a function', () => {
-  const stateOf = async (lab: ControlLab) =>
+  const stateOf = async (lab: WritingLab) =>
     await lab.client.send(new GetFunctionConfigurationCommand({ FunctionName: 'hello' }));
 
   it('follows its conditions and its workers', async () => {
-    const lab = await controlLab();
+    const lab = await writingLab();
     await lab.client.send(new CreateFunctionCommand(minimal));
     expect(await stateOf(lab)).toMatchObject({ State: 'Pending', StateReasonCode: 'Creating' });
     settle(lab);
@@ -159,7 +110,7 @@ describe('the state of a function', () => {
   });
 
   it('is that of $LATEST where an alias keeps the function from being ready', async () => {
-    const lab = await controlLab();
+    const lab = await writingLab();
     await lab.client.send(new CreateFunctionCommand(minimal));
     settle(lab);
     const owner = lab.object();
@@ -171,13 +122,13 @@ describe('the state of a function', () => {
   });
 
   it('is idle where no worker is wanted', async () => {
-    const lab = await controlLab();
+    const lab = await writingLab();
     lab.functions.put(functionFixture({ minWorkers: 0, status: { observedGeneration: 1 } }));
     expect(await stateOf(lab)).toMatchObject({ State: 'Inactive', StateReasonCode: 'Idle' });
   });
 
   it('is that of no function once it is deleted, while its workers still leave', async () => {
-    const lab = await controlLab();
+    const lab = await writingLab();
     await lab.client.send(new CreateFunctionCommand(minimal));
     settle(lab);
     await lab.client.send(new DeleteFunctionCommand({ FunctionName: 'hello' }));
@@ -189,7 +140,7 @@ describe('the state of a function', () => {
 
 describe('a change', () => {
   it('is one of the revision that its caller has seen', async () => {
-    const lab = await controlLab();
+    const lab = await writingLab();
     const { RevisionId } = await lab.client.send(new CreateFunctionCommand(minimal));
     settle(lab);
     const input = { FunctionName: 'hello', Timeout: 9, RevisionId };
@@ -202,7 +153,7 @@ describe('a change', () => {
   });
 
   it('names nothing but what changes, and removes what another manager has set', async () => {
-    const lab = await controlLab();
+    const lab = await writingLab();
     lab.functions.put(
       functionFixture({
         spec: {
@@ -245,14 +196,14 @@ describe('a change', () => {
   });
 
   it('that changes nothing writes nothing', async () => {
-    const lab = await controlLab();
+    const lab = await writingLab();
     await lab.client.send(new CreateFunctionCommand(minimal));
     await lab.client.send(new UpdateFunctionConfigurationCommand({ FunctionName: 'hello', Timeout: 3 }));
     expect(lab.store.asked.filter(({ verb }) => verb === 'patch')).toHaveLength(1);
   });
 
   it('is made again from what another writer has left meanwhile', async () => {
-    const lab = await controlLab();
+    const lab = await writingLab();
     await lab.client.send(new CreateFunctionCommand(minimal));
     lab.store.beforeWrite = () => {
       const owner = lab.object();
@@ -267,11 +218,17 @@ describe('a change', () => {
   it.each([
     ['Invalid', 422, 'InvalidParameterValueException'],
     ['Forbidden', 403, 'AccessDeniedException'],
+    ['RequestEntityTooLarge', 413, 'RequestTooLargeException'],
+    ['NoTeapot', 418, 'InvalidParameterValueException'],
+    ['Unauthorized', 401, 'ServiceException'],
     ['TooManyRequests', 429, 'TooManyRequestsException'],
     ['Unreachable', undefined, 'ServiceException'],
   ] as const)('that the API server answers with %s is a %s', async (code, status, name) => {
-    const lab = await controlLab();
-    lab.store.failure = new ApiError('said the API server', { code, ...(status === undefined ? {} : { status }) });
+    const lab = await writingLab();
+    lab.store.failure = new ApiError('said the API server', {
+      code: foreignCode(code),
+      ...(status === undefined ? {} : { status }),
+    });
     await expect(lab.client.send(new CreateFunctionCommand(minimal))).rejects.toMatchObject({ name });
   });
 });
@@ -288,7 +245,7 @@ describe('rights', () => {
         }
       },
     };
-    const lab = await controlLab({ gateway: { access } });
+    const lab = await writingLab({ gateway: { access } });
     await lab.client.send(new CreateFunctionCommand({ ...minimal, FunctionName: 'My_Function' }));
     const FunctionName = 'My_Function';
     await lab.client.send(new UpdateFunctionConfigurationCommand({ FunctionName, Timeout: 9 }));
@@ -319,7 +276,7 @@ describe('rights', () => {
         lab.functions.put(functionFixture({ name: 'older', metadata, spec: { functionName: 'hello' } }));
       },
     };
-    const lab: ControlLab = await controlLab({ gateway: { access } });
+    const lab: WritingLab = await writingLab({ gateway: { access } });
     const metadata = { creationTimestamp: '2026-01-01T00:00:00Z', resourceVersion: '1' };
     lab.functions.put(functionFixture({ metadata }));
     await lab.client.send(new UpdateFunctionConfigurationCommand({ FunctionName: 'hello', Timeout: 9 }));
@@ -331,7 +288,7 @@ describe('rights', () => {
 
 describe('versions and aliases', () => {
   /** Has the controller publish what the next change asks for. */
-  const publishNext = (lab: ControlLab, version: number): void => {
+  const publishNext = (lab: WritingLab, version: number): void => {
     const stop = lab.functions.subscribe(({ object }) => {
       const token = object.spec.publishToken;
       if (token !== undefined && object.status?.publication?.token !== token) {
@@ -346,7 +303,7 @@ describe('versions and aliases', () => {
   };
 
   it('are published once the controller has done it', async () => {
-    const lab = await controlLab();
+    const lab = await writingLab();
     await lab.client.send(new CreateFunctionCommand(minimal));
     publishNext(lab, 1);
     expect(await lab.client.send(new PublishVersionCommand({ FunctionName: 'hello' }))).toMatchObject({
@@ -372,7 +329,7 @@ describe('versions and aliases', () => {
   });
 
   it('have weights in thousandths', async () => {
-    const lab = await controlLab();
+    const lab = await writingLab();
     await lab.client.send(new CreateFunctionCommand(minimal));
     for (const version of [1, 2]) {
       lab.versions.put(versionFixture(lab.object(), version));
@@ -398,7 +355,7 @@ describe('versions and aliases', () => {
 
 describe('what there is not', () => {
   it('is refused where no URLs are served, and with a qualifier that settings do not have', async () => {
-    const lab = await controlLab();
+    const lab = await writingLab();
     await lab.client.send(new CreateFunctionCommand(minimal));
     const url = { FunctionName: 'hello', AuthType: 'NONE' } as const;
     await expect(lab.client.send(new CreateFunctionUrlConfigCommand(url))).rejects.toMatchObject({

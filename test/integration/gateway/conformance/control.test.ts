@@ -170,8 +170,10 @@ describe.each(['javaScript', 'boto3'] as const)('by %s', (which) => {
     expect(await fails('PublishVersion', { FunctionName, CodeSha256: 'f'.repeat(64) })).toMatchObject({
       error: 'InvalidParameterValueException',
     });
-    const second = await does('PublishVersion', { FunctionName, CodeSha256: digestOf('registry.example/hello:1') });
-    expect(second).toMatchObject({ Version: '2', Timeout: 9, Role: ROLE });
+    const CodeSha256 = digestOf('registry.example/hello:1');
+    const second = await does('PublishVersion', { FunctionName, CodeSha256, Description: 'two' });
+    expect(second).toMatchObject({ Version: '2', Timeout: 9, Role: ROLE, Description: 'two' });
+    expect(await does('GetFunctionConfiguration', { FunctionName })).toMatchObject({ Description: 'one' });
     const third = await does('UpdateFunctionCode', {
       FunctionName,
       ImageUri: 'registry.example/hello:2',

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { KEPT_ANNOTATION, keptPropertiesOf } from '../../../../src/api/kept-properties.ts';
@@ -24,7 +25,7 @@ function applied(target: unknown, patch: unknown): unknown {
 
 describe('a merge patch', () => {
   it('makes of any object any other, and is none between two that are alike', () => {
-    const key = fc.constantFrom('a', 'b', 'c', 'd');
+    const key = fc.constantFrom('a', 'b', 'c', 'constructor');
     const { tree } = fc.letrec<{ tree: unknown }>((tie) => ({
       tree: fc.oneof(
         { maxDepth: 3 },
@@ -39,7 +40,7 @@ describe('a merge patch', () => {
       fc.property(object, object, (from, to) => {
         const patch = mergePatch(from, to);
         expect(applied(from, patch ?? {})).toEqual(to);
-        expect(patch === undefined).toBe(JSON.stringify(sorted(from)) === JSON.stringify(sorted(to)));
+        expect(patch === undefined).toBe(isDeepStrictEqual(from, to));
       }),
       { numRuns: 500 },
     );
@@ -50,14 +51,6 @@ describe('a merge patch', () => {
     expect(patchTo(owner, draftOf(owner), 'alice', 0)).toBeUndefined();
   });
 });
-
-function sorted(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    return value;
-  }
-  const entries = Object.entries(value).toSorted(([one], [other]) => (one < other ? -1 : 1));
-  return entries.map(([name, member]) => [name, sorted(member)]);
-}
 
 describe('kept properties', () => {
   it.each([undefined, '', 'null', '[]', '7', '{', '{"role":7,"tags":["a"],"aliases":{"live":7},"modified":"soon"}'])(
