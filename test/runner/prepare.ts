@@ -15,7 +15,7 @@ import { fetchFirstFunctionModules } from '../support/first-function-modules.ts'
 import { checkedInitProgram, ensureArm64Tools, initProgram } from '../support/init-lab.ts';
 import { kstatusProgram } from '../support/kstatus-program.ts';
 import { operatorDefinitions, routeDefinition } from '../support/operator-definitions.ts';
-import { ensurePythonClients, ensureWebPackages } from '../support/python-clients.ts';
+import { ensurePythonClients, ensureWebPackages, ensureZappa } from '../support/python-clients.ts';
 import { workerProgram } from '../support/test-image.ts';
 import { ensureUnpacked } from '../support/unpacked-packages.ts';
 import { takeoverShapes } from '../takeover/shapes.ts';
@@ -51,6 +51,7 @@ export async function preparePrograms({ image }: { readonly image: boolean }): P
   });
   await ensurePythonClients(progress);
   await ensureWebPackages(progress);
+  await ensureZappa(progress);
   await operatorDefinitions();
   await routeDefinition();
   if (process.platform === 'linux') {

@@ -45,6 +45,9 @@ const webPackages: PinnedPackages = {
   args: ['--python-version=3.11', '--no-compile'],
 };
 
+/** Zappa, a deploy tool, beside the clients. */
+const zappaPackages: PinnedPackages = { name: 'zappa', folder: 'zappa', what: 'Zappa', args: [] };
+
 /**
  * Installs what `python-clients/requirements.txt` pins by version and hash, once, into the user cache. No virtual
  * environment: Debian's Python can make one only with a package more.
@@ -63,6 +66,12 @@ export function ensurePythonClients(progress: Progress): Promise<PythonClients> 
 export async function ensureWebPackages(progress: Progress): Promise<string> {
   const { packages } = await ensurePackages(webPackages, progress);
   return packages;
+}
+
+/** The clients with Zappa beside them; as {@link ensurePythonClients}. */
+export async function ensureZappa(progress: Progress): Promise<PythonClients> {
+  const [clients, zappa] = [await ensurePythonClients(progress), await ensurePackages(zappaPackages, progress)];
+  return { python: clients.python, packages: `${clients.packages}:${zappa.packages}` };
 }
 
 async function ensurePackages(pinned: PinnedPackages, progress: Progress): Promise<PythonClients> {
