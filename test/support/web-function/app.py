@@ -1,8 +1,9 @@
 """An ordinary web application, which knows nothing of events."""
 
+import asyncio
+
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, RedirectResponse
-from mangum import Mangum
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 
 app = FastAPI()
 
@@ -36,4 +37,11 @@ def broken():
     raise RuntimeError("broken")
 
 
-handler = Mangum(app, lifespan="off")
+@app.get("/drips")
+def drips():
+    async def written():
+        yield "one "
+        await asyncio.sleep(1)
+        yield "two"
+
+    return StreamingResponse(written(), media_type="text/plain")
