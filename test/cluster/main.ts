@@ -15,6 +15,7 @@ import { ensureNeeds, runningNeeds } from '../../local/tools/debian-packages.ts'
 import { clusterFamilies, oldestClusterFamilies, toolFamilies } from '../../local/tools/tool-catalog.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
 import { createProgress } from '../../src/cli/progress.ts';
+import { gatewayDefinitions } from '../support/operator-definitions.ts';
 import { startPostgresServer } from '../support/postgres-server.ts';
 import { pushImage } from './cluster-images.ts';
 import { startClusterLab } from './cluster-lab.ts';
@@ -35,6 +36,7 @@ import { gatewaysScenario } from './scenarios/gateways.ts';
 import { helmWaitScenario } from './scenarios/helm-wait.ts';
 import { howTosScenario } from './scenarios/how-tos.ts';
 import { hpaScenario } from './scenarios/hpa.ts';
+import { ingressScenario, routeKinds } from './scenarios/ingress.ts';
 import { installScenario, upgradeScenario } from './scenarios/install.ts';
 import { manifestsScenario } from './scenarios/manifests.ts';
 import { newNodeScenario } from './scenarios/new-node.ts';
@@ -44,6 +46,7 @@ import { releaseScenario } from './scenarios/release.ts';
 import { reservationScenario } from './scenarios/reservation.ts';
 import { rightsScenario } from './scenarios/rights.ts';
 import { allTraces, type Traces, uninstallScenario } from './scenarios/uninstall.ts';
+import { traefikProgram } from './traefik-program.ts';
 
 /** Layouts of the images and the chart of the release before, told to the process that runs apart. */
 const ESB_LAYOUT = 'ESB_CLUSTER_IMAGE';
@@ -59,6 +62,7 @@ const scenarioNames = [
   'definitions',
   'helm-wait',
   'hpa',
+  'ingress',
   'reboot',
   'reservation',
   'new-node',
@@ -120,6 +124,10 @@ async function prepare(wanted: (name: string) => boolean): Promise<Readonly<Reco
   const sample = await ensureSampleImage('python-counter', { progress, tools: tools.folder });
   const emulated = await ensureSampleImage('python-emulator', { progress, tools: tools.folder });
   const image = await buildImage({ progress });
+  if (wanted('ingress')) {
+    await gatewayDefinitions(routeKinds);
+    await progress.step('building traefik', () => traefikProgram());
+  }
   const own = {
     ESB_TOOLS: tools.folder,
     ESB_CLUSTER_TOOLS: cluster.folder,
@@ -227,6 +235,9 @@ async function runScenarios(report: Report, wanted: (name: string) => boolean): 
     }
     if (wanted('hpa')) {
       await hpaScenario(esb, report);
+    }
+    if (wanted('ingress')) {
+      await ingressScenario(esb, report);
     }
     if (wanted('reboot')) {
       await rebootScenario(esb, report);

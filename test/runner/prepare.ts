@@ -14,7 +14,7 @@ import { dockerEngine } from '../support/docker-packages.ts';
 import { fetchFirstFunctionModules } from '../support/first-function-modules.ts';
 import { checkedInitProgram, ensureArm64Tools, initProgram } from '../support/init-lab.ts';
 import { kstatusProgram } from '../support/kstatus-program.ts';
-import { operatorDefinitions, routeDefinition } from '../support/operator-definitions.ts';
+import { gatewayDefinitions, operatorDefinitions } from '../support/operator-definitions.ts';
 import { ensurePythonClients, ensureWebPackages, ensureZappa } from '../support/python-clients.ts';
 import { workerProgram } from '../support/test-image.ts';
 import { ensureUnpacked } from '../support/unpacked-packages.ts';
@@ -53,7 +53,7 @@ export async function preparePrograms({ image }: { readonly image: boolean }): P
   await ensureWebPackages(progress);
   await ensureZappa(progress);
   await operatorDefinitions();
-  await routeDefinition();
+  await gatewayDefinitions([]);
   if (process.platform === 'linux') {
     await ensureUnpacked(dockerEngine, progress);
     await ensureUnpacked(headlessChromium, progress);

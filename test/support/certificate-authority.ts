@@ -24,8 +24,8 @@ export interface IssuedCertificate {
 export interface CertificateAuthority {
   /** PEM. */
   readonly certificate: string;
-  /** For a server on 127.0.0.1 and localhost, and on these addresses too. */
-  issueServer(addresses?: readonly string[]): Promise<IssuedCertificate>;
+  /** For a server on 127.0.0.1 and localhost, and at these addresses and names too. */
+  issueServer(addresses?: readonly string[], names?: readonly string[]): Promise<IssuedCertificate>;
   /** For a client; Kubernetes reads the user from CN and its groups from O. */
   issueClient(user: string, groups: readonly string[]): Promise<IssuedCertificate>;
   /** For a gateway that serves these namespaces; for none, as those of earlier releases, where there are none. */
@@ -91,14 +91,13 @@ export async function createCertificateAuthority(): Promise<CertificateAuthority
 
   return {
     certificate: root.toString('pem'),
-    issueServer: (addresses = []) =>
+    issueServer: (addresses = [], names = []) =>
       issue(
         [{ CN: ['esb-test-server'] }],
         [ExtendedKeyUsage.serverAuth],
         [
           ...['127.0.0.1', ...addresses].map((value) => ({ type: 'ip' as const, value })),
-          { type: 'dns', value: 'localhost' },
-          { type: 'dns', value: 'kubernetes.default.svc' },
+          ...['localhost', 'kubernetes.default.svc', ...names].map((value) => ({ type: 'dns' as const, value })),
         ],
       ),
     issueClient: (user, groups) =>

@@ -12,10 +12,10 @@ export async function operatorDefinitions(): Promise<readonly string[]> {
   );
 }
 
-/** The file with the definition of HTTPRoute, from the Go module of the Gateway API. */
-export async function routeDefinition(): Promise<string> {
+/** Files with the definitions of these resources, from the Go module of the Gateway API. */
+export async function gatewayDefinitions(plurals: readonly string[]): Promise<readonly string[]> {
   const folder = await moduleFolder('gateway-api', 'sigs.k8s.io/gateway-api');
-  return join(folder, 'config/crd/standard/gateway.networking.k8s.io_httproutes.yaml');
+  return plurals.map((plural) => join(folder, `config/crd/standard/gateway.networking.k8s.io_${plural}.yaml`));
 }
 
 /** @param pins folder of `hack/tools` that pins the version of the module */

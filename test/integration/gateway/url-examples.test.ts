@@ -5,7 +5,7 @@ import { parse } from 'yaml';
 import { functionOfHost } from '../../../src/api/function-url.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { objectsIn, renderChart } from '../../support/chart.ts';
-import { routeDefinition } from '../../support/operator-definitions.ts';
+import { gatewayDefinitions } from '../../support/operator-definitions.ts';
 
 const root = join(import.meta.dirname, '../../..');
 const example = (name: string): string => join(root, 'examples/function-url', name);
@@ -56,9 +56,9 @@ describe('the examples of function URLs', () => {
 
   beforeAll(async () => {
     server = await startApiServer();
-    await server.kubectl(['apply', '--server-side', '-f', await routeDefinition()]);
-    for (const part of ['crds', 'manifests/namespace.yaml']) {
-      await server.kubectl(['apply', '--server-side', '-f', join(root, part)]);
+    const files = ['crds', 'manifests/namespace.yaml'].map((part) => join(root, part));
+    for (const file of [...files, ...(await gatewayDefinitions(['httproutes']))]) {
+      await server.kubectl(['apply', '--server-side', '-f', file]);
     }
     await server.kubectl(['wait', '--for=condition=Established', '--all', 'crd']);
   });
