@@ -312,6 +312,10 @@ const events = section<EventReason>(
     ],
     Published: ['Normal', 'LambdaFunction: a version was published; the note names the LambdaVersion'],
     VersionRefused: ['Warning', 'LambdaFunction: the API server does not take a version of it'],
+    ProgressDeadlineExceeded: [
+      'Warning',
+      'LambdaFunction: a change of the template has stopped at its deadline; the note names a worker that hangs',
+    ],
     Scaled: ['Normal', 'LambdaFunction: workers were created or deleted; the note names them'],
     WorkerRefused: ['Warning', 'LambdaFunction: the API server does not take one of its workers'],
     Unassigned: ['Warning', 'LambdaWorker: the worker was taken away from its node, and no other will do'],

@@ -175,6 +175,7 @@ export type EventReason =
   | 'HoldRefused'
   | 'NodeLost'
   | 'NodeUnreachable'
+  | 'ProgressDeadlineExceeded'
   | 'Published'
   | 'Reassigned'
   | 'Scaled'

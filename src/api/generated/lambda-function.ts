@@ -252,6 +252,12 @@ export interface LambdaFunctionStatus {
    */
   readonly revisions?: readonly LambdaFunctionStatusRevision[];
   /**
+   * Workers that were ready and had their turn to change. Written before any of them is changed, so that the next controller counts changes that have not arrived yet.
+   *
+   * Items: The name of one.
+   */
+  readonly changing?: readonly string[];
+  /**
    * The highest number that a version was given. Each is given once, even where its LambdaVersion was deleted.
    */
   readonly latestVersion?: number;

@@ -1,18 +1,15 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type EventReason, findCondition, workerConditions } from '../../api/condition.ts';
 import {
-  calledNameOf,
-  FUNCTION_LABEL,
   functionOwnerOf,
   type LambdaFunction,
   lambdaFunctions,
   TEMPLATE_ANNOTATION,
   templateHashOf,
-  type WorkerSource,
   workerOf,
 } from '../../api/lambda-function.ts';
 import type { LambdaVersion } from '../../api/lambda-version.ts';
-import { functionNameOf, type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
+import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { unreachable } from '../../common/errors.ts';
@@ -31,12 +28,12 @@ import { referenceTo } from '../../kube/events/event-series.ts';
 import type { DemandBook, DemandChange } from '../demand/demand-book.ts';
 import { changeOf, type Refused, statusOf } from './function-status.ts';
 import { namesakesOf, otherHolderOf } from './name-holder.ts';
-import { OWNER_INDEX, ownerIndex } from './owner-index.ts';
+import { isOwned, OWNER_INDEX, ownerIndex } from './owner-index.ts';
 import { type FunctionStep, planFunction } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
-import { isLiving, isOnLostNode, isUpdated, isWorkerReady, livingOf } from './readiness.ts';
+import { isLiving, isOnLostNode, livingOf } from './readiness.ts';
 import { RevisionKeeper } from './revision-keeper.ts';
-import { rolloutOf, serves, untilDeadline } from './rollout.ts';
+import { rolloutOf, serves, stopMessage, untilDeadline } from './rollout.ts';
 import { Scaler } from './scaler.ts';
 import { applySettings } from './settings.ts';
 import { StatusWriter } from './status-writer.ts';
@@ -44,7 +41,8 @@ import { removeStrays } from './strays.ts';
 import { followUrls, type UrlSource, urlPolicyOf } from './url-source.ts';
 import type { UrlPolicy } from './url-status.ts';
 import { VersionKeeper } from './version-keeper.ts';
-import { groupsOf } from './worker-groups.ts';
+import { WorkerChanger } from './worker-changer.ts';
+import { groupsOf, type WorkerGroup } from './worker-groups.ts';
 import { inTurns, outcomeOf, type WriteOutcome } from './write-outcome.ts';
 
 /** Functions at a time. */
@@ -76,6 +74,7 @@ export class FunctionController {
   readonly #options: FunctionControllerOptions;
   readonly #versions: VersionKeeper;
   readonly #revisions: RevisionKeeper;
+  readonly #changer: WorkerChanger;
   readonly #queue: Reconciler;
   readonly #statuses: StatusWriter;
   /** By key of a function, names of workers that were created and that the cache may not show yet. */
@@ -90,6 +89,7 @@ export class FunctionController {
     this.#statuses = new StatusWriter(options);
     this.#versions = new VersionKeeper({ ...options, statuses: this.#statuses });
     this.#revisions = new RevisionKeeper(options);
+    this.#changer = new WorkerChanger(options);
     this.#urls = urlPolicyOf(options.urls);
     this.#scaler = new Scaler(options);
     const reconcile = (key: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(key, call);
@@ -159,6 +159,7 @@ export class FunctionController {
     const waits: (number | undefined)[] = [];
     if (owner === undefined) {
       this.#created.delete(key);
+      this.#changer.forget(key);
       this.#scaler.forget(key);
     } else if ((await this.#lacksCreated(key, call)) || (await this.#versions.lacksLatest(owner, call))) {
       outcomes.push({ kind: 'behind' });
@@ -179,10 +180,10 @@ export class FunctionController {
       const isTaken = (name: string): boolean => workers.cache.get({ namespace, name }) !== undefined;
       const rollout = rolloutOf({ owner, groups, workers: latest }, clock.now());
       const steps = planFunction({ owner, groups, owned, isTaken, isStopped: rollout.state === 'Stopped' });
-      const carried = await this.#carryOut(key, owner, owned, steps, call);
+      const { owner: present, outcomes: carried } = await this.#carryOut(key, owner, owned, groups, steps, call);
       outcomes.push(...(await applySettings(this.#options.client, owner, groups, owned, call)));
-      const published = await this.#publish(owner, publication, call);
-      outcomes.push(...carried, published, await this.#revisions.keep(owner, call));
+      const published = await this.#publish(present, publication, call);
+      outcomes.push(...carried, published, await this.#revisions.keep(present, call));
       const refused = refusalIn(carried, 'WorkerRefused');
       const toldVersions = await this.#versions.tell(
         { groups, owned, versions: living, refusal: refused?.message },
@@ -190,12 +191,25 @@ export class FunctionController {
       );
       const refusal = refused ?? refusalIn([published], 'VersionRefused');
       const isPublishing = publication.kind !== 'none';
-      const status = statusOf({ owner, groups, owned, refusal, isPublishing, urls: this.#urls, holder }, clock.now());
-      const change = changeOf(owner.status, status);
+      const status = statusOf(
+        { owner: present, groups, owned, refusal, isPublishing, urls: this.#urls, holder },
+        clock.now(),
+      );
+      const change = changeOf(present.status, status);
       // A merge takes away what is null.
-      const told = owner.status?.url === undefined ? status : { url: null, ...status };
+      const told = {
+        ...(present.status?.url === undefined ? {} : { url: null }),
+        ...(present.status?.changing !== undefined && this.#changer.isAtRest(present) ? { changing: null } : {}),
+        ...status,
+      };
+      if (rollout.state === 'Stopped' && present.status?.rollout?.state !== 'Stopped') {
+        const regarding = referenceTo(lambdaFunctions, owner);
+        const note = stopMessage({ owner, groups, workers: latest });
+        const reason = 'ProgressDeadlineExceeded';
+        this.#options.events.record({ regarding, type: 'Warning', reason, action: 'Change', note });
+      }
       waits.push(untilDeadline(rollout, owner.spec.rollout, clock.now()));
-      waits.push(toldVersions, await this.#statuses.write(lambdaFunctions, owner, told, change, call));
+      waits.push(toldVersions, await this.#statuses.write(lambdaFunctions, present, told, change, call));
     }
     const failure = outcomes.find((outcome) => outcome.kind === 'failed');
     if (failure !== undefined) {
@@ -230,18 +244,21 @@ export class FunctionController {
     key: string,
     owner: LambdaFunction,
     owned: readonly LambdaWorker[],
+    groups: readonly WorkerGroup[],
     planned: readonly FunctionStep[],
     call: CallOptions,
-  ): Promise<WriteOutcome[]> {
+  ): Promise<{ readonly owner: LambdaFunction; readonly outcomes: readonly WriteOutcome[] }> {
+    const turns = planned.filter((step) => step.kind === 'update').filter(({ isTurn }) => isTurn);
     const steps = Map.groupBy(planned, ({ kind }) => kind);
+    const behind = { owner, outcomes: [{ kind: 'behind' }] } as const;
     const leaving = steps.get('delete')?.length ?? 0;
     const living = livingOf(owned);
     // Those that stay are counted past the cache: it may not show yet that others went, by a leader before.
     if (leaving > 0 && leaving < living.length && !(await this.#areLiving(living, owner, call))) {
-      return [{ kind: 'behind' }];
+      return behind;
     }
     if (steps.has('create') && !(await this.#isAsSeen(owner, call))) {
-      return [{ kind: 'behind' }];
+      return behind;
     }
     const created: string[] = [];
     const deleted: string[] = [];
@@ -259,15 +276,17 @@ export class FunctionController {
               deleted.push(step.worker.metadata.name);
               return undefined;
             case 'update':
-              return await this.#update(owner, step.source, step.worker, call);
+              return step.isTurn ? undefined : await this.#changer.changeAtOnce(owner, groups, step, call);
             default:
               return unreachable(step);
           }
         })),
       );
     }
+    const changed = await this.#changer.changeInTurn(owner, groups, turns, call);
+    outcomes.push(...changed.outcomes);
     this.#report(owner, created, deleted, refusalIn(outcomes, 'WorkerRefused')?.message);
-    return outcomes;
+    return { owner: changed.owner, outcomes };
   }
 
   /** Takes the next step of publishing. The change of the function brings the one after it. */
@@ -321,36 +340,6 @@ export class FunctionController {
     await this.#options.client.delete(lambdaWorkers, objectKey(worker), { ...call, uid: worker.metadata.uid });
   }
 
-  /** Writes the template over the spec of a worker. The cache has no whole spec, so the worker is read first. */
-  async #update(
-    owner: LambdaFunction,
-    source: WorkerSource,
-    seen: LambdaWorker,
-    call: CallOptions,
-  ): Promise<'behind' | undefined> {
-    const { client } = this.#options;
-    const worker = await client.get(lambdaWorkers, objectKey(seen), call);
-    if (worker === undefined || !isOwned(worker, owner) || !isLiving(worker) || isUpdated(worker, source.hash)) {
-      return undefined;
-    }
-    // One that has become ready waits for its turn.
-    if (isWorkerReady(worker) && !isWorkerReady(seen)) {
-      return 'behind';
-    }
-    const { labels, annotations, ...metadata } = worker.metadata;
-    const made = workerOf(owner, metadata.name, source);
-    const next: LambdaWorker = {
-      ...made,
-      metadata: {
-        ...metadata,
-        labels: { ...labels, [FUNCTION_LABEL]: owner.metadata.name },
-        annotations: { ...annotations, ...made.metadata.annotations },
-      },
-    };
-    await client.update(lambdaWorkers, next, call);
-    return undefined;
-  }
-
   #report(
     owner: LambdaFunction,
     created: readonly string[],
@@ -383,12 +372,6 @@ function refusalIn(outcomes: readonly WriteOutcome[], reason: Refused['reason'])
 function listed(names: readonly string[]): string {
   const shown = names.slice(0, 3).join(', ');
   return names.length <= 3 ? shown : `${shown} and ${names.length - 3} more`;
-}
-
-/** Whether a worker is one of those that a function keeps: by the uid, and of the same name for callers. */
-function isOwned(worker: LambdaWorker, owner: LambdaFunction): boolean {
-  const { uid } = functionOwnerOf(worker.metadata) ?? {};
-  return uid !== undefined && uid === owner.metadata.uid && functionNameOf(worker) === calledNameOf(owner);
 }
 
 /** Facts of a worker that its function goes by; a pause or a wake is no such fact. */

@@ -1,4 +1,5 @@
-import { functionOwnerOf } from '../../api/lambda-function.ts';
+import { calledNameOf, functionOwnerOf, type LambdaFunction } from '../../api/lambda-function.ts';
+import { functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
 import { keyText } from '../../kube/api/object-key.ts';
 import type { KubeObject } from '../../kube/api/types.ts';
 
@@ -8,4 +9,10 @@ export const OWNER_INDEX = 'function-owner';
 export function ownerIndex({ metadata }: KubeObject): readonly string[] {
   const owner = functionOwnerOf(metadata);
   return owner === undefined ? [] : [keyText({ namespace: metadata.namespace, name: owner.name })];
+}
+
+/** Whether a worker is one of those that a function keeps: by the uid, and of the same name for callers. */
+export function isOwned(worker: LambdaWorker, owner: LambdaFunction): boolean {
+  const { uid } = functionOwnerOf(worker.metadata) ?? {};
+  return uid !== undefined && uid === owner.metadata.uid && functionNameOf(worker) === calledNameOf(owner);
 }

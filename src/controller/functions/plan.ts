@@ -5,10 +5,17 @@ import { livingOf, oldestFirst } from './readiness.ts';
 import { nextToChange } from './rollout.ts';
 import { namedVersions, type WorkerGroup } from './worker-groups.ts';
 
+/** Gives the worker the present template of its group. */
+export interface UpdateStep {
+  readonly kind: 'update';
+  readonly worker: LambdaWorker;
+  /** Whether the worker serves as it is, so that no more than the budget change at once. */
+  readonly isTurn: boolean;
+}
+
 export type FunctionStep =
   | { readonly kind: 'create'; readonly name: string; readonly source: WorkerSource }
-  /** Gives the worker the present template of its group. */
-  | { readonly kind: 'update'; readonly worker: LambdaWorker; readonly source: WorkerSource }
+  | UpdateStep
   | { readonly kind: 'delete'; readonly worker: LambdaWorker };
 
 export interface FunctionInput {
@@ -53,15 +60,18 @@ function planGroup(input: FunctionInput, group: WorkerGroup, living: readonly La
   const { source, wanted } = group;
   const surplus = living.length - wanted;
   const leaving = surplus > 0 ? living.toSorted(leavesBefore).slice(0, surplus) : [];
+  const { atOnce, inTurn } = nextToChange({
+    group,
+    staying: living.filter((worker) => !leaving.includes(worker)),
+    settings: input.owner.spec.rollout,
+    isStopped: source.version === undefined && input.isStopped === true,
+    changing: new Set(input.owner.status?.changing),
+  });
   return [
     ...newNames(input, source, -surplus).map((name) => ({ kind: 'create', name, source }) as const),
     ...leaving.map((worker) => ({ kind: 'delete', worker }) as const),
-    ...nextToChange({
-      group,
-      staying: living.filter((worker) => !leaving.includes(worker)),
-      settings: input.owner.spec.rollout,
-      isStopped: source.version === undefined && input.isStopped === true,
-    }).map((worker) => ({ kind: 'update', worker, source }) as const),
+    ...atOnce.map((worker) => ({ kind: 'update', worker, isTurn: false }) as const),
+    ...inTurn.map((worker) => ({ kind: 'update', worker, isTurn: true }) as const),
   ];
 }
 

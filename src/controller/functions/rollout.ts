@@ -36,21 +36,31 @@ export interface ChangeInput {
   readonly settings: RolloutSettings;
   /** Whether the deadline of the template has passed. */
   readonly isStopped: boolean;
+  /** Names of workers that had their turn last, and may be changing. */
+  readonly changing: ReadonlySet<string>;
+}
+
+/** Outdated workers that may have the present template now. */
+export interface NextToChange {
+  /** Those that are not ready: no call depends on them, or they have a container beside already. */
+  readonly atOnce: readonly LambdaWorker[];
+  /** Those that serve, as far as the budget goes. */
+  readonly inTurn: readonly LambdaWorker[];
 }
 
 /**
- * Outdated workers that may have the present template now. Those that are not ready get it at once: no call depends on
- * them, or they have a container beside already. Ready ones follow while the budget lasts, the oldest first, and then those
- * on lost nodes, which may serve all the same. No further worker gets a template that has failed at one, be it ready or
- * not: one that is away for a moment, as for a restart of its node, is to come back with what it had.
+ * Outdated workers that may have the present template now. Those that are not ready, or are changing without the knowledge
+ * of their agent, get it at once. Ready ones follow while the budget lasts, the oldest first, and then those on lost nodes,
+ * which may serve all the same. No further worker gets a template that has failed at one, be it ready or not: one that is
+ * away for a moment, as for a restart of its node, is to come back with what it had.
  */
-export function nextToChange({ group, isStopped, settings, staying }: ChangeInput): readonly LambdaWorker[] {
+export function nextToChange({ changing: begun, group, isStopped, settings, staying }: ChangeInput): NextToChange {
   const { enough, source, wanted } = group;
   const { outdated = [], updated = [] } = Object.groupBy(staying, (worker) =>
     isUpdated(worker, source.hash) ? 'updated' : 'outdated',
   );
   if (isStopped || updated.some(isWorkerStalled)) {
-    return [];
+    return { atOnce: [], inTurn: [] };
   }
   const {
     idle = [],
@@ -58,15 +68,21 @@ export function nextToChange({ group, isStopped, settings, staying }: ChangeInpu
     ready = [],
     unseen = [],
   } = Object.groupBy(outdated, (worker) =>
-    isWorkerReady(worker) ? 'ready' : wasReady(worker) ? 'unseen' : isOnLostNode(worker) ? 'lost' : 'idle',
+    isWorkerReady(worker)
+      ? 'ready'
+      : wasReady(worker) && !begun.has(worker.metadata.name)
+        ? 'unseen'
+        : isOnLostNode(worker)
+          ? 'lost'
+          : 'idle',
   );
   const { surge, unavailable } = budgetOf(settings, source.template, wanted);
   const missing = Math.max(0, (enough ?? wanted) - staying.length);
   const away = missing + staying.filter((worker) => !serves(worker) && !lost.includes(worker)).length;
   const changing = staying.filter((worker) => serves(worker) && !isWorkerReady(worker)).length - unseen.length;
   const places = away > unavailable ? 0 : Math.max(0, surge + unavailable - away - changing);
-  const next = [unseen, ready, lost].flatMap((workers) => workers.toSorted(oldestFirst)).slice(0, places);
-  return [...idle, ...next];
+  const inTurn = [unseen, ready, lost].flatMap((workers) => workers.toSorted(oldestFirst)).slice(0, places);
+  return { atOnce: idle, inTurn };
 }
 
 /**

@@ -10,6 +10,7 @@ import { silentLogger } from '../../../src/common/logger.ts';
 import { runController } from '../../../src/controller/main.ts';
 import { controllerRevisions } from '../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../src/kube/api/types.ts';
+import { ListWatchInformer } from '../../../src/kube/cache/informer.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { controllerFlags } from '../../../src/options/controller.ts';
@@ -159,6 +160,52 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
     expect(await shown(runStatus, 'lf/wide')).toBe('lambdafunction "wide" successfully rolled out\n');
   }, 120_000);
 
+  it('keeps to its budget and comes to its end, however often controllers end in the middle of it', async () => {
+    const rollout = { maxSurge: 2, maxUnavailable: 0 };
+    await apply('storm', 'hello:0', 8, { rollout });
+    await run(await assigned(8));
+    await is('storm', 'UpToDate');
+    const scope = { namespace: 'default' };
+    const informer = new ListWatchInformer<LambdaWorker>(admin, lambdaWorkers, scope, { logger: silentLogger() });
+    /** Workers whose agents have not seen their last change. */
+    const changing = (): readonly LambdaWorker[] =>
+      informer.cache.list().filter(({ metadata, status }) => metadata.generation !== status?.observedGeneration);
+    let most = 0;
+    informer.start();
+    await informer.synced();
+    informer.subscribe(() => {
+      most = Math.max(most, changing().length);
+    });
+    let isOver = false;
+    const agent = (async () => {
+      while (!isOver) {
+        const chosen = changing().toSorted(() => Math.random() - 0.5);
+        await delay(Math.random() * 150);
+        await run(chosen.slice(0, 1 + Math.round(Math.random())));
+      }
+    })();
+    try {
+      for (let change = 1; change <= 8; change += 1) {
+        await apply('storm', `hello:${change}`, 8, { rollout });
+        for (const end of ['one', 'other']) {
+          await delay(Math.random() * 500);
+          await controller.stop();
+          controller = startController(`storm-${change}-${end}`);
+        }
+        // Every other change comes in the middle of the one before.
+        if (change % 2 === 0) {
+          await have(`hello:${change}`, 8);
+        }
+      }
+      await is('storm', 'UpToDate');
+    } finally {
+      isOver = true;
+      await agent;
+      await informer.stop();
+    }
+    expect(most).toBe(2);
+  }, 180_000);
+
   it('goes past a worker that no node has room for where maxUnavailable lets it, and not without', async () => {
     const lenient = { rollout: { maxSurge: 1, maxUnavailable: 1 } };
     await apply('full', 'hello:1', 4, lenient);
@@ -228,6 +275,20 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
     await run(await have('hello:1', 3));
     await is('late', 'UpToDate');
   }, 120_000);
+
+  it('gives workers the settings of the function, and takes them away again', async () => {
+    const reserved = (count: number | undefined) =>
+      waitFor(`reserved: ${count}`, async () => {
+        const found = await workers();
+        return found.length === 1 && found[0]?.spec.concurrency?.reserved === count;
+      });
+    await apply('set', 'hello:1', 1, { reservedConcurrency: 3 });
+    await reserved(3);
+    await apply('set', 'hello:1', 1, { reservedConcurrency: 4 });
+    await reserved(4);
+    await apply('set', 'hello:1', 1);
+    await reserved(undefined);
+  });
 
   it('keeps as many earlier templates as revisionHistoryLimit says, until the function is gone', async () => {
     for (let number = 1; number <= 4; number += 1) {

@@ -96,6 +96,7 @@ class Scene {
       update: async (_type: unknown, worker: LambdaWorker) => {
         this.writes.push(`update ${worker.metadata.name}`);
         this.stored.set(worker.metadata.name, worker);
+        return worker;
       },
       delete: async ({ plural }: ResourceType<KubeObject>, { name }: ObjectKey, { uid }: { uid?: string }) => {
         this.#fail(`delete ${name}`);
@@ -742,6 +743,8 @@ describe('FunctionController', () => {
     scene.settle();
     await scene.look();
     expect(scene.written()).toEqual([]);
+    const stops = scene.events.filter((event) => event.startsWith('ProgressDeadlineExceeded'));
+    expect(stops).toEqual([expect.stringContaining('hello-latest-0: NodeFull: no room')]);
     change(1);
     await scene.look();
     expect(scene.written()).toEqual(['update hello-latest-0']);

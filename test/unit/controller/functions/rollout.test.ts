@@ -6,6 +6,7 @@ import { unreachable } from '../../../../src/common/errors.ts';
 import { isUpdated, isWorkerReady, isWorkerStalled } from '../../../../src/controller/functions/readiness.ts';
 import {
   budgetOf,
+  type ChangeInput,
   nextToChange,
   type RolloutSettings,
   type RolloutState,
@@ -33,9 +34,15 @@ function groups(owner: LambdaFunction) {
 function next(owner: LambdaFunction, staying: readonly LambdaWorker[], isStopped = false): readonly number[] {
   const group = latestOf(groups(owner));
   const settings = owner.spec.rollout;
-  return nextToChange({ group, staying, settings, isStopped }).map(({ metadata }) =>
+  return chosenOf({ group, staying, settings, isStopped }).map(({ metadata }) =>
     Number(metadata.name.split('-').at(-1)),
   );
+}
+
+/** All that may change now, those without a turn first. */
+function chosenOf(input: Omit<ChangeInput, 'changing'> & Partial<ChangeInput>): readonly LambdaWorker[] {
+  const { atOnce, inTurn } = nextToChange({ changing: new Set(), ...input });
+  return [...atOnce, ...inTurn];
 }
 
 const changing = { conditions: [condition('Ready', 'False', 'Replacing'), condition('Callable', 'True')] };
@@ -118,10 +125,21 @@ describe('the workers that a change goes to', () => {
     expect(next(template(3, 8), [...begun, ...old(2, 3, 4, 5, 6, 7)])).toEqual([0, 1]);
   });
 
+  it('are those that had their turn, and no more, where a setting comes before their agents have seen the change', () => {
+    const second = template(2, 8);
+    const generation = { metadata: { generation: 3 } };
+    const begun = [6, 7].map((ordinal) => ownedFixture(second, ordinal, generation));
+    const staying = [...[0, 1, 2, 3, 4, 5].map((ordinal) => ownedFixture(second, ordinal, generation)), ...begun];
+    const third = template(3, 8);
+    const changing = new Set(begun.map(({ metadata }) => metadata.name));
+    const input = { group: latestOf(groups(third)), staying, settings: third.spec.rollout, isStopped: false, changing };
+    expect(nextToChange(input)).toEqual({ atOnce: begun, inTurn: [] });
+  });
+
   it('are not held back by those that a function in the mode Auto is still to have, beyond the ones that are enough', () => {
     const owner = template(2, 8);
     const change = (enough: number, staying: readonly LambdaWorker[]) =>
-      nextToChange({
+      chosenOf({
         group: { ...latestOf(groups(owner)), enough },
         staying,
         settings: owner.spec.rollout,
@@ -181,7 +199,7 @@ describe('the workers that a change goes to', () => {
         const look = (): number => {
           const group = latestOf(groups(owner));
           const { hash } = group.source;
-          const chosen = nextToChange({ group, staying: workers, settings: owner.spec.rollout, isStopped: false });
+          const chosen = chosenOf({ group, staying: workers, settings: owner.spec.rollout, isStopped: false });
           const { surge, unavailable } = budgetOf(owner.spec.rollout, group.source.template, wanted);
           const isLost = (worker: LambdaWorker): boolean =>
             !isUpdated(worker, hash) && !serves(worker) && worker.status?.conditions?.[0]?.reason === 'NodeLost';
