@@ -2,7 +2,7 @@ import { Agent } from 'node:http';
 import { type BenchResult, compare } from './bench-result.ts';
 import { small } from './burst.ts';
 import { quantile } from './distribution.ts';
-import { type Bench, type Scenario, times } from './scenario.ts';
+import type { Bench, Scenario } from './scenario.ts';
 import { timedPost } from './timed-call.ts';
 
 const CALLS = 10_000;
@@ -35,7 +35,7 @@ export const functionStorm: Scenario = {
     const spec = { ...small, desiredState: 'Absent', concurrency: { queueDepth: CLIENTS } };
     const ours: Storm[] = [];
     const byHand: Storm[] = [];
-    for (let round = 0; round < times(bench, ROUNDS); round += 1) {
+    for (let round = 0; round < Math.max(1, Math.round(ROUNDS * bench.scale)); round += 1) {
       const [grown, made] = [`grown-${round}`, `made-${round}`];
       await instance.applyFunction(grown, { maxWorkers: WORKERS }, spec);
       await instance.waitForPhase(`${grown}-latest-0`, 'Absent');
@@ -75,14 +75,14 @@ function told(whose: string, storms: readonly Storm[]): string {
   return `${whose}: done after ${seconds} s (p50), in ${workers} workers, ${failures.length} lost${lost}`;
 }
 
-async function storm({ instance, scale }: Bench, name: string): Promise<Storm> {
+async function storm({ instance }: Bench, name: string): Promise<Storm> {
   const agent = new Agent({ keepAlive: true, maxSockets: CLIENTS });
   const body = JSON.stringify({ sleep: SLEEP });
   const latencies: number[] = [];
   const failures: string[] = [];
   const processes = new Set<string>();
   const began = performance.now();
-  let left = Math.round(CALLS * Math.min(1, scale));
+  let left = CALLS;
   await Promise.all(
     Array.from({ length: CLIENTS }, async () => {
       while (left > 0) {
