@@ -9,7 +9,7 @@ import {
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import { isUpdated, isWorkerReady, livingOf } from './readiness.ts';
 import { revisionsAfter } from './revisions.ts';
-import { type RolloutState, rolloutOf, stopMessage } from './rollout.ts';
+import { type RolloutState, rolloutOf, serves, stopMessage } from './rollout.ts';
 import type { StatusChange } from './status-writer.ts';
 import { type UrlPolicy, urlStatusOf } from './url-status.ts';
 import { changeBetween, conditionsOf, failureAmong, type Verdict } from './verdict.ts';
@@ -108,9 +108,9 @@ function verdictOf(input: StatusInput, living: readonly LambdaWorker[], rollout:
     : not('VersionMissing', `an alias names version ${missing}, and there is no LambdaVersion of that number`);
 }
 
-/** Whether no worker has a template of before. */
+/** Whether no worker has a template of before, or has the present one and answers with the container of before. */
 function isAllUpdated({ source }: WorkerGroup, workers: readonly LambdaWorker[]): boolean {
-  return workers.every((worker) => isUpdated(worker, source.hash));
+  return workers.every((worker) => isUpdated(worker, source.hash) && (isWorkerReady(worker) || !serves(worker)));
 }
 
 /** Whether a group that callers can name gets no worker: others have all that the function may have. */

@@ -93,6 +93,16 @@ describe('the status of a function', () => {
     ],
     ['in progress with fewer', whole.slice(0, 1), 'False'],
     ['in progress while a worker has the template before', [...whole, outdated], 'False'],
+    [
+      'in progress while a worker answers as before its last change',
+      [...whole, ownedFixture(owner, 2, { metadata: { generation: 2 } })],
+      'False',
+    ],
+    [
+      'Ready while a worker that answers nothing yet has not seen its last change',
+      [...whole, ownedFixture(owner, 2, { metadata: { generation: 2 }, status: { conditions: [] } })],
+      'True',
+    ],
   ])('is %s, where calls decide about their number', (_what, owned, expected) => {
     const groups = [{ source: sourceOf(owner), wanted: 3, enough: 2 }];
     const { conditions } = statusOf({ owner, groups, owned, refusal: undefined, isPublishing: false }, NOW);
