@@ -4,6 +4,7 @@ import type { LambdaFunction } from '../../src/api/lambda-function.ts';
 import { patience } from '../support/patience.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { functionTimeout, instance } from './support/instance.ts';
+import { stagedProgram } from './support/staged-function.ts';
 import { callsPerSecond, SteadyCalls } from './support/steady-calls.ts';
 
 /** Answer of the function below. */
@@ -14,17 +15,9 @@ interface VersionAnswer {
   readonly arn: string;
 }
 
-/** A function that tells which version of itself it is, in a module that is written nowhere. */
-const program = `
-import os, runpy, sys, types
-def handler(event, context):
-    return {"stage": os.environ["STAGE"], "version": os.environ["AWS_LAMBDA_FUNCTION_VERSION"],
-            "contextVersion": context.function_version, "arn": context.invoked_function_arn}
-module = types.ModuleType("stages")
-module.handler = handler
-sys.modules["stages"] = module
-runpy.run_module("awslambdaric", run_name="__main__")
-`;
+/** A function that tells which version of itself it is. */
+const program = stagedProgram(`{"stage": os.environ["STAGE"], "version": os.environ["AWS_LAMBDA_FUNCTION_VERSION"],
+            "contextVersion": context.function_version, "arn": context.invoked_function_arn}`);
 
 describe('versions and aliases of a function', () => {
   const esb = instance();

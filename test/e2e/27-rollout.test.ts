@@ -7,20 +7,14 @@ import { run } from '../support/command.ts';
 import { patience } from '../support/patience.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { functionTimeout, instance } from './support/instance.ts';
+import { stagedProgram } from './support/staged-function.ts';
 import { callsPerSecond, SteadyCalls } from './support/steady-calls.ts';
 
-/** A function that tells which change of itself it is, in a module that is written nowhere; one of them ends at once. */
-const program = `
-import os, runpy, sys, types
-if os.environ["STAGE"] == "broken":
-    sys.exit("this change does not start")
-def handler(event, context):
-    return os.environ["STAGE"]
-module = types.ModuleType("stages")
-module.handler = handler
-sys.modules["stages"] = module
-runpy.run_module("awslambdaric", run_name="__main__")
-`;
+/** A function that tells which change of itself it is; one of them ends at once. */
+const program = stagedProgram(
+  'os.environ["STAGE"]',
+  'if os.environ["STAGE"] == "broken": sys.exit("this change does not start")',
+);
 
 describe('a change of a function, under calls', () => {
   const esb = instance();
