@@ -65,7 +65,7 @@ describe('two reserved calls', () => {
       kind: 'LambdaFunction',
       metadata: { name: 'reserved', namespace: 'default' },
       spec: {
-        scaling: { minWorkers: 4 },
+        scaling: { mode: 'Fixed', minWorkers: 4 },
         reservedConcurrency: 2,
         rollout: { maxSurge: 2, maxUnavailable: 0 },
         template: {

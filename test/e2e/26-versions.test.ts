@@ -28,7 +28,7 @@ describe('versions and aliases of a function', () => {
       kind: 'LambdaFunction',
       metadata: { name: 'staged', namespace: 'default' },
       spec: {
-        scaling: { minWorkers: 2 },
+        scaling: { mode: 'Fixed', minWorkers: 2 },
         template: {
           spec: {
             image: esb.image('python-counter'),
