@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { constants } from 'node:fs';
-import { chmod, open, rm } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { INIT_SOCKET } from './contract.ts';
 
@@ -35,14 +35,12 @@ export async function takeOneConnection(
   try {
     // An agent that was killed has left its own.
     await rm(path, { force: true });
-    server.listen({ path, backlog: 1 });
+    // Binds, and sets the mode, before a connection can come and close the handle.
+    server.listen({ path, backlog: 1, readableAll: true, writableAll: true });
     await once(server, 'listening');
-    await chmod(path, 0o666);
   } catch (error) {
-    if (stopped === undefined) {
-      await stop();
-      throw error;
-    }
+    await stop();
+    throw error;
   }
   return stop;
 }

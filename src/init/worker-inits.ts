@@ -31,7 +31,8 @@ interface Entry {
   readonly folder: string;
   opened: Promise<void>;
   closed: boolean;
-  stopListening: (() => Promise<void>) | undefined;
+  /** The last socket, which may be under way: gives what stops listening. */
+  listening: Promise<() => Promise<void>> | undefined;
 }
 
 /** Makes the inits of a node, which neither listen nor have files before their `start`. */
@@ -171,7 +172,7 @@ class SocketInits implements WorkerInits {
       folder,
       opened: Promise.resolve(),
       closed: false,
-      stopListening: undefined,
+      listening: undefined,
     };
     entry.opened = this.#prepare(entry);
     this.#entries.set(containerId, entry);
@@ -186,10 +187,8 @@ class SocketInits implements WorkerInits {
 
   async #listen(entry: Entry): Promise<void> {
     if (!entry.closed) {
-      entry.stopListening = await takeOneConnection(entry.folder, (socket) => entry.container.accept(socket));
-    }
-    if (entry.closed) {
-      await entry.stopListening?.();
+      entry.listening = takeOneConnection(entry.folder, (socket) => entry.container.accept(socket));
+      await entry.listening;
     }
   }
 
@@ -213,7 +212,9 @@ class SocketInits implements WorkerInits {
     entry.closed = true;
     entry.container.close(why);
     await entry.opened.catch(() => undefined);
-    await entry.stopListening?.();
+    // The folder stays until no socket is under way in it.
+    const stopListening = await entry.listening?.catch(() => undefined);
+    await stopListening?.();
   }
 
   #tell(news: InitNews): void {
