@@ -49,12 +49,14 @@ export class SteadyCalls {
     await Promise.all(this.#running);
   }
 
+  /** With the first failures in words, for runs that are cut off before their assertions. */
   summary(): string {
     const counts = [...Map.groupBy(this.#answers, ({ stage }) => stage)].map(
       ([stage, calls]) => `${calls.length} by ${stage}`,
     );
     const rate = `${this.rate.toFixed(0)} a second`;
-    return `${this.#begun} calls, ${rate}: ${counts.join(', ')}; ${this.failures.length} failed`;
+    const first = this.failures.slice(0, 3).map((failure) => `\n  ${failure}`);
+    return `${this.#begun} calls, ${rate}: ${counts.join(', ')}; ${this.failures.length} failed${first.join('')}`;
   }
 
   async #begin(call: () => Promise<string>): Promise<void> {
