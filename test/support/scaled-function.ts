@@ -13,16 +13,19 @@ interface Call {
   readonly arrivedAt: number;
   readonly ms: number;
   readonly gateway: number;
+  readonly version: number | undefined;
 }
 
-/** Calls that arrive in the tick that begins at a time, each by its milliseconds. */
-export type Load = (now: number) => readonly number[];
+/** Calls that arrive in the tick that begins at a time, each by its milliseconds, and by its version if not $LATEST. */
+export type Load = (now: number) => readonly (number | { readonly ms: number; readonly version: number })[];
 
 export interface ScaledFunctionOptions extends Partial<Omit<ScaleInput, 'groups' | 'isHeard'>> {
   readonly floor?: number;
   readonly perWorker?: number;
   readonly present?: number;
   readonly gateways?: number;
+  /** Versions beside $LATEST, from 1 on. */
+  readonly versions?: number;
 }
 
 /** One function under {@link planScale}: its workers and calls, with a clock of its own. */
@@ -30,13 +33,13 @@ export class ScaledFunction {
   readonly #options: Required<ScaledFunctionOptions>;
   now = 1_000_000;
   #state: ScaleState | undefined;
-  /** When each worker takes calls. */
-  #workers: number[];
+  /** When each worker takes calls, by version. */
+  readonly #workers: ReadonlyMap<number | undefined, number[]>;
   #running: (Call & { readonly until: number })[] = [];
   #waiting: Call[] = [];
   /** Gateways that the controller hears. */
   readonly heard: Set<number>;
-  #peak = 0;
+  readonly #peaks = new Map<number | undefined, number>();
   /** Milliseconds that each ended call has waited. */
   readonly waits: number[] = [];
   created = 0;
@@ -53,14 +56,24 @@ export class ScaledFunction {
       reserved: Number.POSITIVE_INFINITY,
       present: 1,
       gateways: 1,
+      versions: 0,
       ...options,
     };
-    this.#workers = Array.from({ length: this.#options.present }, () => 0);
+    this.#workers = new Map(
+      Array.from({ length: this.#options.versions + 1 }, (_, at) => [
+        at === 0 ? undefined : at,
+        Array.from({ length: this.#options.present }, () => 0),
+      ]),
+    );
     this.heard = new Set(Array.from({ length: this.#options.gateways }, (_, gateway) => gateway));
   }
 
   get workers(): number {
-    return this.#workers.length;
+    return this.#workers.values().reduce((total, { length }) => total + length, 0);
+  }
+
+  workersOf(version: number | undefined): number {
+    return this.#workers.get(version)?.length ?? 0;
   }
 
   get callsLeft(): number {
@@ -83,8 +96,9 @@ export class ScaledFunction {
   /** Lets time go by under a load. */
   run(seconds: number, load: Load = () => []): void {
     for (const end = this.now + seconds * 1_000; this.now < end; this.now += TICK_MS) {
-      load(this.now).forEach((ms, at) => {
-        this.#waiting.push({ arrivedAt: this.now, ms, gateway: at % this.#options.gateways });
+      load(this.now).forEach((call, at) => {
+        const { ms, version } = typeof call === 'number' ? { ms: call, version: undefined } : call;
+        this.#waiting.push({ arrivedAt: this.now, ms, gateway: at % this.#options.gateways, version });
       });
       this.#serve();
       this.#scale();
@@ -92,47 +106,51 @@ export class ScaledFunction {
   }
 
   #serve(): void {
-    const { perWorker } = this.#options;
     this.#note();
     this.#running = this.#running.filter(({ until }) => until > this.now);
-    const places = this.#workers.filter((readyAt) => readyAt <= this.now).length * perWorker - this.#running.length;
-    for (const call of this.#waiting.splice(0, Math.max(0, places))) {
-      this.waits.push(this.now - call.arrivedAt);
-      this.#running.push({ ...call, until: this.now + call.ms });
+    for (const [version, workers] of this.#workers) {
+      const ready = workers.filter((readyAt) => readyAt <= this.now).length;
+      const running = this.#running.filter((call) => call.version === version).length;
+      const places = Math.max(0, ready * this.#options.perWorker - running);
+      for (const call of this.#waiting.filter((each) => each.version === version).slice(0, places)) {
+        this.waits.push(this.now - call.arrivedAt);
+        this.#running.push({ ...call, until: this.now + call.ms });
+        this.#waiting.splice(this.#waiting.indexOf(call), 1);
+      }
     }
   }
 
   /** Gateways tell the most at once, however short. */
   #note(): void {
-    this.#peak = Math.max(this.#peak, this.#heardCalls());
+    for (const version of this.#workers.keys()) {
+      this.#peaks.set(version, Math.max(this.#peaks.get(version) ?? 0, this.#heardCalls(version)));
+    }
   }
 
-  #heardCalls(): number {
-    return [...this.#running, ...this.#waiting].filter(({ gateway }) => this.heard.has(gateway)).length;
+  #heardCalls(version: number | undefined): number {
+    return [...this.#running, ...this.#waiting].filter(
+      (call) => call.version === version && this.heard.has(call.gateway),
+    ).length;
   }
 
   #scale(): void {
     const { floor, perWorker, ...bounds } = this.#options;
-    const calls = this.#heardCalls();
-    const group: ScaleGroup = {
-      version: undefined,
-      floor,
-      isServing: true,
-      perWorker,
-      present: this.workers,
-      calls,
-      peak: Math.max(calls, this.#peak),
-      inherits: [],
-    };
-    const plan = planScale(this.#state, { ...bounds, groups: [group], isHeard: this.heard.size > 0 }, this.now);
+    const groups = [...this.#workers].map(([version, { length: present }]): ScaleGroup => {
+      const calls = this.#heardCalls(version);
+      const peak = Math.max(calls, this.#peaks.get(version) ?? 0);
+      return { version, floor, isServing: true, perWorker, present, calls, peak, inherits: [] };
+    });
+    const plan = planScale(this.#state, { ...bounds, groups, isHeard: this.heard.size > 0 }, this.now);
     this.#state = plan.state;
-    this.#peak = 0;
-    const wanted = plan.wanted.get(undefined) ?? 0;
-    for (; this.workers < wanted; this.created += 1) {
-      this.#workers.push(this.now + CREATION_MS);
-    }
-    for (; this.workers > wanted; this.deleted += 1) {
-      this.#workers.pop();
+    this.#peaks.clear();
+    for (const [version, workers] of this.#workers) {
+      const wanted = plan.wanted.get(version) ?? 0;
+      for (; workers.length < wanted; this.created += 1) {
+        workers.push(this.now + CREATION_MS);
+      }
+      for (; workers.length > wanted; this.deleted += 1) {
+        workers.pop();
+      }
     }
     this.most = Math.max(this.most, this.workers);
   }

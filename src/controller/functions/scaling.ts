@@ -11,8 +11,17 @@ export const GRACE_MS = 30_000;
  * functions have their turn between them.
  */
 const GROWTH_PER_SECOND = 100;
+/**
+ * Milliseconds over which calls are averaged to divide `maxWorkers`. Calls shift between the versions of an alias all the
+ * time: a worker that followed those of the moment would be made and deleted without an end.
+ */
+const SHARE_MS = 10_000;
+/** Part of a worker by which the average falls before that worker goes over to another version. */
+const SHARE_SLACK = 0.5;
 /** Milliseconds until a function that has grown by as much as it may is looked at again. */
 const GROWTH_LOOK_MS = 1_000;
+/** Milliseconds until a function with a version that is short of workers is looked at again. */
+const SHARE_LOOK_MS = 1_000;
 
 /** $LATEST, or one version. */
 export interface ScaleGroup {
@@ -56,10 +65,19 @@ interface Kept {
   readonly until: number;
 }
 
+/** Busy workers of a version: on average, and since the last look. */
+interface Share {
+  readonly average: number;
+  readonly busy: number;
+  /** Monotonic milliseconds of the last look. */
+  readonly at: number;
+}
+
 /** The memory of a function from one look to the next. */
 export interface ScaleState {
   /** By version, the most busy workers first: a later entry counts once those before it are over. */
   readonly kept: ReadonlyMap<number | undefined, readonly Kept[]>;
+  readonly shares: ReadonlyMap<number | undefined, Share>;
   /** By version, as they were wished last. */
   readonly wanted: ReadonlyMap<number | undefined, number>;
   /** Workers by which the function could grow at once, and when that was so, in monotonic milliseconds. */
@@ -79,9 +97,10 @@ export interface ScalePlan {
 /**
  * Decides how many workers each version has. Each has its floor, one for as many calls as a worker takes, and its
  * spares. Workers that were busy at once stay until the delay is over. Where `maxWorkers` does not suffice for all
- * versions, floors come first, then one for each, then calls of now, then spares, then those that are kept; in each step
- * the version that has fewest comes first. A version that an alias is to give calls of others has workers for them before.
- * While no gateway is heard, nothing grows or shrinks but for floors and bounds.
+ * versions, floors come first, then one for each, then calls and spares by the average of some seconds, then calls that
+ * an alias is to bring, then workers that are there, then calls of now, then spares, then those that are kept; in each
+ * step the version that has fewest comes first. A version that an alias is to give calls of others has workers for them
+ * before. While no gateway is heard, nothing grows or shrinks but for floors and bounds.
  *
  * @param state of the last look in this term of the controller; undefined for none
  * @param now monotonic milliseconds
@@ -103,20 +122,29 @@ export function planScale(state: ScaleState | undefined, input: ScaleInput, now:
   const spare = ({ isServing }: ScaleGroup): number => (isServing ? spareWorkers : 0);
   const keptBusy = ({ isServing, version }: ScaleGroup): number =>
     isServing ? (kept.get(version)?.[0]?.busy ?? 0) : 0;
+  const all = (group: ScaleGroup): number => Math.max(busy(group), keptBusy(group)) + spare(group);
+  const had = ({ present, version }: ScaleGroup): number => state?.wanted.get(version) ?? present;
+  const shares = new Map(groups.map((group) => [group.version, shareOf(state, group, input, now)]));
+  const share = (group: ScaleGroup): number => {
+    const { average = 0 } = shares.get(group.version) ?? {};
+    return Math.max(Math.ceil(average), Math.min(had(group), Math.ceil(average + SHARE_SLACK)));
+  };
   const given = allot(
     groups.map(() => 0),
     maxWorkers,
     [
       groups.map(({ floor }) => floor),
       groups.map(({ isServing }) => (isServing ? 1 : 0)),
+      groups.map((group) => Math.min(share(group), all(group))),
+      groups.map((group) => Math.min(share(group) + spare(group), all(group))),
+      groups.map((group) => Math.min(inherited(group) + spare(group), all(group))),
+      groups.map((group) => Math.min(had(group), all(group))),
       groups.map(busy),
       groups.map((group) => busy(group) + spare(group)),
-      groups.map((group) => Math.max(busy(group), keptBusy(group)) + spare(group)),
+      groups.map(all),
     ],
   );
-  const before = groups.map(({ present, version }, at) =>
-    Math.min(given[at] ?? 0, state?.wanted.get(version) ?? present),
-  );
+  const before = groups.map((group, at) => Math.min(given[at] ?? 0, had(group)));
   const left = Math.min(
     GROWTH_PER_SECOND,
     state === undefined ? GROWTH_PER_SECOND : state.growth.left + ((now - state.growth.at) / 1_000) * GROWTH_PER_SECOND,
@@ -126,6 +154,8 @@ export function planScale(state: ScaleState | undefined, input: ScaleInput, now:
   const wanted = new Map(groups.map(({ version }, at) => [version, bounded[at] ?? 0]));
   const waits = [
     ...(sum(bounded) < sum(given) ? [GROWTH_LOOK_MS] : []),
+    // Averages change while calls do not.
+    ...(groups.length > 1 && groups.some((group, at) => (given[at] ?? 0) < busy(group)) ? [SHARE_LOOK_MS] : []),
     ...groups.flatMap((group) => {
       const first = kept.get(group.version)?.[0];
       // Workers for inherited calls stay until the alias has changed, which brings a look.
@@ -145,7 +175,12 @@ export function planScale(state: ScaleState | undefined, input: ScaleInput, now:
     wanted,
     enough,
     // Silence is no sign of few calls: all workers that are there count again from the first word on.
-    state: { kept: isHeard ? kept : new Map(), wanted, growth: { left: left - grown, at: now } },
+    state: {
+      kept: isHeard ? kept : new Map(),
+      shares: isHeard ? shares : new Map(),
+      wanted,
+      growth: { left: left - grown, at: now },
+    },
     lookAfterMs: waits.length === 0 ? undefined : Math.min(...waits),
   };
 }
@@ -163,6 +198,18 @@ function keptOf(state: ScaleState | undefined, group: ScaleGroup, input: ScaleIn
   const former = (isHeard ? state?.kept.get(version) : undefined) ?? [all];
   const most = isHeard ? busyWith(group, Math.max(calls, peak), input) : 0;
   return keeping(former, { busy: most, until: now + delayMs }, now);
+}
+
+/** At the first look workers that are there count as busy. */
+function shareOf(state: ScaleState | undefined, group: ScaleGroup, input: ScaleInput, now: number): Share {
+  // A long backlog is over with its last call, and not only once its average is.
+  const busy = Math.min(input.maxWorkers, busyWith(group, group.calls, input));
+  const former = state?.shares.get(group.version);
+  if (former === undefined) {
+    return { average: Math.max(busy, group.present - input.spareWorkers), busy, at: now };
+  }
+  const rest = Math.exp((former.at - now) / SHARE_MS);
+  return { average: former.busy + (former.average - former.busy) * rest, busy, at: now };
 }
 
 /** The entries that count, with one more. */

@@ -5,9 +5,18 @@ import {
   type ScaleInput,
   type ScaleState,
 } from '../../../../src/controller/functions/scaling.ts';
-import { ScaledFunction } from '../../../support/scaled-function.ts';
+import { type Load, ScaledFunction } from '../../../support/scaled-function.ts';
 
 const NOW = 1_000_000;
+
+/** Numbers from 0 to 1, the same in each run. */
+function randomFrom(seed: number): () => number {
+  let last = seed;
+  return () => {
+    last = (last * 48_271) % 2_147_483_647;
+    return last / 2_147_483_647;
+  };
+}
 
 function group(change: Partial<ScaleGroup> = {}): ScaleGroup {
   const calls = change.calls ?? 0;
@@ -129,11 +138,30 @@ describe('the most workers of a function, for all of its versions together', () 
     expect(wanted(versions(...changes))).toEqual(expected);
   });
 
-  it('go over to the version that has the calls now', () => {
+  it('go over to the version that has the calls, which is looked at again while it is short', () => {
     const first = plan(versions({ calls: 9 }, {}));
     expect([...first.wanted.values()]).toEqual([9, 1]);
     const next = versions({ peak: 9, present: 9 }, { calls: 6, present: 1 });
-    expect(wanted(next, {}, first.state, NOW + 1_000)).toEqual([3, 7]);
+    const second = plan(next, {}, first.state, NOW + 1_000);
+    expect([...second.wanted.values()]).toEqual([9, 1]);
+    expect(second.lookAfterMs).toBe(1_000);
+    expect(wanted(next, {}, second.state, NOW + 31_000)).toEqual([3, 7]);
+  });
+
+  it('stay with a version whose calls are away for a moment', () => {
+    const first = plan(versions({ calls: 6 }, { calls: 3 }));
+    expect([...first.wanted.values()]).toEqual([6, 4]);
+    const turned = versions({ peak: 6, present: 6 }, { calls: 9, present: 4 });
+    expect(wanted(turned, {}, first.state, NOW + 500)).toEqual([6, 4]);
+  });
+
+  it('give a version one at once that had none, and leave floors untouched', () => {
+    const first = plan(versions({ calls: 9, floor: 3 }, { isServing: false }));
+    expect([...first.wanted.values()]).toEqual([10, 0]);
+    const named = versions({ calls: 9, floor: 3, present: 10 }, { calls: 1 });
+    expect(wanted(named, {}, first.state, NOW + 100)).toEqual([9, 1]);
+    const provisioned = versions({ calls: 9, floor: 3, present: 10 }, { floor: 6 });
+    expect(wanted(provisioned, {}, first.state, NOW + 100)).toEqual([4, 6]);
   });
 });
 
@@ -188,6 +216,15 @@ describe('a version that is to get calls of others', () => {
     expect(after.lookAfterMs).toBe(59_000);
   });
 
+  it('has workers for them before those that the other only keeps', () => {
+    const before = plan([group({ version: 1, calls: 9 }), group({ version: 2 })]);
+    const rare = [group({ version: 1, calls: 3, present: 9 }), group({ version: 2, present: 1 })];
+    const calm = plan(rare, {}, plan(rare, {}, before.state, NOW + 1_000).state, NOW + 50_000);
+    expect([...calm.wanted.values()]).toEqual([9, 1]);
+    const shared = [rare[0] ?? group(), group({ version: 2, present: 1, inherits: [{ version: 1, permille: 500 }] })];
+    expect(wanted(shared, {}, calm.state, NOW + 50_100)).toEqual([5, 5]);
+  });
+
   it('has no more than the most of all allows', () => {
     const { enough, wanted: found } = plan(versions(1_000), { maxWorkers: 10 });
     expect([found.get(1), found.get(2), enough.get(2)]).toEqual([7, 3, 3]);
@@ -225,11 +262,7 @@ describe('a function under load, with a second for each new worker', () => {
   });
 
   it('keeps still under a constant load with noise', () => {
-    let seed = 7;
-    const random = (): number => {
-      seed = (seed * 48_271) % 2_147_483_647;
-      return seed / 2_147_483_647;
-    };
+    const random = randomFrom(7);
     const world = new ScaledFunction({ maxWorkers: 30 });
     const noise = (): readonly number[] => Array.from({ length: random() < 0.5 ? 1 : 0 }, () => 500 + random() * 1_000);
     world.run(600, noise);
@@ -278,5 +311,65 @@ describe('a function under load, with a second for each new worker', () => {
     expect(world.workers).toBe(5);
     world.run(2, (now) => (now % 1_000 === 0 ? Array.from({ length: 5 }, () => 100) : []));
     expect(Math.max(...world.waits)).toBe(0);
+  });
+});
+
+describe('versions that share the most workers under load', () => {
+  type Calls = ReturnType<Load>;
+  /** About seven calls at once, of the versions from 1 on by their weights. */
+  const noiseOf = (seed: number, weights: readonly number[]): Load => {
+    const random = randomFrom(seed);
+    const drawn = weights.flatMap((weight, at) => Array.from({ length: weight }, () => at + 1));
+    return () =>
+      Array.from({ length: Math.floor(random() * 4) }, () => ({
+        ms: 100 + random() * 700,
+        version: drawn[Math.floor(random() * drawn.length)] ?? 1,
+      }));
+  };
+  const storm = (version: number, now: number): Calls =>
+    now % 1_000 === 0 ? Array.from({ length: 9 }, () => ({ ms: 900, version })) : [];
+
+  it('keep still where their calls alternate', () => {
+    const world = new ScaledFunction({ versions: 2, maxWorkers: 10 });
+    const turns = (now: number): Calls =>
+      now % 500 === 0 ? Array.from({ length: 9 }, () => ({ ms: 400, version: 1 + ((now / 500) % 2) })) : [];
+    world.run(60, turns);
+    expect([world.workersOf(undefined), world.workers]).toEqual([1, 10]);
+    const { created, deleted } = world;
+    world.run(600, turns);
+    expect([world.created - created, world.deleted - deleted]).toEqual([0, 0]);
+  });
+
+  it.each([
+    ['two versions, one with a tenth', [9, 1]],
+    ['two versions, one with a third', [2, 1]],
+    ['three versions', [5, 3, 2]],
+  ])('move few workers under noise: %s', (_title, weights) => {
+    const world = new ScaledFunction({ versions: weights.length, maxWorkers: 10 });
+    const noise = noiseOf(11, weights);
+    world.run(60, noise);
+    const { created, deleted } = world;
+    world.run(600, noise);
+    // Five in a minute; by the calls of the moment there were over a hundred.
+    expect(world.created - created).toBeLessThanOrEqual(50);
+    expect(world.deleted - deleted).toBe(world.created - created);
+  });
+
+  it('are divided by their calls where one has most of them, so that none waits without an end', () => {
+    const world = new ScaledFunction({ versions: 2, maxWorkers: 10 });
+    world.run(600, noiseOf(5, [9, 1]));
+    expect([1, 2].map((version) => world.workersOf(version))).toEqual([7, 2]);
+    expect(world.callsLeft).toBeLessThan(50);
+  });
+
+  it('leave workers that are not called to one that is short, in about half a minute', () => {
+    const world = new ScaledFunction({ versions: 2, maxWorkers: 10 });
+    world.run(10, (now) => storm(1, now));
+    expect(world.workersOf(1)).toBe(8);
+    world.run(5, (now) => storm(2, now));
+    // Not all at once: the calls may be back in a moment.
+    expect([1, 2].map((version) => world.workersOf(version))).toEqual([5, 4]);
+    world.run(30, (now) => storm(2, now));
+    expect([1, 2].map((version) => world.workersOf(version))).toEqual([1, 8]);
   });
 });
