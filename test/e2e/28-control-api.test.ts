@@ -10,8 +10,10 @@ import { createJavaScriptCaller } from '../support/javascript-caller.ts';
 import { answered, type LambdaCaller } from '../support/lambda-caller.ts';
 import { patience } from '../support/patience.ts';
 import { ensurePythonClients } from '../support/python-clients.ts';
+import { signedRequest } from '../support/signed-request.ts';
+import { callUrl, type UrlReply } from '../support/url-lab.ts';
 import { waitFor } from '../support/wait-for.ts';
-import { type ControlGateway, startControlGateway } from './support/control-gateway.ts';
+import { type ControlGateway, startControlGateway, URL_DOMAIN } from './support/control-gateway.ts';
 import { functionTimeout, instance } from './support/instance.ts';
 import { stagedProgram } from './support/staged-function.ts';
 
@@ -44,6 +46,7 @@ describe('functions that AWS tools make on real workers', () => {
     return {
       does,
       waits: (waiter: string, input: Members) => caller.wait(waiter, input, { credentials }),
+      pages: (operation: string, input: Members) => caller.pages(operation, input, { credentials }),
       invokes: async (input: Members): Promise<unknown> => {
         const { FunctionError, Payload } = await does('Invoke', input);
         expect(FunctionError).toBeUndefined();
@@ -62,12 +65,12 @@ describe('functions that AWS tools make on real workers', () => {
     MemorySize: 256,
   });
 
-  it('are created, changed, published and deleted by boto3, beside kubectl', async () => {
+  it('are created, changed, published, shared out and deleted by boto3, beside kubectl', async () => {
     const clients = await ensurePythonClients(createProgress({ write: () => undefined }));
     const gateway = await startControlGateway(esb);
     const boto3 = startBoto3(clients, gateway.url);
     onTestFinished(() => boto3.close());
-    const { does, invokes, waits } = actions(boto3, gateway);
+    const { does, invokes, pages, waits } = actions(boto3, gateway);
     const FunctionName = 'made';
     removed(FunctionName);
 
@@ -118,7 +121,54 @@ describe('functions that AWS tools make on real workers', () => {
     expect(await does('PublishVersion', { FunctionName })).toMatchObject({ Version: '1' });
     await does('UpdateFunctionConfiguration', { FunctionName, Environment: { Variables: { STAGE: 'three' } } });
     expect(await does('PublishVersion', { FunctionName })).toMatchObject({ Version: '2' });
+    await waits('PublishedVersionActive', { FunctionName, Qualifier: '2' });
+    const RoutingConfig = { AdditionalVersionWeights: { 2: 0.5 } };
+    await does('CreateAlias', { FunctionName, Name: 'live', FunctionVersion: '1', RoutingConfig });
+    const seen = new Set<unknown>();
+    await waitFor('both versions to answer', async () => {
+      const outcome = await boto3.call('Invoke', { FunctionName, Qualifier: 'live' }, { credentials: gateway.editor });
+      if (outcome.kind === 'answered') {
+        const { ExecutedVersion, Payload } = outcome.output;
+        expect(Payload).toBe(ExecutedVersion === '2' ? '"three"' : '"two"');
+        seen.add(ExecutedVersion);
+      }
+      return seen.size === 2;
+    });
+    expect(seen).toEqual(new Set(['1', '2']));
+
+    const url = await does('CreateFunctionUrlConfig', { FunctionName, AuthType: 'AWS_IAM' });
+    const host = `${FunctionName}.default.${URL_DOMAIN}`;
+    expect(url.FunctionUrl).toBe(`https://${host}/`);
+    const signed = async (): Promise<UrlReply> => {
+      const { headers, method, url: path } = await signedRequest(gateway.editor, { path: '/', headers: { host } });
+      return await callUrl(gateway.urlPort, { host, method, path, headers: headers as Record<string, string> });
+    };
+    await waitFor('the URL to be served', async () => (await signed()).status === 200);
+    expect(await signed()).toMatchObject({ status: 200, body: '"three"' });
+    expect(await callUrl(gateway.urlPort, { host })).toMatchObject({ status: 403 });
+
+    const functions = await pages('ListFunctions', { MaxItems: 1 });
+    expect(functions.flatMap(({ Functions }) => Functions as readonly Members[])).toContainEqual(
+      expect.objectContaining({ FunctionName }),
+    );
+    const versions = await pages('ListVersionsByFunction', { FunctionName, MaxItems: 1 });
+    expect(versions.flatMap(({ Versions }) => Versions as readonly Members[])).toMatchObject(
+      ['$LATEST', '1', '2'].map((Version) => ({ Version })),
+    );
     await does('DeleteFunction', { FunctionName });
+    const gone = await boto3.call('Invoke', { FunctionName }, { credentials: gateway.editor });
+    expect(gone).toMatchObject({ kind: 'refused', error: 'ResourceNotFoundException' });
+    await waitFor('workers and versions to be gone', async () => {
+      const { stdout } = await esb.kubectl([
+        'get',
+        'lw,lv',
+        '-l',
+        `esb.dev/lambda-function=${FunctionName}`,
+        '-o',
+        'name',
+      ]);
+      return stdout.trim() === '';
+    });
   }, 600_000);
 
   it('are created, called and deleted by the AWS command line and the SDK for JavaScript', async () => {

@@ -12,9 +12,14 @@ import type { Instance } from './instance.ts';
 /** A gateway beside those of the instance, which asks who calls and lets callers change functions. */
 export interface ControlGateway {
   readonly url: string;
+  /** Port of the function URLs. */
+  readonly urlPort: number;
   /** A user with the roles of an editor. */
   readonly editor: Credentials;
 }
+
+/** Domain of the function URLs of a {@link ControlGateway}. */
+export const URL_DOMAIN = 'fn.example.com';
 
 /** Starts one; it ends with the test. */
 export async function startControlGateway(esb: Instance): Promise<ControlGateway> {
@@ -43,13 +48,14 @@ export async function startControlGateway(esb: Instance): Promise<ControlGateway
   await esb.kubectl(['apply', '-f', '-'], { input });
   const folder = await mkdtemp(join(tmpdir(), 'esb-control-'));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
-  const [port, health] = [await freePort(), await freePort()];
+  const [port, health, urlPort] = [await freePort(), await freePort(), await freePort()];
   const gateway = await startOwnedProcess({
     program: process.execPath,
     args: [
       ...[join(repositoryRoot(), 'src/main.ts'), 'gateway', '--control-api', '--namespace', 'default'],
       ...['--kubeconfig', join(esb.home, 'kubeconfigs', 'gateway-1'), '--state-dir', join(folder, 'state')],
       ...['--listen', `127.0.0.1:${port}`, '--health', `127.0.0.1:${health}`],
+      ...[`--function-url-domain=${URL_DOMAIN}`, `--function-url-listen=127.0.0.1:${urlPort}`],
     ],
     logFile: join(folder, 'gateway.log'),
   });
@@ -64,5 +70,5 @@ export async function startControlGateway(esb: Instance): Promise<ControlGateway
     },
     { timeoutMs: 60_000 },
   );
-  return { url: `http://127.0.0.1:${port}`, editor };
+  return { url: `http://127.0.0.1:${port}`, urlPort, editor };
 }
