@@ -239,7 +239,7 @@ export function beginEnd(draft: Draft): void {
   draft.refuseWhere(() => true, 'NotFound', 'the worker is being removed');
   const { desired, grace } = draft.state;
   if (desired.deleting && grace === undefined) {
-    const graceMs = desired.terminationGraceSeconds * 1_000;
+    const graceMs = (desired.callGraceSeconds ?? desired.terminationGraceSeconds) * 1_000;
     draft.set({ grace: { until: draft.at.now + graceMs, wall: draft.at.wall + graceMs } });
   }
   draft.changeAll((container) => ({ ...container, retries: hurried(container.retries) }));

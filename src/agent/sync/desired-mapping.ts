@@ -1,3 +1,4 @@
+import { functionOwnerOf } from '../../api/lambda-function.ts';
 import {
   functionNameOf,
   imagePullPolicyOf,
@@ -22,6 +23,7 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
   if (assignment === undefined || assignment.nodeName !== nodeName || metadata.uid === undefined) {
     return undefined;
   }
+  const { terminationGracePeriodSeconds: graceSeconds = 10, timeoutSeconds = 3 } = spec;
   const { pauseAfterSeconds, removeAfterSeconds } = spec.idlePolicy ?? {};
   return {
     identity: {
@@ -45,7 +47,7 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
     env: (spec.env ?? []).map(desiredVariable),
     ...resourcesOf(worker),
     readOnlyRootFilesystem: spec.readOnlyRootFilesystem ?? true,
-    timeoutSeconds: spec.timeoutSeconds ?? 3,
+    timeoutSeconds,
     ...(perWorkerOf(worker) === 1 ? {} : { perWorker: perWorkerOf(worker) }),
     ...(spec.logging === undefined ? {} : { logging: loggingOf(spec.logging) }),
     port: spec.port ?? 8080,
@@ -58,7 +60,9 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
     ...(pauseAfterSeconds === undefined ? {} : { pauseAfterSeconds }),
     ...(removeAfterSeconds === undefined ? {} : { removeAfterSeconds }),
     wakePolicy: spec.wakePolicy ?? 'OnInvoke',
-    terminationGraceSeconds: spec.terminationGracePeriodSeconds ?? 10,
+    terminationGraceSeconds: graceSeconds,
+    // A LambdaFunction takes workers by itself, which no caller is to notice.
+    ...(functionOwnerOf(metadata) === undefined ? {} : { callGraceSeconds: Math.max(timeoutSeconds, graceSeconds) }),
     deleting: metadata.deletionTimestamp !== undefined,
     ...(status?.lastInvocationTime === undefined ? {} : { lastInvocationTime: status.lastInvocationTime }),
     ...(status?.observedInvocationTime === undefined ? {} : { observedInvocationTime: status.observedInvocationTime }),

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { desiredFromResource } from '../../../../src/agent/sync/desired-mapping.ts';
+import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { workerFixture } from '../../../support/worker-fixture.ts';
 
 const assigned = { assignment: { nodeName: 'node-1', epoch: 3 } } as const;
@@ -36,6 +37,14 @@ describe('what a LambdaWorker asks of its node', () => {
       terminationGraceSeconds: 10,
       deleting: false,
     });
+  });
+
+  it('gives the calls in a worker of a function their whole time to end', () => {
+    const owner = { apiVersion: 'esb.dev/v1alpha1', kind: 'LambdaFunction', name: 'f', uid: 'u', controller: true };
+    const of = (spec: Partial<LambdaWorker['spec']>) =>
+      desiredFromResource(workerFixture({ metadata: { ownerReferences: [owner] }, spec, status: assigned }), 'node-1');
+    expect(of({ timeoutSeconds: 900 })).toMatchObject({ callGraceSeconds: 900, terminationGraceSeconds: 10 });
+    expect(of({ timeoutSeconds: 3, terminationGracePeriodSeconds: 30 })).toMatchObject({ callGraceSeconds: 30 });
   });
 
   it('carries over what the resource says', () => {

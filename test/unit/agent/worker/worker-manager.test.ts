@@ -782,6 +782,19 @@ describe('removal', () => {
     expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp?.status).toBe('True');
   });
 
+  it('lets the call in the worker of a function finish, however short its grace period', async () => {
+    const change = { terminationGraceSeconds: 5, timeoutSeconds: 900, callGraceSeconds: 900 };
+    const lab = await FleetLab.with(desiredFixture(change));
+    const call = lab.invoke();
+    lab.fleet.apply(desiredFixture({ ...change, deleting: true }));
+    await lab.clock.advance(850_000);
+    expect(lab.task()).toBe('Running');
+    lab.emulators.answerAll();
+    expect(await call).toMatchObject({ kind: 'Answered' });
+    await settle();
+    expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp?.status).toBe('True');
+  });
+
   it('from this node alone lets the call in the worker finish, however short its grace period', async () => {
     const lab = await FleetLab.with(desiredFixture({ terminationGraceSeconds: 5, timeoutSeconds: 900 }));
     const call = lab.invoke();
