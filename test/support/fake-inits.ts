@@ -47,7 +47,7 @@ class FakeLink implements InitLink {
   }
 
   neverHad(requestId: string): boolean {
-    return this.state !== undefined && !this.#inits.sent.includes(requestId);
+    return this.state !== undefined && !this.#inits.had.has(`${this.containerId} ${requestId}`);
   }
 
   abort(requestId: string, message: string): void {
@@ -71,6 +71,8 @@ export class FakeInits implements WorkerInits {
   readonly left: FakeInitCall[] = [];
   /** Request ids of all that were sent, in order. */
   readonly sent: string[] = [];
+  /** The same, each with its container before it. */
+  readonly had = new Set<string>();
   /** Containers whose files were removed, in order. */
   readonly removed: string[] = [];
   /** Faults: calls that overlapped, calls into a frozen worker or one that is not ready. */
@@ -290,6 +292,7 @@ export class FakeInits implements WorkerInits {
     };
     this.calls.push(call);
     this.sent.push(request.requestId);
+    this.had.add(`${link.containerId} ${request.requestId}`);
     link.state = { ...state, idle: false };
     request.onSending();
     this.onCall(call);

@@ -14,6 +14,8 @@ export interface RecoveryTools extends LogTools {
   readonly inits: Pick<WorkerInits, 'link' | 'subscribe'>;
   /** Containers of the worker at the moment, and whether they take several calls at once. */
   readonly containers: () => readonly { readonly id: string; readonly several: boolean }[];
+  /** Whether these are all in which an earlier run of the agent can have put a call. */
+  readonly hasAll: () => boolean;
   /** Thaws the worker where it is frozen. */
   readonly thaw: () => void;
   /** The stamp of the activity, taken at the end. */
@@ -67,7 +69,7 @@ async function findAnswer(
   tools: RecoveryTools,
   onTold: (head: InitHead) => void,
 ): Promise<FoundEnd> {
-  const { clock, containers, inits, thaw } = tools;
+  const { clock, containers, hasAll, inits, thaw } = tools;
   const taker = {
     onHead: (head: InitHead): void => {
       onTold(head);
@@ -92,6 +94,7 @@ async function findAnswer(
     const now = clock.monotonic();
     if (
       sentMs !== undefined &&
+      hasAll() &&
       links.length > 0 &&
       links.length === known.length &&
       links.every((link) => link.neverHad(requestId, sentMs + now - asked))

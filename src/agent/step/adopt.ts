@@ -54,6 +54,7 @@ export function initialState(
     adopting: undefined,
     present: newContainerAt(make === undefined ? wantedMake(desired, [], at) : claimable(desired, make, [], at), at),
     others: [],
+    hasLost: false,
     noRoomBeside: undefined,
     nodeFull: undefined,
     resolution:

@@ -145,6 +145,7 @@ function apply(draft: Draft, rearrangement: Rearrangement): void {
     case 'Drop': {
       const container = takeOut(draft, rearrangement.index);
       if (container !== undefined) {
+        draft.set({ hasLost: true });
         draft.emit({ kind: 'Drop', containerId: container.make.id });
       }
       return;
@@ -226,6 +227,7 @@ export function setAside(draft: Draft): void {
     }
     const { message } = removal;
     const successor = serves(draft.state, container) ? create(draft) : undefined;
+    draft.set({ hasLost: true });
     draft.emit({ kind: 'SetAside', containerId: make.id, memoryMiB: sizeOf(container), message });
     if (successor === undefined) {
       draft.set({ others: draft.state.others.filter((other) => other.make.id !== make.id) });

@@ -100,6 +100,8 @@ export interface WorkerState {
   readonly present: Container;
   /** A successor, what was replaced, and what is occupied. */
   readonly others: readonly Container[];
+  /** Whether a container of it has gone since this run of the agent began: calls may have been in that one. */
+  readonly hasLost: boolean;
   /** Why the node has no room for another container beside the present one, when it has none. */
   readonly noRoomBeside: string | undefined;
   /** Why the node has no room for the worker, when it has none and nothing serves. */

@@ -155,6 +155,7 @@ export class Worker {
     return recoverCall(recovery, {
       ...{ clock, inits, logger, runtime },
       containers: () => containersOf(this.#state).map((one) => ({ id: one.make.id, several: takesSeveral(one) })),
+      hasAll: () => this.#state.listing.kind === 'Complete' && !this.#state.hasLost,
       stamp: () => this.#effects.stamps.next(),
       thaw: () => void (mayThaw(this.#state, clock.monotonic()) && this.step({ kind: 'Woken' })),
     });

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../../src/agent/model/desired-worker.ts';
 import type { InvocationResult, Recovery } from '../../../../src/agent/model/invocation.ts';
 import { desiredFixture, FleetLab } from '../../../support/fleet-lab.ts';
+import { waitFor } from '../../../support/wait-for.ts';
 
 /** A worker with an init whose agent was killed while `sent` was in it and `waiting` was not. */
 async function killed(change: Partial<DesiredWorker> = {}): Promise<FleetLab> {
@@ -41,6 +42,33 @@ describe('a call that its gateway asks for', () => {
     const lab = await killed();
     lab.inits.reconnect(lab.container());
     expect(await recover(lab, 'waiting', { sentMs: undefined })).toMatchObject({ kind: 'Unknown' });
+  });
+
+  it('is unknown where a container that has had it is gone, and another has not had it', async () => {
+    const lambda = { runtimeInterface: 'Lambda', timeoutSeconds: 900 } as const;
+    const older = await FleetLab.with(desiredFixture(lambda));
+    const first = older.container();
+    await older.recorded((record) => record.served !== undefined);
+    void older.invoke({ requestId: 'long' });
+    await older.clock.advance(100);
+    const before = await older.restart();
+    before.fleet.apply(desiredFixture({ ...lambda, generation: 2, shapeHash: 'v1-b' }));
+    before.inits.reconnect(first);
+    await before.clock.advance(10_000);
+    void before.invoke({ requestId: 'sent' });
+    await before.clock.advance(100);
+    expect(before.inits.sent).toEqual(['long', 'sent']);
+    const [second = ''] = [...before.runtime.containers.keys()].filter((id) => id !== first);
+    await before.recorded(({ container }) => container?.id === second);
+    const lab = await before.restart();
+    lab.inits.reconnect(first);
+    lab.inits.endLeft('long');
+    lab.runtime.exit(second, 1);
+    lab.fleet.apply(desiredFixture({ ...lambda, generation: 3 }));
+    await lab.clock.advance(20_000);
+    await waitFor('the removal', () => !lab.runtime.containers.has(second));
+    await lab.clock.advance(1_000);
+    expect(await recover(lab, 'sent', { sentMs: 21_100 })).toMatchObject({ kind: 'Unknown' });
   });
 
   it('is unknown where the init of the worker does not come back', async () => {
