@@ -23,7 +23,8 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
   if (assignment === undefined || assignment.nodeName !== nodeName || metadata.uid === undefined) {
     return undefined;
   }
-  const { terminationGracePeriodSeconds: graceSeconds = 10, timeoutSeconds = 3 } = spec;
+  const graceSeconds = spec.terminationGracePeriodSeconds ?? 10;
+  const timeoutSeconds = spec.timeoutSeconds ?? 3;
   const { pauseAfterSeconds, removeAfterSeconds } = spec.idlePolicy ?? {};
   return {
     identity: {
