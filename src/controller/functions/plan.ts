@@ -63,6 +63,7 @@ function planGroup(input: FunctionInput, group: WorkerGroup, living: readonly La
   const { atOnce, inTurn } = nextToChange({
     group,
     staying: living.filter((worker) => !leaving.includes(worker)),
+    leaving,
     settings: input.owner.spec.rollout,
     isStopped: source.version === undefined && input.isStopped === true,
     changing: new Set(input.owner.status?.changing),

@@ -33,6 +33,8 @@ export interface ChangeInput {
   readonly group: WorkerGroup;
   /** Workers of the group that are to stay. */
   readonly staying: readonly LambdaWorker[];
+  /** Those that are about to go, and may be changing until then. */
+  readonly leaving: readonly LambdaWorker[];
   readonly settings: RolloutSettings;
   /** Whether the deadline of the template has passed. */
   readonly isStopped: boolean;
@@ -54,7 +56,14 @@ export interface NextToChange {
  * which may serve all the same. No further worker gets a template that has failed at one, be it ready or not: one that is
  * away for a moment, as for a restart of its node, is to come back with what it had.
  */
-export function nextToChange({ changing: begun, group, isStopped, settings, staying }: ChangeInput): NextToChange {
+export function nextToChange({
+  changing: begun,
+  group,
+  isStopped,
+  leaving,
+  settings,
+  staying,
+}: ChangeInput): NextToChange {
   const { enough, source, wanted } = group;
   const { outdated = [], updated = [] } = Object.groupBy(staying, (worker) =>
     isUpdated(worker, source.hash) ? 'updated' : 'outdated',
@@ -79,7 +88,8 @@ export function nextToChange({ changing: begun, group, isStopped, settings, stay
   const { surge, unavailable } = budgetOf(settings, source.template, wanted);
   const missing = Math.max(0, (enough ?? wanted) - staying.length);
   const away = missing + staying.filter((worker) => !serves(worker) && !lost.includes(worker)).length;
-  const changing = staying.filter((worker) => serves(worker) && !isWorkerReady(worker)).length - unseen.length;
+  const unready = [...staying, ...leaving].filter((worker) => serves(worker) && !isWorkerReady(worker));
+  const changing = unready.length - unseen.length;
   const places = away > unavailable ? 0 : Math.max(0, surge + unavailable - away - changing);
   const inTurn = [unseen, ready, lost].flatMap((workers) => workers.toSorted(oldestFirst)).slice(0, places);
   return { atOnce: idle, inTurn };

@@ -31,17 +31,22 @@ function groups(owner: LambdaFunction) {
   return groupsOf({ owner, template: templateHashOf(owner.spec.template), versions: [], isAwaited: false });
 }
 
-function next(owner: LambdaFunction, staying: readonly LambdaWorker[], isStopped = false): readonly number[] {
+function next(
+  owner: LambdaFunction,
+  staying: readonly LambdaWorker[],
+  isStopped = false,
+  leaving: readonly LambdaWorker[] = [],
+): readonly number[] {
   const group = latestOf(groups(owner));
   const settings = owner.spec.rollout;
-  return chosenOf({ group, staying, settings, isStopped }).map(({ metadata }) =>
+  return chosenOf({ group, staying, leaving, settings, isStopped }).map(({ metadata }) =>
     Number(metadata.name.split('-').at(-1)),
   );
 }
 
 /** All that may change now, those without a turn first. */
-function chosenOf(input: Omit<ChangeInput, 'changing'> & Partial<ChangeInput>): readonly LambdaWorker[] {
-  const { atOnce, inTurn } = nextToChange({ changing: new Set(), ...input });
+function chosenOf(input: Omit<ChangeInput, 'changing' | 'leaving'> & Partial<ChangeInput>): readonly LambdaWorker[] {
+  const { atOnce, inTurn } = nextToChange({ changing: new Set(), leaving: [], ...input });
   return [...atOnce, ...inTurn];
 }
 
@@ -133,7 +138,15 @@ describe('the workers that a change goes to', () => {
     const third = template(3, 8);
     const changing = new Set(begun.map(({ metadata }) => metadata.name));
     const input = { group: latestOf(groups(third)), staying, settings: third.spec.rollout, isStopped: false, changing };
-    expect(nextToChange(input)).toEqual({ atOnce: begun, inTurn: [] });
+    expect(nextToChange({ ...input, leaving: [] })).toEqual({ atOnce: begun, inTurn: [] });
+  });
+
+  it('are fewer while workers that are about to go are changing', () => {
+    const owner = template(2, 8);
+    const staying = [0, 1, 2, 3, 4, 5, 6, 7].map((ordinal) => ownedFixture(template(1, 8), ordinal));
+    const leaving = [ownedFixture(owner, 8, { status: changing })];
+    expect(next(owner, staying)).toEqual([0, 1]);
+    expect(next(owner, staying, false, leaving)).toEqual([0]);
   });
 
   it('are not held back by those that a function in the mode Auto is still to have, beyond the ones that are enough', () => {
