@@ -156,8 +156,10 @@ describe('functions that AWS tools make on real workers', () => {
       ['$LATEST', '1', '2'].map((Version) => ({ Version })),
     );
     await does('DeleteFunction', { FunctionName });
-    const gone = await boto3.call('Invoke', { FunctionName }, { credentials: gateway.editor });
-    expect(gone).toMatchObject({ kind: 'refused', error: 'ResourceNotFoundException' });
+    await waitFor('calls to find no function', async () => {
+      const outcome = await boto3.call('Invoke', { FunctionName }, { credentials: gateway.editor });
+      return outcome.kind === 'refused' && outcome.error === 'ResourceNotFoundException';
+    });
     await waitFor('workers and versions to be gone', async () => {
       const { stdout } = await esb.kubectl([
         'get',
