@@ -1,7 +1,8 @@
 import type { Clock } from '../../common/clock.ts';
 import { AbortedError } from '../../common/deadline.ts';
 import { mayBeWritten } from '../api/api-error.ts';
-import type { FenceOptions, KubeClient } from '../api/types.ts';
+import type { KubeClient } from '../api/types.ts';
+import { type AroundWrite, wrapWrites } from './wrapped-writes.ts';
 
 /** Milliseconds that a write on its way may go on for after its caller has given it up. */
 const SETTLE_MS = 5_000;
@@ -18,10 +19,7 @@ export interface SettlingClient {
  */
 export function settlingClient(client: KubeClient, clock: Pick<Clock, 'setTimer'>): SettlingClient {
   let isSettled = true;
-  const settle = async <O extends FenceOptions, T>(
-    given: O | undefined,
-    send: (options: O) => Promise<T>,
-  ): Promise<T> => {
+  const settle: AroundWrite = async (given, send) => {
     const { fence, signal } = given ?? {};
     const late = new AbortController();
     let timer: ReturnType<Clock['setTimer']> | undefined;
@@ -42,7 +40,7 @@ export function settlingClient(client: KubeClient, clock: Pick<Clock, 'setTimer'
       isSent = true;
     };
     try {
-      return await send({ ...(given as O), signal: late.signal, fence: guard });
+      return await send({ ...(given as NonNullable<typeof given>), signal: late.signal, fence: guard });
     } catch (error) {
       isSettled &&= !(isSent && signal?.aborted === true && mayBeWritten(error));
       throw error;
@@ -53,16 +51,6 @@ export function settlingClient(client: KubeClient, clock: Pick<Clock, 'setTimer'
   };
   return {
     isSettled: () => isSettled,
-    client: {
-      get: (type, key, options) => client.get(type, key, options),
-      list: (type, parameters, options) => client.list(type, parameters, options),
-      count: (type, options) => client.count(type, options),
-      watch: (type, parameters, options) => client.watch(type, parameters, options),
-      create: (type, object, options) => settle(options, (each) => client.create(type, object, each)),
-      update: (type, object, options) => settle(options, (each) => client.update(type, object, each)),
-      patch: (type, key, patch, options) => settle(options, (each) => client.patch(type, key, patch, each)),
-      delete: (type, key, options) => settle(options, (each) => client.delete(type, key, each)),
-      close: () => client.close(),
-    },
+    client: wrapWrites(client, settle),
   };
 }
