@@ -1,5 +1,3 @@
-import { enableCompileCache } from 'node:module';
-import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
 import { exitCodes } from './command-run.ts';
 import { programVersion } from './common/program-version.ts';
@@ -27,8 +25,6 @@ export function createProgram(): Command {
 
 /** Runs the command in the arguments of this process. */
 export async function runProgram(program: Command): Promise<void> {
-  // Halves the processor time of a start. Written at once, since roles do not always get the time to end in order.
-  enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/esb', import.meta.url)));
   try {
     await program.parseAsync();
   } catch (error) {

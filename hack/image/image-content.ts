@@ -121,7 +121,7 @@ export const runConfig: ImageRunConfig = {
  * The command `esb` of the image. The kernel passes one argument to the program of such a line, and there is no `env`.
  */
 export const launcher = `#!/usr/local/bin/node --disable-warning=ExperimentalWarning
-import '${PROGRAM_FOLDER}/src/main.ts';
+import '${PROGRAM_FOLDER}/src/main.js';
 `;
 
 /** Files that no package brings. */

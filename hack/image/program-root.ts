@@ -1,4 +1,4 @@
-import { copyFile, cp, mkdir, rm } from 'node:fs/promises';
+import { copyFile, cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { runCommand } from '../../local/common/command.ts';
 import { retry } from '../../local/common/retry.ts';
@@ -7,6 +7,7 @@ import type { CallOptions } from '../../src/common/deadline.ts';
 import { messageOf } from '../../src/common/errors.ts';
 import { normaliseModes, walkTree } from './file-tree.ts';
 import { isLeftOutOfModules, npmArguments, PROGRAM_FOLDER, programFiles } from './image-content.ts';
+import { stripTypes } from './strip-types.ts';
 
 export interface ProgramRootOptions extends Pick<CallOptions, 'signal'> {
   /** Folder of the repository. */
@@ -39,14 +40,25 @@ export async function fillModulesRoot(root: string, options: ProgramRootOptions)
   await normaliseModes(root);
 }
 
-/** Fills `root` with the program itself. */
-export async function fillProgramRoot(root: string, options: ProgramRootOptions): Promise<void> {
+/** Fills `root` with the program itself, in JavaScript. */
+export async function fillProgramRoot(root: string, { repository }: { readonly repository: string }): Promise<void> {
   const program = join(root, PROGRAM_FOLDER);
   await mkdir(program, { recursive: true });
   for (const name of programFiles) {
-    await cp(join(options.repository, name), join(program, name), { recursive: true });
+    await cp(join(repository, name), join(program, name), { recursive: true });
   }
+  await replaceTypeScript(join(program, 'src'));
   await normaliseModes(root);
+}
+
+async function replaceTypeScript(folder: string): Promise<void> {
+  await walkTree(folder, async (path) => {
+    if (path.endsWith('.ts')) {
+      await writeFile(path.replace(/ts$/, 'js'), stripTypes(await readFile(path, 'utf8')));
+      await rm(path);
+    }
+    return undefined;
+  });
 }
 
 async function dropUnused(modules: string): Promise<void> {

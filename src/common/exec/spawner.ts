@@ -1,6 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AbortedError } from '../deadline.ts';
 import { EsbError, unreachable } from '../errors.ts';
@@ -121,7 +121,7 @@ export class Spawner implements CommandRunner {
 
   /** Neither the process nor the channel to it keeps this process alive, but while a program runs. */
   #fork(): ChildProcess {
-    const child = fork(join(import.meta.dirname, 'spawner-process.ts'), [], {
+    const child = fork(join(import.meta.dirname, `spawner-process${extname(import.meta.filename)}`), [], {
       // Out of reach of signals to the process group of this one: programs are ended in order.
       detached: true,
       execArgv: ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=1'],

@@ -1,5 +1,5 @@
 import { mkdir, open } from 'node:fs/promises';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { withDeadline } from '../../common/deadline.ts';
 import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
@@ -71,7 +71,7 @@ export class SqliteEventChannel implements SqliteChannel {
     const file = join(options.folder, EVENTS_FILE);
     await create(options.folder, file);
     const data: SqliteThreadData = { file, limits: options.limits, isSuspect: options.isSuspect === true };
-    const thread = new Worker(new URL('./sqlite-event-thread.ts', import.meta.url), {
+    const thread = new Worker(new URL(`./sqlite-event-thread${extname(import.meta.url)}`, import.meta.url), {
       name: 'event-store',
       workerData: data,
     });

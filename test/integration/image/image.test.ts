@@ -143,9 +143,13 @@ describe('the image of ESB', () => {
       const entries = /(main|-process|-thread)\.ts$/;
       const modules = (await readdir(join(source, 'src'), { recursive: true }))
         .filter((name) => name.endsWith('.ts') && !entries.test(name))
-        .map((name) => `/opt/esb/src/${name}`);
+        .map((name) => `/opt/esb/src/${name.replace(/ts$/, 'js')}`);
       const script = `for (const each of ${JSON.stringify(modules)}) await import(each); console.log('all of them');`;
-      const said = await inImage('modules', [], ['/usr/local/bin/node', '--input-type=module', '--eval', script]);
+      const said = await inImage(
+        'modules',
+        [],
+        ['/usr/local/bin/node', '--no-strip-types', '--input-type=module', '--eval', script],
+      );
       expect(said).toBe('all of them\n');
     });
 

@@ -1,6 +1,8 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Pool } from 'undici';
+import { PROGRAM_FOLDER } from '../../../hack/image/image-content.ts';
+import { fillProgramRoot } from '../../../hack/image/program-root.ts';
 import { isTrue, nodeConditions } from '../../../src/api/condition.ts';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
@@ -57,6 +59,7 @@ export class ScaleCluster {
   readonly #controllers: Controller[] = [];
   readonly #followers: WorkerFollower[] = [];
   readonly #kubelets: SimulatedKubelets | undefined;
+  readonly #program: string;
 
   private constructor(
     server: ApiServer,
@@ -65,6 +68,7 @@ export class ScaleCluster {
     headers: Readonly<Record<string, string>>,
     agents: readonly OwnedProcess[],
     kubelets: SimulatedKubelets | undefined,
+    program: string,
   ) {
     this.#server = server;
     this.admin = admin;
@@ -72,6 +76,7 @@ export class ScaleCluster {
     this.#headers = headers;
     this.#agents = agents;
     this.#kubelets = kubelets;
+    this.#program = program;
   }
 
   /** Resolves once every node says that it is ready. */
@@ -95,9 +100,10 @@ export class ScaleCluster {
       const admin = createKubeClient({ source });
       const { origin, tls, headers } = await source.current();
       const pool = new Pool(origin, { connections: CONNECTIONS, connect: { ...tls } });
+      const program = await programOfImage(join(server.folder, 'image'));
       const kubelets = options.reserves === true ? await startKubelets(admin, options) : undefined;
       agents.push(...(await startAgents(server, options)));
-      const cluster = new ScaleCluster(server, admin, pool, headers, agents, kubelets);
+      const cluster = new ScaleCluster(server, admin, pool, headers, agents, kubelets, program);
       await cluster.#registered(options.agents);
       await waitFor('workers to be admitted', () => cluster.#admitsWorkers(), { timeoutMs: 120_000 });
       return cluster;
@@ -124,7 +130,7 @@ export class ScaleCluster {
       program: process.execPath,
       args: [
         ...nodeOptions,
-        join(root, 'src/main.ts'),
+        this.#program,
         'controller',
         // Each node is to have its part of the work.
         '--placement=spread',
@@ -378,4 +384,12 @@ async function processorMs(pid: number): Promise<number> {
   const text = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '');
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
   return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) * 10;
+}
+
+/** Makes the program as the image has it, without types, below `folder`; gives its entry. */
+async function programOfImage(folder: string): Promise<string> {
+  const program = join(folder, PROGRAM_FOLDER);
+  await fillProgramRoot(folder, { repository: root });
+  await symlink(join(root, 'node_modules'), join(program, 'node_modules'));
+  return join(program, 'src/main.js');
 }
