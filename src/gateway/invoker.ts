@@ -199,6 +199,8 @@ export class Invoker {
       if (route.isQueued && this.#options.mayGrow?.(target.name) === true) {
         // At its agent the call would wait behind a long one, and not go to a worker that comes.
         placeUntil = await this.#nextPlace(target.name, placeUntil, caller);
+        // A worker that has refused may be free before the busy one.
+        refusals = undefined;
         continue;
       }
       worker.lastTurn = target.rotation;

@@ -28,6 +28,31 @@ describe('a gateway with a function that grows with its calls', () => {
     expect(lab.gateway.demand.all()).toEqual([]);
   });
 
+  it('asks a worker again that refused for a moment, though another one is busy', async () => {
+    const lab = await gatewayLab();
+    const held = Promise.withResolvers<void>();
+    lab.functions.put(growing);
+    await lab.addWorker('hello-latest-0', { functionName: 'hello' });
+    lab.agent.onInvoke((call) => {
+      void held.promise.then(() => call.answer('"long"'));
+    });
+    const long = lab.invoke('hello');
+    await waitFor('the long call', () => lab.agent.calls.length === 1, { everyMs: 5 });
+    await lab.addWorker('hello-latest-1', { functionName: 'hello' });
+    let refusals = 0;
+    lab.agent.onInvoke((call) => {
+      refusals += 1;
+      if (refusals === 1) {
+        call.refuse('Unavailable', 'the agent is stopping');
+      } else {
+        call.answer(JSON.stringify(call.request.worker.name));
+      }
+    });
+    expect(payloadOf(await lab.invoke('hello'))).toBe('"hello-latest-1"');
+    held.resolve();
+    expect(payloadOf(await long)).toBe('"long"');
+  });
+
   it('counts calls for the version that runs them', async () => {
     const aliases = [{ name: 'live', version: 1, routing: [{ version: 2, permille: 500 }] }];
     let drawn = 0;
