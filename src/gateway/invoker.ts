@@ -73,7 +73,7 @@ export interface Target {
 }
 
 /** The place that a call has among those of its function. */
-export type CallPlace = Pick<Admitted, 'stepAside' | 'stepBack'> & Partial<Pick<Admitted, 'demand'>>;
+export type CallPlace = Pick<Admitted, 'stepAside' | 'stepBack'> & Partial<Pick<Admitted, 'draw' | 'move'>>;
 
 /**
  * Brings calls to workers. A call is sent again only if it was not started, and waits a bounded time for a worker that
@@ -151,7 +151,7 @@ export class Invoker {
     let placeUntil: number | undefined;
     let drawn: number | undefined;
     const draw = (): number => {
-      drawn ??= place.demand?.draw() ?? drawOf(this.#options.random);
+      drawn ??= place.draw?.() ?? drawOf(this.#options.random);
       return drawn;
     };
     for (;;) {
@@ -161,7 +161,11 @@ export class Invoker {
       // Looked up each time: an alias may name another version by now.
       const { entry: target, version, workers } = this.find(call.reference, draw);
       const executedVersion = versionText(version);
-      place.demand?.move(version);
+      const moved = place.move?.(version, caller);
+      if (moved !== undefined) {
+        waitUntil = await this.#inTurn(moved, waitUntil);
+        continue;
+      }
       const route = chooseRoute(workers, refusals?.workers, target.rotation++);
       const worker = route === undefined ? undefined : view.worker(route.uid);
       if (route === undefined || worker === undefined) {
@@ -189,9 +193,7 @@ export class Invoker {
         await this.#nextChange(target.name, Math.min(left, passing === undefined ? left : ASK_AGAIN_MS), caller);
         const turn = place.stepBack(caller);
         if (turn !== undefined) {
-          const since = clock.monotonic();
-          await turn;
-          waitUntil += clock.monotonic() - since;
+          waitUntil = await this.#inTurn(turn, waitUntil);
         }
         refusals = undefined;
         continue;
@@ -354,6 +356,14 @@ export class Invoker {
     const isUnknown = answer.kind === 'Unknown';
     this.#options.onAskedAgain?.(isUnknown ? 'unknown' : answer.kind === 'Refused' ? 'not_started' : 'recovered');
     return isUnknown ? sent : answer;
+  }
+
+  /** Waits for a place, and returns the end of another wait, which is later by that. */
+  async #inTurn(turn: Promise<void>, until: number | undefined): Promise<number | undefined> {
+    const { clock } = this.#options;
+    const since = clock.monotonic();
+    await turn;
+    return until === undefined ? undefined : until + clock.monotonic() - since;
   }
 
   /**

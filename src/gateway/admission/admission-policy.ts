@@ -31,25 +31,30 @@ export interface ConcurrencySettings {
   readonly queueDepth?: number | undefined;
 }
 
-/** A function, and its calls in one gateway. */
+/** A version of a function, and its calls in one gateway. */
 export interface FunctionUse {
   readonly settings: ConcurrencySettings | undefined;
+  /** Those of all versions. */
   readonly workers: number;
-  /** Calls that all of them take at once. */
+  /** Calls that the workers of the version take at once. */
   readonly places: number;
   /** The sum of their shares of the reserved concurrency; undefined where they have none. */
   readonly shares: number | undefined;
-  /** Workers that are not without a share. */
+  /** Those that are not without a share. */
   readonly sharers: number;
-  /** Whether it gets more workers where calls wait for one. */
+  /** Whether the function gets more workers where calls wait for one. */
   readonly mayGrow: boolean;
-  /** Calls of other gateways that are with them. */
+  /** Calls of other gateways that are with the workers of the version. */
   readonly foreignInFlight: number;
-  /** Calls that are with the workers and their agents. */
+  /** Calls that are with these workers and their agents. */
   readonly running: number;
-  /** Calls that wait for that and count against the queue. */
+  /** The same of the other versions. */
+  readonly elsewhere: number;
+  /** Calls that have not had a place of the version yet. */
+  readonly ahead: number;
+  /** The same of all versions, which counts against the queue. */
   readonly waiting: number;
-  /** All calls, whether they run or wait, and the bytes of their payloads. */
+  /** All calls of the function, whether they run or wait, and the bytes of their payloads. */
   readonly heldCalls: number;
   readonly heldBytes: number;
   /** Bytes of an answer: see {@link largestOfLate}. */
@@ -60,8 +65,8 @@ export interface FunctionUse {
 export type Entry = 'Enter' | 'Wait' | ThrottleReason;
 
 /**
- * Calls of a function that may be with its workers and their agents. More than the workers take at once would
- * only move the queue elsewhere.
+ * Calls of a version that may be with its workers and their agents. More than the workers take at once would only move
+ * the queue elsewhere, and take the places of other versions.
  */
 export function runningPlaces(use: FunctionUse): number {
   // An agent lets a call wait for the share of the only worker with one, and refuses it where another may be free. A call
@@ -93,8 +98,9 @@ export function eventsAtOnce(
   return Math.min(reserved, Math.max(places, Math.min(most, 2 * places + EVENTS_AHEAD)));
 }
 
-function concurrencyOf({ places, settings, shares = places }: FunctionUse): number {
-  return settings?.reserved === undefined ? places : Math.min(settings.reserved, shares, places);
+function concurrencyOf({ elsewhere, places, settings, shares = Number.POSITIVE_INFINITY }: FunctionUse): number {
+  const { reserved } = settings ?? {};
+  return reserved === undefined ? places : Math.max(0, Math.min(reserved - elsewhere, shares, places));
 }
 
 /**
@@ -145,7 +151,7 @@ export function decideEntry(use: FunctionUse, freeCalls: number, freeBytes: numb
   if (use.heldCalls > Math.max(0, freeCalls) || use.heldBytes > Math.max(0, freeBytes)) {
     return 'FunctionInvocationRateLimitExceeded';
   }
-  if (use.waiting === 0 && use.running < runningPlaces(use)) {
+  if (use.ahead === 0 && use.running < runningPlaces(use)) {
     return 'Enter';
   }
   // Workers leave and answers grow while calls are out: the calls above the places count as waiting.

@@ -7,7 +7,7 @@ import type { Caller } from '../lambda/caller.ts';
 import { CallerRates, type RateLimit } from '../lambda/caller-rate.ts';
 import { decideEntry, overloaded, refusalFor } from './admission-policy.ts';
 import type { CountedCall, DemandMeter } from './demand-meter.ts';
-import { FunctionQueue } from './function-queue.ts';
+import { FunctionQueue, type VersionQueue } from './function-queue.ts';
 import type { Room } from './room.ts';
 
 /** Callers that are remembered for their rates. */
@@ -19,8 +19,8 @@ export interface AdmissionOptions {
   readonly callerRate: RateLimit;
   /** Milliseconds that a call waits for a place. */
   readonly maxWaitMs: number;
-  /** Counts calls by which functions are scaled; none when absent. */
-  readonly demand?: Pick<DemandMeter, 'count'>;
+  /** Draws for calls of aliases, and counts those by which functions are scaled; all go to $LATEST when absent. */
+  readonly demand?: Pick<DemandMeter, 'expect'>;
   /** Whether a function gets more workers where calls wait for one; none does when absent. */
   readonly mayGrow?: (functionName: string) => boolean;
   readonly clock: Clock;
@@ -28,8 +28,8 @@ export interface AdmissionOptions {
 
 /** A call that has its place. */
 export interface Admitted {
-  /** The call in the demand of its function; undefined where that has a fixed number of workers. */
-  readonly demand: CountedCall | undefined;
+  /** The number that decides for the call between the versions of an alias; undefined where nothing was drawn. */
+  readonly draw: (() => number) | undefined;
   /** Milliseconds that the call waited for the place. */
   readonly queuedMs: number;
   /** Notes the bytes of the answer, if there is one; to be called before {@link Admitted.release}. */
@@ -44,20 +44,35 @@ export interface Admitted {
    * @throws {LambdaError} TooManyRequestsException when the wait is too long
    */
   stepBack(caller: Caller): Promise<void> | undefined;
+  /**
+   * Takes a place of the version that the call goes to now, in exchange for that of another version. Otherwise as
+   * {@link Admitted.stepBack}.
+   *
+   * @param version undefined for $LATEST
+   */
+  move(version: number | undefined, caller: Caller): Promise<void> | undefined;
 }
 
 class Place implements Admitted {
   readonly queuedMs: number;
   readonly #queue: FunctionQueue;
   readonly #bytes: number;
-  readonly demand: CountedCall | undefined;
+  readonly #counted: CountedCall | undefined;
+  #version: number | undefined;
+  #of: VersionQueue;
   #running = true;
 
-  constructor(queue: FunctionQueue, bytes: number, queuedMs: number, demand: CountedCall | undefined) {
+  constructor(queue: FunctionQueue, bytes: number, queuedMs: number, coming: Coming) {
     this.#queue = queue;
     this.#bytes = bytes;
     this.queuedMs = queuedMs;
-    this.demand = demand;
+    this.#counted = coming.counted;
+    this.#version = coming.version;
+    this.#of = queue.of(coming.version);
+  }
+
+  get draw(): (() => number) | undefined {
+    return this.#counted?.draw;
   }
 
   answered(bytes: number): void {
@@ -68,40 +83,57 @@ class Place implements Admitted {
     const queue = this.#queue;
     queue.heldCalls -= 1;
     queue.heldBytes -= this.#bytes;
-    this.demand?.end();
+    this.#counted?.end();
     this.stepAside();
   }
 
   stepAside(): void {
     if (this.#running) {
       this.#running = false;
-      this.#queue.running -= 1;
-      this.#queue.advance();
+      this.#of.leave();
     }
   }
 
   stepBack(caller: Caller): Promise<void> | undefined {
-    const queue = this.#queue;
-    if (!queue.hasPlace) {
-      return queue.wait(caller, true).then(() => {
+    const of = this.#of;
+    if (!of.hasPlace) {
+      return of.wait(caller, true).then(() => {
         this.#running = true;
       });
     }
-    queue.running += 1;
+    of.take();
     this.#running = true;
     return undefined;
+  }
+
+  move(version: number | undefined, caller: Caller): Promise<void> | undefined {
+    if (version === this.#version) {
+      return undefined;
+    }
+    this.#counted?.move(version);
+    this.stepAside();
+    this.#version = version;
+    this.#of = this.#queue.of(version);
+    return this.stepBack(caller);
   }
 }
 
 /** The place of a call whose function has just gone: the invoker will find that out. */
 const NOWHERE: Admitted = {
-  demand: undefined,
+  draw: undefined,
   queuedMs: 0,
   answered: () => undefined,
   release: () => undefined,
   stepAside: () => undefined,
   stepBack: () => undefined,
+  move: () => undefined,
 };
+
+/** A call that is counted, and the version that it was let in for. */
+interface Coming {
+  readonly version: number | undefined;
+  readonly counted: CountedCall | undefined;
+}
 
 /**
  * Admits calls by the rate of their caller, the share of their function in the gateway, and the concurrency of the
@@ -170,15 +202,18 @@ export class Admission {
       throw overloaded();
     }
     const bytes = call.payload.length;
-    const entry = decideEntry(queue, room.freeRequests, room.freeBytes);
-    if (entry === 'Enter') {
-      queue.running += 1;
+    const coming = demand?.expect(call.reference);
+    const of = queue.of(coming?.version);
+    const entry = decideEntry(of, room.freeRequests, room.freeBytes);
+    if (entry === 'Enter' || entry === 'Wait') {
+      const counted = { version: coming?.version, counted: coming?.count() };
       queue.heldCalls += 1;
       queue.heldBytes += bytes;
-      return new Place(queue, bytes, 0, demand?.count(call.reference));
-    }
-    if (entry === 'Wait') {
-      return this.#wait(queue, bytes, caller, demand?.count(call.reference));
+      if (entry === 'Wait') {
+        return this.#wait(queue, bytes, caller, counted);
+      }
+      of.take();
+      return new Place(queue, bytes, 0, counted);
     }
     throw refusalFor(entry, target.name);
   }
@@ -195,17 +230,15 @@ export class Admission {
     return this.enter(call, caller);
   }
 
-  async #wait(queue: FunctionQueue, bytes: number, caller: Caller, demand: CountedCall | undefined): Promise<Admitted> {
+  async #wait(queue: FunctionQueue, bytes: number, caller: Caller, coming: Coming): Promise<Admitted> {
     const { clock } = this.#options;
     const since = clock.monotonic();
     this.#waiting += 1;
-    queue.heldCalls += 1;
-    queue.heldBytes += bytes;
     try {
-      await queue.wait(caller, false);
-      return new Place(queue, bytes, clock.monotonic() - since, demand);
+      await queue.of(coming.version).wait(caller, false);
+      return new Place(queue, bytes, clock.monotonic() - since, coming);
     } catch (error) {
-      demand?.end();
+      coming.counted?.end();
       queue.heldCalls -= 1;
       queue.heldBytes -= bytes;
       throw error;

@@ -2,7 +2,15 @@ import type { Demand } from '../../api/demand-report.ts';
 import { drawOf, type VersionBook } from '../agents/version-book.ts';
 import type { FunctionReference } from '../lambda/function-name.ts';
 
-/** One call of a function that is scaled by its calls. */
+/** A call that is not let in yet. */
+export interface ComingCall {
+  /** The version that the call goes to as things are; undefined for $LATEST. */
+  readonly version: number | undefined;
+  /** Counts the call from now on, where its function is scaled by its calls. */
+  count(): CountedCall;
+}
+
+/** A call that runs or waits. */
 export interface CountedCall {
   /** The number that decides for the call between the versions of an alias. */
   readonly draw: () => number;
@@ -35,25 +43,33 @@ export class DemandMeter {
     this.#random = random;
   }
 
-  /** Begins to count a call; undefined where its function has a fixed number of workers. */
-  count({ name, qualifier }: FunctionReference): CountedCall | undefined {
-    if (this.#book.scaling(name) === undefined) {
-      return undefined;
-    }
+  /** Draws for a call once, and counts nothing yet: a call that is refused is no demand. */
+  expect({ name, qualifier }: FunctionReference): ComingCall {
     let drawn: number | undefined;
     const draw = (): number => {
       drawn ??= drawOf(this.#random);
       return drawn;
     };
     const found = this.#book.resolve(name, qualifier, draw);
-    let counter = this.#counter(name, found.kind === 'Version' ? found.version : undefined);
+    const version = found.kind === 'Version' ? found.version : undefined;
+    return {
+      version,
+      count: () =>
+        this.#book.scaling(name) === undefined
+          ? { draw, move: () => undefined, end: () => undefined }
+          : this.#count(name, version, draw),
+    };
+  }
+
+  #count(name: string, version: number | undefined, draw: () => number): CountedCall {
+    let counter = this.#counter(name, version);
     this.#add(counter, 1);
     return {
       draw,
-      move: (version) => {
-        if (version !== counter.version) {
+      move: (next) => {
+        if (next !== counter.version) {
           this.#add(counter, -1);
-          counter = this.#counter(name, version);
+          counter = this.#counter(name, next);
           this.#add(counter, 1);
         }
       },

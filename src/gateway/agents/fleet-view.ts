@@ -21,22 +21,32 @@ export interface WorkerEntry extends RoutableWorker {
   lastTurn: number;
 }
 
+/** Places for calls that some workers have together. */
+export interface Places {
+  /** Calls that they take at once, by their resources. */
+  readonly places: number;
+  /** The same of those that a call reaches now. */
+  readonly readyPlaces: number;
+  /** The sum of their shares of the reserved concurrency; undefined where the controller gives none. */
+  readonly shares: number | undefined;
+  /** Those that are assigned, and not without a share. */
+  readonly sharers: number;
+  /** Calls of others that are with them, by the agents. */
+  readonly foreignInFlight: number;
+}
+
 export interface FunctionEntry {
   readonly name: string;
   /** Those of all its versions. */
   readonly workers: readonly WorkerEntry[];
   /** The workers of each version; undefined stands for $LATEST. */
   readonly byVersion: ReadonlyMap<number | undefined, readonly WorkerEntry[]>;
-  /** Calls that its workers take at once, by their resources. */
+  /** Their places. A version without workers is not in it. */
+  readonly placesByVersion: ReadonlyMap<number | undefined, Places>;
+  /** Calls that the workers of all versions take at once, by their resources. */
   readonly places: number;
-  /** The same of those that a call reaches now. */
-  readonly readyPlaces: number;
-  /** The sum of their shares of the reserved concurrency; undefined where the controller gives none. */
+  /** The sum of all shares; undefined where the controller gives none. */
   readonly shares: number | undefined;
-  /** Workers that are assigned, and not without a share. */
-  readonly sharers: number;
-  /** Calls of others that are with them, by the agents. */
-  readonly foreignInFlight: number;
   /** The worker that speaks for it. */
   readonly speaker: WorkerEntry;
   /** The settings for all of its calls. */
@@ -50,9 +60,9 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 interface MutableFunction extends FunctionEntry {
   workers: Mutable<WorkerEntry>[];
   byVersion: ReadonlyMap<number | undefined, readonly WorkerEntry[]>;
+  placesByVersion: ReadonlyMap<number | undefined, Places>;
   places: number;
   shares: number | undefined;
-  sharers: number;
   speaker: WorkerEntry;
   settings: FunctionSettings;
 }
@@ -217,15 +227,9 @@ export class FleetView {
       name,
       workers: [],
       byVersion: new Map(),
+      placesByVersion: new Map(),
       places: 0,
       shares: undefined,
-      sharers: 0,
-      get readyPlaces() {
-        return this.workers.reduce((sum, each) => sum + readyPlacesOf(each), 0);
-      },
-      get foreignInFlight() {
-        return this.workers.reduce((sum, { holding }) => sum + (holding?.foreignInFlight ?? 0), 0);
-      },
       speaker: worker,
       settings: resource.spec,
       rotation: 0,
@@ -296,12 +300,30 @@ export class FleetView {
 
 function update(owner: MutableFunction): void {
   owner.byVersion = Map.groupBy(owner.workers, ({ resource }) => resource.spec.version);
-  owner.places = owner.workers.reduce((sum, { resource }) => sum + perWorkerOf(resource), 0);
-  owner.shares = owner.workers.reduce<number | undefined>(
+  owner.placesByVersion = new Map([...owner.byVersion].map(([version, workers]) => [version, placesOf(workers)]));
+  owner.places = owner.placesByVersion.values().reduce((sum, { places }) => sum + places, 0);
+  owner.shares = sharesOf(owner.workers);
+  owner.speaker = speakerOf(owner.workers) ?? owner.speaker;
+  owner.settings = owner.speaker.resource.spec;
+}
+
+function placesOf(workers: readonly WorkerEntry[]): Places {
+  return {
+    places: workers.reduce((sum, { resource }) => sum + perWorkerOf(resource), 0),
+    get readyPlaces() {
+      return workers.reduce((sum, each) => sum + readyPlacesOf(each), 0);
+    },
+    shares: sharesOf(workers),
+    sharers: workers.filter(({ assignment }) => isSharer(assignment)).length,
+    get foreignInFlight() {
+      return workers.reduce((sum, { holding }) => sum + (holding?.foreignInFlight ?? 0), 0);
+    },
+  };
+}
+
+function sharesOf(workers: readonly WorkerEntry[]): number | undefined {
+  return workers.reduce<number | undefined>(
     (sum, { assignment }) => (assignment?.share === undefined ? sum : (sum ?? 0) + assignment.share),
     undefined,
   );
-  owner.sharers = owner.workers.filter(({ assignment }) => isSharer(assignment)).length;
-  owner.speaker = speakerOf(owner.workers) ?? owner.speaker;
-  owner.settings = owner.speaker.resource.spec;
 }

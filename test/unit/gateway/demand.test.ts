@@ -53,6 +53,53 @@ describe('a gateway with a function that grows with its calls', () => {
     expect(payloadOf(await long)).toBe('"long"');
   });
 
+  it('leaves no call of one version waiting behind those of another', async () => {
+    const lab = await gatewayLab();
+    const held = Promise.withResolvers<void>();
+    const aliases = [
+      { name: 'live', version: 1 },
+      { name: 'next', version: 2 },
+    ];
+    lab.functions.put(functionFixture({ spec: { ...growing.spec, aliases }, status: { aliases } }));
+    await lab.addWorker('hello-1-0', { functionName: 'hello', version: 1 });
+    await lab.addWorker('hello-2-0', { functionName: 'hello', version: 2 });
+    lab.agent.onInvoke((call) => {
+      const begun = call.request.worker.name === 'hello-1-0' ? held.promise : Promise.resolve();
+      void begun.then(() => call.answer('{}'));
+    });
+    const long = Array.from({ length: 4 }, () => lab.invoke('hello', { Qualifier: 'live' }));
+    await waitFor('the long calls', () => lab.gateway.demand.all()[0]?.calls === 4, { everyMs: 5 });
+    expect((await lab.invoke('hello', { Qualifier: 'next' })).ExecutedVersion).toBe('2');
+    held.resolve();
+    await Promise.all(long);
+  });
+
+  it('has calls that wait go over to the version that their alias names next', async () => {
+    const lab = await gatewayLab();
+    const held = Promise.withResolvers<void>();
+    const ofAlias = (version: number) => {
+      const aliases = [{ name: 'live', version }];
+      return functionFixture({ spec: { ...growing.spec, aliases }, status: { aliases } });
+    };
+    lab.functions.put(ofAlias(1));
+    await lab.addWorker('hello-1-0', { functionName: 'hello', version: 1 });
+    await lab.addWorker('hello-2-0', { functionName: 'hello', version: 2 });
+    lab.agent.onInvoke((call) => {
+      const begun = call.request.worker.name === 'hello-1-0' ? held.promise : Promise.resolve();
+      void begun.then(() => call.answer('{}'));
+    });
+    const long = lab.invoke('hello', { Qualifier: 'live' });
+    await waitFor('the long call', () => lab.agent.calls.length === 1, { everyMs: 5 });
+    const others = Array.from({ length: 20 }, () => lab.invoke('hello', { Qualifier: 'live' }));
+    await waitFor('the others', () => lab.gateway.demand.all()[0]?.calls === 21, { everyMs: 5 });
+    lab.functions.put(ofAlias(2));
+    lab.workers.remove({ namespace: 'default', name: 'hello-1-0' });
+    const versions = (await Promise.all(others)).map(({ ExecutedVersion }) => ExecutedVersion);
+    expect(new Set(versions)).toEqual(new Set(['2']));
+    held.resolve();
+    expect((await long).ExecutedVersion).toBe('1');
+  });
+
   it('counts calls for the version that runs them', async () => {
     const aliases = [{ name: 'live', version: 1, routing: [{ version: 2, permille: 500 }] }];
     let drawn = 0;

@@ -99,15 +99,15 @@ describe('the demand of gateways at the leader', () => {
   it('comes from each gateway as its calls come and go', async () => {
     const identity = await gatewayIdentity(authority, 'default');
     const [one, other] = [gateway(identity), gateway(identity)];
-    const first = one.meter.count(hello);
-    const second = other.meter.count(hello);
+    const first = one.meter.expect(hello).count();
+    const second = other.meter.expect(hello).count();
     await waitFor('both calls', () => calls() === 2, { everyMs: 5 });
     // Shorter than the time between two reports.
-    one.meter.count(hello)?.end();
-    first?.end();
+    one.meter.expect(hello).count().end();
+    first.end();
     await waitFor('one call', () => calls() === 1, { everyMs: 5 });
     expect(news.some((change) => change.kind === 'calls' && change.peak === 3)).toBe(true);
-    second?.end();
+    second.end();
     await waitFor('the end', () => calls() === 0, { everyMs: 5 });
     await Promise.all([one.stop(), other.stop()]);
     await waitFor('goodbye of both', () => book.size === 0, { everyMs: 5 });
@@ -115,7 +115,7 @@ describe('the demand of gateways at the leader', () => {
 
   it('comes whole to the next leader', async () => {
     const { meter } = gateway(await gatewayIdentity(authority, 'default'));
-    meter.count(hello);
+    meter.expect(hello).count();
     await waitFor('the call', () => calls() === 1, { everyMs: 5 });
     const [term] = stops;
     await term?.stop();
@@ -127,8 +127,8 @@ describe('the demand of gateways at the leader', () => {
   it('is not taken for a namespace that the certificate does not name', async () => {
     const forged = gateway(await gatewayIdentity(authority, 'shop'), 'default');
     const honest = gateway(await gatewayIdentity(authority, 'default'));
-    forged.meter.count(hello);
-    honest.meter.count(hello);
+    forged.meter.expect(hello).count();
+    honest.meter.expect(hello).count();
     await waitFor('the honest call', () => calls() > 0, { everyMs: 5 });
     expect([calls(), book.size]).toEqual([1, 1]);
   });
@@ -136,7 +136,7 @@ describe('the demand of gateways at the leader', () => {
   it('is not taken from a certificate of another authority, nor without one', async () => {
     const other = await advanceAuthority(undefined, Date.now());
     const forged = gateway(await gatewayIdentity(other, 'default'));
-    forged.meter.count(hello);
+    forged.meter.expect(hello).count();
     const place = await waitFor('the address', leader);
     const socket = connect({ ...place, rejectUnauthorized: false });
     const ended = Promise.withResolvers<void>();
@@ -165,7 +165,9 @@ describe('the demand of gateways at the leader', () => {
       return await text.promise.finally(() => socket.destroy());
     });
     expect(answer).toMatch(/^HTTP\/1\.1 40[04]/);
-    gateway(await gatewayIdentity(authority, 'default')).meter.count(hello);
+    gateway(await gatewayIdentity(authority, 'default'))
+      .meter.expect(hello)
+      .count();
     await waitFor('a call', () => calls() === 1, { everyMs: 5 });
   });
 
@@ -212,7 +214,9 @@ describe('the demand of gateways at the leader', () => {
     await stops[0]?.stop();
     const port = await listenOn(server, { host: '127.0.0.1', port: 0 });
     address.set(`127.0.0.1:${port}`);
-    gateway(await gatewayIdentity(authority, 'default')).meter.count(hello);
+    gateway(await gatewayIdentity(authority, 'default'))
+      .meter.expect(hello)
+      .count();
     await waitFor('two refusals', () => hangUps >= 2, { everyMs: 5 });
     expect(requests).toBe(0);
     server.close();
@@ -249,7 +253,9 @@ describe('the demand of gateways at the leader', () => {
   it('goes to the leader that the Lease names once one that has it is silent', async () => {
     const silent = await silentLeader();
     const clock = manualClock();
-    gateway(await gatewayIdentity(authority, 'default'), 'default', clock).meter.count(hello);
+    gateway(await gatewayIdentity(authority, 'default'), 'default', clock)
+      .meter.expect(hello)
+      .count();
     await waitFor('the first stream', () => silent.streams() === 1, { everyMs: 5 });
     await sleepMs(20);
     await pass(clock, 15);
@@ -263,7 +269,7 @@ describe('the demand of gateways at the leader', () => {
     const open = vi.spyOn(book, 'open');
     await waitFor('the address', leader);
     const { meter } = gateway(await gatewayIdentity(authority, 'default'), 'default', clock);
-    meter.count(hello);
+    meter.expect(hello).count();
     await waitFor('the call', async () => {
       await clock.advance(100);
       return calls() === 1;
@@ -294,7 +300,9 @@ describe('the demand of gateways at the leader', () => {
     const server = listen.mock.contexts[0] as Server;
     listen.mockRestore();
     server.emit('error', new Error('accept EMFILE'));
-    gateway(await gatewayIdentity(authority, 'default')).meter.count(hello);
+    gateway(await gatewayIdentity(authority, 'default'))
+      .meter.expect(hello)
+      .count();
     await waitFor('the call', () => calls() === 1, { everyMs: 5 });
   });
 

@@ -25,6 +25,8 @@ function use(change: Partial<FunctionUse> = {}): FunctionUse {
     foreignInFlight: 0,
     mayGrow: false,
     running: 0,
+    elsewhere: 0,
+    ahead: 0,
     waiting: 0,
     heldCalls: 0,
     heldBytes: 0,
@@ -87,6 +89,8 @@ describe('the places of a function with shares', () => {
       2,
     ],
     ['of one worker without a share are none', { reserved: 2 }, { workers: 1, places: 4, shares: 0 }, 0],
+    ['are less those that other versions have', { reserved: 4 }, { places: 6, elsewhere: 3 }, 1],
+    ['are none where other versions have all', { reserved: 2 }, { elsewhere: 5 }, 0],
     ["are each gateway's own where the controller gives none", { reserved: 2 }, { foreignInFlight: 5 }, 2],
   ] as const)('%s', (_what, settings, change, expected) => {
     expect(runningPlaces(use({ settings, ...change }))).toBe(expected);
@@ -164,7 +168,8 @@ describe('a call', () => {
   it.each([
     ['enters where a worker is free', use({ running: 2 }), 'Enter'],
     ['waits where none is', use({ running: 3 }), 'Wait'],
-    ['waits behind those that wait already', use({ running: 2, waiting: 1 }), 'Wait'],
+    ['waits behind those that wait already', use({ running: 2, ahead: 1, waiting: 1 }), 'Wait'],
+    ['enters beside those that wait for another version', use({ running: 2, waiting: 1 }), 'Enter'],
     [
       'is refused where the queue is full',
       use({ running: 3, waiting: 100 }),

@@ -104,16 +104,19 @@ describe('the demand of a function', () => {
   it('has calls from their arrival to their end, whether they wait or run, and none that was refused', async () => {
     let counted = 0;
     const demand = {
-      count: () => {
-        counted += 1;
-        return {
-          draw: () => 0,
-          move: () => undefined,
-          end: () => {
-            counted -= 1;
-          },
-        };
-      },
+      expect: () => ({
+        version: undefined,
+        count: () => {
+          counted += 1;
+          return {
+            draw: () => 0,
+            move: () => undefined,
+            end: () => {
+              counted -= 1;
+            },
+          };
+        },
+      }),
     };
     const lab = admissionLab({ demand, mayGrow: () => true });
     lab.add('f', 1, { queueDepth: 2 });
@@ -130,7 +133,7 @@ describe('the demand of a function', () => {
     expect(counted).toBe(2);
     running.release();
     await settle();
-    expect([counted, waiting.place?.demand === undefined]).toEqual([1, false]);
+    expect([counted, waiting.place?.draw === undefined]).toEqual([1, false]);
     waiting.place?.release();
     expect(counted).toBe(0);
   });
@@ -238,6 +241,97 @@ describe('a call of a function', () => {
     await settle();
     expect(third.place).toBeDefined();
     atOnce(lab.enter('f')).release();
+  });
+});
+
+describe('a call of a version', () => {
+  const demand = {
+    expect: ({ qualifier }: { readonly qualifier?: string | undefined }) => ({
+      version: Number(qualifier),
+      count: () => ({ draw: () => 0, move: () => undefined, end: () => undefined }),
+    }),
+  };
+  const versionsLab = (options: { readonly reserved?: number; readonly shares?: readonly number[] } = {}) => {
+    const lab = admissionLab({ demand });
+    const { reserved, shares } = options;
+    for (const version of [1, 2]) {
+      const share = shares?.[version - 1];
+      lab.view.applyResource(
+        workerFixture({
+          name: `f-${version}-0`,
+          spec: {
+            functionName: 'f',
+            version,
+            concurrency: { queueDepth: 2, ...(reserved === undefined ? {} : { reserved }) },
+          },
+          status: { assignment: { nodeName: 'node-1', epoch: 1, ...(share === undefined ? {} : { share }) } },
+        }),
+      );
+    }
+    const call = (version: number): FunctionCall => ({
+      ...callOf('f'),
+      reference: { name: 'f', qualifier: String(version) },
+    });
+    return { ...lab, enter: (version: number) => lab.admission.enter(call(version), new Caller('192.0.2.1')) };
+  };
+
+  it('has a place beside those that wait for another version, also where these fill the queue', async () => {
+    const lab = versionsLab();
+    const one = atOnce(lab.enter(1));
+    const waiting = later(lab.enter(1));
+    later(lab.enter(1));
+    expect(() => lab.enter(1)).toThrow(expect.objectContaining(busy));
+    atOnce(lab.enter(2)).release();
+    await settle();
+    expect(waiting.place).toBeUndefined();
+    one.release();
+    await settle();
+    expect(waiting.place).toBeDefined();
+  });
+
+  it('has its part of the reserved concurrency where each version has shares', () => {
+    const lab = versionsLab({ reserved: 2, shares: [1, 1] });
+    atOnce(lab.enter(1));
+    later(lab.enter(1));
+    atOnce(lab.enter(2));
+  });
+
+  it('waits for what is reserved where no version has shares, whichever has it', async () => {
+    const lab = versionsLab({ reserved: 1 });
+    const one = atOnce(lab.enter(1));
+    const other = later(lab.enter(2));
+    one.release();
+    await settle();
+    expect(other.place).toBeDefined();
+  });
+
+  it('goes over to the place of another version, before those that have not had one', async () => {
+    const lab = versionsLab();
+    const one = atOnce(lab.enter(1));
+    const two = atOnce(lab.enter(2));
+    const next = later(lab.enter(2));
+    expect(one.move(1, new Caller())).toBeUndefined();
+    let moved = false;
+    void one.move(2, new Caller())?.then(() => {
+      moved = true;
+    });
+    atOnce(lab.enter(1));
+    two.release();
+    await settle();
+    expect([moved, next.place]).toEqual([true, undefined]);
+    one.release();
+    await settle();
+    expect(next.place).toBeDefined();
+  });
+
+  it('is let go where its version has no workers: whoever runs it waits for some', async () => {
+    const lab = versionsLab();
+    atOnce(lab.enter(1));
+    const waiting = later(lab.enter(1));
+    lab.view.removeResource('uid-of-f-1-0');
+    await settle();
+    expect(waiting.place).toBeDefined();
+    atOnce(lab.enter(3));
   });
 });
 

@@ -26,21 +26,30 @@ describe('the demand of a gateway', () => {
   });
 
   const count = (name = 'hello', qualifier?: string) =>
-    meter.count({ name, ...(qualifier === undefined ? {} : { qualifier }) });
+    meter.expect({ name, ...(qualifier === undefined ? {} : { qualifier }) }).count();
   const rows = (demand: ReturnType<DemandMeter['all']>) =>
     demand.map(({ calls, functionName, peak, version }) => [functionName, version, calls, peak]);
 
   it('has nothing of a function with a fixed number of workers', () => {
-    expect(count('fixed')).toBeUndefined();
+    const call = count('fixed', 'live');
+    call.move(9);
     expect(meter.all()).toEqual([]);
+    call.end();
+    expect([meter.all(), told]).toEqual([[], 0]);
+    expect(versionFor(live, call.draw())).toBe(3);
+  });
+
+  it('has no call that is not let in', () => {
+    expect(meter.expect({ name: 'hello', qualifier: 'live' }).version).toBe(3);
+    expect([meter.all(), told]).toEqual([[], 0]);
   });
 
   it('tells what has changed since it was told, with the most at once', () => {
     const [first, second] = [count(), count()];
-    second?.end();
+    second.end();
     expect(rows(meter.changes())).toEqual([['hello', undefined, 1, 2]]);
     expect(meter.changes()).toEqual([]);
-    first?.end();
+    first.end();
     expect(rows(meter.changes())).toEqual([['hello', undefined, 0, 1]]);
     expect(meter.all()).toEqual([]);
   });
@@ -50,7 +59,7 @@ describe('the demand of a gateway', () => {
     random = 0.05;
     const tenth = count('hello', 'live');
     random = 0.99;
-    expect([versionFor(live, main?.draw() ?? 0), versionFor(live, tenth?.draw() ?? 0)]).toEqual([3, 4]);
+    expect([versionFor(live, main.draw()), versionFor(live, tenth.draw())]).toEqual([3, 4]);
     expect(rows(meter.all())).toEqual([
       ['hello', 3, 1, 1],
       ['hello', 4, 1, 1],
@@ -60,13 +69,13 @@ describe('the demand of a gateway', () => {
   it('follows a call to another version', () => {
     const call = count('hello', 'live');
     meter.changes();
-    call?.move(9);
-    call?.move(9);
+    call.move(9);
+    call.move(9);
     expect(rows(meter.changes())).toEqual([
       ['hello', 3, 0, 1],
       ['hello', 9, 1, 1],
     ]);
-    call?.end();
+    call.end();
     expect(rows(meter.changes())).toEqual([['hello', 9, 0, 1]]);
   });
 

@@ -8,11 +8,15 @@ import { manualClock, settle } from '../../../support/manual-clock.ts';
 /** Progress of a call, as a test follows it. */
 interface Followed {
   readonly caller: Caller;
+  readonly version: number;
   at: 'waiting' | 'running' | 'aside' | 'returning' | 'over';
 }
 
+const none = { readyPlaces: 0, shares: undefined, sharers: 0, foreignInFlight: 0 };
+const versions = [1, 2];
+const version = fc.constantFrom(...versions);
 const step = fc.oneof(
-  { weight: 4, arbitrary: fc.constant({ kind: 'arrive' } as const) },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant('arrive' as const), version }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('end' as const), which: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('aside' as const), which: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('back' as const), which: fc.nat() }) },
@@ -23,118 +27,131 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('hangUp' as const), which: fc.nat() }) },
   {
     weight: 1,
-    arbitrary: fc.record({ kind: fc.constant('workers' as const), count: fc.integer({ min: 1, max: 4 }) }),
+    arbitrary: fc.record({ kind: fc.constant('workers' as const), version, count: fc.integer({ min: 0, max: 4 }) }),
   },
 );
 
-it('never has more calls running than there are places, and never one waiting while there is a place', {
-  tags: ['G7'],
-  timeout: 30_000,
-}, async () => {
-  await fc.assert(
-    fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
-      const target = {
-        name: 'f',
-        workers: [1, 2] as unknown[],
-        get places() {
-          return this.workers.length;
-        },
-        readyPlaces: 0,
-        shares: undefined,
-        sharers: 0,
-        foreignInFlight: 0,
-        settings: { concurrency: { queueDepth: 5 } },
-      };
-      let changed: (() => void) | undefined;
-      const queue = new FunctionQueue(target, {
-        clock: manualClock(),
-        maxWaitMs: 60_000,
-        view: {
-          function: () => target,
-          onNextChange(_name, listener) {
-            changed = listener;
-            return () => undefined;
+it.each([undefined, 2])(
+  'never has more calls running than a version has places, and never one waiting while there is a place (reserved: %s)',
+  {
+    tags: ['G7'],
+    timeout: 30_000,
+  },
+  async (reserved) => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+        const workers = new Map(versions.map((each) => [each, 1]));
+        const target = {
+          name: 'f',
+          get workers() {
+            return Array.from({ length: [...workers.values()].reduce((sum, count) => sum + count, 0) });
           },
-        },
-        room: { freeBytes: 1 },
-      });
-      const calls: Followed[] = [];
-      const pick = (at: Followed['at'], which: number): Followed | undefined => {
-        const some = calls.filter((call) => call.at === at);
-        return some[which % Math.max(1, some.length)];
-      };
-      const wait = (call: Followed, returns: boolean): void => {
-        queue.wait(call.caller, returns).then(
-          () => {
-            call.at = 'running';
+          get placesByVersion() {
+            const some = [...workers].filter(([, count]) => count > 0);
+            return new Map(some.map(([each, places]) => [each, { ...none, places }]));
           },
-          () => {
-            call.at = 'over';
+          shares: undefined,
+          settings: { concurrency: { queueDepth: 5, ...(reserved === undefined ? {} : { reserved }) } },
+        };
+        let changed: (() => void) | undefined;
+        const queue = new FunctionQueue(target, {
+          clock: manualClock(),
+          maxWaitMs: 60_000,
+          view: {
+            function: () => target,
+            onNextChange(_name, listener) {
+              changed = listener;
+              return () => undefined;
+            },
           },
-        );
-      };
-      for (const each of steps) {
-        const before = queue.running;
-        switch (each.kind) {
-          case 'arrive': {
-            if (queue.waiting === 0 && queue.running < runningPlaces(queue)) {
-              queue.running += 1;
-              calls.push({ caller: new Caller(), at: 'running' });
-            } else if (queue.waiting < waitingPlaces(queue)) {
-              const call: Followed = { caller: new Caller(), at: 'waiting' };
-              calls.push(call);
-              wait(call, false);
+          room: { freeBytes: 1 },
+        });
+        const calls: Followed[] = [];
+        const pick = (at: Followed['at'], which: number): Followed | undefined => {
+          const some = calls.filter((call) => call.at === at);
+          return some[which % Math.max(1, some.length)];
+        };
+        const wait = (call: Followed, returns: boolean): void => {
+          queue
+            .of(call.version)
+            .wait(call.caller, returns)
+            .then(
+              () => {
+                call.at = 'running';
+              },
+              () => {
+                call.at = 'over';
+              },
+            );
+        };
+        const count = (at: Followed['at'], of?: number): number =>
+          calls.filter((call) => call.at === at && (of === undefined || call.version === of)).length;
+        for (const each of steps) {
+          const before = new Map(versions.map((of) => [of, queue.of(of).running]));
+          switch (each.kind) {
+            case 'arrive': {
+              const of = queue.of(each.version);
+              if (of.ahead === 0 && of.running < runningPlaces(of)) {
+                of.take();
+                calls.push({ caller: new Caller(), version: each.version, at: 'running' });
+              } else if (of.waiting < waitingPlaces(of)) {
+                const call: Followed = { caller: new Caller(), version: each.version, at: 'waiting' };
+                calls.push(call);
+                wait(call, false);
+              }
+              break;
             }
-            break;
-          }
-          case 'end':
-          case 'aside': {
-            const call = pick('running', each.which);
-            if (call !== undefined) {
-              call.at = each.kind === 'end' ? 'over' : 'aside';
-              queue.running -= 1;
+            case 'end':
+            case 'aside': {
+              const call = pick('running', each.which);
+              if (call !== undefined) {
+                call.at = each.kind === 'end' ? 'over' : 'aside';
+                queue.of(call.version).leave();
+              }
+              break;
+            }
+            case 'back': {
+              const call = pick('aside', each.which);
+              if (call !== undefined && queue.of(call.version).hasPlace) {
+                queue.of(call.version).take();
+                call.at = 'running';
+              } else if (call !== undefined) {
+                call.at = 'returning';
+                wait(call, true);
+              }
+              break;
+            }
+            case 'answer':
+              queue.answered(each.bytes);
               queue.advance();
+              break;
+            case 'hangUp':
+              (pick('waiting', each.which) ?? pick('returning', each.which))?.caller.hangUp();
+              break;
+            case 'workers': {
+              workers.set(each.version, each.count);
+              const listener = changed;
+              changed = undefined;
+              listener?.();
+              break;
             }
-            break;
           }
-          case 'back': {
-            const call = pick('aside', each.which);
-            if (call !== undefined && queue.hasPlace) {
-              queue.running += 1;
-              call.at = 'running';
-            } else if (call !== undefined) {
-              call.at = 'returning';
-              wait(call, true);
+          await settle();
+          expect(queue.waiting).toBe(count('waiting'));
+          expect(queue.running).toBe(count('running'));
+          for (const name of versions) {
+            const of = queue.of(name);
+            const places = runningPlaces(of);
+            expect(of.running).toBe(count('running', name));
+            if (count('waiting', name) + count('returning', name) > 0) {
+              expect(of.running).toBeGreaterThanOrEqual(places);
             }
-            break;
-          }
-          case 'answer':
-            queue.answered(each.bytes);
-            queue.advance();
-            break;
-          case 'hangUp':
-            (pick('waiting', each.which) ?? pick('returning', each.which))?.caller.hangUp();
-            break;
-          case 'workers': {
-            target.workers = Array.from({ length: each.count });
-            const listener = changed;
-            changed = undefined;
-            listener?.();
-            break;
+            // Workers that go take no call with them: what runs already may be more than there are places.
+            expect(of.running).toBeLessThanOrEqual(Math.max(places, before.get(name) ?? 0));
           }
         }
-        await settle();
-        const count = (at: Followed['at']): number => calls.filter((call) => call.at === at).length;
-        const places = runningPlaces(queue);
-        expect(queue.running).toBe(count('running'));
-        expect(queue.waiting).toBe(count('waiting'));
-        if (count('waiting') + count('returning') > 0) {
-          expect(queue.running).toBeGreaterThanOrEqual(places);
-        }
-        // Workers that go take no call with them: what runs already may be more than there are places.
-        expect(queue.running).toBeLessThanOrEqual(Math.max(places, before));
-      }
-    }),
-    { numRuns: 200 },
-  );
-});
+      }),
+      { numRuns: 200 },
+    );
+  },
+);
