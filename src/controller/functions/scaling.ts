@@ -77,6 +77,8 @@ interface Share {
 export interface ScaleState {
   /** By version, the most busy workers first: a later entry counts once those before it are over. */
   readonly kept: ReadonlyMap<number | undefined, readonly Kept[]>;
+  /** The same of workers for calls that an alias was to bring. */
+  readonly awaited: ReadonlyMap<number | undefined, readonly Kept[]>;
   readonly shares: ReadonlyMap<number | undefined, Share>;
   /** By version, as they were wished last. */
   readonly wanted: ReadonlyMap<number | undefined, number>;
@@ -112,16 +114,18 @@ export function planScale(state: ScaleState | undefined, input: ScaleInput, now:
     Math.ceil(
       sum(group.inherits.map(({ permille, version }) => ((own.get(version)?.[0]?.busy ?? 0) * permille) / 1_000)),
     );
-  const kept = new Map(
+  // Apart from those that were busy: a version with a part of the calls already would inherit from itself without an end.
+  const awaited = new Map(
     groups.map((group) => {
       const until = now + input.delayMs;
-      return [group.version, keeping(own.get(group.version) ?? [], { busy: inherited(group), until }, now)];
+      return [group.version, keeping(state?.awaited.get(group.version) ?? [], { busy: inherited(group), until }, now)];
     }),
   );
+  const kept = (version: number | undefined): Kept | undefined =>
+    mostFirst([...(own.get(version) ?? []), ...(awaited.get(version) ?? [])])[0];
   const busy = (group: ScaleGroup): number => (group.isServing && isHeard ? busyWith(group, group.calls, input) : 0);
   const spare = ({ isServing }: ScaleGroup): number => (isServing ? spareWorkers : 0);
-  const keptBusy = ({ isServing, version }: ScaleGroup): number =>
-    isServing ? (kept.get(version)?.[0]?.busy ?? 0) : 0;
+  const keptBusy = ({ isServing, version }: ScaleGroup): number => (isServing ? (kept(version)?.busy ?? 0) : 0);
   const all = (group: ScaleGroup): number => Math.max(busy(group), keptBusy(group)) + spare(group);
   const had = ({ present, version }: ScaleGroup): number => state?.wanted.get(version) ?? present;
   const shares = new Map(groups.map((group) => [group.version, shareOf(state, group, input, now)]));
@@ -157,7 +161,7 @@ export function planScale(state: ScaleState | undefined, input: ScaleInput, now:
     // Averages change while calls do not.
     ...(groups.length > 1 && groups.some((group, at) => (given[at] ?? 0) < busy(group)) ? [SHARE_LOOK_MS] : []),
     ...groups.flatMap((group) => {
-      const first = kept.get(group.version)?.[0];
+      const first = kept(group.version);
       // Workers for inherited calls stay until the alias has changed, which brings a look.
       const least = Math.max(busy(group), inherited(group));
       return isHeard && first !== undefined && first.busy > least ? [Math.max(1, first.until - now)] : [];
@@ -176,7 +180,8 @@ export function planScale(state: ScaleState | undefined, input: ScaleInput, now:
     enough,
     // Silence is no sign of few calls: all workers that are there count again from the first word on.
     state: {
-      kept: isHeard ? kept : new Map(),
+      kept: isHeard ? own : new Map(),
+      awaited: isHeard ? awaited : new Map(),
       shares: isHeard ? shares : new Map(),
       wanted,
       growth: { left: left - grown, at: now },
@@ -214,10 +219,14 @@ function shareOf(state: ScaleState | undefined, group: ScaleGroup, input: ScaleI
 
 /** The entries that count, with one more. */
 function keeping(former: readonly Kept[], next: Kept, now: number): readonly Kept[] {
-  return [
+  return mostFirst([
     ...former.filter(({ busy, until }) => until > now && (busy > next.busy || until > next.until)),
     ...(next.busy === 0 ? [] : [next]),
-  ].toSorted((one, other) => other.busy - one.busy);
+  ]);
+}
+
+function mostFirst(entries: readonly Kept[]): readonly Kept[] {
+  return entries.toSorted((one, other) => other.busy - one.busy);
 }
 
 /**

@@ -200,6 +200,27 @@ describe('a version that is to get calls of others', () => {
     expect(second.enough.get(2)).toBe(1);
   });
 
+  it('has no more of them with each look, where it has a part of the calls already', () => {
+    const inherits = [1, 2].map((version) => ({ version, permille: 900 }));
+    const look = (state?: ScaleState, now = NOW) =>
+      plan(
+        [group({ version: 1, calls: 2, present: 3 }), group({ version: 2, calls: 1, present: 2, inherits })],
+        { maxWorkers: 50 },
+        state,
+        now,
+      );
+    let last = look();
+    for (let at = 1; at < 20; at += 1) {
+      last = look(last.state, NOW + at * 100);
+    }
+    expect([last.wanted.get(2), last.enough.get(2)]).toEqual([4, 4]);
+    // They stay for the delay once the alias has changed.
+    const switched = [group({ version: 1, isServing: false, present: 3 }), group({ version: 2, present: 4 })];
+    const next = plan(switched, { maxWorkers: 50 }, last.state, NOW + 10_000);
+    expect([...next.wanted.values()]).toEqual([0, 4]);
+    expect([...plan(switched, { maxWorkers: 50 }, next.state, NOW + 62_000).wanted.values()]).toEqual([0, 1]);
+  });
+
   it('is not as wished without any worker, where the most of all leaves none', () => {
     const { enough, wanted: found } = plan([group(), group({ version: 1 }), group({ version: 2, isServing: false })], {
       maxWorkers: 1,
