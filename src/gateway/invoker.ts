@@ -179,7 +179,9 @@ export class Invoker {
         }
         if (refusals?.isShareInUse === true) {
           // Other gateways have what is reserved. The call keeps its place, or the next one would be refused as well.
-          placeUntil = await this.#nextPlace(target.name, placeUntil, caller);
+          // Busy workers change all the time: to ask their agents at each change would be more work than the calls.
+          const changing = placeUntil === undefined ? target.name : undefined;
+          placeUntil = await this.#nextPlace(target.name, placeUntil, caller, changing);
           refusals = undefined;
           continue;
         }
@@ -200,7 +202,7 @@ export class Invoker {
       }
       if (route.isQueued && this.#options.mayGrow?.(target.name) === true) {
         // At its agent the call would wait behind a long one, and not go to a worker that comes.
-        placeUntil = await this.#nextPlace(target.name, placeUntil, caller);
+        placeUntil = await this.#nextPlace(target.name, placeUntil, caller, target.name);
         // A worker that has refused may be free before the busy one.
         refusals = undefined;
         continue;
@@ -370,17 +372,21 @@ export class Invoker {
    * Waits a moment for a place at a worker.
    *
    * @param until when the wait is over; undefined where the call has not waited yet
-   * @returns the same for the next moment
+   * @param changing the function whose next change ends the moment as well; undefined for none
+   * @returns the end of the wait, for the next moment
    * @throws {LambdaError} TooManyRequestsException when the wait is over
    */
-  async #nextPlace(functionName: string, until: number | undefined, caller: Caller): Promise<number> {
+  async #nextPlace(
+    functionName: string,
+    until: number | undefined,
+    caller: Caller,
+    changing: string | undefined,
+  ): Promise<number> {
     const { clock, maxQueueWaitMs } = this.#options;
     const end = until ?? clock.monotonic() + maxQueueWaitMs;
     if (end <= clock.monotonic()) {
       throw functionBusy(functionName);
     }
-    // Busy workers change all the time: to ask all of them at each change would be more work than the calls.
-    const changing = until === undefined ? functionName : undefined;
     await this.#nextChange(changing, Math.min(end - clock.monotonic(), ASK_AGAIN_MS), caller);
     return end;
   }

@@ -1,7 +1,7 @@
 import { type FunctionSettings, speakerOf } from '../../api/function-settings.ts';
 import { functionNameOf, type LambdaWorker, perWorkerOf } from '../../api/lambda-worker.ts';
 import type { WorkerRef, WorkerState } from '../../protocol/generated/agent.ts';
-import { type Holding, isSharer, type RoutableWorker, readyPlacesOf } from './routing.ts';
+import { foreignPlacesOf, type Holding, isSharer, type RoutableWorker, readyPlacesOf } from './routing.ts';
 
 /**
  * Reported workers of one node that are kept without a resource: an agent may see a worker before the gateway does.
@@ -31,7 +31,7 @@ export interface Places {
   readonly shares: number | undefined;
   /** Those that are assigned, and not without a share. */
   readonly sharers: number;
-  /** Calls of others that are with them, by the agents. */
+  /** Ready places that calls of others have, by the agents. */
   readonly foreignInFlight: number;
 }
 
@@ -316,7 +316,7 @@ function placesOf(workers: readonly WorkerEntry[]): Places {
     shares: sharesOf(workers),
     sharers: workers.filter(({ assignment }) => isSharer(assignment)).length,
     get foreignInFlight() {
-      return workers.reduce((sum, { holding }) => sum + (holding?.foreignInFlight ?? 0), 0);
+      return workers.reduce((sum, each) => sum + foreignPlacesOf(each), 0);
     },
   };
 }

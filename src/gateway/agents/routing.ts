@@ -121,6 +121,15 @@ export function readyPlacesOf(worker: RoutableWorker): number {
   return holding === undefined || costOf(holding, 0) >= QUEUED ? 0 : Math.min(holding.places, share);
 }
 
+/**
+ * Ready places of a worker that calls of other gateways have. Those that wait there, for calls of this gateway or for
+ * something else, take none.
+ */
+export function foreignPlacesOf(worker: RoutableWorker): number {
+  const free = Math.max(0, readyPlacesOf(worker) - worker.outstanding);
+  return Math.min(worker.holding?.foreignInFlight ?? 0, free);
+}
+
 /** Whether a worker may run calls, as far as its assignment tells. */
 export function isSharer(assignment: RoutableAssignment | undefined): boolean {
   return assignment !== undefined && assignment.share !== 0;

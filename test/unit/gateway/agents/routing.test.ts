@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   chooseRoute,
+  foreignPlacesOf,
   type Holding,
   obstacleOf,
   type RoutableWorker,
@@ -53,6 +54,30 @@ describe('chooseRoute by shares', () => {
     expect(chooseRoute([alone, other(1)], new Set(['a']), 0)).toMatchObject({ uid: 'b', atOnce: true });
     const two = [worker('a', 'PHASE_RUNNING'), worker('b', 'PHASE_RUNNING')];
     expect(chooseRoute(two, undefined, 0)).toMatchObject({ atOnce: false });
+  });
+});
+
+describe('the places that calls of other gateways have at a worker', () => {
+  it.each<[string, number, Phase, Partial<RoutableWorker & Holding>]>([
+    ['are as many as these calls', 2, 'PHASE_RUNNING', { places: 4, foreignInFlight: 2 }],
+    ['are no more than it has', 1, 'PHASE_PAUSED', { foreignInFlight: 3 }],
+    [
+      'are none where a call of this gateway has the only one',
+      0,
+      'PHASE_RUNNING',
+      { foreignInFlight: 1, outstanding: 1 },
+    ],
+    [
+      'are those that calls of this gateway leave',
+      1,
+      'PHASE_RUNNING',
+      { places: 3, foreignInFlight: 3, outstanding: 2 },
+    ],
+    ['are no more than its share', 1, 'PHASE_RUNNING', { places: 4, foreignInFlight: 2, ...share(1) }],
+    ['are none where calls wait for its image', 0, 'PHASE_PULLING', { foreignInFlight: 1 }],
+    ['are none while it is another node that has it', 0, 'PHASE_RUNNING', { foreignInFlight: 1, epoch: 2 }],
+  ])('%s', (_what, expected, phase, more) => {
+    expect(foreignPlacesOf(worker('a', phase, more))).toBe(expected);
   });
 });
 

@@ -1,0 +1,416 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { EffectiveAlias, LambdaFunction } from '../../src/api/lambda-function.ts';
+import type { LambdaVersion } from '../../src/api/lambda-version.ts';
+import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
+import { DemandBook, type DemandStream } from '../../src/controller/demand/demand-book.ts';
+import { planFunction } from '../../src/controller/functions/plan.ts';
+import { livingOf } from '../../src/controller/functions/readiness.ts';
+import { Scaler } from '../../src/controller/functions/scaler.ts';
+import { effectiveAliases, groupsOf } from '../../src/controller/functions/worker-groups.ts';
+import { Admission } from '../../src/gateway/admission/admission.ts';
+import { DemandMeter } from '../../src/gateway/admission/demand-meter.ts';
+import { Room } from '../../src/gateway/admission/room.ts';
+import type { AgentAnswer } from '../../src/gateway/agents/agent-call.ts';
+import type { AgentSession } from '../../src/gateway/agents/agent-session.ts';
+import { FleetView } from '../../src/gateway/agents/fleet-view.ts';
+import type { FunctionCall } from '../../src/gateway/agents/function-call.ts';
+import { VersionBook } from '../../src/gateway/agents/version-book.ts';
+import { Invoker } from '../../src/gateway/invoker.ts';
+import { Caller } from '../../src/gateway/lambda/caller.ts';
+import type { Phase } from '../../src/protocol/generated/agent.ts';
+import { fakeInformer } from './fake-informer.ts';
+import { condition, functionFixture, ownedFixture, sourceOf, versionFixture } from './function-fixture.ts';
+import { manualClock } from './manual-clock.ts';
+
+const NODE = 'node-1';
+const TICK_MS = 100;
+/** Milliseconds of a message between gateway and agent, and from the end of the last call in a worker to its removal. */
+const MESSAGE_MS = 1;
+const REMOVAL_MS = 1_000;
+const MAX_WAIT_MS = 300_000;
+
+export interface ScaledGatewaysOptions {
+  readonly random: () => number;
+  readonly scaling?: Partial<LambdaFunction['spec']['scaling']>;
+  readonly aliases?: readonly EffectiveAlias[];
+  readonly gateways?: number;
+  /** Milliseconds of a start, from half of these to one and a half times. */
+  readonly startMs?: number;
+  /** Milliseconds by which gateways and agents are behind the API server at most. */
+  readonly lagMs?: number;
+}
+
+/** A worker as its agent has it. */
+interface Held {
+  readonly uid: string;
+  readonly name: string;
+  phase: Phase;
+  running: number;
+  readonly waiting: { readonly ms: number; readonly answer: (answer: AgentAnswer) => void }[];
+}
+
+/** The end of a call. */
+interface Ended {
+  readonly version: string;
+  /** Milliseconds from its beginning. */
+  readonly ms: number;
+  readonly error: string | undefined;
+}
+
+const ANSWERED: AgentAnswer = {
+  kind: 'Answered',
+  head: { status: 200, contentType: '', streaming: false },
+  body: Buffer.from('{}'),
+  size: 2,
+  streamed: false,
+  trailer: {
+    outcome: 'OUTCOME_ANSWERED',
+    reason: '',
+    message: '',
+    stamp: '',
+    timings: null,
+    logTail: Buffer.alloc(0),
+    reasonCode: 'REASON_UNSPECIFIED',
+    functionEnd: null,
+    initFault: null,
+  },
+};
+const LEAVES: AgentAnswer = { kind: 'Refused', reason: 'NotFound', message: 'the worker is being removed' };
+
+/** Admission, routing and demand of one gateway. */
+class SimulatedGateway {
+  readonly view = new FleetView('default');
+  readonly workers = fakeInformer<LambdaWorker>();
+  readonly functions = fakeInformer<LambdaFunction>();
+  readonly meter: DemandMeter;
+  readonly admission: Admission;
+  readonly invoker: Invoker;
+  /** Until when news of the API server are on their way, by informer. */
+  readonly late = new Map<unknown, number>();
+
+  constructor(
+    { clock, random, session }: { readonly session: AgentSession } & Pick<ScaledGateways, 'clock' | 'random'>,
+    versions: readonly LambdaVersion[],
+  ) {
+    const { functions, view } = this;
+    const book = new VersionBook({
+      functions,
+      versions: fakeInformer(versions),
+      onChange: (name) => view.noteChange(name),
+    });
+    const mayGrow = (name: string): boolean => book.scaling(name) !== undefined;
+    const limits = { maxRequests: 8_192, maxBytes: 2 ** 29, maxLoopDelayMs: 3_000, maxHeapUse: 1 };
+    this.meter = new DemandMeter(book, random);
+    this.admission = new Admission({
+      ...{ clock, mayGrow, view },
+      demand: this.meter,
+      room: new Room(limits, { loopDelayMs: 0, heapUse: 0 }),
+      callerRate: { perSecond: 0, burst: 1 },
+      maxWaitMs: MAX_WAIT_MS,
+    });
+    this.invoker = new Invoker({
+      ...{ book, clock, mayGrow, random, view },
+      isViewCurrent: () => true,
+      sessionOf: () => session,
+      maxQueueWaitMs: MAX_WAIT_MS,
+    });
+    this.workers.subscribe(({ kind, object }) =>
+      kind === 'deleted' ? view.removeResource(object.metadata.uid ?? '') : view.applyResource(object),
+    );
+    view.replaceHoldings(NODE, []);
+  }
+}
+
+/**
+ * One function of the mode Auto with versions 1 and 2: gateways and a controller by their own parts, over an API server
+ * whose news are late, and an agent in few words. A worker runs one call at a time.
+ */
+export class ScaledGateways {
+  readonly clock = manualClock();
+  readonly random: () => number;
+  ended: Ended[] = [];
+  /** Calls that go on. */
+  open = 0;
+  readonly #startMs: number;
+  readonly #lagMs: number;
+  readonly #versions: readonly LambdaVersion[];
+  readonly #gateways: readonly SimulatedGateway[];
+  readonly #streams: readonly DemandStream[];
+  readonly #scaler: Scaler;
+  readonly #stored = new Map<string, LambdaWorker>();
+  readonly #held = new Map<string, Held>();
+  #owner: LambdaFunction;
+  #uids = 0;
+
+  constructor({ aliases = [], gateways = 1, lagMs = 200, random, scaling, startMs = 2_000 }: ScaledGatewaysOptions) {
+    this.random = random;
+    this.#startMs = startMs;
+    this.#lagMs = lagMs;
+    const { template } = functionFixture().spec;
+    this.#owner = functionFixture({
+      spec: {
+        template: { spec: { ...template.spec, concurrency: { queueDepth: 1_000 } } },
+        scaling: { mode: 'Auto', minWorkers: 0, ...scaling },
+        aliases: aliases as LambdaFunction['spec']['aliases'] & object,
+      },
+      status: { observedGeneration: 1, latestVersion: 2, aliases },
+    });
+    this.#versions = [1, 2].map((version) => versionFixture(this.#owner, version));
+    const session: Pick<AgentSession, 'invoke' | 'isOpen' | 'run'> = {
+      isOpen: true,
+      run: '1',
+      invoke: async ({ payload, worker }) => await this.#invoke(worker?.uid ?? '', Number(payload.toString())),
+    };
+    const parts = { clock: this.clock, random, session: session as AgentSession };
+    this.#gateways = Array.from({ length: gateways }, () => new SimulatedGateway(parts, this.#versions));
+    const book = new DemandBook(this.clock, (change) => void this.#scaler.note(change));
+    this.#scaler = new Scaler({ demand: book, clock: this.clock });
+    this.#streams = this.#gateways.map((_, at) => book.open('default', `gateway-${at}`));
+    this.#tellFunction();
+  }
+
+  /** Aliases that are in effect. */
+  get aliases(): readonly EffectiveAlias[] {
+    return this.#owner.status?.aliases ?? [];
+  }
+
+  workersOf(version: number | undefined): number {
+    return livingOf([...this.#stored.values()]).filter(({ spec }) => spec.version === version).length;
+  }
+
+  /** Milliseconds within which 99 of 100 calls have ended, of those that have. */
+  get p99(): number {
+    const times = this.ended.map(({ ms }) => ms).toSorted((one, other) => one - other);
+    return times[Math.floor(times.length * 0.99)] ?? 0;
+  }
+
+  get errors(): readonly string[] {
+    return this.ended.flatMap(({ error }) => error ?? []);
+  }
+
+  /** The alias `live` is to be this one. */
+  wish(alias: Omit<EffectiveAlias, 'name'>): void {
+    const aliases = [{ name: 'live', ...alias }] as LambdaFunction['spec']['aliases'] & object;
+    this.#owner = { ...this.#owner, spec: { ...this.#owner.spec, aliases } };
+    this.#tellFunction();
+  }
+
+  /**
+   * Lets time go by. Calls come at any gateway, and take between a fifth and nine fifths of their mean.
+   *
+   * @param qualifier of the calls; undefined for $LATEST
+   */
+  async run(
+    seconds: number,
+    {
+      meanMs,
+      perSecond,
+      qualifier,
+    }: { readonly perSecond: number; readonly meanMs: number; readonly qualifier?: string },
+  ): Promise<void> {
+    for (let tick = 0; tick < (seconds * 1_000) / TICK_MS; tick += 1) {
+      for (let calls = (perSecond * TICK_MS) / 1_000; calls > this.random(); calls -= 1) {
+        const ms = meanMs * (0.2 + 1.6 * this.random());
+        this.clock.setTimer(() => this.#call(ms, qualifier), this.random() * TICK_MS);
+      }
+      for (const [at, { meter }] of this.#gateways.entries()) {
+        this.#streams[at]?.take({ kind: 'all', demand: meter.all() });
+      }
+      this.#reconcile();
+      await this.clock.advance(TICK_MS);
+    }
+  }
+
+  #call(ms: number, qualifier: string | undefined): void {
+    const gateway = this.#gateways[Math.floor(this.random() * this.#gateways.length)];
+    const since = this.clock.monotonic();
+    const end = (version: string, error?: string): void => {
+      this.open -= 1;
+      this.ended.push({ version, ms: this.clock.monotonic() - since, error });
+    };
+    const call: FunctionCall = {
+      reference: { name: 'hello', ...(qualifier === undefined ? {} : { qualifier }) },
+      requestId: 'request',
+      payload: Buffer.from(String(ms)),
+      clientContext: '',
+      tailLog: false,
+      traceId: '',
+      traceParent: '',
+    };
+    this.open += 1;
+    this.#run(gateway, call).then(end, (error: unknown) => end('', String(error)));
+  }
+
+  async #run(gateway: SimulatedGateway | undefined, call: FunctionCall): Promise<string> {
+    if (gateway === undefined) {
+      throw new TypeError('there is a gateway');
+    }
+    const caller = new Caller();
+    const admitted = await gateway.admission.enter(call, caller);
+    try {
+      const { executedVersion, outcome } = await gateway.invoker.invoke(call, caller, admitted);
+      if (outcome !== 'answered') {
+        throw new TypeError(`the outcome is ${outcome}`);
+      }
+      return executedVersion;
+    } finally {
+      admitted.release();
+    }
+  }
+
+  /** As the controller does. */
+  #reconcile(): void {
+    const owner = this.#owner;
+    const owned = [...this.#stored.values()];
+    const living = livingOf(owned);
+    const template = sourceOf(owner).hash;
+    const { groups } = this.#scaler.apply(
+      owner,
+      groupsOf({ owner, template, versions: this.#versions, isAwaited: false }),
+      living,
+    );
+    const isTaken = (name: string): boolean => this.#stored.has(name);
+    for (const step of planFunction({ owner, groups, owned, isTaken })) {
+      if (step.kind === 'create') {
+        this.#create(step.name, step.source.version);
+      } else if (step.kind === 'delete') {
+        this.#delete(step.worker);
+      }
+    }
+    const aliases = effectiveAliases(owner, groups, living);
+    if (!isDeepStrictEqual(aliases, this.aliases)) {
+      this.#owner = { ...owner, status: { observedGeneration: 1, ...owner.status, aliases } };
+      this.#tellFunction();
+    }
+  }
+
+  #create(name: string, number: number | undefined): void {
+    this.#uids += 1;
+    const uid = `uid-${this.#uids}`;
+    const version = this.#versions.find(({ spec }) => spec.version === number);
+    const metadata = { name, uid, creationTimestamp: new Date(this.clock.now()).toISOString() };
+    const made = ownedFixture(this.#owner, 0, {
+      metadata,
+      ...(version === undefined ? {} : { version }),
+      status: { phase: 'Creating', conditions: [condition('Ready', 'False', 'Creating')] },
+    });
+    this.#put(made);
+    const held: Held = { uid, name, phase: 'PHASE_CREATING', running: 0, waiting: [] };
+    this.#held.set(uid, held);
+    this.#show(held);
+    this.clock.setTimer(() => this.#started(held), this.#startMs * (0.5 + this.random()));
+  }
+
+  #started(held: Held): void {
+    const worker = this.#stored.get(held.name);
+    if (held.phase === 'PHASE_CREATING' && worker?.metadata.uid === held.uid) {
+      held.phase = 'PHASE_RUNNING';
+      const conditions = [condition('Ready', 'True')];
+      this.#put({ ...worker, status: { ...worker.status, observedGeneration: 1, phase: 'Running', conditions } });
+      this.#next(held);
+    }
+  }
+
+  #delete(worker: LambdaWorker): void {
+    this.#put({
+      ...worker,
+      metadata: { ...worker.metadata, deletionTimestamp: new Date(this.clock.now()).toISOString() },
+    });
+    this.clock.setTimer(() => {
+      const held = this.#held.get(worker.metadata.uid ?? '');
+      if (held !== undefined) {
+        held.phase = 'PHASE_TERMINATING';
+        for (const { answer } of held.waiting.splice(0)) {
+          answer(LEAVES);
+        }
+        this.#next(held);
+      }
+    }, this.random() * this.#lagMs);
+  }
+
+  #removed({ name, uid }: Held): void {
+    this.#held.delete(uid);
+    this.#stored.delete(name);
+    for (const gateway of this.#gateways) {
+      gateway.view.removeHolding(NODE, uid);
+      this.#tell(gateway, gateway.workers, () => gateway.workers.remove({ namespace: 'default', name }));
+    }
+  }
+
+  #put(worker: LambdaWorker): void {
+    this.#stored.set(worker.metadata.name, worker);
+    for (const gateway of this.#gateways) {
+      this.#tell(gateway, gateway.workers, () => gateway.workers.put(worker));
+    }
+  }
+
+  #tellFunction(): void {
+    const owner = this.#owner;
+    for (const gateway of this.#gateways) {
+      this.#tell(gateway, gateway.functions, () => gateway.functions.put(owner));
+    }
+  }
+
+  /** News of one kind come late, and in order. */
+  #tell({ late }: SimulatedGateway, informer: unknown, tell: () => void): void {
+    const now = this.clock.monotonic();
+    const at = Math.max(now + this.random() * this.#lagMs, late.get(informer) ?? 0);
+    late.set(informer, at);
+    this.clock.setTimer(tell, at - now);
+  }
+
+  /** The agent tells gateways of each change of a worker. */
+  #show({ name, phase, running, uid, waiting }: Held): void {
+    const state = {
+      worker: { namespace: 'default', name, uid },
+      functionName: 'hello',
+      epoch: 1,
+      phase,
+      inFlight: running + waiting.length,
+      containerId: '',
+      callable: true,
+      places: 1,
+      usage: null,
+    };
+    this.clock.setTimer(() => {
+      for (const { view } of this.#held.has(uid) ? this.#gateways : []) {
+        view.changeHolding(NODE, state);
+      }
+    }, MESSAGE_MS);
+  }
+
+  async #invoke(uid: string, ms: number): Promise<AgentAnswer> {
+    const answered = Promise.withResolvers<AgentAnswer>();
+    this.clock.setTimer(() => {
+      const held = this.#held.get(uid);
+      if (held === undefined || held.phase === 'PHASE_TERMINATING') {
+        answered.resolve(LEAVES);
+      } else {
+        held.waiting.push({ ms, answer: answered.resolve });
+        this.#next(held);
+      }
+    }, MESSAGE_MS);
+    return await answered.promise;
+  }
+
+  /** Runs the next call of a worker, or removes one that has none any more and is to go. */
+  #next(held: Held): void {
+    this.#show(held);
+    if (held.running > 0 || held.phase === 'PHASE_CREATING') {
+      return;
+    }
+    if (held.phase === 'PHASE_TERMINATING') {
+      this.clock.setTimer(() => this.#removed(held), REMOVAL_MS);
+      return;
+    }
+    const call = held.waiting.shift();
+    if (call !== undefined) {
+      held.running += 1;
+      this.clock.setTimer(() => {
+        held.running -= 1;
+        call.answer(ANSWERED);
+        this.#next(held);
+      }, call.ms);
+    }
+  }
+}
