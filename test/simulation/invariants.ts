@@ -390,8 +390,9 @@ export class Invariants implements ProcessWatcher, CallWatcher {
     const inside = this.#insideOf(process);
     if (inside !== undefined) {
       const deletedAt = resource === undefined ? 0 : resource.deletedAt;
-      const graceMs = (told ?? resource?.desired)?.terminationGraceSeconds ?? 0;
-      const mayHurry = deletedAt !== undefined && clock.monotonic() >= deletedAt + graceMs * 1_000 - SLACK_MS;
+      const { letsCallsEnd, terminationGraceSeconds = 0 } = told ?? resource?.desired ?? {};
+      const graceMs = letsCallsEnd === true ? Number.POSITIVE_INFINITY : terminationGraceSeconds * 1_000;
+      const mayHurry = deletedAt !== undefined && clock.monotonic() >= deletedAt + graceMs - SLACK_MS;
       if (!mayHurry) {
         this.violation(`${containerId} ${what} with ${inside.requestId} in it`);
       }

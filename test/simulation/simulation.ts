@@ -808,6 +808,7 @@ export class Simulation {
         wakePolicy: 'OnInvoke',
         terminationGraceSeconds: random.pick([1, 5]),
         deleting: false,
+        ...(this.#uids % 2 === 0 ? { letsCallsEnd: true } : {}),
         ...(random.chance(0.2) ? { warmUpPayload: '{}' } : {}),
         ...idlePolicy(random),
       },

@@ -39,8 +39,11 @@ export interface DesiredWorker extends Omit<WorkerShape, 'image' | 'env'> {
   readonly wakePolicy: 'OnInvoke' | 'Never';
   /** `metadata.deletionTimestamp` is set: clean up and report it. */
   readonly deleting: boolean;
-  /** Seconds that the calls in it have to end once it is deleted; absent means `terminationGraceSeconds`. */
-  readonly callGraceSeconds?: number;
+  /**
+   * Whether it goes only after the calls that are in it, each of which has its whole time, once it is deleted. They have
+   * `terminationGraceSeconds` where this is absent.
+   */
+  readonly letsCallsEnd?: true;
   readonly permission?: Permission;
   /** Whether it asks for more than the quotas of its namespace have granted: no container is made until they have. */
   readonly awaitsGrant?: true;

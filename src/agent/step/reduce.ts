@@ -238,8 +238,8 @@ function released(draft: Draft): void {
 export function beginEnd(draft: Draft): void {
   draft.refuseWhere(() => true, 'NotFound', 'the worker is being removed');
   const { desired, grace } = draft.state;
-  if (desired.deleting && grace === undefined) {
-    const graceMs = (desired.callGraceSeconds ?? desired.terminationGraceSeconds) * 1_000;
+  if (desired.deleting && desired.letsCallsEnd !== true && grace === undefined) {
+    const graceMs = desired.terminationGraceSeconds * 1_000;
     draft.set({ grace: { until: draft.at.now + graceMs, wall: draft.at.wall + graceMs } });
   }
   draft.changeAll((container) => ({ ...container, retries: hurried(container.retries) }));

@@ -23,8 +23,6 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
   if (assignment === undefined || assignment.nodeName !== nodeName || metadata.uid === undefined) {
     return undefined;
   }
-  const graceSeconds = spec.terminationGracePeriodSeconds ?? 10;
-  const timeoutSeconds = spec.timeoutSeconds ?? 3;
   const { pauseAfterSeconds, removeAfterSeconds } = spec.idlePolicy ?? {};
   return {
     identity: {
@@ -48,7 +46,7 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
     env: (spec.env ?? []).map(desiredVariable),
     ...resourcesOf(worker),
     readOnlyRootFilesystem: spec.readOnlyRootFilesystem ?? true,
-    timeoutSeconds,
+    timeoutSeconds: spec.timeoutSeconds ?? 3,
     ...(perWorkerOf(worker) === 1 ? {} : { perWorker: perWorkerOf(worker) }),
     ...(spec.logging === undefined ? {} : { logging: loggingOf(spec.logging) }),
     port: spec.port ?? 8080,
@@ -61,9 +59,9 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
     ...(pauseAfterSeconds === undefined ? {} : { pauseAfterSeconds }),
     ...(removeAfterSeconds === undefined ? {} : { removeAfterSeconds }),
     wakePolicy: spec.wakePolicy ?? 'OnInvoke',
-    terminationGraceSeconds: graceSeconds,
+    terminationGraceSeconds: spec.terminationGracePeriodSeconds ?? 10,
     // A LambdaFunction takes workers by itself, which no caller is to notice.
-    ...(functionOwnerOf(metadata) === undefined ? {} : { callGraceSeconds: Math.max(timeoutSeconds, graceSeconds) }),
+    ...(functionOwnerOf(metadata) === undefined ? {} : { letsCallsEnd: true as const }),
     deleting: metadata.deletionTimestamp !== undefined,
     ...(status?.lastInvocationTime === undefined ? {} : { lastInvocationTime: status.lastInvocationTime }),
     ...(status?.observedInvocationTime === undefined ? {} : { observedInvocationTime: status.observedInvocationTime }),

@@ -43,8 +43,8 @@ describe('what a LambdaWorker asks of its node', () => {
     const owner = { apiVersion: 'esb.dev/v1alpha1', kind: 'LambdaFunction', name: 'f', uid: 'u', controller: true };
     const of = (spec: Partial<LambdaWorker['spec']>) =>
       desiredFromResource(workerFixture({ metadata: { ownerReferences: [owner] }, spec, status: assigned }), 'node-1');
-    expect(of({ timeoutSeconds: 900 })).toMatchObject({ callGraceSeconds: 900, terminationGraceSeconds: 10 });
-    expect(of({ timeoutSeconds: 3, terminationGracePeriodSeconds: 30 })).toMatchObject({ callGraceSeconds: 30 });
+    expect(of({ timeoutSeconds: 900 })).toMatchObject({ letsCallsEnd: true, terminationGraceSeconds: 10 });
+    expect(desiredFromResource(workerFixture({ status: assigned }), 'node-1')).not.toHaveProperty('letsCallsEnd');
   });
 
   it('carries over what the resource says', () => {

@@ -782,8 +782,25 @@ describe('removal', () => {
     expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp?.status).toBe('True');
   });
 
+  it('lets the call in the worker of a function finish, however short its timeout is by now', async () => {
+    const change = { terminationGraceSeconds: 5, timeoutSeconds: 900, letsCallsEnd: true } as const;
+    const lab = await FleetLab.with(desiredFixture(change));
+    const call = lab.invoke();
+    const next = { ...change, generation: 2, shapeHash: 'v1-b', timeoutSeconds: 3 };
+    lab.fleet.apply(desiredFixture(next));
+    await settle();
+    lab.fleet.apply(desiredFixture({ ...next, deleting: true }));
+    await lab.clock.advance(850_000);
+    expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp?.status).toBe('False');
+    lab.emulators.answerAll();
+    expect(await call).toMatchObject({ kind: 'Answered' });
+    await settle();
+    expect(lab.runtime.containers.size).toBe(0);
+    expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp?.status).toBe('True');
+  });
+
   it('lets the call in the worker of a function finish, however short its grace period', async () => {
-    const change = { terminationGraceSeconds: 5, timeoutSeconds: 900, callGraceSeconds: 900 };
+    const change = { terminationGraceSeconds: 5, timeoutSeconds: 900, letsCallsEnd: true } as const;
     const lab = await FleetLab.with(desiredFixture(change));
     const call = lab.invoke();
     lab.fleet.apply(desiredFixture({ ...change, deleting: true }));
