@@ -6,10 +6,12 @@ import { type AroundWrite, wrapWrites } from './wrapped-writes.ts';
 
 /** Milliseconds that a write on its way may go on for after its caller has given it up. */
 const SETTLE_MS = 5_000;
+/** Milliseconds after which a lost write counts as one that never arrives: as long as others wait for a Lease to end. */
+const DOUBT_MS = 15_000;
 
 export interface SettlingClient {
   readonly client: KubeClient;
-  /** Whether no write that was given up may still arrive. */
+  /** Whether no write that was lost or given up may still arrive. */
   isSettled(): boolean;
 }
 
@@ -17,8 +19,8 @@ export interface SettlingClient {
  * A client whose writes end with an answer, also when their caller gives them up meanwhile: one that was given up
  * may arrive after the next leader has read what it decides by. A write that is not on its way yet is not sent any more.
  */
-export function settlingClient(client: KubeClient, clock: Pick<Clock, 'setTimer'>): SettlingClient {
-  let isSettled = true;
+export function settlingClient(client: KubeClient, clock: Pick<Clock, 'monotonic' | 'setTimer'>): SettlingClient {
+  let settledFrom = Number.NEGATIVE_INFINITY;
   const settle: AroundWrite = async (given, send) => {
     const { fence, signal } = given ?? {};
     const late = new AbortController();
@@ -42,7 +44,9 @@ export function settlingClient(client: KubeClient, clock: Pick<Clock, 'setTimer'
     try {
       return await send({ ...(given as NonNullable<typeof given>), signal: late.signal, fence: guard });
     } catch (error) {
-      isSettled &&= !(isSent && signal?.aborted === true && mayBeWritten(error));
+      if (isSent && mayBeWritten(error)) {
+        settledFrom = clock.monotonic() + DOUBT_MS;
+      }
       throw error;
     } finally {
       timer?.cancel();
@@ -50,7 +54,7 @@ export function settlingClient(client: KubeClient, clock: Pick<Clock, 'setTimer'
     }
   };
   return {
-    isSettled: () => isSettled,
+    isSettled: () => clock.monotonic() >= settledFrom,
     client: wrapWrites(client, settle),
   };
 }

@@ -75,12 +75,12 @@ it('a leader publishes the Pod ranges of all Nodes', async () => {
 
 describe('a leader that is asked to end', () => {
   const isWrite = ({ method, path }: SeenRequest): boolean => method !== 'GET' && path.includes('/lambdaworkers/');
-  const begin = async (fault: Fault) => {
+  const begin = async (fault: Fault, writes = 1) => {
     const { api, end, lease } = await world(undefined, fastClock(4));
     await waitFor('the leader', () => lease()?.holderIdentity);
     api.inject(isWrite, fault, 1_000);
     api.put(lambdaWorkers, workerFixture());
-    await waitFor('a write', () => api.requests.some(isWrite));
+    await waitFor('a write', () => api.requests.filter(isWrite).length >= writes);
     await end();
     return { api, lease };
   };
@@ -94,6 +94,11 @@ describe('a leader that is asked to end', () => {
 
   it('keeps it where a write has none: that one may arrive when the next leader has looked', async () => {
     const { lease } = await begin({ kind: 'hang' });
+    expect(lease()?.holderIdentity).not.toBe('');
+  });
+
+  it('keeps it where the answer of a write was lost shortly before', async () => {
+    const { lease } = await begin({ kind: 'cut' }, 2);
     expect(lease()?.holderIdentity).not.toBe('');
   });
 });
