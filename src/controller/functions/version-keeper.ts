@@ -80,10 +80,7 @@ export class VersionKeeper {
     if (isSeen || publication?.state !== 'Created' || !namedVersions(owner).has(latestVersion)) {
       return false;
     }
-    const { namespace, uid } = owner.metadata;
-    const key = { namespace, name: versionName(owner, latestVersion) };
-    const version = await this.#options.client.get(lambdaVersions, key, call);
-    return version !== undefined && functionOwnerOf(version.metadata)?.uid === uid;
+    return await this.#isThere(owner, latestVersion, call);
   }
 
   /**
@@ -114,9 +111,12 @@ export class VersionKeeper {
       case 'complete':
         await this.#note(owner, { publication: { state: 'Created' } }, call);
         return;
-      case 'drop':
-        await this.#note(owner, { publication: null }, call);
+      case 'drop': {
+        // A leader before may have made it, and the cache may not show it yet.
+        const isThere = await this.#isThere(owner, owner.status?.latestVersion ?? 0, call);
+        await this.#note(owner, { publication: isThere ? { state: 'Created' } : null }, call);
         return;
+      }
       default:
         unreachable(step);
     }
@@ -155,9 +155,7 @@ export class VersionKeeper {
       if (!hasCode(error, 'AlreadyExists')) {
         throw error;
       }
-      const key = { namespace: owner.metadata.namespace, name: versionName(owner, content.version) };
-      const present = await client.get(lambdaVersions, key, call);
-      if (present === undefined || functionOwnerOf(present.metadata)?.uid !== owner.metadata.uid) {
+      if (!(await this.#isThere(owner, content.version, call))) {
         // The name is another's: the next number is tried.
         await this.#note(owner, { publication: null }, call);
         return;
@@ -168,6 +166,14 @@ export class VersionKeeper {
     logger.info({ function: keyText(objectKey(owner)), note }, 'version published');
     const regarding = referenceTo(lambdaFunctions, owner);
     events.record({ regarding, type: 'Normal', reason: 'Published', action: 'Publish', note });
+  }
+
+  /** Whether the API server has this version of the function. */
+  async #isThere(owner: LambdaFunction, version: number, call: CallOptions): Promise<boolean> {
+    const { namespace, uid } = owner.metadata;
+    const key = { namespace, name: versionName(owner, version) };
+    const present = await this.#options.client.get(lambdaVersions, key, call);
+    return present !== undefined && functionOwnerOf(present.metadata)?.uid === uid;
   }
 
   /** Writes a part of the status of the very function that was read. */

@@ -611,6 +611,28 @@ describe('FunctionController', () => {
       expect(scene.written()).toContain('publish hello-2');
     });
 
+    it('takes no version for dropped that is there, where its template changes before the cache shows it', async () => {
+      const scene = await runningScene();
+      scene.cut = (status) => JSON.stringify(status).includes('"Created"');
+      await expect(scene.look()).rejects.toThrow();
+      expect(scene.written()).toEqual(['publish hello-1']);
+      scene.cut = undefined;
+      const { metadata, status } = scene.owners.get('hello') ?? wish('a');
+      scene.put({ ...wish('a', 'registry.example/hello:2'), metadata, ...(status === undefined ? {} : { status }) });
+      await scene.look();
+      expect(scene.owners.get('hello')?.status).toMatchObject({
+        latestVersion: 1,
+        publication: { token: 'a', state: 'Created' },
+      });
+      // One that was not made leaves its number unused.
+      scene.versions.clear();
+      const { publication } = scene.owners.get('hello')?.status ?? {};
+      const creating = { latestVersion: 2, publication: { ...publication, template: 'before', state: 'Creating' } };
+      scene.put({ ...wish('a'), metadata, status: creating as NonNullable<LambdaFunction['status']> });
+      await scene.look();
+      expect(scene.told).toContainEqual({ publication: null });
+    });
+
     it('deletes the versions of a function that is gone', async () => {
       const scene = await runningScene();
       await settled(scene);
