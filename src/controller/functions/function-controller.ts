@@ -202,7 +202,8 @@ export class FunctionController {
         ...(present.status?.changing !== undefined && this.#changer.isAtRest(present) ? { changing: null } : {}),
         ...status,
       };
-      if (rollout.state === 'Stopped' && present.status?.rollout?.state !== 'Stopped') {
+      // By what is written: the deadline may have passed while workers were changed.
+      if (status.rollout?.state === 'Stopped' && present.status?.rollout?.state !== 'Stopped') {
         const regarding = referenceTo(lambdaFunctions, owner);
         const note = stopMessage({ owner, groups, workers: latest });
         const reason = 'ProgressDeadlineExceeded';

@@ -40,6 +40,8 @@ class Scene {
   isBehind = false;
   /** Whether the leader ends before this write of a status of a function. */
   cut: ((status: object) => boolean) | undefined;
+  /** Goes by while a worker is written. */
+  onUpdate: (() => Promise<void>) | undefined;
   controller = this.#start();
 
   #start(): FunctionController {
@@ -94,6 +96,7 @@ class Scene {
         this.stored.set(name, { ...worker, metadata: { ...worker.metadata, uid: `uid-of-${name}`, generation: 1 } });
       },
       update: async (_type: unknown, worker: LambdaWorker) => {
+        await this.onUpdate?.();
         this.writes.push(`update ${worker.metadata.name}`);
         this.stored.set(worker.metadata.name, worker);
         return worker;
@@ -771,6 +774,33 @@ describe('FunctionController', () => {
     await scene.look();
     expect(scene.written()).toEqual(['update hello-latest-0']);
     expect(state()).toBe('Progressing');
+  });
+
+  it('tells by an Event that a change has stopped, also where the deadline passes in the middle of a look', async () => {
+    const scene = new Scene();
+    const of = (image: number, more: Partial<LambdaFunction['spec']> = {}) =>
+      functionFixture({ minWorkers: 1, image: `registry.example/hello:${image}`, spec: more });
+    const change = (wish: LambdaFunction): void => {
+      const { status } = scene.owners.get('hello') ?? {};
+      scene.put({ ...wish, ...(status === undefined ? {} : { status }) });
+    };
+    scene.put(of(1));
+    await scene.look();
+    scene.settle();
+    await scene.look();
+    change(of(2));
+    await scene.look();
+    scene.see();
+    await scene.clock.advance(599_000);
+    // A setting is written while the last second goes by.
+    change(of(2, { reservedConcurrency: 1 }));
+    scene.onUpdate = () => scene.clock.advance(2_000);
+    await scene.look();
+    scene.onUpdate = undefined;
+    await scene.look();
+    expect(scene.owners.get('hello')?.status?.rollout?.state).toBe('Stopped');
+    const stops = scene.events.filter((event) => event.startsWith('ProgressDeadlineExceeded'));
+    expect(stops).toHaveLength(1);
   });
 
   it('looks at the URLs of a namespace again when its label changes', async () => {
