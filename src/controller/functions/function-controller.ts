@@ -195,11 +195,13 @@ export class FunctionController {
         { owner: present, groups, owned, refusal, isPublishing, urls: this.#urls, holder },
         clock.now(),
       );
-      const change = changeOf(present.status, status);
+      const areTurnsOver = present.status?.changing !== undefined && this.#changer.isAtRest(present);
+      const changed = changeOf(present.status, status);
+      const change = changed === 'none' && areTurnsOver ? 'numbers' : changed;
       // A merge takes away what is null.
       const told = {
         ...(present.status?.url === undefined ? {} : { url: null }),
-        ...(present.status?.changing !== undefined && this.#changer.isAtRest(present) ? { changing: null } : {}),
+        ...(areTurnsOver ? { changing: null } : {}),
         ...status,
       };
       // By what is written: the deadline may have passed while workers were changed.

@@ -58,7 +58,7 @@ export class WorkerChanger {
 
   /**
    * Gives these workers their turns, and changes them. Where it is not known what became of earlier turns, those come
-   * first, and the steps wait.
+   * first, and the steps wait. Without a step, turns whose workers need no change are looked after.
    *
    * @returns the function with the turns, and the outcomes
    */
@@ -68,16 +68,21 @@ export class WorkerChanger {
     steps: readonly UpdateStep[],
     call: CallOptions,
   ): Promise<{ readonly owner: LambdaFunction; readonly outcomes: readonly WriteOutcome[] }> {
+    const unknown = this.#unknown(owner);
     if (steps.length === 0) {
-      return { owner, outcomes: [] };
+      const over = unknown.filter((name) => this.#isOver(owner, groups, name));
+      return { owner, outcomes: await inTurns(over, (name) => this.#change(owner, groups, name, 'at once', call)) };
     }
-    const unknown = this.#unknown(owner).slice(0, steps.length);
     const change = async (name: string) => await this.#change(owner, groups, name, 'turn', call);
-    if (unknown.length > 0 || !this.#areSeen(owner)) {
-      return { owner, outcomes: [{ kind: 'behind' }, ...(await inTurns(unknown, change))] };
-    }
-    const names = steps.map(({ worker }) => worker.metadata.name);
     try {
+      if (unknown.length > 0 && !(await this.#isAsCached(owner, call))) {
+        // The turns may be over, and others given.
+        return { owner, outcomes: [{ kind: 'behind' }] };
+      }
+      if (unknown.length > 0 || !this.#areSeen(owner)) {
+        return { owner, outcomes: [{ kind: 'behind' }, ...(await inTurns(unknown.slice(0, steps.length), change))] };
+      }
+      const names = steps.map(({ worker }) => worker.metadata.name);
       const written = await this.#giveTurns(owner, names, call);
       return { owner: written, outcomes: await inTurns(names, change) };
     } catch (error) {
@@ -109,7 +114,7 @@ export class WorkerChanger {
     const { labels, annotations, ...metadata } = worker.metadata;
     if (isUpdated(worker, source.hash)) {
       // A leader before may have begun to change it, for a template that is taken back: after this write, that fails.
-      const isDoubtful = when === 'turn' && isWorkerReady(worker);
+      const isDoubtful = isWorkerReady(worker);
       const mark = { [TURN_ANNOTATION]: owner.metadata.resourceVersion ?? '' };
       const marked = { ...worker, metadata: { ...worker.metadata, annotations: { ...annotations, ...mark } } };
       this.#note(owner, name, isDoubtful ? await client.update(lambdaWorkers, marked, call) : worker);
@@ -158,6 +163,19 @@ export class WorkerChanger {
     return turnsOf(owner).filter(
       (name) => found?.has(name) !== true || found.get(name)?.uid !== this.#cached(owner, name)?.metadata.uid,
     );
+  }
+
+  /** Whether the cache shows no worker of this name that the template is still to come to. */
+  #isOver(owner: LambdaFunction, groups: readonly WorkerGroup[], name: string): boolean {
+    const worker = this.#cached(owner, name);
+    const source = groups.find((group) => group.source.version === worker?.spec.version)?.source;
+    return worker === undefined || source === undefined || isUpdated(worker, source.hash);
+  }
+
+  /** Whether the API server has the function as the cache does. */
+  async #isAsCached({ metadata }: LambdaFunction, call: CallOptions): Promise<boolean> {
+    const present = await this.#options.client.get(lambdaFunctions, objectKey({ metadata }), call);
+    return present?.metadata.uid === metadata.uid && present?.metadata.resourceVersion === metadata.resourceVersion;
   }
 
   /** Whether the cache shows all workers that had a turn as they are after it. */
