@@ -557,6 +557,8 @@ describe('an agent that starts again in the middle of a replacement', () => {
     lab.emulators.onCall = (call) => call.answer();
     expect(await lab.invoke()).toMatchObject({ kind: 'Answered' });
     expect(lab.emulators.sent).toHaveLength(2);
+    // The time of the call that was left, of which no end is seen.
+    await lab.clock.advance(15_000);
     await untilOnly(lab, b(lab));
   });
 
