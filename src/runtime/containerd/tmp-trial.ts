@@ -74,7 +74,11 @@ async function createOn(
   call: CallOptions,
 ): Promise<void> {
   const { client, inits, isolation, runcRoot, runtime, snapshotter } = parts;
-  const [file, init] = await Promise.all([files.make(containerId, SIZE_MIB, call.signal), inits?.open(containerId)]);
+  const made = files.make(containerId, SIZE_MIB, call.signal);
+  const opened = Promise.resolve(inits?.open(containerId));
+  // After a failure of one both have to end before the removal.
+  await Promise.allSettled([made, opened]);
+  const [file, init] = await Promise.all([made, opened]);
   const { cgroupsPath, systemdCgroup } = isolation.cgroupOf(containerId);
   const none: readonly string[] = [];
   const spec = {
