@@ -11,8 +11,8 @@ static struct {
 	int64_t at;
 } past[REMEMBERED];
 static uint64_t count;
-// Monotonic milliseconds from which on each call that was sent is known or remembered; 0: the agent has not said that
-// all calls come here.
+// Monotonic milliseconds from which on each call that was sent is known or remembered; 0: calls may go elsewhere, or the
+// agent has not said that all come here.
 static int64_t since;
 
 // FNV-1a.
@@ -28,6 +28,11 @@ void history_begin(void)
 {
 	if (since == 0)
 		since = now_ms();
+}
+
+void history_end(void)
+{
+	since = 0;
 }
 
 void history_add(const char *id)

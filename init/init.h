@@ -236,6 +236,8 @@ void log_memory(int64_t kib);
 // history.c
 // From now on each call of this worker comes here.
 void history_begin(void);
+// From now on calls may go to other containers of this worker.
+void history_end(void);
 void history_add(const char *id);
 void history_say(struct buffer *lines);
 

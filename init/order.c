@@ -11,6 +11,7 @@ enum order {
 	FORGET = 'F', // No caller waits for a call any more.
 	TELL = 'T',   // Tell of a call once more, as to an agent that has just connected.
 	ALONE = 'L',  // From now on the calls of this worker come to this container alone.
+	OTHERS = 'O', // From now on calls of this worker may come to other containers as well.
 	STOP = 'S',   // End extensions and runtime, then the init.
 };
 
@@ -135,6 +136,9 @@ bool order_obey(char kind, const char *payload, size_t length)
 		return true;
 	case ALONE:
 		history_begin();
+		return true;
+	case OTHERS:
+		history_end();
 		return true;
 	case STOP: {
 		if (!number_of(payload, length, "graceMs", &value))

@@ -17,8 +17,8 @@ export interface Connected {
   unasked: Timer | undefined;
   whole: boolean;
   readonly late: Timer;
-  /** Whether the init was told that all calls come to it. */
-  isAlone: boolean;
+  /** Where the calls of the worker come, as the init was told. */
+  share: 'Untold' | 'Alone' | 'Beside';
 }
 
 /** A call, and the connection on which its init was last known to have it. */

@@ -112,7 +112,7 @@ export class ContainerInit implements InitLink {
       unasked: undefined,
       whole: false,
       late: this.#options.clock.setTimer(() => connection.end(), HELLO_MS),
-      isAlone: false,
+      share: 'Untold',
     };
     this.#connected = connected;
   }
@@ -140,11 +140,15 @@ export class ContainerInit implements InitLink {
     return call.answer;
   }
 
-  serveAlone(): void {
-    if (this.#connected?.isAlone === false) {
-      this.#connected.isAlone = true;
-      this.#say('L', {});
+  serveAlone(hasLost: boolean): void {
+    if (hasLost && this.#connected?.share === 'Untold') {
+      this.serveBeside();
     }
+    this.#tellShare('Alone');
+  }
+
+  serveBeside(): void {
+    this.#tellShare('Beside');
   }
 
   neverHad(requestId: string, sentMs: number): boolean {
@@ -275,6 +279,13 @@ export class ContainerInit implements InitLink {
     this.#told(connected);
   }
 
+  #tellShare(share: 'Alone' | 'Beside'): void {
+    if (this.#connected !== undefined && this.#connected.share !== share) {
+      this.#connected.share = share;
+      this.#say(share === 'Alone' ? 'L' : 'O', {});
+    }
+  }
+
   #told(connected: Connected): void {
     if (connected.whole) {
       this.#options.onNews(this.news);
@@ -379,7 +390,7 @@ export class ContainerInit implements InitLink {
     }
   }
 
-  #say(kind: 'A' | 'F' | 'L' | 'T', fields: Readonly<Record<string, string | number>>): void {
+  #say(kind: 'A' | 'F' | 'L' | 'O' | 'T', fields: Readonly<Record<string, string | number>>): void {
     this.#connected?.connection.send([linesFrame(kind, fields)]);
   }
 }

@@ -116,8 +116,14 @@ export interface InitLink {
   readonly found: readonly FoundCall[];
   /** Never rejects. Several at a time, where the worker was made for that. */
   call(request: InitRequest): Promise<InitAnswer>;
-  /** The calls of the worker come to this container alone. May be repeated. */
-  serveAlone(): void;
+  /**
+   * The calls of the worker come to this container alone. May be repeated.
+   *
+   * @param hasLost whether another container of the worker may have had calls until just now
+   */
+  serveAlone(hasLost: boolean): void;
+  /** From now on, calls of the worker may come to other containers as well. May be repeated. */
+  serveBeside(): void;
   /**
    * Whether the connected init has certainly never had a call, which an earlier run of the agent was to send.
    *

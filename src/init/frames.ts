@@ -9,7 +9,7 @@ const eventBytes = 128 * 1024;
 /** Kinds of frames from an init. */
 export type FrameFromInit = 'H' | 'P' | 'C' | 'D';
 /** Kinds of frames to an init. */
-export type FrameToInit = 'I' | 'E' | 'A' | 'F' | 'T' | 'L' | 'S';
+export type FrameToInit = 'I' | 'E' | 'A' | 'F' | 'T' | 'L' | 'O' | 'S';
 
 /** An init broke the protocol or a bound of it. */
 export class InitBreach extends EsbError {

@@ -31,6 +31,8 @@ export interface SimulatedInitsOptions {
 export class SimulatedInits implements Pick<WorkerInits, 'link' | 'subscribe'> {
   readonly #options: SimulatedInitsOptions;
   readonly #connected = new Map<string, WorkerProcess>();
+  /** Containers whose init was told on this connection where the calls of their worker come. */
+  readonly #told = new Set<string>();
   readonly #listeners = new Set<(news: InitNews) => void>();
 
   constructor(options: SimulatedInitsOptions) {
@@ -46,12 +48,8 @@ export class SimulatedInits implements Pick<WorkerInits, 'link' | 'subscribe'> {
       containerId,
       ...this.#wordOf(containerId),
       call: (request) => this.#call(containerId, request),
-      serveAlone: () => {
-        const process = this.#connected.get(containerId);
-        if (process !== undefined) {
-          process.aloneSince ??= this.#options.clock.monotonic();
-        }
-      },
+      serveAlone: (hasLost) => this.#serve(containerId, true, hasLost && !this.#told.has(containerId)),
+      serveBeside: () => this.#serve(containerId, false, true),
       neverHad: (requestId, sentMs) => this.#neverHad(containerId, requestId, sentMs),
       abort: (requestId, message) =>
         this.#connected.get(containerId)?.calls.get(requestId)?.abort(requestId, message, false),
@@ -77,6 +75,7 @@ export class SimulatedInits implements Pick<WorkerInits, 'link' | 'subscribe'> {
     const { containerId } = process;
     if (life.alive && processOf(containerId) === process && runtime.taskOf(containerId) === 'Running') {
       this.#connected.set(containerId, process);
+      this.#told.delete(containerId);
       process.onConnected();
       for (const [requestId, call] of process.remembered) {
         if (call.life !== life) {
@@ -119,6 +118,16 @@ export class SimulatedInits implements Pick<WorkerInits, 'link' | 'subscribe'> {
     return process === undefined
       ? Promise.resolve({ kind: 'NotSent', message: 'no init is connected', own: false })
       : this.#options.call(process, request);
+  }
+
+  /** @param isAfresh whether calls of the worker may have come to other containers until now */
+  #serve(containerId: string, isAlone: boolean, isAfresh: boolean): void {
+    const process = this.#connected.get(containerId);
+    if (process !== undefined && this.#options.life.alive) {
+      this.#told.add(containerId);
+      const since = isAfresh ? undefined : process.aloneSince;
+      process.aloneSince = isAlone ? (since ?? this.#options.clock.monotonic()) : undefined;
+    }
   }
 
   #neverHad(containerId: string, requestId: string, sentMs: number): boolean {

@@ -23,6 +23,8 @@ export interface FakeInitCall {
   end(answer: InitAnswer): void;
 }
 
+/** Milliseconds that a call may have been on its way to its agent. */
+const ON_ITS_WAY_MS = 500;
 const readyState: InitState = { phase: 'Ready', idle: true, initMs: 10, restarts: 0 };
 
 class FakeLink implements InitLink {
@@ -31,6 +33,10 @@ class FakeLink implements InitLink {
   state: InitState | undefined;
   found: readonly FoundCall[] = [];
   breach: string | undefined;
+  /** Monotonic milliseconds from which on the calls of the worker come to it alone, as it was told. */
+  aloneSince: number | undefined;
+  /** Whether this run of the agent has said where calls come. */
+  isTold = false;
 
   constructor(containerId: string, inits: FakeInits, state: InitState | undefined) {
     this.containerId = containerId;
@@ -42,12 +48,23 @@ class FakeLink implements InitLink {
     return this.#inits.take(this, request);
   }
 
-  serveAlone(): void {
-    // Calls are known by their ids.
+  serveAlone(hasLost: boolean): void {
+    if (hasLost && !this.isTold) {
+      this.serveBeside();
+    }
+    this.isTold = true;
+    this.aloneSince ??= this.#inits.now();
   }
 
-  neverHad(requestId: string): boolean {
-    return this.state !== undefined && !this.#inits.had.has(`${this.containerId} ${requestId}`);
+  serveBeside(): void {
+    this.isTold = true;
+    this.aloneSince = undefined;
+  }
+
+  neverHad(requestId: string, sentMs: number): boolean {
+    const { aloneSince = Number.POSITIVE_INFINITY, containerId, state } = this;
+    const isRemembered = this.#inits.now() - aloneSince > sentMs + ON_ITS_WAY_MS;
+    return state !== undefined && isRemembered && !this.#inits.had.has(`${containerId} ${requestId}`);
   }
 
   abort(requestId: string, message: string): void {
@@ -81,6 +98,8 @@ export class FakeInits implements WorkerInits {
   initial: InitState | undefined = readyState;
   /** Handler of a call that arrives; by default it waits for {@link FakeInitCall.answer}. */
   onCall: (call: FakeInitCall) => void = () => undefined;
+  /** Monotonic milliseconds. */
+  now: () => number = () => 0;
   /** Whether a container is frozen. */
   isFrozen: (containerId: string) => boolean = () => false;
   /** Most calls of one worker at a time. */
@@ -141,6 +160,8 @@ export class FakeInits implements WorkerInits {
     this.#links.set(containerId, link);
     link.breach = undefined;
     link.found = [];
+    link.aloneSince = undefined;
+    link.isTold = false;
     link.state = this.initial;
     this.#news(containerId);
   }
@@ -153,6 +174,7 @@ export class FakeInits implements WorkerInits {
     for (const link of this.#links.values()) {
       link.state = undefined;
       link.found = [];
+      link.isTold = false;
     }
   }
 

@@ -164,6 +164,7 @@ export class FleetLab {
   #keepWatch(): void {
     const { inits, runtime } = this;
     runtime.inits = inits;
+    inits.now = () => this.clock.monotonic();
     inits.isFrozen = (containerId) => runtime.taskOf(containerId) === 'Paused';
     runtime.onEffect = (operation, containerId) => {
       const link = inits.link(containerId);

@@ -50,6 +50,8 @@ export class Worker {
   readonly #mailbox: WorkerEvent[] = [];
   #state: WorkerState;
   #stepping = false;
+  /** Containers beside the present one at the last word to the inits. */
+  #toldOthers: readonly Container[] = [];
   /** The view that was published last. */
   #shown: WorkerView | undefined;
   /** Runs while the number of calls in it differs from that one's. */
@@ -178,9 +180,7 @@ export class Worker {
   /** The init of one of its containers has told something, or is gone. */
   initTold({ containerId, ...word }: InitNews): void {
     this.step({ kind: 'InitTold', containerId, word });
-    if (hasOnly(this.#state, containerId)) {
-      this.#context.inits.link(containerId)?.serveAlone();
-    }
+    this.#tellInit(containerId);
   }
 
   /**
@@ -275,12 +275,33 @@ export class Worker {
     }
     const decision = decide(reduced.state, at);
     this.#state = decision.state;
+    this.#tellInits();
     this.#effects.carryOut(decision.effects, decision.state, at);
     this.#show(at);
     if (this.#seen === decision.state) {
       this.#seenUntil = decision.wakeAt;
     }
     this.#timer.wakeAt(decision.wakeAt);
+  }
+
+  /** Tells the inits where the calls of the worker come, before the first call goes elsewhere. */
+  #tellInits(): void {
+    const { others } = this.#state;
+    if (others !== this.#toldOthers) {
+      this.#toldOthers = others;
+      for (const { make } of containersOf(this.#state)) {
+        this.#tellInit(make.id);
+      }
+    }
+  }
+
+  #tellInit(containerId: string): void {
+    const { hasLost, others } = this.#state;
+    if (others.length > 0) {
+      this.#context.inits.link(containerId)?.serveBeside();
+    } else if (hasOnly(this.#state, containerId)) {
+      this.#context.inits.link(containerId)?.serveAlone(hasLost);
+    }
   }
 
   #moment(): Moment {

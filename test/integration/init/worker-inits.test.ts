@@ -208,7 +208,7 @@ describe('a worker', () => {
   it('tells the next agent of calls that it had and forgot, so that any other was not sent', async () => {
     const lab = await start();
     const peer = await waiting(lab);
-    lab.link().serveAlone();
+    lab.link().serveAlone(false);
     await delay(1_000);
     const arrival = new ArrivedBytes();
     const sent = send(lab, 'had', { arrival: () => arrival });
@@ -224,6 +224,11 @@ describe('a worker', () => {
     expect(['had', 'never'].map((id) => link.neverHad(id, 500))).toEqual([false, true]);
     // The worker may have had another container then.
     expect(link.neverHad('never', 60_000)).toBe(false);
+    link.serveBeside();
+    link.serveAlone(true);
+    await lab.restart();
+    await waitFor('the init', () => lab.link()?.state, { everyMs: 5 });
+    expect(lab.link().neverHad('never', 500)).toBe(false);
   });
 
   it('times a call out from the moment at which the runtime has it', async () => {

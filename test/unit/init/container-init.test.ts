@@ -316,10 +316,30 @@ describe('a call of an earlier run of the agent', () => {
   it('comes to this container alone once the init was told so', async () => {
     const room = new PlayedContainer();
     const init = await room.connected();
-    room.container.serveAlone();
-    room.container.serveAlone();
+    room.container.serveAlone(false);
+    room.container.serveAlone(false);
     await settle();
     expect(init.heard).toEqual(['L ']);
+  });
+
+  it('may have come to another container since, until the init was told once more', async () => {
+    const room = new PlayedContainer();
+    const init = await room.connected();
+    room.container.serveAlone(false);
+    room.container.serveBeside();
+    room.container.serveBeside();
+    room.container.serveAlone(true);
+    await settle();
+    expect(init.heard).toEqual(['L ', 'O ', 'L ']);
+  });
+
+  it('may have come to another container that has gone while the init was away', async () => {
+    const room = new PlayedContainer();
+    const init = await room.connected();
+    room.container.serveAlone(true);
+    room.container.serveAlone(true);
+    await settle();
+    expect(init.heard).toEqual(['O ', 'L ']);
   });
 });
 

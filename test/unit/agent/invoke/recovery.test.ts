@@ -8,6 +8,7 @@ import { waitFor } from '../../../support/wait-for.ts';
 async function killed(change: Partial<DesiredWorker> = {}): Promise<FleetLab> {
   const before = await FleetLab.with(desiredFixture({ runtimeInterface: 'Lambda', ...change }));
   await before.recorded((record) => record.startedAt !== undefined);
+  await before.clock.advance(1_000);
   void before.invoke({ requestId: 'sent' });
   void before.invoke({ requestId: 'waiting' });
   await before.clock.advance(100);
@@ -44,7 +45,7 @@ describe('a call that its gateway asks for', () => {
     expect(await recover(lab, 'waiting', { sentMs: undefined })).toMatchObject({ kind: 'Unknown' });
   });
 
-  it('is unknown where a container that has had it is gone, and another has not had it', async () => {
+  it('is unknown where a container that has had it is gone, also to each later agent', async () => {
     const lambda = { runtimeInterface: 'Lambda', timeoutSeconds: 900 } as const;
     const older = await FleetLab.with(desiredFixture(lambda));
     const first = older.container();
@@ -62,13 +63,18 @@ describe('a call that its gateway asks for', () => {
     await before.recorded(({ container }) => container?.id === second);
     const lab = await before.restart();
     lab.inits.reconnect(first);
-    lab.inits.endLeft('long');
-    lab.runtime.exit(second, 1);
     lab.fleet.apply(desiredFixture({ ...lambda, generation: 3 }));
-    await lab.clock.advance(20_000);
+    lab.inits.endLeft('long');
+    await lab.clock.advance(1_000);
+    lab.runtime.exit(second, 1);
+    await lab.clock.advance(19_000);
     await waitFor('the removal', () => !lab.runtime.containers.has(second));
     await lab.clock.advance(1_000);
     expect(await recover(lab, 'sent', { sentMs: 21_100 })).toMatchObject({ kind: 'Unknown' });
+    const next = await lab.restart();
+    next.inits.reconnect(first);
+    await next.clock.advance(1_000);
+    expect(await recover(next, 'sent', { sentMs: 22_100 })).toMatchObject({ kind: 'Unknown' });
   });
 
   it('is unknown where the init of the worker does not come back', async () => {
