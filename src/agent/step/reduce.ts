@@ -160,7 +160,8 @@ function applied(draft: Draft, next: DesiredWorker, ownStamp: boolean): void {
   }
   const woken = wakeOnForeignStamp(draft, ownStamp);
   abortUnwantedStart(draft);
-  if (renews || next.epoch !== before.epoch || reclaimed || woken || desired.deleting !== before.deleting) {
+  const isNews = renews || next.epoch !== before.epoch || desired.deleting !== before.deleting;
+  if (isNews || reclaimed || woken || !hasSameLeave(desired, before)) {
     draft.save();
   }
   draft.show();
@@ -244,6 +245,11 @@ export function beginEnd(draft: Draft): void {
   }
   draft.changeAll((container) => ({ ...container, retries: hurried(container.retries) }));
   abortWarmUps(draft, () => true, 'the worker is being removed');
+}
+
+/** Whether quotas and policy say the same of two versions of a resource. Both may change without the spec. */
+function hasSameLeave(one: DesiredWorker, other: DesiredWorker): boolean {
+  return one.awaitsGrant === other.awaitsGrant && one.permission?.kind === other.permission?.kind;
 }
 
 function abortWarmUps(draft: Draft, condition: (container: Container) => boolean, message: string): void {

@@ -104,6 +104,32 @@ describe('a worker that asks for more than the quotas of its namespace have gran
   });
 });
 
+describe('an agent that starts again while the API is away', () => {
+  const absent = { memory: '256Mi', desiredState: 'Absent' } as const;
+
+  it('makes the container that was granted', async () => {
+    const before = await FleetLab.with(wishing(absent));
+    await before.recorded(({ desired }) => desired.awaitsGrant === true);
+    before.fleet.apply(wishing({ ...absent, granted: larger }));
+    await before.recorded(({ desired }) => desired.awaitsGrant === undefined);
+    const lab = await before.restart();
+    lab.emulators.onCall = (call) => call.answer();
+    expect(await lab.invoke()).toMatchObject({ kind: 'Answered' });
+  });
+
+  it('makes none that the policy has forbidden since', async () => {
+    const before = await FleetLab.with(wishing({ desiredState: 'Absent' }));
+    const permission = { kind: 'Refused', message: 'too large' } as const;
+    before.fleet.apply({ ...wishing({ desiredState: 'Absent' }), permission });
+    await before.recorded(({ desired }) => desired.permission?.kind === 'Refused');
+    const lab = await before.restart();
+    const answer = lab.invoke();
+    await lab.clock.advance(10_000);
+    expect(await answer).toMatchObject({ kind: 'Refused' });
+    expect(running(lab)).toEqual([]);
+  });
+});
+
 describe('a worker that asks for no more than it was granted', () => {
   it('is changed at once', async () => {
     const lab = await FleetLab.with(wishing());
