@@ -125,6 +125,7 @@ export class PrecreatedContainers {
     return (
       !this.#stopped &&
       this.#wanted.size < limit &&
+      desired.awaitsGrant !== true &&
       desired.wakePolicy === 'OnInvoke' &&
       // Each start asks for the image again, and chooses the port.
       desired.imagePullPolicy !== 'Always' &&

@@ -79,6 +79,7 @@ describe('PrecreatedContainers', () => {
 
   it.each([
     ['none are asked for', 0, {}, 100],
+    ['no quota has granted what it asks for', 2, { awaitsGrant: true }, 100],
     ['nobody may call it', 2, { wakePolicy: 'Never' }, 100],
     ['its image is asked for at each start', 2, { imagePullPolicy: 'Always' }, 100],
     ['its port is chosen at each start', 2, { networkMode: 'Host' }, 100],
