@@ -101,16 +101,16 @@ function grow(input: ReserveInput, pods: readonly ReserveView[], byMiB: number):
 }
 
 /**
- * Whole Pods of as many MiB together at most, the largest first; of these, Pods whose CPU is not wanted, and then those
- * with the least of it.
+ * Whole Pods of as many MiB together at most, the largest first; of these, Pods that nothing is allocated to, those whose
+ * CPU is not wanted, and then those with the least of it.
  */
 function findSpare(pods: readonly ReserveView[], byMiB: number, wantedMilliCPU: number): readonly ReserveView[] {
   const spare: ReserveView[] = [];
   let leftMiB = byMiB;
   let leftMilliCPU = requestedMilliCPU(pods) - wantedMilliCPU;
-  const take = (isUnwanted: boolean, first: (a: ReserveView, b: ReserveView) => number): void => {
+  const take = (may: (pod: ReserveView) => boolean, first: (a: ReserveView, b: ReserveView) => number): void => {
     for (const pod of pods.toSorted((a, b) => b.memoryMiB - a.memoryMiB || first(a, b))) {
-      const fits = pod.memoryMiB <= leftMiB && (!isUnwanted || pod.milliCPU <= leftMilliCPU);
+      const fits = pod.memoryMiB <= leftMiB && may(pod);
       if (fits && !spare.includes(pod)) {
         spare.push(pod);
         leftMiB -= pod.memoryMiB;
@@ -118,8 +118,13 @@ function findSpare(pods: readonly ReserveView[], byMiB: number, wantedMilliCPU: 
       }
     }
   };
-  take(true, (a, b) => b.milliCPU - a.milliCPU);
-  take(false, (a, b) => a.milliCPU - b.milliCPU);
+  const leastFirst = (a: ReserveView, b: ReserveView): number => a.milliCPU - b.milliCPU;
+  take(({ state }) => state.kind === 'waiting', leastFirst);
+  take(
+    ({ milliCPU }) => milliCPU <= leftMilliCPU,
+    (a, b) => leastFirst(b, a),
+  );
+  take(() => true, leastFirst);
   return spare;
 }
 

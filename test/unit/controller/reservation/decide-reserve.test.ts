@@ -214,6 +214,15 @@ describe('a reservation that its kubelet cannot resize', () => {
     expect(goes(768, 500)).toBe('2');
   });
 
+  it('gives up first the Pods that the kubelet has not looked at, whatever CPU they ask for', () => {
+    const waiting = step(3, { state: { kind: 'waiting' }, allocatedMiB: 0, canResize: undefined, milliCPU: 100 });
+    const less = { pods: [step(1), step(2), waiting], lowerForMs: 60_000, promisedMiB: 512 };
+    expect(decision({ ...less, wantedMiB: 512, wantedMilliCPU: 100 })).toMatchObject({
+      action: { kind: 'remove', name: waiting.name },
+      promiseMiB: 512,
+    });
+  });
+
   it('shrinks by whole Pods that are not wanted, and keeps what no Pod fits into', () => {
     const pods = [first, step(1), step(2)];
     const less = { pods, lowerForMs: 60_000 };
