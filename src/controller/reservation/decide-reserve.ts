@@ -11,6 +11,11 @@ const HEARD_WITHIN_MS = 15_000;
  * that Pod is bound once the memory is free, and a reservation that asks no scheduler would be there before.
  */
 export const YIELD_MS = 30_000;
+/**
+ * Milliseconds after the end of a Pod in which the kubelet looks at each further one before the next is made: it may
+ * refuse them all.
+ */
+const ONE_BY_ONE_MS = 60_000;
 /** Most Pods of one node, where the kubelet resizes none. */
 const MAX_RESERVE_PODS = 32;
 
@@ -32,7 +37,7 @@ export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 're
   readonly promisedMiB: number | undefined;
   /** The Pods of the reservation. */
   readonly pods: readonly ReserveView[];
-  /** Milliseconds since a Pod was first seen to have ended. */
+  /** Milliseconds since a Pod was last found to have ended, also where that was removed; infinite for never. */
   readonly endedForMs: number;
   /** Milliseconds for which less was wanted than the Pods ask for. */
   readonly lowerForMs: number;
@@ -91,7 +96,9 @@ function grow(input: ReserveInput, pods: readonly ReserveView[], byMiB: number):
   }
   const inSteps = isInSteps(input);
   // Whether its kubelet resizes Pods is known once the Pod runs.
-  const isUnknown = !inSteps && pods.some(({ canResize }) => canResize === undefined);
+  const isUnknown = inSteps
+    ? input.endedForMs < ONE_BY_ONE_MS && pods.some(({ state }) => state.kind === 'waiting')
+    : pods.some(({ canResize }) => canResize === undefined);
   const index = Array.from({ length: MAX_RESERVE_PODS }, (_, each) => each).find(
     (each) => !input.pods.some((pod) => pod.index === each),
   );

@@ -33,7 +33,7 @@ import {
 } from './hold-pod.ts';
 import { CATCH_UP_MS, type HeldNode, HoldWriter } from './hold-writer.ts';
 import { LastWords } from './last-words.ts';
-import { askCPU, type NodeTrack, newTrack } from './node-track.ts';
+import { askCPU, type NodeTrack, newTrack, noteEnded } from './node-track.ts';
 import { restingOf, stepMiB, wantedMiB, wantedMilliCPU } from './sizing.ts';
 import { isEvictedByTaint } from './tolerations.ts';
 
@@ -283,8 +283,8 @@ export class HoldController implements NodeClosures {
       sinceMs: track.guard.ms(now),
     });
     const pods = reserves.map(({ view }) => view);
-    const ended = reserves.filter(({ view }) => view.state.kind === 'ended').map(({ pod }) => pod.metadata.uid);
-    track.ended.isNew(ended.join(), now);
+    const ended = reserves.filter(({ view }) => view.state.kind === 'ended').map(({ pod }) => pod.metadata.uid ?? '');
+    noteEnded(track, ended, now);
     track.lower.isNew(String(requestedMiB(pods) > look.wantedMiB), now);
     const cpu = askCPU(track, pods, look.wantedMilliCPU, now);
     track.yieldsUntil = pods.some(({ isPreempted }) => isPreempted) ? now + YIELD_MS : track.yieldsUntil;
@@ -300,7 +300,7 @@ export class HoldController implements NodeClosures {
       ...cpu.input,
       promisedMiB: node?.status?.promised?.memoryMiB,
       pods,
-      endedForMs: track.ended.ms(now),
+      endedForMs: now - track.endedAt,
       lowerForMs: track.lower.ms(now),
       raisedForMs: now - track.raisedAt,
       yieldsForMs: track.yieldsUntil - now,

@@ -9,8 +9,10 @@ const ASK_CPU_AGAIN_MS = 300_000;
 /** The memory of one node between two looks. */
 export interface NodeTrack {
   readonly guard: StateAge;
-  /** Which Pods of the reservation have ended. */
-  readonly ended: StateAge;
+  /** Uids of the Pods of the reservation that have ended. */
+  ended: ReadonlySet<string>;
+  /** When (monotonic milliseconds) a Pod was last found to have ended. */
+  endedAt: number;
   /** Whether less is wanted than the reservation asks for. */
   readonly lower: StateAge;
   /** The same, of CPU. */
@@ -44,7 +46,8 @@ export function newTrack(
 ): NodeTrack {
   return {
     guard: new StateAge(),
-    ended: new StateAge(),
+    ended: new Set(),
+    endedAt: Number.NEGATIVE_INFINITY,
     lower: new StateAge(),
     lowerCPU: new StateAge(),
     lacksCPUUntil: now,
@@ -56,6 +59,12 @@ export function newTrack(
     wasClosed: false,
     closing: closure === undefined ? undefined : { closure, because: 'found by the controller that led before' },
   };
+}
+
+/** Notes which Pods have ended. One that is removed makes those that are left no younger. */
+export function noteEnded(track: NodeTrack, uids: readonly string[], now: number): void {
+  track.endedAt = uids.some((uid) => !track.ended.has(uid)) ? now : track.endedAt;
+  track.ended = new Set(uids);
 }
 
 /** The CPU to ask for: no more than the kubelet has given, for a while after it had too little. */

@@ -150,7 +150,7 @@ class Day {
       lowerCPUForMs: 0,
       promisedMiB: this.#promisedMiB,
       pods: this.#pods,
-      endedForMs: 10_000,
+      endedForMs: Number.POSITIVE_INFINITY,
       lowerForMs: this.#lowerSince === undefined ? 0 : this.#now - this.#lowerSince,
     });
     this.#raisedAt = promiseMiB > this.#reservedMiB ? this.#now : this.#raisedAt;

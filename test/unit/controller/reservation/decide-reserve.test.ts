@@ -41,7 +41,7 @@ const decision = (changes: Partial<ReserveInput> = {}) =>
     wantedMilliCPU: 0,
     promisedMiB: 512,
     pods: [],
-    endedForMs: 0,
+    endedForMs: Number.POSITIVE_INFINITY,
     lowerForMs: 0,
     lowerCPUForMs: 0,
     raisedForMs: 60_000,
@@ -182,7 +182,15 @@ describe('a reservation that its kubelet cannot resize', () => {
     }
     expect(decision({ pods: [first, waiting], wantedMiB: 800 }).action).toMatchObject({ index: 2, memoryMiB: 32 });
     const refused = step(1, { state: { kind: 'ended', refusal: 'OutOfmemory' } });
-    expect(decision({ pods: [first, refused], wantedMiB: 2_048 }).action).toEqual(nothing);
+    expect(decision({ pods: [first, refused], wantedMiB: 2_048, endedForMs: 0 }).action).toEqual(nothing);
+  });
+
+  it('grows by one Pod after the other for a minute after one has ended', () => {
+    const waiting = step(1, { state: { kind: 'waiting' }, allocatedMiB: 0, canResize: undefined });
+    const more = { pods: [first, waiting], wantedMiB: 2_048 };
+    expect(decision({ ...more, endedForMs: 59_999 }).action).toEqual(nothing);
+    expect(decision({ ...more, endedForMs: 60_000 }).action).toMatchObject({ kind: 'create', index: 2 });
+    expect(decision({ ...more, pods: [first, step(1)], endedForMs: 0 }).action).toMatchObject({ index: 2 });
   });
 
   it('begins with a step where the version of the kubelet says so, and shares out the CPU', () => {

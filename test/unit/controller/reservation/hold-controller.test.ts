@@ -600,6 +600,34 @@ describe('HoldController', () => {
     expect(scene.writes).toEqual(['patch esb-reserve-node-1 /spec/containers/0/resources/requests/memory 516Mi']);
   });
 
+  it('makes steps that have ended together anew together, and then one after the other', async () => {
+    const scene = new Scene();
+    scene.presence = { ...scene.presence, resizesNoPod: true };
+    scene.workers(1);
+    scene.hear();
+    scene.show('guard', held);
+    const names = ['esb-reserve-node-1', 'esb-reserve.1.node-1', 'esb-reserve.2.node-1'] as const;
+    for (const name of names) {
+      scene.show('reserve', refused, { name, uid: name }, 'esb:1', 256);
+    }
+    await scene.look();
+    await scene.clock.advance(10_000);
+    for (const name of names) {
+      await scene.look();
+      scene.pods.replace(scene.pods.list().filter(({ metadata }) => metadata.name !== name));
+      await scene.clock.advance(1_000);
+    }
+    expect(scene.writes).toEqual(names.map((name) => `delete ${name} 1`));
+    const [first, second] = names;
+    await scene.look();
+    scene.show('reserve', {}, { name: first, uid: 'again' }, 'esb:1', 256);
+    await scene.look();
+    expect(scene.writes.slice(3)).toEqual([`create ${first} 5`]);
+    scene.show('reserve', held, { name: first, uid: 'again' }, 'esb:1', 256);
+    await scene.look();
+    expect(scene.writes.slice(4)).toEqual([`create ${second} 5`]);
+  });
+
   it('asks for CPU with the memory, and for the memory alone where the kubelet has too little CPU', async () => {
     const scene = new Scene();
     scene.capacityMilliCPU = 1_400;
