@@ -146,7 +146,7 @@ function applied(draft: Draft, next: DesiredWorker, ownStamp: boolean): void {
     confirmed: true,
     released: false,
     foundPaused: false,
-    ...(desired.deleting ? {} : { grace: undefined }),
+    ...(hasGrace(desired) ? {} : { grace: undefined }),
     idle: renews ? renewed(idle, before, next, draft.at.now) : idleUnder(next, idle),
   });
   if (renews) {
@@ -239,12 +239,17 @@ function released(draft: Draft): void {
 export function beginEnd(draft: Draft): void {
   draft.refuseWhere(() => true, 'NotFound', 'the worker is being removed');
   const { desired, grace } = draft.state;
-  if (desired.deleting && desired.letsCallsEnd !== true && grace === undefined) {
+  if (hasGrace(desired) && grace === undefined) {
     const graceMs = desired.terminationGraceSeconds * 1_000;
     draft.set({ grace: { until: draft.at.now + graceMs, wall: draft.at.wall + graceMs } });
   }
   draft.changeAll((container) => ({ ...container, retries: hurried(container.retries) }));
   abortWarmUps(draft, () => true, 'the worker is being removed');
+}
+
+/** Whether the calls in it have a grace period and no more. A record of an earlier agent may not say otherwise yet. */
+function hasGrace({ deleting, letsCallsEnd }: DesiredWorker): boolean {
+  return deleting && letsCallsEnd !== true;
 }
 
 /** Whether quotas and policy say the same of two versions of a resource. Both may change without the spec. */

@@ -812,6 +812,22 @@ describe('removal', () => {
     expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp?.status).toBe('True');
   });
 
+  it('lets it finish under the next agent, whatever an earlier agent has written down', async () => {
+    const change = { terminationGraceSeconds: 5, timeoutSeconds: 900 };
+    const before = await FleetLab.with(desiredFixture(change));
+    await before.recorded((record) => record.startedAt !== undefined);
+    void before.invoke({ requestId: 'long' });
+    before.fleet.apply(desiredFixture({ ...change, deleting: true }));
+    await before.recorded((record) => record.desired.deleting);
+    const lab = await before.restart();
+    lab.fleet.apply(desiredFixture({ ...change, letsCallsEnd: true, deleting: true }));
+    await lab.clock.advance(850_000);
+    expect(lab.task()).toBe('Running');
+    lab.endLeft('long');
+    await lab.clock.advance(500);
+    expect(lab.runtime.containers.size).toBe(0);
+  });
+
   it('from this node alone lets the call in the worker finish, however short its grace period', async () => {
     const lab = await FleetLab.with(desiredFixture({ terminationGraceSeconds: 5, timeoutSeconds: 900 }));
     const call = lab.invoke();
