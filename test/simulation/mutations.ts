@@ -326,4 +326,23 @@ export const mutations: readonly Mutation[] = [
     within: 50,
     inits: true,
   },
+  {
+    name: 'a call in a worker that its function gives up is cut off',
+    changes: [
+      {
+        file: 'src/agent/step/reduce.ts',
+        text: 'return deleting && letsCallsEnd !== true;',
+        by: 'return deleting;',
+      },
+      {
+        file: 'src/agent/step/reduce.ts',
+        text: 'const graceMs = desired.terminationGraceSeconds * 1_000;',
+        by: 'const graceMs = desired.letsCallsEnd === true ? 0 : desired.terminationGraceSeconds * 1_000;',
+      },
+    ],
+    found: /with call-\d+ in it/,
+    seed: 38,
+    within: 300,
+    inits: true,
+  },
 ];
