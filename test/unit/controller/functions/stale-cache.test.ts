@@ -442,6 +442,46 @@ describe('FunctionController on a cache that is late', () => {
     expect(images()).toEqual(['b:1', 'b:1', 'b:1', 'b:1']);
   });
 
+  it('changes no worker at once that has come to serve, and that its cache shows as away', async () => {
+    const world = new World();
+    await world.begin(4);
+    for (let at = 0; at < 4; at += 1) {
+      await world.move({ kind: 'away', at });
+    }
+    world.show(100);
+    world.settle();
+    world.put({ image: 'b:1' });
+    world.showFunctions();
+    await world.look();
+    expect([...world.stored.values()].map(({ spec }) => spec.image)).toEqual([first, first, first, first]);
+    world.show(100);
+    world.showFunctions();
+    await world.look();
+    expect([...world.stored.values()].map(({ spec }) => spec.image)).toEqual(['b:1', 'b:1', first, first]);
+  });
+
+  it('counts a worker whose turn is not over beside the next turns, when settings and another template come', async () => {
+    const world = new World();
+    const images = () => [...world.stored.values()].map(({ spec }) => spec.image);
+    const look = async (): Promise<void> => {
+      world.show(100);
+      world.showFunctions();
+      await world.look();
+    };
+    await world.begin(4);
+    world.put({ image: 'b:1' });
+    await look();
+    await world.move({ kind: 'ready', at: 0 });
+    await look();
+    expect(images()).toEqual(['b:1', 'b:1', 'b:1', first]);
+    world.put({ reserved: 1 });
+    await look();
+    world.put({ image: 'c:1' });
+    await look();
+    // Agents have seen nothing since: the second and the third have two containers.
+    expect(images()).toEqual(['b:1', 'c:1', 'c:1', first]);
+  });
+
   it('takes the turns of the leader before out of the status once they are over', async () => {
     const world = new World();
     await world.begin(2);
@@ -505,7 +545,7 @@ describe('FunctionController on a cache that is late', () => {
             world.showFunctions();
             await world.look();
             world.settle();
-            if (round === 20) {
+            if (round === 20 && world.owner.status?.changing !== undefined) {
               // Numbers are written now and then.
               await world.clock.advance(30_000);
             }
@@ -516,7 +556,7 @@ describe('FunctionController on a cache that is late', () => {
           expect(living).toHaveLength(world.owner.spec.scaling.minWorkers);
           expect(living.filter((worker) => !isUpdated(worker, template))).toEqual([]);
         }),
-        { numRuns: 500 },
+        { numRuns: 250 },
       );
     },
     60_000,
