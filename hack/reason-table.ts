@@ -200,6 +200,10 @@ const functionReady = section<FunctionReasons['Ready']>(
       'Ready: False',
       'the API server does not take a worker as the template has it, as an admission policy wants it; the message has its words. Tried again every 30 seconds',
     ],
+    SettingsRefused: [
+      'Ready: False',
+      'the API server does not take `reservedConcurrency` or `asyncInvoke` for a worker that is there, as an admission policy wants it; the message has its words. Workers serve with the settings of before. Tried again every 30 seconds',
+    ],
     VersionMissing: [
       'Ready: False',
       'an alias names a number that no LambdaVersion of the function has; workers that the version still has stay',
@@ -318,6 +322,7 @@ const events = section<EventReason>(
     ],
     Scaled: ['Normal', 'LambdaFunction: workers were created or deleted; the note names them'],
     WorkerRefused: ['Warning', 'LambdaFunction: the API server does not take one of its workers'],
+    SettingsRefused: ['Warning', 'LambdaFunction: the API server does not take its settings for one of its workers'],
     Unassigned: ['Warning', 'LambdaWorker: the worker was taken away from its node, and no other will do'],
     Draining: [
       'Normal',

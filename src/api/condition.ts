@@ -144,6 +144,7 @@ export interface FunctionReasons {
     | 'NoWorkers'
     | 'ProgressDeadlineExceeded'
     | 'Progressing'
+    | 'SettingsRefused'
     | 'Terminating'
     | 'UpToDate'
     | 'VersionMissing'
@@ -179,6 +180,7 @@ export type EventReason =
   | 'Published'
   | 'Reassigned'
   | 'Scaled'
+  | 'SettingsRefused'
   | 'Unassigned'
   | 'VersionRefused'
   | 'WorkerRefused';
@@ -239,6 +241,7 @@ const lastingReasons: ReadonlySet<string> = new Set<
   'RuntimeTooOld',
   'SecretForbidden',
   'SecretMissing',
+  'SettingsRefused',
   'SnapshotterMissing',
   'StartFailed',
   'StateFolderMissing',

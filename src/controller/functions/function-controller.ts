@@ -26,12 +26,13 @@ import {
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
 import type { DemandBook, DemandChange } from '../demand/demand-book.ts';
-import { changeOf, type Refused, statusOf } from './function-status.ts';
+import { changeOf, statusOf } from './function-status.ts';
 import { namesakesOf, otherHolderOf } from './name-holder.ts';
 import { isOwned, OWNER_INDEX, ownerIndex } from './owner-index.ts';
 import { type FunctionStep, planFunction } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
 import { isLiving, isOnLostNode, livingOf } from './readiness.ts';
+import { refusalIn } from './refusal.ts';
 import { RevisionKeeper } from './revision-keeper.ts';
 import { rolloutOf, serves, stopMessage, untilDeadline } from './rollout.ts';
 import { Scaler } from './scaler.ts';
@@ -147,7 +148,7 @@ export class FunctionController {
 
   /** Errors are those of the API server; the function is then looked at again after a growing wait. */
   async reconcile(key: string, call: CallOptions): Promise<ReconcileResult> {
-    const { clock, functions, workers } = this.#options;
+    const { client, clock, events, functions, workers } = this.#options;
     const owner = functions.cache.get(parseKeyText(key));
     const all = workers.cache.byIndex(OWNER_INDEX, key);
     const uid = owner?.metadata.uid;
@@ -181,15 +182,17 @@ export class FunctionController {
       const rollout = rolloutOf({ owner, groups, workers: latest }, clock.now());
       const steps = planFunction({ owner, groups, owned, isTaken, isStopped: rollout.state === 'Stopped' });
       const { owner: present, outcomes: carried } = await this.#carryOut(key, owner, owned, groups, steps, call);
-      outcomes.push(...(await applySettings(this.#options.client, owner, groups, owned, call)));
+      const set = await applySettings(client, owner, groups, owned, call);
       const published = await this.#publish(present, publication, call);
-      outcomes.push(...carried, published, await this.#revisions.keep(present, call));
-      const refused = refusalIn(carried, 'WorkerRefused');
+      outcomes.push(...carried, ...set, published, await this.#revisions.keep(present, call));
+      const refused = refusalIn(owner, carried, 'WorkerRefused', events);
+      const unset = refusalIn(owner, set, 'SettingsRefused', events);
+      const unpublished = refusalIn(owner, [published], 'VersionRefused', events);
       const toldVersions = await this.#versions.tell(
         { groups, owned, versions: living, refusal: refused?.message },
         call,
       );
-      const refusal = refused ?? refusalIn([published], 'VersionRefused');
+      const refusal = refused ?? unpublished ?? unset;
       const isPublishing = publication.kind !== 'none';
       const status = statusOf(
         { owner: present, groups, owned, refusal, isPublishing, urls: this.#urls, holder },
@@ -209,7 +212,7 @@ export class FunctionController {
         const regarding = referenceTo(lambdaFunctions, owner);
         const note = stopMessage({ owner, groups, workers: latest });
         const reason = 'ProgressDeadlineExceeded';
-        this.#options.events.record({ regarding, type: 'Warning', reason, action: 'Change', note });
+        events.record({ regarding, type: 'Warning', reason, action: 'Change', note });
       }
       waits.push(untilDeadline(rollout, owner.spec.rollout, clock.now()));
       waits.push(toldVersions, await this.#statuses.write(lambdaFunctions, present, told, change, call));
@@ -288,7 +291,7 @@ export class FunctionController {
     }
     const changed = await this.#changer.changeInTurn(owner, groups, turns, call);
     outcomes.push(...changed.outcomes);
-    this.#report(owner, created, deleted, refusalIn(outcomes, 'WorkerRefused')?.message);
+    this.#report(owner, created, deleted);
     return { owner: changed.owner, outcomes };
   }
 
@@ -298,13 +301,7 @@ export class FunctionController {
       await this.#versions.publish(owner, step, call);
       return { kind: 'done' };
     } catch (error) {
-      const outcome = outcomeOf(error);
-      if (outcome.kind === 'refused') {
-        const regarding = referenceTo(lambdaFunctions, owner);
-        const what = { type: 'Warning', reason: 'VersionRefused', action: 'Publish', note: outcome.message } as const;
-        this.#options.events.record({ regarding, ...what });
-      }
-      return outcome;
+      return outcomeOf(error);
     }
   }
 
@@ -343,14 +340,8 @@ export class FunctionController {
     await this.#options.client.delete(lambdaWorkers, objectKey(worker), { ...call, uid: worker.metadata.uid });
   }
 
-  #report(
-    owner: LambdaFunction,
-    created: readonly string[],
-    deleted: readonly string[],
-    refusal: string | undefined,
-  ): void {
+  #report(owner: LambdaFunction, created: readonly string[], deleted: readonly string[]): void {
     const { events, logger } = this.#options;
-    const regarding = referenceTo(lambdaFunctions, owner);
     const changes = [
       ...(created.length === 0 ? [] : [`created ${listed(created)}`]),
       ...(deleted.length === 0 ? [] : [`deleted ${listed(deleted)}`]),
@@ -358,17 +349,10 @@ export class FunctionController {
     if (changes.length > 0) {
       const note = changes.join(', ');
       logger.info({ function: keyText(objectKey(owner)), note }, 'workers of a function changed');
+      const regarding = referenceTo(lambdaFunctions, owner);
       events.record({ regarding, type: 'Normal', reason: 'Scaled', action: 'Scale', note });
     }
-    if (refusal !== undefined) {
-      events.record({ regarding, type: 'Warning', reason: 'WorkerRefused', action: 'Scale', note: refusal });
-    }
   }
-}
-
-function refusalIn(outcomes: readonly WriteOutcome[], reason: Refused['reason']): Refused | undefined {
-  const refused = outcomes.find((outcome) => outcome.kind === 'refused');
-  return refused === undefined ? undefined : { reason, message: refused.message };
 }
 
 /** Some names, and how many more there are. */

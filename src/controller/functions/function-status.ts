@@ -8,6 +8,7 @@ import {
 } from '../../api/lambda-function.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import { isUpdated, isWorkerReady, livingOf } from './readiness.ts';
+import type { Refused } from './refusal.ts';
 import { revisionsAfter } from './revisions.ts';
 import { type RolloutState, rolloutOf, serves, stopMessage } from './rollout.ts';
 import type { StatusChange } from './status-writer.ts';
@@ -16,12 +17,6 @@ import { changeBetween, conditionsOf, failureAmong, type Verdict } from './verdi
 import { effectiveAliases, namedVersions, readyOf, type WorkerGroup } from './worker-groups.ts';
 
 const NO_URLS: UrlPolicy = { domain: undefined, isPublic: () => false };
-
-/** A refusal of the API server, in its words. */
-export interface Refused {
-  readonly reason: 'VersionRefused' | 'WorkerRefused';
-  readonly message: string;
-}
 
 export interface StatusInput {
   readonly owner: LambdaFunction;

@@ -97,6 +97,7 @@ class Scene {
       },
       update: async (_type: unknown, worker: LambdaWorker) => {
         await this.onUpdate?.();
+        this.#fail(`update ${worker.metadata.name}`);
         this.writes.push(`update ${worker.metadata.name}`);
         this.stored.set(worker.metadata.name, worker);
         return worker;
@@ -427,6 +428,25 @@ describe('FunctionController', () => {
     scene.refusal = undefined;
     await scene.look();
     expect(scene.written()).toHaveLength(2);
+  });
+
+  it('tells why the API server takes no settings for a worker, and tries again after half a minute', async () => {
+    const scene = new Scene();
+    const owner = functionFixture({ minWorkers: 1 });
+    scene.put(owner);
+    await scene.look();
+    scene.settle();
+    scene.faults.set('update hello-latest-0', error('Forbidden', 403));
+    scene.put({ ...owner, spec: { ...owner.spec, reservedConcurrency: 2 } });
+    expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
+    const [ready, stalled] = scene.owners.get('hello')?.status?.conditions ?? [];
+    expect(ready).toMatchObject({ status: 'False', reason: 'SettingsRefused', message: 'not so: Forbidden' });
+    expect(stalled).toMatchObject({ type: 'Stalled', reason: 'SettingsRefused' });
+    expect(scene.events).toContain('SettingsRefused: not so: Forbidden');
+    scene.faults.clear();
+    await scene.look();
+    expect(scene.stored.get('hello-latest-0')?.spec.concurrency?.reserved).toBe(2);
+    expect(scene.owners.get('hello')?.status?.conditions).toMatchObject([{ reason: 'UpToDate' }]);
   });
 
   it('takes the no of a webhook for what it is', async () => {
