@@ -53,7 +53,7 @@ const scheduled = section<WorkerReasons['Scheduled']>(
     NoneFits: ['False', 'nodes would do, but for their memory or number of workers; the message counts them'],
     QuotaExceeded: [
       'False',
-      'a LambdaQuota of the namespace would be exceeded; the message has its name, and what is requested, used and allowed. A worker that asked for more than before was taken away from its node',
+      'a LambdaQuota of the namespace would be exceeded; the message has its name, and what is requested, used and allowed. A worker that is changed to ask for more than before stays on its node with what it had',
     ],
     PinnedNodeMissing: ['False', '`spec.nodeName` names no LambdaNode'],
     PinnedNodeUnfit: ['False', '`spec.nodeName` names a node that will not do; the message says why'],
@@ -101,6 +101,10 @@ const ready = section<WorkerReasons['Ready']>(
     Terminating: ['False', 'the worker is being removed'],
     Unassigned: ['False', 'the worker was taken away from its node, and no other will do'],
     NodeFull: ['False', 'a call would start it, but its node has no room; the controller looks for another'],
+    QuotaExceeded: [
+      'False',
+      'a LambdaQuota has no room for what the worker asks for beyond what it was granted: an earlier container serves on, and no other is made',
+    ],
     CrashLoopBackOff: ['False', 'the process of the worker ended again and again; the next start is put off'],
     Failed: ['False', 'the worker could not be started, and nothing more is known'],
     WarmUpFailed: [
@@ -136,6 +140,7 @@ const upToDate = section<WorkerReasons['UpToDate']>(
       'the same, and the replacement failed: its reason stands first in the message. The replacement is tried again',
     ],
     NodeFull: ['False', 'the same, and the node has no room for the replacement'],
+    QuotaExceeded: ['False', 'the same, and no LambdaQuota has room for what the replacement asks for'],
   },
 );
 
@@ -312,7 +317,7 @@ const events = section<EventReason>(
     Reassigned: ['Normal', 'LambdaWorker: the worker was moved to another node'],
     FailedScheduling: [
       'Warning',
-      'LambdaWorker: no node will do; the note is that of `Scheduled`, with numbers of nodes',
+      'LambdaWorker: no node will do, or no LambdaQuota has room, be it to grow; the note is that of `Scheduled`, with numbers of nodes',
     ],
     Published: ['Normal', 'LambdaFunction: a version was published; the note names the LambdaVersion'],
     VersionRefused: ['Warning', 'LambdaFunction: the API server does not take a version of it'],

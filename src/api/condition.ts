@@ -122,6 +122,7 @@ export interface WorkerReasons {
     | 'Resolving'
     | 'NodeFull'
     | 'NodeLost'
+    | 'QuotaExceeded'
     | 'Reassigned'
     | 'CrashLoopBackOff'
     | 'WarmUpFailed'
@@ -131,7 +132,7 @@ export interface WorkerReasons {
     | 'Restarting'
     | 'Terminating'
     | 'Unknown';
-  readonly UpToDate: 'Absent' | 'NodeFull' | 'Replacing' | 'ReplacementFailed' | 'UpToDate';
+  readonly UpToDate: 'Absent' | 'NodeFull' | 'QuotaExceeded' | 'Replacing' | 'ReplacementFailed' | 'UpToDate';
   readonly LimitsReached: 'LoadTimeout' | 'OutOfMemory' | 'ProcessLimit' | 'RuntimeApiAbused';
   readonly HandlerIgnored: 'HandlerInImage';
   readonly WithinPolicy: 'MadeBeforePolicy' | 'PolicyRefused';

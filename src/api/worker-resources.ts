@@ -54,6 +54,23 @@ export function grantOf(worker: LambdaWorker): Granted {
   return { memoryMiB: takenMiB(resourcesOf(worker), false), milliCPU: requestedMilliCPU(worker) };
 }
 
+/**
+ * Amounts that a worker may take on its node: those that it asks for, and none beyond what quotas have granted it. Its agent
+ * makes no container beyond that, and the one that is there may divide the memory otherwise between limit and `/tmp`.
+ */
+export function allowedOf(
+  worker: LambdaWorker,
+  granted: Granted | undefined,
+): Pick<WorkerResources, 'ephemeralStorageMiB' | 'memoryMiB'> & { readonly milliCPU: number } {
+  const { ephemeralStorageMiB, memoryMiB } = resourcesOf(worker);
+  const mostMiB = granted?.memoryMiB ?? Number.POSITIVE_INFINITY;
+  return {
+    memoryMiB: Math.min(memoryMiB, mostMiB),
+    ephemeralStorageMiB: Math.min(ephemeralStorageMiB, mostMiB),
+    milliCPU: Math.min(requestedMilliCPU(worker), granted?.milliCPU ?? Number.POSITIVE_INFINITY),
+  };
+}
+
 /** Whether a worker asks for more than the quotas of its namespace have granted it. */
 export function exceedsGrant(worker: LambdaWorker, granted: Granted): boolean {
   const { memoryMiB, milliCPU } = grantOf(worker);

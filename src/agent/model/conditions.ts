@@ -24,6 +24,9 @@ export const imageCodes: ReadonlySet<string> = new Set([
 ]);
 /** Why no container is made of a worker that asks for more than it was granted. */
 export const AWAITS_GRANT = 'the quotas of its namespace have not granted what it asks for';
+/** The same once they have refused: without numbers, which change with every worker of the namespace. */
+export const GRANT_REFUSED =
+  'the quotas of its namespace have no room for what it asks for beyond its grant, as Scheduled tells';
 const networkCodes: ReadonlySet<string> = new Set(['NetworkFailed', 'AddressesExhausted']);
 
 /** Phase and conditions of a worker. */
@@ -176,7 +179,10 @@ function callableCondition({ desired, wakes }: StatusInput, phase: WorkerPhase, 
 }
 
 /** The reason why an earlier container serves and not the present generation. */
-function replacementCondition({ detail, failure, nodeFull, step }: Replacement, awaitsGrant: boolean): ConditionView {
+function replacementCondition(
+  { detail, failure, nodeFull, step }: Replacement,
+  ungranted: ConditionView | undefined,
+): ConditionView {
   if (nodeFull !== undefined) {
     return no('NodeFull', `the earlier container serves on, its replacement waits: ${nodeFull}`);
   }
@@ -185,8 +191,9 @@ function replacementCondition({ detail, failure, nodeFull, step }: Replacement, 
     const text = `${code}: ${failure.message}; the earlier container serves on, and the replacement is tried again`;
     return no('ReplacementFailed', text);
   }
-  if (awaitsGrant) {
-    return no('Replacing', `the earlier container serves on: ${AWAITS_GRANT}`);
+  if (ungranted !== undefined) {
+    const reason = ungranted.reason === 'QuotaExceeded' ? ungranted.reason : 'Replacing';
+    return no(reason, `the earlier container serves on: ${ungranted.message}`);
   }
   const pulled = step === 'Pulling' ? `; its image is being pulled${after(detail)}` : '';
   return no('Replacing', `the earlier container serves until its replacement is ready${pulled}`);
@@ -198,7 +205,7 @@ function upToDateCondition(input: StatusInput, phase: WorkerPhase, own: Conditio
     return undefined;
   }
   if (input.replacement !== undefined) {
-    return replacementCondition(input.replacement, input.desired.awaitsGrant === true);
+    return replacementCondition(input.replacement, ungrantedCondition(input));
   }
   switch (phase) {
     case 'Running':
@@ -242,10 +249,10 @@ function ownReadiness(input: StatusInput, phase: WorkerPhase): ConditionView {
       if (input.nodeFull !== undefined) {
         return no('NodeFull', input.nodeFull);
       }
-      if (input.desired.awaitsGrant === true) {
-        return no('Pending', AWAITS_GRANT);
-      }
-      return failure === undefined ? no('Pending', 'about to be started') : no(failure.code, failure.message);
+      return (
+        ungrantedCondition(input) ??
+        (failure === undefined ? no('Pending', 'about to be started') : no(failure.code, failure.message))
+      );
     case 'Pulling':
       return no('Pulling', pulling(input));
     case 'Creating':
@@ -261,13 +268,23 @@ function ownReadiness(input: StatusInput, phase: WorkerPhase): ConditionView {
   }
 }
 
+/** Why no container is made of a worker that asks for more than its quotas have granted; undefined for another. */
+function ungrantedCondition({ desired }: StatusInput): ConditionView | undefined {
+  if (desired.awaitsGrant !== true) {
+    return undefined;
+  }
+  return desired.grantRefused === true ? no('QuotaExceeded', GRANT_REFUSED) : no('Pending', AWAITS_GRANT);
+}
+
 /** Nothing exists, as wished: that holds as soon as the image is known to be there for the next call. */
-function absence({ desired, resolution, wakes }: StatusInput): ConditionView {
+function absence(input: StatusInput): ConditionView {
+  const { desired, resolution, wakes } = input;
   if (desired.permission?.kind === 'Refused') {
     return no('PolicyRefused', desired.permission.message);
   }
-  if (desired.awaitsGrant === true) {
-    return no('Pending', AWAITS_GRANT);
+  const ungranted = ungrantedCondition(input);
+  if (ungranted !== undefined) {
+    return ungranted;
   }
   if (resolution === 'Asking') {
     return no('Resolving', `asking for the image ${desired.image}`);

@@ -47,6 +47,8 @@ export interface DesiredWorker extends Omit<WorkerShape, 'image' | 'env'> {
   readonly permission?: Permission;
   /** Whether it asks for more than the quotas of its namespace have granted: no container is made until they have. */
   readonly awaitsGrant?: true;
+  /** Whether they refuse it as long as they have no more room; only there with {@link awaitsGrant}. */
+  readonly grantRefused?: true;
   /** status.lastInvocationTime and status.observedInvocationTime, verbatim. */
   readonly lastInvocationTime?: string;
   readonly observedInvocationTime?: string;

@@ -1,4 +1,4 @@
-import { AWAITS_GRANT } from '../model/conditions.ts';
+import { AWAITS_GRANT, GRANT_REFUSED } from '../model/conditions.ts';
 import { abuseOf, refusalFor, startsAt } from '../model/crash-backoff.ts';
 import { type Action, isOptional } from '../model/plan.ts';
 import { notBefore, unavailableRetryMs, withDelay } from '../model/retry-schedule.ts';
@@ -275,7 +275,11 @@ function mayStart(draft: Draft, container: Container): boolean {
     return false;
   }
   if (draft.state.desired.awaitsGrant === true) {
-    refuseLate(draft, AWAITS_GRANT);
+    if (draft.state.desired.grantRefused === true) {
+      draft.refuseWhere(() => true, 'NodeFull', GRANT_REFUSED);
+    } else {
+      refuseLate(draft, AWAITS_GRANT);
+    }
     return false;
   }
   // For one beside another the room was looked for when that was decided.

@@ -1,3 +1,4 @@
+import { findCondition, type WorkerReason, workerConditions } from '../../api/condition.ts';
 import { functionOwnerOf } from '../../api/lambda-function.ts';
 import {
   functionNameOf,
@@ -10,7 +11,7 @@ import {
   STARTUP_SECONDS,
 } from '../../api/lambda-worker.ts';
 import { shapeHashOf } from '../../api/shape-hash.ts';
-import { exceedsGrant, resourcesOf } from '../../api/worker-resources.ts';
+import { exceedsGrant, type Granted, resourcesOf } from '../../api/worker-resources.ts';
 import type { DesiredVariable, DesiredWorker } from '../model/desired-worker.ts';
 
 /**
@@ -34,7 +35,7 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
     generation: metadata.generation ?? 1,
     epoch: assignment.epoch,
     ...(assignment.share === undefined ? {} : { share: assignment.share }),
-    ...(assignment.granted !== undefined && exceedsGrant(worker, assignment.granted) ? { awaitsGrant: true } : {}),
+    ...grantWait(worker, assignment.granted),
     shapeHash: shapeHashOf(worker),
     ...(spec.version === undefined ? {} : { version: spec.version }),
     image: spec.image,
@@ -66,6 +67,19 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
     ...(status?.lastInvocationTime === undefined ? {} : { lastInvocationTime: status.lastInvocationTime }),
     ...(status?.observedInvocationTime === undefined ? {} : { observedInvocationTime: status.observedInvocationTime }),
   };
+}
+
+/** The controller tells by `Scheduled` that the quotas refuse. */
+function grantWait(
+  worker: LambdaWorker,
+  granted: Granted | undefined,
+): Pick<DesiredWorker, 'awaitsGrant' | 'grantRefused'> {
+  if (granted === undefined || !exceedsGrant(worker, granted)) {
+    return {};
+  }
+  const scheduled = findCondition(worker.status?.conditions, workerConditions.scheduled);
+  const isRefused = scheduled?.reason === ('QuotaExceeded' satisfies WorkerReason);
+  return { awaitsGrant: true, ...(isRefused ? { grantRefused: true } : {}) };
 }
 
 function desiredVariable(variable: LambdaWorkerSpecVariable): DesiredVariable {

@@ -8,7 +8,7 @@ import { type Bounds, boundsOf, type Excess, excessOf, plus } from './amounts.ts
 
 /** Index of quotas: by their namespace. */
 export const QUOTA_INDEX = 'namespace';
-/** Index of workers: by the namespace in which they wait for a node, as far as quotas are concerned. */
+/** Index of workers: by the namespace in which they wait for a node or to grow, as far as quotas are concerned. */
 export const QUEUE_INDEX = 'quota-queue';
 
 export function quotaIndex({ metadata }: LambdaQuota): readonly string[] {
@@ -16,15 +16,14 @@ export function quotaIndex({ metadata }: LambdaQuota): readonly string[] {
 }
 
 /**
- * Workers that have no node and were not looked at, or wait for room in a quota. Those that wait for nodes stand in no
- * other's way.
+ * Workers that have no node and were not looked at, or wait for room in a quota, be it to grow where they are. Those that
+ * wait for nodes stand in no other's way.
  */
 export function queueIndex({ metadata, status }: LambdaWorker): readonly string[] {
   const scheduled = findCondition(status?.conditions, workerConditions.scheduled);
-  const waits = scheduled === undefined || scheduled.reason === ('QuotaExceeded' satisfies WorkerReason);
-  return status?.assignment === undefined && metadata.deletionTimestamp === undefined && waits
-    ? [metadata.namespace ?? '']
-    : [];
+  const isNew = scheduled === undefined && status?.assignment === undefined;
+  const waits = isNew || scheduled?.reason === ('QuotaExceeded' satisfies WorkerReason);
+  return metadata.deletionTimestamp === undefined && waits ? [metadata.namespace ?? ''] : [];
 }
 
 /** The answer of the quotas of a namespace to the present size of a worker. */
@@ -49,6 +48,18 @@ function age({ metadata }: LambdaWorker): string {
   return `${metadata.creationTimestamp ?? ''} ${metadata.name}`;
 }
 
+/** Amounts that a worker asks for beyond those that it has. */
+function askedBy(worker: LambdaWorker): Usage {
+  const size = grantOf(worker);
+  const { assignment } = worker.status ?? {};
+  const has = assignment === undefined ? NOTHING : { ...(assignment.granted ?? size), workers: 1 };
+  return {
+    memoryMiB: Math.max(0, size.memoryMiB - has.memoryMiB),
+    milliCPU: Math.max(0, size.milliCPU - has.milliCPU),
+    workers: 1 - has.workers,
+  };
+}
+
 /** Gives each worker its room, the oldest first. One that finds none stands in no other's way. */
 function refusalsOf(
   bounds: readonly Bounds[],
@@ -58,7 +69,7 @@ function refusalsOf(
   const refused = new Map<string, Excess>();
   let sum = used;
   for (const worker of workers.toSorted((a, b) => (age(a) < age(b) ? -1 : 1))) {
-    const asked = { ...grantOf(worker), workers: 1 };
+    const asked = askedBy(worker);
     const excess = excessOf(bounds, sum, asked);
     if (excess === undefined) {
       sum = plus(sum, asked);
@@ -101,21 +112,17 @@ export class QuotaBook {
     if (bounds.length === 0) {
       return { kind: 'unbound' };
     }
-    const size = grantOf(worker);
-    const granted: Grant = { kind: 'granted', granted: size };
-    const { assignment } = worker.status ?? {};
-    const has = assignment === undefined ? NOTHING : { ...(assignment.granted ?? size), workers: 1 };
-    const asked = {
-      memoryMiB: size.memoryMiB - has.memoryMiB,
-      milliCPU: size.milliCPU - has.milliCPU,
-      workers: 1 - has.workers,
-    };
+    const granted: Grant = { kind: 'granted', granted: grantOf(worker) };
+    const asked = askedBy(worker);
+    if (asked.memoryMiB === 0 && asked.milliCPU === 0 && asked.workers === 0) {
+      return granted;
+    }
     const used = this.#options.assignments.usage(namespace);
     const excess = excessOf(bounds, used, asked);
     if (excess !== undefined) {
       return { kind: 'refused', message: excess.text };
     }
-    const behind = assignment === undefined ? this.#refusals(worker, bounds, used).get(uid) : undefined;
+    const behind = this.#refusals(worker, bounds, used).get(uid);
     return behind === undefined ? granted : { kind: 'refused', message: `older workers go first: ${behind.text}` };
   }
 

@@ -121,18 +121,20 @@ export class QuotaController {
     const after = this.#options.assignments.usage(namespace);
     const hasRoom =
       after.memoryMiB < before.memoryMiB || after.milliCPU < before.milliCPU || after.workers < before.workers;
-    const leaves = (change.kind === 'deleted' || isQueued(old)) && !isQueued(present);
-    const isAssigned = present?.status?.assignment !== undefined;
-    const isNew = !isAssigned && change.kind !== 'updated';
+    const [had, has] = [old?.status?.assignment, present?.status?.assignment];
+    const isNew = has === undefined && change.kind !== 'updated';
+    // Those that leave the queue with a node, or a larger grant, have what they waited for.
+    const isServed = has !== undefined && (had === undefined || !isSameGrant(had.granted, has.granted));
+    const isGivenUp = (change.kind === 'deleted' || isQueued(old)) && !isQueued(present) && !isServed;
     const isNewlyQueued =
       isQueued(present) && (!isQueued(old) || present?.metadata.generation !== old?.metadata.generation);
-    if (!isDeepStrictEqual(before, after) || isNew || (leaves && !isAssigned) || isNewlyQueued) {
+    if (!isDeepStrictEqual(before, after) || isNew || isGivenUp || isNewlyQueued) {
       this.book.note(namespace);
     }
-    if (hasRoom || (leaves && !isAssigned)) {
+    if (hasRoom || isGivenUp) {
       this.#options.onRoom();
     }
-    if (!isDeepStrictEqual(old?.status?.assignment, present?.status?.assignment) || hasRoom) {
+    if (!isDeepStrictEqual(had, has) || hasRoom) {
       this.#look(namespace);
     }
   }

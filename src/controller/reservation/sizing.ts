@@ -1,5 +1,5 @@
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
-import { requestedMilliCPU, resourcesOf, takenMiB } from '../../api/worker-resources.ts';
+import { allowedOf, takenMiB } from '../../api/worker-resources.ts';
 import { isAwake, isRefusedByFullNode, isReplacedLater, takesRoom } from '../scheduling/assignment-cache.ts';
 
 /** A node's capacity has so many steps, which bounds the writes of a day and the Pods where none can be resized. */
@@ -45,7 +45,8 @@ export function restingOf(workers: readonly LambdaWorker[], tmpOnDisk: boolean):
     if (worker.metadata.deletionTimestamp !== undefined) {
       continue;
     }
-    const memoryMiB = takenMiB(resourcesOf(worker), tmpOnDisk);
+    const allowed = allowedOf(worker, worker.status?.assignment?.granted);
+    const memoryMiB = takenMiB(allowed, tmpOnDisk);
     if (isReplacedLater(worker)) {
       waitingMiB += memoryMiB;
     }
@@ -54,7 +55,7 @@ export function restingOf(workers: readonly LambdaWorker[], tmpOnDisk: boolean):
     }
     isCallable = true;
     if (!isAwake(worker)) {
-      largestMilliCPU = Math.max(largestMilliCPU, requestedMilliCPU(worker));
+      largestMilliCPU = Math.max(largestMilliCPU, allowed.milliCPU);
     }
     if (takesRoom(worker)) {
       continue;

@@ -1,7 +1,7 @@
 import { findCondition, isTrue, type WorkerReason, workerConditions } from '../../api/condition.ts';
 import type { NodeAmounts } from '../../api/lambda-node.ts';
 import { type Assignment, functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
-import { type Granted, grantOf, requestedMilliCPU, resourcesOf } from '../../api/worker-resources.ts';
+import { allowedOf, type Granted, grantOf } from '../../api/worker-resources.ts';
 import { Tally } from '../../common/tally.ts';
 
 /** The share of one worker in its node. */
@@ -246,7 +246,7 @@ function isBehind(seen: Assignment, { epoch, granted }: Entry): boolean {
 }
 
 function entryOf(worker: LambdaWorker, assignment: Assignment, room: boolean, awake: boolean): Entry {
-  const { ephemeralStorageMiB: tmpMiB, memoryMiB } = resourcesOf(worker);
+  const { ephemeralStorageMiB: tmpMiB, memoryMiB, milliCPU } = allowedOf(worker, assignment.granted);
   return {
     nodeName: assignment.nodeName,
     epoch: assignment.epoch,
@@ -255,7 +255,7 @@ function entryOf(worker: LambdaWorker, assignment: Assignment, room: boolean, aw
     granted: assignment.granted,
     counted: assignment.granted ?? grantOf(worker),
     size: { memoryMiB, tmpMiB },
-    milliCPU: awake ? requestedMilliCPU(worker) : 0,
+    milliCPU: awake ? milliCPU : 0,
     workers: room ? 1 : 0,
   };
 }

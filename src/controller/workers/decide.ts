@@ -26,9 +26,6 @@ type Trouble =
 /** Trouble for which the worker moves where another node fits. */
 type MovingTrouble = Exclude<Trouble, { readonly kind: 'unreachable' }>;
 
-/** Trouble for which the worker may lose its node: also that it asks for more than before, which its quotas refuse. */
-type LeavingTrouble = MovingTrouble | { readonly kind: 'grown' };
-
 const nothing: WorkerDecision = { kind: 'nothing' };
 
 function troubleOf({ worker, standing }: DecisionInput, assignment: Assignment): Trouble | undefined {
@@ -130,7 +127,7 @@ function assign(
   };
 }
 
-function why(trouble: LeavingTrouble, from: string): string {
+function why(trouble: MovingTrouble, from: string): string {
   switch (trouble.kind) {
     case 'gone':
       return `${from} is gone for good: ${trouble.because}`;
@@ -142,8 +139,6 @@ function why(trouble: LeavingTrouble, from: string): string {
       return `the image is not made for ${trouble.architecture}, the processor of ${from}`;
     case 'pinnedElsewhere':
       return `spec.nodeName is ${trouble.nodeName}`;
-    case 'grown':
-      return 'it asks for more than before';
     case 'retired':
       return `${from} is retired`;
     case 'tainted':
@@ -156,14 +151,14 @@ function why(trouble: LeavingTrouble, from: string): string {
 }
 
 /** The node that a write rests on being gone, if any. */
-function goneNodeOf(trouble: LeavingTrouble, { nodeName }: Assignment): string | undefined {
+function goneNodeOf(trouble: MovingTrouble, { nodeName }: Assignment): string | undefined {
   return trouble.kind === 'gone' ? nodeName : undefined;
 }
 
 function takeAway(
   worker: LambdaWorker,
   assignment: Assignment,
-  trouble: LeavingTrouble,
+  trouble: MovingTrouble,
   refusal: Refusal,
 ): WorkerDecision {
   const { nodeName, epoch } = assignment;
@@ -211,6 +206,29 @@ function stay(input: DecisionInput, assignment: Assignment, trouble: MovingTroub
   }
 }
 
+/**
+ * The quotas refuse what the worker asks for beyond its grant: it goes on as it was, as a Pod does whose resize is not
+ * feasible. Its agent makes no container beyond the grant. Where it is to leave its node, no other gets it.
+ */
+function remain(
+  input: DecisionInput,
+  assignment: Assignment,
+  trouble: MovingTrouble | undefined,
+  refusal: Refusal,
+): WorkerDecision {
+  const { worker } = input;
+  if (trouble !== undefined && !mayGoOnThere(trouble)) {
+    return stay(input, assignment, trouble, refusal);
+  }
+  if (!hasFinalizer(worker)) {
+    return { kind: 'addFinalizer' };
+  }
+  const message = `${refusal.message}; it stays on node ${assignment.nodeName} as it was`;
+  const scheduled = draftCondition(worker, workerConditions.scheduled, 'False', refusal.reason, message);
+  const told = tell(worker, assignment, scheduled);
+  return told.kind === 'write' ? { ...told, cause: 'refused' } : told;
+}
+
 function tell(worker: LambdaWorker, assignment: Assignment, scheduled: ConditionDraft): WorkerDecision {
   return says(worker, scheduled)
     ? nothing
@@ -237,9 +255,14 @@ function giveGrant(
     : { kind: 'write', cause: 'told', status: { assignment, scheduled }, note: scheduled.message };
 }
 
+/** Whether the worker moves for what it needs alone, and may be on its node for as long as no other has that. */
+function mayGoOnThere({ kind }: Trouble): boolean {
+  return kind === 'full' || kind === 'unfit' || kind === 'pinnedElsewhere';
+}
+
 /** Whether the node of a worker may still start it, and moves it otherwise once there is another. */
-function mayStartThere({ kind }: Trouble): boolean {
-  return kind === 'full' || kind === 'unfit' || kind === 'draining' || kind === 'pinnedElsewhere';
+function mayStartThere(trouble: Trouble): boolean {
+  return mayGoOnThere(trouble) || trouble.kind === 'draining';
 }
 
 /**
@@ -258,7 +281,7 @@ export function decide(input: DecisionInput): WorkerDecision {
   const trouble = troubleOf(input, assignment);
   const grant = input.grant();
   if (grant.kind === 'refused' && trouble?.kind !== 'unreachable') {
-    return takeAway(worker, assignment, trouble?.kind === 'gone' ? trouble : { kind: 'grown' }, quotaRefusal(grant));
+    return remain(input, assignment, trouble, quotaRefusal(grant));
   }
   if (trouble === undefined) {
     return hasFinalizer(worker) ? settle(worker, assignment, grant) : { kind: 'addFinalizer' };

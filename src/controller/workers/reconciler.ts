@@ -240,7 +240,7 @@ export class WorkerReconciler {
       },
       grant: () => {
         const grant = quotas.grant(worker);
-        if (grant.kind === 'refused' && assignment === undefined) {
+        if (grant.kind === 'refused') {
           this.#waiting.set(key, 'QuotaExceeded');
         }
         return grant;

@@ -269,15 +269,18 @@ describe('the controller, as the user esb:controller of a real API server', () =
     expect((await get('quota-a')).status?.assignment?.epoch).toBe(1);
     expect((await get('quota-first')).status?.assignment?.epoch).toBe(1);
     expect((await get('quota-c')).status?.assignment).toBeUndefined();
-    // One that grows beyond the quota is taken away; the room goes to the oldest that fits.
+    // One that grows beyond the quota keeps its node and what it had, and no other gets that.
     const grown = { resources: { limits: { memory: '512Mi' } } };
     await server.kubectl(['patch', 'lw', 'quota-b', '--type=merge', '-p', JSON.stringify({ spec: grown })]);
-    const away = await when('quota-b', 'taken away', ({ status }) => status?.assignment === undefined);
-    expect(condition(away, 'Scheduled')?.reason).toBe('QuotaExceeded');
-    await assigned('quota-c');
+    const told = await when('quota-b', 'told', (one) => condition(one, 'Scheduled')?.reason === 'QuotaExceeded');
+    expect(told.status?.assignment).toMatchObject({ epoch: 1, granted: { memoryMiB: 192 } });
+    await waitFor('the Event', async () => (await eventsOf('quota-b')).includes('FailedScheduling'));
+    expect((await get('quota-c')).status?.assignment).toBeUndefined();
     await used('512Mi', 3);
     await admin.delete(lambdaQuotas, { namespace: 'default', name: 'team' });
-    expect((await assigned('quota-b')).status?.assignment).toMatchObject({ epoch: 2 });
+    const grew = await when('quota-b', 'granted', (one) => condition(one, 'Scheduled')?.status === 'True');
+    expect(grew.status?.assignment).toMatchObject({ epoch: 1 });
+    await assigned('quota-c');
     await when('quota-a', 'counted no more', ({ status }) => status?.assignment?.granted === undefined);
   });
 

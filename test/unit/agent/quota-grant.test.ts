@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../src/agent/model/desired-worker.ts';
 import { desiredFromResource } from '../../../src/agent/sync/desired-mapping.ts';
 import { FleetLab } from '../../support/fleet-lab.ts';
+import { condition } from '../../support/function-fixture.ts';
 import { settle } from '../../support/manual-clock.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { workerFixture } from '../../support/worker-fixture.ts';
@@ -14,10 +15,12 @@ interface Wish {
   readonly cpu?: string;
   readonly desiredState?: 'Absent';
   readonly granted?: { readonly memoryMiB: number; readonly milliCPU: number };
+  /** Whether the controller has told that the quotas refuse it. */
+  readonly isRefused?: true;
 }
 
 /** A worker as its node sees it: of 128 MiB, and 64 MiB of `/tmp`, unless it wishes for something else. */
-function wishing({ memory = '128Mi', cpu, desiredState, granted: has = granted }: Wish = {}): DesiredWorker {
+function wishing({ memory = '128Mi', cpu, desiredState, granted: has = granted, isRefused }: Wish = {}): DesiredWorker {
   const requests = cpu === undefined ? {} : { requests: { cpu } };
   const worker = workerFixture({
     spec: {
@@ -25,7 +28,10 @@ function wishing({ memory = '128Mi', cpu, desiredState, granted: has = granted }
       runtimeInterface: 'Emulator',
       ...(desiredState === undefined ? {} : { desiredState }),
     },
-    status: { assignment: { nodeName: 'node-1', epoch: 1, granted: has } },
+    status: {
+      assignment: { nodeName: 'node-1', epoch: 1, granted: has },
+      ...(isRefused === undefined ? {} : { conditions: [condition('Scheduled', 'False', 'QuotaExceeded')] }),
+    },
   });
   const desired = desiredFromResource(worker, 'node-1');
   if (desired === undefined) {
@@ -68,6 +74,47 @@ describe('a worker that asks for more than the quotas of its namespace have gran
     await lab.clock.advance(1_000);
     await replaced(lab, wishing({ memory: '256Mi' }));
     expect(lab.ready()).toMatchObject({ status: 'True' });
+  });
+
+  it('is served by the container that it had where the quotas refuse, and is Stalled until they have room', async () => {
+    const lab = await FleetLab.with(wishing());
+    lab.fleet.apply(wishing({ memory: '256Mi', isRefused: true }));
+    await lab.clock.advance(60_000);
+    expect(running(lab)).toEqual([wishing().shapeHash]);
+    const { Callable, Ready, Stalled, UpToDate } = lab.conditions() ?? {};
+    for (const told of [Ready, UpToDate]) {
+      expect(told).toMatchObject({
+        status: 'False',
+        reason: 'QuotaExceeded',
+        message: expect.stringMatching(/serves on/),
+      });
+    }
+    expect(Stalled).toMatchObject({ status: 'True', reason: 'QuotaExceeded' });
+    expect(Callable).toMatchObject({ status: 'True' });
+    const answer = lab.invoke();
+    await settle();
+    lab.emulators.answerAll();
+    expect(await answer).toMatchObject({ kind: 'Answered' });
+    lab.fleet.apply(wishing({ memory: '256Mi', granted: larger }));
+    await lab.clock.advance(1_000);
+    await replaced(lab, wishing({ memory: '256Mi' }));
+    expect(lab.ready()).toMatchObject({ status: 'True' });
+  });
+
+  it('has its calls refused at once where no container is there and the quotas refuse', async () => {
+    const lab = await FleetLab.with(wishing({ memory: '256Mi', desiredState: 'Absent' }));
+    const early = lab.invoke();
+    await settle();
+    lab.fleet.apply(wishing({ memory: '256Mi', desiredState: 'Absent', isRefused: true }));
+    const late = lab.invoke();
+    for (const answer of [early, late]) {
+      expect(await answer).toMatchObject({
+        kind: 'Refused',
+        reason: 'NodeFull',
+        message: expect.stringMatching(/quota/),
+      });
+    }
+    expect(lab.ready()).toMatchObject({ status: 'False', reason: 'QuotaExceeded' });
   });
 
   it('is not started: its calls wait for the grant, and are answered then', async () => {

@@ -185,6 +185,35 @@ describe('an assigned worker', () => {
   });
 });
 
+describe('an assigned worker whose growth is refused', () => {
+  const assignment = { nodeName: 'node-1', epoch: 1, granted: { memoryMiB: 192, milliCPU: 10 } };
+  const refused = { type: 'Scheduled', status: 'False', reason: 'QuotaExceeded', message: '' } as const;
+  const waiting = (name: string, memory: string, second: number): LambdaWorker => ({
+    ...sized(name, memory, second),
+    status: { assignment, phase: 'Running', conditions: [{ ...refused, lastTransitionTime: '2026-11-01T00:00:00Z' }] },
+  });
+
+  it('has its turn by its age, for what it asks beyond its grant', () => {
+    const scene = new Scene(quota({ memory: '500Mi' }));
+    const grower = waiting('grower', '256Mi', 1);
+    const [older, younger] = [sized('older', '128Mi', 0), sized('younger', '128Mi', 2)];
+    scene.show(grower, younger);
+    // 192 of 500 MiB are used: 128 more fit, and 192 do not fit after them.
+    expect(scene.try(younger)).toContain('older workers go first');
+    expect(scene.book.grant(grower)).toMatchObject({ kind: 'granted', granted: { memoryMiB: 320 } });
+    scene.show(older);
+    expect(scene.try(grower)).toContain('older workers go first');
+    expect(scene.try(older)).toBe('granted');
+    expect(scene.try(grower)).toContain('requested memory 128Mi, used 384Mi, hard 500Mi');
+  });
+
+  it("stands in no other worker's way once it asks for no more", () => {
+    const scene = new Scene(quota({ memory: '400Mi' }));
+    scene.show(waiting('grower', '128Mi', 1));
+    expect(scene.try(sized('younger', '128Mi', 2))).toBe('granted');
+  });
+});
+
 describe('quotas, in whatever order workers come, grow and go', () => {
   const steps = fc.array(
     fc.record({

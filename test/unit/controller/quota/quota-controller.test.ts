@@ -114,6 +114,31 @@ describe('QuotaController', () => {
     expect(scene.rooms).toBe(3);
   });
 
+  it('tells of room when a worker gives its growth up, and not when the growth is granted', () => {
+    const scene = new Scene();
+    const granted = { memoryMiB: 192, milliCPU: 10 };
+    const told = {
+      type: 'Scheduled',
+      reason: 'QuotaExceeded',
+      message: '',
+      lastTransitionTime: '2026-11-01T00:00:00Z',
+    };
+    const grower = (name: string): LambdaWorker => {
+      const worker = assigned(name, { granted });
+      return { ...worker, status: { ...worker.status, conditions: [{ ...told, status: 'False' }] } };
+    };
+    scene.put(grower('a'));
+    scene.put(grower('b'));
+    expect(scene.rooms).toBe(0);
+    const { status } = assigned('a', { granted });
+    const conditions = [{ ...told, status: 'True', reason: 'Assigned' }] as const;
+    scene.put({ ...grower('a'), status: { ...status, conditions } });
+    expect(scene.rooms).toBe(1);
+    const larger = assigned('b', { granted: { memoryMiB: 320, milliCPU: 10 } });
+    scene.put({ ...larger, status: { ...larger.status, conditions } });
+    expect(scene.rooms).toBe(1);
+  });
+
   it('counts at the beginning of a term what the leader before has written and the cache does not show', async () => {
     const scene = new Scene();
     const grant = { memoryMiB: 500, milliCPU: 10 };

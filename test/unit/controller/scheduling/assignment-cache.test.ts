@@ -91,6 +91,14 @@ describe('AssignmentCache', () => {
     expect(assignments.observe(asking('Running', quarter))).toBeUndefined();
   });
 
+  it('counts no more of a node than quotas have granted: agents make no larger container', () => {
+    const resources = { limits: { memory: '64Gi' }, requests: { cpu: 8 }, pids: 256 };
+    const assignment = { nodeName: 'node-1', epoch: 1, granted: { memoryMiB: 192, milliCPU: 10 } };
+    const assignments = new AssignmentCache();
+    assignments.observe(worker({ ...onNode1, assignment, phase: 'Running' }, { spec: { resources } }));
+    expect(assignments.load('node-1', true)).toMatchObject({ used: { memoryMiB: 192, milliCPU: 10 }, usedDiskMiB: 64 });
+  });
+
   it('counts /tmp on the disk of a node that has it there', () => {
     const spec = { resources: { limits: { memory: '6Mi' }, pids: 256 }, ephemeralStorage: '64Gi' };
     const assignments = new AssignmentCache();

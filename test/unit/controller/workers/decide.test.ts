@@ -167,14 +167,39 @@ describe('a worker of a namespace with quotas', () => {
     expect(decision(worker, { ...granting, standing: lost })).not.toHaveProperty('status.assignment.granted', larger);
   });
 
-  it('that asks for more than is left is taken away, and keeps its epoch', () => {
-    const taken = decision(on({ granted }), { grant: refuse });
-    expect(taken).toMatchObject({
-      cause: 'unassigned',
-      note: `taken away from node node-1, since it asks for more than before, and ${message}`,
-      status: { lastEpoch: 3, phase: 'Pending', scheduled: { reason: 'QuotaExceeded', message } },
+  it('that asks for more than is left stays on its node with what it had, and is told so once', () => {
+    const told = `${message}; it stays on node node-1 as it was`;
+    const full = on({ granted });
+    for (const worker of [
+      on({ granted }),
+      { ...full, status: { ...full.status, conditions: [scheduled, condition('Ready', 'False', 'NodeFull')] } },
+      { ...full, spec: { ...full.spec, nodeName: 'node-2' } },
+    ]) {
+      expect(decision(worker, { grant: refuse })).toMatchObject({
+        kind: 'write',
+        cause: 'refused',
+        status: {
+          assignment: { nodeName: 'node-1', epoch: 3, granted },
+          scheduled: { status: 'False', reason: 'QuotaExceeded', message: told },
+        },
+      });
+    }
+    const conditions = [condition('Scheduled', 'False', 'QuotaExceeded', told), condition('Ready', 'True', 'Running')];
+    const worker = { ...full, status: { ...full.status, conditions } };
+    expect(decision(worker, { grant: refuse })).toEqual({ kind: 'nothing' });
+    expect(decision(worker, { grant })).toMatchObject({
+      status: { scheduled: { status: 'True', reason: 'Assigned' } },
     });
-    expect(taken).not.toHaveProperty('status.assignment');
+  });
+
+  it('that asks for more than is left gets no other node: it waits on its own, where it can', () => {
+    const asked = (standing: DecisionInput['standing']) => decision(on({ granted }), { grant: refuse, standing });
+    expect(asked({ liveness: 'fresh', leave: { kind: 'draining' } })).toMatchObject({
+      status: { assignment: { nodeName: 'node-1', epoch: 3, granted }, scheduled: { reason: 'QuotaExceeded' } },
+    });
+    const away = asked({ liveness: 'fresh', leave: { kind: 'retired' } });
+    expect(away).toMatchObject({ cause: 'unassigned', status: { lastEpoch: 3, scheduled: { message } } });
+    expect(away).not.toHaveProperty('status.assignment');
   });
 });
 
@@ -656,7 +681,7 @@ describe('whatever is known', () => {
           expect(assignment?.epoch ?? lastEpoch).toBeGreaterThanOrEqual(before.epoch);
           if (assignment === undefined) {
             const { goneBecause, leave } = input.standing;
-            expect(input.grant().kind === 'refused' || (goneBecause ?? leave) !== undefined).toBe(true);
+            expect(goneBecause ?? leave).toBeDefined();
           }
         }
       }),
@@ -690,7 +715,7 @@ describe('whatever is known', () => {
     );
   });
 
-  it('a worker stays on a node that is alive, unless its pin, its quota or want of room says otherwise', () => {
+  it('a worker stays on a node that is alive, unless its pin or want of room says otherwise', () => {
     fc.assert(
       fc.property(inputs, (input) => {
         const { worker, standing } = input;
@@ -701,7 +726,6 @@ describe('whatever is known', () => {
           before !== undefined &&
           standing.liveness !== 'lost' &&
           standing.leave === undefined &&
-          input.grant().kind !== 'refused' &&
           !isFull &&
           worker.spec.nodeName !== 'node-2'
         ) {

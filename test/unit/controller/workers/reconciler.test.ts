@@ -326,6 +326,21 @@ describe('WorkerReconciler', () => {
     expect(scene.assignment('hello')).toMatchObject({ epoch: 1, granted: { memoryMiB: 600 } });
   });
 
+  it('waits for room in a quota on its node where it has one, and tells that by an Event', async () => {
+    const scene = new Scene(nodeFixture());
+    scene.put(workerFixture());
+    scene.grant = { kind: 'granted', granted: { memoryMiB: 192, milliCPU: 10 } };
+    await scene.reconcile('hello');
+    scene.sync();
+    scene.grant = { kind: 'refused', message: 'LambdaQuota team would be exceeded' };
+    await scene.reconcile('hello');
+    scene.sync();
+    expect(scene.assignment('hello')).toMatchObject({ epoch: 1, granted: { memoryMiB: 192 } });
+    expect(scene.events).toEqual(['Assigned', 'FailedScheduling']);
+    expect(scene.reconciler.waiting()).toEqual(['default/hello']);
+    expect(scene.reconciler.homeless()).toEqual([]);
+  });
+
   it('remembers with each write what the image is not made for, until the image is another', async () => {
     const processor = (name: string, architecture: string) =>
       nodeFixture({ name, status: { versions: { architecture } } });
