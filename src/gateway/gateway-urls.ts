@@ -30,6 +30,7 @@ export function createFunctionUrls(
     settings: {
       domain,
       isPublic: () => namespace.isPublic,
+      look: () => namespace.look(),
       rate: { perSecond: rate, burst: burst ?? Math.max(1, rate) },
       proxies: proxies.map((range) => parseIpRange(range.includes('/') ? range : singleAddress(range))),
     },

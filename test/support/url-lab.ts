@@ -78,6 +78,7 @@ export function urlSettings(urls: Partial<FunctionUrls> = {}): FunctionUrls {
   return {
     domain: 'fn.example.com',
     isPublic: () => true,
+    look: () => Promise.resolve(),
     rate: { perSecond: 0, burst: 1 },
     proxies: [],
     ...urls,

@@ -19,7 +19,7 @@ import { corsHeaders, isPreflight, preflightHeaders, withoutCors } from '../url/
 import { type AnswerHead, type UrlAnswer, urlAnswerOf } from '../url/url-answer.ts';
 import { type Signer, urlEventOf } from '../url/url-event.ts';
 import { failureOf, refusalOf } from '../url/url-refusal.ts';
-import type { UrlRoute } from '../url/url-routes.ts';
+import type { FunctionUrls, UrlRoute } from '../url/url-routes.ts';
 import { refusalReport, resultName, toLambdaError } from './answer.ts';
 import { Entrance } from './entrance.ts';
 import { announcedBytes, announcesBody, readRequestBody } from './request-body.ts';
@@ -37,6 +37,7 @@ export interface UrlServiceOptions extends UrlVisitOptions {
   readonly invoker: Pick<Invoker, 'find' | 'invoke'>;
   /** Of each address. */
   readonly rate: RateLimit;
+  readonly look: FunctionUrls['look'];
   /** Proxies whose X-Forwarded-For is believed. */
   readonly proxies: readonly IpRange[];
   /** Why nothing can be said about any function yet; undefined when that is not so. */
@@ -120,7 +121,6 @@ export class UrlService {
 
   /** Answers a request; returns how its call ended, undefined where the gateway answers without one. */
   async #answer(visit: UrlVisit): Promise<{ readonly answer: InvokeResult; readonly result: string } | undefined> {
-    const { route } = visit;
     // First all that does not depend on the host: strangers learn no names by asking.
     if (!visit.isPlain) {
       throw new LambdaError('InvalidRequestContentException', 'This is no request that a function URL takes.');
@@ -129,6 +129,7 @@ export class UrlService {
     if (notReady !== undefined) {
       throw notReady;
     }
+    const route = await this.#routeOf(visit);
     if (route === undefined) {
       throw forbidden();
     }
@@ -146,6 +147,18 @@ export class UrlService {
     visit.body = await this.#readBody(visit);
     const signer = this.#prove(visit, route);
     return await this.#invoke(visit, route, signer);
+  }
+
+  /**
+   * The function that is meant. The namespace may have got its label since the last look; hosts without a function wait as
+   * long as closed ones, so that the time of an answer tells no names.
+   */
+  async #routeOf(visit: UrlVisit): Promise<UrlRoute | undefined> {
+    if (visit.route === undefined) {
+      await this.#options.look();
+      visit.route = this.#options.routes.find(visit.raw.headers.host ?? '');
+    }
+    return visit.route;
   }
 
   /** @throws {LambdaError} for a sender without the right, where the URL asks for one */

@@ -31,7 +31,8 @@ export class UrlVisit implements Arrival {
   readonly client: Client;
   readonly caller: Caller;
   readonly hold: Hold;
-  readonly route: UrlRoute | undefined;
+  /** Undefined where there is no function that may be called. */
+  route: UrlRoute | undefined;
   readonly observation: CallObservation;
   visitor: Visitor | undefined;
   body: Buffer = NO_BODY;

@@ -21,6 +21,8 @@ export interface FunctionUrls {
    * known.
    */
   readonly isPublic: () => boolean | undefined;
+  /** Looks again whether it does, where that was not done a moment ago and a request would be refused. Never rejects. */
+  readonly look: () => Promise<void>;
   /** Of each address. */
   readonly rate: RateLimit;
   /** Addresses of proxies in front. */

@@ -121,7 +121,6 @@ export async function ingressScenario(esb: EsbCluster, report: Report): Promise<
   const definitions = await gatewayDefinitions(routeKinds);
   try {
     const isUp = await report.check('an ingress controller is there, and a function has a URL', async () => {
-      // Before gateways that serve URLs start: each looks at the label every 30 seconds.
       await kubectl(['label', 'namespace', 'default', 'esb.dev/public-functions=true']);
       await upgrade([
         ...['--set', 'gateway.functionUrls.enabled=true', '--set', `gateway.functionUrls.domain=${DOMAIN}`],

@@ -61,6 +61,23 @@ describe('a URL that nobody may call', () => {
     expect(lab.agent.calls.length).toBe(1);
   });
 
+  it('is none any more for the first request after the namespace got its label', async () => {
+    let isPublic = false;
+    const looks: string[] = [];
+    const look = async (): Promise<void> => {
+      await Promise.resolve();
+      looks.push('look');
+      isPublic = looks.length > 2;
+    };
+    const lab = await urlLab(OPEN, { urls: { isPublic: () => isPublic, look } });
+    // A host without a function brings a look as well: the time of an answer tells no names.
+    expect(await lab.callUrl({ host: 'nobody.default.fn.example.com' })).toMatchObject(FORBIDDEN);
+    expect(await lab.callUrl()).toMatchObject(FORBIDDEN);
+    expect(await lab.callUrl()).toMatchObject({ status: 200 });
+    expect(await lab.callUrl()).toMatchObject({ status: 200 });
+    expect(looks).toHaveLength(3);
+  });
+
   it('is one of a second resource of a functionName: only the oldest has the URL, or none', async () => {
     const lab = await urlLab(null);
     const called = (name: string, seconds: number, url?: LambdaFunctionSpecUrl) =>
