@@ -27,7 +27,7 @@ function burstOf(name: string, maxWorkers: number): Scenario {
 async function measureBurst(bench: Bench, name: string, maxWorkers: number): Promise<BenchResult> {
   const { bare, instance } = bench;
   const agent = new Agent({ keepAlive: true, maxSockets: CALLS });
-  const scaling = { spareWorkers: CALLS, maxWorkers, scaleDownDelaySeconds: 1 };
+  const scaling = { spareWorkers: CALLS, maxWorkers, scaleDownDelaySeconds: 5 };
   const idlePolicy = { pauseAfterSeconds: 2 };
   await instance.applyFunction(name, scaling, { ...small, desiredState: 'Paused', idlePolicy });
   const containers = await bareContainers(bench, CALLS);

@@ -556,6 +556,7 @@ describe('the resource definitions', () => {
       [{ template, scaling: { mode: 'Auto', spareWorkers: 0 } }, 'greater than or equal to 1'],
       [{ template, scaling: { mode: 'Auto', maxWorkers: 0 } }, 'greater than or equal to 1'],
       [{ template, scaling: { mode: 'Auto', scaleDownDelaySeconds: -1 } }, 'greater than or equal to 0'],
+      [{ template, scaling: { mode: 'Auto', scaleDownDelaySeconds: 4 } }, 'call after call would make a worker'],
       [{ template, reservedConcurrency: -1 }, 'greater than or equal to 0'],
       [{ template, asyncInvoke: { onFailure: { functionName: 'made' } } }, 'must be another function'],
       [{ template, asyncInvoke: { onSuccess: { functionName: 'made' } } }, 'must be another function'],

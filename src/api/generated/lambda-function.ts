@@ -121,7 +121,7 @@ export interface LambdaFunctionSpecScaling {
    */
   readonly spareWorkers?: number;
   /**
-   * In the mode Auto, how long workers stay after they were last needed; 300 without it.
+   * In the mode Auto, how long workers stay after they were last needed; 300 without it, and 5 at least.
    */
   readonly scaleDownDelaySeconds?: number;
 }

@@ -150,7 +150,7 @@ describe(`${KILLS} kills of controllers in the middle of growth, a rollout and a
         kind: 'LambdaFunction',
         metadata: { name: NAME, namespace },
         spec: {
-          scaling: { mode: 'Auto', minWorkers: LEAST, maxWorkers: MAX_WORKERS, scaleDownDelaySeconds: 1 },
+          scaling: { mode: 'Auto', minWorkers: LEAST, maxWorkers: MAX_WORKERS, scaleDownDelaySeconds: 5 },
           rollout,
           publishToken: `change-${change}`,
           ...(version === undefined ? {} : { aliases: [{ name: 'live', version, provisionedWorkers: 2 }] }),
