@@ -175,6 +175,24 @@ export class FunctionWriter {
     });
   }
 
+  /** Deletes a function that a request has just created, unless it was changed since. Never rejects. */
+  async withdraw({ metadata }: LambdaFunction, author: Author): Promise<void> {
+    const { client, functions, logger, namespace } = this.#options;
+    const { generation, name, uid } = metadata;
+    const key = { namespace, name };
+    const isIt = (present: LambdaFunction | undefined): boolean => present?.metadata.uid === uid;
+    try {
+      const present = await this.#getObject(key);
+      if (isIt(present) && present?.metadata.generation === generation) {
+        await client.delete(lambdaFunctions, key, { uid, deadlineMs: DEADLINE_MS });
+        this.#log('function withdrawn', name, author);
+        await this.#until(() => !isIt(functions.cache.get(key)));
+      }
+    } catch (error) {
+      logger.warn({ err: error, function: name }, 'a function that cannot have its image is not withdrawn');
+    }
+  }
+
   /**
    * Deletes a version.
    *

@@ -37,7 +37,7 @@ const initCodes: ReadonlyMap<string, string> = new Map([
 ]);
 
 /** A condition's word on what is wrong. */
-interface Failure {
+export interface Failure {
   readonly reason: string;
   readonly message: string;
 }
@@ -211,7 +211,7 @@ function workerUpdate({ metadata, status }: LambdaWorker): Update | undefined {
 }
 
 /** Lambda's word for a failure. Why a replacement failed stands before the first colon of its message. */
-function failureCode({ message, reason }: Failure): string {
+export function failureCode({ message, reason }: Failure): string {
   if (reason === ('ReplacementFailed' satisfies WorkerReason)) {
     const [, why = message, rest = ''] = /^(\w+): (.*)$/s.exec(message) ?? [];
     return failureCode({ reason: why, message: rest });

@@ -12,6 +12,7 @@ import { type FunctionReference, parseFunctionIdentifier } from '../lambda/funct
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { describeFunction } from './function-description.ts';
+import { type Failure, failureCode } from './function-state.ts';
 import type { UnsupportedOperation } from './unsupported-operations.ts';
 
 export interface WriteInput {
@@ -85,7 +86,10 @@ export const functionOperations: readonly WriteOperation[] = [
       const made = await writer.create(target, members, token, author);
       return token === undefined
         ? described(catalog, reference, made)
-        : await published(parts, reference, made, token, 'ResourceConflictException');
+        : await published(parts, reference, made, token, {
+            late: 'ResourceConflictException',
+            image: { withdraw: () => writer.withdraw(made, author) },
+          });
     },
   },
   {
@@ -108,7 +112,7 @@ export const functionOperations: readonly WriteOperation[] = [
       const changed = await writer.change(target, next, author, { isTrial, revisionId });
       return token === undefined || isTrial
         ? described(catalog, reference, changed)
-        : await published(parts, reference, changed, token, 'ServiceException');
+        : await published(parts, reference, changed, token, { late: 'ServiceException', image: {} });
     },
   },
   {
@@ -162,7 +166,7 @@ export const functionOperations: readonly WriteOperation[] = [
         return withToken(draft, author.requestId, descriptionIn(members));
       };
       const changed = await writer.change(target, next, author, { revisionId: textIn(members, 'RevisionId') });
-      return await published(parts, reference, changed, author.requestId, 'ServiceException');
+      return await published(parts, reference, changed, author.requestId, { late: 'ServiceException' });
     },
   },
   {
@@ -236,18 +240,26 @@ function checkCode(wanted: string | undefined, present: string): void {
   }
 }
 
-/**
- * The version that a token has published.
- *
- * @param late the error where no worker has run the image in time. A repetition of a ServiceException publishes no second
- *   version, since nothing has changed
- */
+interface Publishing {
+  /**
+   * The error where no worker has run the image in time. A repetition of a ServiceException publishes no second version,
+   * since nothing has changed.
+   */
+  readonly late: 'ResourceConflictException' | 'ServiceException';
+  /** Present where the request has brought the image, which Lambda looks at before it writes anything. */
+  readonly image?: {
+    /** Takes back what was written for an image that cannot be had. */
+    readonly withdraw?: () => Promise<void>;
+  };
+}
+
+/** The version that a token has published. */
 async function published(
   { catalog, isGone, writer }: WriteParts,
   { name }: FunctionReference,
   written: LambdaFunction,
   token: string,
-  late: 'ResourceConflictException' | 'ServiceException',
+  { image, late }: Publishing,
 ): Promise<object> {
   const found = (): PublishedState => publishedState(catalog, name, written, token);
   await writer.until(() => found().kind !== 'Waiting' || isGone(), PUBLISH_MS);
@@ -259,8 +271,14 @@ async function published(
     }
     case 'Gone':
       throw new LambdaError('ResourceNotFoundException', `The function ${name} was deleted meanwhile.`);
-    case 'Failed':
+    case 'Failed': {
+      const refusal = image === undefined ? undefined : imageRefusal(written.spec.template.spec.image, state);
+      if (refusal !== undefined) {
+        await image?.withdraw?.();
+        throw refusal;
+      }
       throw new LambdaError('ResourceConflictException', `No version was published: ${state.message}`);
+    }
     case 'Waiting':
       throw new LambdaError(
         late,
@@ -272,9 +290,26 @@ async function published(
   }
 }
 
+/** The error of Lambda, which looks at an image before it takes a function; undefined for a failure of another cause. */
+function imageRefusal(image: string, failure: Failure): LambdaError | undefined {
+  switch (failureCode(failure)) {
+    case 'InvalidImage': {
+      const fault = failure.reason === 'ImageNotFound' ? 'does not exist' : 'is not valid';
+      const text = `Source image ${image} ${fault}. Provide a valid source image. ${failure.message}`;
+      return new LambdaError('InvalidParameterValueException', text);
+    }
+    case 'ImageAccessDenied': {
+      const text = `Lambda does not have permission to access the image ${image}. Check the permissions of its registry. ${failure.message}`;
+      return new LambdaError('AccessDeniedException', text);
+    }
+    default:
+      return undefined;
+  }
+}
+
 type PublishedState =
   | { readonly kind: 'Waiting' | 'Gone' }
-  | { readonly kind: 'Failed'; readonly message: string }
+  | ({ readonly kind: 'Failed' } & Failure)
   | { readonly kind: 'Published'; readonly version: number };
 
 function publishedState(
@@ -298,12 +333,13 @@ function publishedState(
     return isSeen ? { kind: 'Published', version: latestVersion } : { kind: 'Waiting' };
   }
   if (isOvertaken && !isSame && publication?.token !== token) {
-    return { kind: 'Failed', message: 'another request has changed the function and published it.' };
+    const message = 'another request has changed the function and published it.';
+    return { kind: 'Failed', reason: 'Overtaken', message };
   }
   const isCurrent = (asked === token || isOvertaken) && observedGeneration === owner.metadata.generation;
   const stalled = conditions?.find(({ type, status }) => type === 'Stalled' && status === 'True');
   if (isCurrent && stalled !== undefined) {
-    return { kind: 'Failed', message: stalled.message };
+    return { kind: 'Failed', reason: stalled.reason, message: stalled.message };
   }
   return { kind: 'Waiting' };
 }

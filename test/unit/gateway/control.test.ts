@@ -14,6 +14,7 @@ import {
 } from '@aws-sdk/client-lambda';
 import { describe, expect, it } from 'vitest';
 import { KEPT_ANNOTATION } from '../../../src/api/kept-properties.ts';
+import type { LambdaFunction } from '../../../src/api/lambda-function.ts';
 import { foreignCode } from '../../../src/common/error-codes.ts';
 import type { Access } from '../../../src/gateway/access/access.ts';
 import { createOpenAccess } from '../../../src/gateway/access/access.ts';
@@ -302,6 +303,27 @@ describe('versions and aliases', () => {
     });
   };
 
+  /** Has the controller find that what the next change asks for cannot be. */
+  const stallNext = (
+    lab: WritingLab,
+    reason: string,
+    changed: (owner: LambdaFunction) => LambdaFunction = (owner) => owner,
+  ): void => {
+    const stop = lab.functions.subscribe(({ object }) => {
+      const token = object.spec.publishToken;
+      const isSeen = object.status?.observedGeneration === object.metadata.generation;
+      if (token !== undefined && object.status?.publication?.token !== token && !isSeen) {
+        queueMicrotask(() => {
+          stop();
+          const owner = changed(object);
+          const observedGeneration = owner.metadata.generation ?? 1;
+          const conditions = [condition('Stalled', 'True', reason, `because of ${reason}`)];
+          lab.functions.put({ ...owner, status: { ...owner.status, observedGeneration, conditions } });
+        });
+      }
+    });
+  };
+
   it('are published once the controller has done it', async () => {
     const lab = await writingLab();
     await lab.client.send(new CreateFunctionCommand(minimal));
@@ -311,21 +333,59 @@ describe('versions and aliases', () => {
       FunctionArn: `${arn}:1`,
       State: 'Active',
     });
-    const failed = { ...condition('Stalled', 'True', 'ImageNotFound', 'no such image') };
-    const stop = lab.functions.subscribe(({ object }) => {
-      if (object.spec.publishToken === object.status?.publication?.token) {
-        return;
-      }
-      queueMicrotask(() => {
-        stop();
-        const observedGeneration = object.metadata.generation ?? 1;
-        lab.functions.put({ ...object, status: { ...object.status, observedGeneration, conditions: [failed] } });
-      });
-    });
+    stallNext(lab, 'ImageNotFound');
     await expect(lab.client.send(new PublishVersionCommand({ FunctionName: 'hello' }))).rejects.toMatchObject({
       name: 'ResourceConflictException',
-      message: 'No version was published: no such image',
+      message: 'No version was published: because of ImageNotFound',
     });
+  });
+
+  it.each([
+    [
+      'ImageNotFound',
+      400,
+      'InvalidParameterValueException',
+      /^Source image registry\.example\/hello:1 does not exist\. Provide/,
+    ],
+    [
+      'ImageWrongPlatform',
+      400,
+      'InvalidParameterValueException',
+      /^Source image registry\.example\/hello:1 is not valid\. Provide/,
+    ],
+    ['PullSecretForbidden', 403, 'AccessDeniedException', /^Lambda does not have permission to access the image/],
+  ] as const)(
+    'are no reason to leave a function that cannot have its image (%s)',
+    async (reason, status, name, message) => {
+      const lab = await writingLab();
+      stallNext(lab, reason);
+      const error = { name, message: expect.stringMatching(message), $metadata: { httpStatusCode: status } };
+      await expect(lab.client.send(new CreateFunctionCommand({ ...minimal, Publish: true }))).rejects.toMatchObject(
+        error,
+      );
+      expect(lab.functions.cache.list()).toEqual([]);
+      // A tool that has mended the image creates the function again.
+      await lab.client.send(new CreateFunctionCommand(minimal));
+      stallNext(lab, reason);
+      const change = { FunctionName: 'hello', ImageUri: 'registry.example/hello:1', Publish: true };
+      await expect(lab.client.send(new UpdateFunctionCodeCommand(change))).rejects.toMatchObject(error);
+      expect(lab.functions.cache.list()).toHaveLength(1);
+    },
+  );
+
+  it('that fail for another reason than the image, or of a function that was changed since, leave it', async () => {
+    const lab = await writingLab();
+    const create = (FunctionName: string) =>
+      lab.client.send(new CreateFunctionCommand({ ...minimal, FunctionName, Publish: true }));
+    stallNext(lab, 'InitFailed');
+    await expect(create('hello')).rejects.toMatchObject({ name: 'ResourceConflictException' });
+    stallNext(lab, 'ImageNotFound', (owner) => ({
+      ...owner,
+      metadata: { ...owner.metadata, generation: 2 },
+      spec: { ...owner.spec, description: 'changed' },
+    }));
+    await expect(create('other')).rejects.toMatchObject({ name: 'InvalidParameterValueException' });
+    expect(lab.functions.cache.list().map(({ metadata }) => metadata.name)).toEqual(['hello', 'other']);
   });
 
   it('have weights in thousandths', async () => {

@@ -159,6 +159,20 @@ describe.each(['javaScript', 'boto3'] as const)('by %s', (which) => {
     await does('DeleteFunction', { FunctionName });
   }, 120_000);
 
+  it('a function that is to publish an image which nobody has is not created', async () => {
+    const FunctionName = `${prefix}-unpublished`;
+    const input = { FunctionName, PackageType: 'Image', Role: ROLE, Publish: true };
+    expect(await fails('CreateFunction', { ...input, Code: { ImageUri: 'registry.example/broken:1' } })).toMatchObject({
+      error: 'InvalidParameterValueException',
+      modeled: true,
+      httpStatus: 400,
+      message: expect.stringContaining('Source image registry.example/broken:1 does not exist.') as string,
+    });
+    expect(await fails('GetFunction', { FunctionName })).toMatchObject({ error: 'ResourceNotFoundException' });
+    expect(await create(FunctionName, { Publish: true })).toMatchObject({ Version: '1' });
+    await does('DeleteFunction', { FunctionName });
+  }, 120_000);
+
   it('versions are published once for each change, and aliases share calls between them', async () => {
     const FunctionName = `${prefix}-versions`;
     const first = await create(FunctionName, { Publish: true, Description: 'one' });
