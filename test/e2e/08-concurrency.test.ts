@@ -1,5 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { isTrue, workerConditions } from '../../src/api/condition.ts';
+import { functionManifest } from '../support/function-manifest.ts';
 import { patience } from '../support/patience.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { type CounterAnswer, functionTimeout, instance } from './support/instance.ts';
@@ -60,24 +61,19 @@ describe('two reserved calls', () => {
   const names = [0, 1, 2, 3].map((ordinal) => `reserved-latest-${ordinal}`);
 
   const apply = async (change: number): Promise<void> => {
-    const owner = {
-      apiVersion: 'esb.dev/v1alpha1',
-      kind: 'LambdaFunction',
-      metadata: { name: 'reserved', namespace: 'default' },
-      spec: {
-        scaling: { mode: 'Fixed', minWorkers: 4 },
-        reservedConcurrency: 2,
-        rollout: { maxSurge: 2, maxUnavailable: 0 },
-        template: {
-          spec: {
-            image: esb.image('python-counter'),
-            env: [{ name: 'CHANGE', value: String(change) }],
-            timeoutSeconds: functionTimeout(30),
-          },
+    const owner = functionManifest('reserved', {
+      scaling: { mode: 'Fixed', minWorkers: 4 },
+      reservedConcurrency: 2,
+      rollout: { maxSurge: 2, maxUnavailable: 0 },
+      template: {
+        spec: {
+          image: esb.image('python-counter'),
+          env: [{ name: 'CHANGE', value: String(change) }],
+          timeoutSeconds: functionTimeout(30),
         },
       },
-    };
-    await esb.kubectl(['apply', '-f', '-'], { input: JSON.stringify(owner) });
+    });
+    await esb.kubectl(['apply', '-f', '-'], { input: owner });
   };
   /** One call without a client of AWS, which would make a hundred thousand of them slow. */
   const call = async (url: string): Promise<Pick<CounterAnswer, 'bootId' | 'times'>> => {

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { LambdaFunction } from '../../src/api/lambda-function.ts';
+import { functionManifest } from '../support/function-manifest.ts';
 import { patience } from '../support/patience.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { functionTimeout, instance } from './support/instance.ts';
@@ -23,26 +24,21 @@ describe('versions and aliases of a function', () => {
   const esb = instance();
 
   const apply = async (stage: string, spec: object): Promise<void> => {
-    const owner = {
-      apiVersion: 'esb.dev/v1alpha1',
-      kind: 'LambdaFunction',
-      metadata: { name: 'staged', namespace: 'default' },
-      spec: {
-        scaling: { mode: 'Fixed', minWorkers: 2 },
-        template: {
-          spec: {
-            image: esb.image('python-counter'),
-            command: ['python3', '-c', program, 'stages.handler'],
-            env: [{ name: 'STAGE', value: stage }],
-            timeoutSeconds: functionTimeout(),
-            // Calls come however long those before them take.
-            concurrency: { queueDepth: 1_000 },
-          },
+    const owner = functionManifest('staged', {
+      scaling: { mode: 'Fixed', minWorkers: 2 },
+      template: {
+        spec: {
+          image: esb.image('python-counter'),
+          command: ['python3', '-c', program, 'stages.handler'],
+          env: [{ name: 'STAGE', value: stage }],
+          timeoutSeconds: functionTimeout(),
+          // Calls come however long those before them take.
+          concurrency: { queueDepth: 1_000 },
         },
-        ...spec,
       },
-    };
-    await esb.kubectl(['apply', '-f', '-'], { input: JSON.stringify(owner) });
+      ...spec,
+    });
+    await esb.kubectl(['apply', '-f', '-'], { input: owner });
   };
   const staged = async (): Promise<LambdaFunction> =>
     JSON.parse((await esb.kubectl(['get', 'lf', 'staged', '-o', 'json'])).stdout) as LambdaFunction;

@@ -1,5 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { LambdaFunction } from '../../src/api/lambda-function.ts';
+import { functionManifest } from '../support/function-manifest.ts';
 import { patience } from '../support/patience.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { functionTimeout, instance } from './support/instance.ts';
@@ -55,22 +56,17 @@ describe('a function that grows with its calls', () => {
         await esb.kubectl(['delete', 'lf', 'growing', '--ignore-not-found', `--timeout=${90 * patience()}s`]);
         await waitFor('the workers to be gone', async () => (await workers()).length === 0);
       }, 180_000 * patience());
-      const owner = {
-        apiVersion: 'esb.dev/v1alpha1',
-        kind: 'LambdaFunction',
-        metadata: { name: 'growing', namespace: 'default' },
-        spec: {
-          scaling: { mode: 'Auto', minWorkers: 0, maxWorkers: 5, scaleDownDelaySeconds: DELAY_SECONDS },
-          template: {
-            spec: {
-              image: esb.image('python-counter'),
-              command: ['python3', '-c', program, 'slow.handler'],
-              timeoutSeconds: functionTimeout() + 2 * CALL_SECONDS,
-            },
+      const owner = functionManifest('growing', {
+        scaling: { mode: 'Auto', minWorkers: 0, maxWorkers: 5, scaleDownDelaySeconds: DELAY_SECONDS },
+        template: {
+          spec: {
+            image: esb.image('python-counter'),
+            command: ['python3', '-c', program, 'slow.handler'],
+            timeoutSeconds: functionTimeout() + 2 * CALL_SECONDS,
           },
         },
-      };
-      await esb.kubectl(['apply', '-f', '-'], { input: JSON.stringify(owner) });
+      });
+      await esb.kubectl(['apply', '-f', '-'], { input: owner });
       await have(1);
       await waitFor('the function to be ready', async () => (await readiness()) === 'True', { timeoutMs: 90_000 });
       await waitFor('the gateway to know the worker', () =>

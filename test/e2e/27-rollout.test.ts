@@ -4,6 +4,7 @@ import { repositoryRoot } from '../../local/common/repository.ts';
 import type { LambdaFunction } from '../../src/api/lambda-function.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import { run } from '../support/command.ts';
+import { functionManifest } from '../support/function-manifest.ts';
 import { patience } from '../support/patience.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { functionTimeout, instance } from './support/instance.ts';
@@ -20,11 +21,9 @@ describe('a change of a function, under calls', () => {
   const esb = instance();
 
   const apply = async (stage: string, spec: object = {}): Promise<void> => {
-    const owner = {
-      apiVersion: 'esb.dev/v1alpha1',
-      kind: 'LambdaFunction',
-      metadata: { name: 'changing', namespace: 'default', annotations: { 'kubernetes.io/change-cause': stage } },
-      spec: {
+    const owner = functionManifest(
+      'changing',
+      {
         scaling: { mode: 'Fixed', minWorkers: 3 },
         rollout: { maxSurge: 1, maxUnavailable: 0, progressDeadlineSeconds: 10 * patience() },
         template: {
@@ -39,8 +38,9 @@ describe('a change of a function, under calls', () => {
           },
         },
       },
-    };
-    await esb.kubectl(['apply', '-f', '-'], { input: JSON.stringify(owner) });
+      { annotations: { 'kubernetes.io/change-cause': stage } },
+    );
+    await esb.kubectl(['apply', '-f', '-'], { input: owner });
   };
   /** Runs `esb rollout` as a user of the instance would; both streams. */
   const rollout = async (command: string, ...args: readonly string[]): Promise<string> => {

@@ -6,6 +6,7 @@ import type { LambdaFunction } from '../../src/api/lambda-function.ts';
 import { createProgress } from '../../src/cli/progress.ts';
 import { runAws } from '../support/aws-command.ts';
 import { startBoto3 } from '../support/boto3-caller.ts';
+import { functionManifest } from '../support/function-manifest.ts';
 import { createJavaScriptCaller } from '../support/javascript-caller.ts';
 import { answered, type LambdaCaller } from '../support/lambda-caller.ts';
 import { patience } from '../support/patience.ts';
@@ -79,18 +80,17 @@ describe('functions that AWS tools make on real workers', () => {
     expect(await invokes({ FunctionName })).toBe('one');
 
     // The same object by kubectl, in between: each owns what it names, and neither puts anything back.
-    const manifest = {
-      apiVersion: 'esb.dev/v1alpha1',
-      kind: 'LambdaFunction',
-      metadata: { name: FunctionName, namespace: 'default', labels: { team: 'blue' } },
-      spec: { scaling: { maxWorkers: 4 }, template: { spec: { image: esb.image('python-counter') } } },
-    };
-    await esb.kubectl(['apply', '-f', '-'], { input: JSON.stringify(manifest) });
+    const manifest = functionManifest(
+      FunctionName,
+      { scaling: { maxWorkers: 4 }, template: { spec: { image: esb.image('python-counter') } } },
+      { labels: { team: 'blue' } },
+    );
+    await esb.kubectl(['apply', '-f', '-'], { input: manifest });
     await does('UpdateFunctionConfiguration', { FunctionName, Environment: { Variables: { STAGE: 'two' } } });
     await waits('FunctionUpdatedV2', { FunctionName });
     // The end of the wait is the end of the change: no worker has the earlier one.
     expect(await Promise.all([1, 2, 3].map(() => invokes({ FunctionName })))).toEqual(['two', 'two', 'two']);
-    await esb.kubectl(['apply', '-f', '-'], { input: JSON.stringify(manifest) });
+    await esb.kubectl(['apply', '-f', '-'], { input: manifest });
     const { metadata, spec } = await objectOf(FunctionName);
     expect(spec).toMatchObject({
       scaling: { mode: 'Auto', maxWorkers: 4 },

@@ -1,6 +1,7 @@
 import type { LambdaFunctionSpecUrl } from '../../src/api/lambda-function.ts';
 import type { ApiServer } from './api-server.ts';
 import { functionFixture } from './function-fixture.ts';
+import { functionManifest } from './function-manifest.ts';
 
 /** Port of URLs on the loopback of the node of a gateway with these flags. */
 export const URL_PORT = 9081;
@@ -16,7 +17,5 @@ export async function giveUrl(
   url: LambdaFunctionSpecUrl,
 ): Promise<void> {
   const { spec } = functionFixture({ name, spec: { url } });
-  const metadata = { name, namespace: 'default' };
-  const object = { apiVersion: 'esb.dev/v1alpha1', kind: 'LambdaFunction', metadata, spec };
-  await api.kubectl(['apply', '-f', '-'], JSON.stringify(object));
+  await api.kubectl(['apply', '-f', '-'], functionManifest(name, spec));
 }

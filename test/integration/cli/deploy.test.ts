@@ -17,6 +17,7 @@ import { RegistryClient } from '../../../src/oci/registry-client.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { run } from '../../support/command.ts';
 import { freePort } from '../../support/free-port.ts';
+import { functionManifest } from '../../support/function-manifest.ts';
 import { type OwnedProcess, startOwnedProcess } from '../../support/owned-process.ts';
 import { ownArchitecture, testImage } from '../../support/test-image.ts';
 import { toolsFolder } from '../../support/tools.ts';
@@ -353,9 +354,8 @@ with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
   });
 
   it('a function of the same name that something else has made is not touched', async () => {
-    const spec = { template: { spec: { image: 'registry.example/other:1' } } };
-    const other = { apiVersion: 'esb.dev/v1alpha1', kind: 'LambdaFunction', metadata: { name: 'taken' }, spec };
-    await api.kubectl(['apply', '-f', '-'], JSON.stringify(other));
+    const other = functionManifest('taken', { template: { spec: { image: 'registry.example/other:1' } } });
+    await api.kubectl(['apply', '-f', '-'], other);
     const folder = await folderOf('taken', { 'app.py': 'def handler(e, c): pass' });
     await expect(deploy(folder)).rejects.toSatisfy((error) => hasCode(error, 'Conflict'));
     expect((await stored('taken')).spec.template.spec.image).toBe('registry.example/other:1');

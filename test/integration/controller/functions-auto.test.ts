@@ -2,7 +2,6 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { stringify } from 'yaml';
 import { lambdaFunctions } from '../../../src/api/lambda-function.ts';
 import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
@@ -16,6 +15,7 @@ import type { ApiServer } from '../../support/api-server.ts';
 import type { FakeNode } from '../../support/fake-node.ts';
 import { fastClock } from '../../support/fast-clock.ts';
 import { freePort } from '../../support/free-port.ts';
+import { functionManifest } from '../../support/function-manifest.ts';
 import { type FunctionServer, startFunctionServer } from '../../support/function-server.ts';
 import { optionsOf } from '../../support/options.ts';
 import { type Running, running } from '../../support/running.ts';
@@ -75,12 +75,7 @@ describe('a LambdaFunction that grows with its calls, by what a gateway tells th
   const apply = (scaling: object) =>
     server.kubectl(
       ['apply', '-f', '-'],
-      stringify({
-        apiVersion: 'esb.dev/v1alpha1',
-        kind: 'LambdaFunction',
-        metadata: { name: 'auto', namespace: 'default' },
-        spec: { scaling, template: { spec: { image: 'hello:1' } } },
-      }),
+      functionManifest('auto', { scaling, template: { spec: { image: 'hello:1' } } }),
     );
 
   it('has a spare worker at rest, one for each call, and fewer again once they have ended', async () => {

@@ -15,6 +15,7 @@ import { ListWatchInformer } from '../../../src/kube/cache/informer.ts';
 import { gatewayFlags } from '../../../src/options/gateway.ts';
 import { Random } from '../../chaos/random.ts';
 import { freePort } from '../../support/free-port.ts';
+import { functionManifest } from '../../support/function-manifest.ts';
 import { type FunctionServer, startFunctionServer } from '../../support/function-server.ts';
 import { optionsOf } from '../../support/options.ts';
 import { type OwnedProcess, startOwnedProcess } from '../../support/owned-process.ts';
@@ -145,17 +146,12 @@ describe(`${KILLS} kills of controllers in the middle of growth, a rollout and a
   const apply = (change: number, version: number | undefined): Promise<unknown> =>
     lab.server.kubectl(
       ['apply', '-f', '-'],
-      JSON.stringify({
-        apiVersion: 'esb.dev/v1alpha1',
-        kind: 'LambdaFunction',
-        metadata: { name: NAME, namespace },
-        spec: {
-          scaling: { mode: 'Auto', minWorkers: LEAST, maxWorkers: MAX_WORKERS, scaleDownDelaySeconds: 5 },
-          rollout,
-          publishToken: `change-${change}`,
-          ...(version === undefined ? {} : { aliases: [{ name: 'live', version, provisionedWorkers: 2 }] }),
-          template: { spec: { image: 'hello:1', env: [{ name: 'CHANGE', value: String(change) }] } },
-        },
+      functionManifest(NAME, {
+        scaling: { mode: 'Auto', minWorkers: LEAST, maxWorkers: MAX_WORKERS, scaleDownDelaySeconds: 5 },
+        rollout,
+        publishToken: `change-${change}`,
+        ...(version === undefined ? {} : { aliases: [{ name: 'live', version, provisionedWorkers: 2 }] }),
+        template: { spec: { image: 'hello:1', env: [{ name: 'CHANGE', value: String(change) }] } },
       }),
     );
   /** Has the agent of a worker tell how far it is: on its way with a container that serves, or as it is wished. */

@@ -1,6 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { stringify } from 'yaml';
 import { type LambdaFunction, lambdaFunctions } from '../../../src/api/lambda-function.ts';
 import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { runHistory } from '../../../src/cli/rollout/history.ts';
@@ -18,6 +17,7 @@ import type { ApiServer } from '../../support/api-server.ts';
 import { clearObjects } from '../../support/clear-objects.ts';
 import type { FakeNode } from '../../support/fake-node.ts';
 import { fastClock } from '../../support/fast-clock.ts';
+import { functionManifest } from '../../support/function-manifest.ts';
 import { type FunctionServer, startFunctionServer } from '../../support/function-server.ts';
 import { optionsOf } from '../../support/options.ts';
 import { type Running, running } from '../../support/running.ts';
@@ -58,12 +58,7 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
   const apply = (name: string, image: string, minWorkers: number, spec: object = {}) =>
     server.kubectl(
       ['apply', '-f', '-'],
-      stringify({
-        apiVersion: 'esb.dev/v1alpha1',
-        kind: 'LambdaFunction',
-        metadata: { name, namespace: 'default' },
-        spec: { scaling: { mode: 'Fixed', minWorkers }, template: { spec: { image } }, ...spec },
-      }),
+      functionManifest(name, { scaling: { mode: 'Fixed', minWorkers }, template: { spec: { image } }, ...spec }),
     );
   const workers = async (): Promise<readonly LambdaWorker[]> =>
     (await admin.list(lambdaWorkers, { namespace: 'default' })).items;

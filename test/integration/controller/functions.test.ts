@@ -12,6 +12,7 @@ import type { ApiServer } from '../../support/api-server.ts';
 import { clearObjects } from '../../support/clear-objects.ts';
 import type { FakeNode } from '../../support/fake-node.ts';
 import { fastClock } from '../../support/fast-clock.ts';
+import { functionManifest } from '../../support/function-manifest.ts';
 import { type FunctionServer, startFunctionServer } from '../../support/function-server.ts';
 import { optionsOf } from '../../support/options.ts';
 import { type Running, running } from '../../support/running.ts';
@@ -54,11 +55,10 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
   });
 
   const manifest = (name: string, scaling: object, spec: object = {}, more: object = {}) =>
-    stringify({
-      apiVersion: 'esb.dev/v1alpha1',
-      kind: 'LambdaFunction',
-      metadata: { name, namespace: 'default' },
-      spec: { scaling: { mode: 'Fixed', ...scaling }, template: { spec: { image: 'hello:1', ...spec } }, ...more },
+    functionManifest(name, {
+      scaling: { mode: 'Fixed', ...scaling },
+      template: { spec: { image: 'hello:1', ...spec } },
+      ...more,
     });
   const apply = (...given: Parameters<typeof manifest>) => server.kubectl(['apply', '-f', '-'], manifest(...given));
   const workers = async (): Promise<readonly LambdaWorker[]> =>

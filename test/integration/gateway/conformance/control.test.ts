@@ -4,6 +4,7 @@ import { pythonEnvironment } from '../../../support/boto3-caller.ts';
 import { run } from '../../../support/command.ts';
 import { type ControlLab, DEPLOYER, digestOf, EDITOR, READER, startControlLab } from '../../../support/control-lab.ts';
 import { textOf } from '../../../support/documentation.ts';
+import { functionManifest } from '../../../support/function-manifest.ts';
 import { answered, type LambdaCaller, refused } from '../../../support/lambda-caller.ts';
 import { shellBlocksOf } from '../../../support/markdown-file.ts';
 import { toolsFolder } from '../../../support/tools.ts';
@@ -383,12 +384,7 @@ describe('one object', () => {
   const call = async (operation: string, input: Readonly<Record<string, unknown>>) =>
     answered(await lab.callers.javaScript.call(operation, input, { credentials: EDITOR })).output;
   const manifest = (name: string, spec: object, template: object): string =>
-    JSON.stringify({
-      apiVersion: 'esb.dev/v1alpha1',
-      kind: 'LambdaFunction',
-      metadata: { name, namespace: 'default' },
-      spec: { ...spec, template: { spec: template } },
-    });
+    functionManifest(name, { ...spec, template: { spec: template } });
   const managerOf = async (name: string, ...path: readonly string[]): Promise<readonly string[]> => {
     const text = await lab.api.kubectl(['get', 'lf', name, '-o', 'json', '--show-managed-fields']);
     const { metadata } = JSON.parse(text) as LambdaFunction;
