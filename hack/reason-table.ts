@@ -321,6 +321,10 @@ const events = section<EventReason>(
     ],
     Published: ['Normal', 'LambdaFunction: a version was published; the note names the LambdaVersion'],
     VersionRefused: ['Warning', 'LambdaFunction: the API server does not take a version of it'],
+    RevisionRefused: [
+      'Warning',
+      'LambdaFunction: the API server does not let its templates be kept as ControllerRevisions, which `esb rollout undo` goes back to; tried again every 30 seconds',
+    ],
     ProgressDeadlineExceeded: [
       'Warning',
       'LambdaFunction: a change of the template has stopped at its deadline; the note names a worker that hangs',

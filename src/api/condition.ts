@@ -180,6 +180,7 @@ export type EventReason =
   | 'ProgressDeadlineExceeded'
   | 'Published'
   | 'Reassigned'
+  | 'RevisionRefused'
   | 'Scaled'
   | 'SettingsRefused'
   | 'Unassigned'

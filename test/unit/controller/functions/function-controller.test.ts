@@ -1,7 +1,8 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { LambdaFunction } from '../../../../src/api/lambda-function.ts';
+import { type LambdaFunction, templateHashOf } from '../../../../src/api/lambda-function.ts';
 import type { LambdaVersion } from '../../../../src/api/lambda-version.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
+import { revisionName } from '../../../../src/api/template-revision.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { FunctionController } from '../../../../src/controller/functions/function-controller.ts';
 import { CALLED_INDEX, calledIndex } from '../../../../src/controller/functions/name-holder.ts';
@@ -75,11 +76,11 @@ class Scene {
               : this.owners.get(name),
       create: async ({ plural }: ResourceType<KubeObject>, worker: LambdaWorker) => {
         const { name } = worker.metadata;
+        this.#fail(`create ${name}`);
         if (plural === 'controllerrevisions') {
           this.#keep(worker as unknown as ControllerRevision);
           return;
         }
-        this.#fail(`create ${name}`);
         if (this.refusal !== undefined) {
           throw this.refusal;
         }
@@ -447,6 +448,21 @@ describe('FunctionController', () => {
     await scene.look();
     expect(scene.stored.get('hello-latest-0')?.spec.concurrency?.reserved).toBe(2);
     expect(scene.owners.get('hello')?.status?.conditions).toMatchObject([{ reason: 'UpToDate' }]);
+  });
+
+  it('tells by an Event that the API server takes no revision of a template, which makes nothing less ready', async () => {
+    const scene = new Scene();
+    const owner = functionFixture({ minWorkers: 1 });
+    scene.put(owner);
+    scene.faults.set(`create ${revisionName(owner, templateHashOf(owner.spec.template))}`, error('Forbidden', 403));
+    await scene.look();
+    scene.settle();
+    expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
+    expect(scene.events).toContain('RevisionRefused: not so: Forbidden');
+    expect(scene.owners.get('hello')?.status?.conditions).toMatchObject([{ reason: 'UpToDate' }]);
+    scene.faults.clear();
+    await scene.look();
+    expect(scene.revisions.size).toBe(1);
   });
 
   it('takes the no of a webhook for what it is', async () => {
