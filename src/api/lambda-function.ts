@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { KubeObject, ObjectMeta, ResourceType } from '../kube/api/types.ts';
 import type { LambdaFunction, LambdaFunctionSpec, LambdaFunctionStatus } from './generated/lambda-function.ts';
 import { LABEL_PREFIX } from './label.ts';
-import type { LambdaWorker } from './lambda-worker.ts';
+import { type LambdaWorker, WORKER_FINALIZER } from './lambda-worker.ts';
 import { API_GROUP, API_VERSION } from './name.ts';
 
 export type {
@@ -144,6 +144,8 @@ export function workerOf(owner: LambdaFunction, name: string, { hash, template, 
       },
       annotations: { [TEMPLATE_ANNOTATION]: hash, ...(hasSettings(owner) ? { [SETTINGS_ANNOTATION]: 'true' } : {}) },
       ownerReferences: [ownerReferenceTo(owner)],
+      // A write less before its assignment, where no admission policy gives it.
+      finalizers: [WORKER_FINALIZER],
     },
     spec: {
       ...withSettings(owner, template.spec),

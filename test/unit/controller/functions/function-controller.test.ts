@@ -253,6 +253,8 @@ describe('FunctionController', () => {
     scene.put(functionFixture());
     await scene.look();
     expect(scene.written()).toEqual(['create hello-latest-0', 'create hello-latest-1']);
+    // So that the assignment is their next write.
+    expect(scene.stored.get('hello-latest-0')?.metadata.finalizers).toEqual(['esb.dev/worker']);
     expect(await scene.look()).toEqual({ requeueAfterMs: 500 });
     expect(scene.written()).toEqual([]);
     scene.settle();
