@@ -9,10 +9,9 @@ import { createStatusApplier, type StatusApplier } from '../../kube/client/statu
 import type { Fleet } from '../model/fleet.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import { ActivityQueue } from './activity-queue.ts';
+import { patienceMs } from './patience.ts';
 import { agentOwnership, agentStatus, compareStatus, showSameState, stampsDiffer } from './status-mapping.ts';
 
-/** Milliseconds for which a transient phase must last to be published. */
-const transientMs = 1_000;
 /** Writes of one worker that may follow each other at once, and milliseconds until one more. */
 const burst = 3;
 const refillMs = 1_000;
@@ -59,16 +58,18 @@ interface Entry {
  * Writes the agent's part of each worker's status by forced server-side apply of its own fields. The part is first
  * compared with the present status, and the write holds only for the version that was compared: a status never lands on
  * a worker that was created or assigned again meanwhile. Only after a conflict is the worker read. A resting state is
- * written at once, a transient phase only when it lasts, and what calls change of a worker that serves when the
- * {@link ActivityQueue} says so, after all else. While the server cannot be reached, one write at a time is tried, at
- * growing intervals; the changes made meanwhile are then written once. A server that is slow because of many nodes does
- * not get all writes at once.
+ * written at once, a transient phase only when it lasts ({@link patienceMs}), and what calls change of a worker that
+ * serves when the {@link ActivityQueue} says so, after all else. While the server cannot be reached, one write at a time
+ * is tried, at growing intervals; the changes made meanwhile are then written once. A server that is slow because of many
+ * nodes does not get all writes at once.
  */
 export class StatusWriter {
   readonly #options: StatusWriterOptions;
   readonly #entries = new Map<string, Entry>();
   readonly #queue = new Set<Entry>();
   readonly #activity: ActivityQueue<Entry>;
+  /** Uids of workers in a transient phase. */
+  readonly #passing = new Set<string>();
   readonly #running = new Set<Promise<void>>();
   readonly #stopping = new AbortController();
   readonly #random: () => number;
@@ -143,6 +144,7 @@ export class StatusWriter {
   #viewChanged(view: WorkerView): void {
     const { uid } = view.identity;
     const now = this.#options.clock.monotonic();
+    this.#passing[view.transient ? 'add' : 'delete'](uid);
     const entry = this.#entries.get(uid);
     if (entry === undefined) {
       const made: Entry = {
@@ -174,6 +176,11 @@ export class StatusWriter {
     }
   }
 
+  /** Monotonic milliseconds from which the phase of a worker may be published. */
+  #settledAt(entry: Entry): number {
+    return entry.phaseSince + patienceMs(entry.view, this.#present(entry)?.status, this.#passing.size);
+  }
+
   /** Stamps go with the next write, or alone in their own time. */
   #stampsChanged(entry: Entry): void {
     const present = this.#activity.has(entry) ? undefined : this.#present(entry);
@@ -190,13 +197,13 @@ export class StatusWriter {
       this.#activity.delete(entry);
     }
     this.#entries.delete(uid);
+    this.#passing.delete(uid);
     this.#applier.forget(uid);
   }
 
   #schedule(entry: Entry, leastMs = 0): void {
     const now = this.#options.clock.monotonic();
-    const settledAt = entry.view.transient ? entry.phaseSince + transientMs : now;
-    const dueAt = Math.max(now + leastMs, settledAt, this.#grantedAt(entry, now));
+    const dueAt = Math.max(now + leastMs, this.#settledAt(entry), this.#grantedAt(entry, now));
     if (entry.timer !== undefined && entry.dueAt <= dueAt && !entry.view.transient) {
       return;
     }
@@ -295,7 +302,7 @@ export class StatusWriter {
     }
     const draft = agentStatus(view, present.status, clock.now());
     const difference = compareStatus(draft, present.status);
-    if (difference !== 'none' && view.transient && clock.monotonic() < entry.phaseSince + transientMs) {
+    if (difference !== 'none' && clock.monotonic() < this.#settledAt(entry)) {
       this.#schedule(entry);
       return;
     }

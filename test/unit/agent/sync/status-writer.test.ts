@@ -78,6 +78,43 @@ function world(status: LambdaWorkerStatus = { assignment }) {
   };
 }
 
+/** A server with any number of workers, which writes down who was written in which phase. */
+function crowd() {
+  const clock = manualClock();
+  const fleet = fakeFleet();
+  const objects = new Map<string, LambdaWorker>();
+  const writes: string[] = [];
+  const writer = new StatusWriter({
+    fleet,
+    cache: { get: ({ name }) => objects.get(name) },
+    nodeName: 'node-1',
+    clock,
+    logger: silentLogger(),
+    client: {
+      get: ({ name }: never) => Promise.resolve(objects.get(name) as never),
+      patch: (_type, { name }, { body }) => {
+        const { status } = body as LambdaWorker;
+        const before = objects.get(name);
+        const resourceVersion = String(Number(before?.metadata.resourceVersion) + 1);
+        const next = workerFixture({
+          name,
+          metadata: { resourceVersion },
+          status: { ...status, assignment },
+        });
+        objects.set(name, next);
+        writes.push(`${name} ${status?.phase}`);
+        return Promise.resolve(next as never);
+      },
+    },
+  });
+  onTestFinished(async () => {
+    const stopped = writer.stop();
+    await clock.advance(10_000);
+    await stopped;
+  });
+  return { clock, fleet, objects, writer, writes };
+}
+
 const paused = viewFixture({
   phase: 'Paused',
   conditions: { Ready: { status: 'True', reason: 'Paused', message: '' } },
@@ -110,6 +147,34 @@ describe('the status writer', () => {
     fleet.show(viewFixture({ phase: 'Pausing', transient: true }));
     await clock.advance(1_500);
     expect(phases()).toEqual(['Paused 0', 'Running 1000', 'Pausing 2000']);
+  });
+
+  it('tells little of many workers that calls start as soon as they are made', async () => {
+    const { clock, fleet, objects, writer, writes } = crowd();
+    const show = (each: number, phase: 'Absent' | 'Creating' | 'Running'): void => {
+      const name = `w${each}`;
+      fleet.show(viewFixture({ name, uid: `uid-of-${name}`, phase, transient: phase === 'Creating' }));
+    };
+    writer.start();
+    for (let each = 0; each < 40; each += 1) {
+      objects.set(`w${each}`, workerFixture({ name: `w${each}`, status: { assignment } }));
+      show(each, 'Absent');
+      // No other starts yet.
+      await clock.advance(each === 0 ? 0 : 50);
+      show(each, 'Creating');
+    }
+    for (let each = 0; each < 38; each += 1) {
+      await clock.advance(100);
+      show(each, 'Running');
+    }
+    await clock.advance(0);
+    expect(writes).toEqual(['w0 Absent', ...Array.from({ length: 38 }, (_, each) => `w${each} Running`)]);
+    // The last two are told to start all the same.
+    await clock.advance(5_000);
+    expect(writes.slice(39)).toEqual(['w38 Creating', 'w39 Creating']);
+    show(39, 'Running');
+    await clock.advance(0);
+    expect(writes.at(-1)).toBe('w39 Running');
   });
 
   it('writes nothing for a phase that came back to what is there', async () => {
@@ -210,38 +275,7 @@ describe('the status writer', () => {
   });
 
   it('lets workers that are paused and woken all the time wait, and first changes and errors pass them', async () => {
-    const clock = manualClock();
-    const fleet = fakeFleet();
-    const objects = new Map<string, LambdaWorker>();
-    const writes: string[] = [];
-    const writer = new StatusWriter({
-      fleet,
-      cache: { get: ({ name }) => objects.get(name) },
-      nodeName: 'node-1',
-      clock,
-      logger: silentLogger(),
-      client: {
-        get: ({ name }: never) => Promise.resolve(objects.get(name) as never),
-        patch: (_type, { name }, { body }) => {
-          const { status } = body as LambdaWorker;
-          const before = objects.get(name);
-          const resourceVersion = String(Number(before?.metadata.resourceVersion) + 1);
-          const next = workerFixture({
-            name,
-            metadata: { resourceVersion },
-            status: { ...status, assignment },
-          });
-          objects.set(name, next);
-          writes.push(`${name} ${status?.phase}`);
-          return Promise.resolve(next as never);
-        },
-      },
-    });
-    onTestFinished(async () => {
-      const stopped = writer.stop();
-      await clock.advance(10_000);
-      await stopped;
-    });
+    const { clock, fleet, objects, writer, writes } = crowd();
     const showAll = (phase: 'Running' | 'Paused', stamp: string): void => {
       for (let each = 0; each < 50; each += 1) {
         const { identity } = viewFixture({ name: `w${each}`, uid: `uid-of-w${each}` });
