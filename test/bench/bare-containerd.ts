@@ -50,6 +50,9 @@ export class BareContainerd {
   readonly #clients = new Map<string, Client>();
   readonly #folder: string;
   readonly #living = new Set<BareContainer>();
+  /** Creations and removals. */
+  readonly #underway = new Set<Promise<unknown>>();
+  #isStopping = false;
   #donorId = '';
   #spec = '';
   #chainId = '';
@@ -89,6 +92,60 @@ export class BareContainerd {
    * @param makeTmp makes a file for `/tmp` meanwhile. Default: a tmpfs.
    */
   async create(makeTmp?: (id: string) => Promise<TmpFile>): Promise<BareContainer> {
+    // A scenario that was interrupted goes on until its next step fails.
+    if (this.#isStopping) {
+      throw new Error('no container is created any more: the bare mechanism is being stopped');
+    }
+    return await this.#awaited(this.#create(makeTmp));
+  }
+
+  /** Removes a container, unless that was begun before. */
+  async remove(container: BareContainer): Promise<void> {
+    if (this.#living.delete(container)) {
+      await this.#awaited(this.#remove(container));
+    }
+  }
+
+  async pause(container: BareContainer): Promise<void> {
+    await this.#call('tasks.Tasks', 'Pause', { containerId: container.id });
+  }
+
+  async resume(container: BareContainer): Promise<void> {
+    await this.#call('tasks.Tasks', 'Resume', { containerId: container.id });
+  }
+
+  /** RUNNING, PAUSED, … of a worker of ours, as containerd and the kernel have it; undefined without a task. */
+  async workerTask(containerId: string): Promise<string | undefined> {
+    const { tasks } = (await this.#call('tasks.Tasks', 'List', {}, 'esb')) as {
+      tasks?: readonly {
+        readonly id: string;
+        readonly containerId: string;
+        readonly status: string;
+        readonly pid: number;
+      }[];
+    };
+    const found = tasks?.find((task) => task.id === containerId || task.containerId === containerId);
+    return found === undefined ? undefined : await stateOfTask(found.status, found.pid);
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    await Promise.allSettled(this.#underway);
+    for (const container of this.#living) {
+      await this.remove(container);
+    }
+    // Removals that a scenario has begun meanwhile.
+    await Promise.allSettled(this.#underway);
+    for (const client of this.#clients.values()) {
+      client.close();
+    }
+    await this.#api?.stop();
+    await run('ip', ['link', 'del', bridge], { mayFail: true });
+    // The image goes with the instance.
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  async #create(makeTmp?: (id: string) => Promise<TmpFile>): Promise<BareContainer> {
     const id = `bare-${randomBytes(4).toString('hex')}`;
     const file = makeTmp?.(id);
     const netns = `esb-bench-${id}`;
@@ -127,9 +184,7 @@ export class BareContainerd {
     return container;
   }
 
-  async remove(container: BareContainer): Promise<void> {
-    const { id } = container;
-    this.#living.delete(container);
+  async #remove({ id }: BareContainer): Promise<void> {
     await this.#call('tasks.Tasks', 'Kill', { containerId: id, signal: 9, all: true });
     await this.#call('tasks.Tasks', 'Wait', { containerId: id });
     await this.#call('tasks.Tasks', 'Delete', { containerId: id });
@@ -140,39 +195,13 @@ export class BareContainerd {
     await run('ip', ['netns', 'del', netns]);
   }
 
-  async pause(container: BareContainer): Promise<void> {
-    await this.#call('tasks.Tasks', 'Pause', { containerId: container.id });
-  }
-
-  async resume(container: BareContainer): Promise<void> {
-    await this.#call('tasks.Tasks', 'Resume', { containerId: container.id });
-  }
-
-  /** RUNNING, PAUSED, … of a worker of ours, as containerd and the kernel have it; undefined without a task. */
-  async workerTask(containerId: string): Promise<string | undefined> {
-    const { tasks } = (await this.#call('tasks.Tasks', 'List', {}, 'esb')) as {
-      tasks?: readonly {
-        readonly id: string;
-        readonly containerId: string;
-        readonly status: string;
-        readonly pid: number;
-      }[];
-    };
-    const found = tasks?.find((task) => task.id === containerId || task.containerId === containerId);
-    return found === undefined ? undefined : await stateOfTask(found.status, found.pid);
-  }
-
-  async stop(): Promise<void> {
-    for (const container of this.#living) {
-      await this.remove(container);
+  async #awaited<T>(work: Promise<T>): Promise<T> {
+    this.#underway.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#underway.delete(work);
     }
-    for (const client of this.#clients.values()) {
-      client.close();
-    }
-    await this.#api?.stop();
-    await run('ip', ['link', 'del', bridge], { mayFail: true });
-    // The image goes with the instance.
-    await rm(this.#folder, { recursive: true, force: true });
   }
 
   #specOf(id: string, netns: string, tmpOnDisk: boolean): string {
