@@ -184,7 +184,9 @@ export class FunctionController {
       const { owner: present, outcomes: carried } = await this.#carryOut(key, owner, owned, groups, steps, call);
       const set = await applySettings(client, owner, groups, owned, call);
       const published = await this.#publish(present, publication, call);
-      outcomes.push(...carried, ...set, published, await this.#revisions.keep(present, call));
+      const kept = await this.#revisions.keep(present, call);
+      outcomes.push(...carried, ...set, published, kept);
+      refusalIn(owner, [kept], 'RevisionRefused', events);
       const refused = refusalIn(owner, carried, 'WorkerRefused', events);
       const unset = refusalIn(owner, set, 'SettingsRefused', events);
       const unpublished = refusalIn(owner, [published], 'VersionRefused', events);

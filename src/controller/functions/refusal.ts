@@ -10,20 +10,21 @@ export interface Refused {
   readonly message: string;
 }
 
-/** The actions that Events of refusals name. */
-const actions: Readonly<Record<Refused['reason'], string>> = {
+/** The actions that Events of refusals name. One of a revision is in no status. */
+const actions: Readonly<Record<Refused['reason'] | 'RevisionRefused', string>> = {
+  RevisionRefused: 'Keep',
   SettingsRefused: 'Change',
   VersionRefused: 'Publish',
   WorkerRefused: 'Scale',
 };
 
 /** The first refusal among the outcomes of some writes for a function; an Event tells it as well. */
-export function refusalIn(
+export function refusalIn<Reason extends keyof typeof actions>(
   owner: LambdaFunction,
   outcomes: readonly WriteOutcome[],
-  reason: Refused['reason'],
+  reason: Reason,
   events: EventSink<EventReason>,
-): Refused | undefined {
+): { readonly reason: Reason; readonly message: string } | undefined {
   const refused = outcomes.find((outcome) => outcome.kind === 'refused');
   if (refused === undefined) {
     return undefined;

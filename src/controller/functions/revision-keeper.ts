@@ -1,5 +1,4 @@
-import type { EventReason } from '../../api/condition.ts';
-import { functionOwnerOf, type LambdaFunction, lambdaFunctions, templateHashOf } from '../../api/lambda-function.ts';
+import { functionOwnerOf, type LambdaFunction, templateHashOf } from '../../api/lambda-function.ts';
 import { fieldManagers } from '../../api/name.ts';
 import { CHANGE_CAUSE, changeCauseOf, revisionName, revisionOf } from '../../api/template-revision.ts';
 import type { CallOptions } from '../../common/deadline.ts';
@@ -8,14 +7,11 @@ import type { Logger } from '../../common/logger.ts';
 import { keyText, objectKey } from '../../kube/api/object-key.ts';
 import { type ControllerRevision, controllerRevisions } from '../../kube/api/resource-types.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
-import type { EventSink } from '../../kube/events/event-recorder.ts';
-import { referenceTo } from '../../kube/events/event-series.ts';
 import { revisionsAfter } from './revisions.ts';
 import { outcomeOf, type WriteOutcome } from './write-outcome.ts';
 
 export interface RevisionKeeperOptions {
   readonly client: KubeClient;
-  readonly events: EventSink<EventReason>;
   readonly logger: Logger;
 }
 
@@ -83,12 +79,8 @@ export class RevisionKeeper {
     } catch (error) {
       const outcome = outcomeOf(error);
       if (outcome.kind === 'refused') {
-        const { events, logger } = this.#options;
         const of = keyText(objectKey(owner));
-        logger.warn({ function: of, error: messageOf(error) }, 'template of a function is not kept');
-        const regarding = referenceTo(lambdaFunctions, owner);
-        const what = { type: 'Warning', reason: 'RevisionRefused', action: 'Keep', note: outcome.message } as const;
-        events.record({ regarding, ...what });
+        this.#options.logger.warn({ function: of, error: messageOf(error) }, 'template of a function is not kept');
       }
       return outcome;
     }

@@ -54,6 +54,18 @@ function replaced(lab: FleetLab, { shapeHash }: DesiredWorker): Promise<unknown>
 
 const larger = { memoryMiB: 320, milliCPU: 10 };
 
+/** The container that it had answers a call; once it has its grant, that is replaced. */
+async function servesUntilGranted(lab: FleetLab): Promise<void> {
+  const answer = lab.invoke();
+  await settle();
+  lab.emulators.answerAll();
+  expect(await answer).toMatchObject({ kind: 'Answered' });
+  lab.fleet.apply(wishing({ memory: '256Mi', granted: larger }));
+  await lab.clock.advance(1_000);
+  await replaced(lab, wishing({ memory: '256Mi' }));
+  expect(lab.ready()).toMatchObject({ status: 'True' });
+}
+
 describe('a worker that asks for more than the quotas of its namespace have granted it', () => {
   it('is served by the container that it had, and replaced once it has its grant', { tags: ['T32'] }, async () => {
     const lab = await FleetLab.with(wishing());
@@ -66,14 +78,7 @@ describe('a worker that asks for more than the quotas of its namespace have gran
       reason: 'Replacing',
       message: expect.stringMatching(/quota/),
     });
-    const answer = lab.invoke();
-    await settle();
-    lab.emulators.answerAll();
-    expect(await answer).toMatchObject({ kind: 'Answered' });
-    lab.fleet.apply(wishing({ memory: '256Mi', granted: larger }));
-    await lab.clock.advance(1_000);
-    await replaced(lab, wishing({ memory: '256Mi' }));
-    expect(lab.ready()).toMatchObject({ status: 'True' });
+    await servesUntilGranted(lab);
   });
 
   it('is served by the container that it had where the quotas refuse, and is Stalled until they have room', async () => {
@@ -91,14 +96,7 @@ describe('a worker that asks for more than the quotas of its namespace have gran
     }
     expect(Stalled).toMatchObject({ status: 'True', reason: 'QuotaExceeded' });
     expect(Callable).toMatchObject({ status: 'True' });
-    const answer = lab.invoke();
-    await settle();
-    lab.emulators.answerAll();
-    expect(await answer).toMatchObject({ kind: 'Answered' });
-    lab.fleet.apply(wishing({ memory: '256Mi', granted: larger }));
-    await lab.clock.advance(1_000);
-    await replaced(lab, wishing({ memory: '256Mi' }));
-    expect(lab.ready()).toMatchObject({ status: 'True' });
+    await servesUntilGranted(lab);
   });
 
   it('has its calls refused at once where no container is there and the quotas refuse', async () => {
