@@ -154,7 +154,8 @@ export async function startInitWorker(lab: Lab, options: InitWorkerOptions): Pro
       return new Map(named);
     },
     async pause() {
-      await lab.ctr('tasks', 'pause', id);
+      // On a busy machine runc gives up and thaws (its `unable to freeze`); the agent pauses again then, as here.
+      await waitFor('the pause', async () => await lab.ctr('tasks', 'pause', id).then(() => true));
     },
     async resume() {
       await lab.ctr('tasks', 'resume', id);
