@@ -14,7 +14,7 @@ import type { Mount } from '../../src/containerd/snapshot-service.ts';
 import type { TmpFile } from '../../src/runtime/tmp/tmp-files.ts';
 import { withTmp } from '../../src/runtime/tmp/tmp-mount.ts';
 import { run } from '../support/command.ts';
-import { stateOfTask } from '../support/freezer.ts';
+import { type FreezerFile, freezerFile, stateOfTask } from '../support/freezer.ts';
 import type { BenchInstance } from './bench-instance.ts';
 import { startProgram } from './program.ts';
 import { timedRequest } from './timed-call.ts';
@@ -116,7 +116,26 @@ export class BareContainerd {
 
   /** RUNNING, PAUSED, … of a worker of ours, as containerd and the kernel have it; undefined without a task. */
   async workerTask(containerId: string): Promise<string | undefined> {
-    const { tasks } = (await this.#call('tasks.Tasks', 'List', {}, 'esb')) as {
+    const found = (await this.#workerTasks()).find(({ id }) => id === containerId);
+    return found === undefined ? undefined : await stateOfTask(found.status, found.pid);
+  }
+
+  /** The freezers of workers of ours. */
+  async workerFreezers(containerIds: readonly string[]): Promise<readonly FreezerFile[]> {
+    const tasks = new Map((await this.#workerTasks()).map(({ id, pid }) => [id, pid]));
+    return await Promise.all(
+      containerIds.map(async (id) => {
+        const file = await freezerFile(tasks.get(id) ?? 0);
+        if (file === undefined) {
+          throw new Error(`${id} has no process`);
+        }
+        return file;
+      }),
+    );
+  }
+
+  async #workerTasks(): Promise<readonly { readonly id: string; readonly status: string; readonly pid: number }[]> {
+    const { tasks = [] } = (await this.#call('tasks.Tasks', 'List', {}, 'esb')) as {
       tasks?: readonly {
         readonly id: string;
         readonly containerId: string;
@@ -124,8 +143,11 @@ export class BareContainerd {
         readonly pid: number;
       }[];
     };
-    const found = tasks?.find((task) => task.id === containerId || task.containerId === containerId);
-    return found === undefined ? undefined : await stateOfTask(found.status, found.pid);
+    return tasks.map(({ id, containerId, status, pid }) => ({
+      id: containerId === '' ? id : containerId,
+      status,
+      pid,
+    }));
   }
 
   async stop(): Promise<void> {

@@ -1,10 +1,12 @@
 import { Agent } from 'node:http';
+import type { FreezerFile } from '../support/freezer.ts';
 import { waitFor } from '../support/wait-for.ts';
 import type { BareContainer } from './bare-containerd.ts';
 import type { BenchInstance } from './bench-instance.ts';
 import { type BenchResult, compare } from './bench-result.ts';
 import { quantile, type Sample } from './distribution.ts';
 import { type Bench, type Scenario, times } from './scenario.ts';
+import { ThawWatch } from './thaw-watch.ts';
 import { timedPost } from './timed-call.ts';
 
 const CALLS = 100;
@@ -32,6 +34,7 @@ async function measureBurst(bench: Bench, name: string, maxWorkers: number): Pro
   await instance.applyFunction(name, scaling, { ...small, desiredState: 'Paused', idlePolicy });
   const containers = await bareContainers(bench, CALLS);
   const ours: number[] = [];
+  const begun: number[] = [];
   const answered: number[] = [];
   const baseline: number[] = [];
   try {
@@ -44,11 +47,13 @@ async function measureBurst(bench: Bench, name: string, maxWorkers: number): Pro
       const began = performance.now();
       await Promise.all(containers.map((container) => bare.resume(container)));
       const bareMs = performance.now() - began;
-      const { begins, ends } = await callAtOnce(instance, agent, name, CALLS, {});
+      await using thaws = await ThawWatch.over(await freezersOf(bench, name));
+      const { first, begins, ends } = await callAtOnce(instance, agent, name, CALLS, {});
       // The first round is not measured.
       if (round >= 0) {
         baseline.push(bareMs);
-        ours.push(Math.max(...begins));
+        ours.push((await thaws.last()) - first);
+        begun.push(Math.max(...begins));
         answered.push(Math.max(...ends));
       }
     }
@@ -66,7 +71,7 @@ async function measureBurst(bench: Bench, name: string, maxWorkers: number): Pro
     baseline: { what: `the last of ${CALLS} Tasks.Resume calls at once by a raw stub`, sample: baseline },
     budget: 'each ≤ 200 ms',
     met: () => Math.max(...ours) <= 200,
-    note: `the last answer after ${quantile(answered, 0.5).toFixed(0)} ms (p50)`,
+    note: `the last call began in its function after ${quantile(begun, 0.5).toFixed(0)} ms (p50; at most ${Math.max(...begun).toFixed(0)}), the last answer was there after ${quantile(answered, 0.5).toFixed(0)} ms (p50)`,
   });
 }
 
@@ -82,6 +87,11 @@ async function areFrozen({ bare, instance }: Bench, name: string): Promise<boole
   const workers = await instance.workersOf(name);
   const states = await Promise.all(workers.map(({ status }) => bare.workerTask(status?.containerID ?? '')));
   return states.length === CALLS && states.every((state) => state === 'PAUSED');
+}
+
+async function freezersOf({ bare, instance }: Bench, name: string): Promise<readonly FreezerFile[]> {
+  const workers = await instance.workersOf(name);
+  return await bare.workerFreezers(workers.map(({ status }) => status?.containerID ?? ''));
 }
 
 /** Fifty calls at once of a function without a worker, until each has begun in a worker of its own. */
@@ -124,6 +134,8 @@ export const burstCreated: Scenario = {
 
 /** Calls at once: milliseconds from the first one until each began in its function, and until its answer was there. */
 interface AtOnce {
+  /** When the first call was sent, in milliseconds of the clock of `process.hrtime`. */
+  readonly first: number;
   readonly begins: Sample;
   readonly ends: Sample;
   readonly workers: number;
@@ -148,6 +160,7 @@ async function callAtOnce(
     }),
   );
   return {
+    first,
     begins: ended.map(({ begin }) => begin),
     ends: ended.map(({ end }) => end),
     workers: new Set(ended.map(({ bootId }) => bootId)).size,

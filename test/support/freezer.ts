@@ -31,17 +31,32 @@ export async function stateOfTask(told: string, pid: number): Promise<string> {
   return frozen === undefined ? told : frozen ? 'PAUSED' : 'RUNNING';
 }
 
+/** File of a cgroup's freezer, and a text that it has while the cgroup is thawed. */
+export interface FreezerFile {
+  readonly path: string;
+  readonly thawed: string;
+}
+
+/** The file that tells of the freezer of a process; undefined when there is no such process. */
+export async function freezerFile(pid: number): Promise<FreezerFile | undefined> {
+  const text = await readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => undefined);
+  if (text === undefined) {
+    return undefined;
+  }
+  const pathOf = (pattern: RegExp): string | undefined =>
+    text
+      .split('\n')
+      .map((line) => pattern.exec(line)?.[1])
+      .find((path) => path !== undefined);
+  const v1 = pathOf(/^\d+:(?:[^:]*,)?freezer(?:,[^:]*)?:(.*)$/);
+  return v1 === undefined
+    ? { path: join(ROOT, pathOf(/^0::(.*)$/) ?? '', 'cgroup.events'), thawed: 'frozen 0' }
+    : { path: join(ROOT, 'freezer', v1, 'freezer.state'), thawed: 'THAWED' };
+}
+
 /** Whether the kernel holds the cgroup of a process frozen; undefined when there is no such process. */
 async function isFrozen(pid: number): Promise<boolean | undefined> {
-  const lines = (await readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => '')).split('\n');
-  const pathOf = (pattern: RegExp): string | undefined =>
-    lines.map((line) => pattern.exec(line)?.[1]).find((path) => path !== undefined);
-  const v1 = pathOf(/^\d+:(?:[^:]*,)?freezer(?:,[^:]*)?:(.*)$/);
-  if (v1 !== undefined) {
-    const state = await readFile(join(ROOT, 'freezer', v1, 'freezer.state'), 'utf8').catch(() => undefined);
-    return state === undefined ? undefined : !state.startsWith('THAWED');
-  }
-  const v2 = pathOf(/^0::(.*)$/);
-  const events = await readFile(join(ROOT, v2 ?? '', 'cgroup.events'), 'utf8').catch(() => undefined);
-  return events?.includes('frozen 1');
+  const file = await freezerFile(pid);
+  const state = file === undefined ? undefined : await readFile(file.path, 'utf8').catch(() => undefined);
+  return file === undefined || state === undefined ? undefined : !state.includes(file.thawed);
 }
