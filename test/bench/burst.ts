@@ -11,8 +11,8 @@ import { timedPost } from './timed-call.ts';
 
 const CALLS = 100;
 const CREATED = 50;
-/** Seconds that a call takes, so that no worker has two of them. */
-const CALL_SECONDS = 10;
+/** Seconds that a call takes, so that no worker has two of them: of paused workers, and of ones to be created. */
+const CALL_SECONDS = { paused: 1, created: 10 } as const;
 
 /** Resources of the workers of these functions. */
 export const small = { resources: { limits: { memory: '64Mi' } }, ephemeralStorage: '16Mi', timeoutSeconds: 60 };
@@ -48,7 +48,9 @@ async function measureBurst(bench: Bench, name: string, maxWorkers: number): Pro
       await Promise.all(containers.map((container) => bare.resume(container)));
       const bareMs = performance.now() - began;
       await using thaws = await ThawWatch.over(await freezersOf(bench, name));
-      const { first, begins, ends } = await callAtOnce(instance, agent, name, CALLS, {});
+      const { first, begins, ends } = await callAtOnce(instance, agent, name, CALLS, {
+        sleep: CALL_SECONDS.paused,
+      });
       // The first round is not measured.
       if (round >= 0) {
         baseline.push(bareMs);
@@ -107,7 +109,7 @@ export const burstCreated: Scenario = {
       const name = `created-${round}`;
       await instance.applyFunction(name, { maxWorkers: CREATED }, { ...small, desiredState: 'Absent' });
       await instance.waitForPhase(`${name}-latest-0`, 'Absent');
-      const { begins, workers } = await callAtOnce(instance, agent, name, CREATED, { sleep: CALL_SECONDS });
+      const { begins, workers } = await callAtOnce(instance, agent, name, CREATED, { sleep: CALL_SECONDS.created });
       if (workers < CREATED) {
         throw new Error(`${CREATED} calls ran in ${workers} workers`);
       }
