@@ -23,13 +23,16 @@ export function runUndo(options: UndoOptions, context: CommandContext): Promise<
     const object = `lambdafunction.esb.dev/${owner.metadata.name}`;
     const chosen = templateToGoBackTo(owner, await keptTemplates(target), options.toRevision);
     const present = templateHashOf(owner.spec.template);
-    if (present === chosen.hash) {
-      write(`${object} skipped rollback (current template already matches revision ${chosen.revision})\n`);
-      return;
+    if (present !== chosen.hash) {
+      const patch = { kind: 'json', body: undoPatch(owner, chosen), fieldManager: fieldManagers.rollout } as const;
+      const written = await client.patch(lambdaFunctions, objectKey(owner), patch, { signal });
+      // The API server gives an earlier template the defaults of today, which may be all that it lacks.
+      if (templateHashOf(written.spec.template) !== present) {
+        write(`${object} rolled back to revision ${chosen.revision}\n`);
+        return;
+      }
     }
-    const patch = { kind: 'json', body: undoPatch(owner, chosen), fieldManager: fieldManagers.rollout } as const;
-    await client.patch(lambdaFunctions, objectKey(owner), patch, { signal });
-    write(`${object} rolled back to revision ${chosen.revision}\n`);
+    write(`${object} skipped rollback (current template already matches revision ${chosen.revision})\n`);
   });
 }
 

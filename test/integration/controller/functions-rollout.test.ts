@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type LambdaFunction, lambdaFunctions } from '../../../src/api/lambda-function.ts';
 import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import { revisionOf } from '../../../src/api/template-revision.ts';
 import { runHistory } from '../../../src/cli/rollout/history.ts';
 import { runStatus } from '../../../src/cli/rollout/status.ts';
 import { runUndo } from '../../../src/cli/rollout/undo.ts';
@@ -270,6 +271,33 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
     await run(await have('hello:1', 3));
     await is('late', 'UpToDate');
   }, 120_000);
+
+  it('is not undone to a template that differs by a default alone, and says so', async () => {
+    await apply('same', 'hello:1', 0);
+    const owner = await when('same', 'its revision', ({ status }) => status?.revisions?.length === 1);
+    await controller.stop();
+    try {
+      const template = 'feedfeedfeedfeed';
+      const older = revisionOf(owner, template, 1);
+      // A template of a time before the field had a default.
+      const spec: Record<string, unknown> = { ...owner.spec.template.spec };
+      expect(spec.timeoutSeconds).toBeDefined();
+      delete spec.timeoutSeconds;
+      await admin.create(controllerRevisions, { ...older, data: { spec: { template: { spec } } } });
+      const [present] = owner.status?.revisions ?? [];
+      const kept = [
+        { ...present, revision: 1, template },
+        { ...present, revision: 2 },
+      ];
+      const patch = { kind: 'merge', body: { status: { revisions: kept } } } as const;
+      await admin.patch(lambdaFunctions, { namespace: 'default', name: 'same' }, patch, { subresource: 'status' });
+      expect(await shown(runUndo, 'same')).toBe(
+        'lambdafunction.esb.dev/same skipped rollback (current template already matches revision 1)\n',
+      );
+    } finally {
+      controller = startController('same');
+    }
+  });
 
   it('gives workers the settings of the function, and takes them away again', async () => {
     const reserved = (count: number | undefined) =>
