@@ -2,7 +2,7 @@ import { hostname as nodeHostname } from 'node:os';
 import { containerLabels } from '../../api/label.ts';
 import type { Attachment } from '../../cni/contract.ts';
 import type { EgressClass } from '../../cni/host/egress-rules.ts';
-import { EsbError, hasCode } from '../../common/errors.ts';
+import { hasCode } from '../../common/errors.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
 import type { Mount } from '../../containerd/snapshot-service.ts';
 import type { NewTask, TaskExitStatus } from '../../containerd/task-service.ts';
@@ -12,18 +12,16 @@ import { labelsOf, workerInfoOf } from '../contract/container-labels.ts';
 import type { EnsureRequest, WorkerInfo } from '../contract/runtime.ts';
 import type { LocalImage } from '../images/image-store.ts';
 import { type FirstProcess, placeOf, type WorkerPlace } from '../lifecycle/creation-steps.ts';
-import { createError, creationStep, memoryTooSmall, networkError } from '../start/create-error.ts';
+import { creationStep, memoryTooSmall, networkError } from '../start/create-error.ts';
 import { HOST_MODE_IP, withHostPorts } from '../start/host-port.ts';
 import type { TmpFile } from '../tmp/tmp-files.ts';
 import type { TmpChoice } from '../tmp/tmp-medium.ts';
 import { withTmp } from '../tmp/tmp-mount.ts';
 import type { WorkerIsolation } from './isolation.ts';
 import type { ContainerdParts } from './parts.ts';
-import { leaseOf, type WorkerRemoval } from './remove.ts';
+import type { WorkerRemoval } from './remove.ts';
 import { SHIM_GROUP_ANNOTATION } from './shim-groups.ts';
 
-/** Life of the lease of a creation whose agent has died. */
-const LEASE_MS = 60 * 60_000;
 const STEP_DEADLINE_MS = 20_000;
 /** For a shim, runc and a cgroup: tens of milliseconds on a quiet machine. */
 const TASK_DEADLINE_MS = 60_000;
@@ -60,15 +58,11 @@ export class WorkerCreation {
    */
   async make(request: EnsureRequest, signal: AbortSignal): Promise<MadeWorker> {
     const { containerId } = request;
-    const leased = this.#lease(containerId);
     // Until the container's record refers to the image.
     const release = this.#parts.images.hold(request.shape.image.reference);
-    // The lease is awaited where it is needed first, and in any case before an undo.
-    leased.catch(() => undefined);
     try {
-      return await this.#make(request, leased, signal);
+      return await this.#make(request, signal);
     } catch (error) {
-      await leased.catch(() => undefined);
       await this.#undo(containerId, error);
       throw error;
     } finally {
@@ -118,20 +112,16 @@ export class WorkerCreation {
     await steps.untilReady(containerId, place, process, signal);
   }
 
-  async #make(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<MadeWorker> {
-    const { background, client, groups, logs, steps } = this.#parts;
+  async #make(request: EnsureRequest, signal: AbortSignal): Promise<MadeWorker> {
+    const { groups, logs, steps } = this.#parts;
     const { containerId } = request;
     const begun = logs.begin(containerId, request.identity.uid);
     begun.catch(() => undefined);
-    const { record, rootfs } = await this.#prepare(request, leased, signal);
+    const { record, rootfs } = await this.#prepare(request, signal);
     await creationStep('CreateFailed', signal, () => begun);
     const task = { containerId, rootfs, logUri: logs.uri(containerId) };
     const { pid } = await creationStep('CreateFailed', signal, () =>
       groups.inTurn(containerId, () => steps.observed('create', this.#createTask(task))),
-    );
-    // The container's record refers to the snapshot by now: the lease ends in the background.
-    background.run('ending a lease', () =>
-      client.leases.delete(leaseOf(containerId), { deadlineMs: STEP_DEADLINE_MS }),
     );
     return { record, pid };
   }
@@ -151,8 +141,11 @@ export class WorkerCreation {
     }
   }
 
-  /** Everything that a task needs. The image comes first; attachment, snapshot and record run at the same time. */
-  async #prepare(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<Prepared> {
+  /**
+   * Everything that a task needs. The image comes first, then the attachment, and the record before the snapshot:
+   * containerd keeps a snapshot that a record refers to, and collects any other.
+   */
+  async #prepare(request: EnsureRequest, signal: AbortSignal): Promise<Prepared> {
     const { images, isolation, steps } = this.#parts;
     const { containerId, shape } = request;
     const choice = await this.#parts.tmp.chosen(signal);
@@ -184,12 +177,12 @@ export class WorkerCreation {
     );
     const tmp = begun.then(() => this.#tmp(request, choice, signal));
     const isolated = creationStep('CreateFailed', signal, () => isolation.take(containerId));
-    const snapshot = this.#snapshot(containerId, { image, isolated, leased }, signal);
     const recorded = Promise.all([image, attached, isolated]).then(([local, attachment, confined]) =>
       this.#record(request, { image: local, attachment, confined, tmpOnDisk: choice.kind === 'Disk' }, signal),
     );
+    const snapshot = recorded.then(() => this.#snapshot(containerId, { image, isolated }, signal));
     // After a failure all steps have to end before the undo.
-    const outcomes = await Promise.allSettled([image, attached, isolated, snapshot, tmp, recorded]);
+    const outcomes = await Promise.allSettled([image, attached, isolated, recorded, snapshot, tmp]);
     for (const outcome of outcomes) {
       if (outcome.status === 'rejected') {
         throw outcome.reason;
@@ -272,44 +265,22 @@ export class WorkerCreation {
     return { record };
   }
 
-  /** Prepares the snapshot, which the lease keeps until the container's record refers to it. */
+  /** Prepares the snapshot that the container's record refers to. */
   async #snapshot(
     containerId: string,
-    after: {
-      readonly image: Promise<LocalImage>;
-      readonly isolated: Promise<WorkerIsolation>;
-      readonly leased: Promise<void>;
-    },
+    after: { readonly image: Promise<LocalImage>; readonly isolated: Promise<WorkerIsolation> },
     signal: AbortSignal,
   ): Promise<readonly Mount[]> {
-    const [{ chainId }, { snapshotLabels }] = await Promise.all([after.image, after.isolated, after.leased]);
+    const [{ chainId }, { snapshotLabels }] = await Promise.all([after.image, after.isolated]);
     return await creationStep('CreateFailed', signal, () =>
       this.#parts.steps.observed(
         'snapshot',
         this.#parts.client.snapshots.prepare(containerId, chainId, {
           deadlineMs: STEP_DEADLINE_MS,
-          lease: leaseOf(containerId),
           labels: snapshotLabels,
         }),
       ),
     );
-  }
-
-  async #lease(containerId: string): Promise<void> {
-    const { client, clock } = this.#parts;
-    const lease = leaseOf(containerId);
-    const expires = new Date(clock.now() + LEASE_MS);
-    const call = { deadlineMs: STEP_DEADLINE_MS };
-    try {
-      await client.leases.create(lease, expires, call);
-    } catch (error) {
-      if (EsbError.from(error).code !== 'AlreadyExists') {
-        throw createError('CreateFailed', error);
-      }
-      // An agent died during a creation; its lease would expire later.
-      await client.leases.delete(lease, call);
-      await client.leases.create(lease, expires, call);
-    }
   }
 
   async #attach(containerId: string, egress: EgressClass | undefined, signal: AbortSignal): Promise<Attachment> {

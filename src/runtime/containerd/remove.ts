@@ -12,7 +12,7 @@ const DETACH_DEADLINE_MS = 30_000;
 const LOOKS_APART_MS = 1_000;
 const LEASE_PREFIX = 'esb-create-';
 
-/** Name of the lease of a worker's creation, by which a removal finds it. */
+/** Name of the lease of a worker's creation, as earlier versions made one. */
 export function leaseOf(containerId: string): string {
   return `${LEASE_PREFIX}${containerId}`;
 }

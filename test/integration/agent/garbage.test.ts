@@ -106,10 +106,7 @@ describe('what workers left behind on a real node', () => {
   it('are nothing while a worker runs, is paused or was removed in order', async () => {
     const request = ensureRequest(lab, 'fine');
     await runtime.ensure(request);
-    // The lease of its creation goes a moment later.
-    await expect
-      .poll(() => kinds(request.containerId), { timeout: 10_000 })
-      .toEqual(['cgroup', 'mount', 'runc_state', 'snapshot', 'task']);
+    expect(await kinds(request.containerId)).toEqual(['cgroup', 'mount', 'runc_state', 'snapshot', 'task']);
     expect((await collect()).counts).toEqual([]);
     await runtime.pause(request.containerId);
     expect((await collect()).counts).toEqual([]);

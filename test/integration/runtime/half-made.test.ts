@@ -13,7 +13,6 @@ import { waitFor } from '../../support/wait-for.ts';
 
 /** The calls that making a worker consists of, in order. */
 const STEPS = [
-  'leases.create',
   'images.get',
   'snapshots.stat',
   'containers.create',
@@ -114,6 +113,23 @@ describe('a creation that is cut off', () => {
     const request = ensureRequest(lab, 'lost');
     await expect(watched.ensure(request)).rejects.toMatchObject({ code: 'RuntimeUnavailable' });
     await plain.destroy(request.containerId);
+    await clean();
+  });
+
+  it('by the collector of containerd, before and after its snapshot, loses nothing', { tags: ['P28'] }, async () => {
+    let collections = 0;
+    const collect = async (call: string): Promise<void> => {
+      if (call === 'snapshots.prepare') {
+        await lab.ctr('content', 'prune', 'references');
+        collections += 1;
+      }
+    };
+    hooks = { before: collect, after: collect };
+    const request = ensureRequest(lab, 'collected');
+    expect((await watched.ensure(request)).task.kind).toBe('Running');
+    expect(collections).toBe(2);
+    expect(await lab.ctr('snapshots', 'list')).toContain(request.containerId);
+    await plain.destroy(request.containerId, { graceSeconds: 0 });
     await clean();
   });
 
