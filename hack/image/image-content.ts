@@ -42,6 +42,7 @@ export const systemPrograms = [
   'nsenter',
   'setpriv',
   'umount',
+  'unshare',
 ] as const;
 
 /** Paths of the packages that are left out beside their other programs; relative to the root. */

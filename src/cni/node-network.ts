@@ -132,7 +132,7 @@ class CniNodeNetwork implements NodeNetwork {
       disposal: this.#disposal,
       wanted: options.slots ?? DEFAULT_SLOTS,
       makeDeadlineMs: options.makeDeadlineMs ?? MAKE_DEADLINE_MS,
-      closedFor: async (ips) => closedAddresses(ips, await this.#nameServers()),
+      closedFor: async (families) => closedAddresses(families, await this.#nameServers()),
       newId: () => `${prefix}${randomBytes(4).toString('hex')}`,
     });
     this.#audit = new NetworkAudit({ ...common, table: this.#table, prefix });

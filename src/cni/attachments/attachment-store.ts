@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { undefinedIfNoFile } from '../../common/errors.ts';
 import { type EgressClass, egressOf, type HeldEgress } from '../host/egress-rules.ts';
@@ -69,7 +69,6 @@ export class AttachmentStore {
   }
 
   async write(record: AttachmentRecord): Promise<void> {
-    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     await replaceFile(this.#path(record.id), JSON.stringify(record));
   }
 

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { Backoff } from '../../common/backoff.ts';
 import type { Timer } from '../../common/clock.ts';
 import { AbortedError } from '../../common/deadline.ts';
@@ -18,8 +19,8 @@ interface SlotPoolOptions extends Omit<TeardownQueueOptions, 'table'> {
   readonly wanted: number;
   /** Milliseconds that making one may take. */
   readonly makeDeadlineMs: number;
-  /** Addresses to which a slot with these addresses has no way. */
-  readonly closedFor: (ips: readonly string[]) => Promise<readonly string[]>;
+  /** Addresses to which a slot with addresses of these families has no way. */
+  readonly closedFor: (families: readonly number[]) => Promise<readonly string[]>;
   /** Name for a new namespace. */
   readonly newId: () => string;
 }
@@ -28,7 +29,7 @@ interface SlotPoolOptions extends Omit<TeardownQueueOptions, 'table'> {
 const REFILL_DELAY_MS = 250;
 /** Waits after a slot could not be made. */
 const BACKOFF = { firstMs: 1000, maxMs: 30_000 } as const;
-/** How many namespaces are made at once: each runs five programs. */
+/** How many namespaces are made at once: each runs several programs. */
 const MAKING_AT_ONCE = 4;
 /** Text of the kernel's error (`EXFULL`) for a bridge without a free port; some of its ports may be orphans. */
 const PORTS_TAKEN = /exchange full/i;
@@ -155,7 +156,7 @@ export class SlotPool {
     if (inside.join() !== ips.join()) {
       throw new EsbError(`it has ${inside.join(', ') || 'no address'}, not ${ips.join(', ')}`, { code: 'SlotInvalid' });
     }
-    await namespaces.closeWays(id, await closedFor(ips));
+    await namespaces.closeWays(id, await closedFor(ips.map(isIP)));
     await setup.at(segment).cni.check(cniTarget(id, namespaces.path(id)));
   }
 
@@ -256,15 +257,15 @@ export class SlotPool {
     const id = this.#options.newId();
     try {
       await book.begin(id, segment.index);
-      const netns = await namespaces.create(id, { deadlineMs });
+      const closed = await this.#options.closedFor(segment.ranges.map(({ family }) => family));
+      const netns = await namespaces.create(id, closed, { deadlineMs });
       const result = await segment.cni.add(cniTarget(id, netns), { deadlineMs });
       const ips = addressesOf(result);
       if (ips.length === 0) {
         throw new EsbError('the CNI plugins gave no address', { code: 'PluginInvalidOutput' });
       }
-      await namespaces.closeWays(id, await this.#options.closedFor(ips), { deadlineMs });
       const ready: ReadyRecord = { id, state: 'Ready', segment: segment.index, ips };
-      await book.write(ready);
+      await book.write(ready, this.#waiters.length > 0);
       return ready;
     } catch (error) {
       disposal.discard(id);

@@ -16,8 +16,7 @@ export async function readNameServers(path: string | undefined): Promise<readonl
   return [...new Set(found)];
 }
 
-/** Addresses at which clouds serve credentials, in the families of `ips`, without those of name servers. */
-export function closedAddresses(ips: readonly string[], nameServers: readonly string[]): readonly string[] {
-  const families = new Set(ips.map(isIP));
-  return METADATA_ADDRESSES.filter((address) => families.has(isIP(address)) && !nameServers.includes(address));
+/** Addresses at which clouds serve credentials, in these families, without those of name servers. */
+export function closedAddresses(families: readonly number[], nameServers: readonly string[]): readonly string[] {
+  return METADATA_ADDRESSES.filter((address) => families.includes(isIP(address)) && !nameServers.includes(address));
 }

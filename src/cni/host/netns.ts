@@ -1,4 +1,4 @@
-import { readdir, statfs, unlink } from 'node:fs/promises';
+import { open, readdir, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
@@ -16,26 +16,41 @@ const NETNS_FOLDER = '/run/netns';
 /** Network namespaces that outlive their processes, since a file is mounted on each. */
 export type NamespaceKeeper = ReturnType<typeof createNamespaceKeeper>;
 
-/** Keeps namespaces in `/run/netns` by `ip netns`, so that all processes of the mount namespace see them. */
+/** Keeps namespaces in `/run/netns` as `ip netns` does, so that all processes of the mount namespace see them. */
 export function createNamespaceKeeper(runner: CommandRunner) {
-  const ip = (args: readonly string[], options: CallOptions & { readonly input?: string }): Promise<string> =>
-    runNodeCommand(runner, 'ip', args, { ...options, errorCode: 'NamespaceFailed' });
+  const run = (program: string, args: readonly string[], options: CallOptions & { readonly input?: string }) =>
+    runNodeCommand(runner, program, args, { ...options, errorCode: 'NamespaceFailed' });
+  const ip = (args: readonly string[], options: CallOptions): Promise<string> => run('ip', args, options);
   const path = (name: string): string => join(NETNS_FOLDER, name);
+  /** Whether `ip netns` has made the folder such that what is mounted there is seen by others. */
+  let isFolderMade = false;
   /** Whether a namespace is mounted there: after a reboot or a crash the bare file may be left. */
   const isPinned = async (file: string): Promise<boolean> =>
     (await undefinedIfNoFile(statfs(file)))?.type === NSFS_MAGIC;
   return {
     path,
     isPinned,
-    /** Makes a namespace and returns its path. */
-    async create(name: string, options: CallOptions = {}): Promise<string> {
-      await ip(['netns', 'add', name], options);
-      return path(name);
+    /**
+     * Makes a namespace with a loopback that is up, and without a way to these addresses. Returns its path. One program
+     * makes it and sets it up, once `ip netns` has made the first one.
+     */
+    async create(name: string, closed: readonly string[], options: CallOptions = {}): Promise<string> {
+      const file = path(name);
+      const setup = { ...options, input: ['link set lo up', ...closed.map(closedRoute), ''].join('\n') };
+      if (isFolderMade) {
+        await (await open(file, 'wx', 0)).close();
+        await run('unshare', [`--net=${file}`, 'ip', '-batch', '-'], setup);
+      } else {
+        await ip(['netns', 'add', name], options);
+        isFolderMade = true;
+        await run('ip', ['-n', name, '-batch', '-'], setup);
+      }
+      return file;
     },
     /** Makes these addresses unreachable; may be repeated. */
     async closeWays(name: string, addresses: readonly string[], options: CallOptions = {}): Promise<void> {
-      const input = addresses.map((address) => `route replace unreachable ${address}\n`).join('');
-      await ip(['-n', name, '-batch', '-'], { ...options, input });
+      const input = addresses.map((address) => `${closedRoute(address)}\n`).join('');
+      await run('ip', ['-n', name, '-batch', '-'], { ...options, input });
     },
     /** Unmounts and removes it; missing is success. */
     async remove(name: string, options: CallOptions = {}): Promise<void> {
@@ -47,6 +62,10 @@ export function createNamespaceKeeper(runner: CommandRunner) {
     },
     names: async (): Promise<readonly string[]> => (await undefinedIfNoFile(readdir(NETNS_FOLDER))) ?? [],
   };
+}
+
+function closedRoute(address: string): string {
+  return `route replace unreachable ${address}`;
 }
 
 /** The addresses of an interface inside a namespace, IPv4 first, without those that every interface has. */

@@ -9,9 +9,11 @@ export interface NodeCommandOptions extends CallOptions, Pick<CommandRequest, 'i
 }
 
 const DEFAULT_DEADLINE_MS = 10_000;
+/** Packages of programs that are not of iproute2. */
+const packages: Readonly<Record<string, string>> = { nft: 'nftables', unshare: 'util-linux' };
 
 /**
- * Runs a program of the operating system (`ip`, `nft`) to its success.
+ * Runs a program of the operating system (`ip`, `nft`, `unshare`) to its success.
  *
  * @throws {EsbError} with `errorCode`, retryable, with the output of the program or the name of its package
  */
@@ -43,7 +45,7 @@ export async function runNodeCommand(
     }
     const why =
       errnoOf(error) === 'ENOENT'
-        ? `the program is not installed (Debian package ${program === 'nft' ? 'nftables' : 'iproute2'})`
+        ? `the program is not installed (Debian package ${packages[program] ?? 'iproute2'})`
         : messageOf(error);
     throw new EsbError(`cannot run ${program}: ${why}`, { code: options.errorCode, retryable: true, cause: error });
   }

@@ -1,6 +1,6 @@
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { undefinedIfNoFile } from '../../common/errors.ts';
+import { dirname, join } from 'node:path';
+import { errnoOf, undefinedIfNoFile } from '../../common/errors.ts';
 import { type CniResult, parseJson } from './cni-result.ts';
 import { isObject, type NetworkConfig } from './network-config.ts';
 
@@ -24,7 +24,6 @@ export class ResultCache {
   }
 
   async write(config: NetworkConfig, target: CniTarget, result: CniResult): Promise<void> {
-    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     const path = this.#path(config.name, target.containerId, target.ifName);
     const text = JSON.stringify({
       kind: 'cniCacheV1',
@@ -66,10 +65,22 @@ export class ResultCache {
 }
 
 /**
- * Replaces a file in one step. After a crash of the machine there is no attachment left, so the file need not be on
- * the platter.
+ * Replaces a file in one step, and makes its folder where there is none. After a crash of the machine there is no
+ * attachment left, so the file need not be on the platter.
  */
 export async function replaceFile(path: string, text: string): Promise<void> {
+  try {
+    await replace(path, text);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') {
+      throw error;
+    }
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await replace(path, text);
+  }
+}
+
+async function replace(path: string, text: string): Promise<void> {
   try {
     await writeFile(`${path}.tmp`, text, { mode: 0o600 });
     await rename(`${path}.tmp`, path);

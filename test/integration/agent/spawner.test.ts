@@ -15,11 +15,10 @@ describe('the programs that an agent runs', () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'esb-programs-'));
     const tools = toolsFolder();
-    for (const program of ['ip', 'nft', 'fallocate']) {
+    for (const program of ['ip', 'nft', 'fallocate', 'unshare']) {
       await noteParent((await run('which', [program])).stdout.trim());
     }
     await noteParent(join(tools, 'bridge'));
-    await noteParent(join(tools, 'loopback'));
     // This one is started by `bridge`.
     await symlink(join(tools, 'host-local'), join(folder, 'host-local'));
     vi.stubEnv('PATH', `${folder}:${process.env.PATH ?? ''}`);
@@ -55,7 +54,7 @@ describe('the programs that an agent runs', () => {
     await lab.apply('first');
     await lab.waitForPhase('first', 'Running');
     const { by, programs } = await started();
-    expect(programs).toEqual(['bridge', 'fallocate', 'ip', 'loopback', 'nft']);
+    expect(programs).toEqual(['bridge', 'fallocate', 'ip', 'nft', 'unshare']);
     expect(by).toHaveLength(1);
     const [spawner = 0] = by;
     expect(spawner).not.toBe(lab.agent.pid);

@@ -80,6 +80,10 @@ describe('a worker on the network of its node', () => {
     const worker = await network.attach('one');
     const other = await network.attach('two');
     expect(other.ip).not.toBe(worker.ip);
+    for (const { netnsPath } of [worker, other]) {
+      const { stdout } = await run('nsenter', [`--net=${netnsPath}`, 'ip', '-j', 'link', 'show', 'dev', 'lo']);
+      expect(stdout, 'the loopback').toContain('"LOWER_UP"');
+    }
     await lab.listen(other.netnsPath, 8080);
     await lab.listen(lab.netnsPath, 9000);
     await lab.listen(lab.outsidePath, 80);

@@ -66,8 +66,9 @@ class FakeNode {
         },
       }),
       namespaces: {
-        create: (name) => {
+        create: (name, closed) => {
           this.pinned.add(name);
+          this.closed.set(name, closed);
           return Promise.resolve(`/ns/${name}`);
         },
         remove: (name) => {
@@ -467,8 +468,9 @@ describe('the class of a worker', () => {
     await expect(network.attach('one', { egress: 'Internet' })).rejects.toMatchObject({ code: 'NetworkFailed' });
     await expect(network.attach('two', { egress: 'None' })).rejects.toMatchObject({ code: 'NetworkFailed' });
     // Nothing can be given what was attached without its class.
-    await waitFor('the second one to go', () => node.pinned.size === 1, { everyMs: 5 });
+    await waitFor('the second one to go', async () => (await network.list()).length === 1, { everyMs: 5 });
     node.tableFails = false;
+    expect(node.pinned.size).toBe(1);
     expect(await network.list()).toMatchObject([{ containerId: 'one' }]);
   });
 

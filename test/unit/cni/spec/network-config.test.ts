@@ -43,7 +43,7 @@ describe('a network configuration list', () => {
     const text = await readFile(shipped, 'utf8');
     const network = bridgeNetwork(parseNetworkConfig(text, shipped), shipped);
     expect(network).toMatchObject({ bridge: 'esb0', ipv4: true, ipv6: undefined });
-    expect(network.programs).toEqual(['loopback', 'bridge', 'host-local']);
+    expect(network.programs).toEqual(['bridge', 'host-local']);
     expect(configOf(text).plugins.at(-1)).toMatchObject({
       bridge: 'esb0',
       portIsolation: true,
