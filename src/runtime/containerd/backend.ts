@@ -204,12 +204,9 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   async find(containerId: string, options: CallOptions = {}): Promise<WorkerInfo | undefined> {
     const { client, network } = this.#parts;
     const call = { deadlineMs: READ_DEADLINE_MS, ...options };
-    const [record, task] = await Promise.all([
-      answered(undefinedIfNotFound(client.containers.get(containerId, call))),
-      this.#ask(containerId, call),
-    ]);
+    const record = await answered(undefinedIfNotFound(client.containers.get(containerId, call)));
     if (record !== undefined) {
-      return this.#infoOf(record, task);
+      return this.#infoOf(record, await this.#ask(containerId, call));
     }
     const attachment = await network.get(containerId);
     if (attachment === undefined) {

@@ -1,4 +1,4 @@
-import type { CallOptions } from '../../common/deadline.ts';
+import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { hasCode, undefinedIfNotFound } from '../../common/errors.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { StoredImage } from '../../containerd/image-service.ts';
@@ -35,6 +35,7 @@ export interface LocalImage extends KnownImage {
 
 /** Configurations kept in memory, each a few kilobytes. */
 const MAX_KNOWN = 1000;
+const LOOK_DEADLINE_MS = 10_000;
 
 /** Images of containerd's store, pulled by its Transfer service, with their configurations. */
 export class ImageStore {
@@ -51,6 +52,8 @@ export class ImageStore {
   readonly #holds = new Map<string, { now: number; mark: number }>();
   #marks = 0;
   readonly #removals = new Map<string, Promise<void>>();
+  /** Looks that are under way, by name. */
+  readonly #looks = new Map<string, Promise<LocalImage | undefined>>();
 
   constructor(options: ImageStoreOptions) {
     this.#options = options;
@@ -64,7 +67,7 @@ export class ImageStore {
     });
     this.#source = {
       proofs: this.#proofs,
-      find: (reference, call) => this.find(reference, call),
+      find: (reference, call, fresh) => this.find(reference, call, fresh),
       pulls: this.#pulls,
       credentials: options.credentials,
       absent: (name) =>
@@ -113,6 +116,7 @@ export class ImageStore {
     // In the same step as the look above: later requests for the image wait for its removal, and pull.
     const removal = this.#options.client.images.delete(name, options);
     this.#digests.delete(name);
+    this.#looks.delete(name);
     this.#holds.delete(name);
     this.#removals.set(
       name,
@@ -153,9 +157,31 @@ export class ImageStore {
     await resolveImage(this.#source, request, options);
   }
 
-  /** The image if present and unpacked. */
-  async find(reference: ImageReference, options: CallOptions = {}): Promise<LocalImage | undefined> {
+  /**
+   * The image if present and unpacked. Callers at the same time share one look.
+   *
+   * @param fresh whether a look will not do that began before this one
+   */
+  async find(reference: ImageReference, options: CallOptions = {}, fresh = false): Promise<LocalImage | undefined> {
+    const { name } = reference;
+    if (fresh) {
+      this.#looks.delete(name);
+    }
+    const look: Promise<LocalImage | undefined> =
+      this.#looks.get(name) ??
+      this.#look(reference).finally(() => {
+        if (this.#looks.get(name) === look) {
+          this.#looks.delete(name);
+        }
+      });
+    this.#looks.set(name, look);
+    const { deadlineMs = LOOK_DEADLINE_MS, signal } = options;
+    return await withDeadline(`looking for the image ${name}`, deadlineMs, signal, () => look);
+  }
+
+  async #look(reference: ImageReference): Promise<LocalImage | undefined> {
     const { images, snapshots } = this.#options.client;
+    const options = { deadlineMs: LOOK_DEADLINE_MS };
     const guess = this.#known.get(this.#digests.get(reference.name) ?? '')?.chainId;
     const guessed = guess === undefined ? undefined : snapshots.stat(guess, options);
     // Repeated below where it matters.

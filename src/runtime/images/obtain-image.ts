@@ -17,8 +17,8 @@ export interface ObtainOptions extends CallOptions {
 
 /** A store of images and the pulls into it. */
 export interface ImageSource<Image extends { readonly byDigest: string }> {
-  /** The image if the store has it complete. */
-  readonly find: (reference: ImageReference, options: CallOptions) => Promise<Image | undefined>;
+  /** The image if the store has it complete. `fresh`: the look begins with this call, and not before. */
+  readonly find: (reference: ImageReference, options: CallOptions, fresh: boolean) => Promise<Image | undefined>;
   readonly pulls: ImagePulls;
   /** Credentials of the node, for images for which the worker names none. */
   readonly credentials?: CredentialSource | undefined;
@@ -66,7 +66,7 @@ export async function obtainImage<Image extends { readonly byDigest: string }>(
   await proofs.begin(name);
   try {
     const { hosts } = await pulls.run(reference, configs, { ...options, onDetail: onPulling });
-    const pulled = await source.find(reference, options);
+    const pulled = await source.find(reference, options, true);
     if (pulled === undefined) {
       throw new EsbError(`${name} was pulled and is not there`, { code: 'ImagePullFailed' });
     }
@@ -112,7 +112,7 @@ async function findImage<Image extends { readonly byDigest: string }>(
   const reference = parseImageReference(request.reference);
   const { name } = reference;
   await proofs.load();
-  const local = request.pullPolicy === 'Always' ? undefined : await find(reference, options);
+  const local = request.pullPolicy === 'Always' ? undefined : await find(reference, options, false);
   if (local !== undefined && proofs.allows(name, local.byDigest, namespace)) {
     return { image: local };
   }

@@ -36,3 +36,19 @@ it('images of a namespace do not wait for those of another whose registry does n
   hanging[0]?.();
   expect(await answered).toBeUndefined();
 });
+
+it('workers that ask for one image the same way share a question that has no answer yet', async () => {
+  const asked: string[] = [];
+  const resolver = new ImageResolver({
+    runtime: { resolveImage: ({ reference }) => Promise.resolve(void asked.push(reference)) },
+    secrets: {} as never,
+  });
+  onTestFinished(() => resolver.stop());
+  const worker = (number: number) => desiredFixture({ name: `worker-${number}` });
+  const answers = Array.from({ length: 50 }, (_, number) => resolver.resolve(worker(number)));
+  const other = resolver.resolve({ ...worker(50), imagePullPolicy: 'Always' });
+  expect(await Promise.all([...answers, other])).toEqual(Array.from({ length: 51 }, () => undefined));
+  expect(asked).toHaveLength(2);
+  await resolver.resolve(worker(0));
+  expect(asked).toHaveLength(3);
+});

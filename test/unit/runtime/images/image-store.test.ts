@@ -7,6 +7,7 @@ import { systemClock } from '../../../../src/common/clock.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { ContainerdError } from '../../../../src/containerd/containerd-error.ts';
 import { linuxPlatform } from '../../../../src/oci/image-config.ts';
+import { parseImageReference } from '../../../../src/oci/image-reference.ts';
 import type { NodeImages } from '../../../../src/runtime/contract/images.ts';
 import type { ImageRequest } from '../../../../src/runtime/contract/runtime.ts';
 import { ImageStore } from '../../../../src/runtime/images/image-store.ts';
@@ -27,6 +28,9 @@ class Store {
   readonly done: string[] = [];
   labels: Readonly<Record<string, string>> = {};
   removal: Promise<void> = Promise.resolve();
+  /** Lets looks at an image end that have begun. */
+  look: Promise<void> = Promise.resolve();
+  looks = 0;
   readonly proofsFile: string;
   readonly images: ImageStore;
   readonly node: NodeImages;
@@ -47,7 +51,15 @@ class Store {
     const client: FakeContainerd['client'] = {
       ...this.fake.client,
       images: {
-        get: (each) => (this.present.has(each) ? Promise.resolve(stored(each)) : Promise.reject(notFound(each))),
+        get: async (each) => {
+          this.looks += 1;
+          const isPresent = this.present.has(each);
+          await this.look;
+          if (!isPresent) {
+            throw notFound(each);
+          }
+          return stored(each);
+        },
         list: () => Promise.resolve([...this.present].map(stored)),
         delete: async (each) => {
           this.done.push(`delete ${each}`);
@@ -183,6 +195,35 @@ describe('an image of a node', () => {
     expect(reads).toBe(1);
     await store.images.obtain(guarded);
     expect(reads).toBe(2);
+  });
+
+  it('is looked for once for all that ask at the same time', async () => {
+    const store = new Store();
+    await store.images.obtain(request);
+    expect(store.looks).toBe(1);
+    const found = await Promise.all(Array.from({ length: 5 }, () => store.images.obtain(request)));
+    expect(new Set(found.map(({ byDigest }) => byDigest)).size).toBe(1);
+    expect(store.looks).toBe(2);
+  });
+
+  it('is looked for again after its pull, and after its removal has begun', async () => {
+    const store = new Store();
+    store.present.clear();
+    const reference = parseImageReference(name);
+    const held = Promise.withResolvers<void>();
+    store.look = held.promise;
+    const early = store.images.find(reference);
+    store.look = Promise.resolve();
+    store.present.add(name);
+    expect(await store.images.find(reference, {}, true)).toBeDefined();
+    store.look = held.promise;
+    const late = store.images.find(reference);
+    const removed = store.images.remove(name, store.images.holdsOf(name).mark);
+    store.look = Promise.resolve();
+    await removed;
+    expect(await store.images.find(reference)).toBeUndefined();
+    held.resolve();
+    expect([await early, await late]).toEqual([undefined, expect.anything()]);
   });
 
   it('is not seen where containerd does not say where its layers are', async () => {
