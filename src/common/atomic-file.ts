@@ -34,14 +34,53 @@ export async function writeFileAtomically(
     await rm(temporary, { force: true });
     throw error;
   }
-  if (options.durable === false) {
-    return;
+  if (options.durable !== false) {
+    await syncFolder(dirname(path));
   }
-  const folder = await open(dirname(path), 'r');
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
   try {
     await folder.sync();
   } finally {
     await folder.close();
+  }
+}
+
+/** Makes the names in a folder durable. Many that ask at the same time share the writes to the disk. */
+export class FolderSync {
+  readonly #path: string;
+  #running: Promise<void> | undefined;
+  #next: Promise<void> | undefined;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** Resolves once the names that the folder has now outlive a loss of power. */
+  sync(): Promise<void> {
+    if (this.#running === undefined) {
+      return this.#begin();
+    }
+    // One that runs may have begun before the last name was there.
+    this.#next ??= this.#running
+      .catch(() => undefined)
+      .then(() => {
+        this.#next = undefined;
+        return this.#begin();
+      });
+    return this.#next;
+  }
+
+  #begin(): Promise<void> {
+    const running = syncFolder(this.#path).finally(() => {
+      if (this.#running === running) {
+        this.#running = undefined;
+      }
+    });
+    this.#running = running;
+    return running;
   }
 }
 

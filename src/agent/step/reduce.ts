@@ -207,7 +207,8 @@ function resolved(draft: Draft, { error, image }: Extract<WorkerEvent, { kind: '
   const { now } = draft.at;
   if (error === undefined) {
     draft.set({ resolution: { kind: 'Known', image, backoff: noBackoff } });
-    draft.save();
+    // After a loss of power the registry is asked again.
+    draft.save('Rest');
   } else if (error.code === 'Aborted') {
     draft.set({ resolution: undefined });
   } else {

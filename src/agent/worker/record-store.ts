@@ -1,6 +1,6 @@
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeFileAtomically } from '../../common/atomic-file.ts';
+import { FolderSync, writeFileAtomically } from '../../common/atomic-file.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
@@ -38,6 +38,7 @@ interface Wanted {
  */
 export class RecordStore {
   readonly #folder: string;
+  readonly #names: FolderSync;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #outdated: OutdatedRecords;
@@ -54,6 +55,7 @@ export class RecordStore {
 
   constructor(options: RecordStoreOptions) {
     this.#folder = options.folder;
+    this.#names = new FolderSync(options.folder);
     this.#outdated = options.outdated;
     this.#clock = options.clock;
     this.#logger = options.logger;
@@ -205,7 +207,10 @@ export class RecordStore {
     if (record === undefined) {
       await rm(path, { force: true });
     } else {
-      await writeFileAtomically(path, JSON.stringify(record), { durable });
+      await writeFileAtomically(path, JSON.stringify(record), { durable: false });
+      if (durable) {
+        await this.#names.sync();
+      }
     }
   }
 

@@ -126,6 +126,24 @@ describe('records', () => {
     expect(await store(path).load()).toEqual([record({ restartCount: 1, rest: 'Paused' })]);
   });
 
+  it('that are saved at the same time share the writes that make their names durable', async () => {
+    const path = folder();
+    const records = store(path);
+    await records.load();
+    const synced = await watchFileSyncs();
+    const names = Array.from({ length: 20 }, (_, number) => `worker-${number}`);
+    for (const name of names) {
+      records.save(`uid-of-${name}`, record({ desired: desiredFixture({ name }) }));
+    }
+    await records.flush();
+    const folders = synced.flatMap((each, index) => (each === path ? [index] : []));
+    expect(synced.length - folders.length).toBe(names.length);
+    expect(folders.length).toBeLessThan(names.length);
+    // The last name was there before the last of them began.
+    expect(folders.at(-1)).toBe(synced.length - 1);
+    expect(await store(path).load()).toHaveLength(names.length);
+  });
+
   it('that could not be written are made durable when only the rest has changed since', async () => {
     const path = join(folder(), 'workers');
     const records = store(path);
