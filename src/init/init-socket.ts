@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { constants } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
+import { errnoOf } from '../common/errors.ts';
 import { INIT_SOCKET } from './contract.ts';
 
 /**
@@ -32,12 +33,22 @@ export async function takeOneConnection(
     void stop();
     accept(socket);
   });
-  try {
-    // An agent that was killed has left its own.
-    await rm(path, { force: true });
+  const listen = async (): Promise<void> => {
     // Binds, and sets the mode, before a connection can come and close the handle.
     server.listen({ path, backlog: 1, readableAll: true, writableAll: true });
     await once(server, 'listening');
+  };
+  try {
+    try {
+      await listen();
+    } catch (error) {
+      if (errnoOf(error) !== 'EADDRINUSE') {
+        throw error;
+      }
+      // An agent that was killed has left its own.
+      await rm(path, { force: true });
+      await listen();
+    }
   } catch (error) {
     await stop();
     throw error;

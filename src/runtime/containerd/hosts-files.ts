@@ -1,6 +1,6 @@
 import { chmod, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { undefinedIfNoFile } from '../../common/errors.ts';
+import { errnoOf, undefinedIfNoFile } from '../../common/errors.ts';
 
 /** Lines that every `/etc/hosts` has, as container engines write them. */
 const ALWAYS = `127.0.0.1\tlocalhost
@@ -27,9 +27,17 @@ export class HostsFiles {
 
   /** Returns the path of the file. */
   async write(containerId: string, ip: string, hostname: string): Promise<string> {
-    await mkdir(this.#folder, { recursive: true, mode: 0o755 });
     const path = this.#path(containerId);
-    await writeFile(path, hostsText(ip, hostname));
+    const text = hostsText(ip, hostname);
+    try {
+      await writeFile(path, text);
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') {
+        throw error;
+      }
+      await mkdir(this.#folder, { recursive: true, mode: 0o755 });
+      await writeFile(path, text);
+    }
     // The worker's user reads the file under any mask of the agent.
     await chmod(path, 0o644);
     return path;

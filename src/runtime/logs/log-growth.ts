@@ -61,15 +61,23 @@ export class LogGrowth {
     });
   }
 
-  /** Begins to look after a log. */
-  add(containerId: string): void {
+  /**
+   * Begins to look after a log.
+   *
+   * @param isNew whether it is empty, and nothing writes to it yet
+   */
+  add(containerId: string, isNew = false): void {
     if (this.#tasks.signal.aborted || this.#logs.has(containerId)) {
       return;
     }
     const now = this.#options.clock.monotonic();
-    const log: Log = { state: { kind: 'Looking' }, end: undefined, lookedAt: now, quietLooks: QUIET_LOOKS };
+    const log: Log = { state: { kind: 'Looking' }, end: isNew ? 0 : undefined, lookedAt: now, quietLooks: QUIET_LOOKS };
     this.#logs.set(containerId, log);
-    this.#wait(containerId, log, 0);
+    if (isNew) {
+      this.#watch(containerId, log);
+    } else {
+      this.#wait(containerId, log, 0);
+    }
   }
 
   delete(containerId: string): void {
@@ -133,6 +141,17 @@ export class LogGrowth {
 
   /** Has the kernel report the next write, and makes sure that no write preceded the watch. */
   async #rest(containerId: string, log: Log, end: number): Promise<void> {
+    const wake = this.#watch(containerId, log);
+    if (wake !== undefined) {
+      const after = await this.#options.look(containerId).catch(() => undefined);
+      if (after !== end) {
+        wake();
+      }
+    }
+  }
+
+  /** Has the kernel report the next write. Returns what that calls; undefined where the kernel cannot. */
+  #watch(containerId: string, log: Log): (() => void) | undefined {
     const wake = (): void => {
       if (log.state.kind === 'Quiet' && this.#logs.get(containerId) === log) {
         log.state.watcher.close();
@@ -155,13 +174,10 @@ export class LogGrowth {
         );
       }
       this.#wait(containerId, log, UNWATCHED_LOOK_MS);
-      return;
+      return undefined;
     }
     log.state = { kind: 'Quiet', watcher };
-    const after = await this.#options.look(containerId).catch(() => undefined);
-    if (after !== end) {
-      wake();
-    }
+    return wake;
   }
 }
 

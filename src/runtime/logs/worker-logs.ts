@@ -139,7 +139,7 @@ export class WorkerLogs {
     await this.#files.append(formatLogFileName({ kind: 'Live', containerId }), '');
     log.end = await this.size(containerId);
     await this.#note(containerId, log, { kind: 'Began', uid });
-    this.#growth.add(containerId);
+    this.#growth.add(containerId, log.end === 0);
   }
 
   /** Keeps the output of a removed container for a while: the last lines may tell why the container was removed. */

@@ -1,6 +1,6 @@
-import { chmod, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
+import { chmod, type FileHandle, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
+import { EsbError, errnoOf, undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Mount } from '../../containerd/snapshot-service.ts';
 import { roomOf } from '../images/node-images.ts';
@@ -68,22 +68,19 @@ export class TmpFiles {
     const path = this.#path(containerId);
     const bytes = fileBytes(sizeMiB);
     await this.#prepare();
-    await rm(path, { force: true });
-    await this.#takeRoom(sizeMiB, bytes);
     try {
-      const template = await this.#template(sizeMiB, signal);
-      const file = await open(path, 'wx', 0o600);
+      await using file = await openNew(path);
+      await this.#takeRoom(sizeMiB, bytes);
       try {
+        const template = await this.#template(sizeMiB, signal);
         await runTool(this.#runner, { program: 'fallocate', args: ['--length', String(bytes), path], signal });
         await writeTemplate(file, template);
       } finally {
-        await file.close();
+        this.#endedBytes += bytes;
       }
     } catch (error) {
       await rm(path, { force: true });
       throw error;
-    } finally {
-      this.#endedBytes += bytes;
     }
     return { mount: { type: 'ext4', source: path, options: MOUNT_OPTIONS }, skeleton: join(this.folder, SKELETON) };
   }
@@ -177,6 +174,19 @@ export class TmpFiles {
       throw new EsbError(`${containerId} is no id of a container`, { code: 'InvalidArgument' });
     }
     return join(this.folder, containerId);
+  }
+}
+
+/** Opens a file that was not there, in the place of one that was. */
+async function openNew(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'wx', 0o600);
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') {
+      throw error;
+    }
+    await rm(path, { force: true });
+    return await open(path, 'wx', 0o600);
   }
 }
 

@@ -104,13 +104,20 @@ async function partsOf(
 ): Promise<Template> {
   const file = await open(path, 'r');
   try {
-    const parts: TemplatePart[] = [];
+    const parts: { readonly offset: number; data: Buffer }[] = [];
     const read = async (first: number, count: number): Promise<void> => {
       const { buffer, bytesRead } = await file.read(Buffer.alloc(count * BLOCK), 0, count * BLOCK, first * BLOCK);
       for (let at = 0; at < bytesRead; at += BLOCK) {
         const data = buffer.subarray(at, at + BLOCK);
-        if (data.some((byte) => byte !== 0)) {
-          parts.push({ offset: first * BLOCK + at, data: Buffer.from(data) });
+        const offset = first * BLOCK + at;
+        const last = parts.at(-1);
+        if (data.every((byte) => byte === 0)) {
+          continue;
+        }
+        if (last !== undefined && last.offset + last.data.length === offset) {
+          last.data = Buffer.concat([last.data, data]);
+        } else {
+          parts.push({ offset, data: Buffer.from(data) });
         }
       }
     };

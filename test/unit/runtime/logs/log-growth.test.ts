@@ -87,6 +87,19 @@ describe('looking after logs', () => {
     expect(watches.size).toBe(1);
   });
 
+  it('has a log watched at once, without a look, that is empty, and that nothing writes to yet', async () => {
+    const { logs, clock, looks, writes, watches, write } = growth();
+    logs.add('w', true);
+    expect([...watches.keys()]).toEqual(['w']);
+    await clock.advance(10_000);
+    expect(looks).toEqual([]);
+    write('w', 10);
+    expect(writes).toEqual(['w']);
+    await clock.advance(10_000);
+    expect(looks.length).toBeGreaterThan(1);
+    expect([...watches.keys()]).toEqual(['w']);
+  });
+
   it('looks the more often the faster a log grows', async () => {
     const { logs, clock, ends, looks, write } = growth(1_000);
     ends.set('w', 0);
