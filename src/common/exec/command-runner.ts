@@ -10,7 +10,7 @@ export interface CommandRequest {
   readonly cwd?: string;
   /** The whole environment. Default: that of this process. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Written to its standard input. */
+  /** Written to its standard input. Default: nothing to read. */
   readonly input?: string;
   /** Bytes of each output that are kept; the rest is cut off. Default 1 MiB. */
   readonly maxOutputBytes?: number;
@@ -60,7 +60,7 @@ export function runProgram(request: CommandRequest, onStarted?: (pid: number) =>
   }
   const child = spawn(request.program, request.args, {
     detached: true,
-    stdio: ['pipe', 'pipe', 'pipe'],
+    stdio: [request.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     ...(request.cwd === undefined ? {} : { cwd: request.cwd }),
     ...(request.env === undefined ? {} : { env: request.env }),
   });
@@ -113,7 +113,7 @@ function outcomeOf(child: ChildProcess, request: CommandRequest): Promise<Comman
   child.on('close', finish);
   // A program that exits before it has read all input closes the pipe; its exit code is the answer.
   child.stdin?.on('error', () => undefined);
-  child.stdin?.end(request.input ?? '');
+  child.stdin?.end(request.input);
   return done.promise;
 }
 
