@@ -43,8 +43,20 @@ function statusOf(object: KubeObject): object {
 }
 
 /** Without members that are undefined, which JSON does not have. */
-function plain<T>(value: T): T {
-  return value === undefined ? value : (JSON.parse(JSON.stringify(value)) as T);
+function plain(value: object): unknown {
+  return JSON.parse(JSON.stringify(value));
+}
+
+/** Whether two values are the same in JSON. Most are texts and numbers. */
+function isSame(one: unknown, other: unknown): boolean {
+  if (!isObject(one) || !isObject(other)) {
+    return one === other;
+  }
+  return isDeepStrictEqual(plain(one), plain(other));
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
 }
 
 function conditionOf(status: StatusFields, type: string): ConditionLike | undefined {
@@ -56,10 +68,8 @@ export function statusDiffers(currentStatus: object, wishedStatus: object, owned
   const current = currentStatus as StatusFields;
   const wished = wishedStatus as StatusFields;
   return (
-    owned.fields.some((name) => !isDeepStrictEqual(plain(current[name]), plain(wished[name]))) ||
-    owned.conditions.some(
-      (type) => !isDeepStrictEqual(plain(conditionOf(current, type)), plain(conditionOf(wished, type))),
-    )
+    owned.fields.some((name) => !isSame(current[name], wished[name])) ||
+    owned.conditions.some((type) => !isSame(conditionOf(current, type), conditionOf(wished, type)))
   );
 }
 
