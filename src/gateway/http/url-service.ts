@@ -94,6 +94,10 @@ export class UrlService {
     } catch (error) {
       const known = toLambdaError(error, logger, visit.id);
       const refusal = refusalOf(known);
+      if (refusal.status === 403) {
+        // A closed URL waits as long as a host without a function: the time of an answer tells no names.
+        await this.#look(visit);
+      }
       visit.report({ ...refusalReport(known), status: refusal.status });
       if (response.headersSent) {
         response.destroy();
@@ -149,16 +153,21 @@ export class UrlService {
     return await this.#invoke(visit, route, signer);
   }
 
-  /**
-   * The function that is meant. The namespace may have got its label since the last look; hosts without a function wait as
-   * long as closed ones, so that the time of an answer tells no names.
-   */
+  /** The function that is meant. The namespace may have got its label since the last look. */
   async #routeOf(visit: UrlVisit): Promise<UrlRoute | undefined> {
     if (visit.route === undefined) {
-      await this.#options.look();
+      await this.#look(visit);
       visit.route = this.#options.routes.find(visit.raw.headers.host ?? '');
     }
     return visit.route;
+  }
+
+  /** Looks at the label of the namespace, once for each request. */
+  async #look(visit: UrlVisit): Promise<void> {
+    if (!visit.hasLooked) {
+      visit.hasLooked = true;
+      await this.#options.look();
+    }
   }
 
   /** @throws {LambdaError} for a sender without the right, where the URL asks for one */

@@ -33,6 +33,8 @@ export class UrlVisit implements Arrival {
   readonly hold: Hold;
   /** Undefined where there is no function that may be called. */
   route: UrlRoute | undefined;
+  /** Whether the request has had the label of the namespace looked at. */
+  hasLooked = false;
   readonly observation: CallObservation;
   visitor: Visitor | undefined;
   body: Buffer = NO_BODY;

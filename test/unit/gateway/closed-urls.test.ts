@@ -78,6 +78,22 @@ describe('a URL that nobody may call', () => {
     expect(looks).toHaveLength(3);
   });
 
+  it.each([
+    ['no function', { host: 'nobody.default.fn.example.com' }],
+    ['a URL that wants a signature', {}],
+    ['such a URL and something like a signature', { headers: { authorization: 'AWS4-HMAC-SHA256 x' } }],
+  ])('is answered for %s after a look: the time of an answer tells no names', async (_what, call) => {
+    let isLooked = false;
+    const look = async (): Promise<void> => {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      isLooked = true;
+    };
+    const urls = { isPublic: () => false, look };
+    const lab = await urlLab(SIGNED, { urls, gateway: { access: keyedAccess() } });
+    expect(await lab.callUrl(call)).toMatchObject(FORBIDDEN);
+    expect(isLooked).toBe(true);
+  });
+
   it('is one of a second resource of a functionName: only the oldest has the URL, or none', async () => {
     const lab = await urlLab(null);
     const called = (name: string, seconds: number, url?: LambdaFunctionSpecUrl) =>
