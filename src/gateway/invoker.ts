@@ -203,8 +203,10 @@ export class Invoker {
       if (route.isQueued && this.#options.mayGrow?.(target.name) === true) {
         // At its agent the call would wait behind a long one, and not go to a worker that comes.
         placeUntil = await this.#nextPlace(target.name, placeUntil, caller, target.name);
-        // A worker that has refused may be free before the busy one.
-        refusals = undefined;
+        // A worker that has refused may be free before the busy one, which may change all the time.
+        if (refusals !== undefined && clock.monotonic() - refusals.since >= ASK_AGAIN_MS) {
+          refusals = undefined;
+        }
         continue;
       }
       worker.lastTurn = target.rotation;
@@ -236,7 +238,7 @@ export class Invoker {
             logTail: undefined,
           };
         case 'Refused':
-          refusals ??= new Refusals();
+          refusals ??= new Refusals(clock.monotonic());
           refusals.add(route.uid, answer);
           break;
         default:

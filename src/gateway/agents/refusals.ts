@@ -82,6 +82,12 @@ export class Refusals {
   isShareInUse = false;
   /** Uids of the workers that refused. */
   readonly workers = new Set<string>();
+  /** Monotonic milliseconds of the first of them. */
+  readonly since: number;
+
+  constructor(since: number) {
+    this.since = since;
+  }
 
   /** @param uid of the worker */
   add(uid: string, refusal: Refusal): void {

@@ -53,6 +53,31 @@ describe('a gateway with a function that grows with its calls', () => {
     expect(payloadOf(await long)).toBe('"long"');
   });
 
+  it('asks a worker that refuses a few times in a second, however often a busy one changes', async () => {
+    const lab = await gatewayLab();
+    const held = Promise.withResolvers<void>();
+    lab.functions.put(growing);
+    await lab.addWorker('hello-latest-0', { functionName: 'hello' });
+    lab.agent.onInvoke((call) => {
+      void held.promise.then(() => call.answer('"long"'));
+    });
+    const long = lab.invoke('hello');
+    await waitFor('the long call', () => lab.agent.calls.length === 1, { everyMs: 5 });
+    await lab.addWorker('hello-latest-1', { functionName: 'hello' });
+    lab.agent.onInvoke((call) => call.refuse('NodeFull', 'no room'));
+    const waiting = lab.invoke('hello');
+    await waitFor('a refusal', () => lab.agent.calls.length === 2, { everyMs: 5 });
+    for (let change = 0; change < 50; change += 1) {
+      lab.agent.put({ name: 'hello-latest-0', functionName: 'hello', inFlight: 1 + (change % 2) });
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    expect(lab.agent.calls.length).toBeLessThan(10);
+    lab.agent.onInvoke((call) => call.answer('"short"'));
+    held.resolve();
+    expect(payloadOf(await waiting)).toBe('"short"');
+    await long;
+  });
+
   it('leaves no call of one version waiting behind those of another', async () => {
     const lab = await gatewayLab();
     const held = Promise.withResolvers<void>();
