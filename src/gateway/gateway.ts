@@ -165,6 +165,7 @@ export class Gateway {
       view,
       demand: this.demand,
       mayGrow,
+      meaningOf: (name) => this.#book.function(name),
       room: this.#room,
       callerRate: limits.callerRate,
       maxWaitMs: limits.maxQueueWaitMs,

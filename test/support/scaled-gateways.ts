@@ -104,6 +104,7 @@ class SimulatedGateway {
     this.admission = new Admission({
       ...{ clock, mayGrow, view },
       demand: this.meter,
+      meaningOf: (name) => book.function(name),
       room: new Room(limits, { loopDelayMs: 0, heapUse: 0 }),
       callerRate: { perSecond: 0, burst: 1 },
       maxWaitMs: MAX_WAIT_MS,

@@ -7,7 +7,7 @@ import type { Caller } from '../lambda/caller.ts';
 import { CallerRates, type RateLimit } from '../lambda/caller-rate.ts';
 import { decideEntry, overloaded, refusalFor } from './admission-policy.ts';
 import type { CountedCall, DemandMeter } from './demand-meter.ts';
-import { FunctionQueue, type VersionQueue } from './function-queue.ts';
+import { FunctionQueue } from './function-queue.ts';
 import type { Room } from './room.ts';
 
 /** Callers that are remembered for their rates. */
@@ -23,6 +23,8 @@ export interface AdmissionOptions {
   readonly demand?: Pick<DemandMeter, 'expect'>;
   /** Whether a function gets more workers where calls wait for one; none does when absent. */
   readonly mayGrow?: (functionName: string) => boolean;
+  /** Another value once aliases of a function may name other versions; they never do when absent. */
+  readonly meaningOf?: (functionName: string) => unknown;
   readonly clock: Clock;
 }
 
@@ -39,7 +41,8 @@ export interface Admitted {
   /** Lends the place to another call while this one waits for a worker that is away. */
   stepAside(): void;
   /**
-   * Takes a place again, before all calls that have not had one. Resolves when there is one; undefined for at once.
+   * Takes a place again, of the version that the call goes to now, before all calls that have not had one. Resolves when
+   * there is one; undefined for at once.
    *
    * @throws {LambdaError} TooManyRequestsException when the wait is too long
    */
@@ -59,7 +62,6 @@ class Place implements Admitted {
   readonly #bytes: number;
   readonly #counted: CountedCall | undefined;
   #version: number | undefined;
-  #of: VersionQueue;
   #running = true;
 
   constructor(queue: FunctionQueue, bytes: number, queuedMs: number, coming: Coming) {
@@ -68,7 +70,6 @@ class Place implements Admitted {
     this.queuedMs = queuedMs;
     this.#counted = coming.counted;
     this.#version = coming.version;
-    this.#of = queue.of(coming.version);
   }
 
   get draw(): (() => number) | undefined {
@@ -90,14 +91,20 @@ class Place implements Admitted {
   stepAside(): void {
     if (this.#running) {
       this.#running = false;
-      this.#of.leave();
+      this.#queue.of(this.#version).leave();
     }
   }
 
   stepBack(caller: Caller): Promise<void> | undefined {
-    const of = this.#of;
+    if (this.#counted !== undefined) {
+      // The alias may name another version since the call stepped aside.
+      this.#version = this.#counted.version();
+      this.#counted.move(this.#version);
+    }
+    const of = this.#queue.of(this.#version);
     if (!of.hasPlace) {
-      return of.wait(caller, true).then(() => {
+      return of.wait(caller, true, this.#counted).then(({ version }) => {
+        this.#version = version;
         this.#running = true;
       });
     }
@@ -113,7 +120,6 @@ class Place implements Admitted {
     this.#counted?.move(version);
     this.stepAside();
     this.#version = version;
-    this.#of = this.#queue.of(version);
     return this.stepBack(caller);
   }
 }
@@ -235,8 +241,9 @@ export class Admission {
     const since = clock.monotonic();
     this.#waiting += 1;
     try {
-      await queue.of(coming.version).wait(caller, false);
-      return new Place(queue, bytes, clock.monotonic() - since, coming);
+      const { counted } = coming;
+      const { version } = await queue.of(coming.version).wait(caller, false, counted);
+      return new Place(queue, bytes, clock.monotonic() - since, { version, counted });
     } catch (error) {
       coming.counted?.end();
       queue.heldCalls -= 1;

@@ -14,6 +14,8 @@ export interface ComingCall {
 export interface CountedCall {
   /** The number that decides for the call between the versions of an alias. */
   readonly draw: () => number;
+  /** The version that the call goes to as things are; undefined for $LATEST. */
+  readonly version: () => number | undefined;
   /** Counts the call for the version that it goes to now; undefined for $LATEST. */
   move(version: number | undefined): void;
   /** The call is over: to be called once. */
@@ -50,30 +52,41 @@ export class DemandMeter {
       drawn ??= drawOf(this.#random);
       return drawn;
     };
-    const found = this.#book.resolve(name, qualifier, draw);
-    const version = found.kind === 'Version' ? found.version : undefined;
-    return {
-      version,
-      count: () =>
-        this.#book.scaling(name) === undefined
-          ? { draw, move: () => undefined, end: () => undefined }
-          : this.#count(name, version, draw),
+    let known: number | undefined;
+    const resolve = (): number | undefined => {
+      const found = this.#book.resolve(name, qualifier, draw);
+      // An alias that is gone leaves the call where it is: the invoker finds that out.
+      known = found.kind === 'Version' ? found.version : known;
+      return known;
     };
+    const version = resolve();
+    return { version, count: () => this.#count({ name, version }, draw, resolve) };
   }
 
-  #count(name: string, version: number | undefined, draw: () => number): CountedCall {
-    let counter = this.#counter(name, version);
-    this.#add(counter, 1);
+  #count(
+    { name, version }: { readonly name: string; readonly version: number | undefined },
+    draw: () => number,
+    resolve: () => number | undefined,
+  ): CountedCall {
+    let counter = this.#book.scaling(name) === undefined ? undefined : this.#counter(name, version);
+    if (counter !== undefined) {
+      this.#add(counter, 1);
+    }
     return {
       draw,
+      version: resolve,
       move: (next) => {
-        if (next !== counter.version) {
+        if (counter !== undefined && next !== counter.version) {
           this.#add(counter, -1);
           counter = this.#counter(name, next);
           this.#add(counter, 1);
         }
       },
-      end: () => this.#add(counter, -1),
+      end: () => {
+        if (counter !== undefined) {
+          this.#add(counter, -1);
+        }
+      },
     };
   }
 

@@ -33,26 +33,36 @@ export interface FunctionQueueOptions {
   /** Milliseconds that a call waits at most. */
   readonly maxWaitMs: number;
   readonly mayGrow?: ((functionName: string) => boolean) | undefined;
+  /** Another value once aliases of the function may name other versions; they never do when absent. */
+  readonly meaningOf?: ((functionName: string) => unknown) | undefined;
   readonly clock: Clock;
+}
+
+/** Where a call goes that waits. */
+export interface Heading {
+  /** The version that the call goes to as things are; undefined for $LATEST. */
+  readonly version: () => number | undefined;
+  /** Hears that the call waits for this version now. */
+  readonly move: (version: number | undefined) => void;
 }
 
 interface Waiter {
   /** Its number among those of all versions. */
   readonly arrival: number;
-  readonly enter: () => void;
+  /** Whether the call had a place before. */
+  readonly returns: boolean;
+  /** Undefined for a call that stays with its version. */
+  readonly heading: Heading | undefined;
+  /** The version that the call waits for. */
+  of: VersionQueue;
+  readonly enter: (of: VersionQueue) => void;
   readonly refuse: (error: LambdaError) => void;
-}
-
-interface Turn {
-  readonly of: VersionQueue;
-  readonly queue: Set<Waiter>;
-  readonly waiter: Waiter;
 }
 
 /** The calls of one version in this gateway: those with its workers, and those that wait for them. */
 export class VersionQueue implements FunctionUse {
   readonly #all: FunctionQueue;
-  readonly #version: number | undefined;
+  readonly version: number | undefined;
   /** Each in order of arrival. Calls that had a place before, and whose worker was away, go first. */
   readonly returning = new Set<Waiter>();
   readonly arrived = new Set<Waiter>();
@@ -60,7 +70,7 @@ export class VersionQueue implements FunctionUse {
 
   constructor(all: FunctionQueue, version: number | undefined) {
     this.#all = all;
-    this.#version = version;
+    this.version = version;
   }
 
   get settings(): ConcurrencySettings | undefined {
@@ -144,18 +154,30 @@ export class VersionQueue implements FunctionUse {
     this.#all.advance();
   }
 
+  /** Whether no call has a place, or waits for one. */
+  get isIdle(): boolean {
+    return this.running + this.arrived.size + this.returning.size === 0;
+  }
+
+  /** The queue of calls that had a place before, or of those that had none. */
+  queue({ returns }: Pick<Waiter, 'returns'>): Set<Waiter> {
+    return returns ? this.returning : this.arrived;
+  }
+
   /**
-   * Waits for a place, which is taken when this resolves.
+   * Waits for a place. Resolves with the version of which one is taken then: another one where the alias of the call names
+   * that meanwhile.
    *
    * @param returns whether the call had a place before
+   * @param heading undefined for a call that stays with this version
    * @throws {LambdaError} when the caller hung up, the time is over or the function was switched off
    */
-  wait(caller: Caller, returns: boolean): Promise<void> {
-    return this.#all.wait(returns ? this.returning : this.arrived, caller);
+  wait(caller: Caller, returns: boolean, heading?: Heading): Promise<VersionQueue> {
+    return this.#all.wait(this, caller, returns, heading);
   }
 
   get #places(): Places | undefined {
-    return this.#all.target.placesByVersion.get(this.#version);
+    return this.#all.target.placesByVersion.get(this.version);
   }
 }
 
@@ -166,6 +188,7 @@ export class FunctionQueue {
   readonly #versions = new Map<number | undefined, VersionQueue>();
   #arrivals = 0;
   #watching = false;
+  #meaning: unknown;
   running = 0;
   heldCalls = 0;
   heldBytes = 0;
@@ -176,11 +199,20 @@ export class FunctionQueue {
     this.#options = options;
   }
 
-  /** @param version undefined for $LATEST */
+  /**
+   * The queue of a version, until no call is in it: a function has ever new versions.
+   *
+   * @param version undefined for $LATEST
+   */
   of(version: number | undefined): VersionQueue {
     const known = this.#versions.get(version);
     if (known !== undefined) {
       return known;
+    }
+    for (const other of this.#versions.values()) {
+      if (other.isIdle) {
+        this.#versions.delete(other.version);
+      }
     }
     const made = new VersionQueue(this, version);
     this.#versions.set(version, made);
@@ -200,17 +232,24 @@ export class FunctionQueue {
     this.answerBytes = largestOfLate(this.answerBytes, bytes);
   }
 
-  /** The wait of {@link VersionQueue.wait}, in one of its queues. */
-  async wait(queue: Set<Waiter>, caller: Caller): Promise<void> {
-    const turn = Promise.withResolvers<void>();
+  /** As {@link VersionQueue.wait}. */
+  async wait(of: VersionQueue, caller: Caller, returns: boolean, heading?: Heading): Promise<VersionQueue> {
+    const turn = Promise.withResolvers<VersionQueue>();
     this.#arrivals += 1;
-    const waiter: Waiter = { arrival: this.#arrivals, enter: turn.resolve, refuse: turn.reject };
+    const waiter: Waiter = {
+      arrival: this.#arrivals,
+      returns,
+      heading,
+      of,
+      enter: turn.resolve,
+      refuse: turn.reject,
+    };
     const leave = (error: LambdaError): void => {
-      if (queue.delete(waiter)) {
+      if (waiter.of.queue(waiter).delete(waiter)) {
         turn.reject(error);
       }
     };
-    queue.add(waiter);
+    of.queue(waiter).add(waiter);
     const { clock, maxWaitMs } = this.#options;
     const timer = clock.setTimer(() => leave(functionBusy(this.target.name)), maxWaitMs);
     caller.onGone = () => leave(unavailable('The caller hung up.'));
@@ -221,7 +260,7 @@ export class FunctionQueue {
     this.advance();
     this.#watch();
     try {
-      await turn.promise;
+      return await turn.promise;
     } finally {
       timer.cancel();
       caller.onGone = undefined;
@@ -241,27 +280,45 @@ export class FunctionQueue {
       return;
     }
     for (let next = this.#next(isGone); next !== undefined; next = this.#next(isGone)) {
-      const { of, queue, waiter } = next;
-      queue.delete(waiter);
+      const { of } = next;
+      of.queue(next).delete(next);
       // Its answer would have to be held as well.
       if (this.#options.room.freeBytes < 0) {
-        waiter.refuse(overloaded());
+        next.refuse(overloaded());
       } else {
         of.take();
-        waiter.enter();
+        next.enter(of);
       }
     }
   }
 
   /** The call whose turn it is: of the first of each version that has a place, the one that has waited longest. */
-  #next(isGone: boolean): Turn | undefined {
+  #next(isGone: boolean): Waiter | undefined {
     return [...this.#versions.values()]
       .flatMap((of) => {
-        const queue = of.returning.size > 0 ? of.returning : of.arrived;
-        const [waiter] = queue;
-        return waiter === undefined || !(isGone || of.isOpen) ? [] : [{ of, queue, waiter }];
+        const [waiter] = of.returning.size > 0 ? of.returning : of.arrived;
+        return waiter === undefined || !(isGone || of.isOpen) ? [] : [waiter];
       })
-      .toSorted((one, other) => one.waiter.arrival - other.waiter.arrival)[0];
+      .toSorted(byArrival)[0];
+  }
+
+  /** Calls whose alias names another version now wait for that one, among its calls in the order of arrival. */
+  #redirect(): void {
+    const meaning = this.#options.meaningOf?.(this.target.name);
+    if (meaning === this.#meaning) {
+      return;
+    }
+    this.#meaning = meaning;
+    const waiters = [...this.#versions.values()].flatMap(({ arrived, returning }) => [...returning, ...arrived]);
+    for (const waiter of waiters.toSorted(byArrival)) {
+      const { heading, of } = waiter;
+      of.queue(waiter).delete(waiter);
+      if (heading !== undefined) {
+        waiter.of = this.of(heading.version());
+        heading.move(waiter.of.version);
+      }
+      waiter.of.queue(waiter).add(waiter);
+    }
   }
 
   #refuseAll(error: LambdaError): void {
@@ -283,12 +340,22 @@ export class FunctionQueue {
     this.#watching = true;
     this.#options.view.onNextChange(this.target.name, () => {
       this.#watching = false;
+      this.#redirect();
       this.advance();
       this.#watch();
     });
   }
 
   get #isWaitedFor(): boolean {
-    return this.#versions.values().some(({ arrived, returning }) => arrived.size + returning.size > 0);
+    for (const { arrived, returning } of this.#versions.values()) {
+      if (arrived.size + returning.size > 0) {
+        return true;
+      }
+    }
+    return false;
   }
+}
+
+function byArrival(one: Waiter, other: Waiter): number {
+  return one.arrival - other.arrival;
 }

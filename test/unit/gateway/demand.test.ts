@@ -99,7 +99,10 @@ describe('a gateway with a function that grows with its calls', () => {
     await Promise.all(long);
   });
 
-  it('has calls that wait go over to the version that their alias names next', async () => {
+  it.each([
+    ['leaves', true],
+    ['hangs', false],
+  ])('has calls that wait go over with their alias to the next version, though the former %s', async (_, leaves) => {
     const lab = await gatewayLab();
     const held = Promise.withResolvers<void>();
     const ofAlias = (version: number) => {
@@ -118,9 +121,14 @@ describe('a gateway with a function that grows with its calls', () => {
     const others = Array.from({ length: 20 }, () => lab.invoke('hello', { Qualifier: 'live' }));
     await waitFor('the others', () => lab.gateway.demand.all()[0]?.calls === 21, { everyMs: 5 });
     lab.functions.put(ofAlias(2));
-    lab.workers.remove({ namespace: 'default', name: 'hello-1-0' });
+    if (leaves) {
+      lab.workers.remove({ namespace: 'default', name: 'hello-1-0' });
+    }
     const versions = (await Promise.all(others)).map(({ ExecutedVersion }) => ExecutedVersion);
     expect(new Set(versions)).toEqual(new Set(['2']));
+    // The demand that is left is the long call.
+    const left = lab.gateway.demand.all().filter(({ calls }) => calls > 0);
+    expect(left).toMatchObject([{ version: 1, calls: 1 }]);
     held.resolve();
     expect((await long).ExecutedVersion).toBe('1');
   });

@@ -110,6 +110,7 @@ describe('the demand of a function', () => {
           counted += 1;
           return {
             draw: () => 0,
+            version: () => undefined,
             move: () => undefined,
             end: () => {
               counted -= 1;
@@ -248,11 +249,27 @@ describe('a call of a version', () => {
   const demand = {
     expect: ({ qualifier }: { readonly qualifier?: string | undefined }) => ({
       version: Number(qualifier),
-      count: () => ({ draw: () => 0, move: () => undefined, end: () => undefined }),
+      count: () => {
+        let version: number | undefined = Number(qualifier);
+        return {
+          draw: () => 0,
+          version: () => version,
+          move: (next: number | undefined) => {
+            version = next;
+          },
+          end: () => undefined,
+        };
+      },
     }),
   };
-  const versionsLab = (options: { readonly reserved?: number; readonly shares?: readonly number[] } = {}) => {
-    const lab = admissionLab({ demand });
+  const versionsLab = (
+    options: {
+      readonly reserved?: number;
+      readonly shares?: readonly number[];
+      readonly demand?: NonNullable<AdmissionOptions['demand']>;
+    } = {},
+  ) => {
+    const lab = admissionLab({ demand: options.demand ?? demand });
     const { reserved, shares } = options;
     for (const version of [1, 2]) {
       const share = shares?.[version - 1];
@@ -322,6 +339,27 @@ describe('a call of a version', () => {
     one.release();
     await settle();
     expect(next.place).toBeDefined();
+  });
+
+  it('comes back to the version that its alias names by now', async () => {
+    const named = new Map([['1', 1]]);
+    const expecting = ({ qualifier = '' }: { readonly qualifier?: string | undefined }) => ({
+      version: named.get(qualifier),
+      count: () => ({
+        draw: () => 0,
+        version: () => named.get(qualifier),
+        move: () => undefined,
+        end: () => undefined,
+      }),
+    });
+    const lab = versionsLab({ demand: { expect: expecting } });
+    const away = atOnce(lab.enter(1));
+    away.stepAside();
+    const other = atOnce(lab.enter(1));
+    named.set('1', 2);
+    expect(away.stepBack(new Caller())).toBeUndefined();
+    other.release();
+    away.release();
   });
 
   it('is let go where its version has no workers: whoever runs it waits for some', async () => {

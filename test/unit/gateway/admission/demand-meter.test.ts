@@ -4,20 +4,23 @@ import { type Resolution, versionFor } from '../../../../src/gateway/agents/vers
 
 const live = { name: 'live', version: 3, routing: [{ version: 4, permille: 100 }] };
 
+const versionAs = (version: number): Resolution => ({ kind: 'Version', version, isNamed: true, isPublished: true });
+
 describe('the demand of a gateway', () => {
   let meter: DemandMeter;
   let random: number;
   let told: number;
+  /** Meaning of the alias; undefined for its versions. */
+  let meaning: Resolution | undefined;
 
   beforeEach(() => {
     random = 0.5;
     told = 0;
+    meaning = undefined;
     const book = {
       scaling: (name: string) => (name === 'fixed' ? undefined : { maxWorkers: 10, spareWorkers: 1, delayMs: 1_000 }),
       resolve: (_name: string, qualifier: string | undefined, draw: () => number): Resolution =>
-        qualifier === undefined
-          ? { kind: 'Latest' }
-          : { kind: 'Version', version: versionFor(live, draw()), isNamed: true, isPublished: true },
+        qualifier === undefined ? { kind: 'Latest' } : (meaning ?? versionAs(versionFor(live, draw()))),
     };
     meter = new DemandMeter(book, () => random);
     meter.onChange = () => {
@@ -64,6 +67,14 @@ describe('the demand of a gateway', () => {
       ['hello', 3, 1, 1],
       ['hello', 4, 1, 1],
     ]);
+  });
+
+  it('has a call know the version that its alias names next, and the last one where the alias is gone', () => {
+    const call = count('hello', 'live');
+    meaning = versionAs(9);
+    expect(call.version()).toBe(9);
+    meaning = { kind: 'Unknown' };
+    expect(call.version()).toBe(9);
   });
 
   it('follows a call to another version', () => {

@@ -8,7 +8,9 @@ import { manualClock, settle } from '../../../support/manual-clock.ts';
 /** Progress of a call, as a test follows it. */
 interface Followed {
   readonly caller: Caller;
-  readonly version: number;
+  readonly alias: number;
+  /** The one that the call waits for, or had a place of. */
+  version: number;
   at: 'waiting' | 'running' | 'aside' | 'returning' | 'over';
 }
 
@@ -16,7 +18,8 @@ const none = { readyPlaces: 0, shares: undefined, sharers: 0, foreignInFlight: 0
 const versions = [1, 2];
 const version = fc.constantFrom(...versions);
 const step = fc.oneof(
-  { weight: 4, arbitrary: fc.record({ kind: fc.constant('arrive' as const), version }) },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant('arrive' as const), alias: version }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('name' as const), alias: version, version }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('end' as const), which: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('aside' as const), which: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('back' as const), which: fc.nat() }) },
@@ -53,7 +56,14 @@ it.each([undefined, 2])(
           shares: undefined,
           settings: { concurrency: { queueDepth: 5, ...(reserved === undefined ? {} : { reserved }) } },
         };
+        const named = new Map(versions.map((each) => [each, each]));
+        let meaning = 0;
         let changed: (() => void) | undefined;
+        const tell = (): void => {
+          const listener = changed;
+          changed = undefined;
+          listener?.();
+        };
         const queue = new FunctionQueue(target, {
           clock: manualClock(),
           maxWaitMs: 60_000,
@@ -65,6 +75,7 @@ it.each([undefined, 2])(
             },
           },
           room: { freeBytes: 1 },
+          meaningOf: () => meaning,
         });
         const calls: Followed[] = [];
         const pick = (at: Followed['at'], which: number): Followed | undefined => {
@@ -72,11 +83,18 @@ it.each([undefined, 2])(
           return some[which % Math.max(1, some.length)];
         };
         const wait = (call: Followed, returns: boolean): void => {
+          const heading = {
+            version: () => named.get(call.alias),
+            move: (to: number | undefined) => {
+              call.version = to ?? 0;
+            },
+          };
           queue
             .of(call.version)
-            .wait(call.caller, returns)
+            .wait(call.caller, returns, heading)
             .then(
-              () => {
+              (of) => {
+                expect(of.version).toBe(call.version);
                 call.at = 'running';
               },
               () => {
@@ -90,12 +108,14 @@ it.each([undefined, 2])(
           const before = new Map(versions.map((of) => [of, queue.of(of).running]));
           switch (each.kind) {
             case 'arrive': {
-              const of = queue.of(each.version);
+              const { alias } = each;
+              const to = named.get(alias) ?? 0;
+              const of = queue.of(to);
               if (of.ahead === 0 && of.running < runningPlaces(of)) {
                 of.take();
-                calls.push({ caller: new Caller(), version: each.version, at: 'running' });
+                calls.push({ caller: new Caller(), alias, version: to, at: 'running' });
               } else if (of.waiting < waitingPlaces(of)) {
-                const call: Followed = { caller: new Caller(), version: each.version, at: 'waiting' };
+                const call: Followed = { caller: new Caller(), alias, version: to, at: 'waiting' };
                 calls.push(call);
                 wait(call, false);
               }
@@ -112,6 +132,9 @@ it.each([undefined, 2])(
             }
             case 'back': {
               const call = pick('aside', each.which);
+              if (call !== undefined) {
+                call.version = named.get(call.alias) ?? 0;
+              }
               if (call !== undefined && queue.of(call.version).hasPlace) {
                 queue.of(call.version).take();
                 call.at = 'running';
@@ -130,9 +153,16 @@ it.each([undefined, 2])(
               break;
             case 'workers': {
               workers.set(each.version, each.count);
-              const listener = changed;
-              changed = undefined;
-              listener?.();
+              tell();
+              break;
+            }
+            case 'name': {
+              named.set(each.alias, each.version);
+              meaning += 1;
+              tell();
+              for (const call of calls.filter(({ at }) => at === 'waiting' || at === 'returning')) {
+                expect(call.version).toBe(named.get(call.alias));
+              }
               break;
             }
           }
@@ -155,3 +185,15 @@ it.each([undefined, 2])(
     );
   },
 );
+
+it('keeps nothing of versions without calls', () => {
+  const target = { name: 'f', workers: [], placesByVersion: new Map(), shares: undefined, settings: {} };
+  const view = { function: () => target, onNextChange: () => () => undefined };
+  const queue = new FunctionQueue(target, { clock: manualClock(), maxWaitMs: 1, view, room: { freeBytes: 1 } });
+  const first = queue.of(1);
+  first.take();
+  expect([queue.of(2), queue.of(1)]).toEqual([expect.anything(), first]);
+  first.leave();
+  queue.of(3);
+  expect(queue.of(1)).not.toBe(first);
+});
