@@ -24,6 +24,16 @@ const RESTING = 1;
 /** Costs from which a call waits at the agent, and from which the worker may not come to take it. */
 const QUEUED = 30_000;
 const FAILING = 40_000;
+/** Phases of a start, which may take as long as a function's own init. */
+const STARTING: ReadonlySet<Phase | undefined> = new Set<Phase>(['PHASE_PENDING', 'PHASE_CREATING']);
+/** Phases of a worker that takes a further call once one has ended, or its start is over. */
+const COMING: ReadonlySet<Phase> = new Set<Phase>([
+  'PHASE_CREATING',
+  'PHASE_RUNNING',
+  'PHASE_PAUSING',
+  'PHASE_PAUSED',
+  'PHASE_RESUMING',
+]);
 
 /** All that is known of one worker of a function. */
 export interface RoutableWorker {
@@ -46,7 +56,10 @@ export interface Route {
   readonly epoch: number;
   /** Whether the call is to be refused where the worker's share is in use: another worker may have a free one. */
   readonly atOnce: boolean;
-  /** Whether the call would wait at the agent: all places of the worker are taken, or it has to get its image first. */
+  /**
+   * Whether the call would wait at the agent: all places of the worker are taken, it has to get its image first, or it is
+   * being started and another one may be free before.
+   */
   readonly isQueued: boolean;
 }
 
@@ -77,9 +90,8 @@ export function chooseRoute(
   tried: ReadonlySet<string> | undefined,
   rotation: number,
 ): Route | undefined {
-  let best: Route | undefined;
+  let best: RoutableWorker | undefined;
   let bestCost = Number.POSITIVE_INFINITY;
-  let bestTurn = 0;
   const count = workers.length;
   let sharers = 0;
   for (let step = 0; step < count; step += 1) {
@@ -96,29 +108,52 @@ export function chooseRoute(
     if (assignment === undefined || holding === undefined || !isSharer(assignment)) {
       continue;
     }
-    const { epoch, nodeName, share } = assignment;
+    const { share } = assignment;
     const places = share === undefined ? holding.places : Math.min(holding.places, share);
     const cost = costOf(holding, (holding.foreignInFlight + worker.outstanding) / places);
-    const isMoreRecent = cost === bestCost && worker.lastTurn > bestTurn && isAtRest(cost);
+    const isMoreRecent = cost === bestCost && worker.lastTurn > (best?.lastTurn ?? 0) && isAtRest(cost);
     if (cost < bestCost || isMoreRecent) {
+      best = worker;
       bestCost = cost;
-      bestTurn = worker.lastTurn;
-      const isQueued = cost >= QUEUED && cost < FAILING;
-      best = { uid: worker.uid, name: worker.name, nodeName, epoch, atOnce: share !== undefined, isQueued };
     }
   }
-  // No other worker would take the call: it waits its turn at the agent, with those of other gateways.
-  return best !== undefined && sharers < 2 ? { ...best, atOnce: false } : best;
+  if (best?.assignment === undefined) {
+    return undefined;
+  }
+  const { assignment, holding, name, uid } = best;
+  const isOvertaken = (): boolean =>
+    STARTING.has(holding?.phase) &&
+    workers.some((other) => other.uid !== uid && tried?.has(other.uid) !== true && isComing(other));
+  return {
+    uid,
+    name,
+    nodeName: assignment.nodeName,
+    epoch: assignment.epoch,
+    // No other worker would take the call: it waits its turn at the agent, with those of other gateways.
+    atOnce: assignment.share !== undefined && sharers > 1,
+    isQueued: bestCost >= QUEUED ? bestCost < FAILING : isOvertaken(),
+  };
+}
+
+/** Whether a worker takes a further call once one has ended, or its start is over. */
+function isComing(worker: RoutableWorker): boolean {
+  const holding = currentHolding(worker);
+  return (
+    holding !== undefined && isSharer(worker.assignment) && COMING.has(holding.phase) && costOf(holding, 0) < FAILING
+  );
 }
 
 /**
  * Calls that a worker takes at once, be it that the first has to wake or start it. 0 where one would have to wait for
- * something else.
+ * something else. While it is being started, those alone that wait there: others go to whichever worker is free first.
  */
 export function readyPlacesOf(worker: RoutableWorker): number {
   const holding = currentHolding(worker);
-  const share = worker.assignment?.share ?? Number.POSITIVE_INFINITY;
-  return holding === undefined || costOf(holding, 0) >= QUEUED ? 0 : Math.min(holding.places, share);
+  if (holding === undefined || costOf(holding, 0) >= QUEUED) {
+    return 0;
+  }
+  const places = Math.min(holding.places, worker.assignment?.share ?? Number.POSITIVE_INFINITY);
+  return STARTING.has(holding.phase) ? Math.min(places, worker.outstanding) : places;
 }
 
 /**

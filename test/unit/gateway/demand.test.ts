@@ -28,6 +28,25 @@ describe('a gateway with a function that grows with its calls', () => {
     expect(lab.gateway.demand.all()).toEqual([]);
   });
 
+  it('has a call go to a worker that is free before another one has started', async () => {
+    const lab = await gatewayLab();
+    const held = Promise.withResolvers<void>();
+    lab.functions.put(growing);
+    await lab.addWorker('hello-latest-0', { functionName: 'hello' });
+    lab.agent.onInvoke((call) => {
+      const begun = call.request.worker.name === 'hello-latest-0' ? held.promise : new Promise(() => undefined);
+      void begun.then(() => call.answer('{}'));
+    });
+    const first = lab.invoke('hello');
+    await waitFor('the first call', () => lab.agent.calls.length === 1, { everyMs: 5 });
+    await lab.addWorker('hello-latest-1', { functionName: 'hello', phase: 'PHASE_CREATING' });
+    const second = lab.invoke('hello');
+    await waitFor('both', () => lab.gateway.demand.all()[0]?.calls === 2, { everyMs: 5 });
+    held.resolve();
+    await Promise.all([first, second]);
+    expect(lab.agent.calls.map(({ worker }) => worker.name)).toEqual(['hello-latest-0', 'hello-latest-0']);
+  });
+
   it('asks a worker again that refused for a moment, though another one is busy', async () => {
     const lab = await gatewayLab();
     const held = Promise.withResolvers<void>();

@@ -61,6 +61,17 @@ describe('calls of a function that grows, where the most workers hardly suffice'
     },
   );
 
+  it.each([7, 8])('go to whichever worker is free first, while others are being started (seed %i)', async (seed) => {
+    const world = new ScaledGateways({ random: randomFrom(seed), gateways: 2, startMs: 5_000 });
+    await world.run(15, IDLE);
+    await world.run(20, { perSecond: 10, meanMs: 100 });
+    // Calls that stayed with a worker until its start was over made 7 seconds of it, and 10 workers.
+    expect(world.p99).toBeLessThan(1_000);
+    expect(world.workersOf(undefined)).toBeLessThan(8);
+    await world.run(10, IDLE);
+    expect([world.open, world.errors]).toEqual([0, []]);
+  });
+
   it('fail by no news that come late', async () => {
     const world = new ScaledGateways({ random: randomFrom(7), aliases: [live], gateways: 2, lagMs: 8_000 });
     const load = { perSecond: 20, meanMs: 200, qualifier: 'live' };

@@ -90,6 +90,8 @@ describe('the ready places of a worker', () => {
     ],
     ['are no more than its share', worker('a', 'PHASE_PAUSED', { places: 4, ...share(2) }), 2],
     ['are none while it gets its image', worker('a', 'PHASE_PULLING'), 0],
+    ['are none while it is being started', worker('a', 'PHASE_CREATING', { places: 4 }), 0],
+    ['are those that have a call by which it is being started', worker('a', 'PHASE_PENDING', { outstanding: 1 }), 1],
     ['are none while it ends', worker('a', 'PHASE_TERMINATING'), 0],
     ['are none where its owner keeps it at rest', worker('a', 'PHASE_PAUSED', { callable: false }), 0],
     ['are none without a node', { ...worker('a', 'PHASE_RUNNING'), assignment: undefined }, 0],
@@ -102,6 +104,15 @@ describe('the ready places of a worker', () => {
     expect(chooseRoute([busy], undefined, 0)).toMatchObject({ isQueued: true });
     expect(chooseRoute([worker('a', 'PHASE_PULLING')], undefined, 0)).toMatchObject({ isQueued: true });
     expect(chooseRoute([busy, worker('b', 'PHASE_ABSENT')], undefined, 0)).toMatchObject({ uid: 'b', isQueued: false });
+    const starting = worker('b', 'PHASE_CREATING');
+    expect(chooseRoute([busy, starting], undefined, 0)).toMatchObject({ uid: 'b', isQueued: true });
+    expect(chooseRoute([starting, worker('c', 'PHASE_CREATING')], undefined, 0)).toMatchObject({ isQueued: true });
+    // None of the others may be free before.
+    expect(chooseRoute([starting], undefined, 0)).toMatchObject({ isQueued: false });
+    expect(chooseRoute([busy, starting], new Set(['a']), 0)).toMatchObject({ uid: 'b', isQueued: false });
+    expect(chooseRoute([starting, worker('c', 'PHASE_FAILED')], undefined, 0)).toMatchObject({ isQueued: false });
+    const kept = worker('c', 'PHASE_PAUSED', { callable: false });
+    expect(chooseRoute([starting, kept], undefined, 0)).toMatchObject({ uid: 'b', isQueued: false });
     // Its agent refuses the call, and says why.
     expect(chooseRoute([worker('a', 'PHASE_FAILED')], undefined, 0)).toMatchObject({ isQueued: false });
   });
