@@ -8,6 +8,7 @@ import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { CONTROLLER_LEASE, GATEWAY_SIGNER, reporters } from '../api/name.ts';
 import { FUNCTION_DEFINITIONS, waitForSchema } from '../api/schema-revision.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
+import { sleep } from '../common/deadline.ts';
 import type { Health } from '../common/health.ts';
 import { parseHostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
@@ -221,6 +222,8 @@ async function competeForLead(
   signal: AbortSignal,
 ): Promise<void> {
   const { clock, leaseClient, logger, metrics, systemNamespace } = given;
+  // Of all terms: a write that one has lost may arrive in the next.
+  const settling = settlingClient(given.client, clock);
   const elector = new LeaderElector({
     client: leaseClient,
     lease: { namespace: systemNamespace, name: CONTROLLER_LEASE },
@@ -229,12 +232,10 @@ async function competeForLead(
     clock,
     annotations: () => given.demandAddress.annotations,
     onChange: (isLeader) => metrics.leader(isLeader),
-    mayRelease: () => isSettled(),
+    mayRelease: () => settling.doubtMs() === 0,
   });
-  let isSettled = (): boolean => true;
   await elector.run(signal, async (term) => {
-    const settling = settlingClient(given.client, clock);
-    isSettled = settling.isSettled;
+    await sleep(clock, settling.doubtMs(), term);
     const client = fencedClient(settling.client, () => elector.isLeader());
     const events = new EventRecorder({ client, controller: reporters.controller, instance: identity, logger, clock });
     const liveness = new NodeLiveness(earlierLives(given.lambdaNodes.cache.list(), clock.now()));

@@ -11,8 +11,8 @@ const DOUBT_MS = 15_000;
 
 export interface SettlingClient {
   readonly client: KubeClient;
-  /** Whether no write that was lost or given up may still arrive. */
-  isSettled(): boolean;
+  /** Milliseconds for which a write that was lost or given up may still arrive; 0 for none. */
+  doubtMs(): number;
 }
 
 /**
@@ -54,7 +54,7 @@ export function settlingClient(client: KubeClient, clock: Pick<Clock, 'monotonic
     }
   };
   return {
-    isSettled: () => clock.monotonic() >= settledFrom,
+    doubtMs: () => Math.max(0, settledFrom - clock.monotonic()),
     client: wrapWrites(client, settle),
   };
 }

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
@@ -101,4 +102,34 @@ describe('a leader that is asked to end', () => {
     const { lease } = await begin({ kind: 'cut' }, 2);
     expect(lease()?.holderIdentity).not.toBe('');
   });
+});
+
+it('a leader that comes back looks only once the writes that its last term has lost arrive no more', async () => {
+  const clock = fastClock(4);
+  const { api, lease } = await world(undefined, clock);
+  await waitFor('the leader', () => lease()?.holderIdentity);
+  const isWrite = ({ method, path }: SeenRequest): boolean => method !== 'GET' && path.includes('/lambdaworkers/');
+  const isRenewal = ({ method, path }: SeenRequest): boolean => method === 'PUT' && path.endsWith('/esb-controller');
+  const isLook = ({ method, path }: SeenRequest): boolean => method === 'GET' && path.endsWith('/leases');
+  const count = (match: (request: SeenRequest) => boolean): number => api.requests.filter(match).length;
+  api.inject((request) => isWrite(request) || isRenewal(request), { kind: 'cut' }, 1_000);
+  api.put(lambdaWorkers, workerFixture());
+  await waitFor('a write', () => count(isWrite) > 0);
+  let lostAt = clock.monotonic();
+  // The Lease is lost ten seconds after its last renewal.
+  const end = clock.monotonic() + 12_000;
+  for (let writes = 0; clock.monotonic() < end; await delay(5)) {
+    lostAt = count(isWrite) > writes ? clock.monotonic() : lostAt;
+    writes = count(isWrite);
+  }
+  const before = api.requests.length;
+  api.clearFaults();
+  const next = await waitFor(
+    'the next look at Leases, or a write',
+    () => api.requests.slice(before).find((request) => isLook(request) || isWrite(request)),
+    { everyMs: 5 },
+  );
+  expect(isLook(next)).toBe(true);
+  // Fifteen seconds, but for the time between two looks of this test.
+  expect(clock.monotonic() - lostAt).toBeGreaterThan(14_000);
 });

@@ -14,9 +14,9 @@ function scene(answer: (options: FenceOptions) => Promise<unknown>) {
     options.fence?.();
     return await answer(options);
   };
-  const { client, isSettled } = settlingClient({ create } as unknown as KubeClient, clock);
+  const { client, doubtMs } = settlingClient({ create } as unknown as KubeClient, clock);
   const term = new AbortController();
-  return { clock, isSettled, term, write: () => client.create(configMaps, map, { signal: term.signal }) };
+  return { clock, doubtMs, term, write: () => client.create(configMaps, map, { signal: term.signal }) };
 }
 
 describe('a client whose writes end with an answer', () => {
@@ -24,25 +24,25 @@ describe('a client whose writes end with an answer', () => {
   const refused = new ApiError('other', { code: 'Conflict', status: 409 });
 
   it('is not settled while a write that was lost may still arrive, also where nobody gave it up', async () => {
-    const { clock, isSettled, write } = scene(() => Promise.reject(lost));
-    expect(isSettled()).toBe(true);
+    const { clock, doubtMs, write } = scene(() => Promise.reject(lost));
+    expect(doubtMs()).toBe(0);
     await expect(write()).rejects.toBe(lost);
-    expect(isSettled()).toBe(false);
+    expect(doubtMs()).toBe(15_000);
     await clock.advance(14_999);
-    expect(isSettled()).toBe(false);
+    expect(doubtMs()).toBe(1);
     await clock.advance(1);
-    expect(isSettled()).toBe(true);
+    expect(doubtMs()).toBe(0);
   });
 
   it('is settled after an answer, be it a refusal', async () => {
-    const { isSettled, term, write } = scene(() => Promise.reject(refused));
+    const { doubtMs, term, write } = scene(() => Promise.reject(refused));
     await expect(write()).rejects.toBe(refused);
     term.abort();
-    expect(isSettled()).toBe(true);
+    expect(doubtMs()).toBe(0);
   });
 
   it('goes on with a write whose caller gives it up, for a while, and sends none after that', async () => {
-    const { clock, isSettled, term, write } = scene(
+    const { clock, doubtMs, term, write } = scene(
       ({ signal }) =>
         new Promise((_resolve, reject) => {
           signal?.addEventListener('abort', () => reject(lost), { once: true });
@@ -53,9 +53,9 @@ describe('a client whose writes end with an answer', () => {
     term.abort();
     await expect(write()).rejects.toMatchObject({ code: 'Aborted' });
     await clock.advance(4_999);
-    expect(isSettled()).toBe(true);
+    expect(doubtMs()).toBe(0);
     await clock.advance(1);
     await expect(writing).rejects.toBe(lost);
-    expect(isSettled()).toBe(false);
+    expect(doubtMs()).toBe(15_000);
   });
 });
