@@ -54,20 +54,26 @@ export function grantOf(worker: LambdaWorker): Granted {
   return { memoryMiB: takenMiB(resourcesOf(worker), false), milliCPU: requestedMilliCPU(worker) };
 }
 
+/** Most that a worker may take on its node of each resource. */
+export interface AllowedResources extends Pick<WorkerResources, 'ephemeralStorageMiB' | 'memoryMiB'> {
+  /** Memory and `/tmp` together, where that is memory as well. */
+  readonly bothMiB: number;
+  readonly milliCPU: number;
+}
+
 /**
  * Amounts that a worker may take on its node: those that it asks for, and none beyond what quotas have granted it. Its agent
  * makes no container beyond that, and the one that is there may divide the memory otherwise between limit and `/tmp`.
  */
-export function allowedOf(
-  worker: LambdaWorker,
-  granted: Granted | undefined,
-): Pick<WorkerResources, 'ephemeralStorageMiB' | 'memoryMiB'> & { readonly milliCPU: number } {
+export function allowedOf(worker: LambdaWorker, granted: Granted | undefined): AllowedResources {
   const { ephemeralStorageMiB, memoryMiB } = resourcesOf(worker);
-  const mostMiB = granted?.memoryMiB ?? Number.POSITIVE_INFINITY;
+  const asked = grantOf(worker);
+  const { memoryMiB: mostMiB, milliCPU: mostMilliCPU } = granted ?? asked;
   return {
     memoryMiB: Math.min(memoryMiB, mostMiB),
     ephemeralStorageMiB: Math.min(ephemeralStorageMiB, mostMiB),
-    milliCPU: Math.min(requestedMilliCPU(worker), granted?.milliCPU ?? Number.POSITIVE_INFINITY),
+    bothMiB: Math.min(asked.memoryMiB, mostMiB),
+    milliCPU: Math.min(asked.milliCPU, mostMilliCPU),
   };
 }
 

@@ -1,5 +1,5 @@
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
-import { allowedOf, takenMiB } from '../../api/worker-resources.ts';
+import { allowedOf } from '../../api/worker-resources.ts';
 import { isAwake, isRefusedByFullNode, isReplacedLater, takesRoom } from '../scheduling/assignment-cache.ts';
 
 /** A node's capacity has so many steps, which bounds the writes of a day and the Pods where none can be resized. */
@@ -46,7 +46,7 @@ export function restingOf(workers: readonly LambdaWorker[], tmpOnDisk: boolean):
       continue;
     }
     const allowed = allowedOf(worker, worker.status?.assignment?.granted);
-    const memoryMiB = takenMiB(allowed, tmpOnDisk);
+    const memoryMiB = tmpOnDisk ? allowed.memoryMiB : allowed.bothMiB;
     if (isReplacedLater(worker)) {
       waitingMiB += memoryMiB;
     }

@@ -25,6 +25,8 @@ interface Entry {
 interface Size {
   readonly memoryMiB: number;
   readonly tmpMiB: number;
+  /** Of memory, where `/tmp` is memory as well. */
+  readonly bothMiB: number;
 }
 
 /** Amounts that workers of a namespace have, for its quotas: with a container or without. */
@@ -53,10 +55,11 @@ interface Account {
   memoryMiB: number;
   milliCPU: number;
   tmpMiB: number;
+  bothMiB: number;
   workers: number;
   assigned: number;
   assignedMemoryMiB: number;
-  assignedTmpMiB: number;
+  assignedBothMiB: number;
   readonly functions: Tally;
 }
 
@@ -183,12 +186,12 @@ export class AssignmentCache {
   /** @param tmpOnDisk whether `/tmp` of its workers is on disk, and counts as no memory. Default: no. */
   load(nodeName: string, tmpOnDisk = false): NodeLoad {
     const account = this.#accounts.get(nodeName) ?? newAccount();
-    const { assigned, assignedMemoryMiB, assignedTmpMiB, functions, memoryMiB, milliCPU, tmpMiB, workers } = account;
+    const { assigned, functions, milliCPU, workers } = account;
     return {
-      used: { memoryMiB: memoryMiB + (tmpOnDisk ? 0 : tmpMiB), milliCPU, workers },
-      usedDiskMiB: tmpOnDisk ? tmpMiB : 0,
+      used: { memoryMiB: tmpOnDisk ? account.memoryMiB : account.bothMiB, milliCPU, workers },
+      usedDiskMiB: tmpOnDisk ? account.tmpMiB : 0,
       assigned,
-      assignedMiB: assignedMemoryMiB + (tmpOnDisk ? 0 : assignedTmpMiB),
+      assignedMiB: tmpOnDisk ? account.assignedMemoryMiB : account.assignedBothMiB,
       sameFunction: (functionKey) => functions.get(functionKey),
     };
   }
@@ -228,11 +231,12 @@ export class AssignmentCache {
     const { size, workers } = entry;
     account.memoryMiB += sign * workers * size.memoryMiB;
     account.tmpMiB += sign * workers * size.tmpMiB;
+    account.bothMiB += sign * workers * size.bothMiB;
     account.milliCPU += sign * entry.milliCPU;
     account.workers += sign * workers;
     account.assigned += sign;
     account.assignedMemoryMiB += sign * size.memoryMiB;
-    account.assignedTmpMiB += sign * size.tmpMiB;
+    account.assignedBothMiB += sign * size.bothMiB;
     account.functions.add(entry.functionKey, sign);
     if (account.assigned === 0) {
       this.#accounts.delete(entry.nodeName);
@@ -246,7 +250,7 @@ function isBehind(seen: Assignment, { epoch, granted }: Entry): boolean {
 }
 
 function entryOf(worker: LambdaWorker, assignment: Assignment, room: boolean, awake: boolean): Entry {
-  const { ephemeralStorageMiB: tmpMiB, memoryMiB, milliCPU } = allowedOf(worker, assignment.granted);
+  const { bothMiB, ephemeralStorageMiB: tmpMiB, memoryMiB, milliCPU } = allowedOf(worker, assignment.granted);
   return {
     nodeName: assignment.nodeName,
     epoch: assignment.epoch,
@@ -254,7 +258,7 @@ function entryOf(worker: LambdaWorker, assignment: Assignment, room: boolean, aw
     functionKey: functionKeyOf(worker),
     granted: assignment.granted,
     counted: assignment.granted ?? grantOf(worker),
-    size: { memoryMiB, tmpMiB },
+    size: { memoryMiB, tmpMiB, bothMiB },
     milliCPU: awake ? milliCPU : 0,
     workers: room ? 1 : 0,
   };
@@ -264,17 +268,18 @@ function newAccount(): Account {
   const sums = {
     memoryMiB: 0,
     tmpMiB: 0,
+    bothMiB: 0,
     milliCPU: 0,
     workers: 0,
     assigned: 0,
     assignedMemoryMiB: 0,
-    assignedTmpMiB: 0,
+    assignedBothMiB: 0,
   };
   return { ...sums, functions: new Tally() };
 }
 
 function takesLess(next: Entry, last: Entry): boolean {
-  const { memoryMiB, tmpMiB } = next.size;
-  const isSmaller = memoryMiB < last.size.memoryMiB || tmpMiB < last.size.tmpMiB;
+  const { bothMiB, memoryMiB, tmpMiB } = next.size;
+  const isSmaller = memoryMiB < last.size.memoryMiB || tmpMiB < last.size.tmpMiB || bothMiB < last.size.bothMiB;
   return next.workers < last.workers || next.milliCPU < last.milliCPU || isSmaller;
 }

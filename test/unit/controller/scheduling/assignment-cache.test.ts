@@ -97,6 +97,7 @@ describe('AssignmentCache', () => {
     const assignments = new AssignmentCache();
     assignments.observe(worker({ ...onNode1, assignment, phase: 'Running' }, { spec: { resources } }));
     expect(assignments.load('node-1', true)).toMatchObject({ used: { memoryMiB: 192, milliCPU: 10 }, usedDiskMiB: 64 });
+    expect(assignments.load('node-1')).toMatchObject({ used: { memoryMiB: 192, milliCPU: 10 }, assignedMiB: 192 });
   });
 
   it('counts /tmp on the disk of a node that has it there', () => {
