@@ -88,6 +88,11 @@ function isInSteps({ pods, resizesNoPod }: ReserveInput): boolean {
   return resizesNoPod === true || pods.some(({ canResize }) => canResize === false);
 }
 
+/** Milliseconds for which a step that the kubelet has not looked at holds up the next one; 0 for not at all. */
+function oneByOneMs({ endedForMs, pods }: ReserveInput): number {
+  return pods.some(({ state }) => state.kind === 'waiting') ? Math.max(0, ONE_BY_ONE_MS - endedForMs) : 0;
+}
+
 /** The action that asks for more, by as many MiB. */
 function grow(input: ReserveInput, pods: readonly ReserveView[], byMiB: number): ReserveAction {
   const resizable = pods.find(({ canResize }) => canResize === true);
@@ -96,9 +101,7 @@ function grow(input: ReserveInput, pods: readonly ReserveView[], byMiB: number):
   }
   const inSteps = isInSteps(input);
   // Whether its kubelet resizes Pods is known once the Pod runs.
-  const isUnknown = inSteps
-    ? input.endedForMs < ONE_BY_ONE_MS && pods.some(({ state }) => state.kind === 'waiting')
-    : pods.some(({ canResize }) => canResize === undefined);
+  const isUnknown = inSteps ? oneByOneMs(input) > 0 : pods.some(({ canResize }) => canResize === undefined);
   const index = Array.from({ length: MAX_RESERVE_PODS }, (_, each) => each).find(
     (each) => !input.pods.some((pod) => pod.index === each),
   );
@@ -249,6 +252,7 @@ export function decideReserve(input: ReserveInput): ReserveDecision {
   const waits = [
     ...(input.pods.some(({ state }) => state.kind === 'ended') ? [REPLACE_ENDED_AFTER_MS - input.endedForMs] : []),
     ...(input.yieldsForMs > 0 ? [input.yieldsForMs] : []),
+    ...(lessBy < 0 && isInSteps(input) && oneByOneMs(input) > 0 ? [oneByOneMs(input)] : []),
   ];
   const decision = { action, promiseMiB, refusal, ...(waits.length === 0 ? {} : { againAfterMs: Math.min(...waits) }) };
   return withCPU(decision, input, pods);

@@ -188,6 +188,7 @@ describe('a reservation that its kubelet cannot resize', () => {
   it('grows by one Pod after the other for a minute after one has ended', () => {
     const waiting = step(1, { state: { kind: 'waiting' }, allocatedMiB: 0, canResize: undefined });
     const more = { pods: [first, waiting], wantedMiB: 2_048 };
+    expect(decision({ ...more, endedForMs: 20_000 })).toMatchObject({ action: nothing, againAfterMs: 40_000 });
     expect(decision({ ...more, endedForMs: 59_999 }).action).toEqual(nothing);
     expect(decision({ ...more, endedForMs: 60_000 }).action).toMatchObject({ kind: 'create', index: 2 });
     expect(decision({ ...more, pods: [first, step(1)], endedForMs: 0 }).action).toMatchObject({ index: 2 });
