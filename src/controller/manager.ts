@@ -137,6 +137,7 @@ class Term {
       ...options,
       shares: this.#shares,
       quotas: this.#quotas.book,
+      onRoom: () => this.#wakeWaiting(),
       workers: options.workers.cache,
       snapshot,
       assignments,

@@ -188,6 +188,7 @@ export class ShareWorld {
       strategy: 'spread',
       assignments,
       quotas: { grant: () => ({ kind: 'granted', granted: GRANTED }), note: () => undefined },
+      onRoom: () => undefined,
       events: { record: () => undefined },
       metrics: registerControllerMetrics(new Registry(), { phases: () => [], livenesses: () => [] }),
       clock,

@@ -2,13 +2,13 @@ import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { objectKey } from '../../kube/api/object-key.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
-import type { QuotaBook } from '../quota/quota-book.ts';
 import type { AssignmentCache } from '../scheduling/assignment-cache.ts';
 
 export interface DoubtsOptions {
   readonly client: Pick<KubeClient, 'get'>;
   readonly assignments: Pick<AssignmentCache, 'settle'>;
-  readonly quotas: Pick<QuotaBook, 'note'>;
+  /** Told where room is given up that was taken for a worker of that namespace. */
+  readonly onGivenUp: (namespace: string) => void;
 }
 
 /**
@@ -39,7 +39,7 @@ export class Doubts {
    * @returns the worker as it is, where nothing was written; undefined where the cache will show what was
    */
   async settled(worker: LambdaWorker, call: CallOptions): Promise<LambdaWorker | undefined> {
-    const { assignments, client, quotas } = this.#options;
+    const { assignments, client, onGivenUp } = this.#options;
     const { namespace = '', uid = '' } = worker.metadata;
     if (!this.#workers.has(uid)) {
       return undefined;
@@ -49,7 +49,7 @@ export class Doubts {
     if (present?.metadata.uid !== uid || !assignments.settle(present)) {
       return undefined;
     }
-    quotas.note(namespace);
+    onGivenUp(namespace);
     return present;
   }
 }

@@ -37,6 +37,8 @@ export interface WorkerReconcilerOptions {
   readonly strategy: PlacementStrategy;
   readonly assignments: AssignmentCache;
   readonly quotas: Pick<QuotaBook, 'grant' | 'note'>;
+  /** Told when workers that wait may have room. */
+  readonly onRoom: () => void;
   readonly events: EventSink<EventReason>;
   readonly metrics: ControllerMetrics;
   readonly clock: Clock;
@@ -93,7 +95,7 @@ export class WorkerReconciler {
     this.#options = options;
     this.#turns = new DisruptionBudget(options);
     this.#rewordings = new Rewordings(options.clock);
-    this.#doubts = new Doubts(options);
+    this.#doubts = new Doubts({ ...options, onGivenUp: (namespace) => this.#givenUp(namespace) });
   }
 
   /** Keys of workers that wait for a fitting node. */
@@ -379,9 +381,15 @@ export class WorkerReconciler {
   }
 
   #retract(worker: LambdaWorker): void {
-    const { assignments, quotas } = this.#options;
-    assignments.retract(worker);
-    quotas.note(worker.metadata.namespace ?? '');
+    this.#options.assignments.retract(worker);
+    this.#givenUp(worker.metadata.namespace ?? '');
+  }
+
+  /** Others may have been refused the room that was taken for a worker. No change of any object tells that it is free. */
+  #givenUp(namespace: string): void {
+    const { onRoom, quotas } = this.#options;
+    quotas.note(namespace);
+    onRoom();
   }
 
   #remember(uid: string, worker: LambdaWorker, decision: Step<'write'>): void {

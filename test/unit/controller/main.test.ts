@@ -23,7 +23,6 @@ import { nodeFixture, workerFixture } from '../../support/worker-fixture.ts';
 
 async function world(prepare: (api: FakeApiServer) => void = () => undefined, clock?: Clock) {
   const api = await startFakeApiServer();
-  prepare(api);
   const stop = new AbortController();
   for (const name of FUNCTION_DEFINITIONS) {
     api.put(customResourceDefinitions, {
@@ -31,6 +30,7 @@ async function world(prepare: (api: FakeApiServer) => void = () => undefined, cl
     } as unknown as CustomResourceDefinition);
   }
   api.put(lambdaNodes, nodeFixture());
+  prepare(api);
   const running = runController(
     optionsOf(controllerFlags, [
       ...['--kubeconfig', kubeconfigFor(api.origin), '--health', '127.0.0.1:0', '--identity', 'one'],
@@ -72,6 +72,27 @@ it('a leader publishes the Pod ranges of all Nodes', async () => {
   const key = { namespace: 'esb-system', name: 'esb-cluster-ranges' };
   const data = await waitFor('the ranges', () => api.get(configMaps, key)?.data);
   expect(data).toEqual({ podCIDRs: '10.1.0.0/24\n10.1.1.0/24\nfd00:1::/64\n' });
+});
+
+it('a leader looks at the workers that wait once it gives up room that it had taken for another', async () => {
+  const { api, lease } = await world((server) => {
+    server.put(lambdaNodes, nodeFixture({ status: { capacity: { memoryMiB: 1_536, workers: 1 } } }));
+  });
+  await waitFor('the leader', () => lease()?.holderIdentity);
+  const status = (name: string) => api.get(lambdaWorkers, { namespace: 'default', name })?.status;
+  const isFirst = ({ method, path }: SeenRequest): boolean =>
+    method === 'PATCH' && path.endsWith('/lambdaworkers/first/status');
+  api.inject(isFirst, { kind: 'slow', delayMs: 1_000 });
+  const metadata = { finalizers: ['esb.dev/worker'] };
+  const first = workerFixture({ name: 'first', metadata });
+  api.put(lambdaWorkers, first);
+  await waitFor('the first to be assigned', () => api.requests.some(isFirst));
+  api.put(lambdaWorkers, workerFixture({ name: 'second', metadata }));
+  await waitFor('the second to wait', () => status('second')?.conditions?.some(({ reason }) => reason === 'NoneFits'));
+  const deletionTimestamp = '2026-11-01T00:00:01Z';
+  api.put(lambdaWorkers, { ...first, metadata: { ...first.metadata, deletionTimestamp } });
+  await waitFor('the second to be assigned', () => status('second')?.assignment, { timeoutMs: 8_000 });
+  expect(status('first')?.assignment).toBeUndefined();
 });
 
 describe('a leader that is asked to end', () => {

@@ -100,6 +100,7 @@ class Scene {
       strategy: 'spread',
       assignments: this.assignments,
       quotas: { grant: () => this.grant, note: () => undefined },
+      onRoom: () => undefined,
       events: { record: ({ reason }) => this.events.push(reason) },
       metrics: registerControllerMetrics(new Registry(), {
         phases: () => [],
