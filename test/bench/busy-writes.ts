@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { writesBetween } from '../support/scale/api-requests.ts';
-import { alive, type ScaleCluster, workerName } from '../support/scale/scale-cluster.ts';
+import { expectAlive, type ScaleCluster, workerName } from '../support/scale/scale-cluster.ts';
 import type { WorkerFollower } from '../support/scale/worker-follower.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { type BenchResult, compare } from './bench-result.ts';
@@ -13,7 +13,6 @@ const BUDGET = { writes: 20, truth: 330, memoryMiB: 200 } as const;
 /** Milliseconds of calls before the measurement: longer than a change may wait. */
 const WARM_UP_MS = 330_000;
 const MEASURED_MS = 300_000;
-const patience = { timeoutMs: 3_600_000, everyMs: 250 };
 
 /**
  * Ten thousand workers on a hundred nodes, a tenth of them called every five seconds in the mean, another tenth once a
@@ -38,7 +37,7 @@ async function measure({ say }: ClusterBench, cluster: ScaleCluster, workers: nu
     desiredState: 'Paused',
   }));
   await cluster.createWorkers(2 * tenth, workers - 2 * tenth);
-  await waitFor('every worker to rest', () => alive(controller) && follower.rested === workers, patience);
+  await follower.untilRested(workers, { check: () => expectAlive(controller) });
 
   say(`calling ${2 * tenth} of them, for ${WARM_UP_MS / 60_000} minutes before the measurement ...`);
   cluster.toggleCalls();

@@ -88,7 +88,7 @@ function byAgentOptions(chosen: readonly Scenario[]): Map<string, Scenario[]> {
   return Map.groupBy(chosen, ({ agentOptions = [] }) => agentOptions.join(' '));
 }
 
-/** Rejects on SIGINT and SIGTERM, so that the instance goes as it does after a scenario that failed. */
+/** Rejects on SIGINT and SIGTERM, so that the instance or the cluster goes as it does after a scenario that failed. */
 function interruption(): Promise<never> {
   const interrupted = Promise.withResolvers<never>();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -127,8 +127,9 @@ async function measureAlone(
   scenario: ClusterScenario,
   scale: number,
   say: (text: string) => void,
+  interrupted: Promise<never>,
 ): Promise<readonly BenchResult[]> {
-  return tell(await scenario.run({ scale, say }), say);
+  return tell(await scenario.run({ scale, say, interrupted }), say);
 }
 
 function tell(given: BenchResult | readonly BenchResult[], say: (text: string) => void): readonly BenchResult[] {
@@ -165,7 +166,7 @@ async function measure(group: string | undefined, options: BenchOptions): Promis
   }
   for (const scenario of chosenBy(clusterScenarios, group, options.only)) {
     say(`${scenario.name}: an API server and its agents ...`);
-    results.push(...(await measureAlone(scenario, Number(options.scale), say)));
+    results.push(...(await measureAlone(scenario, Number(options.scale), say, interrupted)));
   }
   const output = { conditions: described, results };
   if (options.json !== undefined) {

@@ -1,7 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { writesBetween } from '../support/scale/api-requests.ts';
-import { alive, type ScaleCluster, workerPath } from '../support/scale/scale-cluster.ts';
-import { waitFor } from '../support/wait-for.ts';
+import { expectAlive, type ScaleCluster, workerPath } from '../support/scale/scale-cluster.ts';
 import { type BenchResult, compare } from './bench-result.ts';
 import { bareNodeMiB, peakResidentMiB, residentMiB, sampleMemory } from './processes.ts';
 import { type ClusterBench, type ClusterScenario, onFleet } from './scenario.ts';
@@ -19,12 +18,11 @@ const BUDGET = { rate: 0.7, memoryMiB: 200, writes: 2, converge: 4 } as const;
  */
 const QUIET_AFTER_MS = 120_000;
 const STEADY_MS = 60_000;
-const patience = { timeoutMs: 3_600_000, everyMs: 250 };
 
 /**
  * Ten thousand workers that wait for a controller, on a hundred nodes. While they are assigned, the agents are held, as
- * they are during the raw patches, so that both have the API server alone; then everybody goes on until all workers
- * rest.
+ * they are during the raw patches, so that both have the API server alone, but for Leases; then everybody goes on until
+ * all workers rest.
  */
 export const placement: ClusterScenario = {
   name: 'placement',
@@ -45,14 +43,15 @@ async function measure({ say }: ClusterBench, cluster: ScaleCluster, workers: nu
   const timesBefore = await cluster.processorTimes();
   const began = performance.now();
   const controller = await cluster.startController('first');
+  const check = (): void => expectAlive(controller);
   const memory = sampleMemory(controller);
   say(`assigning ${workers} workers ...`);
-  await waitFor('every worker to be assigned', () => alive(controller) && follower.assigned === workers, patience);
+  await follower.untilAssigned(workers, { check });
   const times = follower.assignmentTimes();
   const timesAfter = await cluster.processorTimes();
-  cluster.releaseAgents();
+  await cluster.releaseAgents();
   say(`bringing ${workers} workers to rest ...`);
-  await waitFor('every worker to rest', () => alive(controller) && follower.rested === workers, patience);
+  await follower.untilRested(workers, { check });
   const converged = (follower.lastRestedAt() - began) / 1_000;
 
   await delay(QUIET_AFTER_MS);
@@ -65,7 +64,7 @@ async function measure({ say }: ClusterBench, cluster: ScaleCluster, workers: nu
   await cluster.stopController(controller);
   cluster.holdAgents();
   raw.push(...(await rawPatches(cluster, workers)));
-  cluster.releaseAgents();
+  await cluster.releaseAgents();
 
   const written = writesBetween(before, settled);
   const ofWorkers = ofResources(written, (what) => what.startsWith('lambdaworkers')) / workers;

@@ -28,7 +28,10 @@ export function times(bench: Bench, full: number): number {
 }
 
 /** Input of a measurement on a cluster of its own. */
-export type ClusterBench = Pick<Bench, 'scale' | 'say'>;
+export interface ClusterBench extends Pick<Bench, 'scale' | 'say'> {
+  /** Rejects when the measurement is to end early. */
+  readonly interrupted: Promise<never>;
+}
 
 /** One measurement of the controller: an API server and simulated agents, without an instance. */
 export interface ClusterScenario {
@@ -45,13 +48,13 @@ export interface FleetSize {
 
 /** Measures on a cluster of its own, with reservations: 10,000 workers on 100 nodes in a full run, a hundred on each. */
 export async function onFleet<Result>(
-  { scale }: ClusterBench,
+  { scale, interrupted }: ClusterBench,
   measure: (cluster: ScaleCluster, size: FleetSize) => Promise<Result>,
 ): Promise<Result> {
   const agents = Math.max(5, Math.round(100 * scale));
   const cluster = await ScaleCluster.up({ agents, workersPerNode: 130, reserves: true });
   try {
-    return await measure(cluster, { workers: 100 * agents, agents });
+    return await Promise.race([measure(cluster, { workers: 100 * agents, agents }), interrupted]);
   } finally {
     await cluster.down();
   }

@@ -2,6 +2,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isTrue, nodeConditions } from '../../../src/api/condition.ts';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import { SYSTEM_NAMESPACE } from '../../../src/api/name.ts';
+import { leases } from '../../../src/kube/api/resource-types.ts';
 import { writesBetween } from '../../support/scale/api-requests.ts';
 import { type Controller, restingState, ScaleCluster } from '../../support/scale/scale-cluster.ts';
 import type { WorkerFollower } from '../../support/scale/worker-follower.ts';
@@ -27,6 +29,32 @@ describe(`${WORKERS} workers on ${AGENTS} simulated agents and a real API server
   });
 
   afterAll(() => cluster.down());
+
+  it('find no node silent while agents are held, which write nothing but their Leases', async () => {
+    cluster.holdAgents();
+    try {
+      const heldAt = Date.now();
+      const before = await cluster.requests();
+      const renewals = async (): Promise<number[]> =>
+        (await cluster.admin.list(leases, { namespace: SYSTEM_NAMESPACE })).items
+          .filter(({ metadata }) => metadata.name.startsWith('node-'))
+          .map(({ spec }) => Date.parse(spec?.renewTime ?? ''));
+      // The first is at most half of what is quiet away from the last one of the agent itself.
+      for (const [fromMs, toMs] of [
+        [0, 15_000],
+        [9_000, 30_000],
+      ] as const) {
+        await waitFor(
+          `Leases renewed ${fromMs} ms after agents were held`,
+          async () => (await renewals()).every((renewed) => renewed >= heldAt + fromMs),
+          { timeoutMs: heldAt + toMs - Date.now(), everyMs: 500 },
+        );
+      }
+      expect([...writesBetween(before, await cluster.requests()).keys()]).toEqual(['leases']);
+    } finally {
+      await cluster.releaseAgents();
+    }
+  });
 
   it('come to rest with one write for the assignment and one for the status each, and then nothing is written', {
     timeout: 480_000,

@@ -3,10 +3,15 @@ import { join } from 'node:path';
 import { Pool } from 'undici';
 import { PROGRAM_FOLDER } from '../../../hack/image/image-content.ts';
 import { fillProgramRoot } from '../../../hack/image/program-root.ts';
+import { keepNodeLease } from '../../../src/agent/node/node-lease.ts';
 import { isTrue, nodeConditions } from '../../../src/api/condition.ts';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { CONTROLLER_LEASE, SYSTEM_NAMESPACE } from '../../../src/api/name.ts';
+import { systemClock } from '../../../src/common/clock.ts';
+import { sleep } from '../../../src/common/deadline.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import { TaskGroup } from '../../../src/common/task-group.ts';
 import { leases } from '../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../src/kube/api/types.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
@@ -28,6 +33,8 @@ const CONNECTIONS = 32;
 const NODE_MILLI_CPU = 5_600;
 /** Workers of one function. */
 const PER_FUNCTION = 5;
+/** Milliseconds over which the first renewals for held agents are spread: with those of agents, half of what is quiet. */
+const HOLD_SPREAD_MS = 5_000;
 
 export interface ScaleClusterOptions {
   readonly agents: number;
@@ -58,6 +65,9 @@ export class ScaleCluster {
   readonly #agents: readonly OwnedProcess[];
   readonly #controllers: Controller[] = [];
   readonly #followers: WorkerFollower[] = [];
+  readonly #nodes: readonly string[];
+  /** Renew the Leases of held agents. */
+  #renewals: TaskGroup | undefined;
   readonly #kubelets: SimulatedKubelets | undefined;
   readonly #program: string;
 
@@ -67,6 +77,7 @@ export class ScaleCluster {
     pool: Pool,
     headers: Readonly<Record<string, string>>,
     agents: readonly OwnedProcess[],
+    nodes: readonly string[],
     kubelets: SimulatedKubelets | undefined,
     program: string,
   ) {
@@ -75,6 +86,7 @@ export class ScaleCluster {
     this.#pool = pool;
     this.#headers = headers;
     this.#agents = agents;
+    this.#nodes = nodes;
     this.#kubelets = kubelets;
     this.#program = program;
   }
@@ -103,7 +115,7 @@ export class ScaleCluster {
       const program = await programOfImage(join(server.folder, 'image'));
       const kubelets = options.reserves === true ? await startKubelets(admin, options) : undefined;
       agents.push(...(await startAgents(server, options)));
-      const cluster = new ScaleCluster(server, admin, pool, headers, agents, kubelets, program);
+      const cluster = new ScaleCluster(server, admin, pool, headers, agents, nodeNames(options), kubelets, program);
       await cluster.#registered(options.agents);
       await waitFor('workers to be admitted', () => cluster.#admitsWorkers(), { timeoutMs: 120_000 });
       return cluster;
@@ -158,14 +170,29 @@ export class ScaleCluster {
     await waitFor(`${controller.name} to end`, () => controller.ended(), { timeoutMs: 60_000 });
   }
 
-  /** Stops every agent where it stands, so that the API server works only for the measured part. */
+  /**
+   * Stops every agent where it stands, so that the API server works only for the measured part. Their Leases are renewed
+   * for them: nodes that fall silent get no workers.
+   */
   holdAgents(): void {
     for (const agent of this.#agents) {
       agent.signal('SIGSTOP');
     }
+    // A renewal that fails is tried again, and never throws.
+    const renewals = new TaskGroup(() => undefined);
+    const options = { client: this.admin, namespace: SYSTEM_NAMESPACE, clock: systemClock, logger: silentLogger() };
+    for (const [index, nodeName] of this.#nodes.entries()) {
+      renewals.run(`lease of ${nodeName}`, async (signal) => {
+        await sleep(systemClock, (index * HOLD_SPREAD_MS) / this.#nodes.length, signal);
+        await keepNodeLease({ ...options, nodeName }, signal);
+      });
+    }
+    this.#renewals = renewals;
   }
 
-  releaseAgents(): void {
+  async releaseAgents(): Promise<void> {
+    await this.#renewals?.stop();
+    this.#renewals = undefined;
     for (const agent of this.#agents) {
       agent.signal('SIGCONT');
     }
@@ -228,6 +255,7 @@ export class ScaleCluster {
   }
 
   async down(): Promise<void> {
+    await this.#renewals?.stop();
     await Promise.all(this.#followers.map((follower) => follower.stop()));
     await this.#kubelets?.stop();
     await Promise.all([...this.#controllers, ...this.#agents].map((one) => one.kill()));
@@ -274,16 +302,11 @@ export class ScaleCluster {
   }
 }
 
-/**
- * Always true.
- *
- * @throws {Error} with its output, where the controller has ended
- */
-export function alive(controller: Controller): true {
+/** @throws {Error} with its output, where the controller has ended */
+export function expectAlive(controller: Controller): void {
   if (controller.ended()) {
     throw new Error(`the controller ended:\n${controller.output().slice(-3_000)}`);
   }
-  return true;
 }
 
 /** The path of a worker. */

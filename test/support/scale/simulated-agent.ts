@@ -17,7 +17,7 @@ import { repeat } from '../../../src/common/repeat.ts';
 import { TaskGroup } from '../../../src/common/task-group.ts';
 import { configMaps, nodes } from '../../../src/kube/api/resource-types.ts';
 import { ListWatchInformer } from '../../../src/kube/cache/informer.ts';
-import { createKubeClient } from '../../../src/kube/client/client.ts';
+import { createKubeClient, LEASE_REQUESTS } from '../../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { FakeEmulators } from '../fake-emulator.ts';
 import { FakeInits } from '../fake-inits.ts';
@@ -55,10 +55,10 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
   const { nodeName, folder, capacity, logger } = options;
   const clock = systemClock;
   const tasks = new TaskGroup((task, error) => logger.error({ err: error, task, nodeName }, 'task failed'));
-  const client = createKubeClient({
-    source: createKubeConnectionSource({ kubeconfig: options.kubeconfig }),
-    userAgent: `esb-agent/${nodeName}`,
-  });
+  const source = createKubeConnectionSource({ kubeconfig: options.kubeconfig });
+  const userAgent = `esb-agent/${nodeName}`;
+  const client = createKubeClient({ source, userAgent });
+  const leaseClient = createKubeClient({ source, userAgent, maxInFlight: LEASE_REQUESTS });
   const inits = new FakeInits();
   inits.onCall = (call) => setTimeout(() => call.answer(), callMs);
   const runtime = new FakeRuntime();
@@ -146,7 +146,7 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
   await fleet.adopt({ signal: tasks.signal });
   tasks.run('health', (signal) => health.run(signal));
   tasks.run('lease', (signal) =>
-    keepNodeLease({ client, nodeName, namespace: SYSTEM_NAMESPACE, clock, logger }, signal),
+    keepNodeLease({ client: leaseClient, nodeName, namespace: SYSTEM_NAMESPACE, clock, logger }, signal),
   );
   tasks.run('registration', (signal) => registration.run(signal));
   tasks.run('number of nodes', (signal) =>
@@ -168,7 +168,7 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
       await writer.stop();
       await watch.stop();
       await Promise.all([ownNode.stop(), ownLambdaNode.stop(), clientCa.stop(), tasks.stop()]);
-      await client.close();
+      await Promise.all([client.close(), leaseClient.close()]);
     },
   };
 }

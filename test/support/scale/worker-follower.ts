@@ -1,8 +1,11 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { findCondition, workerConditions } from '../../../src/api/condition.ts';
 import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { transformWorker } from '../../../src/controller/workers/cache-transform.ts';
 import type { Informer, KubeClient } from '../../../src/kube/api/types.ts';
 import { ListWatchInformer } from '../../../src/kube/cache/informer.ts';
+import { patience } from '../patience.ts';
 
 /** Observations of one worker. */
 interface Seen {
@@ -16,9 +19,24 @@ interface Seen {
   readonly restedAt?: number;
   /** Phase that its status tells now. */
   readonly phase?: string | undefined;
+  /** Conditions that are not true, by which it may tell why it waits. */
+  readonly untrue: string;
 }
 
-const unseen: Seen = { assignments: 0 };
+const unseen: Seen = { assignments: 0, untrue: '' };
+/** Milliseconds, times {@link patience}, after which workers are waited for no more where none has come further. */
+const STALLED_MS = 180_000;
+const LOOK_EVERY_MS = 50;
+/** Most different words of workers in an error. */
+const TOLD = 5;
+
+/** Waits for workers, as long as they come. */
+export interface FollowOptions {
+  /** Throws where none will come any more; that ends the wait. */
+  readonly check?: () => void;
+  /** Default: three minutes, times {@link patience}. */
+  readonly stalledMs?: number;
+}
 
 /** Watches all workers and keeps when each was assigned and came to rest. */
 export class WorkerFollower {
@@ -54,6 +72,20 @@ export class WorkerFollower {
   /** Workers in their resting state. */
   get rested(): number {
     return this.#rested;
+  }
+
+  /**
+   * Resolves once so many workers have been assigned.
+   *
+   * @throws {Error} with the words of those that wait, once no worker was assigned for `stalledMs`
+   */
+  async untilAssigned(count: number, options?: FollowOptions): Promise<void> {
+    await this.#until(count, { state: 'assigned', has: ({ assignedAt }) => assignedAt !== undefined }, options);
+  }
+
+  /** The same for workers in their resting state. */
+  async untilRested(count: number, options?: FollowOptions): Promise<void> {
+    await this.#until(count, { state: 'rested', has: ({ restedAt }) => restedAt !== undefined }, options);
   }
 
   /** Milliseconds of every first assignment, in order. */
@@ -93,10 +125,31 @@ export class WorkerFollower {
     return this.#informer.stop();
   }
 
+  async #until(
+    count: number,
+    { state, has }: { readonly state: 'assigned' | 'rested'; readonly has: (seen: Seen) => boolean },
+    { check, stalledMs = STALLED_MS * patience() }: FollowOptions = {},
+  ): Promise<void> {
+    let last = this[state];
+    let lastAt = performance.now();
+    while (last < count) {
+      check?.();
+      await delay(LOOK_EVERY_MS);
+      const now = performance.now();
+      if (this[state] !== last) {
+        last = this[state];
+        lastAt = now;
+      } else if (now - lastAt > stalledMs) {
+        const words = tally([...this.#seen.values()].filter((seen) => !has(seen)).map(({ untrue }) => untrue));
+        throw new Error(`${last} of ${count} workers are ${state}, and no more for ${stalledMs} ms: ${words}`);
+      }
+    }
+  }
+
   #take({ metadata, spec, status }: LambdaWorker): void {
     const before = this.#seen.get(metadata.name) ?? unseen;
     const now = performance.now();
-    let seen: Seen = { ...before, phase: status?.phase };
+    let seen: Seen = { ...before, phase: status?.phase, untrue: untrueOf(status) };
     const assignment = status?.assignment;
     if (assignment !== undefined && assignment.epoch !== before.epoch) {
       seen = {
@@ -114,4 +167,22 @@ export class WorkerFollower {
     }
     this.#seen.set(metadata.name, seen);
   }
+}
+
+function untrueOf(status: LambdaWorker['status']): string {
+  const { ready, scheduled } = workerConditions;
+  return [scheduled, ready]
+    .flatMap((type) => findCondition(status?.conditions, type) ?? [])
+    .filter((condition) => condition.status !== 'True')
+    .map(({ type, reason, message }) => `${type} ${reason} (${message})`)
+    .join(', ');
+}
+
+/** The most frequent texts, each with its number. */
+function tally(texts: readonly string[]): string {
+  return [...Map.groupBy(texts, (text) => text)]
+    .toSorted(([, one], [, other]) => other.length - one.length)
+    .slice(0, TOLD)
+    .map(([text, { length }]) => `${length} say ${text === '' ? 'nothing' : text}`)
+    .join('; ');
 }
