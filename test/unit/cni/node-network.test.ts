@@ -342,7 +342,10 @@ describe('the network of a node', () => {
     await writeFile(resolvConfPath, 'nameserver 10.96.0.10\nnameserver 169.254.169.254\n');
     const network = node.network({ resolvConfPath });
     await network.start();
+    node.commands.length = 0;
     await network.attach('one');
+    // The namespace is made without one way of those, by one program.
+    expect(node.commands).toEqual(['bridge ADD']);
     const [closed] = node.closed.values();
     expect(closed).toEqual(['169.254.170.2', '169.254.170.23', '168.63.129.16', '100.100.100.200']);
   });
