@@ -92,7 +92,9 @@ describe('a function URL', () => {
     const got = await curl('streams', '/way');
     expect(got).toMatchObject({ status: 202, body: '/way and more' });
     expect(got.headers).toEqual(expect.arrayContaining(['content-type: text/plain', 'set-cookie: a=b']));
-    expect(got.seconds.last - got.seconds.first).toBeGreaterThan(0.9);
+    // The function waits for a second in between. An answer that is held back has both at once; a busy machine delays
+    // the first.
+    expect(got.seconds.last - got.seconds.first).toBeGreaterThan(0.5);
   });
 
   it('takes what curl has signed with a key whose user may call', async () => {
