@@ -197,16 +197,15 @@ export class Invoker {
         if (turn !== undefined) {
           waitUntil = await this.#inTurn(turn, waitUntil);
         }
-        refusals = undefined;
+        // A change may be that of a worker of another version.
+        refusals = target.byVersion.size > 1 ? this.#fresh(refusals) : undefined;
         continue;
       }
       if (route.isQueued && this.#options.mayGrow?.(target.name) === true) {
         // At its agent the call would wait behind a long one, and not go to a worker that comes.
         placeUntil = await this.#nextPlace(target.name, placeUntil, caller, target.name);
-        // A worker that has refused may be free before the busy one, which may change all the time.
-        if (refusals !== undefined && clock.monotonic() - refusals.since >= ASK_AGAIN_MS) {
-          refusals = undefined;
-        }
+        // A worker that has refused may be free before the busy one.
+        refusals = this.#fresh(refusals);
         continue;
       }
       worker.lastTurn = target.rotation;
@@ -238,8 +237,8 @@ export class Invoker {
             logTail: undefined,
           };
         case 'Refused':
-          refusals ??= new Refusals(clock.monotonic());
-          refusals.add(route.uid, answer);
+          refusals ??= new Refusals();
+          refusals.add(route, answer, clock.monotonic());
           break;
         default:
           unreachable(answer);
@@ -360,6 +359,12 @@ export class Invoker {
     const isUnknown = answer.kind === 'Unknown';
     this.#options.onAskedAgain?.(isUnknown ? 'unknown' : answer.kind === 'Refused' ? 'not_started' : 'recovered');
     return isUnknown ? sent : answer;
+  }
+
+  /** Refusals until these workers are asked again, as others change all the time. */
+  #fresh(refusals: Refusals | undefined): Refusals | undefined {
+    const { clock } = this.#options;
+    return refusals !== undefined && clock.monotonic() - refusals.at < ASK_AGAIN_MS ? refusals : undefined;
   }
 
   /** Waits for a place, and returns the end of another wait, which is later by that. */

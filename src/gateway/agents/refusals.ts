@@ -2,6 +2,7 @@ import type { InitFault } from '../../protocol/generated/agent.ts';
 import type { RefusalReason } from '../../protocol/reasons.ts';
 import { LambdaError, throttled } from '../lambda/lambda-error.ts';
 import { type FunctionAnswer, functionError } from './emulator-translation.ts';
+import type { Route } from './routing.ts';
 
 /** A refusal by one worker: the function has not begun, and any worker may be tried. */
 export interface Refusal {
@@ -80,18 +81,15 @@ export class Refusals {
   passing: Refusal | undefined;
   /** Whether a worker refused because its share is in use. */
   isShareInUse = false;
-  /** Uids of the workers that refused. */
-  readonly workers = new Set<string>();
-  /** Monotonic milliseconds of the first of them. */
-  readonly since: number;
+  /** The epochs in which workers refused, by uid. One that has moved since may be asked at once. */
+  readonly workers = new Map<string, number>();
+  /** Monotonic milliseconds of the last of them. */
+  at = Number.NEGATIVE_INFINITY;
 
-  constructor(since: number) {
-    this.since = since;
-  }
-
-  /** @param uid of the worker */
-  add(uid: string, refusal: Refusal): void {
-    this.workers.add(uid);
+  /** @param now monotonic milliseconds */
+  add({ epoch, uid }: Pick<Route, 'epoch' | 'uid'>, refusal: Refusal, now: number): void {
+    this.at = now;
+    this.workers.set(uid, epoch);
     this.isShareInUse ||= refusal.reason === 'ShareInUse';
     const rule = RULES[refusal.reason];
     if (rule === undefined) {

@@ -82,12 +82,12 @@ export type Obstacle =
  * in the resource is chosen, and only where its agent holds the worker under the very epoch of the resource: an agent may
  * lag, or lie.
  *
- * @param tried uids that have refused this call
+ * @param tried epochs in which workers have refused this call, by uid
  * @returns undefined when no worker is left
  */
 export function chooseRoute(
   workers: readonly RoutableWorker[],
-  tried: ReadonlySet<string> | undefined,
+  tried: ReadonlyMap<string, number> | undefined,
   rotation: number,
 ): Route | undefined {
   let best: RoutableWorker | undefined;
@@ -101,11 +101,8 @@ export function chooseRoute(
     }
     const { assignment } = worker;
     sharers += isSharer(assignment) ? 1 : 0;
-    if (tried?.has(worker.uid) === true) {
-      continue;
-    }
     const holding = currentHolding(worker);
-    if (assignment === undefined || holding === undefined || !isSharer(assignment)) {
+    if (assignment === undefined || holding === undefined || !isSharer(assignment) || hasRefused(worker, tried)) {
       continue;
     }
     const { share } = assignment;
@@ -123,7 +120,7 @@ export function chooseRoute(
   const { assignment, holding, name, uid } = best;
   const isOvertaken = (): boolean =>
     STARTING.has(holding?.phase) &&
-    workers.some((other) => other.uid !== uid && tried?.has(other.uid) !== true && isComing(other));
+    workers.some((other) => other.uid !== uid && !hasRefused(other, tried) && isComing(other));
   return {
     uid,
     name,
@@ -133,6 +130,10 @@ export function chooseRoute(
     atOnce: assignment.share !== undefined && sharers > 1,
     isQueued: bestCost >= QUEUED ? bestCost < FAILING : isOvertaken(),
   };
+}
+
+function hasRefused({ assignment, uid }: RoutableWorker, tried: ReadonlyMap<string, number> | undefined): boolean {
+  return tried?.has(uid) === true && tried.get(uid) === assignment?.epoch;
 }
 
 /** Whether a worker takes a further call once one has ended, or its start is over. */

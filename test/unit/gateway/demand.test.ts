@@ -97,6 +97,27 @@ describe('a gateway with a function that grows with its calls', () => {
     await long;
   });
 
+  it('asks one of another version no more often, where all of that refuse', async () => {
+    const lab = await gatewayLab();
+    const aliases = [
+      { name: 'live', version: 1 },
+      { name: 'next', version: 2 },
+    ];
+    lab.functions.put(functionFixture({ spec: { ...growing.spec, aliases }, status: { aliases } }));
+    await lab.addWorker('hello-1-0', { functionName: 'hello', version: 1 });
+    await lab.addWorker('hello-2-0', { functionName: 'hello', version: 2 });
+    lab.agent.onInvoke((call) => call.refuse('Unavailable', 'not now'));
+    const waiting = lab.invoke('hello', { Qualifier: 'next' });
+    await waitFor('a refusal', () => lab.agent.calls.length > 0, { everyMs: 5 });
+    for (let change = 0; change < 50; change += 1) {
+      lab.agent.put({ name: 'hello-1-0', functionName: 'hello', inFlight: change % 2 });
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    expect(lab.agent.calls.length).toBeLessThan(10);
+    lab.agent.onInvoke((call) => call.answer('"short"'));
+    expect(payloadOf(await waiting)).toBe('"short"');
+  });
+
   it('leaves no call of one version waiting behind those of another', async () => {
     const lab = await gatewayLab();
     const held = Promise.withResolvers<void>();

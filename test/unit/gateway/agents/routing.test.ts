@@ -51,7 +51,7 @@ describe('chooseRoute by shares', () => {
     const other = (count: number) => worker('b', 'PHASE_PAUSED', share(count));
     expect(chooseRoute([alone, other(0)], undefined, 0)).toMatchObject({ uid: 'a', atOnce: false });
     expect(chooseRoute([alone, other(1)], undefined, 0)).toMatchObject({ uid: 'a', atOnce: true });
-    expect(chooseRoute([alone, other(1)], new Set(['a']), 0)).toMatchObject({ uid: 'b', atOnce: true });
+    expect(chooseRoute([alone, other(1)], new Map([['a', 1]]), 0)).toMatchObject({ uid: 'b', atOnce: true });
     const two = [worker('a', 'PHASE_RUNNING'), worker('b', 'PHASE_RUNNING')];
     expect(chooseRoute(two, undefined, 0)).toMatchObject({ atOnce: false });
   });
@@ -109,10 +109,12 @@ describe('the ready places of a worker', () => {
     expect(chooseRoute([starting, worker('c', 'PHASE_CREATING')], undefined, 0)).toMatchObject({ isQueued: true });
     // None of the others may be free before.
     expect(chooseRoute([starting], undefined, 0)).toMatchObject({ isQueued: false });
-    expect(chooseRoute([busy, starting], new Set(['a']), 0)).toMatchObject({ uid: 'b', isQueued: false });
+    expect(chooseRoute([busy, starting], new Map([['a', 1]]), 0)).toMatchObject({ uid: 'b', isQueued: false });
     expect(chooseRoute([starting, worker('c', 'PHASE_FAILED')], undefined, 0)).toMatchObject({ isQueued: false });
     const kept = worker('c', 'PHASE_PAUSED', { callable: false });
     expect(chooseRoute([starting, kept], undefined, 0)).toMatchObject({ uid: 'b', isQueued: false });
+    // One that has moved since it refused may take the call.
+    expect(chooseRoute([busy, starting], new Map([['a', 0]]), 0)).toMatchObject({ uid: 'b', isQueued: true });
     // Its agent refuses the call, and says why.
     expect(chooseRoute([worker('a', 'PHASE_FAILED')], undefined, 0)).toMatchObject({ isQueued: false });
   });
@@ -236,7 +238,7 @@ describe('chooseRoute', () => {
     fc.assert(
       fc.property(workers, fc.nat(), fc.array(fc.nat(5)), (drawn, rotation, triedIndexes) => {
         const all: RoutableWorker[] = drawn.map((each, index) => ({ ...each, uid: String(index) }));
-        const tried = new Set(triedIndexes.map(String));
+        const tried = new Map(triedIndexes.map((index) => [String(index), all[index]?.assignment?.epoch ?? 0]));
         const route = chooseRoute(all, tried, rotation);
         const candidates = all.filter(
           ({ uid, holding, assignment }) =>
