@@ -73,6 +73,20 @@ describe('a creation that is cut off', () => {
       return true;
     });
 
+  it('asks containerd for nothing but these', async () => {
+    const [known, counted] = [ensureRequest(lab, 'known'), ensureRequest(lab, 'counted')];
+    // What the image says is read once.
+    await watched.ensure(known);
+    const calls: string[] = [];
+    hooks = { before: (call) => void calls.push(call) };
+    await watched.ensure(counted);
+    hooks = {};
+    expect(calls.toSorted()).toEqual(['containers.get', ...STEPS].toSorted());
+    await plain.destroy(known.containerId, { graceSeconds: 0 });
+    await plain.destroy(counted.containerId, { graceSeconds: 0 });
+    await clean();
+  });
+
   async function isAborted(moment: 'before' | 'after', step: string): Promise<void> {
     const caller = new AbortController();
     hooks = {
