@@ -75,7 +75,7 @@ describe('a creation that is cut off', () => {
 
   it('asks containerd for nothing but these', async () => {
     const [known, counted] = [ensureRequest(lab, 'known'), ensureRequest(lab, 'counted')];
-    // What the image says is read once.
+    // The configuration of the image is read once.
     await watched.ensure(known);
     const calls: string[] = [];
     hooks = { before: (call) => void calls.push(call) };
