@@ -65,8 +65,6 @@ const LOOK_MS = 10;
  */
 export class FunctionWriter {
   readonly #options: FunctionWriterOptions;
-  /** Names of objects that are being created. The API server takes two applies by one manager for one and its change. */
-  readonly #creating = new Set<string>();
 
   constructor(options: FunctionWriterOptions) {
     this.#options = options;
@@ -112,28 +110,20 @@ export class FunctionWriter {
     const spec = publishToken === undefined ? draft.spec : { ...draft.spec, publishToken };
     const key = { namespace, name: objectName };
     const object = createdObject({ ...draft, spec }, name, key, author.name, clock.now());
-    if (this.#creating.has(objectName)) {
-      throw alreadyThere(name);
-    }
-    this.#creating.add(objectName);
-    try {
-      return await inWordsOfLambda(async () => {
-        const isTaken = (await this.#getObject(key)) !== undefined;
-        if (isTaken || this.#options.isHandMade(name)) {
-          throw alreadyThere(name);
-        }
-        // By server-side apply, unlike a create, defaults of the schema belong to no manager.
-        const patch = { kind: 'apply', fieldManager: fieldManagers.control, force: false, body: object } as const;
-        try {
-          const made = await client.patch(lambdaFunctions, key, patch, { deadlineMs: DEADLINE_MS });
-          return await this.#written(made, author);
-        } catch (error) {
-          throw hasCode(error, 'Conflict') ? alreadyThere(name, error) : error;
-        }
-      });
-    } finally {
-      this.#creating.delete(objectName);
-    }
+    return await inWordsOfLambda(async () => {
+      const isTaken = (await this.#getObject(key)) !== undefined;
+      if (isTaken || this.#options.isHandMade(name)) {
+        throw alreadyThere(name);
+      }
+      // By server-side apply, unlike a create, defaults of the schema belong to no manager.
+      const patch = { kind: 'apply', fieldManager: fieldManagers.control, force: false, body: object } as const;
+      try {
+        const made = await client.patch(lambdaFunctions, key, patch, { deadlineMs: DEADLINE_MS });
+        return await this.#written(made, author);
+      } catch (error) {
+        throw hasCode(error, 'Conflict') ? alreadyThere(name, error) : error;
+      }
+    });
   }
 
   /**

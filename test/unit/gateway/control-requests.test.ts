@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import {
   CreateAliasCommand,
   CreateFunctionCommand,
@@ -53,25 +52,6 @@ describe('of two creations at one moment', () => {
       message: 'Function already exist: hello',
     });
     expect(lab.object()).toEqual(functionFixture({ metadata: { resourceVersion: '50' } }));
-  });
-
-  it('by this gateway, the first one holds as well', async () => {
-    const lab = await writingLab();
-    const { get } = lab.store;
-    // Time for the look of the second one.
-    lab.store.get = async (type, key, options) => {
-      const found = await get(type, key, options);
-      await delay(200);
-      return found;
-    };
-    const create = (MemorySize: number) => lab.client.send(new CreateFunctionCommand({ ...minimal, MemorySize }));
-    const results = await Promise.allSettled([create(300), create(400)]);
-    const made = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value.MemorySize] : []));
-    expect(made).toHaveLength(1);
-    expect(results.find(({ status }) => status === 'rejected')).toMatchObject({
-      reason: { name: 'ResourceConflictException', message: 'Function already exist: hello' },
-    });
-    expect(lab.object().spec.template.spec.resources?.limits?.memory).toBe(`${made[0]}Mi`);
   });
 });
 
