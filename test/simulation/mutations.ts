@@ -151,7 +151,7 @@ export const mutations: readonly Mutation[] = [
     changes: [
       {
         file: 'src/agent/worker/node-look.ts',
-        text: '        this.later();\n',
+        text: '        this.#goOn();\n',
         by: '',
       },
     ],

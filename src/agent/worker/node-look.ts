@@ -38,6 +38,8 @@ export class NodeLook implements RuntimeOutlook {
   readonly #options: NodeLookOptions;
   readonly #ended = new AbortController();
   #unsubscribe: (() => void) | undefined;
+  /** The workers are there that a look is told to. */
+  #hasBegun = false;
   #isDown = false;
   #isListed = false;
   #next: { readonly timer: Timer; readonly at: number } | undefined;
@@ -59,7 +61,10 @@ export class NodeLook implements RuntimeOutlook {
     return this.#isListed;
   }
 
-  /** Listens to the runtime from here on, and lists what there is; undefined where it cannot be listed. */
+  /**
+   * Listens to the runtime from here on, and lists what there is; undefined where it cannot be listed. Looks wait until
+   * {@link NodeLook.begun}: one before would find containers, and no worker to tell of them.
+   */
   async begin(options: CallOptions): Promise<readonly WorkerInfo[] | undefined> {
     const { logger, runtime } = this.#options;
     // Before the list: what happens in between is told by an event.
@@ -76,6 +81,12 @@ export class NodeLook implements RuntimeOutlook {
       logger.warn({ err: error }, 'cannot list the containers of the node, serving from the records');
       return undefined;
     }
+  }
+
+  /** Looks from here on, as the workers are there of which records tell. */
+  begun(): void {
+    this.#hasBegun = true;
+    this.#goOn();
   }
 
   /** The runtime answered, or did not. While it does not, it is asked again and again by one look for all workers. */
@@ -100,7 +111,7 @@ export class NodeLook implements RuntimeOutlook {
   }
 
   /** Looks again after a while, unless that is to be done sooner. */
-  later(): void {
+  #later(): void {
     if (this.#isDown || this.#lookFailed || !this.#isListed) {
       this.#within(relistMs);
     } else if (this.#options.answers.inDoubt) {
@@ -198,7 +209,7 @@ export class NodeLook implements RuntimeOutlook {
 
   /** Reads everything again, one look at a time. Tried again until it works. */
   #look(): void {
-    if (this.#looking !== undefined) {
+    if (!this.#hasBegun || this.#looking !== undefined) {
       this.#lookAgain = true;
       return;
     }
@@ -218,12 +229,17 @@ export class NodeLook implements RuntimeOutlook {
       })
       .finally(() => {
         this.#looking = undefined;
-        if (this.#lookAgain) {
-          this.#lookAgain = false;
-          this.#within(0);
-        }
-        this.later();
+        this.#goOn();
       });
+  }
+
+  /** Looks again at once where that was asked for meanwhile, and after a while otherwise. */
+  #goOn(): void {
+    if (this.#lookAgain) {
+      this.#lookAgain = false;
+      this.#within(0);
+    }
+    this.#later();
   }
 }
 

@@ -171,7 +171,7 @@ class WorkerManager implements NodeFleet {
     for (const worker of registry.all) {
       worker.begin();
     }
-    this.#node.later();
+    this.#node.begun();
     logger.info(
       { workers: records.length, containers: containers?.length, unclaimed: registry.orphans },
       'looked after what an earlier run left',

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { EsbError } from '../../../src/common/errors.ts';
 import { watchFileSyncs } from '../../support/file-syncs.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
@@ -81,4 +82,63 @@ describe('a worker', () => {
     await lab.clock.advance(20_000);
     expect(lab.fleet.allocation()).toEqual({ memoryMiB: 144, workers: 1 });
   });
+
+  it('has each of its containers where the runtime comes back while an agent that starts waits for its list', async () => {
+    const { next, old } = await foundWhileTheRuntimeComesBack();
+    await old.clock.advance(31_000);
+    // No room for another beside it.
+    const lab = await old.restart({ capacity: { memoryMiB: 144, workers: 10 } });
+    await lab.fleet.sweep(new Set(['uid-of-hello']), () => Promise.resolve(false));
+    await lab.clock.advance(20_000);
+    await lab.recorded(({ container }) => container?.id === next);
+    await lab.clock.advance(20_000);
+    expect(lab.runtime.operations).not.toContain(`destroy ${next}`);
+    expect([...lab.runtime.containers.keys()]).toEqual([next]);
+    expect(lab.fleet.view('uid-of-hello')).toMatchObject({ phase: 'Running', containerId: next });
+  });
+
+  it('that comes back to such a node has none of the containers that went with it', async () => {
+    const { next, old } = await foundWhileTheRuntimeComesBack();
+    const lab = await old.restart();
+    await lab.clock.advance(60_000);
+    await lab.recorded(({ container }) => container?.id === next);
+    await lab.clock.advance(20_000);
+    lab.fleet.release('uid-of-hello');
+    await lab.clock.advance(20_000);
+    expect(lab.fleet.views()).toEqual([]);
+    expect([...lab.runtime.containers.keys()]).toEqual([]);
+    lab.fleet.apply(desiredFixture({ restingState: 'Absent', shapeHash: 'v1-b', generation: 2, epoch: 2 }));
+    expect(lab.phase()).toBe('Absent');
+  });
 });
+
+/**
+ * An agent has died while a container was being replaced. The one after it waits for the list of the node as containerd
+ * comes back: that list fails, and those after it do not.
+ */
+async function foundWhileTheRuntimeComesBack(): Promise<{ readonly old: FleetLab; readonly next: string }> {
+  const old = await FleetLab.with(desiredFixture());
+  await old.recorded(({ served }) => served !== undefined);
+  const next = old.container('hello', 'v1-b');
+  const { runtime } = old;
+  let isOld = true;
+  runtime.listens = async () => {
+    if (isOld) {
+      await new Promise(() => undefined);
+    }
+  };
+  old.fleet.apply(desiredFixture({ shapeHash: 'v1-b', generation: 2 }));
+  await old.recorded(({ desired }) => desired.shapeHash === 'v1-b');
+  expect([...runtime.containers.keys()]).toEqual([old.container(), next]);
+  isOld = false;
+  let lists = 0;
+  runtime.before = async (operation) => {
+    lists += operation === 'list' ? 1 : 0;
+    if (operation === 'list' && lists === 1) {
+      runtime.emit({ kind: 'Reconnected', containerId: '' });
+      await settle();
+      throw new EsbError('list: no answer', { code: 'RuntimeUnavailable', retryable: true });
+    }
+  };
+  return { old, next };
+}
