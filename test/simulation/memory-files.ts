@@ -2,6 +2,7 @@
  * Stands in for `node:fs` and `node:fs/promises` where the agent keeps its records and marks: files in memory, of which
  * every operation is over within the turn of the event loop. `hooks.ts` has the source import it.
  */
+import { basename, dirname } from 'node:path';
 
 /** Decides what becomes of a change of the files. */
 export interface FileGuard {
@@ -12,6 +13,10 @@ export interface FileGuard {
 }
 
 const files = new Map<string, string>();
+/** The same as they are after a loss of power, of folders that were written through to the disk. */
+const durable = new Map<string, string>();
+/** Files whose content was not written through to the disk. */
+const unsynced = new Set<string>();
 const open = new Map<number, string>();
 let nextDescriptor = 100;
 let guard: FileGuard = { mayChange: () => true, isAlive: () => true };
@@ -25,7 +30,26 @@ export const memoryFiles = {
   },
   clear(): void {
     files.clear();
+    durable.clear();
+    unsynced.clear();
     open.clear();
+  },
+  /**
+   * Leaves of all that is below a folder what the disk has after a loss of power.
+   *
+   * @param isKept says of each change that was not made durable whether it is there all the same
+   */
+  losePower(folder: string, isKept: () => boolean): void {
+    for (const path of new Set([...files.keys(), ...durable.keys()])) {
+      const [old, now] = [durable.get(path), files.get(path)];
+      if (!path.startsWith(`${folder}/`) || now === old) {
+        continue;
+      }
+      const left = !isKept() ? old : now !== undefined && unsynced.has(path) ? '' : now;
+      put(files, path, left);
+      put(durable, path, left);
+    }
+    unsynced.clear();
   },
 };
 
@@ -83,6 +107,7 @@ export function readFileSync(path: string, _encoding?: string): string {
 export function writeFileSync(path: string, text: string): void {
   if (guard.mayChange(path, true)) {
     files.set(path, text);
+    unsynced.add(path);
   }
 }
 
@@ -97,14 +122,16 @@ export function renameSync(from: string, to: string): void {
   if (guard.mayChange(to, false)) {
     files.delete(from);
     files.set(to, text);
+    if (unsynced.delete(from)) {
+      unsynced.add(to);
+    } else {
+      unsynced.delete(to);
+    }
   }
 }
 
 export function readdirSync(folder: string): string[] {
-  const start = folder.endsWith('/') ? folder : `${folder}/`;
-  return [...files.keys()]
-    .filter((path) => path.startsWith(start) && !path.slice(start.length).includes('/'))
-    .map((path) => path.slice(start.length));
+  return [...files.keys()].filter((path) => dirname(path) === folder).map((path) => basename(path));
 }
 
 export function mkdir(): Promise<void> {
@@ -157,7 +184,17 @@ class Handle {
     writeFileSync(this.#path, text);
   }
 
+  /** Writes through to the disk: the content of a file, or the names in a folder. */
   sync(): Promise<void> {
+    if (!guard.isAlive()) {
+      return Promise.resolve();
+    }
+    unsynced.delete(this.#path);
+    for (const path of new Set([...files.keys(), ...durable.keys()])) {
+      if (dirname(path) === this.#path) {
+        put(durable, path, unsynced.has(path) ? '' : files.get(path));
+      }
+    }
     return Promise.resolve();
   }
 
@@ -172,6 +209,14 @@ async function openFile(path: string): Promise<Handle> {
 }
 
 export { openFile as open };
+
+function put(texts: Map<string, string>, path: string, text: string | undefined): void {
+  if (text === undefined) {
+    texts.delete(path);
+  } else {
+    texts.set(path, text);
+  }
+}
 
 function errno(code: string, what: string): Error {
   return Object.assign(new Error(`${code}: ${what}`), { code });

@@ -156,8 +156,21 @@ export const mutations: readonly Mutation[] = [
       },
     ],
     found: /is shown as|its shim stands still|not at rest|waits for \S+ to start/,
-    seed: 60,
+    seed: 7,
     within: 3_000,
+  },
+  {
+    name: 'a record gets its name before its content is on the disk',
+    changes: [
+      {
+        file: 'src/common/atomic-file.ts',
+        text: '      await file.sync();\n',
+        by: '',
+      },
+    ],
+    found: /\.json has lost its content with the power/,
+    seed: 9,
+    within: 300,
   },
   {
     name: 'workers that never listen keep the places of starts',

@@ -490,7 +490,7 @@ export class Simulation {
   }
 
   #reboot(): void {
-    this.#note('the machine starts again');
+    this.#note('the machine loses power, and starts again');
     this.#cluster.life?.kill('the machine starts again');
     this.#processes.reboot();
     this.#runtime.hung.clear();
@@ -499,6 +499,12 @@ export class Simulation {
     for (const path of memoryFiles.files.keys()) {
       if (path.startsWith(RUN_DIR)) {
         memoryFiles.files.delete(path);
+      }
+    }
+    memoryFiles.losePower(STATE_DIR, () => this.#random.chance(0.5));
+    for (const [path, text] of memoryFiles.files) {
+      if (path.endsWith('.json') && text === '') {
+        this.#invariants.violation(`${path} has lost its content with the power`);
       }
     }
   }
