@@ -49,6 +49,8 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
   afterEach(async () => {
     await clearObjects(admin, lambdaFunctions);
     await clearObjects(admin, lambdaWorkers);
+    // A cluster removes those of which no controller has heard.
+    await clearObjects(admin, controllerRevisions);
   });
 
   afterAll(async () => {

@@ -143,7 +143,7 @@ describe('the doctor of a node', () => {
 
   it('finds plugins that are missing', async () => {
     const { of } = await diagnose(['--cni-bin-dir', lab.folder]);
-    expect(levels(of('CNI plugin'))).toEqual(['problem', 'problem', 'problem']);
+    expect(levels(of('CNI plugin'))).toEqual(['problem', 'problem']);
   });
 
   it('finds a containerd that is gone, and one that was never there', async () => {
