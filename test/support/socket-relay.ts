@@ -12,8 +12,9 @@ export async function relaySockets(from: string, to: string): Promise<Server> {
     const outbound = connect(endpoint(to));
     inbound.on('error', () => outbound.destroy());
     outbound.on('error', () => inbound.destroy());
-    inbound.on('close', () => outbound.destroy());
-    outbound.on('close', () => inbound.destroy());
+    // Bytes that a peer has sent before its end still reach the other one.
+    inbound.on('close', () => outbound.destroySoon());
+    outbound.on('close', () => inbound.destroySoon());
     inbound.pipe(outbound);
     outbound.pipe(inbound);
   });
