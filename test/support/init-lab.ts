@@ -155,7 +155,15 @@ export async function startInitWorker(lab: Lab, options: InitWorkerOptions): Pro
     },
     async pause() {
       // On a busy machine runc gives up and thaws (its `unable to freeze`); the agent pauses again then, as here.
-      await waitFor('the pause', async () => await lab.ctr('tasks', 'pause', id).then(() => true));
+      const end = await waitFor('the pause', () =>
+        lab.ctr('tasks', 'pause', id).then(
+          () => 'Paused' as const,
+          (error: Error) => (error.message.includes('unable to freeze') ? undefined : error),
+        ),
+      );
+      if (end !== 'Paused') {
+        throw end;
+      }
     },
     async resume() {
       await lab.ctr('tasks', 'resume', id);
