@@ -5,6 +5,21 @@ import { waitFor } from '../../support/wait-for.ts';
 
 const growing = functionFixture({ spec: { scaling: { mode: 'Auto', minWorkers: 0 } } });
 
+/** A gateway of a function with two workers: the first has a call until `held` is resolved, the second is free. */
+async function labWithBusyWorker() {
+  const lab = await gatewayLab();
+  const held = Promise.withResolvers<void>();
+  lab.functions.put(growing);
+  await lab.addWorker('hello-latest-0', { functionName: 'hello' });
+  lab.agent.onInvoke((call) => {
+    void held.promise.then(() => call.answer('"long"'));
+  });
+  const long = lab.invoke('hello');
+  await waitFor('the long call', () => lab.agent.calls.length === 1, { everyMs: 5 });
+  await lab.addWorker('hello-latest-1', { functionName: 'hello' });
+  return { held, lab, long };
+}
+
 describe('a gateway with a function that grows with its calls', () => {
   it('has a call wait for the worker that comes next, and not behind a long one', async () => {
     const lab = await gatewayLab();
@@ -48,16 +63,7 @@ describe('a gateway with a function that grows with its calls', () => {
   });
 
   it('asks a worker again that refused for a moment, though another one is busy', async () => {
-    const lab = await gatewayLab();
-    const held = Promise.withResolvers<void>();
-    lab.functions.put(growing);
-    await lab.addWorker('hello-latest-0', { functionName: 'hello' });
-    lab.agent.onInvoke((call) => {
-      void held.promise.then(() => call.answer('"long"'));
-    });
-    const long = lab.invoke('hello');
-    await waitFor('the long call', () => lab.agent.calls.length === 1, { everyMs: 5 });
-    await lab.addWorker('hello-latest-1', { functionName: 'hello' });
+    const { held, lab, long } = await labWithBusyWorker();
     let refusals = 0;
     lab.agent.onInvoke((call) => {
       refusals += 1;
@@ -73,16 +79,7 @@ describe('a gateway with a function that grows with its calls', () => {
   });
 
   it('asks a worker that refuses a few times in a second, however often a busy one changes', async () => {
-    const lab = await gatewayLab();
-    const held = Promise.withResolvers<void>();
-    lab.functions.put(growing);
-    await lab.addWorker('hello-latest-0', { functionName: 'hello' });
-    lab.agent.onInvoke((call) => {
-      void held.promise.then(() => call.answer('"long"'));
-    });
-    const long = lab.invoke('hello');
-    await waitFor('the long call', () => lab.agent.calls.length === 1, { everyMs: 5 });
-    await lab.addWorker('hello-latest-1', { functionName: 'hello' });
+    const { held, lab, long } = await labWithBusyWorker();
     lab.agent.onInvoke((call) => call.refuse('NodeFull', 'no room'));
     const waiting = lab.invoke('hello');
     await waitFor('a refusal', () => lab.agent.calls.length === 2, { everyMs: 5 });
