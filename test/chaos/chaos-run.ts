@@ -261,7 +261,7 @@ async function comeToRest(
   if (restless.length > 0) {
     return restless;
   }
-  const silent = await callEveryWorker(book, wishes);
+  const silent = await callEveryWorker(book, wishes, faults.killed());
   const moved = await untilNothingDiffers(60_000, differences);
   const tasks = await tasksOf(instance);
   const blind: string[] = [];

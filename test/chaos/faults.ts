@@ -78,6 +78,18 @@ export class Faults {
     return this.#done;
   }
 
+  /** Workers of which a process was killed. */
+  killed(): ReadonlySet<string> {
+    return new Set(
+      this.#done.flatMap(({ fault }) => {
+        if (fault.kind === 'init') {
+          return [fault.worker];
+        }
+        return fault.kind === 'kill' && fault.target.kind === 'worker' ? [fault.target.worker] : [];
+      }),
+    );
+  }
+
   /**
    * Begins a fault in the background. Where it finds nothing to do it to, or one like it still lasts, the history says
    * so.
