@@ -325,7 +325,7 @@ export class WorkerReconciler {
   }
 
   async #write(worker: LambdaWorker, decision: Step<'write'>, options: CallOptions): Promise<void> {
-    const { client, snapshot, assignments, clock, events, metrics, logger, shares, workers } = this.#options;
+    const { client, snapshot, assignments, clock, events, metrics, logger, shares } = this.#options;
     const call = { ...options, subresource: 'status' } as const;
     const uid = worker.metadata.uid ?? '';
     const { assignment } = decision.status;
@@ -345,7 +345,9 @@ export class WorkerReconciler {
     let written: LambdaWorker;
     try {
       if (decision.goneNode !== undefined && !(await snapshot.isGone(decision.goneNode, options))) {
-        this.#retract(worker);
+        if (isNew) {
+          this.#retract(worker);
+        }
         if (isMove) {
           shares.failed(worker);
         }
@@ -357,7 +359,7 @@ export class WorkerReconciler {
       if (isNew && mayBeWritten(error)) {
         this.#doubts.note(uid);
       } else if (isNew) {
-        this.#retract(workers.get(objectKey(worker)) ?? worker);
+        this.#retract(worker);
       }
       if (isMove) {
         shares.failed(worker, error);
@@ -380,9 +382,17 @@ export class WorkerReconciler {
     }
   }
 
+  /** Takes back what was assumed for a worker, of which the cache may have heard since. */
   #retract(worker: LambdaWorker): void {
-    this.#options.assignments.retract(worker);
-    this.#givenUp(worker.metadata.namespace ?? '');
+    const { assignments, workers } = this.#options;
+    const { namespace = '', uid = '' } = worker.metadata;
+    const present = workers.get(objectKey(worker));
+    if (present?.metadata.uid === uid) {
+      assignments.retract(present);
+    } else {
+      assignments.forget(uid);
+    }
+    this.#givenUp(namespace);
   }
 
   /** Others may have been refused the room that was taken for a worker. No change of any object tells that it is free. */

@@ -45,6 +45,10 @@ class Scene {
   readonly silence = new Silence();
   readonly shares: ShareKeeper;
   readonly lapsed: string[] = [];
+  /** Happens once the next patch is on its way. */
+  meanwhile: (() => void) | undefined;
+  /** Times that workers that wait were to be looked at. */
+  rooms = 0;
   readonly reconciler: WorkerReconciler;
   grant: Grant = { kind: 'unbound' };
   /** Whether the API server answers no reads. */
@@ -100,7 +104,9 @@ class Scene {
       strategy: 'spread',
       assignments: this.assignments,
       quotas: { grant: () => this.grant, note: () => undefined },
-      onRoom: () => undefined,
+      onRoom: () => {
+        this.rooms += 1;
+      },
       events: { record: ({ reason }) => this.events.push(reason) },
       metrics: registerControllerMetrics(new Registry(), {
         phases: () => [],
@@ -122,6 +128,17 @@ class Scene {
   put(worker: LambdaWorker): void {
     this.#store(worker);
     this.sync();
+  }
+
+  /** A worker is gone, and the cache knows. */
+  drop(name: string): void {
+    const worker = this.stored.get(name);
+    this.stored.delete(name);
+    for (const change of worker === undefined ? [] : this.workers.remove(worker)) {
+      this.left.noteWorker(change);
+      this.shares.noteWorker(change);
+    }
+    this.assignments.forget(worker?.metadata.uid ?? '');
   }
 
   /** The cache catches up with what is stored. */
@@ -151,6 +168,9 @@ class Scene {
   }
 
   #patch(key: ObjectKey, patch: PatchBody, subresource: string | undefined): Promise<LambdaWorker> {
+    const { meanwhile } = this;
+    this.meanwhile = undefined;
+    meanwhile?.();
     const present = this.stored.get(key.name);
     if (present === undefined) {
       return Promise.reject(ApiError.fromAnswer('patch', 404, ''));
@@ -432,6 +452,30 @@ describe('WorkerReconciler', () => {
     expect(scene.assignment('kept')).toEqual({ nodeName: 'node-2', epoch: 2 });
     expect(scene.stored.get('leaving')?.metadata.finalizers).toEqual(['other']);
     expect(scene.events).toEqual(['Reassigned', 'CleanupSkipped']);
+  });
+
+  it('looks at none that wait where a node that was taken for gone is there, and nothing was assumed', async () => {
+    const scene = new Scene();
+    const status = { assignment: { nodeName: 'node-1', epoch: 1 } };
+    scene.put(workerFixture({ metadata: { finalizers: ['esb.dev/worker'] }, status }));
+    scene.storedNodes.set('node-1', nodeFixture());
+    await scene.reconcile('hello');
+    expect(scene.writes).toEqual([]);
+    // The worker is one of them: each look would bring the next.
+    expect(scene.reconciler.waiting()).toEqual(['default/hello']);
+    expect(scene.rooms).toBe(0);
+  });
+
+  it('keeps no room for a worker that goes while something is written to it', async () => {
+    const scene = new Scene(nodeFixture());
+    scene.put(workerFixture());
+    await scene.reconcile('hello');
+    scene.sync();
+    scene.grant = { kind: 'granted', granted: { memoryMiB: 600, milliCPU: 20 } };
+    scene.meanwhile = () => scene.drop('hello');
+    await scene.reconcile('hello');
+    expect(scene.assignments.usage('default').workers).toBe(0);
+    expect(scene.assignments.load('node-1').assigned).toBe(0);
   });
 
   it('moves a worker away from full nodes only now and then', async () => {
