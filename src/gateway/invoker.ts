@@ -166,6 +166,8 @@ export class Invoker {
         waitUntil = await this.#inTurn(moved, waitUntil);
         continue;
       }
+      // Refusals by workers of another version are no answer of this one.
+      refusals = refusals?.version === version ? refusals : undefined;
       const route = chooseRoute(workers, refusals?.workers, target.rotation++);
       const worker = route === undefined ? undefined : view.worker(route.uid);
       if (route === undefined || worker === undefined) {
@@ -237,7 +239,7 @@ export class Invoker {
             logTail: undefined,
           };
         case 'Refused':
-          refusals ??= new Refusals();
+          refusals ??= new Refusals(version);
           refusals.add(route, answer, clock.monotonic());
           break;
         default:

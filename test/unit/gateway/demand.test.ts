@@ -170,6 +170,37 @@ describe('a gateway with a function that grows with its calls', () => {
     expect((await long).ExecutedVersion).toBe('1');
   });
 
+  it('answers no call by what a worker of the former version has said', async () => {
+    const lab = await gatewayLab();
+    const ofAlias = (version: number) => {
+      const aliases = [{ name: 'live', version }];
+      return functionFixture({ spec: { ...growing.spec, aliases }, status: { aliases } });
+    };
+    const held = Promise.withResolvers<void>();
+    lab.functions.put(ofAlias(1));
+    await lab.addWorker('hello-1-0', { functionName: 'hello', version: 1 });
+    await lab.addWorker('hello-1-1', { functionName: 'hello', version: 1 });
+    lab.agent.onInvoke((call) => {
+      void held.promise.then(() => call.answer('{}'));
+    });
+    const long = lab.invoke('hello', { Qualifier: 'live' });
+    await waitFor('the long call', () => lab.agent.calls.length === 1, { everyMs: 5 });
+    lab.agent.onInvoke((call) => {
+      if (call.request.worker.name === 'hello-2-0') {
+        call.answer('{}');
+      } else {
+        call.refuse('StartFailed', 'no such entry point');
+      }
+    });
+    const other = lab.invoke('hello', { Qualifier: 'live' });
+    await waitFor('a refusal', () => lab.agent.calls.length === 2, { everyMs: 5 });
+    lab.functions.put(ofAlias(2));
+    await lab.addWorker('hello-2-0', { functionName: 'hello', version: 2 });
+    expect((await other).ExecutedVersion).toBe('2');
+    held.resolve();
+    expect((await long).ExecutedVersion).toBe('1');
+  });
+
   it('counts calls for the version that runs them', async () => {
     const aliases = [{ name: 'live', version: 1, routing: [{ version: 2, permille: 500 }] }];
     let drawn = 0;
