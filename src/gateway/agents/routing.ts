@@ -145,22 +145,20 @@ function isComing(worker: RoutableWorker): boolean {
 }
 
 /**
- * Calls that a worker takes at once, be it that the first has to wake or start it. 0 where one would have to wait for
- * something else. While it is being started, those alone that wait there: others go to whichever worker is free first.
+ * Calls that a worker takes at once, be it that the first has to wake or start it. Where a call would have to wait for
+ * something else, and while it is being started, those alone that wait there: others go to whichever worker is free first.
  */
 export function readyPlacesOf(worker: RoutableWorker): number {
   const holding = currentHolding(worker);
-  if (holding === undefined || costOf(holding, 0) >= QUEUED) {
+  if (holding === undefined) {
     return 0;
   }
   const places = Math.min(holding.places, worker.assignment?.share ?? Number.POSITIVE_INFINITY);
-  return STARTING.has(holding.phase) ? Math.min(places, worker.outstanding) : places;
+  const isReady = costOf(holding, 0) < QUEUED && !STARTING.has(holding.phase);
+  return isReady ? places : Math.min(places, worker.outstanding + holding.foreignInFlight);
 }
 
-/**
- * Ready places of a worker that calls of other gateways have. Those that wait there, for calls of this gateway or for
- * something else, take none.
- */
+/** Ready places of a worker that calls of other gateways have. Those that wait there for calls of this one take none. */
 export function foreignPlacesOf(worker: RoutableWorker): number {
   const free = Math.max(0, readyPlacesOf(worker) - worker.outstanding);
   return Math.min(worker.holding?.foreignInFlight ?? 0, free);

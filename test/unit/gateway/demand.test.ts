@@ -201,6 +201,25 @@ describe('a gateway with a function that grows with its calls', () => {
     expect((await long).ExecutedVersion).toBe('1');
   });
 
+  it('has a call go to a worker that is free while another one gets its image for the call before', async () => {
+    const lab = await gatewayLab();
+    const held = Promise.withResolvers<void>();
+    lab.functions.put(growing);
+    await lab.addWorker('hello-latest-0', { functionName: 'hello', phase: 'PHASE_ABSENT' });
+    lab.agent.onInvoke((call) => {
+      const begun = call.request.worker.name === 'hello-latest-0' ? held.promise : Promise.resolve();
+      void begun.then(() => call.answer('{}'));
+    });
+    const first = lab.invoke('hello');
+    await waitFor('the first call', () => lab.agent.calls.length === 1, { everyMs: 5 });
+    lab.agent.put({ name: 'hello-latest-0', functionName: 'hello', phase: 'PHASE_PULLING', inFlight: 1 });
+    await lab.addWorker('hello-latest-1', { functionName: 'hello' });
+    await lab.invoke('hello');
+    expect(lab.agent.calls.map(({ worker }) => worker.name)).toEqual(['hello-latest-0', 'hello-latest-1']);
+    held.resolve();
+    await first;
+  });
+
   it('counts calls for the version that runs them', async () => {
     const aliases = [{ name: 'live', version: 1, routing: [{ version: 2, permille: 500 }] }];
     let drawn = 0;

@@ -322,6 +322,33 @@ describe('a call of a version', () => {
     expect(other.place).toBeDefined();
   });
 
+  it.each(['PHASE_RUNNING', 'PHASE_CREATING', 'PHASE_PULLING'] as const)(
+    'asks alone where calls of other gateways have all that is reserved, at workers in %s',
+    (phase) => {
+      const lab = admissionLab();
+      const names = ['f-0', 'f-1', 'f-2'];
+      for (const name of names) {
+        const spec = { functionName: 'f', concurrency: { reserved: 3, queueDepth: 100 } };
+        const status = { assignment: { nodeName: 'node-1', epoch: 1, share: 1 } };
+        lab.view.applyResource(workerFixture({ name, spec, status }));
+      }
+      const states = names.map((name) => ({
+        worker: { namespace: 'default', name, uid: `uid-of-${name}` },
+        functionName: 'f',
+        epoch: 1,
+        phase,
+        inFlight: 1,
+        containerId: '',
+        callable: true,
+        places: 1,
+        usage: null,
+      }));
+      lab.view.replaceHoldings('node-1', states);
+      atOnce(lab.enter('f'));
+      later(lab.enter('f'));
+    },
+  );
+
   it('goes over to the place of another version, before those that have not had one', async () => {
     const lab = versionsLab();
     const one = atOnce(lab.enter(1));

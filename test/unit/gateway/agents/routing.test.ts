@@ -74,7 +74,8 @@ describe('the places that calls of other gateways have at a worker', () => {
       { places: 3, foreignInFlight: 3, outstanding: 2 },
     ],
     ['are no more than its share', 1, 'PHASE_RUNNING', { places: 4, foreignInFlight: 2, ...share(1) }],
-    ['are none where calls wait for its image', 0, 'PHASE_PULLING', { foreignInFlight: 1 }],
+    ['are those that wait for its start', 1, 'PHASE_CREATING', { foreignInFlight: 1 }],
+    ['are those that wait for its image', 1, 'PHASE_PULLING', { places: 4, foreignInFlight: 1 }],
     ['are none while it is another node that has it', 0, 'PHASE_RUNNING', { foreignInFlight: 1, epoch: 2 }],
   ])('%s', (_what, expected, phase, more) => {
     expect(foreignPlacesOf(worker('a', phase, more))).toBe(expected);
@@ -90,6 +91,12 @@ describe('the ready places of a worker', () => {
     ],
     ['are no more than its share', worker('a', 'PHASE_PAUSED', { places: 4, ...share(2) }), 2],
     ['are none while it gets its image', worker('a', 'PHASE_PULLING'), 0],
+    ['are those that have a call that waits for its image', worker('a', 'PHASE_PULLING', { outstanding: 1 }), 1],
+    [
+      'are those that have a call that waits for its start, at whichever gateway',
+      worker('a', 'PHASE_CREATING', { places: 4, foreignInFlight: 2 }),
+      2,
+    ],
     ['are none while it is being started', worker('a', 'PHASE_CREATING', { places: 4 }), 0],
     ['are those that have a call by which it is being started', worker('a', 'PHASE_PENDING', { outstanding: 1 }), 1],
     ['are none while it ends', worker('a', 'PHASE_TERMINATING'), 0],
