@@ -1,5 +1,6 @@
 import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { hasCode, undefinedIfNotFound } from '../../common/errors.ts';
+import { TaskTracker } from '../../common/task-group.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { StoredImage } from '../../containerd/image-service.ts';
 import type { Described } from '../../containerd/transfer-service.ts';
@@ -35,7 +36,9 @@ export interface LocalImage extends KnownImage {
 
 /** Configurations kept in memory, each a few kilobytes. */
 const MAX_KNOWN = 1000;
-const LOOK_DEADLINE_MS = 10_000;
+/** Of a look, which is up to ten calls of containerd, and of each of these. */
+const LOOK_DEADLINE_MS = 60_000;
+const CALL_DEADLINE_MS = 10_000;
 
 /** Images of containerd's store, pulled by its Transfer service, with their configurations. */
 export class ImageStore {
@@ -54,6 +57,8 @@ export class ImageStore {
   readonly #removals = new Map<string, Promise<void>>();
   /** Looks that are under way, by name. */
   readonly #looks = new Map<string, Promise<LocalImage | undefined>>();
+  readonly #looking = new TaskTracker();
+  readonly #ended = new AbortController();
 
   constructor(options: ImageStoreOptions) {
     this.#options = options;
@@ -114,7 +119,11 @@ export class ImageStore {
       return false;
     }
     // In the same step as the look above: later requests for the image wait for its removal, and pull.
-    const removal = this.#options.client.images.delete(name, options);
+    const removal = this.#options.client.images.delete(name, options).finally(() => {
+      // A look that began meanwhile may have seen the image.
+      this.#looks.delete(name);
+      this.#removals.delete(name);
+    });
     this.#digests.delete(name);
     this.#looks.delete(name);
     this.#holds.delete(name);
@@ -122,11 +131,7 @@ export class ImageStore {
       name,
       removal.catch(() => undefined),
     );
-    try {
-      return (await undefinedIfNotFound(removal.then(() => true))) ?? false;
-    } finally {
-      this.#removals.delete(name);
-    }
+    return (await undefinedIfNotFound(removal.then(() => true))) ?? false;
   }
 
   /** Whether a request of a namespace most likely needs no pull. */
@@ -163,25 +168,33 @@ export class ImageStore {
    * @param fresh whether a look will not do that began before this one
    */
   async find(reference: ImageReference, options: CallOptions = {}, fresh = false): Promise<LocalImage | undefined> {
+    const { deadlineMs = LOOK_DEADLINE_MS, signal } = options;
+    return await withDeadline(`looking for the image ${reference.name}`, deadlineMs, signal, () =>
+      this.#sharedLook(reference, fresh),
+    );
+  }
+
+  #sharedLook(reference: ImageReference, fresh: boolean): Promise<LocalImage | undefined> {
     const { name } = reference;
-    if (fresh) {
-      this.#looks.delete(name);
+    const earlier = fresh ? undefined : this.#looks.get(name);
+    if (earlier !== undefined) {
+      return earlier;
     }
-    const look: Promise<LocalImage | undefined> =
-      this.#looks.get(name) ??
+    const look = this.#looking.own(
       this.#look(reference).finally(() => {
         if (this.#looks.get(name) === look) {
           this.#looks.delete(name);
         }
-      });
+      }),
+    );
     this.#looks.set(name, look);
-    const { deadlineMs = LOOK_DEADLINE_MS, signal } = options;
-    return await withDeadline(`looking for the image ${name}`, deadlineMs, signal, () => look);
+    return look;
   }
 
   async #look(reference: ImageReference): Promise<LocalImage | undefined> {
     const { images, snapshots } = this.#options.client;
-    const options = { deadlineMs: LOOK_DEADLINE_MS };
+    // Of no caller, all of whom may leave before the end.
+    const options = { deadlineMs: CALL_DEADLINE_MS, signal: this.#ended.signal };
     const guess = this.#known.get(this.#digests.get(reference.name) ?? '')?.chainId;
     const guessed = guess === undefined ? undefined : snapshots.stat(guess, options);
     // Repeated below where it matters.
@@ -207,7 +220,9 @@ export class ImageStore {
   }
 
   async stop(): Promise<void> {
+    this.#ended.abort();
     await this.#pulls.stop();
+    await this.#looking.settled();
     await this.#proofs.stop();
   }
 

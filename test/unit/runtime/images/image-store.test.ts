@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { systemClock } from '../../../../src/common/clock.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { ContainerdError } from '../../../../src/containerd/containerd-error.ts';
@@ -31,6 +31,9 @@ class Store {
   /** Lets looks at an image end that have begun. */
   look: Promise<void> = Promise.resolve();
   looks = 0;
+  /** Lets layers be seen. */
+  view: Promise<void> = Promise.resolve();
+  image = image;
   readonly proofsFile: string;
   readonly images: ImageStore;
   readonly node: NodeImages;
@@ -44,7 +47,7 @@ class Store {
     onTestFinished(() => rmSync(dirname(proofsFile), { recursive: true, force: true }));
     const stored = (each: string) => ({
       name: each,
-      target: { mediaType: image.manifest.mediaType, digest: image.manifest.digest, size: '1' },
+      target: { mediaType: this.image.manifest.mediaType, digest: this.image.manifest.digest, size: '1' },
       labels: this.labels,
       updatedAt: new Date(5_000),
     });
@@ -72,13 +75,18 @@ class Store {
       },
       content: {
         read: (digest) => {
-          const found = [image.manifest, ...image.blobs].find((blob) => blob.digest === digest);
+          const found = [this.image.manifest, ...this.image.blobs].find((blob) => blob.digest === digest);
           return found === undefined ? Promise.reject(notFound(digest)) : Promise.resolve(found.content);
         },
       },
       snapshots: {
         ...this.fake.client.snapshots,
         stat: (key) => Promise.resolve({ name: key, parent: '', kind: 'COMMITTED' }),
+        view: async (key) => {
+          this.fake.snapshots.add(key);
+          await this.view;
+          return [];
+        },
       },
       transfer: {
         pull: async ({ credentialsFor, reference }) => {
@@ -224,6 +232,80 @@ describe('an image of a node', () => {
     expect(await store.images.find(reference)).toBeUndefined();
     held.resolve();
     expect([await early, await late]).toEqual([undefined, expect.anything()]);
+  });
+
+  it('is looked for again once its removal is over', async () => {
+    const store = new Store();
+    const gate = Promise.withResolvers<void>();
+    store.removal = gate.promise;
+    const removed = store.images.remove(name, store.images.holdsOf(name).mark);
+    const held = Promise.withResolvers<void>();
+    store.look = held.promise;
+    // Sees the image that is about to go.
+    const early = store.images.find(parseImageReference(name));
+    store.look = Promise.resolve();
+    const obtained = store.images.obtain(request);
+    gate.resolve();
+    expect(await removed).toBe(true);
+    await settle();
+    held.resolve();
+    await Promise.all([early, obtained]);
+    expect(store.done).toEqual([`delete ${name}`, `deleted ${name}`, `pull ${name}`]);
+  });
+
+  it('is not looked for by a caller that has given up', async () => {
+    const store = new Store();
+    store.look = Promise.reject(new Error('the connection ended'));
+    store.look.catch(() => undefined);
+    await expect(store.images.obtain(request, { signal: AbortSignal.abort() })).rejects.toMatchObject({
+      code: 'Aborted',
+    });
+    // A failure that no caller hears of would end the agent.
+    await settle();
+    expect(store.looks).toBe(0);
+  });
+
+  it('is looked for to the end for one caller where another gives up', async () => {
+    const store = new Store();
+    const held = Promise.withResolvers<void>();
+    store.look = held.promise;
+    const impatient = new AbortController();
+    const first = store.images.obtain(request, { signal: impatient.signal });
+    const second = store.images.obtain(request);
+    await settle();
+    impatient.abort();
+    await expect(first).rejects.toMatchObject({ code: 'Aborted' });
+    held.resolve();
+    expect((await second).byDigest).toBe(`registry.example/hello@${image.manifest.digest}`);
+    expect(store.looks).toBe(1);
+  });
+
+  it('is looked for longer than one call of containerd may take', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const store = new Store();
+    const held = Promise.withResolvers<void>();
+    store.look = held.promise;
+    const found = store.images.find(parseImageReference(name));
+    await vi.advanceTimersByTimeAsync(15_000);
+    held.resolve();
+    expect(await found).toBeDefined();
+  });
+
+  it('leaves no view of its layers when the agent stops, though its callers have given up', async () => {
+    const store = new Store();
+    store.image = await testImage({ files: [], entrypoint: ['/bin/hello'], user: 'app' });
+    const held = Promise.withResolvers<void>();
+    store.view = held.promise;
+    const caller = new AbortController();
+    const obtained = store.images.obtain(request, { signal: caller.signal });
+    await expect.poll(() => store.fake.snapshots.size).toBe(1);
+    caller.abort();
+    await expect(obtained).rejects.toMatchObject({ code: 'Aborted' });
+    const stopped = store.images.stop();
+    held.resolve();
+    await stopped;
+    expect([...store.fake.snapshots, ...store.fake.leases]).toEqual([]);
   });
 
   it('is not seen where containerd does not say where its layers are', async () => {
