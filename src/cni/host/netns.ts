@@ -17,13 +17,19 @@ const NETNS_FOLDER = '/run/netns';
 export type NamespaceKeeper = ReturnType<typeof createNamespaceKeeper>;
 
 /** Keeps namespaces in `/run/netns` as `ip netns` does, so that all processes of the mount namespace see them. */
-export function createNamespaceKeeper(runner: CommandRunner) {
+export function createNamespaceKeeper(runner: CommandRunner, folder = NETNS_FOLDER) {
   const run = (program: string, args: readonly string[], options: CallOptions & { readonly input?: string }) =>
     runNodeCommand(runner, program, args, { ...options, errorCode: 'NamespaceFailed' });
   const ip = (args: readonly string[], options: CallOptions): Promise<string> => run('ip', args, options);
-  const path = (name: string): string => join(NETNS_FOLDER, name);
+  const path = (name: string): string => join(folder, name);
   /** Whether `ip netns` has made the folder such that what is mounted there is seen by others. */
   let isFolderMade = false;
+  /** Makes a file to mount a namespace on; false where another program has taken the folder away. */
+  const makeFile = async (file: string): Promise<boolean> => {
+    const handle = await undefinedIfNoFile(open(file, 'wx', 0));
+    await handle?.close();
+    return handle !== undefined;
+  };
   /** Whether a namespace is mounted there: after a reboot or a crash the bare file may be left. */
   const isPinned = async (file: string): Promise<boolean> =>
     (await undefinedIfNoFile(statfs(file)))?.type === NSFS_MAGIC;
@@ -37,8 +43,7 @@ export function createNamespaceKeeper(runner: CommandRunner) {
     async create(name: string, closed: readonly string[], options: CallOptions = {}): Promise<string> {
       const file = path(name);
       const setup = { ...options, input: ['link set lo up', ...closed.map(closedRoute), ''].join('\n') };
-      if (isFolderMade) {
-        await (await open(file, 'wx', 0)).close();
+      if (isFolderMade && (await makeFile(file))) {
         await run('unshare', [`--net=${file}`, 'ip', '-batch', '-'], setup);
       } else {
         await ip(['netns', 'add', name], options);
@@ -60,7 +65,7 @@ export function createNamespaceKeeper(runner: CommandRunner) {
         await undefinedIfNoFile(unlink(path(name)));
       }
     },
-    names: async (): Promise<readonly string[]> => (await undefinedIfNoFile(readdir(NETNS_FOLDER))) ?? [],
+    names: async (): Promise<readonly string[]> => (await undefinedIfNoFile(readdir(folder))) ?? [],
   };
 }
 
