@@ -115,10 +115,7 @@ export class WorkerCreation {
   async #make(request: EnsureRequest, signal: AbortSignal): Promise<MadeWorker> {
     const { groups, logs, steps } = this.#parts;
     const { containerId } = request;
-    const begun = logs.begin(containerId, request.identity.uid);
-    begun.catch(() => undefined);
     const { record, rootfs } = await this.#prepare(request, signal);
-    await creationStep('CreateFailed', signal, () => begun);
     const task = { containerId, rootfs, logUri: logs.uri(containerId) };
     const { pid } = await creationStep('CreateFailed', signal, () =>
       groups.inTurn(containerId, () => steps.observed('create', this.#createTask(task))),
@@ -146,16 +143,17 @@ export class WorkerCreation {
    * containerd keeps a snapshot that a record refers to, and collects any other.
    */
   async #prepare(request: EnsureRequest, signal: AbortSignal): Promise<Prepared> {
-    const { images, isolation, steps } = this.#parts;
-    const { containerId, shape } = request;
+    const { images, isolation, logs, steps } = this.#parts;
+    const { containerId, identity, shape } = request;
     const choice = await this.#parts.tmp.chosen(signal);
-    const isLikelyHere = images.isLikelyHere(shape.image, request.identity.namespace);
+    const logged = creationStep('CreateFailed', signal, () => logs.begin(containerId, identity.uid));
+    const isLikelyHere = images.isLikelyHere(shape.image, identity.namespace);
     const pulled = Promise.withResolvers<'pulling'>();
     const image = steps.observed(
       'image',
       images.obtain(shape.image, {
         signal,
-        namespace: request.identity.namespace,
+        namespace: identity.namespace,
         onPulling: (detail) => {
           request.onProgress?.('Pulling', detail);
           pulled.resolve('pulling');
@@ -182,7 +180,7 @@ export class WorkerCreation {
     );
     const snapshot = recorded.then(() => this.#snapshot(containerId, { image, isolated }, signal));
     // After a failure all steps have to end before the undo.
-    const outcomes = await Promise.allSettled([image, attached, isolated, recorded, snapshot, tmp]);
+    const outcomes = await Promise.allSettled([image, attached, isolated, recorded, snapshot, tmp, logged]);
     for (const outcome of outcomes) {
       if (outcome.status === 'rejected') {
         throw outcome.reason;
