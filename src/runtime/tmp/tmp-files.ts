@@ -1,6 +1,6 @@
-import { chmod, type FileHandle, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
+import { chmod, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import { EsbError, errnoOf, undefinedIfNoFile } from '../../common/errors.ts';
+import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Mount } from '../../containerd/snapshot-service.ts';
 import { roomOf } from '../images/node-images.ts';
@@ -68,19 +68,19 @@ export class TmpFiles {
     const path = this.#path(containerId);
     const bytes = fileBytes(sizeMiB);
     await this.#prepare();
+    await rm(path, { force: true });
+    // Before the file: a disk that is full takes none.
+    await this.#takeRoom(sizeMiB, bytes);
     try {
-      await using file = await openNew(path);
-      await this.#takeRoom(sizeMiB, bytes);
-      try {
-        const template = await this.#template(sizeMiB, signal);
-        await runTool(this.#runner, { program: 'fallocate', args: ['--length', String(bytes), path], signal });
-        await writeTemplate(file, template);
-      } finally {
-        this.#endedBytes += bytes;
-      }
+      await using file = await open(path, 'wx', 0o600);
+      const template = await this.#template(sizeMiB, signal);
+      await runTool(this.#runner, { program: 'fallocate', args: ['--length', String(bytes), path], signal });
+      await writeTemplate(file, template);
     } catch (error) {
       await rm(path, { force: true });
       throw error;
+    } finally {
+      this.#endedBytes += bytes;
     }
     return { mount: { type: 'ext4', source: path, options: MOUNT_OPTIONS }, skeleton: join(this.folder, SKELETON) };
   }
@@ -174,19 +174,6 @@ export class TmpFiles {
       throw new EsbError(`${containerId} is no id of a container`, { code: 'InvalidArgument' });
     }
     return join(this.folder, containerId);
-  }
-}
-
-/** Opens a file that was not there, in the place of one that was. */
-async function openNew(path: string): Promise<FileHandle> {
-  try {
-    return await open(path, 'wx', 0o600);
-  } catch (error) {
-    if (errnoOf(error) !== 'EEXIST') {
-      throw error;
-    }
-    await rm(path, { force: true });
-    return await open(path, 'wx', 0o600);
   }
 }
 

@@ -1,6 +1,8 @@
-import { readdir, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { systemCommandRunner } from '../../../src/common/exec/command-runner.ts';
 import { TRIAL_LABEL } from '../../../src/runtime/containerd/tmp-trial.ts';
 import type {
   ContainerRuntime,
@@ -8,6 +10,7 @@ import type {
   WorkerAddress,
   WorkerShape,
 } from '../../../src/runtime/contract/runtime.ts';
+import { TmpFiles } from '../../../src/runtime/tmp/tmp-files.ts';
 import { run } from '../../support/command.ts';
 import { ensureRequest, type Lab, shimsOf } from '../../support/lab.ts';
 import { testImage, workerFiles } from '../../support/test-image.ts';
@@ -151,4 +154,18 @@ describe('/tmp on disk', () => {
       await run('umount', [folder]);
     }
   });
+});
+
+it('a disk so full that it takes no file at all has no room for /tmp', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'esb-full-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  await run('mount', ['-t', 'tmpfs', '-o', 'size=1m,nr_inodes=8', 'full', folder]);
+  onTestFinished(async () => void (await run('umount', [folder])));
+  const files = new TmpFiles(folder, systemCommandRunner);
+  await files.room();
+  const filled = [Buffer.alloc(2 ** 20), ...Array.from({ length: 8 }, () => '')].map((content, number) =>
+    writeFile(join(folder, `.${number}`), content),
+  );
+  expect((await Promise.allSettled(filled)).at(-1)).toMatchObject({ reason: { code: 'ENOSPC' } });
+  await expect(files.make('one', 16)).rejects.toMatchObject({ code: 'NodeFull' });
 });
