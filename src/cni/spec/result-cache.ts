@@ -1,6 +1,7 @@
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { errnoOf, undefinedIfNoFile } from '../../common/errors.ts';
+import { undefinedIfNoFile } from '../../common/errors.ts';
+import { intoFolder } from '../../common/folder.ts';
 import { type CniResult, parseJson } from './cni-result.ts';
 import { isObject, type NetworkConfig } from './network-config.ts';
 
@@ -69,15 +70,7 @@ export class ResultCache {
  * attachment left, so the file need not be on the platter.
  */
 export async function replaceFile(path: string, text: string): Promise<void> {
-  try {
-    await replace(path, text);
-  } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') {
-      throw error;
-    }
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    await replace(path, text);
-  }
+  await intoFolder({ folder: dirname(path), mode: 0o700 }, () => replace(path, text));
 }
 
 async function replace(path: string, text: string): Promise<void> {

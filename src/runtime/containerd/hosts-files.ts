@@ -1,6 +1,7 @@
-import { chmod, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errnoOf, undefinedIfNoFile } from '../../common/errors.ts';
+import { undefinedIfNoFile } from '../../common/errors.ts';
+import { intoFolder } from '../../common/folder.ts';
 
 /** Lines that every `/etc/hosts` has, as container engines write them. */
 const ALWAYS = `127.0.0.1\tlocalhost
@@ -28,16 +29,8 @@ export class HostsFiles {
   /** Returns the path of the file. */
   async write(containerId: string, ip: string, hostname: string): Promise<string> {
     const path = this.#path(containerId);
-    const text = hostsText(ip, hostname);
-    try {
-      await writeFile(path, text);
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') {
-        throw error;
-      }
-      await mkdir(this.#folder, { recursive: true, mode: 0o755 });
-      await writeFile(path, text);
-    }
+    const write = (): Promise<void> => writeFile(path, hostsText(ip, hostname));
+    await intoFolder({ folder: this.#folder, mode: 0o755 }, write);
     // The worker's user reads the file under any mask of the agent.
     await chmod(path, 0o644);
     return path;
