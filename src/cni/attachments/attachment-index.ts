@@ -85,16 +85,17 @@ export class AttachmentIndex {
     await this.#store.write(record);
   }
 
+  /** Records that a namespace is ready, or its container. */
+  async write(record: ReadyRecord | AttachedRecord): Promise<void> {
+    await this.#store.write(record);
+    this.#keep(record);
+  }
+
   /**
-   * Records that a namespace is ready, or its container.
-   *
-   * @param awaited whether a container waits for the namespace, so that another record follows at once: until then the
-   *   one on disk still says that the namespace is being made
+   * Notes that a namespace is ready that a container waits for. The record of the container follows at once: until then
+   * the one on disk still says that the namespace is being made.
    */
-  async write(record: ReadyRecord | AttachedRecord, awaited = false): Promise<void> {
-    if (!awaited) {
-      await this.#store.write(record);
-    }
+  noteReady(record: ReadyRecord): void {
     this.#keep(record);
   }
 

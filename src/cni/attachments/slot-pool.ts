@@ -265,7 +265,11 @@ export class SlotPool {
         throw new EsbError('the CNI plugins gave no address', { code: 'PluginInvalidOutput' });
       }
       const ready: ReadyRecord = { id, state: 'Ready', segment: segment.index, ips };
-      await book.write(ready, this.#waiters.length > 0);
+      if (this.#waiters.length > 0) {
+        book.noteReady(ready);
+      } else {
+        await book.write(ready);
+      }
       return ready;
     } catch (error) {
       disposal.discard(id);
