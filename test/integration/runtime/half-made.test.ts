@@ -21,6 +21,8 @@ const STEPS = [
   'tasks.start',
   'tasks.wait',
 ] as const;
+/** Those that have an answer before the end of the worker. */
+const ENDING = STEPS.filter((step) => step !== 'tasks.wait');
 
 function newClient(lab: Lab): ContainerdClient {
   return createContainerdClient({
@@ -105,9 +107,7 @@ describe('a creation that is cut off', () => {
 
   it.each(STEPS)('by its caller before %s leaves nothing', (step) => isAborted('before', step));
 
-  it.each(STEPS.filter((step) => step !== 'tasks.wait'))('by its caller after %s leaves nothing', (step) =>
-    isAborted('after', step),
-  );
+  it.each(ENDING)('by its caller after %s leaves nothing', (step) => isAborted('after', step));
 
   it.each(STEPS)('by an answer to %s that was lost leaves nothing', async (step) => {
     hooks = {
@@ -127,6 +127,29 @@ describe('a creation that is cut off', () => {
     const request = ensureRequest(lab, 'lost');
     await expect(watched.ensure(request)).rejects.toMatchObject({ code: 'RuntimeUnavailable' });
     await plain.destroy(request.containerId);
+    await clean();
+  });
+
+  it.each(ENDING)('by the death of its agent after %s is whole again once containerd has collected', async (step) => {
+    const request = ensureRequest(lab, 'orphaned');
+    let isDead = false;
+    const die = (): void => {
+      if (isDead) {
+        throw new EsbError('the agent is dead', { code: 'RuntimeUnavailable', retryable: true });
+      }
+    };
+    hooks = {
+      before: die,
+      after: (call) => {
+        isDead ||= call === step;
+        die();
+      },
+    };
+    await expect(watched.ensure(request)).rejects.toMatchObject({ code: 'RuntimeUnavailable' });
+    hooks = {};
+    await lab.ctr('content', 'prune', 'references');
+    expect((await plain.ensure(request)).task.kind).toBe('Running');
+    await plain.destroy(request.containerId, { graceSeconds: 0 });
     await clean();
   });
 
