@@ -13,6 +13,7 @@ import { LEAVING_INDEX, LeftNodes, leavingIndex } from '../../src/controller/wor
 import { WorkerReconciler } from '../../src/controller/workers/reconciler.ts';
 import { ShareKeeper } from '../../src/controller/workers/share-keeper.ts';
 import { ApiError } from '../../src/kube/api/api-error.ts';
+import { parseKeyText } from '../../src/kube/api/object-key.ts';
 import type { Node } from '../../src/kube/api/resource-types.ts';
 import type { KubeClient, ObjectKey, PatchBody } from '../../src/kube/api/types.ts';
 import { createObjectCache } from '../../src/kube/cache/object-cache.ts';
@@ -122,6 +123,8 @@ export class ShareWorld {
   /** Nodes that are being drained. */
   readonly draining = new Set<string>();
   writes = 0;
+  /** Happens while the next write is on its way. */
+  meanwhile: (() => Promise<void>) | undefined;
   readonly #workers = createObjectCache<LambdaWorker>({ [FUNCTION_INDEX]: functionIndex });
   readonly #nodes = createObjectCache<LambdaNode>({ [LEAVING_INDEX]: leavingIndex });
   readonly #coreNodes = createObjectCache<Node>();
@@ -229,16 +232,20 @@ export class ShareWorld {
     }
   }
 
-  /** The controller's cache sees a worker as it is. */
-  see(name: string): void {
+  /**
+   * The controller's cache sees a worker as it is.
+   *
+   * @returns names of workers that the controller is to look at for the sake of shares
+   */
+  see(name: string): readonly string[] {
     const object = this.stored.get(name);
     const { assignments, left, reconciler, shares } = this.#term;
     const gone = this.#workers.get({ namespace: 'default', name });
     const changes =
       object === undefined ? (gone === undefined ? [] : this.#workers.remove(gone)) : this.#workers.set(object);
-    for (const change of changes) {
+    return changes.flatMap((change) => {
       left.noteWorker(change);
-      shares.noteWorker(change);
+      const keys = shares.noteWorker(change);
       const { uid = '' } = change.object.metadata;
       if (change.kind === 'deleted') {
         assignments.forget(uid);
@@ -246,7 +253,8 @@ export class ShareWorld {
       } else {
         assignments.observe(change.object);
       }
-    }
+      return keys.map((key) => parseKeyText(key).name);
+    });
   }
 
   async reconcile(name: string): Promise<void> {
@@ -383,17 +391,20 @@ export class ShareWorld {
     return next;
   }
 
-  #patch(key: ObjectKey, patch: PatchBody): Promise<LambdaWorker> {
+  async #patch(key: ObjectKey, patch: PatchBody): Promise<LambdaWorker> {
+    const { meanwhile } = this;
+    this.meanwhile = undefined;
+    await meanwhile?.();
     const present = this.stored.get(key.name);
     if (present === undefined) {
-      return Promise.reject(ApiError.fromAnswer('patch', 404, ''));
+      throw ApiError.fromAnswer('patch', 404, '');
     }
     const body = patch.body as {
       metadata?: { resourceVersion?: string; finalizers?: string[] };
       status?: object;
     };
     if (body.metadata?.resourceVersion !== present.metadata.resourceVersion) {
-      return Promise.reject(ApiError.fromAnswer('patch', 409, ''));
+      throw ApiError.fromAnswer('patch', 409, '');
     }
     this.writes += 1;
     const written = Object.fromEntries(Object.entries(body.status ?? {}).filter(([, value]) => value !== undefined));
@@ -403,14 +414,12 @@ export class ShareWorld {
     const kept = patch.kind === 'apply' ? others : present.status;
     if (finalizers?.length === 0 && present.metadata.deletionTimestamp !== undefined) {
       this.stored.delete(key.name);
-      return Promise.resolve(present);
+      return present;
     }
-    return Promise.resolve(
-      this.#store({
-        ...present,
-        metadata: { ...present.metadata, ...(finalizers === undefined ? {} : { finalizers }) },
-        ...(body.status === undefined ? {} : { status: { ...kept, ...written } }),
-      }),
-    );
+    return this.#store({
+      ...present,
+      metadata: { ...present.metadata, ...(finalizers === undefined ? {} : { finalizers }) },
+      ...(body.status === undefined ? {} : { status: { ...kept, ...written } }),
+    });
   }
 }

@@ -79,6 +79,8 @@ export class ShareKeeper {
   /** Workers of each function that reserve concurrency or have a share; most functions have none. */
   readonly #concerned = new Tally();
   readonly #unseen = new Map<string, Unseen>();
+  /** Uids of workers that did not get the share that was counted for them: others may do without it. */
+  readonly #failed = new Set<string>();
   readonly #seen = new Map<string, Seen>();
   /** Uids of workers by whose share no call can run any more, since their node was not heard for so long. */
   readonly #lapsed = new Set<string>();
@@ -103,8 +105,10 @@ export class ShareKeeper {
     const wasShared = this.#concerned.get(functionKey) > 0;
     const wasConcerned = concerns(change.kind === 'deleted' ? object : before);
     this.#concerned.add(functionKey, Number(concerns(after)) - Number(wasConcerned));
+    const wasCounted = this.#unseen.has(uid) || this.#failed.has(uid);
     if (after === undefined) {
       this.#unseen.delete(uid);
+      this.#failed.delete(uid);
       this.#seen.delete(uid);
       this.#lapsed.delete(uid);
     } else {
@@ -113,7 +117,9 @@ export class ShareKeeper {
     if (!wasShared && this.#concerned.get(functionKey) === 0) {
       return [];
     }
-    return fingerprintOf(before) === fingerprintOf(after) ? [] : this.#keysOf(functionKey);
+    // A worker that was cleaned up has told that by its status.
+    const isFreed = after === undefined && (wasCounted || this.#holderOf(object) !== undefined);
+    return isFreed || fingerprintOf(before) !== fingerprintOf(after) ? this.#keysOf(functionKey) : [];
   }
 
   /**
@@ -169,6 +175,7 @@ export class ShareKeeper {
   /** Counts a share before it is written. */
   assume(worker: LambdaWorker, { epoch, share }: Assignment): void {
     const inForce = share ?? perWorkerOf(worker);
+    this.#failed.delete(worker.metadata.uid ?? '');
     this.#unseen.set(worker.metadata.uid ?? '', { epoch, share, inForce, until: Number.POSITIVE_INFINITY });
   }
 
@@ -177,7 +184,9 @@ export class ShareKeeper {
     const { uid = '' } = worker.metadata;
     const unseen = this.#unseen.get(uid);
     if (error === undefined || !mayBeWritten(error)) {
-      this.#unseen.delete(uid);
+      if (this.#unseen.delete(uid)) {
+        this.#failed.add(uid);
+      }
     } else if (unseen !== undefined) {
       this.#unseen.set(uid, { ...unseen, until: this.#options.clock.monotonic() + DOUBT_MS });
     }

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { WORKER_FINALIZER } from '../../../../src/api/lambda-worker.ts';
 import { GRANTED, ShareWorld } from '../../../support/share-world.ts';
 
 /** Workers `w0` and so on, each of which takes so many calls at once. */
@@ -118,6 +119,43 @@ describe('the shares of reserved concurrency', () => {
     world.see('w0');
     await world.reconcile('w1');
     expect(world.stored.get('w1')?.status?.assignment?.share).toBe(0);
+  });
+
+  it('go to another worker where the one that was to have them is deleted in the moment of its assignment', async () => {
+    const world = worldOf(1, [1, 1]);
+    const look = async (names: readonly string[]): Promise<void> => {
+      for (const name of names) {
+        await world.reconcile(name);
+      }
+    };
+    for (const name of ['w0', 'w1']) {
+      world.change(name, (worker) => ({ ...worker, metadata: { ...worker.metadata, finalizers: [WORKER_FINALIZER] } }));
+      world.see(name);
+    }
+    world.meanwhile = async () => {
+      await look(['w1']);
+      for (const agent of world.agents) {
+        world.watch(agent, 'w1');
+        world.report(agent, 'w1');
+      }
+      world.delete('w0');
+      const names = [...world.see('w0'), ...world.see('w1')];
+      // The other one is being looked at.
+      await look(names.filter((name) => name === 'w1'));
+    };
+    await look(['w0']);
+    // After the conflict.
+    await look(['w0']);
+    await look([...world.see('w0'), ...world.see('w1')]);
+    expect(world.stored.get('w1')?.status?.assignment?.share).toBe(1);
+  });
+
+  it('go to another worker where one is gone that nothing was cleaned up of', async () => {
+    const world = worldOf(1, [1, 1]);
+    await world.live(30);
+    expect(sharesOf(world)).toEqual([1, 0]);
+    world.stored.delete('w0');
+    expect(world.see('w0')).toEqual(['w1']);
   });
 
   it('stay with a worker that is being started, and do not go to and fro between workers without a container', async () => {
