@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { namespacePrefix } from '../../src/cni/attachments/attachment-store.ts';
 import type { NetworkLab } from './network-lab.ts';
 
@@ -39,14 +39,14 @@ export async function bridges(lab: NetworkLab): Promise<string[]> {
     .toSorted();
 }
 
-/** Every slot that is ready, as the records on disk tell. */
-export async function readySlots(lab: NetworkLab): Promise<string[]> {
-  const folder = join(lab.stateDir, 'cni/attachments');
+/** Namespaces of every slot that is ready, as the records on disk below the state folder of an agent tell. */
+export async function readySlots(stateDir: string): Promise<string[]> {
+  const folder = join(stateDir, 'cni/attachments');
   const ready: string[] = [];
   for (const name of await entries(folder)) {
     const text = await readFile(join(folder, name), 'utf8').catch(() => '');
     if (text.includes('"Ready"')) {
-      ready.push(name);
+      ready.push(basename(name, '.json'));
     }
   }
   return ready;

@@ -9,14 +9,16 @@ import { cniTarget, INTERFACE, type NetworkSetup, type NodeSegment } from '../ho
 import { addressesOf } from '../spec/cni-result.ts';
 import { networkFailure } from '../spec/network-error.ts';
 import type { ReadyRecord } from './attachment-store.ts';
-import { exhaustionOf, releaseUnclaimed, roomiest } from './segments.ts';
+import { exhaustionOf, isShort, releaseUnclaimed, roomiest } from './segments.ts';
+import { SlotDemand } from './slot-demand.ts';
 import type { TeardownQueue, TeardownQueueOptions } from './teardown-queue.ts';
 
 interface SlotPoolOptions extends Omit<TeardownQueueOptions, 'table'> {
   readonly disposal: TeardownQueue;
   readonly runner: CommandRunner;
-  /** How many are kept ready. */
-  readonly wanted: number;
+  /** How many are kept ready at least, and at most where bursts take more. */
+  readonly least: number;
+  readonly most: number;
   /** Milliseconds that making one may take. */
   readonly makeDeadlineMs: number;
   /** Addresses to which a slot with addresses of these families has no way. */
@@ -25,7 +27,7 @@ interface SlotPoolOptions extends Omit<TeardownQueueOptions, 'table'> {
   readonly newId: () => string;
 }
 
-/** Slots are filled again this long after one was taken, so that the work is not in the way of the cold start. */
+/** Slots below the least are filled again this long after one was taken: the work is not in the way of that start. */
 const REFILL_DELAY_MS = 250;
 /** Waits after a slot could not be made. */
 const BACKOFF = { firstMs: 1000, maxMs: 30_000 } as const;
@@ -39,8 +41,11 @@ const MOST_ATTEMPTS = 3;
 /** Namespaces with their addresses, some of them made ahead of demand. */
 export class SlotPool {
   readonly #options: SlotPoolOptions;
+  readonly #demand: SlotDemand;
   /** Ids of what a container can be given, oldest first. */
   readonly #ready: string[] = [];
+  /** Slots of an earlier run beyond the least, each of which is checked before it is ready. */
+  #unchecked: readonly ReadyRecord[] = [];
   readonly #waiters: PromiseWithResolvers<ReadyRecord>[] = [];
   #open = false;
   #stopped = false;
@@ -52,11 +57,12 @@ export class SlotPool {
 
   constructor(options: SlotPoolOptions) {
     this.#options = options;
+    this.#demand = new SlotDemand(options);
   }
 
   /** Why the last attempt to make one failed, until one succeeds, or all is undone and none is missing. */
   get error(): EsbError | undefined {
-    const isOver = this.#ready.length >= this.#options.wanted && this.#options.book.discarded().length === 0;
+    const isOver = this.#ready.length >= this.#demand.least && this.#options.book.discarded().length === 0;
     return isOver ? undefined : this.#error;
   }
 
@@ -64,12 +70,19 @@ export class SlotPool {
     return this.#ready.length;
   }
 
+  /** How many are to be ready. */
+  get wanted(): number {
+    return this.#demand.wanted;
+  }
+
   /**
-   * Takes over the records of an earlier run: slots that still work go into the pool. Records of a reboot or a crash
-   * are marked for removal, which follows one by one: after a reboot there may be a thousand.
+   * Takes over the records of an earlier run: slots that still work go into the pool, the least of them now, and others
+   * as the pool is filled. Records of a reboot or a crash are marked for removal, which follows one by one: after a
+   * reboot there may be a thousand.
    */
   async takeOver(setup: NetworkSetup): Promise<void> {
-    const { book, logger, namespaces } = this.#options;
+    const { book, namespaces } = this.#options;
+    const found: ReadyRecord[] = [];
     await Promise.all(
       book.records().map(async (record) => {
         if (book.isDiscarded(record.id) || this.#ready.includes(record.id) || record.state === 'Making') {
@@ -78,13 +91,16 @@ export class SlotPool {
         if (!(await namespaces.isPinned(namespaces.path(record.id)))) {
           book.discard(record.id);
         } else if (record.state === 'Ready') {
-          try {
-            await this.#checkSlot(setup, record);
-            this.#hand(record);
-          } catch (error) {
-            logger.info({ err: error, netns: record.id }, 'a prepared slot no longer works');
-            book.discard(record.id);
-          }
+          found.push(record);
+        }
+      }),
+    );
+    this.#demand.takeOver(found.length);
+    this.#unchecked = found.slice(this.#demand.least);
+    await Promise.all(
+      found.slice(0, this.#demand.least).map(async (slot) => {
+        if (await this.#works(setup, slot)) {
+          this.#hand(slot);
         }
       }),
     );
@@ -95,6 +111,19 @@ export class SlotPool {
     this.#open = true;
     this.#stopped = false;
     this.#schedule(0);
+  }
+
+  /** Removes the oldest of the slots that are no longer wanted. */
+  trim(): void {
+    const rest = Math.max(0, this.wanted - this.#ready.length);
+    const unwanted = [
+      ...this.#ready.splice(0, Math.max(0, this.#ready.length - this.wanted)),
+      ...this.#unchecked.slice(rest).map(({ id }) => id),
+    ];
+    this.#unchecked = this.#unchecked.slice(0, rest);
+    for (const id of unwanted) {
+      this.#options.disposal.discard(id);
+    }
   }
 
   /** Makes no more slots, and rejects the waiting callers. Ready slots stay. */
@@ -110,11 +139,12 @@ export class SlotPool {
   /** A slot for a container: a prepared one, else the next to be made. */
   async take(signal: AbortSignal): Promise<ReadyRecord> {
     const { book, disposal, namespaces } = this.#options;
+    this.#demand.note();
     for (let id = this.#ready.shift(); id !== undefined; id = this.#ready.shift()) {
       const record = book.get(id);
       if (record?.state === 'Ready') {
         if (await namespaces.isPinned(namespaces.path(id))) {
-          this.#schedule(REFILL_DELAY_MS);
+          this.#refillLater();
           return record;
         }
         disposal.discard(id);
@@ -146,6 +176,19 @@ export class SlotPool {
     this.#ready.unshift(slot.id);
   }
 
+  /** Whether a slot of an earlier run can be used. One that cannot is marked for removal. */
+  async #works(setup: NetworkSetup, slot: ReadyRecord): Promise<boolean> {
+    const { book, logger } = this.#options;
+    try {
+      await this.#checkSlot(setup, slot);
+      return true;
+    } catch (error) {
+      logger.info({ err: error, netns: slot.id }, 'a prepared slot no longer works');
+      book.discard(slot.id);
+      return false;
+    }
+  }
+
   /** Checks that namespace, interface and addresses are still as the record and the plugins' result say. */
   async #checkSlot(setup: NetworkSetup, { id, ips, segment }: ReadyRecord): Promise<void> {
     const { closedFor, namespaces, runner } = this.#options;
@@ -167,14 +210,16 @@ export class SlotPool {
       waiter.resolve(slot);
       return;
     }
-    if (this.#ready.length < this.#options.wanted) {
+    if (this.#ready.length < this.wanted) {
       this.#ready.push(slot.id);
     } else {
       // The caller gave up while the slot was made.
       this.#options.disposal.discard(slot.id);
     }
-    if (this.#ready.length >= this.#options.wanted) {
+    if (this.#ready.length >= this.wanted) {
       this.#refillDue = false;
+    } else if (this.#refillDue && this.#isSurplus && this.#demand.quietInMs > 0) {
+      this.#refillLater();
     }
   }
 
@@ -183,7 +228,7 @@ export class SlotPool {
     if (this.#stopped) {
       return;
     }
-    const missing = this.#options.wanted - this.#ready.length;
+    const missing = this.wanted - this.#ready.length;
     // Filling up is done one at a time; a container in need gets what is ready first.
     const refill = this.#refillDue && missing > 0 ? 1 : 0;
     const wanted = Math.min(MAKING_AT_ONCE, Math.max(this.#waiters.length, refill));
@@ -196,10 +241,16 @@ export class SlotPool {
   /** Makes a slot and hands it on. Never throws. */
   async #makeOne(): Promise<void> {
     try {
-      const slot = await this.#make();
-      this.#error = undefined;
-      this.#backoff.reset();
-      this.#hand(slot);
+      const setup = await this.#options.setup();
+      const checked = await this.#nextChecked(setup);
+      if (checked === undefined && this.#isSurplus && isShort(setup, this.#options.book)) {
+        this.#refillDue = false;
+      } else {
+        const slot = checked ?? (await this.#make(setup));
+        this.#error = undefined;
+        this.#backoff.reset();
+        this.#hand(slot);
+      }
     } catch (error) {
       this.#failed(error);
     } finally {
@@ -217,9 +268,20 @@ export class SlotPool {
     this.#schedule(this.#backoff.next());
   }
 
-  async #make(): Promise<ReadyRecord> {
+  /** The next slot of an earlier run that still works. */
+  async #nextChecked(setup: NetworkSetup): Promise<ReadyRecord | undefined> {
+    for (let [slot, ...rest] = this.#unchecked; slot !== undefined; [slot, ...rest] = this.#unchecked) {
+      this.#unchecked = rest;
+      if (await this.#works(setup, slot)) {
+        return slot;
+      }
+      this.#options.disposal.discard(slot.id);
+    }
+    return undefined;
+  }
+
+  async #make(setup: NetworkSetup): Promise<ReadyRecord> {
     const { book, disposal, logger } = this.#options;
-    const setup = await this.#options.setup();
     const crowded = new Set<number>();
     for (let attempt = 1; ; ) {
       // Nothing may come between the choice and the record that it is counted by.
@@ -277,13 +339,30 @@ export class SlotPool {
     }
   }
 
+  /** Whether the next slot is for a later burst alone. */
+  get #isSurplus(): boolean {
+    return this.#waiters.length === 0 && this.#ready.length >= this.#demand.least;
+  }
+
+  /** Fills the pool soon, or after the burst that goes on where the least is ready still. */
+  #refillLater(): void {
+    if (!this.#isSurplus) {
+      this.#schedule(REFILL_DELAY_MS);
+      return;
+    }
+    this.#refillDue = false;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.#schedule(this.#demand.quietInMs);
+  }
+
   #schedule(delayMs: number): void {
     if (this.#stopped || !this.#open || this.#timer !== undefined) {
       return;
     }
     this.#timer = this.#options.clock.setTimer(() => {
       this.#timer = undefined;
-      this.#refillDue = this.#ready.length < this.#options.wanted;
+      this.#refillDue = this.#ready.length < this.wanted;
       this.#pump();
     }, delayMs);
   }

@@ -5,10 +5,14 @@ import { homeAt } from '../../../local/common/home.ts';
 import { cgroupParent } from '../../../local/instance/parts.ts';
 import { namespacePrefix } from '../../../src/cni/attachments/attachment-store.ts';
 import { run } from '../../support/command.ts';
+import { readySlots } from '../../support/network-footprint.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import type { Instance } from './instance.ts';
 
-/** How much of each kind of thing a node holds: what has to be the same again once a worker is gone. */
+/**
+ * How much of each kind of thing a node holds: what has to be the same again once a worker is gone. Prepared slots are
+ * left out: there are as many as the last burst took.
+ */
 export interface NodeFootprint {
   readonly containers: number;
   readonly tasks: number;
@@ -50,16 +54,19 @@ export async function nodeFootprint(esb: Instance): Promise<NodeFootprint> {
     mayFail: true,
   });
   const prefix = namespacePrefix(join(node, 'agent'));
+  const slots = await readySlots(join(node, 'agent'));
+  const isSlot = (name: string): boolean => slots.some((slot) => name.includes(slot));
   return {
     containers: await ctr('containers', 'ls', '-q'),
     tasks: await ctr('tasks', 'ls', '-q'),
     snapshots: lines((await esb.ctr(['snapshots', 'ls'])).stdout).filter((line) => / Active/.test(line)).length,
     leases: await ctr('leases', 'ls', '-q'),
     shims: Number(shims.stdout.trim()),
-    namespaces: (await entries('/run/netns')).filter((name) => name.startsWith(prefix)).length,
-    interfaces: links.length,
-    reservations: lines(reserved.stdout).length,
-    mounts: lines(mounts).filter((line) => line.includes(node) || line.includes(`/netns/${prefix}`)).length,
+    namespaces: (await entries('/run/netns')).filter((name) => name.startsWith(prefix) && !isSlot(name)).length,
+    interfaces: links.length - slots.length,
+    reservations: lines(reserved.stdout).length - slots.length,
+    mounts: lines(mounts).filter((line) => (line.includes(node) || line.includes(`/netns/${prefix}`)) && !isSlot(line))
+      .length,
     cgroups: lines(cgroups.stdout).length,
     logs: (await entries(join(node, 'agent', 'logs'))).length,
     records: (await entries(join(node, 'agent', 'workers'))).length,

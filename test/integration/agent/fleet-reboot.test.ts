@@ -121,7 +121,7 @@ describe(`a fleet of ${count} workers whose node goes down`, () => {
       before.fleet.apply(worker);
     }
     await waitFor('every worker to rest', () => atRest(before), waiting);
-    await waitFor('the slots', async () => (await readySlots(lab)).length === slots, waiting);
+    await waitFor('the slots', async () => (await readySlots(lab.stateDir)).length === slots, waiting);
     expect(new Set(addresses(before)).size).toBe(count);
     await before.stop();
 
@@ -148,7 +148,8 @@ describe(`a fleet of ${count} workers whose node goes down`, () => {
     }
     await waitFor(
       'what was before to be cleared',
-      async () => (await reservations(lab)).length === count + slots && (await readySlots(lab)).length === slots,
+      async () =>
+        (await reservations(lab)).length === count + slots && (await readySlots(lab.stateDir)).length === slots,
       waiting,
     );
     expect(await reservations(lab)).toEqual(expect.arrayContaining([...present]));

@@ -78,7 +78,7 @@ describe('a node for more than a thousand workers', () => {
     const attached = await Promise.all(names(4).map((name) => many.attach(name)));
     const left = attached.filter((each) => bridgeOf(each) === 'esb1');
     expect(left.length).toBeGreaterThan(0);
-    await waitFor('the slots', async () => (await readySlots(lab)).length === 2);
+    await waitFor('the slots', async () => (await readySlots(lab.stateDir)).length === 2);
     await many.stop();
 
     const few = await started(lab, 1000, 2);
@@ -88,7 +88,7 @@ describe('a node for more than a thousand workers', () => {
     expect(await lab.connect(lab.netnsPath, worker?.ip ?? '', 8080)).toMatchObject({ connected: true });
     expect(bridgeOf(await few.attach('new'))).toBe('esb0');
     await waitFor('slots on the first bridge alone', async () => {
-      return (await readySlots(lab)).length === 2 && (await ports(lab, 'esb1')).length === left.length;
+      return (await readySlots(lab.stateDir)).length === 2 && (await ports(lab, 'esb1')).length === left.length;
     });
     for (const { containerId } of left) {
       await few.detach(containerId);

@@ -67,7 +67,7 @@ describe('plugins behind the bridge', () => {
     await lab.listen(netnsPath, 8080);
     expect(await lab.connect(lab.netnsPath, ip, 8080)).toMatchObject({ connected: true });
 
-    await waitFor('a slot', async () => (await readySlots(lab)).length === 1);
+    await waitFor('a slot', async () => (await readySlots(lab.stateDir)).length === 1);
     await network.stop();
     // Plugin bandwidth removes its own things in the node's network, which takes the DEL of each.
     expect(await lab.remove()).toEqual([]);
@@ -81,7 +81,7 @@ describe('plugins behind the bridge', () => {
     const { network, options, requests } = await chained(lab, [{ type: 'spy-1' }, portmap, { type: 'spy-2' }]);
     await network.start();
     const { ip } = await network.attach('one');
-    await waitFor('a slot', async () => (await readySlots(lab)).length === 1);
+    await waitFor('a slot', async () => (await readySlots(lab.stateDir)).length === 1);
     const added = (await requests()).filter(({ command }) => command === 'ADD');
     expect(added.slice(0, 2).map(({ plugin }) => plugin)).toEqual(['spy-1', 'spy-2']);
     for (const { request } of added.slice(0, 2)) {

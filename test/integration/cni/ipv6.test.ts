@@ -162,14 +162,14 @@ describe('a configuration list that asks for both families', () => {
     for (const name of ['one', 'two', 'three']) {
       await network.attach(name);
     }
-    await waitFor('a slot', async () => (await readySlots(lab)).length === 1);
+    await waitFor('a slot', async () => (await readySlots(lab.stateDir)).length === 1);
     expect(await reservations(lab)).toHaveLength(8);
     await network.detach('two');
     expect(await reservations(lab)).toHaveLength(6);
     await network.stop();
 
     // Taken over by the next run, the slot included.
-    const slots = await readySlots(lab);
+    const slots = await readySlots(lab.stateDir);
     const later = await networkWith(lab, ['10.0.0.0/8', SUBNET], { slots: 1 });
     await later.start();
     const { netnsPath } = await later.attach('four');

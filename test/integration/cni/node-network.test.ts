@@ -229,7 +229,7 @@ describe('attaching and detaching', () => {
       expect(new Set(attached.map(({ ip }) => ip)).size).toBe(batch.length);
       await Promise.all(batch.map((name) => network.detach(name)));
     }
-    await waitFor('the slots to be filled', async () => (await readySlots(lab)).length === 2);
+    await waitFor('the slots to be filled', async () => (await readySlots(lab.stateDir)).length === 2);
     expect((await reservations(lab)).length).toBe(2);
     expect((await namespaces(lab)).length).toBe(2);
     await network.stop();
@@ -288,12 +288,12 @@ describe('prepared slots', () => {
     const lab = await createNetworkLab();
     const network = await started(lab, 3);
     const before = await waitFor('three slots', async () => {
-      const ready = await readySlots(lab);
+      const ready = await readySlots(lab.stateDir);
       return ready.length === 3 ? ready : undefined;
     });
     const { netnsPath } = await network.attach('one');
-    expect(before).toContain(`${netnsPath.split('/').at(-1)}.json`);
-    await waitFor('three slots again', async () => (await readySlots(lab)).length === 3);
+    expect(before).toContain(netnsPath.split('/').at(-1));
+    await waitFor('three slots again', async () => (await readySlots(lab.stateDir)).length === 3);
     expect((await reservations(lab)).length).toBe(4);
   });
 
@@ -301,26 +301,43 @@ describe('prepared slots', () => {
     const lab = await createNetworkLab();
     const earlier = await started(lab, 2);
     const attached = await earlier.attach('one');
-    await waitFor('two slots', async () => (await readySlots(lab)).length === 2);
+    await waitFor('two slots', async () => (await readySlots(lab.stateDir)).length === 2);
     await earlier.stop();
-    const slots = await readySlots(lab);
+    const slots = await readySlots(lab.stateDir);
 
     const later = await started(lab, 2);
     expect(await later.list()).toEqual([attached]);
     expect(await later.attach('one')).toEqual(attached);
     const { netnsPath } = await later.attach('two');
-    expect(slots).toContain(`${netnsPath.split('/').at(-1)}.json`);
-    await waitFor('two slots', async () => (await readySlots(lab)).length === 2);
+    expect(slots).toContain(netnsPath.split('/').at(-1));
+    await waitFor('two slots', async () => (await readySlots(lab.stateDir)).length === 2);
     await later.detach('one');
     expect((await reservations(lab)).length).toBe(3);
+  });
+
+  it('of a burst are filled after it, and taken over by the next run', async () => {
+    const lab = await createNetworkLab();
+    const options = { slots: 2, mostSlots: 16 };
+    const earlier = lab.network(options);
+    await earlier.start();
+    await Promise.all(Array.from({ length: 6 }, (_, index) => earlier.attach(`w-${index}`)));
+    await waitFor('eight slots', async () => (await readySlots(lab.stateDir)).length === 8);
+    await earlier.stop();
+    const slots = await readySlots(lab.stateDir);
+
+    const later = lab.network(options);
+    await later.start();
+    expect(later.slots.wanted).toBe(8);
+    await waitFor('eight slots', () => later.slots.ready === 8);
+    expect(await readySlots(lab.stateDir)).toEqual(slots);
   });
 
   it('that no longer work are replaced by the next run', async () => {
     const lab = await createNetworkLab();
     const earlier = await started(lab, 3);
-    await waitFor('three slots', async () => (await readySlots(lab)).length === 3);
+    await waitFor('three slots', async () => (await readySlots(lab.stateDir)).length === 3);
     await earlier.stop();
-    const [broken = '', gone = '', moved = ''] = (await readySlots(lab)).map((name) => name.replace('.json', ''));
+    const [broken = '', gone = '', moved = ''] = await readySlots(lab.stateDir);
     await run('ip', ['-n', broken, 'link', 'delete', 'eth0']);
     await run('ip', ['netns', 'delete', gone]);
     await run('ip', ['-n', moved, 'address', 'flush', 'dev', 'eth0']);
@@ -374,7 +391,7 @@ describe('repair', () => {
     const lab = await createNetworkLab();
     const earlier = await started(lab, 1);
     await earlier.attach('one');
-    await waitFor('a slot', async () => (await readySlots(lab)).length === 1);
+    await waitFor('a slot', async () => (await readySlots(lab.stateDir)).length === 1);
     await earlier.stop();
     for (const name of await namespaces(lab)) {
       await run('ip', ['netns', 'delete', name]);
@@ -386,7 +403,7 @@ describe('repair', () => {
     await waitFor('the attachment to go', async () => (await later.list()).length === 0);
     await waitFor('only a new slot to be left', async () => {
       const [names, addresses] = [await namespaces(lab), await reservations(lab)];
-      return names.length === 1 && addresses.length === 1 && (await readySlots(lab)).length === 1;
+      return names.length === 1 && addresses.length === 1 && (await readySlots(lab.stateDir)).length === 1;
     });
     const { ip, netnsPath } = await later.attach('one');
     await lab.listen(netnsPath, 8080);
@@ -432,7 +449,7 @@ describe('an agent that is killed at any moment', () => {
       await network.repair(new Set(kept));
       const expected = 2 + kept.length;
       return (
-        (await readySlots(lab)).length === 2 &&
+        (await readySlots(lab.stateDir)).length === 2 &&
         (await namespaces(lab)).length === expected &&
         (await reservations(lab)).length === expected &&
         (await ports(lab)).length === expected
@@ -462,7 +479,7 @@ describe('a fault of the network', () => {
     await rename(join(pluginFolder, 'away'), join(pluginFolder, 'bridge'));
     expect(await network.health()).toEqual({ ok: true });
     await network.attach('one');
-    await waitFor('a slot', async () => (await readySlots(lab)).length === 1);
+    await waitFor('a slot', async () => (await readySlots(lab.stateDir)).length === 1);
   });
 
   it('of a plugin that fails tells its words, leaves nothing, and passes', async () => {
@@ -640,7 +657,7 @@ describe('removal', () => {
     const before = await forwarding();
     const network = await started(lab, 1);
     await network.attach('one');
-    await waitFor('a slot', async () => (await readySlots(lab)).length === 1);
+    await waitFor('a slot', async () => (await readySlots(lab.stateDir)).length === 1);
     expect(await forwarding()).toBe('1');
     await network.stop();
     // A second run finds what the first one left, not what was before.

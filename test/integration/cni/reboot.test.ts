@@ -44,7 +44,7 @@ describe(`a reboot with ${workers} attachments and their reservations left`, () 
     await before.start();
     const old = await Promise.all(names.map((name) => before.attach(name, { deadlineMs })));
     expect(new Set(old.map(({ ip }) => ip)).size).toBe(workers);
-    await waitFor('the slots', async () => (await readySlots(lab)).length === slots, { timeoutMs: 60_000 });
+    await waitFor('the slots', async () => (await readySlots(lab.stateDir)).length === slots, { timeoutMs: 60_000 });
     await before.stop();
     // Files that were being written when the power went.
     const records = join(lab.stateDir, 'cni/attachments');
@@ -67,7 +67,8 @@ describe(`a reboot with ${workers} attachments and their reservations left`, () 
     }
     await waitFor(
       'all that was left to be removed',
-      async () => (await readySlots(lab)).length === slots && (await entries(records)).length === workers + slots,
+      async () =>
+        (await readySlots(lab.stateDir)).length === slots && (await entries(records)).length === workers + slots,
       { timeoutMs: 120_000, everyMs: 200 },
     );
     process.stdout.write(

@@ -21,7 +21,7 @@ describe('reservations', () => {
     const lab = await createNetworkLab();
     const earlier = await started(lab, 1);
     const attached = [await earlier.attach('one'), await earlier.attach('two'), await earlier.attach('three')];
-    await waitFor('a slot', async () => (await readySlots(lab)).length === 1);
+    await waitFor('a slot', async () => (await readySlots(lab.stateDir)).length === 1);
     await earlier.stop();
     await rm(ipam(lab), { recursive: true });
 

@@ -266,6 +266,39 @@ describe('the network of a node', () => {
     expect(node.pinned.size).toBe(4);
   });
 
+  it('keeps as many slots as a burst took, fills them once it is over, and half of these an hour later', async () => {
+    const node = await fakeNode();
+    const network = node.network({ slots: 2, mostSlots: 16 });
+    await network.start();
+    await waitFor('the least', () => network.slots.ready === 2, { everyMs: 2 });
+    await Promise.all(Array.from({ length: 10 }, (_, index) => network.attach(`w-${index}`)));
+    expect(network.slots.wanted).toBe(12);
+    node.pass(2_000);
+    await waitFor('as many as the burst took', () => network.slots.ready === 12, { everyMs: 2 });
+    const made = node.pinned.size;
+    await Promise.all(Array.from({ length: 10 }, (_, index) => network.attach(`x-${index}`)));
+    expect([network.slots.ready, node.pinned.size]).toEqual([2, made]);
+    node.pass(2_000);
+    await waitFor('what both took, and no more than the most', () => network.slots.ready === 16, { everyMs: 2 });
+    node.pass(3_600_000);
+    await network.repair(new Set(Array.from({ length: 10 }, (_, index) => [`w-${index}`, `x-${index}`]).flat()));
+    await waitFor('half of them to go', () => node.pinned.size === 20 + network.slots.wanted, { everyMs: 2 });
+    expect(network.slots).toEqual({ ready: 10, wanted: 10 });
+  });
+
+  it('prepares no slots for a burst of the last tenth of addresses, and counts none as a shortage', async () => {
+    const node = await fakeNode();
+    const network = node.network({ slots: 2, mostSlots: 64, subnet: '10.234.0.0/27' });
+    await network.start();
+    await Promise.all(Array.from({ length: 14 }, (_, index) => network.attach(`w-${index}`)));
+    node.pass(2_000);
+    // Nine tenths of 29 addresses: from there on a shortage is reported where workers have them.
+    await waitFor('what there is room for', () => node.pinned.size === 27, { everyMs: 2 });
+    await Promise.all(Array.from({ length: 5 }, () => network.repair(new Set())));
+    expect(network.slots).toEqual({ ready: 13, wanted: 16 });
+    expect(await network.health()).toEqual({ ok: true });
+  });
+
   it('knows the attachment that works from one that a crash left beside it', async () => {
     const node = await fakeNode();
     const earlier = node.network();
