@@ -21,9 +21,18 @@ describe('patienceMs', () => {
     expect(patienceMs(viewFixture(), {}, 10)).toBe(0);
   });
 
+  it('has a worker that a call started say so later beside others that start, five seconds later at most', () => {
+    const running = viewFixture({ phase: 'Running', inFlight: 1 });
+    expect([0, 1, 10, 50].map((passing) => patienceMs(running, {}, passing))).toEqual([0, 200, 2_000, 5_000]);
+    expect(patienceMs(running, { phase: 'Creating' }, 10)).toBe(2_000);
+    expect(patienceMs(running, { phase: 'Paused' }, 10)).toBe(0);
+    expect(patienceMs(viewFixture({ phase: 'Failed', inFlight: 1 }), {}, 10)).toBe(0);
+  });
+
   it('has a worker with a share of reserved concurrency wait for no other', () => {
     const share = { epoch: 1, calls: 1 };
     expect(patienceMs({ ...creating, share }, {}, 50)).toBe(1_000);
     expect(patienceMs({ ...absent, share }, {}, 50)).toBe(0);
+    expect(patienceMs({ ...viewFixture({ inFlight: 1 }), share }, {}, 50)).toBe(0);
   });
 });
