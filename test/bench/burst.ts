@@ -1,5 +1,7 @@
 import { Agent } from 'node:http';
+import { join } from 'node:path';
 import type { FreezerFile } from '../support/freezer.ts';
+import { readySlots } from '../support/network-footprint.ts';
 import { waitFor } from '../support/wait-for.ts';
 import type { BareContainer } from './bare-containerd.ts';
 import type { BenchInstance } from './bench-instance.ts';
@@ -11,6 +13,8 @@ import { timedPost } from './timed-call.ts';
 
 const CALLS = 100;
 const CREATED = 50;
+/** Network attachments that an agent has prepared before any burst. */
+const LEAST_SLOTS = 4;
 /** Seconds that a call takes, so that no worker has two of them: of paused workers, and of ones to be created. */
 const CALL_SECONDS = { paused: 1, created: 10 } as const;
 
@@ -103,18 +107,21 @@ export const burstCreated: Scenario = {
   async run(bench) {
     const { bare, instance } = bench;
     const agent = new Agent({ keepAlive: true, maxSockets: CREATED });
-    const ours: number[] = [];
+    const all: number[] = [];
     const baseline: number[] = [];
-    for (let round = 0; round < times(bench, 5); round += 1) {
+    // The first burst finds the slots of a node that had none before; the median is of those after it.
+    for (let round = 0; round <= times(bench, 5); round += 1) {
       const name = `created-${round}`;
       await instance.applyFunction(name, { maxWorkers: CREATED }, { ...small, desiredState: 'Absent' });
       await instance.waitForPhase(`${name}-latest-0`, 'Absent');
+      await untilSlotsRest(instance);
       const { begins, workers } = await callAtOnce(instance, agent, name, CREATED, { sleep: CALL_SECONDS.created });
       if (workers < CREATED) {
         throw new Error(`${CREATED} calls ran in ${workers} workers`);
       }
-      ours.push(Math.max(...begins) / 1000);
+      all.push(Math.max(...begins) / 1000);
       await instance.deleteFunction(name);
+      await untilSlotsRest(instance);
       const began = performance.now();
       const containers = await bareContainers(bench, CREATED);
       baseline.push((performance.now() - began) / 1000);
@@ -123,6 +130,7 @@ export const burstCreated: Scenario = {
       }
     }
     agent.destroy();
+    const [first = Number.NaN, ...ours] = all;
     return compare({
       name: 'burst-created',
       unit: 's',
@@ -130,9 +138,28 @@ export const burstCreated: Scenario = {
       baseline: { what: `the bare sequence of cold-start, ${CREATED} times one after the other`, sample: baseline },
       budget: 'p50 ≤ 0.6 × bare',
       met: (mine, bareOnes) => mine.p50 <= 0.6 * bareOnes.p50,
+      note: `the first burst of the node, with ${LEAST_SLOTS} slots prepared, took ${first.toFixed(2)} s`,
     });
   },
 };
+
+/**
+ * Waits until the node has prepared the slots that the last burst took: neither a burst nor the bare sequence is to have
+ * that beside it.
+ */
+async function untilSlotsRest({ home }: BenchInstance): Promise<void> {
+  let before = 0;
+  await waitFor(
+    'the slots to be prepared',
+    async () => {
+      const now = (await readySlots(join(home, 'nodes/node-1/agent'))).length;
+      const rests = now === before && now >= LEAST_SLOTS;
+      before = now;
+      return rests;
+    },
+    { everyMs: 3_000, timeoutMs: 120_000 },
+  );
+}
 
 /** Calls at once: milliseconds from the first one until each began in its function, and until its answer was there. */
 interface AtOnce {
