@@ -51,6 +51,9 @@ import { FUNCTION_INDEX, functionIndex } from './workers/disruption-budget.ts';
 import { LEAVING_INDEX, leavingIndex } from './workers/left-nodes.ts';
 import { NODE_INDEX, nodeIndex } from './workers/node-index.ts';
 
+/** Milliseconds until a Normal Event is written: of many workers that are placed at once, all are placed before. */
+const NORMAL_EVENT_MS = 5_000;
+
 /**
  * Runs a controller until the signal fires: keeps its view of the cluster, competes for leadership, and writes only
  * while it leads. A controller that loses the leadership goes on as a candidate.
@@ -237,7 +240,8 @@ async function competeForLead(
   await elector.run(signal, async (term) => {
     await sleep(clock, settling.doubtMs(), term);
     const client = fencedClient(settling.client, () => elector.isLeader());
-    const events = new EventRecorder({ client, controller: reporters.controller, instance: identity, logger, clock });
+    const reporter = { controller: reporters.controller, instance: identity };
+    const events = new EventRecorder({ client, ...reporter, normalAfterMs: NORMAL_EVENT_MS, logger, clock });
     const liveness = new NodeLiveness(earlierLives(given.lambdaNodes.cache.list(), clock.now()));
     events.start();
     observation.liveness = liveness;

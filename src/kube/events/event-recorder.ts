@@ -37,6 +37,11 @@ export interface EventRecorderOptions extends EventReporter {
   readonly refillMs?: number;
   /** Milliseconds between two writes of one series. Default 60,000. */
   readonly seriesEveryMs?: number;
+  /**
+   * Milliseconds until a new Normal Event is written: it tells of what has been done, and what is to be done goes first.
+   * Default 0.
+   */
+  readonly normalAfterMs?: number;
   /** Writes of all objects at once, before they are spaced. Default 100, as in the scheduler of Kubernetes. */
   readonly writeBurst?: number;
   /** Milliseconds between two writes from then on. Default 20: Events leave the API server to real work. */
@@ -56,6 +61,7 @@ const DEFAULTS = {
   burst: 25,
   refillMs: 300_000,
   seriesEveryMs: 60_000,
+  normalAfterMs: 0,
   writeBurst: 100,
   writeEveryMs: 20,
 } as const;
@@ -124,7 +130,7 @@ export class EventRecorder implements EventSink {
     known?.timer?.cancel();
     const series = new Series(event, now, this.#settings.clock.now());
     this.#series.set(key, series);
-    this.#enqueue(series);
+    this.#enqueueIn(series, event.type === 'Normal' ? this.#settings.normalAfterMs : 0);
   }
 
   /** Events that wait. */
@@ -194,6 +200,10 @@ export class EventRecorder implements EventSink {
     // The first repetition is worth a write at once.
     const waitMs =
       series.writtenCount <= 1 ? 0 : series.writtenAt + this.#settings.seriesEveryMs - this.#settings.clock.monotonic();
+    this.#enqueueIn(series, waitMs);
+  }
+
+  #enqueueIn(series: Series, waitMs: number): void {
     if (waitMs <= 0) {
       this.#enqueue(series);
       return;

@@ -39,7 +39,7 @@ export class Series {
   writtenCount = 0;
   writtenAt = Number.NEGATIVE_INFINITY;
   queued = false;
-  /** Timer for the next write of a count, since the last write is too recent. */
+  /** Timer for the next write, which is not due yet. */
   timer: { cancel(): void } | undefined;
 
   constructor(event: RecordedEvent, lastAt: number, lastWall: number) {

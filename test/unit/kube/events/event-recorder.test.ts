@@ -67,6 +67,22 @@ function event(changes: Partial<RecordedEvent> = {}): RecordedEvent {
 }
 
 const stored = (): readonly Event[] => server.all(events);
+test('a Normal event waits for as long as it is told to, a Warning does not, and a stop writes both', async () => {
+  const { recorder, written } = recorderOf({ normalAfterMs: 5_000 });
+  recorder.start();
+  recorder.record(event());
+  recorder.record(event());
+  recorder.record(event({ type: 'Warning', reason: 'Failed' }));
+  await written(1);
+  expect(stored().map(({ reason }) => reason)).toEqual(['Failed']);
+  await clock.advance(5_000);
+  await written(2);
+  expect(stored().find(({ reason }) => reason === 'Started')?.series?.count).toBe(2);
+  recorder.record(event({ note: 'it started again' }));
+  await recorder.stop();
+  expect(stored()).toHaveLength(3);
+});
+
 test('an event says who saw what of which object', async () => {
   const { recorder, written } = recorderOf();
   recorder.start();
