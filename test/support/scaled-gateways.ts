@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import type { Demand } from '../../src/api/demand-report.ts';
 import type { EffectiveAlias, LambdaFunction } from '../../src/api/lambda-function.ts';
 import type { LambdaVersion } from '../../src/api/lambda-version.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
@@ -132,6 +133,8 @@ export class ScaledGateways {
   ended: Ended[] = [];
   /** Calls that go on. */
   open = 0;
+  /** The longest time for which a worker that all gateways know was free while calls of its version waited. */
+  idleMs = 0;
   readonly #startMs: number;
   readonly #lagMs: number;
   readonly #versions: readonly LambdaVersion[];
@@ -140,6 +143,8 @@ export class ScaledGateways {
   readonly #scaler: Scaler;
   readonly #stored = new Map<string, LambdaWorker>();
   readonly #held = new Map<string, Held>();
+  /** Milliseconds for which that is so now, by version. */
+  readonly #idle = new Map<number | undefined, number>();
   #owner: LambdaFunction;
   #uids = 0;
 
@@ -214,11 +219,31 @@ export class ScaledGateways {
         const ms = meanMs * (0.2 + 1.6 * this.random());
         this.clock.setTimer(() => this.#call(ms, qualifier), this.random() * TICK_MS);
       }
-      for (const [at, { meter }] of this.#gateways.entries()) {
-        this.#streams[at]?.take({ kind: 'all', demand: meter.all() });
+      const demands = this.#gateways.map(({ meter }) => meter.all());
+      for (const [at, demand] of demands.entries()) {
+        this.#streams[at]?.take({ kind: 'all', demand });
       }
+      this.#noteIdle(demands.flat());
       this.#reconcile();
       await this.clock.advance(TICK_MS);
+    }
+  }
+
+  #noteIdle(demands: readonly Demand[]): void {
+    const held = [...this.#held.values()].map((each) => ({ ...each, worker: this.#stored.get(each.name) }));
+    for (const version of [undefined, 1, 2]) {
+      const calls = demands.reduce((sum, each) => sum + (each.version === version ? each.calls : 0), 0);
+      const own = held.filter(({ worker, uid }) => worker?.metadata.uid === uid && worker.spec.version === version);
+      const waiting = calls - own.reduce((sum, each) => sum + each.running + each.waiting.length, 0);
+      const isFree = own.some(
+        ({ phase, running, uid }) =>
+          phase === 'PHASE_RUNNING' &&
+          running === 0 &&
+          this.#gateways.every(({ view }) => view.worker(uid)?.holding !== undefined),
+      );
+      const ms = isFree && waiting > 0 ? (this.#idle.get(version) ?? 0) + TICK_MS : 0;
+      this.#idle.set(version, ms);
+      this.idleMs = Math.max(this.idleMs, ms);
     }
   }
 

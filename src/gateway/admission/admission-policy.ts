@@ -48,7 +48,7 @@ export interface FunctionUse {
   readonly foreignInFlight: number;
   /** Calls that are with these workers and their agents. */
   readonly running: number;
-  /** The same of the other versions. */
+  /** All others of the function. */
   readonly elsewhere: number;
   /** Calls that have not had a place of the version yet. */
   readonly ahead: number;

@@ -17,6 +17,11 @@ import type { Room } from './room.ts';
 export interface QueuedFunction {
   readonly name: string;
   readonly workers: readonly unknown[];
+  /** Workers that are gone, and their calls that have not ended. */
+  readonly leaving: Iterable<{
+    readonly outstanding: number;
+    readonly resource: { readonly spec: { readonly version?: number | undefined } };
+  }>;
   /** A version without workers is not in it. */
   readonly placesByVersion: ReadonlyMap<number | undefined, Places>;
   readonly shares: number | undefined;
@@ -66,7 +71,7 @@ export class VersionQueue implements FunctionUse {
   /** Each in order of arrival. Calls that had a place before, and whose worker was away, go first. */
   readonly returning = new Set<Waiter>();
   readonly arrived = new Set<Waiter>();
-  running = 0;
+  #taken = 0;
 
   constructor(all: FunctionQueue, version: number | undefined) {
     this.#all = all;
@@ -107,6 +112,16 @@ export class VersionQueue implements FunctionUse {
     return this.#places?.foreignInFlight ?? 0;
   }
 
+  /** Calls that end at workers that are gone take no place of the others. */
+  get running(): number {
+    let left = this.#taken;
+    for (const { outstanding, resource } of this.#all.target.leaving) {
+      left -= resource.spec.version === this.version ? outstanding : 0;
+    }
+    return left;
+  }
+
+  /** With those at workers that are gone: what is reserved holds for all. */
   get elsewhere(): number {
     return this.#all.running - this.running;
   }
@@ -143,20 +158,20 @@ export class VersionQueue implements FunctionUse {
 
   /** A call takes a place. */
   take(): void {
-    this.running += 1;
+    this.#taken += 1;
     this.#all.running += 1;
   }
 
   /** A call leaves its place: the next ones enter. */
   leave(): void {
-    this.running -= 1;
+    this.#taken -= 1;
     this.#all.running -= 1;
     this.#all.advance();
   }
 
   /** Whether no call has a place, or waits for one. */
   get isIdle(): boolean {
-    return this.running + this.arrived.size + this.returning.size === 0;
+    return this.#taken + this.arrived.size + this.returning.size === 0;
   }
 
   /** The queue of calls that had a place before, or of those that had none. */

@@ -39,6 +39,8 @@ export interface FunctionEntry {
   readonly name: string;
   /** Those of all its versions. */
   readonly workers: readonly WorkerEntry[];
+  /** Workers that are gone, for as long as calls of this gateway end there. */
+  readonly leaving: ReadonlySet<WorkerEntry>;
   /** The workers of each version; undefined stands for $LATEST. */
   readonly byVersion: ReadonlyMap<number | undefined, readonly WorkerEntry[]>;
   /** Their places. A version without workers is not in it. */
@@ -59,6 +61,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 interface MutableFunction extends FunctionEntry {
   workers: Mutable<WorkerEntry>[];
+  readonly leaving: Set<WorkerEntry>;
   byVersion: ReadonlyMap<number | undefined, readonly WorkerEntry[]>;
   placesByVersion: ReadonlyMap<number | undefined, Places>;
   places: number;
@@ -181,6 +184,7 @@ export class FleetView {
     const owner = this.#functions.get(entry.functionName);
     if (owner !== undefined) {
       owner.workers = owner.workers.filter((worker) => worker !== entry);
+      owner.leaving.add(entry);
       if (owner.workers.length === 0) {
         this.#functions.delete(entry.functionName);
       }
@@ -226,6 +230,7 @@ export class FleetView {
     const made: MutableFunction = {
       name,
       workers: [],
+      leaving: new Set(),
       byVersion: new Map(),
       placesByVersion: new Map(),
       places: 0,
@@ -299,6 +304,11 @@ export class FleetView {
 }
 
 function update(owner: MutableFunction): void {
+  for (const worker of owner.leaving) {
+    if (worker.outstanding === 0) {
+      owner.leaving.delete(worker);
+    }
+  }
   owner.byVersion = Map.groupBy(owner.workers, ({ resource }) => resource.spec.version);
   owner.placesByVersion = new Map([...owner.byVersion].map(([version, workers]) => [version, placesOf(workers)]));
   owner.places = owner.placesByVersion.values().reduce((sum, { places }) => sum + places, 0);

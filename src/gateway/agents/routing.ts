@@ -151,7 +151,7 @@ function isComing(worker: RoutableWorker): boolean {
 export function readyPlacesOf(worker: RoutableWorker): number {
   const holding = currentHolding(worker);
   if (holding === undefined) {
-    return 0;
+    return worker.outstanding;
   }
   const places = Math.min(holding.places, worker.assignment?.share ?? Number.POSITIVE_INFINITY);
   const isReady = costOf(holding, 0) < QUEUED && !STARTING.has(holding.phase);

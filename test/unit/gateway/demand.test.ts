@@ -220,6 +220,30 @@ describe('a gateway with a function that grows with its calls', () => {
     await first;
   });
 
+  it.each(['Auto', 'Fixed'] as const)(
+    'has calls go to workers that are free, though one is gone with a call that goes on (mode %s)',
+    async (mode) => {
+      const lab = await gatewayLab();
+      const held = Promise.withResolvers<void>();
+      const names = ['hello-latest-0', 'hello-latest-1', 'hello-latest-2'];
+      lab.functions.put(mode === 'Auto' ? growing : functionFixture());
+      for (const name of names) {
+        await lab.addWorker(name, { functionName: 'hello' });
+      }
+      lab.agent.onInvoke((call) => {
+        void held.promise.then(() => call.answer('{}'));
+      });
+      const first = lab.invoke('hello');
+      await waitFor('the first call', () => lab.agent.calls.length === 1, { everyMs: 5 });
+      lab.workers.remove({ namespace: 'default', name: lab.agent.calls[0]?.worker.name ?? '' });
+      const others = [lab.invoke('hello'), lab.invoke('hello')];
+      await waitFor('the others', () => lab.agent.calls.length === 3, { everyMs: 5 });
+      expect(new Set(lab.agent.calls.map(({ worker }) => worker.name))).toEqual(new Set(names));
+      held.resolve();
+      await Promise.all([first, ...others]);
+    },
+  );
+
   it('counts calls for the version that runs them', async () => {
     const aliases = [{ name: 'live', version: 1, routing: [{ version: 2, permille: 500 }] }];
     let drawn = 0;

@@ -72,6 +72,24 @@ describe('calls of a function that grows, where the most workers hardly suffice'
     expect([world.open, world.errors]).toEqual([0, []]);
   });
 
+  it.each([
+    { seed: 7, gateways: 1, maxWorkers: 4, longCalls: 5, perSecond: 5 },
+    { seed: 9, gateways: 2, maxWorkers: 8, longCalls: 8, perSecond: 12 },
+  ])('leave no worker idle, though long calls go on at workers that are gone ($maxWorkers workers)', async (given) => {
+    const { gateways, longCalls, maxWorkers, perSecond, seed } = given;
+    const scaling = { maxWorkers, spareWorkers: 0 };
+    const world = new ScaledGateways({ random: randomFrom(seed), aliases: [live], gateways, scaling });
+    await world.run(15, IDLE);
+    for (const version of [2, 1, 2]) {
+      await world.run(1, { perSecond: longCalls, meanMs: 30_000, qualifier: 'live' });
+      world.wish({ version, routing: [{ version: 3 - version, permille: 300 }] });
+      await world.run(30, { perSecond, meanMs: 300, qualifier: 'live' });
+    }
+    // Such calls took the places of workers, for as long as they went on: 29 and 14 seconds.
+    expect(world.idleMs).toBeLessThan(1_000);
+    expect(world.errors).toEqual([]);
+  });
+
   it('fail by no news that come late', async () => {
     const world = new ScaledGateways({ random: randomFrom(7), aliases: [live], gateways: 2, lagMs: 8_000 });
     const load = { perSecond: 20, meanMs: 200, qualifier: 'live' };

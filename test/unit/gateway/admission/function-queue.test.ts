@@ -46,6 +46,7 @@ it.each([undefined, 2])(
         const workers = new Map(versions.map((each) => [each, 1]));
         const target = {
           name: 'f',
+          leaving: [],
           get workers() {
             return Array.from({ length: [...workers.values()].reduce((sum, count) => sum + count, 0) });
           },
@@ -187,7 +188,7 @@ it.each([undefined, 2])(
 );
 
 it('keeps nothing of versions without calls', () => {
-  const target = { name: 'f', workers: [], placesByVersion: new Map(), shares: undefined, settings: {} };
+  const target = { name: 'f', workers: [], leaving: [], placesByVersion: new Map(), shares: undefined, settings: {} };
   const view = { function: () => target, onNextChange: () => () => undefined };
   const queue = new FunctionQueue(target, { clock: manualClock(), maxWaitMs: 1, view, room: { freeBytes: 1 } });
   const first = queue.of(1);
@@ -196,4 +197,24 @@ it('keeps nothing of versions without calls', () => {
   first.leave();
   queue.of(3);
   expect(queue.of(1)).not.toBe(first);
+});
+
+it('gives no place of a worker to a call at one that is gone, and counts the call for what is reserved', () => {
+  const leaving = [{ outstanding: 1, resource: { spec: { version: 1 } } }];
+  const placesByVersion = new Map(versions.map((each) => [each, { ...none, places: 2 }]));
+  const target = { name: 'f', workers: [0, 1, 2, 3], leaving, placesByVersion, shares: undefined, settings: {} };
+  const view = { function: () => target, onNextChange: () => () => undefined };
+  const options = { clock: manualClock(), maxWaitMs: 1, view, room: { freeBytes: 1 } };
+  const openOf = (reserved?: number): number => {
+    const concurrency = { queueDepth: 5, reserved };
+    const queue = new FunctionQueue({ ...target, settings: { concurrency } }, options);
+    const of = queue.of(1);
+    of.take();
+    let open = 0;
+    for (; of.isOpen; open += 1) {
+      of.take();
+    }
+    return open;
+  };
+  expect([undefined, 2, 3].map(openOf)).toEqual([2, 1, 2]);
 });

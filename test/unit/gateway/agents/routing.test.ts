@@ -101,6 +101,11 @@ describe('the ready places of a worker', () => {
     ['are those that have a call by which it is being started', worker('a', 'PHASE_PENDING', { outstanding: 1 }), 1],
     ['are none while it ends', worker('a', 'PHASE_TERMINATING'), 0],
     ['are none where its owner keeps it at rest', worker('a', 'PHASE_PAUSED', { callable: false }), 0],
+    [
+      'are those that have a call while its agent cannot be reached',
+      { ...worker('a', 'PHASE_RUNNING', { outstanding: 1 }), holding: undefined },
+      1,
+    ],
     ['are none without a node', { ...worker('a', 'PHASE_RUNNING'), assignment: undefined }, 0],
   ])('%s', (_title, one, places) => {
     expect(readyPlacesOf(one)).toBe(places);
