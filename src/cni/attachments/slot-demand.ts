@@ -15,7 +15,10 @@ const MEMORY_MS = 3_600_000;
 /** Milliseconds without a taken slot after which a burst counts as over. */
 const QUIET_MS = 2_000;
 
-/** Number of slots that a node keeps ready: as many as the largest burst of the last hour took, and the least on top. */
+/**
+ * Number of slots that a node keeps ready: the least, and on top as many as the largest burst of the last hour took, where
+ * the least was too few for that.
+ */
 export class SlotDemand {
   readonly least: number;
   readonly #most: number;
@@ -34,7 +37,8 @@ export class SlotDemand {
   /** Slots that are to be ready now. */
   get wanted(): number {
     const past = Math.floor((this.#clock.monotonic() - this.#burstAt) / MEMORY_MS);
-    return Math.min(this.#most, this.least + Math.floor(this.#burst / 2 ** past));
+    const burst = Math.floor(this.#burst / 2 ** past);
+    return burst <= this.least ? this.least : Math.min(this.#most, this.least + burst);
   }
 
   /** Milliseconds until the burst that goes on is over; 0 where none does. */

@@ -20,6 +20,14 @@ describe('the number of prepared slots', () => {
     expect([demand.wanted, demand.quietInMs]).toEqual([4, 0]);
   });
 
+  it('is the least where that did for a burst', async () => {
+    const { demand, take } = demandOf(4, 64);
+    await take(4);
+    expect(demand.wanted).toBe(4);
+    await take(1);
+    expect(demand.wanted).toBe(9);
+  });
+
   it('is what a burst took and the least on top, and no more than the most', async () => {
     const { demand, take } = demandOf(4, 64);
     await take(50, 100);
@@ -30,8 +38,8 @@ describe('the number of prepared slots', () => {
 
   it('counts what is taken within thirty seconds as one burst', async () => {
     const { demand, take } = demandOf(4, 64);
-    await take(30, 10_000);
-    expect(demand.wanted).toBe(7);
+    await take(30, 5_000);
+    expect(demand.wanted).toBe(10);
   });
 
   it('forgets half of a burst with each hour, unless another one is as large', async () => {
