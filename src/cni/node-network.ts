@@ -330,7 +330,7 @@ class CniNodeNetwork implements NodeNetwork {
     unclaimed?: ReadonlySet<string>,
   ): Promise<string[]> {
     await this.#load();
-    this.#pool.trim();
+    this.#pool.adjust();
     const setup = await this.#readSetup();
     const removed: string[] = [];
     for (const { containerId, id } of this.#book.attached()) {

@@ -52,6 +52,10 @@ export class SlotPool {
   #making = 0;
   #refillDue = false;
   #timer: Timer | undefined;
+  /** Monotonic milliseconds at which `#timer` fires. */
+  #dueAt = 0;
+  /** Monotonic milliseconds before which none is made ahead of demand, since one could not be made; 0 for at any time. */
+  #retryAt = 0;
   readonly #backoff = new Backoff(BACKOFF);
   #error: EsbError | undefined;
 
@@ -110,11 +114,12 @@ export class SlotPool {
   open(): void {
     this.#open = true;
     this.#stopped = false;
+    this.#retryAt = 0;
     this.#schedule(0);
   }
 
-  /** Removes the oldest of the slots that are no longer wanted. */
-  trim(): void {
+  /** Removes the oldest of the slots that are no longer wanted, and makes those that there was no room for before. */
+  adjust(): void {
     const rest = Math.max(0, this.wanted - this.#ready.length);
     const unwanted = [
       ...this.#ready.splice(0, Math.max(0, this.#ready.length - this.wanted)),
@@ -124,13 +129,13 @@ export class SlotPool {
     for (const id of unwanted) {
       this.#options.disposal.discard(id);
     }
+    this.#refillLater();
   }
 
   /** Makes no more slots, and rejects the waiting callers. Ready slots stay. */
   stop(): void {
     this.#stopped = true;
-    this.#timer?.cancel();
-    this.#timer = undefined;
+    this.#cancelTimer();
     for (const waiter of this.#waiters.splice(0)) {
       waiter.reject(new AbortedError('attaching'));
     }
@@ -163,6 +168,7 @@ export class SlotPool {
     if (signal.aborted) {
       leave();
     }
+    this.#refillLater();
     this.#pump();
     try {
       return await waiter.promise;
@@ -248,6 +254,7 @@ export class SlotPool {
       } else {
         const slot = checked ?? (await this.#make(setup));
         this.#error = undefined;
+        this.#retryAt = 0;
         this.#backoff.reset();
         this.#hand(slot);
       }
@@ -265,7 +272,11 @@ export class SlotPool {
     this.#options.logger.warn({ err: error }, 'a network namespace could not be made');
     this.#waiters.shift()?.reject(failure);
     this.#refillDue = false;
-    this.#schedule(this.#backoff.next());
+    if (this.#retryAt === 0) {
+      this.#cancelTimer();
+      this.#retryAt = this.#options.clock.monotonic() + this.#backoff.next();
+      this.#schedule(0);
+    }
   }
 
   /** The next slot of an earlier run that still works. */
@@ -346,24 +357,37 @@ export class SlotPool {
 
   /** Fills the pool soon, or after the burst that goes on where the least is ready still. */
   #refillLater(): void {
-    if (!this.#isSurplus) {
-      this.#schedule(REFILL_DELAY_MS);
-      return;
-    }
-    this.#refillDue = false;
-    this.#timer?.cancel();
-    this.#timer = undefined;
-    this.#schedule(this.#demand.quietInMs);
+    const isSurplus = this.#isSurplus;
+    this.#refillDue &&= !isSurplus;
+    this.#schedule(isSurplus ? this.#demand.quietInMs : REFILL_DELAY_MS);
   }
 
+  /** Fills the pool after so long, unless that is to be done earlier. */
   #schedule(delayMs: number): void {
-    if (this.#stopped || !this.#open || this.#timer !== undefined) {
+    const { clock } = this.#options;
+    const now = clock.monotonic();
+    const dueAt = Math.max(now + delayMs, this.#retryAt);
+    if (this.#stopped || !this.#open || (this.#timer !== undefined && this.#dueAt <= dueAt)) {
       return;
     }
-    this.#timer = this.#options.clock.setTimer(() => {
-      this.#timer = undefined;
-      this.#refillDue = this.#ready.length < this.wanted;
-      this.#pump();
-    }, delayMs);
+    this.#cancelTimer();
+    this.#dueAt = dueAt;
+    this.#timer = clock.setTimer(() => this.#refill(), dueAt - now);
+  }
+
+  #refill(): void {
+    this.#timer = undefined;
+    if (this.#isSurplus && this.#demand.quietInMs > 0) {
+      this.#refillLater();
+      return;
+    }
+    this.#retryAt = 0;
+    this.#refillDue = this.#ready.length < this.wanted;
+    this.#pump();
+  }
+
+  #cancelTimer(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
   }
 }

@@ -9,6 +9,7 @@ import { createNodeNetwork, type NodeNetworkOptions } from '../../../src/cni/nod
 import type { CommandRequest, CommandResult } from '../../../src/common/exec/command-runner.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { parseIpRange } from '../../../src/common/net/ip-range.ts';
+import { type ManualClock, manualClock } from '../../support/manual-clock.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const ROUTES = 'Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n';
@@ -167,6 +168,21 @@ async function fakeNode(): Promise<FakeNode> {
   return node;
 }
 
+/** Waits until a count has not grown for a while, with the clock standing. */
+async function settled(count: () => number, clock: ManualClock): Promise<void> {
+  let before = -1;
+  await waitFor(
+    'the count to rest',
+    async () => {
+      await clock.advance(0);
+      const rests = count() === before;
+      before = count();
+      return rests;
+    },
+    { everyMs: 20 },
+  );
+}
+
 describe('the network of a node', () => {
   it('attaches once for callers at the same time', async () => {
     const node = await fakeNode();
@@ -297,6 +313,84 @@ describe('the network of a node', () => {
     await Promise.all(Array.from({ length: 5 }, () => network.repair(new Set())));
     expect(network.slots).toEqual({ ready: 13, wanted: 16 });
     expect(await network.health()).toEqual({ ok: true });
+  });
+
+  it('keeps what a burst took also where none are kept at least', async () => {
+    const node = await fakeNode();
+    const clock = manualClock();
+    const network = node.network({ slots: 0, mostSlots: 16, clock });
+    await network.start();
+    await clock.advance(0);
+    await Promise.all(Array.from({ length: 5 }, (_, index) => network.attach(`w-${index}`)));
+    await clock.advance(2_000);
+    await waitFor('as many as the burst took', () => clock.advance(0).then(() => network.slots.ready === 5), {
+      everyMs: 2,
+    });
+    expect(network.slots).toEqual({ ready: 5, wanted: 5 });
+  });
+
+  it('fills its slots again where another program took the namespaces of all of them', async () => {
+    const node = await fakeNode();
+    const network = node.network({ slots: 3 });
+    await network.start();
+    await waitFor('every slot', () => network.slots.ready === 3, { everyMs: 2 });
+    node.pinned.clear();
+    await network.attach('one');
+    await waitFor('every slot again', () => network.slots.ready === 3, { everyMs: 2, timeoutMs: 5_000 });
+  });
+
+  it('fills slots below the least soon, whatever burst goes on', async () => {
+    const node = await fakeNode();
+    const clock = manualClock();
+    const network = node.network({ slots: 2, mostSlots: 16, clock });
+    const ready = (count: number) => () => clock.advance(0).then(() => network.slots.ready === count);
+    await network.start();
+    await waitFor('the least', ready(2), { everyMs: 2 });
+    await Promise.all(['a', 'b', 'c'].map((name) => network.attach(name)));
+    await clock.advance(2_000);
+    await waitFor('as many as the burst took', ready(5), { everyMs: 2 });
+    await Promise.all(['d', 'e', 'f', 'g'].map((name) => network.attach(name)));
+    expect(network.slots.ready).toBe(1);
+    await clock.advance(250);
+    await waitFor('the least again', ready(2), { everyMs: 2 });
+  });
+
+  it('waits after a slot could not be made, also while prepared ones are taken', async () => {
+    const node = await fakeNode();
+    const clock = manualClock();
+    const network = node.network({ slots: 2, mostSlots: 16, clock });
+    const ready = (count: number) => () => clock.advance(0).then(() => network.slots.ready === count);
+    await network.start();
+    await waitFor('the least', ready(2), { everyMs: 2 });
+    await Promise.all(Array.from({ length: 8 }, (_, index) => network.attach(`w-${index}`)));
+    await clock.advance(2_000);
+    await waitFor('as many as the burst took', ready(10), { everyMs: 2 });
+    node.plugin = (command) =>
+      command === 'ADD' ? { code: 1, stdout: '{"code":100,"msg":"no"}', stderr: '' } : undefined;
+    node.commands.length = 0;
+    const failures = () => node.commands.filter((command) => command === 'bridge ADD').length;
+    for (let each = 0; each < 8; each += 1) {
+      await network.attach(`x-${each}`);
+      await clock.advance(2_000);
+      await settled(failures, clock);
+    }
+    // Within 16 seconds: the first, and ones 1, 2, 4 and 8 seconds later at least.
+    expect(failures()).toBeGreaterThan(1);
+    expect(failures()).toBeLessThanOrEqual(5);
+  });
+
+  it('makes the slots that there was no room for once workers gave some back', async () => {
+    const node = await fakeNode();
+    const network = node.network({ slots: 2, mostSlots: 64, subnet: '10.234.0.0/27' });
+    await network.start();
+    const names = Array.from({ length: 14 }, (_, index) => `w-${index}`);
+    await Promise.all(names.map((name) => network.attach(name)));
+    node.pass(2_000);
+    await waitFor('what there is room for', () => node.pinned.size === 27, { everyMs: 2 });
+    await Promise.all(names.slice(3).map((name) => network.detach(name)));
+    await network.repair(new Set(names.slice(0, 3)));
+    await waitFor('the others', () => network.slots.ready === network.slots.wanted, { everyMs: 2 });
+    expect(network.slots.ready).toBe(16);
   });
 
   it('knows the attachment that works from one that a crash left beside it', async () => {
