@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { waitFor } from '../support/wait-for.ts';
 import { instance } from './support/instance.ts';
 
 describe('kubectl apply', () => {
@@ -50,9 +51,9 @@ describe('kubectl apply', () => {
     const wide = await esb.kubectl(['get', 'lw', 'legible', '-o', 'wide']);
     expect(wide.stdout).toContain(esb.image('python-counter'));
     expect(wide.stdout).toContain('legible-function');
-    const described = await esb.kubectl(['describe', 'lw', 'legible']);
-    expect(described.stdout).toMatch(/Phase:\s+Running/);
-    expect(described.stdout, 'events of the assignment').toMatch(/Normal\s+Scheduled|Normal\s+Assigned/);
+    const described = async () => (await esb.kubectl(['describe', 'lw', 'legible'])).stdout;
+    expect(await described()).toMatch(/Phase:\s+Running/);
+    await waitFor('an Event of the assignment', async () => /Normal\s+Assigned/.test(await described()));
     const explained = await esb.kubectl(['explain', 'lambdaworker.spec.idlePolicy']);
     expect(explained.stdout).toContain('pauseAfterSeconds');
     expect(explained.stdout).not.toContain('<no description>');

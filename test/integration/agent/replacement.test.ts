@@ -6,6 +6,7 @@ import { findCondition } from '../../../src/api/condition.ts';
 import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
 import { compareHostInventory, takeHostInventory } from '../../support/host-audit.ts';
+import { readySlots } from '../../support/network-footprint.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 /** Milliseconds that a new container takes until its port is open: far longer than a call. */
@@ -270,7 +271,7 @@ describe('a worker whose shape changes', () => {
     // Prepared slots alone are left.
     await waitFor('the attachments to go', async () => {
       const links = (await lab.onNode('ip', '-o', 'link', 'show', 'type', 'veth')).trim().split('\n');
-      return links.filter((link) => link.includes('esb0')).length <= 5;
+      return links.filter((link) => link.includes('esb0')).length === (await readySlots(lab.stateDir)).length;
     });
     await waitFor('the logs to go', () => readdirSync(`${lab.stateDir}/logs`).every((file) => !file.endsWith('.log')));
   });

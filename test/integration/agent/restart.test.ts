@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
+import { readySlots } from '../../support/network-footprint.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 describe('an agent that is killed and started again', () => {
@@ -182,6 +183,10 @@ describe('an agent that is killed and started again', () => {
     });
     expect(readdirSync(`${lab.stateDir}/workers`)).toEqual([]);
     expect(readdirSync(lab.runDir).filter((file) => file.endsWith('.mark'))).toEqual([]);
-    expect(await lab.onNode('ip', '-o', 'link', 'show', 'type', 'veth')).toMatch(/^(.*esb0.*\n){0,5}$/);
+    // Prepared slots alone are left.
+    await waitFor('the attachments to go', async () => {
+      const links = (await lab.onNode('ip', '-o', 'link', 'show', 'type', 'veth')).trim().split('\n');
+      return links.filter((link) => link.includes('esb0')).length === (await readySlots(lab.stateDir)).length;
+    });
   });
 });

@@ -129,7 +129,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
       const found = condition(worker, 'Scheduled');
       return found?.status === 'False' && found.reason === reason;
     });
-  const nodeEvents = async (name: string): Promise<readonly string[]> =>
+  const eventsOf = async (kind: 'LambdaNode' | 'LambdaWorker', name: string): Promise<readonly string[]> =>
     (
       await server.kubectl([
         'get',
@@ -140,8 +140,9 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
       ])
     )
       .split('\n')
-      .filter((line) => line.startsWith(`LambdaNode ${name} `))
+      .filter((line) => line.startsWith(`${kind} ${name} `))
       .map((line) => line.split(' ')[2] ?? '');
+  const nodeEvents = (name: string): Promise<readonly string[]> => eventsOf('LambdaNode', name);
 
   const hold = (nodeName: string): Promise<Pod | undefined> =>
     admin.get(pods, { namespace: 'esb-system', name: `esb-hold-${nodeName}` });
@@ -491,6 +492,9 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     expect(guard.metadata.labels).toMatchObject({ 'esb.dev/hold-role': 'guard' });
     const stayed = await find('earlier-a');
     expect(stayed?.status?.assignment).toEqual({ nodeName: 'earlier-1', epoch: 1 });
+    // Events are written later, in the order of what they tell of.
+    await create('earlier-b');
+    await waitFor('a later Event', async () => (await eventsOf('LambdaWorker', 'earlier-b')).includes('Assigned'));
     expect(await nodeEvents('earlier-1')).not.toContain('Draining');
   });
 
