@@ -121,7 +121,7 @@ export class EventRecorder implements EventSink {
     if (this.#series.size >= this.#settings.capacity) {
       this.#forgetEnded();
     }
-    if (this.#series.size >= 2 * this.#settings.capacity && !this.#forgetFirst()) {
+    if (this.#series.size >= 2 * this.#settings.capacity && !this.#forgetFirst() && !this.#dropUnripe(event)) {
       return;
     }
     if (!this.#spam.spend(subjectOf(event))) {
@@ -186,6 +186,17 @@ export class EventRecorder implements EventSink {
   #forgetFirst(): boolean {
     for (const [key, series] of this.#series) {
       if (series.isWritten) {
+        return this.#series.delete(key);
+      }
+    }
+    return false;
+  }
+
+  /** Drops the oldest series whose time to be written has not come yet, a Normal one, for a Warning. */
+  #dropUnripe({ type }: RecordedEvent): boolean {
+    for (const [key, { event, timer }] of type === 'Warning' ? this.#series : []) {
+      if (timer !== undefined && event.type === 'Normal') {
+        timer.cancel();
         return this.#series.delete(key);
       }
     }

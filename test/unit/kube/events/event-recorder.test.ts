@@ -176,6 +176,20 @@ test('a Warning takes the place of a Normal event that waits', async () => {
   expect(stored().map(({ note }) => note)).toEqual(['note 1', 'note 2', 'the disk is full']);
 });
 
+test('a Warning takes the place of a Normal event whose time has not come, too', async () => {
+  const { recorder, written } = recorderOf({ capacity: 2, burst: 100, normalAfterMs: 5_000 });
+  recorder.start();
+  for (let number = 0; number < 6; number++) {
+    recorder.record(event({ note: `note ${number}` }));
+  }
+  recorder.record(event({ type: 'Warning', note: 'the disk is full' }));
+  await written(1);
+  expect(stored().map(({ note }) => note)).toEqual(['the disk is full']);
+  await clock.advance(5_000);
+  await waitFor('the latest of the others', () => stored().some(({ note }) => note === 'note 3'), soon);
+  expect(stored().map(({ note }) => note)).not.toContain('note 0');
+});
+
 test('many objects are told of, however short a time ago the others were', async () => {
   const { recorder, written } = recorderOf({ capacity: 5 });
   recorder.start();
