@@ -7,8 +7,14 @@ const eachMs = 200;
 const mostMs = 10_000;
 /** The same for a worker that runs, at most. */
 const mostRunningMs = 5_000;
-/** Phases of workers that are made. */
-const made: ReadonlySet<WorkerPhase | undefined> = new Set(['Running', 'Pausing', 'Paused', 'Resuming'] as const);
+/** Phases of workers that have not been made yet, as far as has been told. */
+const unmade: ReadonlySet<WorkerPhase | undefined> = new Set([
+  undefined,
+  'Pending',
+  'Absent',
+  'Pulling',
+  'Creating',
+] as const);
 
 /**
  * Milliseconds for which a worker must have been in its phase before that is published; 0 for at once. A transient phase
@@ -29,7 +35,7 @@ export function patienceMs(
   if (view.transient) {
     return Math.max(leastMs, crowdMs);
   }
-  if (view.phase === 'Running' && view.inFlight > 0 && !made.has(present?.phase)) {
+  if (view.phase === 'Running' && view.inFlight > 0 && unmade.has(present?.phase)) {
     return Math.min(crowdMs, mostRunningMs);
   }
   const isReady = view.conditions.Ready.status === 'True';

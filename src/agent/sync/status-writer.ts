@@ -75,6 +75,8 @@ export class StatusWriter {
   readonly #random: () => number;
   readonly #applier: StatusApplier<LambdaWorker>;
   #unsubscribe: (() => void) | undefined;
+  /** Whether no write follows, so that none waits for a phase to last. */
+  #isLast = false;
   #failures = 0;
   /** Writes at the same time: one after a failure, and one more for each round that succeeded. */
   #allowed: number = concurrency;
@@ -120,6 +122,7 @@ export class StatusWriter {
   /** Writes the outstanding statuses, activity too, for at most three seconds: the next agent does not know the stamps. */
   async stop(): Promise<void> {
     this.#unsubscribe?.();
+    this.#isLast = true;
     for (const entry of this.#entries.values()) {
       entry.granted ||= this.#activity.has(entry);
       if ((entry.timer !== undefined || entry.granted) && !entry.view.transient) {
@@ -302,7 +305,8 @@ export class StatusWriter {
     }
     const draft = agentStatus(view, present.status, clock.now());
     const difference = compareStatus(draft, present.status);
-    if (difference !== 'none' && clock.monotonic() < this.#settledAt(entry)) {
+    const mayWait = view.transient || !this.#isLast;
+    if (difference !== 'none' && mayWait && clock.monotonic() < this.#settledAt(entry)) {
       this.#schedule(entry);
       return;
     }

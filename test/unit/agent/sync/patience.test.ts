@@ -29,6 +29,12 @@ describe('patienceMs', () => {
     expect(patienceMs(viewFixture({ phase: 'Failed', inFlight: 1 }), {}, 10)).toBe(0);
   });
 
+  it('has a worker say at once that it runs after all, or again', () => {
+    const running = viewFixture({ phase: 'Running', inFlight: 1 });
+    expect(patienceMs(running, { phase: 'Failed' }, 50)).toBe(0);
+    expect(patienceMs(running, { phase: 'Unknown' }, 50)).toBe(0);
+  });
+
   it('has a worker with a share of reserved concurrency wait for no other', () => {
     const share = { epoch: 1, calls: 1 };
     expect(patienceMs({ ...creating, share }, {}, 50)).toBe(1_000);

@@ -454,6 +454,20 @@ describe('the status writer', () => {
     expect(phases()).toEqual(['Running 2000']);
   });
 
+  it('writes before it stops of a worker that a call started, beside others that start', async () => {
+    const { clock, fleet, objects, writer, writes } = crowd();
+    objects.set('w0', workerFixture({ name: 'w0', status: { assignment } }));
+    writer.start();
+    for (let each = 1; each <= 50; each += 1) {
+      fleet.show(viewFixture({ name: `w${each}`, uid: `uid-of-w${each}`, phase: 'Creating', transient: true }));
+    }
+    fleet.show(viewFixture({ name: 'w0', uid: 'uid-of-w0', inFlight: 1 }));
+    await clock.advance(1_000);
+    expect(writes).toEqual([]);
+    await writer.stop();
+    expect(writes).toEqual(['w0 Running']);
+  });
+
   it('writes activity that waits before it stops, since the next agent does not know the stamps', async () => {
     const { clock, fleet, writer, writes } = world();
     writer.start();
