@@ -52,7 +52,7 @@ import { LEAVING_INDEX, leavingIndex } from './workers/left-nodes.ts';
 import { NODE_INDEX, nodeIndex } from './workers/node-index.ts';
 
 /** Milliseconds until a Normal Event is written: of many workers that are placed at once, all are placed before. */
-const NORMAL_EVENT_MS = 5_000;
+const NORMAL_EVENT_MS = 10_000;
 
 /**
  * Runs a controller until the signal fires: keeps its view of the cluster, competes for leadership, and writes only

@@ -5,8 +5,6 @@ import type { WorkerView } from '../model/worker-state.ts';
 const leastMs = 1_000;
 const eachMs = 200;
 const mostMs = 10_000;
-/** The same for a worker that runs, at most. */
-const mostRunningMs = 5_000;
 /** Phases of workers that have not been made yet, as far as has been told. */
 const unmade: ReadonlySet<WorkerPhase | undefined> = new Set([
   undefined,
@@ -36,7 +34,7 @@ export function patienceMs(
     return Math.max(leastMs, crowdMs);
   }
   if (view.phase === 'Running' && view.inFlight > 0 && unmade.has(present?.phase)) {
-    return Math.min(crowdMs, mostRunningMs);
+    return crowdMs;
   }
   const isReady = view.conditions.Ready.status === 'True';
   return view.phase === 'Absent' && isReady && present?.phase === undefined ? crowdMs : 0;
