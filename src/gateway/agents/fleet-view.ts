@@ -1,7 +1,7 @@
 import { type FunctionSettings, speakerOf } from '../../api/function-settings.ts';
 import { functionNameOf, type LambdaWorker, perWorkerOf } from '../../api/lambda-worker.ts';
 import type { WorkerRef, WorkerState } from '../../protocol/generated/agent.ts';
-import { foreignPlacesOf, type Holding, isSharer, type RoutableWorker, readyPlacesOf } from './routing.ts';
+import { foreignPlacesOf, type Holding, isReached, isSharer, type RoutableWorker, readyPlacesOf } from './routing.ts';
 
 /**
  * Reported workers of one node that are kept without a resource: an agent may see a worker before the gateway does.
@@ -321,7 +321,8 @@ function placesOf(workers: readonly WorkerEntry[]): Places {
   return {
     places: workers.reduce((sum, { resource }) => sum + perWorkerOf(resource), 0),
     get readyPlaces() {
-      return workers.reduce((sum, each) => sum + readyPlacesOf(each), 0);
+      // Where none can be reached, calls have no place to leave to others: all of them wait for the agents.
+      return workers.some(isReached) ? workers.reduce((sum, each) => sum + readyPlacesOf(each), 0) : 0;
     },
     shares: sharesOf(workers),
     sharers: workers.filter(({ assignment }) => isSharer(assignment)).length,

@@ -144,6 +144,11 @@ function isComing(worker: RoutableWorker): boolean {
   );
 }
 
+/** Whether the agent of a worker can be asked about it. */
+export function isReached(worker: RoutableWorker): boolean {
+  return currentHolding(worker) !== undefined;
+}
+
 /**
  * Calls that a worker takes at once, be it that the first has to wake or start it. Where a call would have to wait for
  * something else, and while it is being started, those alone that wait there: others go to whichever worker is free first.

@@ -244,6 +244,25 @@ describe('a gateway with a function that grows with its calls', () => {
     },
   );
 
+  it('has calls wait beside the queue while no agent can be reached, though one call goes on there', {
+    timeout: 30_000,
+  }, async () => {
+    const { lab, long } = await labWithBusyWorker();
+    await lab.agent.kill();
+    await lab.connected(0);
+    // The SDK makes 50 calls at once.
+    const url = `${lab.url}/2015-03-31/functions/hello/invocations`;
+    const beyondItsDepth = Array.from({ length: 103 }, () => fetch(url, { method: 'POST' }));
+    await waitFor('all of them', () => lab.gateway.demand.all()[0]?.calls === 104, { everyMs: 5 });
+    lab.agent.onInvoke((call) => {
+      call.answer('{}');
+    });
+    await lab.agent.revive();
+    const answers = await Promise.all(beyondItsDepth);
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+    await long.catch(() => undefined);
+  });
+
   it('counts calls for the version that runs them', async () => {
     const aliases = [{ name: 'live', version: 1, routing: [{ version: 2, permille: 500 }] }];
     let drawn = 0;
