@@ -183,6 +183,20 @@ async function settled(count: () => number, clock: ManualClock): Promise<void> {
   );
 }
 
+/** A network that keeps two slots at least, and as many more as a burst before has taken. */
+async function afterBurst(taken: number) {
+  const node = await fakeNode();
+  const clock = manualClock();
+  const network = node.network({ slots: 2, mostSlots: 16, clock });
+  const ready = (count: number) => () => clock.advance(0).then(() => network.slots.ready === count);
+  await network.start();
+  await waitFor('the least', ready(2), { everyMs: 2 });
+  await Promise.all(Array.from({ length: taken }, (_, index) => network.attach(`w-${index}`)));
+  await clock.advance(2_000);
+  await waitFor('as many as the burst took', ready(2 + taken), { everyMs: 2 });
+  return { clock, network, node, ready };
+}
+
 describe('the network of a node', () => {
   it('attaches once for callers at the same time', async () => {
     const node = await fakeNode();
@@ -340,15 +354,7 @@ describe('the network of a node', () => {
   });
 
   it('fills slots below the least soon, whatever burst goes on', async () => {
-    const node = await fakeNode();
-    const clock = manualClock();
-    const network = node.network({ slots: 2, mostSlots: 16, clock });
-    const ready = (count: number) => () => clock.advance(0).then(() => network.slots.ready === count);
-    await network.start();
-    await waitFor('the least', ready(2), { everyMs: 2 });
-    await Promise.all(['a', 'b', 'c'].map((name) => network.attach(name)));
-    await clock.advance(2_000);
-    await waitFor('as many as the burst took', ready(5), { everyMs: 2 });
+    const { clock, network, ready } = await afterBurst(3);
     await Promise.all(['d', 'e', 'f', 'g'].map((name) => network.attach(name)));
     expect(network.slots.ready).toBe(1);
     await clock.advance(250);
@@ -356,15 +362,7 @@ describe('the network of a node', () => {
   });
 
   it('waits after a slot could not be made, also while prepared ones are taken', async () => {
-    const node = await fakeNode();
-    const clock = manualClock();
-    const network = node.network({ slots: 2, mostSlots: 16, clock });
-    const ready = (count: number) => () => clock.advance(0).then(() => network.slots.ready === count);
-    await network.start();
-    await waitFor('the least', ready(2), { everyMs: 2 });
-    await Promise.all(Array.from({ length: 8 }, (_, index) => network.attach(`w-${index}`)));
-    await clock.advance(2_000);
-    await waitFor('as many as the burst took', ready(10), { everyMs: 2 });
+    const { clock, network, node } = await afterBurst(8);
     node.plugin = (command) =>
       command === 'ADD' ? { code: 1, stdout: '{"code":100,"msg":"no"}', stderr: '' } : undefined;
     node.commands.length = 0;
