@@ -105,6 +105,8 @@ export class SlotPool {
       found.slice(0, this.#demand.least).map(async (slot) => {
         if (await this.#works(setup, slot)) {
           this.#hand(slot);
+        } else {
+          book.discard(slot.id);
         }
       }),
     );
@@ -182,15 +184,13 @@ export class SlotPool {
     this.#ready.unshift(slot.id);
   }
 
-  /** Whether a slot of an earlier run can be used. One that cannot is marked for removal. */
+  /** Whether a slot of an earlier run can be used. */
   async #works(setup: NetworkSetup, slot: ReadyRecord): Promise<boolean> {
-    const { book, logger } = this.#options;
     try {
       await this.#checkSlot(setup, slot);
       return true;
     } catch (error) {
-      logger.info({ err: error, netns: slot.id }, 'a prepared slot no longer works');
-      book.discard(slot.id);
+      this.#options.logger.info({ err: error, netns: slot.id }, 'a prepared slot no longer works');
       return false;
     }
   }
