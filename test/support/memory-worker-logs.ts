@@ -1,4 +1,4 @@
-import type { OtherLog, WorkerLogReader } from '../../src/runtime/contract/logs.ts';
+import type { WorkerLogReader } from '../../src/runtime/contract/logs.ts';
 
 /** Output of a container. */
 export interface MemoryWorkerLog {
@@ -8,9 +8,9 @@ export interface MemoryWorkerLog {
   text: string;
   begins?: readonly number[];
   uid?: string;
-  /** Last output of the worker before, and of a later container. */
-  before?: OtherLog;
-  after?: OtherLog;
+  /** An earlier container of the worker, and a later one. */
+  before?: string;
+  after?: string;
   /** Milliseconds since the epoch and offsets. */
   points?: readonly (readonly [time: number, offset: number])[];
 }

@@ -1,5 +1,5 @@
 import { EsbError } from '../../common/errors.ts';
-import type { LogExtent, OtherLog, WorkerLogReader } from '../../runtime/contract/logs.ts';
+import type { LogExtent, WorkerLogReader } from '../../runtime/contract/logs.ts';
 import { callBefore, InvocationSplitter, type LogSpan } from './invocation-splitter.ts';
 
 /** A selection of a log. */
@@ -124,14 +124,15 @@ export class LogCursor {
     return [from, end];
   }
 
-  /** The range of another container, which has a log of its own. */
-  async #rangeOf(other: OtherLog | undefined): Promise<readonly [from: number, end: number]> {
-    const extent = other === undefined ? undefined : await this.#logs.extent(other.containerId);
+  /** What another container wrote last, which has a log of its own. An attempt without output yet does not count. */
+  async #rangeOf(other: string | undefined): Promise<readonly [from: number, end: number]> {
+    const extent = other === undefined ? undefined : await this.#logs.extent(other);
     if (other === undefined || extent === undefined) {
       throw new EsbError('no container before the present one has left a log', { code: 'NotFound' });
     }
-    this.#containerId = other.containerId;
-    return [Math.max(extent.first, other.from), extent.end];
+    this.#containerId = other;
+    const begins = await this.#logs.begins(other);
+    return [Math.max(extent.first, begins.findLast((offset) => offset < extent.end) ?? 0), extent.end];
   }
 
   /** The offset of the last lines. */

@@ -31,15 +31,8 @@ export interface WorkerLogReader {
   begins(containerId: string): Promise<readonly number[]>;
   /** The container of a worker that began to write last, removed or not. */
   newest(uid: string): Promise<string | undefined>;
-  /** The last output of the same worker with an earlier container; undefined for none. */
-  before(containerId: string): Promise<OtherLog | undefined>;
-  /** The same of a container that began later, as one that failed to replace it; undefined for none. */
-  after(containerId: string): Promise<OtherLog | undefined>;
-}
-
-/** The last output of another container of a worker. */
-export interface OtherLog {
-  readonly containerId: string;
-  /** Offset of the first byte. */
-  readonly from: number;
+  /** The earlier container of the same worker that began to write last; undefined for none. */
+  before(containerId: string): Promise<string | undefined>;
+  /** The same of the later ones, as of one that failed to replace it. */
+  after(containerId: string): Promise<string | undefined>;
 }

@@ -1,4 +1,4 @@
-import type { LogExtent, LogReading, OtherLog, WorkerLogReader } from '../contract/logs.ts';
+import type { LogExtent, LogReading, WorkerLogReader } from '../contract/logs.ts';
 import type { LogFiles } from './log-folder.ts';
 import { firstOffset, formatLogFileName, type LogLayout, layoutOf, parseLogFileName, pieceAt } from './log-layout.ts';
 import { beginsOf, keptPoints, type LogPoint, offsetAtTime, writerOf } from './log-times.ts';
@@ -47,33 +47,32 @@ export class LogReader implements WorkerLogReader {
     return (await this.#writings(uid)).at(-1)?.containerId;
   }
 
-  async before(containerId: string): Promise<OtherLog | undefined> {
+  async before(containerId: string): Promise<string | undefined> {
     return await this.#lastOf(containerId, (since, own) => since < own);
   }
 
-  async after(containerId: string): Promise<OtherLog | undefined> {
+  async after(containerId: string): Promise<string | undefined> {
     return await this.#lastOf(containerId, (since, own) => since > own);
   }
 
-  /** The last output of another container of the same worker, of those whose beginning is accepted. */
-  async #lastOf(containerId: string, accepts: (since: number, own: number) => boolean): Promise<OtherLog | undefined> {
+  /** The last writer among the other containers of the same worker whose beginning is accepted. */
+  async #lastOf(containerId: string, accepts: (since: number, own: number) => boolean): Promise<string | undefined> {
     const own = writerOf(await this.#sources.pointsOf(containerId));
     if (own === undefined) {
       return undefined;
     }
-    const found = (await this.#writings(own.uid)).findLast(
+    return (await this.#writings(own.uid)).findLast(
       (each) => each.containerId !== containerId && accepts(each.since, own.since),
-    );
-    return found === undefined ? undefined : { containerId: found.containerId, from: found.from };
+    )?.containerId;
   }
 
   /** Containers that a worker wrote with, by the time at which they began. */
-  async #writings(uid: string): Promise<readonly (OtherLog & { readonly since: number })[]> {
-    const found: (OtherLog & { readonly since: number })[] = [];
+  async #writings(uid: string): Promise<readonly { readonly containerId: string; readonly since: number }[]> {
+    const found: { readonly containerId: string; readonly since: number }[] = [];
     for (const containerId of await this.#sources.containerIds()) {
       const writer = writerOf(await this.#sources.pointsOf(containerId));
       if (writer?.uid === uid) {
-        found.push({ containerId, from: writer.from, since: writer.since });
+        found.push({ containerId, since: writer.since });
       }
     }
     return found.toSorted((a, b) => a.since - b.since);

@@ -114,12 +114,10 @@ export function beginsOf(points: readonly LogPoint[]): readonly number[] {
   return points.filter(({ kind }) => kind === 'Began').map(({ offset }) => offset);
 }
 
-/** The last writer of a log, with the time and offset of its beginning. */
-export function writerOf(
-  points: readonly LogPoint[],
-): { readonly uid: string; readonly since: number; readonly from: number } | undefined {
+/** The last writer of a log, with the time of its beginning. */
+export function writerOf(points: readonly LogPoint[]): { readonly uid: string; readonly since: number } | undefined {
   const last = points.findLast((point) => point.kind === 'Began');
-  return last?.kind === 'Began' ? { uid: last.uid, since: last.time, from: last.offset } : undefined;
+  return last?.kind === 'Began' ? { uid: last.uid, since: last.time } : undefined;
 }
 
 /** Points of the file and of memory as one list. */

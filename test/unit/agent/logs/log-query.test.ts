@@ -28,6 +28,17 @@ async function gather(log: MemoryWorkerLog, query: Partial<LogQuery>, pieceBytes
   };
 }
 
+/** What is shown with `previous` of the container called `present`. */
+async function previousOf(logs: Readonly<Record<string, MemoryWorkerLog>>): Promise<string> {
+  const texts: string[] = [];
+  const cursor = new LogCursor(memoryWorkerLogs(new Map(Object.entries(logs))), 'present', { ...all, previous: true });
+  await cursor.begin(({ data }) => {
+    texts.push(data.toString());
+    return Promise.resolve();
+  });
+  return texts.join('');
+}
+
 describe('a look at a log', () => {
   it('gives the last lines, wherever the pieces of the log end', async () => {
     await fc.assert(
@@ -91,32 +102,27 @@ describe('a look at a log', () => {
   });
 
   it('gives what the container before wrote, also where that had another log', async () => {
-    const present = { text: 'present\n', begins: [0], before: { containerId: 'earlier', from: 6 } };
-    const logs = new Map<string, MemoryWorkerLog>([
-      ['present', present],
-      ['earlier', { text: 'first\nlast words\n', begins: [0, 6] }],
-    ]);
-    const texts: string[] = [];
-    const cursor = new LogCursor(memoryWorkerLogs(logs), 'present', { ...all, previous: true });
-    await cursor.begin(({ data }) => {
-      texts.push(data.toString());
-      return Promise.resolve();
-    });
-    expect(texts.join('')).toBe('last words\n');
+    const logs = {
+      present: { text: 'present\n', begins: [0], before: 'earlier' },
+      earlier: { text: 'first\nlast words\n', begins: [0, 6] },
+    };
+    expect(await previousOf(logs)).toBe('last words\n');
   });
 
   it('gives what a replacement wrote that has failed, rather than an earlier container', async () => {
-    const logs = new Map<string, MemoryWorkerLog>([
-      ['present', { text: 'a\nb\n', begins: [0, 2], after: { containerId: 'failed', from: 2 } }],
-      ['failed', { text: '1\nno module\n', begins: [0, 2] }],
-    ]);
-    const texts: string[] = [];
-    const cursor = new LogCursor(memoryWorkerLogs(logs), 'present', { ...all, previous: true });
-    await cursor.begin(({ data }) => {
-      texts.push(data.toString());
-      return Promise.resolve();
-    });
-    expect(texts.join('')).toBe('no module\n');
+    const logs = {
+      present: { text: 'a\nb\n', begins: [0, 2], after: 'failed' },
+      failed: { text: '1\nno module\n', begins: [0, 2] },
+    };
+    expect(await previousOf(logs)).toBe('no module\n');
+  });
+
+  it('gives what a replacement wrote that has failed while the next attempt has written nothing yet', async () => {
+    const logs = {
+      present: { text: 'a\n', begins: [0], after: 'failed' },
+      failed: { text: '1\nno module\n', begins: [0, 2, 12] },
+    };
+    expect(await previousOf(logs)).toBe('no module\n');
   });
 
   it('goes on where it was, line by line, and gives a line without an end once nothing more comes', async () => {

@@ -109,12 +109,12 @@ describe('the logs of workers', () => {
     await logs.begin('new', 'uid');
     await logs.begin('stranger', 'other');
     expect(await logs.reader.newest('uid')).toBe('new');
-    expect(await logs.reader.before('new')).toEqual({ containerId: 'old', from: 0 });
+    expect(await logs.reader.before('new')).toBe('old');
     expect(await logs.reader.before('old')).toBeUndefined();
-    expect(await logs.reader.after('old')).toEqual({ containerId: 'new', from: 0 });
+    expect(await logs.reader.after('old')).toBe('new');
     expect(await logs.reader.after('new')).toBeUndefined();
     const reader = logFolderReader(new LogFolder(folder, systemCommandRunner));
-    expect(await reader.before('new')).toEqual({ containerId: 'old', from: 0 });
+    expect(await reader.before('new')).toBe('old');
     expect((await logs.read('old', 0, 2_000)).length).toBe(1_000);
     await logs.stop();
     const next = await started();

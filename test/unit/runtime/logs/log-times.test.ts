@@ -88,7 +88,7 @@ describe('the times of a log', () => {
   it('know where each container began, and who wrote last', () => {
     const points = [began(1, 0, 'a'), looked(2, 5), began(3, 9, 'b'), looked(4, 12)];
     expect(beginsOf(points)).toEqual([0, 9]);
-    expect(writerOf(points)).toEqual({ uid: 'b', since: 3, from: 9 });
+    expect(writerOf(points)).toEqual({ uid: 'b', since: 3 });
     expect(writerOf([looked(1, 1)])).toBeUndefined();
     const many = Array.from({ length: 500 }, (_, index) => [began(index, index * 2), looked(index, index * 2 + 1)]);
     expect(beginsOf(thinned(many.flat())).at(-1)).toBe(998);
