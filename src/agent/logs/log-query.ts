@@ -124,7 +124,7 @@ export class LogCursor {
     return [from, end];
   }
 
-  /** What another container wrote last, which has a log of its own. An attempt without output yet does not count. */
+  /** Last output of another container, which has a log of its own. An attempt without output yet does not count. */
   async #rangeOf(other: string | undefined): Promise<readonly [from: number, end: number]> {
     const extent = other === undefined ? undefined : await this.#logs.extent(other);
     if (other === undefined || extent === undefined) {

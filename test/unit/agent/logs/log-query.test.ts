@@ -28,7 +28,7 @@ async function gather(log: MemoryWorkerLog, query: Partial<LogQuery>, pieceBytes
   };
 }
 
-/** What is shown with `previous` of the container called `present`. */
+/** Text of the container before the one called `present`. */
 async function previousOf(logs: Readonly<Record<string, MemoryWorkerLog>>): Promise<string> {
   const texts: string[] = [];
   const cursor = new LogCursor(memoryWorkerLogs(new Map(Object.entries(logs))), 'present', { ...all, previous: true });
