@@ -377,11 +377,11 @@ export class SlotPool {
 
   #refill(): void {
     this.#timer = undefined;
+    this.#retryAt = 0;
     if (this.#isSurplus && this.#demand.quietInMs > 0) {
       this.#refillLater();
       return;
     }
-    this.#retryAt = 0;
     this.#refillDue = this.#ready.length < this.wanted;
     this.#pump();
   }

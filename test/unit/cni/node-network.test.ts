@@ -377,6 +377,29 @@ describe('the network of a node', () => {
     expect(failures()).toBeLessThanOrEqual(5);
   });
 
+  it('waits after a container in need got none, also where a burst has put off the attempt before', async () => {
+    const { clock, network, node } = await afterBurst(8);
+    node.plugin = (command) =>
+      command === 'ADD' ? { code: 1, stdout: '{"code":100,"msg":"no"}', stderr: '' } : undefined;
+    node.commands.length = 0;
+    const failures = () => node.commands.filter((command) => command === 'bridge ADD').length;
+    await network.attach('x');
+    await clock.advance(2_000);
+    await settled(failures, clock);
+    // Taken in the wait of one second: at its end this burst goes on.
+    await network.attach('y');
+    await clock.advance(1_000);
+    await Promise.all(Array.from({ length: 8 }, (_, index) => network.attach(`z-${index}`)));
+    await expect(network.attach('none is left')).rejects.toMatchObject({ code: 'NetworkFailed' });
+    expect(failures()).toBe(2);
+    await clock.advance(1_999);
+    await settled(failures, clock);
+    expect(failures()).toBe(2);
+    await clock.advance(1);
+    await settled(failures, clock);
+    expect(failures()).toBe(3);
+  });
+
   it('makes the slots that there was no room for once workers gave some back', async () => {
     const node = await fakeNode();
     const network = node.network({ slots: 2, mostSlots: 64, subnet: '10.234.0.0/27' });
