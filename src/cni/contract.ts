@@ -42,7 +42,7 @@ export interface NodeNetwork {
   readonly slots: SlotCounts;
   /** Checks plugins and subnet, writes the rules, reconciles the leftovers of an earlier run. May be repeated. */
   start(options?: CallOptions): Promise<void>;
-  /** Fills no more slots and waits for work under way. Attachments stay. */
+  /** Fills no more slots, for good, and waits for work under way. Attachments stay. */
   stop(): Promise<void>;
   /**
    * Stops, and removes all traces of this network from the node, remaining attachments included. Only `stop` may

@@ -112,10 +112,9 @@ export class SlotPool {
     );
   }
 
-  /** Begins to fill the pool, once all that the making of a slot needs has been checked. */
+  /** Begins to fill the pool, once all that the making of a slot needs has been checked. Does nothing after a stop. */
   open(): void {
     this.#open = true;
-    this.#stopped = false;
     this.#retryAt = 0;
     this.#schedule(0);
   }
@@ -156,6 +155,9 @@ export class SlotPool {
         }
         disposal.discard(id);
       }
+    }
+    if (this.#stopped) {
+      throw new AbortedError('attaching');
     }
     const waiter = Promise.withResolvers<ReadyRecord>();
     const leave = (): void => {

@@ -50,9 +50,11 @@ export class TeardownQueue {
     this.#pump();
   }
 
-  /** Begins to remove all that are marked. */
+  /** Begins to remove all that are marked. Does nothing after a stop. */
   sweep(): void {
-    this.#stopped = false;
+    if (this.#stopped) {
+      return;
+    }
     for (const id of this.#options.book.discarded()) {
       if (!this.#running.has(id)) {
         this.#queue.add(id);

@@ -414,6 +414,23 @@ describe('the network of a node', () => {
     expect(network.slots.ready).toBe(16);
   });
 
+  it('fills no slots, and attaches none, where a stop has begun before the end of the first check', async () => {
+    const node = await fakeNode();
+    const clock = manualClock();
+    const network = node.network({ slots: 2, clock });
+    const gate = Promise.withResolvers<undefined>();
+    node.plugin = (command) => (command === 'STATUS' ? gate.promise : undefined);
+    const attaching = network.attach('one').catch((error: unknown) => error);
+    await waitFor('the check', () => node.commands.some((command) => command.endsWith(' STATUS')), { everyMs: 2 });
+    const stopped = network.stop();
+    gate.resolve(undefined);
+    await stopped;
+    await clock.advance(1_000);
+    await settled(() => node.commands.length, clock);
+    expect(node.commands).not.toContain('bridge ADD');
+    expect(await attaching).toMatchObject({ code: 'Aborted' });
+  });
+
   it('knows the attachment that works from one that a crash left beside it', async () => {
     const node = await fakeNode();
     const earlier = node.network();
