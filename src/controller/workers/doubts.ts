@@ -6,7 +6,7 @@ import type { AssignmentCache } from '../scheduling/assignment-cache.ts';
 
 export interface DoubtsOptions {
   readonly client: Pick<KubeClient, 'get'>;
-  readonly assignments: Pick<AssignmentCache, 'settle'>;
+  readonly assignments: Pick<AssignmentCache, 'assumed' | 'settle'>;
   /** Told where room is given up that was taken for a worker of that namespace. */
   readonly onGivenUp: (namespace: string) => void;
 }
@@ -25,7 +25,10 @@ export class Doubts {
   }
 
   note(uid: string): void {
-    this.#workers.add(uid);
+    // Nothing is assumed for a worker that went during the write, and no later event would forget the uid.
+    if (this.#options.assignments.assumed(uid) !== undefined) {
+      this.#workers.add(uid);
+    }
   }
 
   forget(uid: string): void {

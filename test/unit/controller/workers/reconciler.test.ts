@@ -478,6 +478,25 @@ describe('WorkerReconciler', () => {
     expect(scene.assignments.load('node-1').assigned).toBe(0);
   });
 
+  it('keeps no doubt about a worker that goes while the answer to its write is lost', async () => {
+    const scene = new Scene(nodeFixture());
+    scene.put(workerFixture());
+    await scene.reconcile('hello');
+    scene.sync();
+    scene.grant = { kind: 'granted', granted: { memoryMiB: 600, milliCPU: 20 } };
+    scene.meanwhile = () => {
+      scene.drop('hello');
+      scene.reconciler.forget('default/hello', 'uid-of-hello');
+      throw ApiError.unreachable('patch', new Error('reset'));
+    };
+    await expect(scene.reconcile('hello')).rejects.toMatchObject({ code: 'Unreachable' });
+    // The uid stands for what is still known of the worker: a doubt would ask the API server.
+    scene.put(workerFixture());
+    await scene.reconcile('hello');
+    scene.isAway = true;
+    expect(await scene.reconcile('hello')).toEqual({});
+  });
+
   it('moves a worker away from full nodes only now and then', async () => {
     const scene = new Scene(nodeFixture(), nodeFixture({ name: 'node-2' }));
     const full = {
