@@ -144,9 +144,9 @@ function isComing(worker: RoutableWorker): boolean {
   );
 }
 
-/** Whether the agent of a worker can be asked about it. */
+/** Whether calls can be sent to a worker, as far as its assignment and the connection to its agent tell. */
 export function isReached(worker: RoutableWorker): boolean {
-  return currentHolding(worker) !== undefined;
+  return isSharer(worker.assignment) && currentHolding(worker) !== undefined;
 }
 
 /**

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { functionFixture } from '../../support/function-fixture.ts';
 import { gatewayLab, payloadOf } from '../../support/gateway-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
+import { workerFixture } from '../../support/worker-fixture.ts';
 
 const growing = functionFixture({ spec: { scaling: { mode: 'Auto', minWorkers: 0 } } });
 
@@ -18,6 +19,26 @@ async function labWithBusyWorker() {
   await waitFor('the long call', () => lab.agent.calls.length === 1, { everyMs: 5 });
   await lab.addWorker('hello-latest-1', { functionName: 'hello' });
   return { held, lab, long };
+}
+
+/** A gateway of a function with two workers on one node, one of which has a call, and one without a share on another. */
+async function labWithShares() {
+  const lab = await gatewayLab({ nodes: ['node-1', 'node-2'] });
+  lab.functions.put(growing);
+  for (const [name, nodeName, share] of [
+    ['hello-latest-0', 'node-1', 1],
+    ['hello-latest-1', 'node-1', 1],
+    ['hello-latest-2', 'node-2', 0],
+  ] as const) {
+    lab.agents.find((agent) => agent.nodeName === nodeName)?.put({ name, functionName: 'hello' });
+    const spec = { functionName: 'hello', concurrency: { queueDepth: 100, reserved: 2 } };
+    lab.workers.put(workerFixture({ name, spec, status: { assignment: { nodeName, epoch: 1, share } } }));
+    await waitFor(name, () => lab.gateway.view.worker(`uid-of-${name}`)?.holding !== undefined, { everyMs: 5 });
+  }
+  lab.agent.onInvoke(() => undefined);
+  const long = lab.invoke('hello');
+  await waitFor('the long call', () => lab.agent.calls.length === 1, { everyMs: 5 });
+  return { lab, long };
 }
 
 describe('a gateway with a function that grows with its calls', () => {
@@ -244,24 +265,31 @@ describe('a gateway with a function that grows with its calls', () => {
     },
   );
 
-  it('has calls wait beside the queue while no agent can be reached, though one call goes on there', {
-    timeout: 30_000,
-  }, async () => {
-    const { lab, long } = await labWithBusyWorker();
-    await lab.agent.kill();
-    await lab.connected(0);
-    // The SDK makes 50 calls at once.
-    const url = `${lab.url}/2015-03-31/functions/hello/invocations`;
-    const beyondItsDepth = Array.from({ length: 103 }, () => fetch(url, { method: 'POST' }));
-    await waitFor('all of them', () => lab.gateway.demand.all()[0]?.calls === 104, { everyMs: 5 });
-    lab.agent.onInvoke((call) => {
-      call.answer('{}');
-    });
-    await lab.agent.revive();
-    const answers = await Promise.all(beyondItsDepth);
-    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
-    await long.catch(() => undefined);
-  });
+  it.each([
+    ['no agent', labWithBusyWorker, 0],
+    ['no agent of a worker with a share', labWithShares, 1],
+  ])(
+    'has calls wait beside the queue while %s can be reached, though one call goes on there',
+    {
+      timeout: 30_000,
+    },
+    async (_, prepare, reached) => {
+      const { lab, long } = await prepare();
+      await lab.agent.kill();
+      await lab.connected(reached);
+      // The SDK makes 50 calls at once.
+      const url = `${lab.url}/2015-03-31/functions/hello/invocations`;
+      const beyondItsDepth = Array.from({ length: 103 }, () => fetch(url, { method: 'POST' }));
+      await waitFor('all of them', () => lab.gateway.demand.all()[0]?.calls === 104, { everyMs: 5 });
+      lab.agent.onInvoke((call) => {
+        call.answer('{}');
+      });
+      await lab.agent.revive();
+      const answers = await Promise.all(beyondItsDepth);
+      expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+      await long.catch(() => undefined);
+    },
+  );
 
   it('counts calls for the version that runs them', async () => {
     const aliases = [{ name: 'live', version: 1, routing: [{ version: 2, permille: 500 }] }];
