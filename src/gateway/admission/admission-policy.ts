@@ -108,8 +108,8 @@ function concurrencyOf({ elsewhere, places, settings, shares = Number.POSITIVE_I
  * more workers may come.
  */
 function sentAhead(use: FunctionUse): number {
-  const { answerBytes, places, settings, workers } = use;
-  return workers === 1 && !use.mayGrow && concurrencyOf(use) === places
+  const { answerBytes, settings, workers } = use;
+  return workers === 1 && !use.mayGrow && concurrencyOf(use) === use.places
     ? Math.min(
         SENT_AHEAD,
         settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH,

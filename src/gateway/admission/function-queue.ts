@@ -91,8 +91,8 @@ export class VersionQueue implements FunctionUse {
    * of a version that has none, the invoker waits.
    */
   get places(): number {
-    const { places = Number.POSITIVE_INFINITY, readyPlaces = 0 } = this.#places ?? {};
-    return (this.mayGrow && readyPlaces) || places;
+    // Ready places are counted over all workers, each time.
+    return (this.mayGrow && this.#places?.readyPlaces) || (this.#places?.places ?? Number.POSITIVE_INFINITY);
   }
 
   /** For a share of a version that has none, the invoker waits as for its workers. */

@@ -218,3 +218,24 @@ it('gives no place of a worker to a call at one that is gone, and counts the cal
   };
   expect([undefined, 2, 3].map(openOf)).toEqual([2, 1, 2]);
 });
+
+it.each([
+  ['not at all', 'does not grow', false, 0],
+  ['once', 'grows', true, 1],
+])('asks %s for the ready places of workers where a call enters and the function %s', (_times, _how, grows, times) => {
+  let asked = 0;
+  const ofVersion = {
+    ...none,
+    places: 2,
+    get readyPlaces() {
+      asked += 1;
+      return 2;
+    },
+  };
+  const placesByVersion = new Map([[1, ofVersion]]);
+  const target = { name: 'f', workers: [0, 1], leaving: [], placesByVersion, shares: undefined, settings: {} };
+  const view = { function: () => target, onNextChange: () => () => undefined };
+  const options = { clock: manualClock(), mayGrow: () => grows, maxWaitMs: 1, view, room: { freeBytes: 1 } };
+  expect(new FunctionQueue(target, options).of(1).isOpen).toBe(true);
+  expect(asked).toBe(times);
+});
