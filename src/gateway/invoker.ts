@@ -161,7 +161,7 @@ export class Invoker {
       // Looked up each time: an alias may name another version by now.
       const { entry: target, version, workers } = this.find(call.reference, draw);
       const executedVersion = versionText(version);
-      const moved = place.move?.(version, caller);
+      const moved = place.move?.(target, version, caller);
       if (moved !== undefined) {
         waitUntil = await this.#inTurn(moved, waitUntil);
         continue;

@@ -48,24 +48,32 @@ export interface Admitted {
    */
   stepBack(caller: Caller): Promise<void> | undefined;
   /**
-   * Takes a place of the version that the call goes to now, in exchange for that of another version. Otherwise as
-   * {@link Admitted.stepBack}.
+   * Takes a place of the version that the call goes to now, in exchange for that of another version, or of a function
+   * whose name another one has by now. Otherwise as {@link Admitted.stepBack}.
    *
    * @param version undefined for $LATEST
    */
-  move(version: number | undefined, caller: Caller): Promise<void> | undefined;
+  move(target: FunctionEntry, version: number | undefined, caller: Caller): Promise<void> | undefined;
 }
 
 class Place implements Admitted {
   readonly queuedMs: number;
-  readonly #queue: FunctionQueue;
+  readonly #queueOf: (target: FunctionEntry) => FunctionQueue;
   readonly #bytes: number;
   readonly #counted: CountedCall | undefined;
+  #queue: FunctionQueue;
   #version: number | undefined;
   #running = true;
 
-  constructor(queue: FunctionQueue, bytes: number, queuedMs: number, coming: Coming) {
+  constructor(
+    queue: FunctionQueue,
+    queueOf: (target: FunctionEntry) => FunctionQueue,
+    bytes: number,
+    queuedMs: number,
+    coming: Coming,
+  ) {
     this.#queue = queue;
+    this.#queueOf = queueOf;
     this.#bytes = bytes;
     this.queuedMs = queuedMs;
     this.#counted = coming.counted;
@@ -81,9 +89,7 @@ class Place implements Admitted {
   }
 
   release(): void {
-    const queue = this.#queue;
-    queue.heldCalls -= 1;
-    queue.heldBytes -= this.#bytes;
+    this.#queue.hold(-1, -this.#bytes);
     this.#counted?.end();
     this.stepAside();
   }
@@ -113,12 +119,15 @@ class Place implements Admitted {
     return undefined;
   }
 
-  move(version: number | undefined, caller: Caller): Promise<void> | undefined {
-    if (version === this.#version) {
+  move(target: FunctionEntry, version: number | undefined, caller: Caller): Promise<void> | undefined {
+    if (target === this.#queue.target && version === this.#version) {
       return undefined;
     }
     this.#counted?.move(version);
     this.stepAside();
+    this.#queue.hold(-1, -this.#bytes);
+    this.#queue = this.#queueOf(target);
+    this.#queue.hold(1, this.#bytes);
     this.#version = version;
     return this.stepBack(caller);
   }
@@ -151,6 +160,14 @@ export class Admission {
   readonly #rates: CallerRates | undefined;
   /** By the entry of the function, with which they go. */
   readonly #queues = new WeakMap<FunctionEntry, FunctionQueue>();
+  readonly #queueOf = (target: FunctionEntry): FunctionQueue => {
+    let queue = this.#queues.get(target);
+    if (queue === undefined) {
+      queue = new FunctionQueue(target, this.#options);
+      this.#queues.set(target, queue);
+    }
+    return queue;
+  };
   #waiting = 0;
 
   constructor(options: AdmissionOptions) {
@@ -198,11 +215,7 @@ export class Admission {
     if (target === undefined) {
       return NOWHERE;
     }
-    let queue = this.#queues.get(target);
-    if (queue === undefined) {
-      queue = new FunctionQueue(target, this.#options);
-      this.#queues.set(target, queue);
-    }
+    const queue = this.#queueOf(target);
     // Bytes that arrived since the request was taken in may have left no room for an answer.
     if (room.freeBytes < 0) {
       throw overloaded();
@@ -213,13 +226,12 @@ export class Admission {
     const entry = decideEntry(of, room.freeRequests, room.freeBytes);
     if (entry === 'Enter' || entry === 'Wait') {
       const counted = { version: coming?.version, counted: coming?.count() };
-      queue.heldCalls += 1;
-      queue.heldBytes += bytes;
+      queue.hold(1, bytes);
       if (entry === 'Wait') {
         return this.#wait(queue, bytes, caller, counted);
       }
       of.take();
-      return new Place(queue, bytes, 0, counted);
+      return new Place(queue, this.#queueOf, bytes, 0, counted);
     }
     throw refusalFor(entry, target.name);
   }
@@ -243,11 +255,10 @@ export class Admission {
     try {
       const { counted } = coming;
       const { version } = await queue.of(coming.version).wait(caller, false, counted);
-      return new Place(queue, bytes, clock.monotonic() - since, { version, counted });
+      return new Place(queue, this.#queueOf, bytes, clock.monotonic() - since, { version, counted });
     } catch (error) {
       coming.counted?.end();
-      queue.heldCalls -= 1;
-      queue.heldBytes -= bytes;
+      queue.hold(-1, -bytes);
       throw error;
     } finally {
       this.#waiting -= 1;

@@ -243,6 +243,12 @@ export class FunctionQueue {
     return this.#versions.values().reduce((sum, { arrived }) => sum + arrived.size, 0);
   }
 
+  /** Holds more calls, or fewer, and the bytes of their payloads. */
+  hold(calls: number, bytes: number): void {
+    this.heldCalls += calls;
+    this.heldBytes += bytes;
+  }
+
   answered(bytes: number): void {
     this.answerBytes = largestOfLate(this.answerBytes, bytes);
   }

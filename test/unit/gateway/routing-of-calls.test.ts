@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import type { FakeCall } from '../../support/fake-agent.ts';
 import { gatewayLab, payloadOf } from '../../support/gateway-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { workerFixture } from '../../support/worker-fixture.ts';
@@ -14,6 +15,39 @@ describe('a function with several workers', () => {
       await lab.invoke('f');
     }
     expect(new Set(lab.agent.calls.map(({ worker }) => worker.name))).toEqual(new Set(['b']));
+  });
+
+  it('has no more calls at its workers than they take, though all of them are others than before', async () => {
+    const lab = await gatewayLab();
+    const held: FakeCall[] = [];
+    lab.agent.onInvoke((call) => {
+      held.push(call);
+    });
+    await lab.addWorker('a', { functionName: 'f' });
+    await lab.addWorker('b', { functionName: 'f' });
+    const calls = Array.from({ length: 10 }, () => lab.invoke('f'));
+    await waitFor('two calls', () => held.length === 2, { everyMs: 5 });
+    await waitFor('the others', async () =>
+      (await lab.gateway.metrics.page()).text.includes('esb_gateway_calls_waiting 8'),
+    );
+    for (const name of ['c', 'd']) {
+      lab.agent.put({ name, functionName: 'f' });
+    }
+    await delay(50);
+    for (const name of ['a', 'b']) {
+      lab.workers.remove({ namespace: 'default', name });
+    }
+    for (const name of ['c', 'd']) {
+      const status = { assignment: { nodeName: 'node-1', epoch: 1 } };
+      lab.workers.put(workerFixture({ name, spec: { functionName: 'f' }, status }));
+    }
+    await delay(200);
+    expect(held.map(({ request }) => request.worker.name).toSorted()).toEqual(['a', 'b', 'c', 'd']);
+    lab.agent.onInvoke((call) => call.answer('{}'));
+    for (const call of held) {
+      call.answer('{}');
+    }
+    await Promise.all(calls);
   });
 
   it('has calls at the same time spread over its workers, and the others wait for whichever is free first', async () => {

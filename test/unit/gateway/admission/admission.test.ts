@@ -354,9 +354,13 @@ describe('a call of a version', () => {
     const one = atOnce(lab.enter(1));
     const two = atOnce(lab.enter(2));
     const next = later(lab.enter(2));
-    expect(one.move(1, new Caller())).toBeUndefined();
+    const target = lab.view.function('f');
+    if (target === undefined) {
+      throw new Error('there is no function');
+    }
+    expect(one.move(target, 1, new Caller())).toBeUndefined();
     let moved = false;
-    void one.move(2, new Caller())?.then(() => {
+    void one.move(target, 2, new Caller())?.then(() => {
       moved = true;
     });
     atOnce(lab.enter(1));
