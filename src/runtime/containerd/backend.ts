@@ -249,9 +249,10 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   }
 
   async stop(): Promise<void> {
-    const { client, images, network } = this.#parts;
+    const { client, images, network, tmp } = this.#parts;
     await images.stop();
     await network.stop();
+    await tmp.files?.stop();
     client.close();
   }
 

@@ -1,4 +1,4 @@
-import { chmod, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
+import { chmod, mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
@@ -27,11 +27,16 @@ const LEAST_OVERHEAD_BYTES = MEBIBYTE;
 const FREE_SHARE = 0.2;
 /** Sizes whose empty file system is kept at hand: some KiB each. */
 const MAX_TEMPLATES = 64;
+/** Sizes of which an empty file is kept at hand, those of the files removed last, and the largest such size. */
+const MAX_SPARES = 2;
+const MAX_SPARE_MIB = 1024;
+const SPARE_DEADLINE_MS = 10_000;
 /** Types of tmpfs and ramfs in `statfs(2)`. */
 const IN_MEMORY: ReadonlySet<number> = new Set([0x01021994, 0x858458f6]);
 /** Name of a folder that no container has. */
 const SKELETON = '.skeleton';
 const TEMPLATE = '.template';
+const SPARE = '.spare';
 /**
  * As a tmpfs has them. Nothing of the file system outlives its worker: barriers would make a worker's `fsync` one of the
  * node's disk, and the inodes are zeros already.
@@ -49,6 +54,11 @@ export class TmpFiles {
   readonly #runner: CommandRunner;
   /** The one that was used last is the last. */
   readonly #templates = new Map<number, Promise<Template>>();
+  /** Paths of empty files by their size. The one that was made last is the last. */
+  readonly #spares = new Map<number, string>();
+  #sparesMade = 0;
+  #mostSpares = MAX_SPARES;
+  #isMakingSpare = false;
   #folderMade: Promise<unknown> | undefined;
   /** Bytes of all files that were begun, and of those whose making is over. */
   #begunBytes = 0;
@@ -66,28 +76,26 @@ export class TmpFiles {
    */
   async make(containerId: string, sizeMiB: number, signal?: AbortSignal): Promise<TmpFile> {
     const path = this.#path(containerId);
-    const bytes = fileBytes(sizeMiB);
     await this.#prepare();
     await rm(path, { force: true });
-    // Before the file: a disk that is full takes none.
-    await this.#takeRoom(sizeMiB, bytes);
-    try {
-      await using file = await open(path, 'wx', 0o600);
-      const template = await this.#template(sizeMiB, signal);
-      await runTool(this.#runner, { program: 'fallocate', args: ['--length', String(bytes), path], signal });
-      await writeTemplate(file, template);
-    } catch (error) {
-      await rm(path, { force: true });
-      throw error;
-    } finally {
-      this.#endedBytes += bytes;
+    if (!(await this.#takeSpare(sizeMiB, path))) {
+      await this.#makeEmpty(path, sizeMiB, signal);
     }
     return { mount: { type: 'ext4', source: path, options: MOUNT_OPTIONS }, skeleton: join(this.folder, SKELETON) };
   }
 
-  /** Missing is success. The blocks are free once the mount is gone too. */
+  /**
+   * Missing is success. The blocks are free once the mount is gone too. An empty file of the same size is made for the
+   * next container, since no call waits for a removal.
+   */
   async remove(containerId: string): Promise<void> {
-    await rm(this.#path(containerId), { force: true });
+    const path = this.#path(containerId);
+    const removed = await undefinedIfNoFile(stat(path));
+    await rm(path, { force: true });
+    const sizeMiB = this.#templates.keys().find((known) => fileBytes(known) === removed?.size);
+    if (sizeMiB !== undefined) {
+      await this.#keepSpare(sizeMiB);
+    }
   }
 
   /** Containers that have a file. */
@@ -107,9 +115,65 @@ export class TmpFiles {
     const [{ freeBytes, totalBytes }, names] = await Promise.all([roomOf(this.folder), this.list()]);
     const sizes = await Promise.all(names.map((name) => undefinedIfNoFile(stat(this.#path(name)))));
     const ownBytes = sizes.reduce((sum, file) => sum + (file?.size ?? 0), 0);
-    const usableBytes = Math.max(0, freeBytes - totalBytes * FREE_SHARE);
+    const spareBytes = this.#spares.keys().reduce((sum, sizeMiB) => sum + fileBytes(sizeMiB), 0);
+    const usableBytes = Math.max(0, freeBytes + spareBytes - totalBytes * FREE_SHARE);
     const mebibytes = (bytes: number): number => Math.floor(bytes / OVERHEAD / MEBIBYTE);
     return { capacityMiB: mebibytes(usableBytes + ownBytes), allocatedMiB: mebibytes(ownBytes) };
+  }
+
+  /** Keeps no empty file from now on: an agent of the release before knows of none. Files of containers stay. */
+  async stop(): Promise<void> {
+    this.#mostSpares = 0;
+    await this.#dropSpares(0);
+  }
+
+  async #makeEmpty(path: string, sizeMiB: number, signal?: AbortSignal): Promise<void> {
+    const bytes = fileBytes(sizeMiB);
+    // Before the file: a disk that is full takes none.
+    await this.#takeRoom(sizeMiB, bytes);
+    try {
+      await using file = await open(path, 'wx', 0o600);
+      const template = await this.#template(sizeMiB, signal);
+      await runTool(this.#runner, { program: 'fallocate', args: ['--length', String(bytes), path], signal });
+      await writeTemplate(file, template);
+    } catch (error) {
+      await rm(path, { force: true });
+      throw error;
+    } finally {
+      this.#endedBytes += bytes;
+    }
+  }
+
+  async #takeSpare(sizeMiB: number, path: string): Promise<boolean> {
+    const spare = this.#spares.get(sizeMiB);
+    this.#spares.delete(sizeMiB);
+    return spare !== undefined && (await undefinedIfNoFile(rename(spare, path).then(() => true))) === true;
+  }
+
+  async #keepSpare(sizeMiB: number): Promise<void> {
+    if (this.#isMakingSpare || this.#mostSpares === 0 || this.#spares.has(sizeMiB) || sizeMiB > MAX_SPARE_MIB) {
+      return;
+    }
+    this.#isMakingSpare = true;
+    this.#sparesMade += 1;
+    const path = join(this.folder, `${SPARE}-${this.#sparesMade}`);
+    try {
+      await this.#makeEmpty(path, sizeMiB, AbortSignal.timeout(SPARE_DEADLINE_MS));
+      this.#spares.set(sizeMiB, path);
+      await this.#dropSpares(this.#mostSpares);
+    } catch {
+      // The next container of the size makes its own file, and tells what is in the way.
+    } finally {
+      this.#isMakingSpare = false;
+    }
+  }
+
+  /** Drops all spares but the last ones. */
+  async #dropSpares(kept: number): Promise<void> {
+    for (const [sizeMiB, path] of [...this.#spares].slice(0, Math.max(0, this.#spares.size - kept))) {
+      this.#spares.delete(sizeMiB);
+      await rm(path, { force: true });
+    }
   }
 
   /** Takes room for a file, which is the caller's until the caller adds it to {@link TmpFiles.#endedBytes}. */
@@ -119,6 +183,10 @@ export class TmpFiles {
     // Of all files that were not made when the disk was looked at, as if none of them had its blocks by then.
     const leftBytes = freeBytes - (this.#begunBytes - endedBytes);
     if (leftBytes - bytes < totalBytes * FREE_SHARE) {
+      if (this.#spares.size > 0) {
+        await this.#dropSpares(0);
+        return await this.#takeRoom(sizeMiB, bytes);
+      }
       const leftMiB = Math.max(0, Math.floor(leftBytes / MEBIBYTE));
       const message =
         `no room for ${sizeMiB} MiB of /tmp: ${this.folder} has ${leftMiB} MiB left, ` +
@@ -164,6 +232,8 @@ export class TmpFiles {
     const skeleton = join(this.folder, SKELETON);
     await mkdir(this.folder, { recursive: true, mode: 0o700 });
     await mkdir(join(skeleton, 'tmp'), { recursive: true });
+    const earlier = (await readdir(this.folder)).filter((name) => name.startsWith(SPARE));
+    await Promise.all(earlier.map((name) => rm(join(this.folder, name), { force: true })));
     // A layer is seen by the users of workers, under any mask of the agent.
     await chmod(skeleton, 0o755);
     await chmod(join(skeleton, 'tmp'), 0o1777);
