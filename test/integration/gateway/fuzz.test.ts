@@ -246,7 +246,9 @@ describe('a gateway among clients of any kind', () => {
       const answers = await Promise.all(first);
       const statuses = answers.map((text) => text.slice(9, 12));
       expect(new Set(statuses)).toEqual(new Set(['200', '429']));
-      expect(answers.find((text) => text.includes(' 429 '))).toContain('ConcurrentInvocationLimitExceeded');
+      // By what is full first, which is a matter of pace: the gateway, or the share of the function in it.
+      const full = /ConcurrentInvocationLimitExceeded|fill its share of the gateway/;
+      expect(answers.filter((text) => text.includes(' 429 ') && !full.test(text))).toEqual([]);
     } finally {
       for (const socket of slow) {
         socket.destroy();
