@@ -43,11 +43,13 @@ export class TeardownQueue {
     this.#options = options;
   }
 
-  /** Marks something for removal and has it removed in the background. */
+  /** Marks something for removal and has it removed in the background, after a stop by the next agent. */
   discard(id: string): void {
     this.#options.book.discard(id);
-    this.#queue.add(id);
-    this.#pump();
+    if (!this.#stopped) {
+      this.#queue.add(id);
+      this.#pump();
+    }
   }
 
   /** Begins to remove all that are marked. Does nothing after a stop. */
