@@ -170,10 +170,12 @@ export class TmpFiles {
 
   /** Drops all spares but the last ones. */
   async #dropSpares(kept: number): Promise<void> {
-    for (const [sizeMiB, path] of [...this.#spares].slice(0, Math.max(0, this.#spares.size - kept))) {
+    const dropped = [...this.#spares].slice(0, Math.max(0, this.#spares.size - kept));
+    // All at once: one that is made meanwhile has the size of another.
+    for (const [sizeMiB] of dropped) {
       this.#spares.delete(sizeMiB);
-      await rm(path, { force: true });
     }
+    await Promise.all(dropped.map(([, path]) => rm(path, { force: true })));
   }
 
   /** Takes room for a file, which is the caller's until the caller adds it to {@link TmpFiles.#endedBytes}. */
