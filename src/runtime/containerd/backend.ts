@@ -252,8 +252,8 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     const { client, images, network, tmp } = this.#parts;
     await images.stop();
     await network.stop();
-    await tmp.files?.stop();
     client.close();
+    await tmp.files?.stop();
   }
 
   async #ask(containerId: string, call: CallOptions): Promise<FoundTask | Unanswering | undefined> {

@@ -1,9 +1,10 @@
-import { chmod, mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
+import { chmod, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Mount } from '../../containerd/snapshot-service.ts';
 import { roomOf } from '../images/node-images.ts';
+import { SpareFiles } from './spare-files.ts';
 import { makeTemplate, runTool, type Template, writeTemplate } from './tmp-template.ts';
 
 /** Room for the files of `/tmp`, in the sizes that workers ask for. */
@@ -25,18 +26,15 @@ const OVERHEAD = 1.06;
 const LEAST_OVERHEAD_BYTES = MEBIBYTE;
 /** The part of the disk that stays free. Images are collected from 80 % on, and the kubelet evicts Pods at 90 %. */
 const FREE_SHARE = 0.2;
+/** The part that stays free beside an empty file for the next container: images are not to be collected for that. */
+const FREE_SHARE_BESIDE_SPARE = 0.3;
 /** Sizes whose empty file system is kept at hand: some KiB each. */
 const MAX_TEMPLATES = 64;
-/** Sizes of which an empty file is kept at hand, those of the files removed last, and the largest such size. */
-const MAX_SPARES = 2;
-const MAX_SPARE_MIB = 1024;
-const SPARE_DEADLINE_MS = 10_000;
 /** Types of tmpfs and ramfs in `statfs(2)`. */
 const IN_MEMORY: ReadonlySet<number> = new Set([0x01021994, 0x858458f6]);
 /** Name of a folder that no container has. */
 const SKELETON = '.skeleton';
 const TEMPLATE = '.template';
-const SPARE = '.spare';
 /**
  * As a tmpfs has them. Nothing of the file system outlives its worker: barriers would make a worker's `fsync` one of the
  * node's disk, and the inodes are zeros already.
@@ -52,21 +50,20 @@ export class TmpFiles {
   /** On the disk that counts. */
   readonly folder: string;
   readonly #runner: CommandRunner;
+  readonly #room: typeof roomOf;
   /** The one that was used last is the last. */
   readonly #templates = new Map<number, Promise<Template>>();
-  /** Paths of empty files by their size. The one that was made last is the last. */
-  readonly #spares = new Map<number, string>();
-  #sparesMade = 0;
-  #mostSpares = MAX_SPARES;
-  #isMakingSpare = false;
+  readonly #spares: SpareFiles;
   #folderMade: Promise<unknown> | undefined;
   /** Bytes of all files that were begun, and of those whose making is over. */
   #begunBytes = 0;
   #endedBytes = 0;
 
-  constructor(folder: string, runner: CommandRunner) {
+  constructor(folder: string, runner: CommandRunner, room: typeof roomOf = roomOf) {
     this.folder = folder;
     this.#runner = runner;
+    this.#room = room;
+    this.#spares = new SpareFiles(folder, (path, sizeMiB, signal) => this.#makeEmpty(path, sizeMiB, true, signal));
   }
 
   /**
@@ -78,15 +75,15 @@ export class TmpFiles {
     const path = this.#path(containerId);
     await this.#prepare();
     await rm(path, { force: true });
-    if (!(await this.#takeSpare(sizeMiB, path))) {
-      await this.#makeEmpty(path, sizeMiB, signal);
+    if (!(await this.#spares.take(sizeMiB, path))) {
+      await this.#makeEmpty(path, sizeMiB, false, signal);
     }
     return { mount: { type: 'ext4', source: path, options: MOUNT_OPTIONS }, skeleton: join(this.folder, SKELETON) };
   }
 
   /**
-   * Missing is success. The blocks are free once the mount is gone too. An empty file of the same size is made for the
-   * next container, since no call waits for a removal.
+   * Missing is success. The blocks are free once the mount is gone too. An empty file of the same size is made after
+   * that, for the next container.
    */
   async remove(containerId: string): Promise<void> {
     const path = this.#path(containerId);
@@ -94,7 +91,7 @@ export class TmpFiles {
     await rm(path, { force: true });
     const sizeMiB = this.#templates.keys().find((known) => fileBytes(known) === removed?.size);
     if (sizeMiB !== undefined) {
-      await this.#keepSpare(sizeMiB);
+      this.#spares.keep(sizeMiB);
     }
   }
 
@@ -110,27 +107,31 @@ export class TmpFiles {
     return IN_MEMORY.has((await statfs(this.folder)).type);
   }
 
+  /** Measures the room. Empty files count as free, and go where the disk is short. */
   async room(): Promise<TmpRoom> {
     await this.#prepare();
-    const [{ freeBytes, totalBytes }, names] = await Promise.all([roomOf(this.folder), this.list()]);
+    const spareBytes = this.#spares.sizes.reduce((sum, sizeMiB) => sum + fileBytes(sizeMiB), 0);
+    const [{ freeBytes, totalBytes }, names] = await Promise.all([this.#room(this.folder), this.list()]);
     const sizes = await Promise.all(names.map((name) => undefinedIfNoFile(stat(this.#path(name)))));
     const ownBytes = sizes.reduce((sum, file) => sum + (file?.size ?? 0), 0);
-    const spareBytes = this.#spares.keys().reduce((sum, sizeMiB) => sum + fileBytes(sizeMiB), 0);
+    if (freeBytes < totalBytes * FREE_SHARE) {
+      // Images, logs or other programs have made the disk short.
+      await this.#spares.drop();
+    }
     const usableBytes = Math.max(0, freeBytes + spareBytes - totalBytes * FREE_SHARE);
     const mebibytes = (bytes: number): number => Math.floor(bytes / OVERHEAD / MEBIBYTE);
     return { capacityMiB: mebibytes(usableBytes + ownBytes), allocatedMiB: mebibytes(ownBytes) };
   }
 
-  /** Keeps no empty file from now on: an agent of the release before knows of none. Files of containers stay. */
+  /** Keeps no empty file from now on. Files of containers stay. */
   async stop(): Promise<void> {
-    this.#mostSpares = 0;
-    await this.#dropSpares(0);
+    await this.#spares.stop();
   }
 
-  async #makeEmpty(path: string, sizeMiB: number, signal?: AbortSignal): Promise<void> {
+  async #makeEmpty(path: string, sizeMiB: number, isSpare: boolean, signal?: AbortSignal): Promise<void> {
     const bytes = fileBytes(sizeMiB);
     // Before the file: a disk that is full takes none.
-    await this.#takeRoom(sizeMiB, bytes);
+    await this.#takeRoom(sizeMiB, bytes, isSpare);
     try {
       await using file = await open(path, 'wx', 0o600);
       const template = await this.#template(sizeMiB, signal);
@@ -144,58 +145,27 @@ export class TmpFiles {
     }
   }
 
-  async #takeSpare(sizeMiB: number, path: string): Promise<boolean> {
-    const spare = this.#spares.get(sizeMiB);
-    this.#spares.delete(sizeMiB);
-    return spare !== undefined && (await undefinedIfNoFile(rename(spare, path).then(() => true))) === true;
-  }
-
-  async #keepSpare(sizeMiB: number): Promise<void> {
-    if (this.#isMakingSpare || this.#mostSpares === 0 || this.#spares.has(sizeMiB) || sizeMiB > MAX_SPARE_MIB) {
-      return;
-    }
-    this.#isMakingSpare = true;
-    this.#sparesMade += 1;
-    const path = join(this.folder, `${SPARE}-${this.#sparesMade}`);
-    try {
-      await this.#makeEmpty(path, sizeMiB, AbortSignal.timeout(SPARE_DEADLINE_MS));
-      this.#spares.set(sizeMiB, path);
-      await this.#dropSpares(this.#mostSpares);
-    } catch {
-      // The next container of the size makes its own file, and tells what is in the way.
-    } finally {
-      this.#isMakingSpare = false;
-    }
-  }
-
-  /** Drops all spares but the last ones. */
-  async #dropSpares(kept: number): Promise<void> {
-    const dropped = [...this.#spares].slice(0, Math.max(0, this.#spares.size - kept));
-    // All at once: one that is made meanwhile has the size of another.
-    for (const [sizeMiB] of dropped) {
-      this.#spares.delete(sizeMiB);
-    }
-    await Promise.all(dropped.map(([, path]) => rm(path, { force: true })));
-  }
-
   /** Takes room for a file, which is the caller's until the caller adds it to {@link TmpFiles.#endedBytes}. */
-  async #takeRoom(sizeMiB: number, bytes: number): Promise<void> {
-    const endedBytes = this.#endedBytes;
-    const { freeBytes, totalBytes } = await roomOf(this.folder);
-    // Of all files that were not made when the disk was looked at, as if none of them had its blocks by then.
-    const leftBytes = freeBytes - (this.#begunBytes - endedBytes);
-    if (leftBytes - bytes < totalBytes * FREE_SHARE) {
-      if (this.#spares.size > 0) {
-        await this.#dropSpares(0);
-        return await this.#takeRoom(sizeMiB, bytes);
+  async #takeRoom(sizeMiB: number, bytes: number, isSpare: boolean): Promise<void> {
+    const share = isSpare ? FREE_SHARE_BESIDE_SPARE : FREE_SHARE;
+    for (let mayDrop = !isSpare; ; mayDrop = false) {
+      const endedBytes = this.#endedBytes;
+      const { freeBytes, totalBytes } = await this.#room(this.folder);
+      // Of all files that were not made when the disk was looked at, as if none of them had its blocks by then.
+      const leftBytes = freeBytes - (this.#begunBytes - endedBytes);
+      if (leftBytes - bytes >= totalBytes * share) {
+        this.#begunBytes += bytes;
+        return;
       }
-      const leftMiB = Math.max(0, Math.floor(leftBytes / MEBIBYTE));
-      const message =
-        `no room for ${sizeMiB} MiB of /tmp: ${this.folder} has ${leftMiB} MiB left, ` +
-        `and ${FREE_SHARE * 100} % of its file system are to stay free`;
-      throw new EsbError(message, { code: 'NodeFull', retryable: true });
+      if (!mayDrop) {
+        const leftMiB = Math.max(0, Math.floor(leftBytes / MEBIBYTE));
+        const message =
+          `no room for ${sizeMiB} MiB of /tmp: ${this.folder} has ${leftMiB} MiB left, ` +
+          `and ${share * 100} % of its file system are to stay free`;
+        throw new EsbError(message, { code: 'NodeFull', retryable: true });
+      }
+      await this.#spares.drop();
     }
-    this.#begunBytes += bytes;
   }
 
   async #template(sizeMiB: number, signal?: AbortSignal): Promise<Template> {
@@ -234,8 +204,7 @@ export class TmpFiles {
     const skeleton = join(this.folder, SKELETON);
     await mkdir(this.folder, { recursive: true, mode: 0o700 });
     await mkdir(join(skeleton, 'tmp'), { recursive: true });
-    const earlier = (await readdir(this.folder)).filter((name) => name.startsWith(SPARE));
-    await Promise.all(earlier.map((name) => rm(join(this.folder, name), { force: true })));
+    await this.#spares.drop();
     // A layer is seen by the users of workers, under any mask of the agent.
     await chmod(skeleton, 0o755);
     await chmod(join(skeleton, 'tmp'), 0o1777);

@@ -1,8 +1,12 @@
-import { mkdtemp, readdir, readFile, rm, statfs, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, statfs, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { abortable } from '../../../../src/common/deadline.ts';
+import { undefinedIfNoFile } from '../../../../src/common/errors.ts';
 import type { CommandRunner } from '../../../../src/common/exec/command-runner.ts';
 import { TmpFiles } from '../../../../src/runtime/tmp/tmp-files.ts';
+
+const MIB = 2 ** 20;
 
 it('files that are made at the same time leave the part of the disk free that is to stay free', async () => {
   const folder = await mkdtemp('/dev/shm/esb-tmp-files-');
@@ -38,25 +42,44 @@ it('files that are made at the same time leave the part of the disk free that is
 });
 
 describe('a file that is removed', () => {
+  /** A disk of 1,000 MiB of which files take what is written here, and a program that allocates files once it may. */
   async function lab() {
     const folder = await mkdtemp('/dev/shm/esb-tmp-files-');
     onTestFinished(() => rm(folder, { recursive: true }));
     const allocated: string[] = [];
+    const disk = { mayAllocate: Promise.resolve(), otherBytes: 0 };
     const runner: CommandRunner = {
-      run: async ({ args, program }) => {
+      run: async ({ args, program, signal }) => {
         const path = args.at(program === 'mke2fs' ? -2 : -1) ?? '';
         if (program === 'mke2fs') {
           await writeFile(path, '');
         }
         if (program === 'fallocate') {
-          await truncate(path, Number(args[1]));
           allocated.push(path.slice(folder.length + 1));
+          await abortable<void>('allocating', signal, (resolve) => {
+            void disk.mayAllocate.then(resolve);
+            return undefined;
+          });
+          await truncate(path, Number(args[1]));
         }
         return { code: 0, stdout: 'inode table at 1\ndebugfs: blocks /\n2\n', stderr: '' };
       },
     };
-    const spares = async () => (await readdir(folder)).filter((name) => name.startsWith('.spare'));
-    return { allocated, files: new TmpFiles(folder, runner), folder, next: () => new TmpFiles(folder, runner), spares };
+    const sizes = async (names: readonly string[]) =>
+      await Promise.all(names.map(async (name) => (await undefinedIfNoFile(stat(join(folder, name))))?.size ?? 0));
+    const room = async () => {
+      const used = (await sizes(await readdir(folder))).reduce((sum, bytes) => sum + bytes, disk.otherBytes);
+      return { totalBytes: 1000 * MIB, freeBytes: 1000 * MIB - used, totalFiles: 1, freeFiles: 1 };
+    };
+    const spareNames = async () => (await readdir(folder)).filter((name) => name.startsWith('.spare'));
+    return {
+      allocated,
+      disk,
+      files: new TmpFiles(folder, runner, room),
+      next: () => new TmpFiles(folder, runner, room),
+      /** MiB of the empty files. */
+      spares: async () => (await sizes(await spareNames())).map((bytes) => bytes / MIB).toSorted((a, b) => a - b),
+    };
   }
 
   it('leaves an empty one of its size, which the next container takes', async () => {
@@ -65,7 +88,8 @@ describe('a file that is removed', () => {
     await writeFile(join(files.folder, 'one'), 'a secret', { flag: 'r+' });
     await files.remove('one');
     await files.remove('one');
-    expect([allocated, await spares(), await files.list()]).toEqual([['one', '.spare-1'], ['.spare-1'], []]);
+    await expect.poll(spares).toEqual([6]);
+    expect([allocated, await files.list()]).toEqual([['one', '.spare-1'], []]);
     await files.make('two', 4);
     expect([allocated.length, await spares(), await files.list()]).toEqual([2, [], ['two']]);
     expect(await readFile(join(files.folder, 'two'), 'latin1')).not.toContain('a secret');
@@ -73,41 +97,98 @@ describe('a file that is removed', () => {
     expect(allocated.at(-1)).toBe('three');
   });
 
-  it('leaves none beside those of two sizes, none of a large size, and none to the next agent', async () => {
-    const { files, next, spares } = await lab();
-    for (const [index, sizeMiB] of [4, 5, 6, 1025].entries()) {
-      await files.make(`w-${index}`, sizeMiB);
-      await files.remove(`w-${index}`);
+  it('is removed before the empty one is made, for which a container of its size waits', async () => {
+    const { allocated, disk, files } = await lab();
+    await files.make('one', 4);
+    const gate = Promise.withResolvers<void>();
+    disk.mayAllocate = gate.promise;
+    await files.remove('one');
+    const made = files.make('two', 4);
+    await expect.poll(() => allocated.length).toBe(2);
+    gate.resolve();
+    await made;
+    expect(allocated).toEqual(['one', '.spare-1']);
+  });
+
+  it('leaves those of the two sizes removed last, none of a large size, and none to the next agent', async () => {
+    const { disk, files, next, spares } = await lab();
+    disk.otherBytes = -2000 * MIB;
+    for (const id of ['4-a', '4-b', '5-a', '6-a', '1025-a']) {
+      await files.make(id, Number.parseInt(id, 10));
     }
-    expect(await spares()).toEqual(['.spare-2', '.spare-3']);
+    for (const [id, kept] of [
+      ['4-a', [6]],
+      ['5-a', [6, 7]],
+      ['4-b', [6, 7]],
+      ['6-a', [6, 8]],
+      ['1025-a', [6, 8]],
+    ] as const) {
+      await files.remove(id);
+      await expect.poll(spares).toEqual(kept);
+    }
     await next().room();
     expect(await spares()).toEqual([]);
     await files.make('later', 6);
     expect(await files.list()).toEqual(['later']);
   });
 
-  it('leaves none once the agent stops, and those of containers stay', async () => {
-    const { files, spares } = await lab();
+  it('leaves none once the agent stops, nor one of a killed agent, and those of containers stay', async () => {
+    const { disk, files, next, spares } = await lab();
     await files.make('one', 4);
-    await files.make('two', 4);
+    await files.make('two', 5);
     await files.remove('one');
-    await files.stop();
+    await expect.poll(spares).toEqual([6]);
+    await next().stop();
+    expect(await spares()).toEqual([]);
+    disk.mayAllocate = new Promise(() => undefined);
     await files.remove('two');
+    await files.stop();
+    disk.mayAllocate = Promise.resolve();
     await files.make('three', 4);
-    expect([await spares(), await files.list()]).toEqual([[], ['three']]);
+    await files.remove('three');
+    await files.make('four', 4);
+    expect([await spares(), await files.list()]).toEqual([[], ['four']]);
   });
 
-  it('counts as free, and makes room for a file that would have none', async () => {
-    const { files, spares } = await lab();
-    const { bavail, blocks, bsize } = await statfs(files.folder);
-    const before = (await files.room()).capacityMiB;
-    // Of a size beside which what other programs write to the file system does not count.
-    await files.make('one', 32);
+  it('counts as free, and goes where others make the disk short', async () => {
+    const { disk, files, spares } = await lab();
+    const before = await files.room();
+    await files.make('one', 100);
     await files.remove('one');
-    expect((await files.room()).capacityMiB).toBeGreaterThanOrEqual(before);
-    expect(await spares()).toHaveLength(1);
-    const tooMuchMiB = Math.ceil((bavail * bsize) / 2 ** 20 - blocks * bsize * (0.2 / 2 ** 20)) + 1;
-    await expect(files.make('two', tooMuchMiB)).rejects.toMatchObject({ code: 'NodeFull' });
+    await expect.poll(spares).toEqual([107]);
+    expect(await files.room()).toEqual(before);
+    disk.otherBytes = 700 * MIB;
+    expect((await files.room()).capacityMiB).toBe(94);
     expect(await spares()).toEqual([]);
+  });
+
+  it('leaves none where images would be collected soon after that', async () => {
+    const { allocated, disk, files } = await lab();
+    await files.make('one', 100);
+    disk.otherBytes = 600 * MIB;
+    await files.remove('one');
+    await files.make('two', 10);
+    expect(allocated).toEqual(['one', 'two']);
+  });
+
+  it('makes room for two containers at the same time', async () => {
+    const { files, spares } = await lab();
+    await files.make('one', 500);
+    await files.remove('one');
+    await expect.poll(spares).toEqual([531]);
+    await Promise.all(['two', 'three'].map((id) => files.make(id, 300)));
+    expect(await spares()).toEqual([]);
+    await expect(files.make('four', 300)).rejects.toMatchObject({ code: 'NodeFull' });
+  });
+
+  it('makes room for a container while the empty one is being made', async () => {
+    const { allocated, disk, files } = await lab();
+    await files.make('one', 500);
+    disk.mayAllocate = new Promise(() => undefined);
+    await files.remove('one');
+    await expect.poll(() => allocated.length).toBe(2);
+    disk.mayAllocate = Promise.resolve();
+    await files.make('two', 400);
+    expect(await files.list()).toEqual(['two']);
   });
 });

@@ -1,0 +1,106 @@
+import { readdir, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { undefinedIfNoFile } from '../../common/errors.ts';
+
+/** Sizes of which a file is kept, those of the files removed last, and the largest such size. */
+const MAX_SPARES = 2;
+const MAX_SPARE_MIB = 1024;
+const MAKE_DEADLINE_MS = 10_000;
+/** Begins the names of files that no container has. */
+const SPARE = '.spare';
+
+interface Making {
+  readonly sizeMiB: number;
+  readonly end: AbortController;
+  /** Never rejects. */
+  readonly over: Promise<void>;
+}
+
+/** Empty files for the next containers: the program that allocates the blocks would cost a start some milliseconds. */
+export class SpareFiles {
+  readonly #folder: string;
+  readonly #make: (path: string, sizeMiB: number, signal: AbortSignal) => Promise<void>;
+  /** Paths by size. That of the size that was removed last is the last. */
+  readonly #ready = new Map<number, string>();
+  #begun = 0;
+  #making: Making | undefined;
+  #dropping: Promise<void> | undefined;
+  #isStopped = false;
+
+  /** @param make makes an empty file, or throws and leaves none */
+  constructor(folder: string, make: (path: string, sizeMiB: number, signal: AbortSignal) => Promise<void>) {
+    this.#folder = folder;
+    this.#make = make;
+  }
+
+  /** Sizes of those that are ready, in MiB. */
+  get sizes(): readonly number[] {
+    return [...this.#ready.keys()];
+  }
+
+  /** Renames one of that size, where there is one. */
+  async take(sizeMiB: number, path: string): Promise<boolean> {
+    if (this.#making?.sizeMiB === sizeMiB) {
+      await this.#making.over;
+    }
+    const spare = this.#ready.get(sizeMiB);
+    this.#ready.delete(sizeMiB);
+    return spare !== undefined && (await undefinedIfNoFile(rename(spare, path).then(() => true))) === true;
+  }
+
+  /** Begins to make one of that size, unless there is one. Makes none after a stop, and one at a time. */
+  keep(sizeMiB: number): void {
+    const ready = this.#ready.get(sizeMiB);
+    if (ready !== undefined) {
+      this.#ready.delete(sizeMiB);
+      this.#ready.set(sizeMiB, ready);
+      return;
+    }
+    if (this.#isStopped || this.#making !== undefined || this.#dropping !== undefined || sizeMiB > MAX_SPARE_MIB) {
+      return;
+    }
+    const end = new AbortController();
+    this.#making = { sizeMiB, end, over: this.#makeOne(sizeMiB, end.signal) };
+  }
+
+  /** Removes all, those of an earlier agent too. Callers at the same time share one run. */
+  async drop(): Promise<void> {
+    this.#dropping ??= this.#drop().finally(() => {
+      this.#dropping = undefined;
+    });
+    await this.#dropping;
+  }
+
+  /** Keeps none from now on: an agent of the release before knows of none. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    await this.drop();
+  }
+
+  async #makeOne(sizeMiB: number, signal: AbortSignal): Promise<void> {
+    this.#begun += 1;
+    const path = join(this.#folder, `${SPARE}-${this.#begun}`);
+    try {
+      await this.#make(path, sizeMiB, AbortSignal.any([signal, AbortSignal.timeout(MAKE_DEADLINE_MS)]));
+      this.#ready.set(sizeMiB, path);
+      const [oldest] = this.#ready;
+      if (oldest !== undefined && this.#ready.size > MAX_SPARES) {
+        this.#ready.delete(oldest[0]);
+        await rm(oldest[1], { force: true });
+      }
+    } catch {
+      // The next container of the size makes its own file, and tells what is in the way.
+    } finally {
+      this.#making = undefined;
+    }
+  }
+
+  async #drop(): Promise<void> {
+    this.#making?.end.abort();
+    await this.#making?.over;
+    this.#ready.clear();
+    const names = (await undefinedIfNoFile(readdir(this.#folder))) ?? [];
+    const spares = names.filter((name) => name.startsWith(SPARE));
+    await Promise.all(spares.map((name) => rm(join(this.#folder, name), { force: true })));
+  }
+}
