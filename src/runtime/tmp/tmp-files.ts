@@ -26,8 +26,6 @@ const OVERHEAD = 1.06;
 const LEAST_OVERHEAD_BYTES = MEBIBYTE;
 /** The part of the disk that stays free. Images are collected from 80 % on, and the kubelet evicts Pods at 90 %. */
 const FREE_SHARE = 0.2;
-/** The part that stays free beside an empty file for the next container: images are not to be collected for that. */
-const FREE_SHARE_BESIDE_SPARE = 0.3;
 /** Sizes whose empty file system is kept at hand: some KiB each. */
 const MAX_TEMPLATES = 64;
 /** Types of tmpfs and ramfs in `statfs(2)`. */
@@ -147,13 +145,14 @@ export class TmpFiles {
 
   /** Takes room for a file, which is the caller's until the caller adds it to {@link TmpFiles.#endedBytes}. */
   async #takeRoom(sizeMiB: number, bytes: number, isSpare: boolean): Promise<void> {
-    const share = isSpare ? FREE_SHARE_BESIDE_SPARE : FREE_SHARE;
+    // A spare leaves as much again: images are not to be collected for that.
+    const neededBytes = isSpare ? 2 * bytes : bytes;
     for (let mayDrop = !isSpare; ; mayDrop = false) {
       const endedBytes = this.#endedBytes;
       const { freeBytes, totalBytes } = await this.#room(this.folder);
       // Of all files that were not made when the disk was looked at, as if none of them had its blocks by then.
       const leftBytes = freeBytes - (this.#begunBytes - endedBytes);
-      if (leftBytes - bytes >= totalBytes * share) {
+      if (leftBytes - neededBytes >= totalBytes * FREE_SHARE) {
         this.#begunBytes += bytes;
         return;
       }
@@ -161,7 +160,7 @@ export class TmpFiles {
         const leftMiB = Math.max(0, Math.floor(leftBytes / MEBIBYTE));
         const message =
           `no room for ${sizeMiB} MiB of /tmp: ${this.folder} has ${leftMiB} MiB left, ` +
-          `and ${share * 100} % of its file system are to stay free`;
+          `and ${FREE_SHARE * 100} % of its file system are to stay free`;
         throw new EsbError(message, { code: 'NodeFull', retryable: true });
       }
       await this.#spares.drop();
