@@ -5,7 +5,8 @@ import { undefinedIfNoFile } from '../../common/errors.ts';
 /** Sizes of which a file is kept, those of the files removed last, and the largest such size. */
 const MAX_SPARES = 2;
 const MAX_SPARE_MIB = 1024;
-const MAKE_DEADLINE_MS = 10_000;
+/** For a removal waits. A disk that needs longer has none. */
+const MAKE_DEADLINE_MS = 1_000;
 /** Begins the names of files that no container has. */
 const SPARE = '.spare';
 
@@ -48,8 +49,8 @@ export class SpareFiles {
     return spare !== undefined && (await undefinedIfNoFile(rename(spare, path).then(() => true))) === true;
   }
 
-  /** Begins to make one of that size, unless there is one. Makes none after a stop, and one at a time. */
-  keep(sizeMiB: number): void {
+  /** Makes one of that size, unless there is one. Makes none after a stop, and one at a time. Never rejects. */
+  async keep(sizeMiB: number): Promise<void> {
     const ready = this.#ready.get(sizeMiB);
     if (ready !== undefined) {
       this.#ready.delete(sizeMiB);
@@ -61,6 +62,7 @@ export class SpareFiles {
     }
     const end = new AbortController();
     this.#making = { sizeMiB, end, over: this.#makeOne(sizeMiB, end.signal) };
+    await this.#making.over;
   }
 
   /** Removes all, those of an earlier agent too. Callers at the same time share one run. */

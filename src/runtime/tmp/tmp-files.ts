@@ -80,8 +80,8 @@ export class TmpFiles {
   }
 
   /**
-   * Missing is success. The blocks are free once the mount is gone too. An empty file of the same size is made after
-   * that, for the next container.
+   * Missing is success. The blocks are free once the mount is gone too. An empty file of the same size is made for the
+   * next container: a removal can wait for that, and a start beside it would be slower.
    */
   async remove(containerId: string): Promise<void> {
     const path = this.#path(containerId);
@@ -89,7 +89,7 @@ export class TmpFiles {
     await rm(path, { force: true });
     const sizeMiB = this.#templates.keys().find((known) => fileBytes(known) === removed?.size);
     if (sizeMiB !== undefined) {
-      this.#spares.keep(sizeMiB);
+      await this.#spares.keep(sizeMiB);
     }
   }
 
