@@ -5,22 +5,26 @@ import { undefinedIfNoFile } from '../../common/errors.ts';
 /** Sizes of which a file is kept, those of the files removed last, and the largest such size. */
 const MAX_SPARES = 2;
 const MAX_SPARE_MIB = 1024;
-/** For a removal waits. A disk that needs longer has none. */
-const MAKE_DEADLINE_MS = 1_000;
 /** Begins the names of files that no container has. */
 const SPARE = '.spare';
 
 interface Making {
   readonly sizeMiB: number;
+  /** Whether a container is to have the file. */
+  isAwaited: boolean;
   readonly end: AbortController;
   /** Never rejects. */
   readonly over: Promise<void>;
 }
 
+/** Makes an empty file, or throws and leaves none. */
+type MakeFile = (path: string, sizeMiB: number, signal: AbortSignal) => Promise<void>;
+
 /** Empty files for the next containers: the program that allocates the blocks would cost a start some milliseconds. */
 export class SpareFiles {
   readonly #folder: string;
-  readonly #make: (path: string, sizeMiB: number, signal: AbortSignal) => Promise<void>;
+  readonly #make: MakeFile;
+  readonly #deadlineMs: number;
   /** Paths by size. That of the size that was removed last is the last. */
   readonly #ready = new Map<number, string>();
   #begun = 0;
@@ -28,10 +32,11 @@ export class SpareFiles {
   #dropping: Promise<void> | undefined;
   #isStopped = false;
 
-  /** @param make makes an empty file, or throws and leaves none */
-  constructor(folder: string, make: (path: string, sizeMiB: number, signal: AbortSignal) => Promise<void>) {
+  /** @param deadlineMs milliseconds for one file, since a removal waits for it: a slower disk has none */
+  constructor(folder: string, make: MakeFile, deadlineMs: number) {
     this.#folder = folder;
     this.#make = make;
+    this.#deadlineMs = deadlineMs;
   }
 
   /** Sizes of those that are ready, in MiB. */
@@ -39,10 +44,12 @@ export class SpareFiles {
     return [...this.#ready.keys()];
   }
 
-  /** Renames one of that size, where there is one. */
+  /** Renames one of that size, where there is one. One that is being made is waited for by one caller alone. */
   async take(sizeMiB: number, path: string): Promise<boolean> {
-    if (this.#making?.sizeMiB === sizeMiB) {
-      await this.#making.over;
+    const making = this.#making;
+    if (making?.sizeMiB === sizeMiB && !making.isAwaited) {
+      making.isAwaited = true;
+      await making.over;
     }
     const spare = this.#ready.get(sizeMiB);
     this.#ready.delete(sizeMiB);
@@ -61,7 +68,7 @@ export class SpareFiles {
       return;
     }
     const end = new AbortController();
-    this.#making = { sizeMiB, end, over: this.#makeOne(sizeMiB, end.signal) };
+    this.#making = { sizeMiB, isAwaited: false, end, over: this.#makeOne(sizeMiB, end.signal) };
     await this.#making.over;
   }
 
@@ -83,7 +90,7 @@ export class SpareFiles {
     this.#begun += 1;
     const path = join(this.#folder, `${SPARE}-${this.#begun}`);
     try {
-      await this.#make(path, sizeMiB, AbortSignal.any([signal, AbortSignal.timeout(MAKE_DEADLINE_MS)]));
+      await this.#make(path, sizeMiB, AbortSignal.any([signal, AbortSignal.timeout(this.#deadlineMs)]));
       this.#ready.set(sizeMiB, path);
       const [oldest] = this.#ready;
       if (oldest !== undefined && this.#ready.size > MAX_SPARES) {

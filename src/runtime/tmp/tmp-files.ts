@@ -1,5 +1,6 @@
 import { chmod, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
+import { abortable } from '../../common/deadline.ts';
 import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Mount } from '../../containerd/snapshot-service.ts';
@@ -11,6 +12,13 @@ import { makeTemplate, runTool, type Template, writeTemplate } from './tmp-templ
 export interface TmpRoom {
   readonly capacityMiB: number;
   readonly allocatedMiB: number;
+}
+
+export interface TmpFilesOptions {
+  /** Measures the disk. */
+  readonly roomOf?: typeof roomOf;
+  /** Milliseconds that a removal waits for the empty file of the next container. Default one second. */
+  readonly spareDeadlineMs?: number;
 }
 
 export interface TmpFile {
@@ -28,6 +36,7 @@ const LEAST_OVERHEAD_BYTES = MEBIBYTE;
 const FREE_SHARE = 0.2;
 /** Sizes whose empty file system is kept at hand: some KiB each. */
 const MAX_TEMPLATES = 64;
+const SPARE_DEADLINE_MS = 1_000;
 /** Types of tmpfs and ramfs in `statfs(2)`. */
 const IN_MEMORY: ReadonlySet<number> = new Set([0x01021994, 0x858458f6]);
 /** Name of a folder that no container has. */
@@ -48,7 +57,7 @@ export class TmpFiles {
   /** On the disk that counts. */
   readonly folder: string;
   readonly #runner: CommandRunner;
-  readonly #room: typeof roomOf;
+  readonly #roomOf: typeof roomOf;
   /** The one that was used last is the last. */
   readonly #templates = new Map<number, Promise<Template>>();
   readonly #spares: SpareFiles;
@@ -57,11 +66,15 @@ export class TmpFiles {
   #begunBytes = 0;
   #endedBytes = 0;
 
-  constructor(folder: string, runner: CommandRunner, room: typeof roomOf = roomOf) {
+  constructor(folder: string, runner: CommandRunner, options: TmpFilesOptions = {}) {
     this.folder = folder;
     this.#runner = runner;
-    this.#room = room;
-    this.#spares = new SpareFiles(folder, (path, sizeMiB, signal) => this.#makeEmpty(path, sizeMiB, true, signal));
+    this.#roomOf = options.roomOf ?? roomOf;
+    this.#spares = new SpareFiles(
+      folder,
+      (path, sizeMiB, signal) => this.#makeEmpty(path, sizeMiB, true, signal),
+      options.spareDeadlineMs ?? SPARE_DEADLINE_MS,
+    );
   }
 
   /**
@@ -108,10 +121,14 @@ export class TmpFiles {
   /** Measures the room. Empty files count as free, and go where the disk is short. */
   async room(): Promise<TmpRoom> {
     await this.#prepare();
-    const spareBytes = this.#spares.sizes.reduce((sum, sizeMiB) => sum + fileBytes(sizeMiB), 0);
-    const [{ freeBytes, totalBytes }, names] = await Promise.all([this.#room(this.folder), this.list()]);
+    const spares = this.#spares.sizes;
+    const [{ freeBytes, totalBytes }, names] = await Promise.all([this.#roomOf(this.folder), this.list()]);
     const sizes = await Promise.all(names.map((name) => undefinedIfNoFile(stat(this.#path(name)))));
     const ownBytes = sizes.reduce((sum, file) => sum + (file?.size ?? 0), 0);
+    // One that a container has by now counts as the container's.
+    const spareBytes = this.#spares.sizes
+      .filter((sizeMiB) => spares.includes(sizeMiB))
+      .reduce((sum, sizeMiB) => sum + fileBytes(sizeMiB), 0);
     if (freeBytes < totalBytes * FREE_SHARE) {
       // Images, logs or other programs have made the disk short.
       await this.#spares.drop();
@@ -149,7 +166,7 @@ export class TmpFiles {
     const neededBytes = isSpare ? 2 * bytes : bytes;
     for (let mayDrop = !isSpare; ; mayDrop = false) {
       const endedBytes = this.#endedBytes;
-      const { freeBytes, totalBytes } = await this.#room(this.folder);
+      const { freeBytes, totalBytes } = await this.#roomOf(this.folder);
       // Of all files that were not made when the disk was looked at, as if none of them had its blocks by then.
       const leftBytes = freeBytes - (this.#begunBytes - endedBytes);
       if (leftBytes - neededBytes >= totalBytes * FREE_SHARE) {
@@ -171,22 +188,26 @@ export class TmpFiles {
     const known = this.#templates.get(sizeMiB);
     this.#templates.delete(sizeMiB);
     // One that somebody else waits for is not cut off by the signal of the first.
-    const template =
-      known ?? makeTemplate(this.#runner, join(this.folder, `${TEMPLATE}-${sizeMiB}`), fileBytes(sizeMiB));
+    const template = known ?? this.#newTemplate(sizeMiB);
     this.#templates.set(sizeMiB, template);
     const [oldest] = this.#templates.keys();
     if (this.#templates.size > MAX_TEMPLATES && oldest !== undefined) {
       this.#templates.delete(oldest);
     }
-    try {
-      return await template;
-    } catch (error) {
+    return await abortable<Template>(`making an empty file system of ${sizeMiB} MiB`, signal, (resolve, reject) => {
+      template.then(resolve, reject);
+      return undefined;
+    });
+  }
+
+  #newTemplate(sizeMiB: number): Promise<Template> {
+    const template = makeTemplate(this.#runner, join(this.folder, `${TEMPLATE}-${sizeMiB}`), fileBytes(sizeMiB));
+    template.catch(() => {
       if (this.#templates.get(sizeMiB) === template) {
         this.#templates.delete(sizeMiB);
       }
-      signal?.throwIfAborted();
-      throw error;
-    }
+    });
+    return template;
   }
 
   async #prepare(): Promise<void> {
