@@ -74,7 +74,10 @@ enum { LONGEST_TURN_MS = 1000 };
 
 // Pieces of an answer below so many bytes: as many as a worker may send at once, and in a second from then on for each
 // call at once. Streams of single letters are far below; a flood of single bytes costs more than it brings.
-enum { SMALL_PIECE = 16, PIECES_PER_SECOND = 10 * 1000 };
+enum { SMALL_PIECE = 16 };
+#ifndef PIECES_PER_SECOND
+#define PIECES_PER_SECOND (10 * 1000)
+#endif
 #ifndef MAX_PIECES
 #define MAX_PIECES (1000 * 1000)
 #endif

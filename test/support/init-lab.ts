@@ -50,8 +50,9 @@ export function strictInitProgram(): Promise<string> {
 }
 
 function checkedProgram(name: string, bounds: string): Promise<string> {
-  // Slow requests are given up sooner, and fewer pieces are borne, so that a test can wait for that.
-  const sooner = '-DHEAD_PATIENCE_MS=2000 -DBODY_PATIENCE_MS=1000 -DMAX_PIECES=20000';
+  // Slow requests are given up sooner, and fewer pieces are borne, so that a test can wait for that. The checks make each
+  // piece slow: beside other tests hardly more than 1,000 may come in a second.
+  const sooner = '-DHEAD_PATIENCE_MS=2000 -DBODY_PATIENCE_MS=1000 -DMAX_PIECES=20000 -DPIECES_PER_SECOND=1000';
   const checks = `-O1 -g ${sooner} ${bounds} -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all`;
   return builtProgram(name, initSource, (program) =>
     run('make', [`PROGRAM=${program}`, `CFLAGS=${checks}`, `LDFLAGS=${checks}`], { cwd: initSource }),

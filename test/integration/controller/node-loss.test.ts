@@ -170,8 +170,8 @@ describe('nodes that die', () => {
     await createWorkers('early', 40);
     await allAssigned('early', 40);
     const dead = ['node-0', 'node-1', 'node-2', 'node-3'];
-    await die(0, 1, 2, 3);
     const began = performance.now();
+    await die(0, 1, 2, 3);
     const emptiedAt = new Map<string, number>();
     await waitFor(
       'the dead nodes to be empty',
@@ -187,9 +187,10 @@ describe('nodes that die', () => {
       { timeoutMs: 120_000, everyMs: 50 },
     );
     const times = [...emptiedAt.values()].toSorted((a, b) => a - b).map((ms) => (ms * SPEED) / 1_000);
-    const gaps = times.slice(1).map((at, index) => at - (times[index] ?? 0));
-    expect(times[0]).toBeGreaterThan(30);
-    expect(Math.min(...gaps), `seconds: ${times.join(' ')}`).toBeGreaterThan(7);
+    // A slow machine empties a node late, and the next one sooner after that: no gap, but each moment has a least.
+    for (const [index, at] of times.entries()) {
+      expect(at, `seconds: ${times.join(' ')}`).toBeGreaterThan(30 + 10 * index);
+    }
     expect(times.at(-1), `seconds: ${times.join(' ')}`).toBeLessThan(120);
     expect(new Set(Object.values(await assignments()).map((text) => text.split(' ')[1]))).toEqual(new Set(['1', '2']));
   });

@@ -25,7 +25,8 @@ async function waiting(init: BareInit, manner?: 'heedless'): Promise<Peer> {
 /** A connection on which a runtime has a call. */
 async function called(init: BareInit, manner?: 'heedless'): Promise<{ readonly peer: Peer; readonly id: string }> {
   const peer = await waiting(init, manner);
-  const id = init.agent.send({});
+  // Longer than any flood needs, however slow the machine is: an end by the call's timeout breaks no bound.
+  const id = init.agent.send({}, { timeoutMs: 60_000 });
   await peer.answer();
   return { peer, id };
 }
