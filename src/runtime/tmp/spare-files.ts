@@ -1,5 +1,6 @@
 import { readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { abortable } from '../../common/deadline.ts';
 import { undefinedIfNoFile } from '../../common/errors.ts';
 
 /** Sizes of which a file is kept, those of the files removed last, and the largest such size. */
@@ -7,6 +8,11 @@ const MAX_SPARES = 2;
 const MAX_SPARE_MIB = 1024;
 /** Begins the names of files that no container has. */
 const SPARE = '.spare';
+
+/** Whether a file of that name is one that no container has. */
+export function isSpareName(name: string): boolean {
+  return name.startsWith(SPARE);
+}
 
 interface Making {
   readonly sizeMiB: number;
@@ -39,17 +45,26 @@ export class SpareFiles {
     this.#deadlineMs = deadlineMs;
   }
 
-  /** Sizes of those that are ready, in MiB. */
-  get sizes(): readonly number[] {
-    return [...this.#ready.keys()];
+  /** Whether there is one, or one is being made. */
+  get isAny(): boolean {
+    return this.#ready.size > 0 || this.#making !== undefined;
   }
 
-  /** Renames one of that size, where there is one. One that is being made is waited for by one caller alone. */
-  async take(sizeMiB: number, path: string): Promise<boolean> {
+  /**
+   * Renames one of that size, where there is one. One that is being made is waited for by one caller alone.
+   *
+   * @throws {AbortedError} when the signal fires meanwhile
+   */
+  async take(sizeMiB: number, path: string, signal?: AbortSignal): Promise<boolean> {
     const making = this.#making;
     if (making?.sizeMiB === sizeMiB && !making.isAwaited) {
-      making.isAwaited = true;
-      await making.over;
+      await abortable<void>('waiting for an empty file', signal, (resolve) => {
+        making.isAwaited = true;
+        void making.over.then(resolve);
+        return () => {
+          making.isAwaited = false;
+        };
+      });
     }
     const spare = this.#ready.get(sizeMiB);
     this.#ready.delete(sizeMiB);
@@ -109,7 +124,7 @@ export class SpareFiles {
     await this.#making?.over;
     this.#ready.clear();
     const names = (await undefinedIfNoFile(readdir(this.#folder))) ?? [];
-    const spares = names.filter((name) => name.startsWith(SPARE));
+    const spares = names.filter(isSpareName);
     await Promise.all(spares.map((name) => rm(join(this.#folder, name), { force: true })));
   }
 }

@@ -5,7 +5,7 @@ import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Mount } from '../../containerd/snapshot-service.ts';
 import { roomOf } from '../images/node-images.ts';
-import { SpareFiles } from './spare-files.ts';
+import { isSpareName, SpareFiles } from './spare-files.ts';
 import { makeTemplate, runTool, type Template, writeTemplate } from './tmp-template.ts';
 
 /** Room for the files of `/tmp`, in the sizes that workers ask for. */
@@ -37,6 +37,8 @@ const FREE_SHARE = 0.2;
 /** Sizes whose empty file system is kept at hand: some KiB each. */
 const MAX_TEMPLATES = 64;
 const SPARE_DEADLINE_MS = 1_000;
+/** Times that a start has all empty files removed again, where more are made meanwhile. */
+const MAX_DROPS = 2;
 /** Types of tmpfs and ramfs in `statfs(2)`. */
 const IN_MEMORY: ReadonlySet<number> = new Set([0x01021994, 0x858458f6]);
 /** Name of a folder that no container has. */
@@ -86,7 +88,7 @@ export class TmpFiles {
     const path = this.#path(containerId);
     await this.#prepare();
     await rm(path, { force: true });
-    if (!(await this.#spares.take(sizeMiB, path))) {
+    if (!(await this.#spares.take(sizeMiB, path, signal))) {
       await this.#makeEmpty(path, sizeMiB, false, signal);
     }
     return { mount: { type: 'ext4', source: path, options: MOUNT_OPTIONS }, skeleton: join(this.folder, SKELETON) };
@@ -108,8 +110,7 @@ export class TmpFiles {
 
   /** Containers that have a file. */
   async list(): Promise<readonly string[]> {
-    const names = (await undefinedIfNoFile(readdir(this.folder))) ?? [];
-    return names.filter((name) => !name.startsWith('.'));
+    return (await this.#names()).filter(isContainerName);
   }
 
   /** Whether the folder is no disk: files there would be memory that is counted nowhere. */
@@ -121,14 +122,15 @@ export class TmpFiles {
   /** Measures the room. Empty files count as free, and go where the disk is short. */
   async room(): Promise<TmpRoom> {
     await this.#prepare();
-    const spares = this.#spares.sizes;
-    const [{ freeBytes, totalBytes }, names] = await Promise.all([this.#roomOf(this.folder), this.list()]);
-    const sizes = await Promise.all(names.map((name) => undefinedIfNoFile(stat(this.#path(name)))));
-    const ownBytes = sizes.reduce((sum, file) => sum + (file?.size ?? 0), 0);
-    // One that a container has by now counts as the container's.
-    const spareBytes = this.#spares.sizes
-      .filter((sizeMiB) => spares.includes(sizeMiB))
-      .reduce((sum, sizeMiB) => sum + fileBytes(sizeMiB), 0);
+    const [{ freeBytes, totalBytes }, names] = await Promise.all([this.#roomOf(this.folder), this.#names()]);
+    const bytesOf = async (files: readonly string[]): Promise<number> => {
+      const found = await Promise.all(files.map((name) => undefinedIfNoFile(stat(join(this.folder, name)))));
+      return found.reduce((sum, file) => sum + (file?.size ?? 0), 0);
+    };
+    const [ownBytes, spareBytes] = await Promise.all([
+      bytesOf(names.filter(isContainerName)),
+      bytesOf(names.filter(isSpareName)),
+    ]);
     if (freeBytes < totalBytes * FREE_SHARE) {
       // Images, logs or other programs have made the disk short.
       await this.#spares.drop();
@@ -141,6 +143,10 @@ export class TmpFiles {
   /** Keeps no empty file from now on. Files of containers stay. */
   async stop(): Promise<void> {
     await this.#spares.stop();
+  }
+
+  async #names(): Promise<readonly string[]> {
+    return (await undefinedIfNoFile(readdir(this.folder))) ?? [];
   }
 
   async #makeEmpty(path: string, sizeMiB: number, isSpare: boolean, signal?: AbortSignal): Promise<void> {
@@ -164,7 +170,7 @@ export class TmpFiles {
   async #takeRoom(sizeMiB: number, bytes: number, isSpare: boolean): Promise<void> {
     // A spare leaves as much again: images are not to be collected for that.
     const neededBytes = isSpare ? 2 * bytes : bytes;
-    for (let mayDrop = !isSpare; ; mayDrop = false) {
+    for (let drops = 0; ; drops += 1) {
       const endedBytes = this.#endedBytes;
       const { freeBytes, totalBytes } = await this.#roomOf(this.folder);
       // Of all files that were not made when the disk was looked at, as if none of them had its blocks by then.
@@ -173,7 +179,8 @@ export class TmpFiles {
         this.#begunBytes += bytes;
         return;
       }
-      if (!mayDrop) {
+      // One may have been begun since the last drop.
+      if (isSpare || drops > MAX_DROPS || (drops > 0 && !this.#spares.isAny)) {
         const leftMiB = Math.max(0, Math.floor(leftBytes / MEBIBYTE));
         const message =
           `no room for ${sizeMiB} MiB of /tmp: ${this.folder} has ${leftMiB} MiB left, ` +
@@ -236,6 +243,10 @@ export class TmpFiles {
     }
     return join(this.folder, containerId);
   }
+}
+
+function isContainerName(name: string): boolean {
+  return !name.startsWith('.');
 }
 
 /** Bytes of the file in which a worker can write so many MiB. */

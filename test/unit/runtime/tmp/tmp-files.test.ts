@@ -1,5 +1,6 @@
 import { mkdtemp, readdir, readFile, rm, stat, statfs, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { abortable } from '../../../../src/common/deadline.ts';
 import { undefinedIfNoFile } from '../../../../src/common/errors.ts';
@@ -47,7 +48,14 @@ describe('a file that is removed', () => {
     const folder = await mkdtemp('/dev/shm/esb-tmp-files-');
     onTestFinished(() => rm(folder, { recursive: true }));
     const allocated: string[] = [];
-    const disk = { mayAllocate: Promise.resolve(), otherBytes: 0 };
+    const disk = {
+      mayAllocate: Promise.resolve(),
+      /** Between the blocks and the end of the program. */
+      mayEnd: Promise.resolve(),
+      /** Once the room has been measured. */
+      measured: async (): Promise<void> => undefined,
+      otherBytes: 0,
+    };
     const runner: CommandRunner = {
       run: async ({ args, program, signal }) => {
         const path = args.at(program === 'mke2fs' ? -2 : -1) ?? '';
@@ -61,6 +69,7 @@ describe('a file that is removed', () => {
             return undefined;
           });
           await truncate(path, Number(args[1]));
+          await disk.mayEnd;
         }
         return { code: 0, stdout: 'inode table at 1\ndebugfs: blocks /\n2\n', stderr: '' };
       },
@@ -69,6 +78,7 @@ describe('a file that is removed', () => {
       await Promise.all(names.map(async (name) => (await undefinedIfNoFile(stat(join(folder, name))))?.size ?? 0));
     const roomOf = async () => {
       const used = (await sizes(await readdir(folder))).reduce((sum, bytes) => sum + bytes, disk.otherBytes);
+      await disk.measured();
       return { totalBytes: 1000 * MIB, freeBytes: 1000 * MIB - used, totalFiles: 1, freeFiles: 1 };
     };
     const spareNames = async () => (await readdir(folder)).filter((name) => name.startsWith('.spare'));
@@ -109,6 +119,27 @@ describe('a file that is removed', () => {
     gate.resolve();
     await Promise.all([removed, made]);
     expect(allocated).toEqual(['one', '.spare-1', expect.stringMatching(/^(two|three)$/)]);
+  });
+
+  it('leaves one for another container where the one that waits is given up', async () => {
+    const { allocated, disk, files } = await lab();
+    await files.make('one', 4);
+    const gate = Promise.withResolvers<void>();
+    disk.mayAllocate = gate.promise;
+    const removed = files.remove('one');
+    await expect.poll(() => allocated.length).toBe(2);
+    const end = new AbortController();
+    const given = files.make('two', 4, end.signal);
+    given.catch(() => undefined);
+    // The wait for the empty file has begun.
+    await setTimeout(50);
+    end.abort();
+    await expect(given).rejects.toMatchObject({ code: 'Aborted' });
+    const made = files.make('three', 4);
+    await setTimeout(50);
+    gate.resolve();
+    await Promise.all([removed, made]);
+    expect([allocated, await files.list()]).toEqual([['one', '.spare-1'], ['three']]);
   });
 
   it('leaves none where the disk takes too long for it', async () => {
@@ -173,6 +204,21 @@ describe('a file that is removed', () => {
     expect(await spares()).toEqual([]);
   });
 
+  it('counts as free while it is being made', async () => {
+    const { allocated, disk, files, spares } = await lab();
+    const before = await files.room();
+    await files.make('one', 100);
+    const gate = Promise.withResolvers<void>();
+    disk.mayEnd = gate.promise;
+    const removed = files.remove('one');
+    await expect.poll(() => allocated.length).toBe(2);
+    await expect.poll(spares).toEqual([107]);
+    expect(await files.room()).toEqual(before);
+    gate.resolve();
+    await removed;
+    expect(await files.room()).toEqual(before);
+  });
+
   it('leaves none where images would be collected soon after that', async () => {
     const { allocated, disk, files } = await lab();
     await files.make('one', 100);
@@ -207,5 +253,32 @@ describe('a file that is removed', () => {
     await files.make('two', 400);
     await removed;
     expect(await files.list()).toEqual(['two']);
+  });
+
+  it('makes room for a container beside which another is removed', async () => {
+    const { allocated, disk, files } = await lab();
+    await files.make('one', 150);
+    await files.make('two', 100);
+    await files.remove('one');
+    const looked = Promise.withResolvers<void>();
+    const gate = Promise.withResolvers<void>();
+    let looks = 0;
+    disk.measured = async () => {
+      looks += 1;
+      if (looks === 2) {
+        looked.resolve();
+        await gate.promise;
+      }
+    };
+    const made = files.make('large', 600);
+    await looked.promise;
+    disk.mayAllocate = new Promise(() => undefined);
+    const removed = files.remove('two');
+    await expect.poll(() => allocated.filter((name) => name.startsWith('.spare')).length).toBe(2);
+    disk.mayAllocate = Promise.resolve();
+    gate.resolve();
+    await made;
+    await removed;
+    expect(await files.list()).toEqual(['large']);
   });
 });
