@@ -35,7 +35,8 @@ describe('a function from a folder', () => {
       const clients = await ensurePythonClients(createProgress({ write: () => undefined }));
       const work = await mkdtemp(join(tmpdir(), 'esb-first-'));
       onTestFinished(() => rm(work, { recursive: true, force: true }));
-      const name = `first-${language}`;
+      // A name that the tools of a language may have for themselves.
+      const name: string = language;
       const folder = join(work, name);
       onTestFinished(async () => {
         await esb.kubectl(['delete', 'lambdafunction', name, '--ignore-not-found']);

@@ -90,7 +90,8 @@ func main() {
 }
 `,
     },
-    { name: 'go.mod', text: `module ${name}\n\ngo 1.26\n\nrequire github.com/aws/aws-lambda-go v1.55.1\n` },
+    // Some names alone are Go's own: go, toolchain.
+    { name: 'go.mod', text: `module example.com/${name}\n\ngo 1.26\n\nrequire github.com/aws/aws-lambda-go v1.55.1\n` },
     {
       name: 'go.sum',
       text: `github.com/aws/aws-lambda-go v1.55.1 h1:We2cCp4BwqqH/JW+bEEo1FhgG71rslvjfi4y7KmlrR0=
