@@ -224,7 +224,8 @@ describe('a caller of a streamed answer', () => {
       }
     }
     expect(times).toHaveLength(2);
-    expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThan(1_500);
+    // An answer that is held back has both at once; a busy machine delays the first.
+    expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThan(500);
   });
 
   it('that does not read holds up the function until its time is over, and no longer', async () => {
