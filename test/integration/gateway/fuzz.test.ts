@@ -406,7 +406,7 @@ describe('a gateway among clients of any kind', () => {
               const clients = await clientsOf(hasty.port);
               return requests === 0 && ports.filter((port) => clients.has(port)).length <= mayStay;
             },
-            { timeoutMs: 150_000 },
+            { timeoutMs: 60_000 },
           );
           // The answers of the call that runs, and of what was sent ahead of it.
           expect(held).toBeLessThanOrEqual((MAX_HELD_MIB + 12) * 2 ** 20);
