@@ -81,12 +81,22 @@ describe('a file that is removed', () => {
       await disk.measured();
       return { totalBytes: 1000 * MIB, freeBytes: 1000 * MIB - used, totalFiles: 1, freeFiles: 1 };
     };
+    const files = new TmpFiles(folder, runner, { roomOf, spareDeadlineMs });
     const spareNames = async () => (await readdir(folder)).filter((name) => name.startsWith('.spare'));
     return {
       allocated,
       disk,
-      files: new TmpFiles(folder, runner, { roomOf, spareDeadlineMs }),
+      files,
       next: () => new TmpFiles(folder, runner, { roomOf, spareDeadlineMs }),
+      /** Removes a file. The next one is being made by then, and has its blocks once the test says so. */
+      removing: async (containerId: string) => {
+        const gate = Promise.withResolvers<void>();
+        disk.mayAllocate = gate.promise;
+        const { length } = allocated;
+        const removed = files.remove(containerId);
+        await expect.poll(() => allocated.length).toBe(length + 1);
+        return { removed, allocate: gate.resolve };
+      },
       /** MiB of the empty files. */
       spares: async () => (await sizes(await spareNames())).map((bytes) => bytes / MIB).toSorted((a, b) => a - b),
     };
@@ -108,26 +118,20 @@ describe('a file that is removed', () => {
   });
 
   it('leaves one for which one container of its size waits', async () => {
-    const { allocated, disk, files } = await lab();
+    const { allocated, files, removing } = await lab();
     await files.make('one', 4);
-    const gate = Promise.withResolvers<void>();
-    disk.mayAllocate = gate.promise;
-    const removed = files.remove('one');
-    await expect.poll(() => allocated.length).toBe(2);
+    const { allocate, removed } = await removing('one');
     const made = Promise.all([files.make('two', 4), files.make('three', 4)]);
     await expect.poll(() => allocated.length).toBe(3);
-    gate.resolve();
+    allocate();
     await Promise.all([removed, made]);
     expect(allocated).toEqual(['one', '.spare-1', expect.stringMatching(/^(two|three)$/)]);
   });
 
   it('leaves one for another container where the one that waits is given up', async () => {
-    const { allocated, disk, files } = await lab();
+    const { allocated, files, removing } = await lab();
     await files.make('one', 4);
-    const gate = Promise.withResolvers<void>();
-    disk.mayAllocate = gate.promise;
-    const removed = files.remove('one');
-    await expect.poll(() => allocated.length).toBe(2);
+    const { allocate, removed } = await removing('one');
     const end = new AbortController();
     const given = files.make('two', 4, end.signal);
     given.catch(() => undefined);
@@ -137,7 +141,7 @@ describe('a file that is removed', () => {
     await expect(given).rejects.toMatchObject({ code: 'Aborted' });
     const made = files.make('three', 4);
     await setTimeout(50);
-    gate.resolve();
+    allocate();
     await Promise.all([removed, made]);
     expect([allocated, await files.list()]).toEqual([['one', '.spare-1'], ['three']]);
   });
@@ -244,11 +248,9 @@ describe('a file that is removed', () => {
   });
 
   it('makes room for a container while the empty one is being made', async () => {
-    const { allocated, disk, files } = await lab();
+    const { disk, files, removing } = await lab();
     await files.make('one', 370);
-    disk.mayAllocate = new Promise(() => undefined);
-    const removed = files.remove('one');
-    await expect.poll(() => allocated.length).toBe(2);
+    const { removed } = await removing('one');
     disk.mayAllocate = Promise.resolve();
     await files.make('two', 400);
     await removed;
