@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { CallerOptions, LambdaCaller } from './lambda-caller.ts';
+import { type CallerOptions, type LambdaCaller, type Outcome, onceHeard } from './lambda-caller.ts';
 import type { PythonClients } from './python-clients.ts';
 
 type Members = Readonly<Record<string, unknown>>;
@@ -90,37 +90,38 @@ export function startBoto3(clients: PythonClients, endpoint: string): Boto3Calle
     python.stdin.write(`${JSON.stringify(line)}\n`);
     return await answer.promise;
   };
+  const call = async (operation: string, input: Members, options: CallerOptions): Promise<Outcome> => {
+    const told = await ask({ method: snakeCase(operation), arguments: encoded(input) }, options);
+    if (told.raised === undefined) {
+      const { ResponseMetadata, ...output } = told.returned as { readonly ResponseMetadata: Metadata };
+      return {
+        kind: 'answered',
+        output: decoded(output),
+        httpStatus: ResponseMetadata.HTTPStatusCode ?? 0,
+        requestId: ResponseMetadata.RequestId,
+        headers: ResponseMetadata.HTTPHeaders ?? {},
+      };
+    }
+    const { response, text, modeled } = told.raised;
+    return {
+      kind: 'refused',
+      error: told.raised.class,
+      modeled,
+      code: response.Error?.Code ?? told.raised.class,
+      httpStatus: response.ResponseMetadata?.HTTPStatusCode,
+      requestId: response.ResponseMetadata?.RequestId,
+      message: response.Error?.Message ?? text,
+      type: response.Type,
+      reason: response.Reason,
+      retryAfterSeconds: response.retryAfterSeconds,
+      headers: response.ResponseMetadata?.HTTPHeaders ?? {},
+    };
+  };
   return {
     name: 'boto3',
     // The operations are read from there.
     has: () => true,
-    async call(operation, input, options = {}) {
-      const told = await ask({ method: snakeCase(operation), arguments: encoded(input) }, options);
-      if (told.raised === undefined) {
-        const { ResponseMetadata, ...output } = told.returned as { readonly ResponseMetadata: Metadata };
-        return {
-          kind: 'answered',
-          output: decoded(output),
-          httpStatus: ResponseMetadata.HTTPStatusCode ?? 0,
-          requestId: ResponseMetadata.RequestId,
-          headers: ResponseMetadata.HTTPHeaders ?? {},
-        };
-      }
-      const { response, text, modeled } = told.raised;
-      return {
-        kind: 'refused',
-        error: told.raised.class,
-        modeled,
-        code: response.Error?.Code ?? told.raised.class,
-        httpStatus: response.ResponseMetadata?.HTTPStatusCode,
-        requestId: response.ResponseMetadata?.RequestId,
-        message: response.Error?.Message ?? text,
-        type: response.Type,
-        reason: response.Reason,
-        retryAfterSeconds: response.retryAfterSeconds,
-        headers: response.ResponseMetadata?.HTTPHeaders ?? {},
-      };
-    },
+    call: (operation, input, options = {}) => onceHeard(() => call(operation, input, options)),
     async pages(operation, input, options = {}) {
       const told = await ask({ paginator: snakeCase(operation), arguments: encoded(input) }, options);
       if (told.raised !== undefined) {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import * as sdk from '@aws-sdk/client-lambda';
 import { isBytes } from './boto3-caller.ts';
-import type { CallerOptions, LambdaCaller, Outcome, StreamDigest } from './lambda-caller.ts';
+import { type CallerOptions, type LambdaCaller, type Outcome, onceHeard, type StreamDigest } from './lambda-caller.ts';
 
 type Input = Readonly<Record<string, unknown>>;
 type AnyCommand = Parameters<sdk.LambdaClient['send']>[0];
@@ -51,45 +51,46 @@ export function createJavaScriptCaller(endpoint: string): LambdaCaller {
     clients.set(key, client);
     return client;
   };
+  const call = async (operation: string, input: Input, options: CallerOptions): Promise<Outcome> => {
+    const Command = exported[`${operation}Command`] as new (input: Input) => AnyCommand;
+    const command = new Command(withBytes(input));
+    let headers: Record<string, string> = {};
+    command.middlewareStack.add(
+      (next) => async (args) => {
+        Object.assign((args.request as { headers: Record<string, string> }).headers, options.headers);
+        return await next(args);
+      },
+      { step: 'build', name: 'moreHeaders' },
+    );
+    command.middlewareStack.add(
+      (next) => async (args) => {
+        const result = await next(args);
+        ({ headers } = result.response as { headers: Record<string, string> });
+        return result;
+      },
+      { step: 'deserialize', name: 'seenHeaders', priority: 'low' },
+    );
+    try {
+      const { $metadata, ...output } = await clientOf(options).send(command);
+      return {
+        kind: 'answered',
+        output: readable(
+          'EventStream' in output
+            ? { ...output, EventStream: await (options.digest === true ? digestOf(output) : eventsOf(output)) }
+            : output,
+        ),
+        httpStatus: $metadata.httpStatusCode ?? 0,
+        requestId: $metadata.requestId,
+        headers,
+      };
+    } catch (error) {
+      return outcomeOf(error as RaisedError, headers);
+    }
+  };
   return {
     name: 'the SDK for JavaScript',
     has: (operation) => `${operation}Command` in exported,
-    async call(operation, input, options = {}) {
-      const Command = exported[`${operation}Command`] as new (input: Input) => AnyCommand;
-      const command = new Command(withBytes(input));
-      let headers: Record<string, string> = {};
-      command.middlewareStack.add(
-        (next) => async (args) => {
-          Object.assign((args.request as { headers: Record<string, string> }).headers, options.headers);
-          return await next(args);
-        },
-        { step: 'build', name: 'moreHeaders' },
-      );
-      command.middlewareStack.add(
-        (next) => async (args) => {
-          const result = await next(args);
-          ({ headers } = result.response as { headers: Record<string, string> });
-          return result;
-        },
-        { step: 'deserialize', name: 'seenHeaders', priority: 'low' },
-      );
-      try {
-        const { $metadata, ...output } = await clientOf(options).send(command);
-        return {
-          kind: 'answered',
-          output: readable(
-            'EventStream' in output
-              ? { ...output, EventStream: await (options.digest === true ? digestOf(output) : eventsOf(output)) }
-              : output,
-          ),
-          httpStatus: $metadata.httpStatusCode ?? 0,
-          requestId: $metadata.requestId,
-          headers,
-        };
-      } catch (error) {
-        return outcomeOf(error as RaisedError, headers);
-      }
-    },
+    call: (operation, input, options = {}) => onceHeard(() => call(operation, input, options)),
     async pages(operation, input, options = {}) {
       const paginate = exported[`paginate${operation}`] as Paginate;
       const pages: Readonly<Record<string, unknown>>[] = [];

@@ -1,3 +1,6 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { patience } from './patience.ts';
+
 /** Answer that an SDK takes for a success: the members that the service model gives it. */
 export interface Answered {
   readonly kind: 'answered';
@@ -90,4 +93,30 @@ export function refused(outcome: Outcome): Refused {
     throw new Error(`the call succeeded: ${JSON.stringify(outcome).slice(0, 1_000)}`);
   }
   return outcome;
+}
+
+/** Words of a gateway that cannot tell whether a function is there. */
+const DOES_NOT_HEAR = 'cannot hear from the Kubernetes API server';
+/** Milliseconds until a gateway has its watches open again. */
+const HEARS_AGAIN_MS = 30_000;
+
+/** Whether a gateway refused a call since it does not hear from the API server at this moment. */
+export function isUnheard(httpStatus: number | undefined, message: string): boolean {
+  return httpStatus === 503 && message.includes(DOES_NOT_HEAR);
+}
+
+/**
+ * Calls again while the gateway does not hear from the API server, which may end a watch at any time and refuse the
+ * next one for some seconds (429, "storage is (re)initializing"). The last outcome is returned.
+ */
+export async function onceHeard(call: () => Promise<Outcome>): Promise<Outcome> {
+  const end = performance.now() + HEARS_AGAIN_MS * patience();
+  for (;;) {
+    const outcome = await call();
+    const mayChange = outcome.kind === 'refused' && isUnheard(outcome.httpStatus, outcome.message);
+    if (!mayChange || performance.now() > end) {
+      return outcome;
+    }
+    await delay(200);
+  }
 }

@@ -78,6 +78,14 @@ async function invoke(gateway: RunningGateway, name: string): Promise<string> {
   return Buffer.from(answer.Payload ?? []).toString();
 }
 
+/** Whether the gateway says that there is no such function. */
+function isUnknown(gateway: RunningGateway, name: string): Promise<boolean> {
+  return invoke(gateway, name).then(
+    () => false,
+    (error: Error) => error.name === 'ResourceNotFoundException',
+  );
+}
+
 function requests(): Promise<readonly CertificateSigningRequest[]> {
   return admin.list<CertificateSigningRequest>(certificateSigningRequests).then(({ items }) => items);
 }
@@ -195,17 +203,12 @@ describe('a gateway on a real API server', () => {
 
   it('hears of a new function and of the end of one', async () => {
     const gateway = await readyGateway(await stateFolder());
-    await expect(invoke(gateway, 'late')).rejects.toMatchObject({ name: 'ResourceNotFoundException' });
+    await waitFor('the gateway to hear that there is no such function', () => isUnknown(gateway, 'late'));
     await addWorker('late');
     agent.onInvoke((call) => call.answer('"late"'));
     await waitFor('the function', () => invoke(gateway, 'late'));
     await api.kubectl(['delete', 'lw', 'late']);
-    await waitFor('the function to be gone', () =>
-      invoke(gateway, 'late').then(
-        () => false,
-        (error: Error) => error.name === 'ResourceNotFoundException',
-      ),
-    );
+    await waitFor('the function to be gone', () => isUnknown(gateway, 'late'));
   });
 
   it('that starts while the API server is away answers 503, and serves once it is back', {

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type AwsResult, runAws } from '../../../support/aws-command.ts';
 import { type ConformanceLab, parsed, startConformanceLab } from '../../../support/conformance-lab.ts';
+import { isUnheard } from '../../../support/lambda-caller.ts';
+import { waitFor } from '../../../support/wait-for.ts';
 
 let lab: ConformanceLab;
 let folder: string;
@@ -85,7 +87,10 @@ describe('aws lambda invoke', () => {
     ['a b', '{}', 'InvalidParameterValueException', 'functionName'],
     ['hello', '{', 'InvalidRequestContentException', 'JSON'],
   ])('of %s with %s ends with %s', async (name, payload, error, message) => {
-    const { exitCode, stderr } = await invoke(name, '--payload', payload);
+    const { exitCode, stderr } = await waitFor('a gateway that hears from the API server', async () => {
+      const result = await invoke(name, '--payload', payload);
+      return isUnheard(503, result.stderr) ? undefined : result;
+    });
     expect(exitCode).toBe(255);
     expect(stderr).toContain(`An error occurred (${error}) when calling the Invoke operation`);
     expect(stderr).toContain(message);
