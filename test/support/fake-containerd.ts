@@ -108,7 +108,10 @@ export function fakeContainerd(): FakeContainerd {
         }),
       list: () => Promise.resolve([...leases].map((id) => ({ id }))),
     },
-    namespaces: { delete: (name) => act('namespaces.delete', name, () => undefined) },
+    namespaces: {
+      ensure: (name) => act('namespaces.ensure', name, () => undefined),
+      delete: (name) => act('namespaces.delete', name, () => undefined),
+    },
     images: { get: missing, list: () => Promise.resolve([]), delete: () => Promise.resolve() },
     content: { read: missing },
     snapshots: {

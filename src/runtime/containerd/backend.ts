@@ -20,7 +20,7 @@ import type { Freezing, Listing, RemovalRequest, RuntimeBackend } from '../lifec
 import type { TmpFiles } from '../tmp/tmp-files.ts';
 import type { MadeWorker, WorkerCreation } from './create.ts';
 import { takeNodeInventory } from './inventory.ts';
-import type { ContainerdParts } from './parts.ts';
+import { CONTAINERD_NAMESPACE, type ContainerdParts } from './parts.ts';
 import { isStandIn, type WorkerRemoval } from './remove.ts';
 import { tryTmpFile } from './tmp-trial.ts';
 import { uninstallContainerd } from './uninstall.ts';
@@ -103,6 +103,9 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   }
 
   async prepareNode(options: CallOptions): Promise<void> {
+    // containerd's garbage collection spares open streams, but only those of namespaces that are there. The stream of the
+    // first pull is open before that pull makes anything.
+    await this.#parts.client.namespaces.ensure(CONTAINERD_NAMESPACE, { deadlineMs: READ_DEADLINE_MS, ...options });
     const plugin = await this.#snapshotterPlugin(options);
     await this.#parts.isolation.prepare(plugin?.capabilities ?? []);
     await this.#limitAll();

@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { ContainerdChannel } from '../../../src/containerd/containerd-channel.ts';
 import type { ContainerRuntime, PullSecrets, WorkerInfo } from '../../../src/runtime/contract/runtime.ts';
 import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { ownArchitecture, testImage, testIndex, workerFiles } from '../../support/test-image.ts';
@@ -216,5 +217,31 @@ describe('pulling an image', () => {
     await delay(1_600);
     const info = await ensure('back', reference);
     expect(info.task.kind).toBe('Running');
+  });
+});
+
+describe('the first pull of a node', () => {
+  it('survives collections of garbage by containerd', async () => {
+    const lab = await startLab();
+    onTestFinished(() => lab.close());
+    const runtime = await lab.runtime();
+    const channel = new ContainerdChannel({ socketPath: lab.socketPath, namespace: 'another' });
+    onTestFinished(() => channel.close());
+    const leases = 'containerd.services.leases.v1.Leases';
+    let isOver = false;
+    const collect = async (id: string): Promise<void> => {
+      while (!isOver) {
+        await channel.unary(leases, 'Create', { id });
+        // Answered once the garbage is collected.
+        await channel.unary(leases, 'Delete', { id, sync: true });
+      }
+    };
+    const collections = Promise.all(Array.from({ length: 16 }, (_each, index) => collect(`collected-${index}`)));
+    try {
+      expect((await runtime.ensure(ensureRequest(lab, 'first'))).task.kind).toBe('Running');
+    } finally {
+      isOver = true;
+      await collections;
+    }
   });
 });
