@@ -59,9 +59,16 @@ afterAll(async () => {
   await lab?.close();
 });
 
-/** The machine's own name servers are not there, the lab's is. */
+/**
+ * The machine's own name servers are not there, the lab's is. The next check of the node's network writes the rules
+ * again for it, and with them all counters: no test may begin before that.
+ */
 async function useOwnNameServer(): Promise<void> {
   await writeFile(join(lab.stateDir, 'resolv.conf'), `nameserver ${uplinkAddresses.outside}\n`);
+  await waitFor('the rules to have the name server', async () => {
+    const known = await lab.onNode('nft', 'list', 'set', 'inet', 'esb', 'name_servers');
+    return known.includes(uplinkAddresses.outside);
+  });
 }
 
 /** Results of attempts from inside of a worker. */
