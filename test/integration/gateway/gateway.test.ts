@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { InvokeCommand, LambdaClient } from '@aws-sdk/client-lambda';
+import { InvokeCommand, LambdaClient, type LambdaServiceException } from '@aws-sdk/client-lambda';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
 import { systemClock } from '../../../src/common/clock.ts';
@@ -17,6 +17,7 @@ import { gatewayFlags } from '../../../src/options/gateway.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { type FakeAgent, startFakeAgent } from '../../support/fake-agent.ts';
 import { freePort } from '../../support/free-port.ts';
+import { isUnheard } from '../../support/lambda-caller.ts';
 import { optionsOf } from '../../support/options.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -76,14 +77,6 @@ function lambda(gateway: RunningGateway): LambdaClient {
 async function invoke(gateway: RunningGateway, name: string): Promise<string> {
   const answer = await lambda(gateway).send(new InvokeCommand({ FunctionName: name }));
   return Buffer.from(answer.Payload ?? []).toString();
-}
-
-/** Whether the gateway says that there is no such function. */
-function isUnknown(gateway: RunningGateway, name: string): Promise<boolean> {
-  return invoke(gateway, name).then(
-    () => false,
-    (error: Error) => error.name === 'ResourceNotFoundException',
-  );
 }
 
 function requests(): Promise<readonly CertificateSigningRequest[]> {
@@ -203,12 +196,22 @@ describe('a gateway on a real API server', () => {
 
   it('hears of a new function and of the end of one', async () => {
     const gateway = await readyGateway(await stateFolder());
-    await waitFor('the gateway to hear that there is no such function', () => isUnknown(gateway, 'late'));
+    const refusal = await waitFor('a gateway that hears from the API server', async () => {
+      const outcome = await invoke(gateway, 'late').catch((error: LambdaServiceException) => error);
+      const unheard = typeof outcome === 'object' && isUnheard(outcome.$metadata.httpStatusCode, outcome.message);
+      return unheard ? undefined : outcome;
+    });
+    expect(refusal).toMatchObject({ name: 'ResourceNotFoundException' });
     await addWorker('late');
     agent.onInvoke((call) => call.answer('"late"'));
     await waitFor('the function', () => invoke(gateway, 'late'));
     await api.kubectl(['delete', 'lw', 'late']);
-    await waitFor('the function to be gone', () => isUnknown(gateway, 'late'));
+    await waitFor('the function to be gone', () =>
+      invoke(gateway, 'late').then(
+        () => false,
+        (error: Error) => error.name === 'ResourceNotFoundException',
+      ),
+    );
   });
 
   it('that starts while the API server is away answers 503, and serves once it is back', {
