@@ -143,28 +143,21 @@ class Run {
   /** Calls that killed agents have left in containers, with the monotonic milliseconds until which they may take. */
   readonly #left = new Map<FakeCall, number>();
   readonly #sentAt = new Map<FakeCall, number>();
+  /** Addresses of workers that somebody else has frozen while the agent could not see it, until they are thawed. */
+  readonly #frozenUnseen = new Set<string>();
+  /** Looks at containers that this run of the agent has begun, and that are not over. */
+  #looks = 0;
 
   constructor(lab: FleetLab) {
     this.lab = lab;
-    lab.runtime.before = async (operation) => {
-      const life = this.#lives;
-      if (this.#slowness > 0 && operation !== 'list') {
-        await sleep(lab.clock, this.#slowness);
-      }
-      if (this.#stalls.delete(operation)) {
-        await sleep(lab.clock, stallMs[operation] ?? 0);
-        if (life === this.#lives) {
-          throw new EsbError('no answer in time', { code: 'DeadlineExceeded', retryable: true });
-        }
-      }
-      if (life !== this.#lives) {
-        // Begun by an agent that was killed: it never comes to anything.
-        await new Promise(() => undefined);
-      }
-    };
+    lab.runtime.before = (operation) => (operation === 'inspect' ? this.#look() : this.#delay(operation));
+    lab.emulators.isFrozenUnseen = ({ ip }) => this.#frozenUnseen.has(ip);
     lab.emulators.onCall = (call) => this.#sentAt.set(call, lab.clock.monotonic());
     lab.runtime.onEffect = (operation, containerId) => {
       const ip = lab.runtime.containers.get(containerId)?.address?.ip;
+      if (operation === 'resume' || operation === 'ensure') {
+        this.#frozenUnseen.delete(ip ?? '');
+      }
       const busy = this.lab.emulators.calls.some((call) => call.address.ip === ip);
       const left = [...this.#left].some(([call, until]) => call.address.ip === ip && lab.clock.monotonic() < until);
       if ((operation === 'pause' || operation === 'settle') && (busy || left)) {
@@ -209,20 +202,14 @@ class Run {
         }
         break;
       case 'Freeze':
-        // Only between calls, and where it can be seen: what somebody else does unseen is no fault of ours.
-        if (
-          this.#task() === 'Running' &&
-          inside === undefined &&
-          this.#slowness === 0 &&
-          !this.#stalls.has('inspect') &&
-          lab.runtime.works('inspect')
-        ) {
-          lab.runtime.foreign('Paused', this.#serving());
+        if (this.#task() === 'Running' && inside === undefined) {
+          this.#freeze(this.#serving());
           await settle();
         }
         break;
       case 'Thaw':
         if (this.#task() === 'Paused') {
+          this.#frozenUnseen.delete(lab.runtime.containers.get(this.#serving())?.address?.ip ?? '');
           lab.runtime.foreign('Running', this.#serving());
         }
         break;
@@ -235,7 +222,7 @@ class Run {
               this.#forgetLeft(containerId);
               lab.runtime.exit(containerId, 1);
             } else {
-              lab.runtime.foreign('Paused', containerId);
+              this.#freeze(containerId);
             }
           }
         }
@@ -350,6 +337,45 @@ class Run {
     expect(new Set(lab.emulators.sent).size, 'no call is sent twice').toBe(lab.emulators.sent.length);
   }
 
+  async #delay(operation: string): Promise<void> {
+    const { clock } = this.lab;
+    const life = this.#lives;
+    if (this.#slowness > 0 && operation !== 'list') {
+      await sleep(clock, this.#slowness);
+    }
+    if (this.#stalls.delete(operation)) {
+      await sleep(clock, stallMs[operation] ?? 0);
+      if (life === this.#lives) {
+        throw new EsbError('no answer in time', { code: 'DeadlineExceeded', retryable: true });
+      }
+    }
+    if (life !== this.#lives) {
+      // Begun by an agent that was killed: it never comes to anything.
+      await new Promise(() => undefined);
+    }
+  }
+
+  async #look(): Promise<void> {
+    this.#looks += 1;
+    try {
+      await this.#delay('inspect');
+    } finally {
+      this.#looks -= 1;
+    }
+  }
+
+  /** Somebody else freezes a worker. A call may come to it until that can be seen: no fault of ours. */
+  #freeze(containerId: string): void {
+    const { runtime } = this.lab;
+    const isSeen =
+      this.#slowness === 0 && this.#looks === 0 && !this.#stalls.has('inspect') && runtime.works('inspect');
+    const ip = runtime.containers.get(containerId)?.address?.ip;
+    if (!isSeen && ip !== undefined && runtime.taskOf(containerId) === 'Running') {
+      this.#frozenUnseen.add(ip);
+    }
+    runtime.foreign('Paused', containerId);
+  }
+
   /** Shims answer again, and containers can be removed. */
   #heal(): void {
     this.#stalls.clear();
@@ -411,6 +437,7 @@ class Run {
       this.#left.set(call, (this.#sentAt.get(call) ?? 0) + call.request.timeoutMs);
     }
     this.#lives += 1;
+    this.#looks = 0;
     // A start waits for its list, and the clock stands.
     this.#stalls.delete('list');
     const task = this.#task();
