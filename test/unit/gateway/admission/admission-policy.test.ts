@@ -49,6 +49,16 @@ describe('the places of a function that gets more workers where calls wait', () 
   });
 });
 
+describe('the places of a function that has one worker', () => {
+  it('have no calls ahead while one of another version takes of what is reserved', () => {
+    const settings = { reserved: 2 };
+    expect(runningPlaces(use({ workers: 1, settings }))).toBe(65);
+    expect(runningPlaces(use({ workers: 1, settings, elsewhere: 1 }))).toBe(1);
+    expect(waitingPlaces(use({ workers: 1, settings, elsewhere: 1 }))).toBe(100);
+    expect(runningPlaces(use({ workers: 1, elsewhere: 1 }))).toBe(65);
+  });
+});
+
 it.each([
   [3, undefined, undefined, 3],
   [3, undefined, 2, 2],
