@@ -48,7 +48,7 @@ export interface FunctionUse {
   readonly foreignInFlight: number;
   /** Calls that are with these workers and their agents. */
   readonly running: number;
-  /** All others of the function. */
+  /** Others of the function that run, and so take of what is reserved. */
   readonly elsewhere: number;
   /** Calls that have not had a place of the version yet. */
   readonly ahead: number;
@@ -104,13 +104,12 @@ function concurrencyOf({ elsewhere, places, settings, shares = Number.POSITIVE_I
 }
 
 /**
- * Calls that are sent ahead to the only worker of a function; none where fewer may run than the worker takes, where more
- * workers may come, or where they would take reserved concurrency that another version uses.
+ * Calls that are sent ahead to the only worker of a function; none where fewer may run than the worker takes, or where
+ * more workers may come.
  */
 function sentAhead(use: FunctionUse): number {
-  const { answerBytes, elsewhere, settings, workers } = use;
-  const isShared = settings?.reserved !== undefined && elsewhere > 0;
-  return workers === 1 && !use.mayGrow && !isShared && concurrencyOf(use) === use.places
+  const { answerBytes, settings, workers } = use;
+  return workers === 1 && !use.mayGrow && concurrencyOf(use) === use.places
     ? Math.min(
         SENT_AHEAD,
         settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH,

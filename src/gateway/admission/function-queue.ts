@@ -1,5 +1,6 @@
+import { perWorkerOf } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
-import type { FleetView, Places } from '../agents/fleet-view.ts';
+import type { FleetView, Places, WorkerEntry } from '../agents/fleet-view.ts';
 import type { Caller } from '../lambda/caller.ts';
 import { type LambdaError, unavailable } from '../lambda/lambda-error.ts';
 import {
@@ -18,10 +19,7 @@ export interface QueuedFunction {
   readonly name: string;
   readonly workers: readonly unknown[];
   /** Workers that are gone, and their calls that have not ended. */
-  readonly leaving: Iterable<{
-    readonly outstanding: number;
-    readonly resource: { readonly spec: { readonly version?: number | undefined } };
-  }>;
+  readonly leaving: Iterable<Pick<WorkerEntry, 'outstanding' | 'resource'>>;
   /** A version without workers is not in it. */
   readonly placesByVersion: ReadonlyMap<number | undefined, Places>;
   readonly shares: number | undefined;
@@ -121,9 +119,21 @@ export class VersionQueue implements FunctionUse {
     return left;
   }
 
-  /** With those at workers that are gone: what is reserved holds for all. */
+  /**
+   * Calls that take of what is reserved: those that workers run which are gone, and those that workers of other versions
+   * run. Calls that were sent ahead wait at the agents.
+   */
   get elsewhere(): number {
-    return this.#all.running - this.running;
+    return this.#all.runningBeside(this);
+  }
+
+  /** Those of {@link VersionQueue.running} that run at once, at most. */
+  get able(): number {
+    return Math.min(
+      this.running,
+      this.#places?.places ?? Number.POSITIVE_INFINITY,
+      this.shares ?? Number.POSITIVE_INFINITY,
+    );
   }
 
   get ahead(): number {
@@ -232,6 +242,18 @@ export class FunctionQueue {
     const made = new VersionQueue(this, version);
     this.#versions.set(version, made);
     return made;
+  }
+
+  /** Calls that run at once at most, but for those with present workers of one version. */
+  runningBeside(of: VersionQueue): number {
+    let running = 0;
+    for (const { outstanding, resource } of this.target.leaving) {
+      running += Math.min(outstanding, perWorkerOf(resource));
+    }
+    for (const other of this.#versions.values()) {
+      running += other === of ? 0 : other.able;
+    }
+    return running;
   }
 
   get mayGrow(): boolean {

@@ -50,12 +50,12 @@ describe('the places of a function that gets more workers where calls wait', () 
 });
 
 describe('the places of a function that has one worker', () => {
-  it('have no calls ahead while one of another version takes of what is reserved', () => {
+  it('have calls ahead beside one of another version only where the rest of what is reserved is enough for it', () => {
     const settings = { reserved: 2 };
     expect(runningPlaces(use({ workers: 1, settings }))).toBe(65);
-    expect(runningPlaces(use({ workers: 1, settings, elsewhere: 1 }))).toBe(1);
-    expect(waitingPlaces(use({ workers: 1, settings, elsewhere: 1 }))).toBe(100);
-    expect(runningPlaces(use({ workers: 1, elsewhere: 1 }))).toBe(65);
+    expect(runningPlaces(use({ workers: 1, settings, elsewhere: 1 }))).toBe(65);
+    expect(runningPlaces(use({ workers: 1, settings, elsewhere: 2 }))).toBe(0);
+    expect(waitingPlaces(use({ workers: 1, settings, elsewhere: 2 }))).toBe(100);
   });
 });
 

@@ -1,9 +1,11 @@
 import fc from 'fast-check';
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { runningPlaces, waitingPlaces } from '../../../../src/gateway/admission/admission-policy.ts';
 import { FunctionQueue } from '../../../../src/gateway/admission/function-queue.ts';
+import type { Places } from '../../../../src/gateway/agents/fleet-view.ts';
 import { Caller } from '../../../../src/gateway/lambda/caller.ts';
 import { manualClock, settle } from '../../../support/manual-clock.ts';
+import { workerFixture } from '../../../support/worker-fixture.ts';
 
 /** Progress of a call, as a test follows it. */
 interface Followed {
@@ -105,6 +107,13 @@ it.each([undefined, 2])(
         };
         const count = (at: Followed['at'], of?: number): number =>
           calls.filter((call) => call.at === at && (of === undefined || call.version === of)).length;
+        /** Calls that the version's workers can run beside those that the workers of the others can. */
+        const leftFor = (name: number): number => {
+          const able = (of: number): number => workers.get(of) || Number.POSITIVE_INFINITY;
+          const others = versions.filter((of) => of !== name);
+          const beside = others.reduce((sum, of) => sum + Math.min(count('running', of), able(of)), 0);
+          return Math.min(workers.get(name) ?? 0, (reserved ?? Number.POSITIVE_INFINITY) - beside);
+        };
         for (const each of steps) {
           const before = new Map(versions.map((of) => [of, queue.of(of).running]));
           switch (each.kind) {
@@ -176,6 +185,7 @@ it.each([undefined, 2])(
             expect(of.running).toBe(count('running', name));
             if (count('waiting', name) + count('returning', name) > 0) {
               expect(of.running).toBeGreaterThanOrEqual(places);
+              expect(of.running).toBeGreaterThanOrEqual(leftFor(name));
             }
             // Workers that go take no call with them: what runs already may be more than there are places.
             expect(of.running).toBeLessThanOrEqual(Math.max(places, before.get(name) ?? 0));
@@ -199,24 +209,78 @@ it('keeps nothing of versions without calls', () => {
   expect(queue.of(1)).not.toBe(first);
 });
 
-it('gives no place of a worker to a call at one that is gone, and counts the call for what is reserved', () => {
-  const leaving = [{ outstanding: 1, resource: { spec: { version: 1 } } }];
-  const placesByVersion = new Map(versions.map((each) => [each, { ...none, places: 2 }]));
-  const target = { name: 'f', workers: [0, 1, 2, 3], leaving, placesByVersion, shares: undefined, settings: {} };
-  const view = { function: () => target, onNextChange: () => () => undefined };
-  const options = { clock: manualClock(), maxWaitMs: 1, view, room: { freeBytes: 1 } };
-  const openOf = (reserved?: number): number => {
-    const concurrency = { queueDepth: 5, reserved };
-    const queue = new FunctionQueue({ ...target, settings: { concurrency } }, options);
-    const of = queue.of(1);
-    of.take();
-    let open = 0;
-    for (; of.isOpen; open += 1) {
-      of.take();
-    }
-    return open;
+it.each([
+  ['one call', 1],
+  ['calls of which most were sent ahead', 65],
+])(
+  'gives no place of a worker to %s at one that is gone, and counts the one that runs for what is reserved',
+  (_what, outstanding) => {
+    const leaving = [{ outstanding, resource: workerFixture({ spec: { version: 1 } }) }];
+    const placesByVersion = new Map(versions.map((each) => [each, { ...none, places: 2 }]));
+    const target = { name: 'f', workers: [0, 1, 2, 3], leaving, placesByVersion, shares: undefined, settings: {} };
+    const view = { function: () => target, onNextChange: () => () => undefined };
+    const options = { clock: manualClock(), maxWaitMs: 1, view, room: { freeBytes: 1 } };
+    const openOf = (reserved?: number): number => {
+      const concurrency = { queueDepth: 5, reserved };
+      const queue = new FunctionQueue({ ...target, settings: { concurrency } }, options);
+      const of = queue.of(1);
+      for (let left = outstanding; left > 0; left -= 1) {
+        of.take();
+      }
+      let open = 0;
+      for (; of.isOpen; open += 1) {
+        of.take();
+      }
+      return open;
+    };
+    expect([undefined, 2, 3].map(openOf)).toEqual([2, 1, 2]);
+  },
+);
+
+describe('what is reserved', () => {
+  /** A function of which two calls may run at once: version 1 has one worker, which may have any share. */
+  const twoReserved = (ofFirst: Partial<Places> = {}) => {
+    const placesByVersion = new Map<number, Places>([[1, { ...none, places: 1, sharers: 1, ...ofFirst }]]);
+    const workers = [1];
+    const settings = { concurrency: { reserved: 2 } };
+    const target = { name: 'f', workers, leaving: [], placesByVersion, shares: undefined, settings };
+    const view = { function: () => target, onNextChange: () => () => undefined };
+    const queue = new FunctionQueue(target, { clock: manualClock(), maxWaitMs: 1, view, room: { freeBytes: 1 } });
+    queue.answerBytes = 1;
+    const fill = (version: number): number => {
+      const of = queue.of(version);
+      while (of.isOpen) {
+        of.take();
+      }
+      return of.running;
+    };
+    const secondComes = (share?: number): void => {
+      workers.push(2);
+      placesByVersion.set(2, { ...none, places: 1, shares: share, sharers: 1 });
+    };
+    return { fill, secondComes, placesByVersion };
   };
-  expect([undefined, 2, 3].map(openOf)).toEqual([2, 1, 2]);
+
+  it('is not in use by calls that were sent ahead: the first worker of another version takes a call at once', () => {
+    const { fill, secondComes } = twoReserved();
+    expect(fill(1)).toBe(65);
+    secondComes();
+    expect(fill(2)).toBe(1);
+  });
+
+  it('is in use by no more calls of a version than its shares let run', () => {
+    const { fill, secondComes, placesByVersion } = twoReserved({ places: 2, shares: 2 });
+    expect(fill(1)).toBe(66);
+    placesByVersion.set(1, { ...none, places: 2, shares: 1, sharers: 1 });
+    secondComes(1);
+    expect(fill(2)).toBe(1);
+  });
+
+  it('is in use by every call of a version that waits for its workers', () => {
+    const { fill } = twoReserved();
+    expect(fill(3)).toBe(2);
+    expect(fill(1)).toBe(0);
+  });
 });
 
 it.each([
