@@ -9,8 +9,9 @@
  *   npm test -- --serial                       one stage at a time
  *   npm test -- --record                       writes the duration of each file to test/durations.json
  *
- * A stage that fails stops no other one. The end of the output has the slowest files, a line for each stage, and
- * `N passed, N failed`: tests, and one for each check that has none. The reasons of every failure come right before.
+ * A stage that fails stops no other one. At the end, files that failed run once more, each alone; files that pass then
+ * are told as flaky. The end of the output has the slowest files, a line for each stage, and `N passed, N failed`:
+ * tests, and one for each check that has none. The reasons of every failure come right before.
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -22,10 +23,11 @@ import { programOptions } from '../hack/program-options.ts';
 import { formatDuration } from '../src/cli/progress.ts';
 import { EsbError, messageOf } from '../src/common/errors.ts';
 import { filesOf, type TestStage, testStages } from './runner/files.ts';
+import { checkFlaky, type FlakyEntry, filesToRepeat, judgeFlaky } from './runner/flaky.ts';
 import { leftovers } from './runner/leftovers.ts';
 import { preparePrograms } from './runner/prepare.ts';
 import { bin, root, runProgram } from './runner/program.ts';
-import { endOf, nothing, readReport, type StageResult, sum } from './runner/result.ts';
+import { endOf, type FailedFile, nothing, readReport, type StageResult, sum } from './runner/result.ts';
 import { type Selection, type StageSelection, select } from './runner/selection.ts';
 
 interface Stage {
@@ -161,10 +163,18 @@ async function lint(stage: Stage, write: (text: string) => void): Promise<StageR
   ]);
 }
 
-async function vitest(stage: Stage, write: (text: string) => void): Promise<StageResult> {
-  const { words, args } = selection.tests.get(stage.name as TestStage) as StageSelection;
+function vitest(stage: Stage, write: (text: string) => void): Promise<StageResult> {
+  return runTests(stage, selection.tests.get(stage.name as TestStage) as StageSelection, write);
+}
+
+async function runTests(
+  stage: Stage,
+  { words, args }: StageSelection,
+  write: (text: string) => void,
+): Promise<StageResult> {
   const report = join(folder, `${stage.name}.json`);
   const durations = join(folder, `${stage.name}-durations.json`);
+  rmSync(report, { force: true });
   const command = [
     join(bin, 'vitest'),
     'run',
@@ -193,6 +203,7 @@ async function vitest(stage: Stage, write: (text: string) => void): Promise<Stag
     },
   });
   const result = await readReport(report, {
+    stage: stage.name,
     ok,
     how: `${how}\n${endOf(output)}`,
     mayBeEmpty: words.length > 0 || args.length > 0,
@@ -214,12 +225,58 @@ async function runStage(stage: Stage, beside: boolean): Promise<StageResult> {
   process.stdout.write(`\n=== ${stage.name}\n`);
   const began = performance.now();
   const result = await stage.run(stage, write);
-  failures.push(...result.reasons.map((reason) => `✗ ${stage.name}: ${reason.trim()}`));
+  failures.push(...result.reasons.map((reason) => failureOf(stage.name, reason)));
   const verdict = result.failed === 0 ? 'passed' : 'FAILED';
   const line = `${stage.name.padEnd(12)} ${verdict}  ${formatDuration(performance.now() - began)}`;
   table.push(line);
   process.stdout.write(`--- ${line}\n`);
   return result;
+}
+
+function failureOf(stage: string, reason: string): string {
+  return `✗ ${stage}: ${reason.trim()}`;
+}
+
+/** Runs failed files once more, each alone, and returns the files that passed then. */
+async function repeatFailed(failed: readonly FailedFile[]): Promise<ReadonlyMap<FailedFile, number>> {
+  const passed = new Map<FailedFile, number>();
+  const stages = [unit, integration, alone, install, e2e];
+  for (const each of filesToRepeat(failed)) {
+    const stage = stages.find(({ name }) => name === each.stage) as Stage;
+    process.stdout.write(`\n=== ${each.file}, once more and alone\n`);
+    const { args } = selection.tests.get(stage.name as TestStage) as StageSelection;
+    const again = await runTests(stage, { words: [each.file], args }, (text) => process.stdout.write(text));
+    if (again.failed === 0 && again.passed > 0) {
+      passed.set(each, again.passed);
+    } else {
+      failures.push(...again.reasons.map((reason) => failureOf(stage.name, `once more: ${reason}`)));
+    }
+  }
+  return passed;
+}
+
+/** Result of the files that failed at first: a file that passed alone counts as passed and is told as flaky. */
+async function settleFailed(failed: readonly FailedFile[]): Promise<StageResult> {
+  const entries = JSON.parse(await readFile(join(root, 'test/flaky.json'), 'utf8')) as readonly FlakyEntry[];
+  const flaky = await repeatFailed(failed);
+  let result = nothing;
+  for (const each of failed) {
+    const again = flaky.get(each);
+    if (again === undefined) {
+      failures.push(...each.reasons.map((reason) => failureOf(each.stage, reason)));
+      continue;
+    }
+    const first = each.reasons.map((reason) => reason.trim()).join('\n');
+    process.stdout.write(
+      `\n≈ flaky: ${each.file} failed and passed alone (${again} tests); enter it in test/flaky.json\n${first}\n`,
+    );
+    result = sum([result, { ...nothing, passed: again - each.passed, failed: -each.reasons.length }]);
+  }
+  const files = [...flaky.keys()].map(({ file }) => file);
+  const reasons = [...checkFlaky(entries, testStages.flatMap(filesOf), Date.now()), ...judgeFlaky(files, entries)];
+  failures.push(...reasons.map((reason) => `✗ ${reason}`));
+  table.push(`${'flaky'.padEnd(12)} ${files.length === 0 ? 'none' : files.join(', ')}`);
+  return sum([result, { ...nothing, failed: reasons.length }]);
 }
 
 async function inTurn(stages: readonly Stage[], beside: boolean): Promise<StageResult> {
@@ -247,6 +304,7 @@ async function main(): Promise<void> {
     const rows = step.map((row) => row.filter(isWanted)).filter((row) => row.length > 0);
     results.push(...(await Promise.all(rows.map((row) => inTurn(row, rows.length > 1)))));
   }
+  results.push(await settleFailed(sum(results).failedFiles ?? []));
   results.push(tidy());
   const { passed, failed, seconds = {} } = sum(results);
   const slowest = Object.entries(seconds)

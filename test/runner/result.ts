@@ -5,10 +5,21 @@ import { root } from './program.ts';
 export interface StageResult {
   readonly passed: number;
   readonly failed: number;
-  /** Reasons of the failures, in the order in which they came. */
+  /** Reasons of failures that belong to no test file, in the order in which they came. */
   readonly reasons: readonly string[];
+  readonly failedFiles?: readonly FailedFile[];
   /** Seconds by test file. */
   readonly seconds?: Readonly<Record<string, number>>;
+}
+
+/** Test file with a test that failed. */
+export interface FailedFile {
+  readonly stage: string;
+  readonly file: string;
+  /** Number of its tests that passed. */
+  readonly passed: number;
+  /** Reason of each failure: at least one. */
+  readonly reasons: readonly string[];
 }
 
 export const nothing: StageResult = { passed: 0, failed: 0, reasons: [] };
@@ -23,6 +34,7 @@ export function sum(results: readonly StageResult[]): StageResult {
     passed: results.reduce((total, { passed }) => total + passed, 0),
     failed: results.reduce((total, { failed }) => total + failed, 0),
     reasons: results.flatMap(({ reasons }) => reasons),
+    failedFiles: results.flatMap(({ failedFiles = [] }) => failedFiles),
     seconds: Object.assign({}, ...results.map(({ seconds }) => seconds)),
   };
 }
@@ -30,8 +42,6 @@ export function sum(results: readonly StageResult[]): StageResult {
 /** Fields of vitest's JSON report that are read here. */
 interface VitestReport {
   readonly numPassedTests: number;
-  readonly numFailedTests: number;
-  readonly numPendingTests: number;
   readonly testResults: readonly {
     readonly name: string;
     readonly status: string;
@@ -45,6 +55,7 @@ interface VitestReport {
 }
 
 export interface ReportOptions {
+  readonly stage: string;
   readonly ok: boolean;
   /** How vitest ended, with the end of its output. */
   readonly how: string;
@@ -64,25 +75,36 @@ export async function readReport(file: string, options: ReportOptions): Promise<
       ? nothing
       : { ...nothing, failed: 1, reasons: [`vitest left no report: ${options.how}`] };
   }
+  const failedFiles = report.testResults
+    .filter(({ status }) => status === 'failed')
+    .map(({ name, message, assertionResults }) => {
+      const file = name.replace(`${root}/`, '');
+      const tests = assertionResults
+        .filter(({ status }) => status === 'failed')
+        .map(({ fullName, failureMessages }) => `${file} > ${fullName}\n${cut((failureMessages ?? []).join('\n'))}`);
+      return {
+        stage: options.stage,
+        file,
+        passed: assertionResults.filter(({ status }) => status === 'passed').length,
+        reasons: tests.length > 0 ? tests : [`${file}\n${cut(message)}`],
+      };
+    });
   const reasons: string[] = [];
-  for (const suite of report.testResults) {
-    const path = suite.name.replace(`${root}/`, '');
-    const failed = suite.assertionResults.filter((test) => test.status === 'failed');
-    for (const test of failed) {
-      const why = (test.failureMessages ?? []).join('\n').slice(0, REASON_LENGTH);
-      reasons.push(`${path} > ${test.fullName}\n${why}`);
-    }
-    if (suite.status === 'failed' && failed.length === 0) {
-      reasons.push(`${path}\n${suite.message.slice(0, REASON_LENGTH)}`);
-    }
+  // A skipped test is not a passed one. A file that failed leaves out the rest of its tests, and is listed anyway.
+  const leftOut = report.testResults
+    .filter(({ status }) => status !== 'failed')
+    .flatMap(({ assertionResults }) => assertionResults)
+    .filter(({ status }) => status !== 'passed').length;
+  if (leftOut > 0 && !options.mayLeaveOut) {
+    reasons.push(`${leftOut} tests did not run`);
   }
-  if (report.numPendingTests > 0 && !options.mayLeaveOut) {
-    // A skipped test is not a passed one.
-    reasons.push(`${report.numPendingTests} tests did not run`);
-  }
-  if (!options.ok && reasons.length === 0) {
+  if (!options.ok && failedFiles.length === 0 && reasons.length === 0) {
     reasons.push(options.how);
   }
-  const failed = Math.max(report.numFailedTests, reasons.length);
-  return { passed: report.numPassedTests, failed, reasons };
+  const failed = reasons.length + failedFiles.reduce((total, file) => total + file.reasons.length, 0);
+  return { passed: report.numPassedTests, failed, reasons, failedFiles };
+}
+
+function cut(text: string): string {
+  return text.slice(0, REASON_LENGTH);
 }

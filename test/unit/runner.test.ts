@@ -1,9 +1,12 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { affectedBy, testsOfFolder, unitTestsOf } from '../runner/changed.ts';
 import { filesAlone, filesOf, stageOf, testStages } from '../runner/files.ts';
+import { checkFlaky, filesToRepeat, isSafetyTest, judgeFlaky } from '../runner/flaky.ts';
 import { root } from '../runner/program.ts';
+import { readReport } from '../runner/result.ts';
 import { select } from '../runner/selection.ts';
 
 const checks = ['programs', 'lint'];
@@ -77,5 +80,112 @@ describe('files that run alone', () => {
   it('are there', () => {
     expect(Object.keys(filesAlone).filter((file) => !existsSync(join(root, file)))).toEqual([]);
     expect(Object.keys(filesAlone).map(stageOf)).toEqual(Object.keys(filesAlone).map(() => 'alone'));
+  });
+});
+
+describe('test files that fail', () => {
+  const failed = (file: string) => ({ stage: 'unit', file, passed: 2, reasons: [`${file} > fails`] });
+
+  it('are run once more, but for tests of safety and but for many at once', () => {
+    const some = ['test/unit/cni/a.test.ts', 'test/e2e/18-chaos.test.ts', 'test/integration/agent/containment.test.ts'];
+    expect(filesToRepeat(some.map(failed)).map(({ file }) => file)).toEqual(['test/unit/cni/a.test.ts']);
+    const many = Array.from({ length: 9 }, (_, index) => failed(`test/unit/cni/${index}.test.ts`));
+    expect(filesToRepeat(many)).toEqual([]);
+    expect(filesToRepeat(many.slice(1))).toHaveLength(8);
+  });
+
+  it('fail a run as flaky ones when there are more than three, or when one was mended before', () => {
+    const files = ['a', 'b', 'c', 'd'];
+    expect(judgeFlaky(files.slice(1), [])).toEqual([]);
+    expect(judgeFlaky(files, [])).toEqual(['4 files are flaky, and 3 are the most']);
+    const entries = [{ file: 'a', date: '2026-12-01', cause: 'a deadline', mended: '2026-12-02' }];
+    expect(judgeFlaky(['a'], entries)).toEqual([expect.stringContaining('a is flaky again')]);
+    expect(judgeFlaky(['b'], entries)).toEqual([]);
+  });
+
+  it('stand in the list of flaky files once, for at most 14 days, with a cause', () => {
+    const now = Date.parse('2026-12-20');
+    const check = (...entries: Parameters<typeof checkFlaky>[0]) => checkFlaky(entries, ['a', 'b'], now).join('; ');
+    const a = { file: 'a', date: '2026-12-07', cause: 'a deadline in place of a condition' };
+    expect(check(a)).toBe('');
+    expect(check({ ...a, date: '2026-12-05' })).toContain('a has stood for more than 14 days');
+    expect(check({ ...a, date: '2026-11-01', mended: '2026-11-02' })).toBe('');
+    expect(check({ ...a, mended: '2026-12-08' }, a)).toContain('a is entered twice');
+    expect(check({ ...a, cause: ' ' })).toContain('a cause');
+    expect(check({ ...a, date: 'soon' })).toContain('a date');
+    expect(check({ ...a, file: 'gone' })).toContain('there is no gone');
+    const chaos = 'test/e2e/18-chaos.test.ts';
+    expect(checkFlaky([{ ...a, file: chaos }], [chaos], now).join()).toContain('a test of safety');
+  });
+
+  it('are no tests of safety by a misspelt name: each pattern names a file that is there', () => {
+    const safe = all.filter(isSafetyTest);
+    for (const word of ['chaos/', 'fleet-invariants', 'containment', 'confinement', 'attacks', 'attempts', 'tenant']) {
+      expect(
+        safe.filter((file) => file.includes(word)),
+        word,
+      ).not.toEqual([]);
+    }
+    for (const word of [
+      'simulation',
+      'event-kill',
+      'events-role',
+      'takeover',
+      'functions-kills',
+      'unit/gateway/events',
+    ]) {
+      expect(
+        safe.filter((file) => file.includes(word)),
+        word,
+      ).not.toEqual([]);
+    }
+  });
+});
+
+describe('the report of a stage', () => {
+  const test = (fullName: string, status: string) => ({ fullName, status, failureMessages: ['expected 1 to be 2'] });
+  const suite = (name: string, status: string, ...assertionResults: readonly ReturnType<typeof test>[]) => ({
+    name: join(root, name),
+    status,
+    message: 'a hook failed',
+    assertionResults,
+  });
+
+  async function read(ok: boolean, ...testResults: readonly ReturnType<typeof suite>[]) {
+    const folder = mkdtempSync(join(tmpdir(), 'esb-report-'));
+    try {
+      const file = join(folder, 'report.json');
+      const passed = testResults.flatMap((each) => each.assertionResults).filter(({ status }) => status === 'passed');
+      writeFileSync(file, JSON.stringify({ numPassedTests: passed.length, testResults }));
+      return await readReport(file, { stage: 'unit', ok, how: 'exit code 1', mayBeEmpty: false, mayLeaveOut: false });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  }
+
+  it('names each file that failed, with its tests that passed and its reasons', async () => {
+    const result = await read(
+      false,
+      suite('test/a.test.ts', 'failed', test('one', 'passed'), test('two', 'failed'), test('three', 'failed')),
+      suite('test/b.test.ts', 'failed', test('four', 'skipped')),
+      suite('test/c.test.ts', 'passed', test('five', 'passed')),
+    );
+    expect(result).toMatchObject({ passed: 2, failed: 3, reasons: [] });
+    expect(result.failedFiles).toEqual([
+      {
+        stage: 'unit',
+        file: 'test/a.test.ts',
+        passed: 1,
+        reasons: ['test/a.test.ts > two\nexpected 1 to be 2', 'test/a.test.ts > three\nexpected 1 to be 2'],
+      },
+      { stage: 'unit', file: 'test/b.test.ts', passed: 0, reasons: ['test/b.test.ts\na hook failed'] },
+    ]);
+  });
+
+  it('counts tests that did not run, and an end without a reason, as failures', async () => {
+    const skipped = await read(true, suite('test/a.test.ts', 'passed', test('one', 'passed'), test('two', 'skipped')));
+    expect(skipped).toMatchObject({ passed: 1, failed: 1, reasons: ['1 tests did not run'] });
+    const ended = await read(false, suite('test/a.test.ts', 'passed', test('one', 'passed')));
+    expect(ended).toMatchObject({ passed: 1, failed: 1, reasons: ['exit code 1'] });
   });
 });
