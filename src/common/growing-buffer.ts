@@ -21,6 +21,11 @@ export class GrowingBuffer {
     return this.#length;
   }
 
+  /** Bytes of memory, which is more than the content where the buffer has grown. */
+  get memory(): number {
+    return this.#buffer.length;
+  }
+
   append(piece: Buffer): void {
     const length = this.#length + piece.length;
     if (this.#length === 0) {

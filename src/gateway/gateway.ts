@@ -13,7 +13,7 @@ import { listenError } from '../common/net/listen.ts';
 import type { Tracing } from '../common/tracing/span.ts';
 import type { Informer } from '../kube/api/types.ts';
 import { type Access, createOpenAccess } from './access/access.ts';
-import { Admission } from './admission/admission.ts';
+import { Admission, type Admitted } from './admission/admission.ts';
 import { eventsAtOnce } from './admission/admission-policy.ts';
 import { DemandMeter } from './admission/demand-meter.ts';
 import { type GatewayLimits, gatewayLimits } from './admission/gateway-limits.ts';
@@ -54,6 +54,8 @@ const EVENT_DRAIN_MS = 10_000;
 
 /** Part of the gateway's room that requests of function URLs have for themselves, beside that of the Lambda API. */
 const URL_PART = 1 / 4;
+/** Likewise for runs of events, which are tried again later where there is no room. */
+const EVENT_PART = 1 / 4;
 
 /** The observers of calls beside the metrics. */
 export interface GatewayObservation {
@@ -122,6 +124,8 @@ export class Gateway {
   readonly #book: VersionBook;
   readonly #pressure: ProcessPressure;
   readonly #room: Room;
+  /** Runs of events, which no request waits for. */
+  readonly #eventRoom: Room;
   readonly #urlRoom: Room;
   readonly #agents: AgentConnections;
   readonly #invoker: Invoker;
@@ -143,6 +147,7 @@ export class Gateway {
     this.#book = new VersionBook({ ...options, onChange: (functionName) => view.noteChange(functionName) });
     this.#pressure = new ProcessPressure(clock);
     this.#room = new Room(limits.load, this.#pressure);
+    this.#eventRoom = new Room(partOf(limits.load, EVENT_PART), this.#pressure);
     this.#urlRoom = new Room(partOf(limits.load, URL_PART), this.#pressure, 1);
     this.metrics = this.#createMetrics();
     this.#agents = this.#createAgents();
@@ -194,7 +199,7 @@ export class Gateway {
         eventsPending: () => this.#events.size,
         eventStoreWorks: () => this.#events.health.ok,
         requestsHeld: () => this.#room.requests + this.#urlRoom.requests,
-        bytesHeld: () => this.#room.bytes + this.#urlRoom.bytes,
+        bytesHeld: () => this.#room.bytes + this.#urlRoom.bytes + this.#eventRoom.bytes,
         callsWaiting: () => this.#admission.waiting,
       },
       {
@@ -239,8 +244,12 @@ export class Gateway {
       isReady: () => this.#isSynced,
       newRequestId: randomUUID,
       invoke: async (call, caller) => {
-        const admitted = await this.#admission.enterEvent(call, caller);
+        const hold = this.#eventRoom.open();
+        caller.hold = hold;
+        hold.add(call.payload.length);
+        let admitted: Admitted | undefined;
         try {
+          admitted = await this.#admission.enterEvent(call, caller, this.#eventRoom);
           const result = await this.#invoker.invoke(call, caller, admitted);
           admitted.answered(result.body.length);
           if (result.timings !== undefined) {
@@ -248,7 +257,8 @@ export class Gateway {
           }
           return result;
         } finally {
-          admitted.release();
+          admitted?.release();
+          hold.close();
         }
       },
       concurrencyOf: (name) => {

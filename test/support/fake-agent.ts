@@ -85,7 +85,7 @@ export interface FakeCall {
   /** Ends the call with a gRPC status instead of a trailer; `code` goes along as `esb-code`. */
   fail(grpcStatus: number, code?: string, message?: string): void;
   /** Head and body only: the rest is up to the test. */
-  begin(body: string): void;
+  begin(body: string | readonly Buffer[]): void;
 }
 
 /** A gRPC server that speaks the agent's protocol over mutual TLS and does what it is told. */
@@ -350,7 +350,7 @@ function fakeCall(stream: InvokeStream, nextStamp: () => string): FakeCall {
       }
       stream.emit('error', { code: grpcStatus, details: message, metadata });
     },
-    begin: (body) => writeBody({}, [Buffer.from(body)]),
+    begin: (body) => writeBody({}, typeof body === 'string' ? [Buffer.from(body)] : body),
   };
 }
 

@@ -54,11 +54,14 @@ export interface FunctionUse {
   readonly ahead: number;
   /** The same of all versions, which counts against the queue. */
   readonly waiting: number;
-  /** All calls of the function, whether they run or wait, and the bytes of their payloads. */
-  readonly heldCalls: number;
-  readonly heldBytes: number;
   /** Bytes of an answer: see {@link largestOfLate}. */
   readonly answerBytes: number;
+}
+
+/** Requests and bytes of a room. */
+export interface RoomUse {
+  readonly requests: number;
+  readonly bytes: number;
 }
 
 /** The decision about a call: admit, wait, or refuse for a reason that the caller is given. */
@@ -136,19 +139,19 @@ export function largestOfLate(known: number, bytes: number): number {
  * - `FunctionInvocationRateLimitExceeded`: calls of this function arrive so much faster than they are served that they
  *   fill its share of the gateway.
  *
- * No function may hold more of the gateway than is still free. One alone then has at most half, and each further one
+ * No function may hold more of the room than is still free. One alone then has at most half, and each further one
  * still finds room: N greedy functions have 1/(N+1) each, and as much stays free (the dynamic thresholds of Choudhury
  * and Hahne, 1998).
  *
- * @param freeCalls room of the gateway for calls of all functions, without this call
- * @param freeBytes likewise
+ * @param held by the calls of the function in the room of the call, whether they run or wait, with their payloads
+ * @param free for calls of all functions in that room, without this call
  */
-export function decideEntry(use: FunctionUse, freeCalls: number, freeBytes: number): Entry {
+export function decideEntry(use: FunctionUse, held: RoomUse, free: RoomUse): Entry {
   const { settings } = use;
   if (settings?.reserved === 0) {
     return 'ReservedFunctionConcurrentInvocationLimitExceeded';
   }
-  if (use.heldCalls > Math.max(0, freeCalls) || use.heldBytes > Math.max(0, freeBytes)) {
+  if (held.requests > Math.max(0, free.requests) || held.bytes > Math.max(0, free.bytes)) {
     return 'FunctionInvocationRateLimitExceeded';
   }
   if (use.ahead === 0 && use.running < runningPlaces(use)) {

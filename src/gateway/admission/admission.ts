@@ -7,7 +7,7 @@ import type { Caller } from '../lambda/caller.ts';
 import { CallerRates, type RateLimit } from '../lambda/caller-rate.ts';
 import { decideEntry, overloaded, refusalFor } from './admission-policy.ts';
 import type { CountedCall, DemandMeter } from './demand-meter.ts';
-import { FunctionQueue } from './function-queue.ts';
+import { FunctionQueue, type Held } from './function-queue.ts';
 import type { Room } from './room.ts';
 
 /** Callers that are remembered for their rates. */
@@ -15,6 +15,7 @@ const MAX_CALLERS = 20_000;
 
 export interface AdmissionOptions {
   readonly view: Pick<FleetView, 'function' | 'onNextChange'>;
+  /** Of calls that come by no other room. */
   readonly room: Room;
   readonly callerRate: RateLimit;
   /** Milliseconds that a call waits for a place. */
@@ -59,7 +60,7 @@ export interface Admitted {
 class Place implements Admitted {
   readonly queuedMs: number;
   readonly #queueOf: (target: FunctionEntry) => FunctionQueue;
-  readonly #bytes: number;
+  readonly #held: Held;
   readonly #counted: CountedCall | undefined;
   #queue: FunctionQueue;
   #version: number | undefined;
@@ -68,13 +69,13 @@ class Place implements Admitted {
   constructor(
     queue: FunctionQueue,
     queueOf: (target: FunctionEntry) => FunctionQueue,
-    bytes: number,
+    held: Held,
     queuedMs: number,
     coming: Coming,
   ) {
     this.#queue = queue;
     this.#queueOf = queueOf;
-    this.#bytes = bytes;
+    this.#held = held;
     this.queuedMs = queuedMs;
     this.#counted = coming.counted;
     this.#version = coming.version;
@@ -89,7 +90,7 @@ class Place implements Admitted {
   }
 
   release(): void {
-    this.#queue.hold(-1, -this.#bytes);
+    this.#queue.hold(this.#held, -1);
     this.#counted?.end();
     this.stepAside();
   }
@@ -125,9 +126,9 @@ class Place implements Admitted {
     }
     this.#counted?.move(version);
     this.stepAside();
-    this.#queue.hold(-1, -this.#bytes);
+    this.#queue.hold(this.#held, -1);
     this.#queue = this.#queueOf(target);
-    this.#queue.hold(1, this.#bytes);
+    this.#queue.hold(this.#held, 1);
     this.#version = version;
     return this.stepBack(caller);
   }
@@ -189,7 +190,7 @@ export class Admission {
    */
   look(principal: Principal, caller: Caller): void {
     if (this.#rates !== undefined) {
-      refuseUntil(this.#rates.look(rateKey(principal, caller), this.#options.clock.monotonic()));
+      refuseUntil(this.#rates.look(callerKey(principal, caller), this.#options.clock.monotonic()));
     }
   }
 
@@ -200,17 +201,18 @@ export class Admission {
    */
   pass(principal: Principal, caller: Caller): void {
     if (this.#rates !== undefined) {
-      refuseUntil(this.#rates.take(rateKey(principal, caller), this.#options.clock.monotonic()));
+      refuseUntil(this.#rates.take(callerKey(principal, caller), this.#options.clock.monotonic()));
     }
   }
 
   /**
    * A place for a call that is to run now. Waits for one in the function's bounded queue, as long as the caller does.
    *
+   * @param room that its request is in: the function has a share of each
    * @throws {LambdaError} TooManyRequestsException with its Reason
    */
-  enter(call: FunctionCall, caller: Caller): Promise<Admitted> | Admitted {
-    const { demand, room, view } = this.#options;
+  enter(call: FunctionCall, caller: Caller, room: Room = this.#options.room): Promise<Admitted> | Admitted {
+    const { demand, view } = this.#options;
     const target = view.function(call.reference.name);
     if (target === undefined) {
       return NOWHERE;
@@ -223,15 +225,16 @@ export class Admission {
     const bytes = call.payload.length;
     const coming = demand?.expect(call.reference);
     const of = queue.of(coming?.version);
-    const entry = decideEntry(of, room.freeRequests, room.freeBytes);
+    const entry = decideEntry(of, queue.heldIn(room), { requests: room.freeRequests, bytes: room.freeBytes });
     if (entry === 'Enter' || entry === 'Wait') {
       const counted = { version: coming?.version, counted: coming?.count() };
-      queue.hold(1, bytes);
+      const held: Held = { room, bytes };
+      queue.hold(held, 1);
       if (entry === 'Wait') {
-        return this.#wait(queue, bytes, caller, counted);
+        return this.#wait(queue, held, caller, counted);
       }
       of.take();
-      return new Place(queue, this.#queueOf, bytes, 0, counted);
+      return new Place(queue, this.#queueOf, held, 0, counted);
     }
     throw refusalFor(entry, target.name);
   }
@@ -241,24 +244,24 @@ export class Admission {
    *
    * @throws {LambdaError} TooManyRequestsException with its Reason
    */
-  enterEvent(call: FunctionCall, caller: Caller): Promise<Admitted> | Admitted {
-    if (this.#options.room.overload() !== undefined) {
+  enterEvent(call: FunctionCall, caller: Caller, room: Room): Promise<Admitted> | Admitted {
+    if (room.overload() !== undefined) {
       throw overloaded();
     }
-    return this.enter(call, caller);
+    return this.enter(call, caller, room);
   }
 
-  async #wait(queue: FunctionQueue, bytes: number, caller: Caller, coming: Coming): Promise<Admitted> {
+  async #wait(queue: FunctionQueue, held: Held, caller: Caller, coming: Coming): Promise<Admitted> {
     const { clock } = this.#options;
     const since = clock.monotonic();
     this.#waiting += 1;
     try {
       const { counted } = coming;
       const { version } = await queue.of(coming.version).wait(caller, false, counted);
-      return new Place(queue, this.#queueOf, bytes, clock.monotonic() - since, { version, counted });
+      return new Place(queue, this.#queueOf, held, clock.monotonic() - since, { version, counted });
     } catch (error) {
       coming.counted?.end();
-      queue.hold(-1, -bytes);
+      queue.hold(held, -1);
       throw error;
     } finally {
       this.#waiting -= 1;
@@ -266,8 +269,8 @@ export class Admission {
   }
 }
 
-/** The caller whose rate a request counts against: the address, for a caller without a name. */
-function rateKey(principal: Principal, caller: Caller): string {
+/** The name under which the requests of a caller are counted: the address, for a caller without a name. */
+export function callerKey(principal: Principal, caller: Caller): string {
   const name = principalName(principal);
   return name === '' ? strangerAt(caller.address).name : `${principal.kind} ${name}`;
 }

@@ -9,6 +9,7 @@ import {
   functionBusy,
   largestOfLate,
   overloaded,
+  type RoomUse,
   runningPlaces,
   UNKNOWN_ANSWER_BYTES,
 } from './admission-policy.ts';
@@ -39,6 +40,12 @@ export interface FunctionQueueOptions {
   /** Another value once aliases of the function may name other versions; they never do when absent. */
   readonly meaningOf?: ((functionName: string) => unknown) | undefined;
   readonly clock: Clock;
+}
+
+/** The room that a call is in, and the bytes of its payload. */
+export interface Held {
+  readonly room: Room;
+  readonly bytes: number;
 }
 
 /** Where a call goes that waits. */
@@ -144,14 +151,6 @@ export class VersionQueue implements FunctionUse {
     return this.#all.waiting;
   }
 
-  get heldCalls(): number {
-    return this.#all.heldCalls;
-  }
-
-  get heldBytes(): number {
-    return this.#all.heldBytes;
-  }
-
   get answerBytes(): number {
     return this.#all.answerBytes;
   }
@@ -211,12 +210,11 @@ export class FunctionQueue {
   readonly target: QueuedFunction;
   readonly #options: FunctionQueueOptions;
   readonly #versions = new Map<number | undefined, VersionQueue>();
+  readonly #held = new Map<Room, RoomUse>();
   #arrivals = 0;
   #watching = false;
   #meaning: unknown;
   running = 0;
-  heldCalls = 0;
-  heldBytes = 0;
   answerBytes = UNKNOWN_ANSWER_BYTES;
 
   constructor(target: QueuedFunction, options: FunctionQueueOptions) {
@@ -265,10 +263,20 @@ export class FunctionQueue {
     return this.#versions.values().reduce((sum, { arrived }) => sum + arrived.size, 0);
   }
 
-  /** Holds more calls, or fewer, and the bytes of their payloads. */
-  hold(calls: number, bytes: number): void {
-    this.heldCalls += calls;
-    this.heldBytes += bytes;
+  /** Calls of the function in a room, whether they run or wait, and the bytes of their payloads. */
+  heldIn(room: Room): RoomUse {
+    return this.#held.get(room) ?? { requests: 0, bytes: 0 };
+  }
+
+  /** Counts one more call in its room, or one fewer. */
+  hold({ room, bytes }: Held, change: 1 | -1): void {
+    const held = this.heldIn(room);
+    const requests = held.requests + change;
+    if (requests === 0) {
+      this.#held.delete(room);
+    } else {
+      this.#held.set(room, { requests, bytes: held.bytes + change * bytes });
+    }
   }
 
   answered(bytes: number): void {

@@ -4,6 +4,15 @@ import { Tally } from '../../common/tally.ts';
 
 /** Part of the gateway's requests that unproved senders have. */
 const STRANGERS_PART = 1 / 4;
+/** Part of the gateway's requests that operations have which run no function. Some of these wait for seconds. */
+const OPERATIONS_PART = 1 / 8;
+/**
+ * Bytes beyond the limit, as a part of that, up to which answers go on coming in. Calls that run were let in before the
+ * room was full, and most answers are small.
+ */
+const OVERFLOW_PART = 1 / 8;
+/** Bytes of an answer that come in even if the room is full beyond {@link OVERFLOW_PART}. */
+const SMALL_ANSWER_BYTES = 64 * 1024;
 /**
  * Requests under way below which neither a late event loop nor a full heap is a reason to refuse: with so few requests
  * the cause is another, and refusing would not help. The gateway also recovers by these requests, since the heap is
@@ -101,16 +110,50 @@ function ownHeapUse(): number {
   return used / limit;
 }
 
+/** A part of the requests of a room. No name takes more of the part than is still free. */
+class RoomPart {
+  readonly #max: number;
+  readonly #of = new Tally();
+  #taken = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  /** Takes one place under all of these names. False, and none taken, when one of them has no more. */
+  take(names: readonly string[]): boolean {
+    const free = this.#max - this.#taken;
+    if (free <= 0 || names.some((name) => this.#of.get(name) > free)) {
+      return false;
+    }
+    this.#count(names, 1);
+    return true;
+  }
+
+  leave(names: readonly string[]): void {
+    this.#count(names, -1);
+  }
+
+  #count(names: readonly string[], change: 1 | -1): void {
+    this.#taken += change;
+    for (const name of names) {
+      this.#of.add(name, change);
+    }
+  }
+}
+
 /** The room that one request takes. */
 export class Hold {
-  readonly #room: Room;
+  readonly room: Room;
   #bytes = 0;
   #open = true;
-  /** The name under which the request has a place among unproved ones. */
-  #stranger: string | undefined;
+  /** The names under which the request has a place among unproved ones. */
+  #stranger: readonly string[] | undefined;
+  /** The names under which the request has a place among operations that run no function. */
+  #operation: readonly string[] | undefined;
 
   constructor(room: Room) {
-    this.#room = room;
+    this.room = room;
   }
 
   /**
@@ -121,16 +164,28 @@ export class Hold {
    * @param name the claimed access key, or the address
    */
   takeStranger(name: string): boolean {
-    if (this.#stranger === undefined && this.#open && this.#room.takeStranger(name)) {
-      this.#stranger = name;
+    if (this.#stranger === undefined && this.#open && this.room.strangers.take([name])) {
+      this.#stranger = [name];
     }
     return this.#stranger !== undefined;
+  }
+
+  /**
+   * Takes a place among the requests that run no function. False when there is none: these share a part of the room, of
+   * which neither a caller nor a function takes more than is still free.
+   */
+  takeOperation(caller: string, functionName: string): boolean {
+    const names = [`caller ${caller}`, ...(functionName === '' ? [] : [`function ${functionName}`])];
+    if (this.#operation === undefined && this.#open && this.room.operations.take(names)) {
+      this.#operation = names;
+    }
+    return this.#operation !== undefined;
   }
 
   /** The sender of the request is proved. */
   known(): void {
     if (this.#stranger !== undefined) {
-      this.#room.leaveStranger(this.#stranger);
+      this.room.strangers.leave(this.#stranger);
       this.#stranger = undefined;
     }
   }
@@ -141,7 +196,7 @@ export class Hold {
    * No request may hold more than is still free: large bodies are refused before small ones.
    */
   take(bytes: number): boolean {
-    if (!this.#open || this.#bytes + bytes > this.#room.freeBytes) {
+    if (!this.#open || this.#bytes + bytes > this.room.freeBytes) {
       return false;
     }
     this.add(bytes);
@@ -152,21 +207,39 @@ export class Hold {
   add(bytes: number): void {
     if (this.#open) {
       this.#bytes += bytes;
-      this.#room.bytes += bytes;
+      this.room.bytes += bytes;
     }
+  }
+
+  /**
+   * Takes bytes of an answer that comes in. False, and none taken, for a large answer when the room is full by far: its
+   * function has run, but the gateway cannot keep what it said.
+   *
+   * @param size bytes of the answer so far, with these
+   */
+  takeAnswer(bytes: number, size: number): boolean {
+    const { limits } = this.room;
+    if (size > SMALL_ANSWER_BYTES && this.room.bytes + bytes > limits.maxBytes * (1 + OVERFLOW_PART)) {
+      return false;
+    }
+    this.add(bytes);
+    return true;
   }
 
   /** Gives back bytes of a body that was dropped. */
   drop(): void {
-    this.#room.bytes -= this.#bytes;
+    this.room.bytes -= this.#bytes;
     this.#bytes = 0;
   }
 
   close(): void {
     if (this.#open) {
       this.known();
+      if (this.#operation !== undefined) {
+        this.room.operations.leave(this.#operation);
+      }
       this.#open = false;
-      this.#room.requests -= 1;
+      this.room.requests -= 1;
       this.drop();
     }
   }
@@ -176,18 +249,20 @@ export class Hold {
 export class Room implements Load {
   readonly limits: LoadLimits;
   readonly #pressure: Pressure;
-  readonly #maxStrangers: number;
+  /** For {@link Hold} alone. */
+  readonly strangers: RoomPart;
+  /** For {@link Hold} alone. */
+  readonly operations: RoomPart;
   requests = 0;
   /** Changed by each {@link Hold} alone. */
   bytes = 0;
-  #strangers = 0;
-  readonly #strangersOf = new Tally();
 
   /** @param strangersPart part of the requests that unproved senders may have, from 0 to 1 */
   constructor(limits: LoadLimits, pressure: Pressure, strangersPart = STRANGERS_PART) {
     this.limits = limits;
     this.#pressure = pressure;
-    this.#maxStrangers = Math.ceil(limits.maxRequests * strangersPart);
+    this.strangers = new RoomPart(Math.ceil(limits.maxRequests * strangersPart));
+    this.operations = new RoomPart(Math.ceil(limits.maxRequests * OPERATIONS_PART));
   }
 
   /** Why one more request is too much now; undefined when there is room. */
@@ -208,22 +283,5 @@ export class Room implements Load {
 
   get freeBytes(): number {
     return this.limits.maxBytes - this.bytes;
-  }
-
-  /** For {@link Hold} alone. */
-  takeStranger(name: string): boolean {
-    const free = this.#maxStrangers - this.#strangers;
-    if (free <= 0 || this.#strangersOf.get(name) > free) {
-      return false;
-    }
-    this.#strangers += 1;
-    this.#strangersOf.add(name, 1);
-    return true;
-  }
-
-  /** For {@link Hold} alone. */
-  leaveStranger(name: string): void {
-    this.#strangers -= 1;
-    this.#strangersOf.add(name, -1);
   }
 }

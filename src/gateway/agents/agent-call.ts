@@ -9,6 +9,7 @@ import type {
   InvokeTrailer,
 } from '../../protocol/generated/agent.ts';
 import { reasonIn } from '../../protocol/reasons.ts';
+import type { AnswerHold } from '../lambda/caller.ts';
 import type { GrpcEnd } from './grpc-stream.ts';
 import type { Refusal } from './refusals.ts';
 
@@ -130,14 +131,17 @@ export class AgentCall {
   readonly #sink: AnswerSink | undefined;
   #streamed: boolean;
   readonly #aim: CallAim;
+  readonly #hold: AnswerHold | undefined;
 
   /**
    * @param limit monotonic milliseconds after which the call counts as lost at the agent
    * @param onSettled called once, before the answer resolves
    * @param sink gets an answer that the runtime streams; all others are gathered
    * @param soFar beginning of an answer that is asked for again
+   * @param hold counts the bytes of an answer that is gathered
    */
-  constructor(limit: number, onSettled: () => void, sink?: AnswerSink, soFar?: AnswerSoFar) {
+  constructor(limit: number, onSettled: () => void, sink?: AnswerSink, soFar?: AnswerSoFar, hold?: AnswerHold) {
+    this.#hold = hold;
     this.#aim = soFar === undefined ? 'Call' : 'Recovery';
     this.#head = soFar?.head ?? NO_HEAD;
     this.#body = soFar?.body ?? new GrowingBuffer();
@@ -175,7 +179,16 @@ export class AgentCall {
         this.#pass(chunk);
       } else {
         if (this.#size <= MAX_RESPONSE_BYTES) {
+          const before = this.#body.memory;
           this.#body.append(chunk);
+          if (this.#hold?.takeAnswer(this.#body.memory - before, this.#size) === false) {
+            // The settled call gives back all of its memory, these bytes included.
+            this.#hold.add(this.#body.memory - before);
+            const message = 'the gateway had no memory left for the answer';
+            this.#settle({ kind: 'Unknown', reason: 'GatewayFull', message });
+            this.way?.cancel();
+            return;
+          }
         }
         this.#read.note(chunk.length);
       }
@@ -288,6 +301,9 @@ export class AgentCall {
     if (!this.#settled) {
       this.#settled = true;
       if (answer.kind !== 'Unknown' || answer.soFar === undefined) {
+        if (answer.kind !== 'Answered') {
+          this.#hold?.add(-this.#body.memory);
+        }
         this.#body.clear();
       }
       this.#onSettled();

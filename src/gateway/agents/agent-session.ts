@@ -181,7 +181,7 @@ export class AgentSession {
         }
       }
     };
-    const call = new AgentCall(this.#options.clock.monotonic() + limitMs, onSettled, sink, soFar);
+    const call = new AgentCall(this.#options.clock.monotonic() + limitMs, onSettled, sink, soFar, caller.hold);
     this.#calls.add(call);
     caller.onGone = () => call.abandon();
     return call;

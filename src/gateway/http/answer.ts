@@ -69,6 +69,7 @@ export function sendError(reply: FastifyReply, error: LambdaError, requestId: st
     // The rest of the request would be taken for the next one, or waited for.
     reply.header('connection', 'close');
   }
+  reply.request.hold?.add(answer.body.length);
   return reply.code(answer.status).headers(answer.headers).send(answer.body);
 }
 

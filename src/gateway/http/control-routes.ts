@@ -7,7 +7,7 @@ import { type FunctionReference, parseFunctionIdentifier } from '../lambda/funct
 import { observing, type RouteOptions } from './answer.ts';
 import { functionConfigOperations } from './config-operations.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
-import { allValues, type OperationRoute, serveOperation } from './operation-route.ts';
+import { allValues, type OperationRoute, serveOperation, takePlace } from './operation-route.ts';
 import { functionOperations, type WriteOperation } from './write-operations.ts';
 
 export interface ControlRoutesOptions extends RouteOptions {
@@ -55,6 +55,8 @@ function serve(
   const { access, catalog, entrance, notReady, writer } = options;
   return serveOperation(request, reply, options, operation.status, async (observation) => {
     const identity: Identity = entrance.prove(request, observation);
+    const reference = referenceOf(request);
+    takePlace(request, identity, reference.name);
     const refusal = notReady();
     if (refusal !== undefined) {
       throw refusal;
@@ -69,7 +71,6 @@ function serve(
         caller.address,
       );
     };
-    const reference = referenceOf(request);
     const target = writer.targetOf(reference.name);
     if (needsRight(operation, reference)) {
       // Since the head was looked at, the name may have come to mean another object.

@@ -5,7 +5,7 @@ import { type FunctionReference, parseFunctionIdentifier } from '../lambda/funct
 import { observing, type RouteOptions } from './answer.ts';
 import { addControlRoutes, writeOperations } from './control-routes.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
-import { allValues, type OperationRoute, serveOperation } from './operation-route.ts';
+import { allValues, type OperationRoute, serveOperation, takePlace } from './operation-route.ts';
 import { type ReadOperation, readOperations } from './read-operations.ts';
 import { type UnsupportedOperation, unsupported, unsupportedOperations } from './unsupported-operations.ts';
 
@@ -85,13 +85,14 @@ function serve(
 ): Promise<FastifyReply> {
   const { entrance, catalog, writer } = options;
   return serveOperation(request, reply, options, 200, async (observation) => {
-    entrance.prove(request, observation);
+    const identity = entrance.prove(request, observation);
     const isRefused = operation.action === undefined;
     const notReady = isRefused ? undefined : options.notReady();
     if (notReady !== undefined) {
       throw notReady;
     }
     const reference = (isRefused ? undefined : referenceOf(request)) ?? { name: '' };
+    takePlace(request, identity, reference.name);
     if (reference.name !== '') {
       await writer?.refresh(reference);
     }

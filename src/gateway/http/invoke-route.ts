@@ -139,7 +139,7 @@ async function serveInvoke(
         result = 'accepted';
         return sendNothing(reply, 202, call);
       case 'RequestResponse': {
-        const entrance = admission.enter(call, caller);
+        const entrance = admission.enter(call, caller, request.hold.room);
         const admitted = entrance instanceof Promise ? await entrance : entrance;
         try {
           observation.admitted(admitted.queuedMs);
@@ -155,7 +155,7 @@ async function serveInvoke(
         }
         result = resultName(answer);
         return stream === undefined
-          ? sendResult(request, reply, call, answer, options)
+          ? sendResult(reply, call, answer, options)
           : stream.finish(answer, outcomeHeaders(answer, options), tailOf(call, answer));
       }
       default:
@@ -223,7 +223,6 @@ function sendNothing(reply: FastifyReply, status: number, call: FunctionCall): F
 
 /** Written past the framework, whose hooks and serializers have no use here: this is the path of every call. */
 function sendResult(
-  request: InvokeRouteRequest,
   reply: FastifyReply,
   call: FunctionCall,
   answer: InvokeResult,
@@ -246,7 +245,6 @@ function sendResult(
   if (tail !== undefined) {
     headers.push('x-amz-log-result', tail);
   }
-  request.hold.add(answer.body.length);
   // Before the hijack: if a header is invalid, the framework can still answer with an error.
   reply.raw.writeHead(200, headers);
   reply.hijack();

@@ -91,6 +91,7 @@ export function createLambdaApi(options: LambdaApiOptions): Door {
     const overload = room.overload();
     const hold = room.open();
     request.hold = hold;
+    caller.hold = hold;
     reply.raw.once('close', () => {
       entrance.leave(request);
       hold.close();

@@ -1,4 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Identity } from '../access/access.ts';
+import { callerKey } from '../admission/admission.ts';
+import { overloaded } from '../admission/admission-policy.ts';
 import { type CallObservation, NOT_RUN } from '../telemetry/observed-call.ts';
 import { type RouteOptions, sendError, sendJson, takeObservation, toLambdaError } from './answer.ts';
 
@@ -31,6 +34,10 @@ export async function serveOperation(
       return reply.code(204).header('x-amzn-requestid', request.id).send();
     }
     const body = Buffer.from(JSON.stringify(told));
+    if (!request.hold.take(body.length)) {
+      // Unlike the answer of a call, this one can be asked for again.
+      throw overloaded();
+    }
     answerBytes = body.length;
     return sendJson(reply, body, request.id, status);
   } catch (error) {
@@ -40,6 +47,17 @@ export async function serveOperation(
   } finally {
     const durationMs = performance.now() - startedAt;
     observation.end({ ...NOT_RUN, result, status: reply.statusCode, durationMs, answerBytes });
+  }
+}
+
+/**
+ * Takes the place of an operation, which may wait for seconds, among those that run no function.
+ *
+ * @throws {LambdaError} TooManyRequestsException when the caller or the function has no more of them
+ */
+export function takePlace({ caller, hold }: FastifyRequest, { principal }: Identity, functionName: string): void {
+  if (!hold.takeOperation(callerKey(principal, caller), functionName)) {
+    throw overloaded();
   }
 }
 

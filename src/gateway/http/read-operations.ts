@@ -11,6 +11,8 @@ import { NOTHING, unsupported } from './unsupported-operations.ts';
 
 /** Most functions on a page, even if more are asked for; as in Lambda. */
 const MAX_PAGE = 50;
+/** Bytes of JSON after which a page ends, even if more functions are asked for. A page has one function at least. */
+const PAGE_BYTES = 2 ** 20;
 /** Digits of the highest number of a version. */
 const VERSION_DIGITS = 10;
 /** Largest `MaxItems` that the service model allows. */
@@ -73,24 +75,17 @@ export const readOperations: readonly ReadOperation[] = [
     const all = catalog
       .names()
       .flatMap((name) => (version === 'ALL' ? catalog.versions(name).map((each) => pageKey(name, each)) : [name]));
-    const page = pageOf(all, query.Marker, query.MaxItems);
-    return {
-      Functions: page.names.map((key) => {
-        const reference = version === 'ALL' ? referenceOf(key) : { name: key };
-        return describeFunction(catalog.find(reference), reference);
-      }),
-      NextMarker: page.nextMarker,
-    };
+    const { items, nextMarker } = pageOfFunctions(catalog, all, query, (key) =>
+      version === 'ALL' ? referenceOf(key) : { name: key },
+    );
+    return { Functions: items, NextMarker: nextMarker };
   }),
   get('ListVersionsByFunction', `${FUNCTION}/versions`, (catalog, { reference, query }) => {
     const { name } = reference;
     catalog.find(reference);
     const keys = catalog.versions(name).map((version) => pageKey(name, version));
-    const page = pageOf(keys, query.Marker, query.MaxItems);
-    return {
-      Versions: page.names.map((key) => describeFunction(catalog.find(referenceOf(key)), referenceOf(key))),
-      NextMarker: page.nextMarker,
-    };
+    const { items, nextMarker } = pageOfFunctions(catalog, keys, query, referenceOf);
+    return { Versions: items, NextMarker: nextMarker };
   }),
   get('ListAliases', `${FUNCTION}/aliases`, (catalog, { reference, query }) => {
     catalog.find(reference);
@@ -280,8 +275,34 @@ export function pageOf(names: readonly string[], marker: string | undefined, max
   const last = page.at(-1);
   return {
     names: page,
-    nextMarker: last !== undefined && rest.length > size ? Buffer.from(last).toString('base64url') : undefined,
+    nextMarker: last !== undefined && rest.length > size ? markerOf(last) : undefined,
   };
+}
+
+/** A page of descriptions, which ends by {@link PAGE_BYTES} as well: a function has up to a mebibyte of variables. */
+function pageOfFunctions(
+  catalog: FunctionCatalog,
+  keys: readonly string[],
+  query: ReadInput['query'],
+  referenceOfKey: (key: string) => FunctionReference,
+): { readonly items: readonly object[]; readonly nextMarker: string | undefined } {
+  const page = pageOf(keys, query.Marker, query.MaxItems);
+  const items: object[] = [];
+  let bytes = 0;
+  for (const key of page.names) {
+    const reference = referenceOfKey(key);
+    const item = describeFunction(catalog.find(reference), reference);
+    items.push(item);
+    bytes += Buffer.byteLength(JSON.stringify(item));
+    if (bytes > PAGE_BYTES && items.length < page.names.length) {
+      return { items, nextMarker: markerOf(key) };
+    }
+  }
+  return { items, nextMarker: page.nextMarker };
+}
+
+function markerOf(name: string): string {
+  return Buffer.from(name).toString('base64url');
 }
 
 function itemsOf(maxItems: string | undefined): number {

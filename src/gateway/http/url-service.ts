@@ -250,7 +250,7 @@ export class UrlService {
             },
           })
         : undefined;
-    const admitted = await admission.enter(call, caller);
+    const admitted = await admission.enter(call, caller, hold.room);
     let answer: InvokeResult;
     try {
       observation.admitted(admitted.queuedMs);

@@ -63,6 +63,7 @@ export class UrlVisit implements Arrival {
     });
     // Last: a fault above keeps no place.
     this.hold = options.room.open();
+    this.caller.hold = this.hold;
   }
 
   get cors(): CorsRequest {

@@ -1,7 +1,21 @@
+/** The hold of a request on the memory of the gateway, as its answer needs it. */
+export interface AnswerHold {
+  /**
+   * Takes bytes of an answer that comes in. False, and none taken, when the gateway cannot keep them.
+   *
+   * @param size bytes of the answer so far, with these
+   */
+  takeAnswer(bytes: number, size: number): boolean;
+  /** Takes bytes, or gives them back where negative. */
+  add(bytes: number): void;
+}
+
 /** The client that waits for an answer. A minimal signal: each call has one, with at most one listener at a time. */
 export class Caller {
   /** The address of the caller; empty for a call without a waiting client. */
   readonly address: string;
+  /** Undefined where nothing is counted. */
+  hold: AnswerHold | undefined;
   #gone = false;
   #onGone: (() => void) | undefined;
 

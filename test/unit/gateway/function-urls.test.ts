@@ -303,7 +303,7 @@ describe('the bounds of URLs', () => {
   });
 
   it('leave the Lambda API its room when URLs have used theirs', async () => {
-    const limits = gatewayLimits({ ...DEFAULT_LIMIT_FLAGS, maxRequests: 8 });
+    const limits = gatewayLimits({ ...DEFAULT_LIMIT_FLAGS, maxRequests: 12 });
     const lab = await urlLab(OPEN, { gateway: { limits } });
     const answers: (() => void)[] = [];
     lab.agent.onInvoke((call) => answers.push(() => call.answer('{}')));

@@ -5,6 +5,7 @@ import {
   eventsAtOnce,
   type FunctionUse,
   largestOfLate,
+  type RoomUse,
   refusalFor,
   runningPlaces,
   UNKNOWN_ANSWER_BYTES,
@@ -14,6 +15,9 @@ import type { WorkerEntry } from '../../../../src/gateway/agents/fleet-view.ts';
 import { workerFixture } from '../../../support/worker-fixture.ts';
 
 const plenty = 1_000_000;
+
+const load = (change: Partial<RoomUse> = {}): RoomUse => ({ requests: 0, bytes: 0, ...change });
+const free = (change: Partial<RoomUse> = {}): RoomUse => ({ requests: plenty, bytes: plenty, ...change });
 
 function use(change: Partial<FunctionUse> = {}): FunctionUse {
   return {
@@ -28,8 +32,6 @@ function use(change: Partial<FunctionUse> = {}): FunctionUse {
     elsewhere: 0,
     ahead: 0,
     waiting: 0,
-    heldCalls: 0,
-    heldBytes: 0,
     answerBytes: 100,
     ...change,
   };
@@ -196,21 +198,21 @@ describe('a call', () => {
       'ReservedFunctionConcurrentInvocationLimitExceeded',
     ],
   ])('%s', (_what, facts, expected) => {
-    expect(decideEntry(facts, plenty, plenty)).toBe(expected);
+    expect(decideEntry(facts, load(), free())).toBe(expected);
   });
 
-  it('is refused where its function holds more of the gateway than is free', () => {
+  it('is refused where its function holds more of the room than is free', () => {
     const reason = 'FunctionInvocationRateLimitExceeded';
-    expect(decideEntry(use({ heldCalls: 11 }), 10, plenty)).toBe(reason);
-    expect(decideEntry(use({ heldCalls: 10 }), 10, plenty)).toBe('Enter');
-    expect(decideEntry(use({ heldBytes: 11 }), plenty, 10)).toBe(reason);
-    expect(decideEntry(use({ heldBytes: 10 }), plenty, 10)).toBe('Enter');
+    expect(decideEntry(use(), load({ requests: 11 }), free({ requests: 10 }))).toBe(reason);
+    expect(decideEntry(use(), load({ requests: 10 }), free({ requests: 10 }))).toBe('Enter');
+    expect(decideEntry(use(), load({ bytes: 11 }), free({ bytes: 10 }))).toBe(reason);
+    expect(decideEntry(use(), load({ bytes: 10 }), free({ bytes: 10 }))).toBe('Enter');
   });
 
-  it('of a function that holds nothing is let in however full the gateway is', () => {
+  it('of a function that holds nothing is let in however full the room is', () => {
     fc.assert(
       fc.property(fc.integer({ min: -100, max: 100 }), fc.integer({ min: -100, max: 100 }), (calls, bytes) => {
-        expect(decideEntry(use(), calls, bytes)).toBe('Enter');
+        expect(decideEntry(use(), load(), { requests: calls, bytes })).toBe('Enter');
       }),
     );
   });
@@ -229,14 +231,17 @@ describe('a call', () => {
             const index = turn % count;
             const mine = held[index] ?? 0;
             // The room counts this call already, as that of the gateway does.
-            const free = room - total() - 1;
-            if (free >= 0 && decideEntry(use({ heldCalls: mine, workers: plenty }), free, plenty) === 'Enter') {
+            const left = room - total() - 1;
+            if (
+              left >= 0 &&
+              decideEntry(use({ workers: plenty }), load({ requests: mine }), free({ requests: left })) === 'Enter'
+            ) {
               held[index] = mine + 1;
             }
           }
           expect(Math.max(...held)).toBeLessThanOrEqual(room / 2 + 1);
           expect(room - total()).toBeGreaterThan(0);
-          expect(decideEntry(use(), room - total() - 1, plenty)).toBe('Enter');
+          expect(decideEntry(use(), load(), free({ requests: room - total() - 1 }))).toBe('Enter');
         },
       ),
     );

@@ -588,7 +588,7 @@ describe('callers', () => {
     const lab = admissionLab({ callerRate });
     lab.add('f', 50);
     for (let event = 0; event < 10; event += 1) {
-      atOnce(lab.admission.enterEvent(callOf('f'), new Caller()));
+      atOnce(lab.admission.enterEvent(callOf('f'), new Caller(), lab.room));
     }
   });
 });
@@ -597,9 +597,9 @@ it('puts events off while the gateway has too much on its hands', () => {
   const lab = admissionLab({ load: { maxRequests: 1 } });
   lab.add('f', 2);
   const hold = lab.room.open();
-  expect(() => lab.admission.enterEvent(callOf('f'), new Caller())).toThrow(
+  expect(() => lab.admission.enterEvent(callOf('f'), new Caller(), lab.room)).toThrow(
     expect.objectContaining({ reason: 'ConcurrentInvocationLimitExceeded' }),
   );
   hold.close();
-  atOnce(lab.admission.enterEvent(callOf('f'), new Caller()));
+  atOnce(lab.admission.enterEvent(callOf('f'), new Caller(), lab.room));
 });
