@@ -87,9 +87,9 @@ describe('test files that fail', () => {
   const failed = (file: string) => ({ stage: 'unit', file, passed: 2, reasons: [`${file} > fails`] });
 
   it('are run once more, but for tests of safety and but for many at once', () => {
-    const some = ['test/unit/cni/a.test.ts', 'test/e2e/18-chaos.test.ts', 'test/integration/agent/containment.test.ts'];
-    expect(filesToRepeat(some.map(failed)).map(({ file }) => file)).toEqual(['test/unit/cni/a.test.ts']);
-    const many = Array.from({ length: 9 }, (_, index) => failed(`test/unit/cni/${index}.test.ts`));
+    const some = ['a.test.ts', 'test/e2e/18-chaos.test.ts', 'test/integration/agent/containment.test.ts'];
+    expect(filesToRepeat(some.map(failed)).map(({ file }) => file)).toEqual(['a.test.ts']);
+    const many = Array.from({ length: 9 }, (_, index) => failed(`${index}.test.ts`));
     expect(filesToRepeat(many)).toEqual([]);
     expect(filesToRepeat(many.slice(1))).toHaveLength(8);
   });
@@ -166,26 +166,26 @@ describe('the report of a stage', () => {
   it('names each file that failed, with its tests that passed and its reasons', async () => {
     const result = await read(
       false,
-      suite('test/a.test.ts', 'failed', test('one', 'passed'), test('two', 'failed'), test('three', 'failed')),
-      suite('test/b.test.ts', 'failed', test('four', 'skipped')),
-      suite('test/c.test.ts', 'passed', test('five', 'passed')),
+      suite('a.test.ts', 'failed', test('one', 'passed'), test('two', 'failed'), test('three', 'failed')),
+      suite('b.test.ts', 'failed', test('four', 'skipped')),
+      suite('c.test.ts', 'passed', test('five', 'passed')),
     );
     expect(result).toMatchObject({ passed: 2, failed: 3, reasons: [] });
     expect(result.failedFiles).toEqual([
       {
         stage: 'unit',
-        file: 'test/a.test.ts',
+        file: 'a.test.ts',
         passed: 1,
-        reasons: ['test/a.test.ts > two\nexpected 1 to be 2', 'test/a.test.ts > three\nexpected 1 to be 2'],
+        reasons: ['a.test.ts > two\nexpected 1 to be 2', 'a.test.ts > three\nexpected 1 to be 2'],
       },
-      { stage: 'unit', file: 'test/b.test.ts', passed: 0, reasons: ['test/b.test.ts\na hook failed'] },
+      { stage: 'unit', file: 'b.test.ts', passed: 0, reasons: ['b.test.ts\na hook failed'] },
     ]);
   });
 
   it('counts tests that did not run, and an end without a reason, as failures', async () => {
-    const skipped = await read(true, suite('test/a.test.ts', 'passed', test('one', 'passed'), test('two', 'skipped')));
+    const skipped = await read(true, suite('a.test.ts', 'passed', test('one', 'passed'), test('two', 'skipped')));
     expect(skipped).toMatchObject({ passed: 1, failed: 1, reasons: ['1 tests did not run'] });
-    const ended = await read(false, suite('test/a.test.ts', 'passed', test('one', 'passed')));
+    const ended = await read(false, suite('a.test.ts', 'passed', test('one', 'passed')));
     expect(ended).toMatchObject({ passed: 1, failed: 1, reasons: ['exit code 1'] });
   });
 });
