@@ -13,7 +13,6 @@ import { type Access, createOpenAccess } from './access/access.ts';
 import { AccessKeys } from './access/access-keys.ts';
 import { AccessReviewer, type AccessReviewerOptions } from './access/access-review.ts';
 import { ClientCertificates } from './access/client-certificates.ts';
-import { ReplayGuard } from './access/replay-guard.ts';
 import { TokenReviewer } from './access/token-review.ts';
 import { createVerifiedAccess } from './access/verified-access.ts';
 import { createTlsServer, TlsFiles, type TlsPaths, type TlsServer } from './http/tls-server.ts';
@@ -156,7 +155,6 @@ function verify(
     certificates,
     isOnLoopback,
     reviewer: reviewerOf({ ...cached, namespace, allowedMs: yesMs, deniedMs: noMs }),
-    replays: new ReplayGuard(),
     clock,
   });
   return { access, keys: informer };

@@ -1,6 +1,7 @@
 import { EsbError } from '../common/errors.ts';
 import { parseIpRange, singleAddress } from '../common/net/ip-range.ts';
 import type { GatewayConfig } from '../options/gateway.ts';
+import { nameOfHost } from './access/access.ts';
 import { PublicNamespace, type PublicNamespaceOptions } from './url/public-namespace.ts';
 import type { FunctionUrls } from './url/url-routes.ts';
 
@@ -35,4 +36,24 @@ export function createFunctionUrls(
       proxies: proxies.map((range) => parseIpRange(range.includes('/') ? range : singleAddress(range))),
     },
   };
+}
+
+/**
+ * The names that `--host` gives, for which requests of the Lambda API may be signed.
+ *
+ * @throws {EsbError} `InvalidArgument` for a text that is no name, or one of function URLs
+ */
+export function hostsOf({ callers, urls }: Pick<GatewayConfig, 'callers' | 'urls'>): readonly string[] {
+  return callers.hosts.map((host) => {
+    const name = nameOfHost(host);
+    if (!DOMAIN.test(name)) {
+      throw new EsbError(`--host: '${host}' is not a name such as gateway.example.com`, { code: 'InvalidArgument' });
+    }
+    if (urls.domain !== undefined && name.endsWith(`.${urls.domain}`)) {
+      throw new EsbError(`--host: ${name} is a host of function URLs, by --function-url-domain ${urls.domain}`, {
+        code: 'InvalidArgument',
+      });
+    }
+    return name;
+  });
 }

@@ -101,6 +101,8 @@ export interface GatewayOptions {
   readonly lameDuckMs?: number;
   /** Authentication and authorization of callers; every caller may do everything when absent. */
   readonly access?: Access;
+  /** Names, in small letters, for which requests may be signed, beside `localhost` and addresses. */
+  readonly hosts?: readonly string[];
   /** Limits of the load; the defaults of the flags when absent. */
   readonly limits?: GatewayLimits;
   /** Times that slow clients get over plain HTTP, in place of the usual ones. */
@@ -273,7 +275,7 @@ export class Gateway {
   }
 
   #createDoor(): Door {
-    const { createServer, intake } = this.#options;
+    const { createServer, hosts, intake, urls } = this.#options;
     const common = {
       ...this.#commonOfDoors(),
       accept: (call: FunctionCall) => this.#events.accept(call),
@@ -291,6 +293,8 @@ export class Gateway {
         book: this.#book,
       }),
       ...this.#partsOfCalls(),
+      hosts: new Set(hosts),
+      urlDomain: urls?.domain,
       timingHeaders: this.#options.timingHeaders ?? true,
       ...(createServer === undefined ? {} : { createServer }),
     });

@@ -25,7 +25,7 @@ import { EndpointGuard } from './events/endpoint-guard.ts';
 import { openEventStore } from './events/event-store-choice.ts';
 import { type EventPlace, Gateway, type GatewayOptions } from './gateway.ts';
 import { createGatewayAccess } from './gateway-access.ts';
-import { createFunctionUrls } from './gateway-urls.ts';
+import { createFunctionUrls, hostsOf } from './gateway-urls.ts';
 import { ClientTrust } from './handover/client-trust.ts';
 import { createEventIntake, type EventIntake } from './handover/event-intake.ts';
 import { RemoteEventKeeper } from './handover/remote-event-keeper.ts';
@@ -193,6 +193,7 @@ async function openGateway(phase: Phase<GatewayConfig>, cluster: Cluster, times:
   const { client, functions, nodes, tasks, versions, workers } = cluster;
   const { openIdentity, tracing, ...common } = await openCommon(phase, cluster);
   const { accessLog, metricsFunctions, timingHeaders } = config.observation;
+  const hosts = hostsOf(config);
   const callers = await createGatewayAccess({
     ...common,
     flags: config,
@@ -213,6 +214,7 @@ async function openGateway(phase: Phase<GatewayConfig>, cluster: Cluster, times:
     events,
     timingHeaders,
     access: callers.access,
+    hosts,
     ...(config.control.api ? { control: client } : {}),
     ...(urls === undefined ? {} : { urls: urls.settings }),
     ...(callers.createServer === undefined ? {} : { createServer: callers.createServer }),

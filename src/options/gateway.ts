@@ -22,6 +22,10 @@ export const gatewayFlags = {
     accessKeys: text('--access-keys <name>', 'Secret with the access keys, in the namespace; empty for none').or(
       ACCESS_KEYS_SECRET,
     ),
+    hosts: list(
+      '--host <name>',
+      'name by which callers reach the Lambda API, for which requests may be signed; may be repeated. localhost and addresses always are',
+    ),
     tokenAudience: list(
       '--token-audience <name>',
       'audience that bearer tokens have to be for, in place of esb-gateway.NAMESPACE and esb-gateway; may be repeated',

@@ -83,6 +83,8 @@ export async function gatewayLab(options: GatewayLabOptions = {}): Promise<Gatew
     functions,
     versions,
     identity: { current: identity, accepted: () => undefined, refused: () => undefined },
+    // As the requests that tests sign have it.
+    hosts: ['gateway.example'],
     events: { kind: 'Here', store: inThreadEventStore() },
     clock: systemClock,
     logger: silentLogger(),

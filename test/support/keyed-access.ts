@@ -1,7 +1,6 @@
 import { systemClock } from '../../src/common/clock.ts';
 import type { Access } from '../../src/gateway/access/access.ts';
 import { parseAccessKey } from '../../src/gateway/access/access-key.ts';
-import { ReplayGuard } from '../../src/gateway/access/replay-guard.ts';
 import { createVerifiedAccess, type VerifiedAccessOptions } from '../../src/gateway/access/verified-access.ts';
 import { LambdaError } from '../../src/gateway/lambda/lambda-error.ts';
 import type { Signer } from './signed-request.ts';
@@ -27,7 +26,6 @@ export function keyedAccess(options: Partial<VerifiedAccessOptions> = {}): Acces
     certificates: { identify: () => undefined },
     isOnLoopback: () => false,
     reviewer: { authorize: () => undefined },
-    replays: new ReplayGuard(),
     clock: systemClock,
     ...options,
   });

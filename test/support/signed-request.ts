@@ -38,11 +38,10 @@ export interface WholeRequest extends AccessRequest {
   readonly body: Buffer;
 }
 
-/** Whom a gateway takes a whole request for, the call being taken for the only time. */
+/** Whom a gateway takes a whole request for. */
 export function authenticate(access: Access, request: WholeRequest): Principal | Promise<Principal> {
   const take = (identity: Identity): Principal => {
     identity.confirm(request.body);
-    identity.spend();
     return identity.principal;
   };
   const identity = access.identify(request);

@@ -232,6 +232,11 @@ matchExpressions:
 {{/* What cannot be said by the schema, or is rendered without it. */}}
 {{- define "esb.checks" -}}
 {{- with .Values.gateway }}
+{{- range $namespace, $_ := .hosts }}
+{{- if not (has $namespace (append $.Values.gateway.namespaces $.Values.gateway.namespace)) }}
+{{- fail (printf "gateway.hosts: %s is no namespace of gateway.namespace or gateway.namespaces" $namespace) }}
+{{- end }}
+{{- end }}
 {{- if has .namespace .namespaces }}
 {{- fail (printf "gateway.namespaces: %s is that of gateway.namespace already" .namespace) }}
 {{- end }}

@@ -48,17 +48,11 @@ export interface Identity {
    * @throws {LambdaError} InvalidSignatureException
    */
   confirm(body: Buffer): void;
-  /**
-   * Takes a call for the first and only time. For a proved request that is about to run a function.
-   *
-   * @throws {LambdaError} InvalidSignatureException for a call that was taken before
-   */
-  spend(): void;
 }
 
 /** An identity that the head of a request has proved; its body is of no matter. */
 export function provedIdentity(principal: Principal): Identity {
-  return { principal, claimedKey: undefined, confirm: () => undefined, spend: () => undefined };
+  return { principal, claimedKey: undefined, confirm: () => undefined };
 }
 
 /** Rights to write functions, as the Lambda API does for its callers. */
@@ -144,6 +138,24 @@ function isOriginOf(origin: string, host: string): boolean {
 /** Whether a host is an address, or a name that no public name server can answer for. */
 function isPrivateHost(host: string): boolean {
   const name = host.replace(/:\d*$/, '');
-  const isAddress = isIP(name) !== 0 || (name.startsWith('[') && name.endsWith(']'));
-  return isAddress || !name.includes('.') || PRIVATE_DOMAIN.test(name);
+  return isAddress(name) || !name.includes('.') || PRIVATE_DOMAIN.test(name);
+}
+
+/** The name in a Host header: in small letters, without a port and without a dot at its end. */
+export function nameOfHost(host: string): string {
+  return host.toLowerCase().replace(/:\d*$/, '').replace(/\.$/, '');
+}
+
+/** Whether the name in a Host header is an address. */
+function isAddress(name: string): boolean {
+  return isIP(name) !== 0 || (name.startsWith('[') && name.endsWith(']'));
+}
+
+/**
+ * Whether a signature for a host is one for a gateway of these names. `localhost` and addresses are taken by every
+ * gateway: forwarded ports and tests need them, and they name no gateway.
+ */
+export function isHostOf(names: ReadonlySet<string>, host: string): boolean {
+  const name = nameOfHost(host);
+  return names.has(name) || name === 'localhost' || isAddress(name);
 }

@@ -7,7 +7,6 @@ import type { AccessKeys } from './access-keys.ts';
 import type { AccessReviewer } from './access-review.ts';
 import type { ClientCertificates } from './client-certificates.ts';
 import type { Principal } from './principal.ts';
-import type { ReplayGuard } from './replay-guard.ts';
 import { headerSignature, isPresigned, querySignature, type Signature } from './signature.ts';
 import { checkClaims, checkPayload, checkSignature, payloadHashOf, statedPayloadHash } from './sigv4.ts';
 import type { TokenReviewer } from './token-review.ts';
@@ -20,13 +19,10 @@ export interface VerifiedAccessOptions {
   readonly certificates: Pick<ClientCertificates, 'identify'>;
   readonly isOnLoopback: () => boolean;
   readonly reviewer: Pick<AccessReviewer, 'authorize'>;
-  readonly replays: Pick<ReplayGuard, 'admit'>;
   readonly clock: Clock;
 }
 
 const BEARER = /^bearer +/i;
-/** Methods of requests that change nothing, by HTTP. */
-const READS = new Set(['GET', 'HEAD', 'OPTIONS']);
 
 /**
  * Authentication is on. A signature or a token in the request proves its sender; the certificate of the connection
@@ -79,7 +75,7 @@ function holder(request: AccessRequest, { certificates, clock, isOnLoopback }: V
 
 /** The principal of a signature's key. Where the request states the hash of its body, the signature is checked. */
 function signer(request: AccessRequest, signature: Signature, options: VerifiedAccessOptions): Identity {
-  const { clock, replays } = options;
+  const { clock } = options;
   const key = keyOf(signature, options);
   checkClaims(request, signature, clock.now());
   const stated = statedPayloadHash(request);
@@ -97,12 +93,6 @@ function signer(request: AccessRequest, signature: Signature, options: VerifiedA
         checkSignature(request, signature, key, payloadHashOf(body));
       } else {
         checkPayload(body, stated);
-      }
-    },
-    spend() {
-      // A presigned URL may be used until it expires, and a read may be repeated.
-      if (signature.form === 'header' && !READS.has(request.method)) {
-        replays.admit(signature, request.headers, clock.now());
       }
     },
   };

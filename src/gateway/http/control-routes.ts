@@ -1,9 +1,11 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Access, ControlAction, Identity } from '../access/access.ts';
 import { principalName } from '../access/principal.ts';
+import { isPresigned } from '../access/signature.ts';
 import type { FunctionWriter } from '../control/function-writer.ts';
 import { parseMembers } from '../control/members.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
 import { observing, type RouteOptions } from './answer.ts';
 import { functionConfigOperations } from './config-operations.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
@@ -32,6 +34,7 @@ export function addControlRoutes(api: FastifyInstance, options: ControlRoutesOpt
       onRequest: [
         observing(observer, operation.name),
         entrance.hook((request) => {
+          refusePresigned(request.url);
           const reference = referenceOf(request as FastifyRequest<OperationRoute>);
           const { name } = reference;
           request.observation?.addressed(name, '', 0);
@@ -61,7 +64,6 @@ function serve(
     if (refusal !== undefined) {
       throw refusal;
     }
-    identity.spend();
     const { caller } = request;
     const authorize = async (action: ControlAction, objectName: string): Promise<void> => {
       await access.authorize(
@@ -93,6 +95,17 @@ function serve(
       },
     );
   });
+}
+
+/**
+ * Refuses a write by a URL that may be used until it runs out. SDKs presign none.
+ *
+ * @throws {LambdaError} AccessDeniedException
+ */
+function refusePresigned(url: string): void {
+  if (isPresigned(url)) {
+    throw new LambdaError('AccessDeniedException', 'Presigned URLs write nothing: sign the request in its headers.');
+  }
 }
 
 /**

@@ -7,6 +7,7 @@ import { overloaded } from '../admission/admission-policy.ts';
 import type { Hold } from '../admission/room.ts';
 import type { UnverifiedBodies } from '../admission/unverified-bodies.ts';
 import type { Caller } from '../lambda/caller.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
 import type { CallObservation } from '../telemetry/observed-call.ts';
 import { announcedBytes, announcesBody } from './request-body.ts';
 
@@ -14,6 +15,8 @@ export interface EntranceOptions {
   readonly access: Access;
   readonly admission: Pick<Admission, 'look' | 'pass'>;
   readonly unverified: UnverifiedBodies;
+  /** Whether a signature for this host, as in the header, is one for this listener. */
+  readonly isOwnHost: (host: string) => boolean;
 }
 
 export interface Errand {
@@ -47,6 +50,8 @@ export interface Arrival {
 type ErrandOf = (request: FastifyRequest) => Errand | undefined;
 
 const NO_BODY = Buffer.alloc(0);
+/** Characters of a host that an error repeats: as many as a name has. */
+const MAX_SHOWN = 253;
 
 /**
  * Decides about requests by their heads, before a byte of their bodies is read: sender, rate and right. Where only the
@@ -165,6 +170,9 @@ export class Entrance {
   #enter(request: Arrival, identity: Identity, errandOf: () => Errand | undefined): Promise<void> | void {
     const { access, admission } = this.#options;
     const { observation } = request;
+    if (identity.principal.kind === 'AccessKey') {
+      this.#checkHost(request.raw);
+    }
     const visitor: Visitor = { identity, known: false, leave: undefined };
     request.visitor = visitor;
     if (identity.claimedKey === undefined) {
@@ -184,6 +192,22 @@ export class Entrance {
           errand.functionName,
           request.caller.address,
         );
+  }
+
+  /**
+   * A signature covers the host, so that a request that was signed for another gateway or listener is none for this one.
+   *
+   * @throws {LambdaError} InvalidSignatureException
+   */
+  #checkHost({ headersDistinct }: IncomingMessage): void {
+    // As the signature covers them: several values are one text.
+    const host = (headersDistinct.host ?? []).join(',');
+    if (!this.#options.isOwnHost(host)) {
+      throw new LambdaError(
+        'InvalidSignatureException',
+        `The request is signed for ${host.slice(0, MAX_SHOWN)}, which is no name of this gateway: --host names the hosts that signatures may be for.`,
+      );
+    }
   }
 
   #known(request: Arrival, visitor: Visitor, observation: CallObservation | undefined): void {

@@ -121,7 +121,6 @@ async function serveInvoke(
     refuseForeign(request);
     // Before anything is done with the body that takes time.
     refuseLarge(body, type);
-    identity.spend();
     const notReady = options.notReady();
     if (notReady !== undefined) {
       throw notReady;

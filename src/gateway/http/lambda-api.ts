@@ -3,7 +3,7 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import Fastify, { type FastifyRequest } from 'fastify';
 import type { Clock } from '../../common/clock.ts';
 import { messageOf } from '../../common/errors.ts';
-import type { Access } from '../access/access.ts';
+import { type Access, isHostOf, nameOfHost } from '../access/access.ts';
 import { overloaded } from '../admission/admission-policy.ts';
 import type { Room } from '../admission/room.ts';
 import { UnverifiedBodies } from '../admission/unverified-bodies.ts';
@@ -27,6 +27,10 @@ const HUNG_UP: CallReport = { ...NOT_RUN, result: 'hung_up', status: 0 };
 
 export interface LambdaApiOptions extends Omit<InvokeRouteOptions & FunctionRoutesOptions, 'entrance'> {
   readonly access: Access;
+  /** Names of the gateway, in small letters, for which requests may be signed. */
+  readonly hosts: ReadonlySet<string>;
+  /** Domain of function URLs, whose hosts are none of the Lambda API; undefined where none are served. */
+  readonly urlDomain: string | undefined;
   readonly clock: Clock;
   /** The room for all requests. */
   readonly room: Room;
@@ -37,8 +41,13 @@ export interface LambdaApiOptions extends Omit<InvokeRouteOptions & FunctionRout
 
 /** The Lambda API: Invoke, the operations that read, and its errors for everything else. */
 export function createLambdaApi(options: LambdaApiOptions): Door {
-  const { access, admission, clock, observer, logger, room } = options;
-  const entrance = new Entrance({ access, admission, unverified: new UnverifiedBodies(clock) });
+  const { access, admission, clock, hosts, observer, logger, room, urlDomain } = options;
+  const entrance = new Entrance({
+    access,
+    admission,
+    unverified: new UnverifiedBodies(clock),
+    isOwnHost: (host) => isHostOf(hosts, host),
+  });
   let guard: HttpGuard | undefined;
   const api = Fastify({
     logger: false,
@@ -101,7 +110,7 @@ export function createLambdaApi(options: LambdaApiOptions): Door {
     });
     // The framework would refuse a malformed type before a parser sees it.
     delete request.raw.headers['content-type'];
-    done(overload === undefined ? refusalOf(request) : overloaded());
+    done(overload === undefined ? refusalOf(request, urlDomain) : overloaded());
   });
   api.setErrorHandler((error, request, reply) => {
     const known = toLambdaError(error, logger, request.id);
@@ -136,8 +145,16 @@ export function createLambdaApi(options: LambdaApiOptions): Door {
   };
 }
 
-/** The refusal of a target for any caller; undefined for the target of an operation. */
-function refusalOf({ url, method, is404 }: FastifyRequest): LambdaError | undefined {
+/** The refusal of a host or a target for any caller; undefined for the target of an operation. */
+function refusalOf(
+  { headers, is404, method, url }: FastifyRequest,
+  urlDomain: string | undefined,
+): LambdaError | undefined {
+  const host = nameOfHost(headers.host ?? '');
+  if (urlDomain !== undefined && host.endsWith(`.${urlDomain}`)) {
+    // A request that its sender has signed for the path of an application is no call of another function.
+    return new LambdaError('AccessDeniedException', `The Lambda API is not served at ${host}: function URLs are.`);
+  }
   try {
     const { path } = splitTarget(url);
     return is404

@@ -57,9 +57,14 @@ export class UrlService {
   readonly #bodies: UnverifiedBodies;
 
   constructor(options: UrlServiceOptions) {
-    const { access, admission, clock, rate } = options;
+    const { access, admission, clock, rate, routes } = options;
     this.#options = options;
-    this.#entrance = new Entrance({ access, admission, unverified: new UnverifiedBodies(clock) });
+    this.#entrance = new Entrance({
+      access,
+      admission,
+      unverified: new UnverifiedBodies(clock),
+      isOwnHost: (host) => routes.find(host) !== undefined,
+    });
     this.#rates = new CallerRates(rate, MAX_ADDRESSES);
     this.#bodies = new UnverifiedBodies(clock);
   }
@@ -215,7 +220,6 @@ export class UrlService {
     if (principal.kind !== 'AccessKey') {
       throw forbidden();
     }
-    identity.spend();
     return { accessKeyId: principal.accessKeyId, user: principal.user };
   }
 

@@ -45,8 +45,17 @@ const HOP_BY_HOP = new Set([
   'transfer-encoding',
   'upgrade',
 ]);
-/** Proofs of the sender, which are for the gateway alone. */
+/** Proofs of the sender, which are for the gateway alone: headers, and parameters of a presigned URL. */
 const PROOFS = new Set(['authorization', 'x-amz-security-token']);
+const PRESIGNED = new Set([
+  'x-amz-algorithm',
+  'x-amz-credential',
+  'x-amz-date',
+  'x-amz-expires',
+  'x-amz-security-token',
+  'x-amz-signature',
+  'x-amz-signedheaders',
+]);
 /** Types of bodies that are text; all others are given in base64, forms too, as Lambda does. */
 const TEXT_TYPE = /^(?:text\/.*|application\/(?:json|javascript|xml|.*\+json|.*\+xml))$/;
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
@@ -59,7 +68,8 @@ export function urlEventOf(request: UrlRequest): Buffer {
   const { at, body, client, host, method, requestId, signer, target } = request;
   const mark = target.indexOf('?');
   const path = mark < 0 ? target : target.slice(0, mark);
-  const query = mark < 0 ? '' : target.slice(mark + 1);
+  const sent = mark < 0 ? '' : target.slice(mark + 1);
+  const query = signer === undefined ? sent : withoutProofs(sent);
   const { cookies, headers } = headersOf(request);
   const [prefix = ''] = host.split('.');
   const isText = TEXT_TYPE.test(typeOf(headers.get('content-type') ?? '')) && isUtf8(body);
@@ -97,6 +107,14 @@ export function urlEventOf(request: UrlRequest): Buffer {
     isBase64Encoded: body.length > 0 && !isText,
   };
   return Buffer.from(JSON.stringify(event));
+}
+
+/** A query without the parameters that prove its sender, all others as they were sent. */
+function withoutProofs(query: string): string {
+  const parts = query.split('&');
+  return parts
+    .filter((part) => !PRESIGNED.has(querystring.unescape(part.split('=', 1)[0] ?? '').toLowerCase()))
+    .join('&');
 }
 
 /** The headers that a function gets, by their names in small letters, and the cookies. */

@@ -62,12 +62,38 @@ describe('the chart', () => {
     [[...postgres, 'gateway.autoscaling.minReplicas=11'], 'minReplicas is more than maxReplicas'],
     [['agent.stateDir=/var/lib'], 'is shared with others'],
     [['gateway.functionUrls.enabled=true'], 'gateway.functionUrls.domain is needed'],
+    [['gateway.hosts.shop={shop.example.com}'], 'shop is no namespace'],
     [
       ['gateway.controlApi.enabled=true', 'gateway.authentication.enabled=false'],
       'gateway.controlApi.enabled needs gateway.authentication.enabled',
     ],
   ])('refuses %j, which no schema can say', async (values, told) => {
     await expect(renderChart(['--skip-schema-validation', ...set(...values)])).rejects.toThrow(told);
+  });
+
+  it('tells each gateway the names by which requests may be signed: of its own Service, and those of the operator', async () => {
+    const hostsOf = async (name: string, ...values: readonly string[]) =>
+      (await argumentsOf('Deployment', name, set(...values))).filter((flag) => flag.startsWith('--host='));
+    expect(await hostsOf('esb-gateway')).toEqual([
+      '--host=esb-gateway',
+      '--host=esb-gateway.esb-system',
+      '--host=esb-gateway.esb-system.svc',
+      '--host=esb-gateway.esb-system.svc.cluster.local',
+    ]);
+    const values = [
+      'gateway.namespaces={shop}',
+      'gateway.clusterDomain=example.internal',
+      'gateway.hosts.default={gateway.example.com}',
+      'gateway.hosts.shop={shop.example.com,api.shop.example.com}',
+    ];
+    expect(await hostsOf('esb-gateway-shop', ...values)).toEqual([
+      '--host=esb-gateway-shop',
+      '--host=esb-gateway-shop.esb-system',
+      '--host=esb-gateway-shop.esb-system.svc',
+      '--host=esb-gateway-shop.esb-system.svc.example.internal',
+      '--host=shop.example.com',
+      '--host=api.shop.example.com',
+    ]);
   });
 
   it('serves function URLs where it is asked to, at a Service of their own', async () => {

@@ -195,37 +195,6 @@ it('a payload is looked at only once its function has a place for the call', asy
   expect(await status()).toBe(429);
 });
 
-it('a call that may not be made, or is beyond its rate, takes no room among the signatures that are remembered', async () => {
-  let remembered = 0;
-  let mayCall = false;
-  const access = keyedAccess({
-    replays: {
-      admit: () => {
-        remembered += 1;
-      },
-    },
-    reviewer: {
-      authorize: () => {
-        if (!mayCall) {
-          throw new LambdaError('AccessDeniedException', 'no');
-        }
-      },
-    },
-  });
-  const limits = gatewayLimits({ ...DEFAULT_LIMIT_FLAGS, callerRate: 1, callerBurst: 2 });
-  const lab = await bodyLab({ access, limits });
-  const statuses: number[] = [];
-  for (const may of [false, true, true]) {
-    mayCall = may;
-    const sending = await begin(lab, await signedRequest(ALICE, { body: '  ' }), { announced: 2, sent: 2 });
-    await waitFor('an answer', () => sending.status() > 0, { everyMs: 5 });
-    statuses.push(sending.status());
-  }
-  // The second is no JSON, and would have been called.
-  expect(statuses).toEqual([403, 400, 429]);
-  expect(remembered).toBe(1);
-});
-
 it('requests of whom nobody knows who makes them have a quarter of the places, and the known the rest', async () => {
   const access = keyedAccess({ tokens: { identify: () => new Promise(() => undefined) } });
   const lab = await bodyLab({ access, limits: gatewayLimits({ ...DEFAULT_LIMIT_FLAGS, maxRequests: 8 }) });

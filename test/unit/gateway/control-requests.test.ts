@@ -14,6 +14,8 @@ import {
 import { describe, expect, it } from 'vitest';
 import type { LambdaFunction } from '../../../src/api/lambda-function.ts';
 import { functionFixture, versionFixture } from '../../support/function-fixture.ts';
+import { ALICE, keyedAccess } from '../../support/keyed-access.ts';
+import { presignedRequest } from '../../support/signed-request.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { minimal, settle, type WritingLab, writingLab } from '../../support/writing-lab.ts';
 
@@ -52,6 +54,25 @@ describe('of two creations at one moment', () => {
       message: 'Function already exist: hello',
     });
     expect(lab.object()).toEqual(functionFixture({ metadata: { resourceVersion: '50' } }));
+  });
+});
+
+describe('a presigned URL', () => {
+  it.each([
+    ['DELETE', '/2015-03-31/functions/hello', ''],
+    ['POST', '/2015-03-31/functions', JSON.stringify({ ...minimal, FunctionName: 'other' })],
+    ['PUT', '/2017-10-31/functions/hello/concurrency', ''],
+  ])('writes nothing: %s %s', async (method, path, body) => {
+    const lab = await writingLab({ gateway: { access: keyedAccess() } });
+    lab.functions.put(functionFixture());
+    const headers = { host: new URL(lab.url).host };
+    const presigned = await presignedRequest(ALICE, { method, path, headers, body });
+    const answer = await fetch(`${lab.url}${presigned.url}`, { method, ...(body === '' ? {} : { body }) });
+    expect([answer.status, await answer.text()]).toEqual([
+      403,
+      expect.stringContaining('Presigned URLs write nothing'),
+    ]);
+    expect(lab.functions.cache.list()).toEqual([functionFixture()]);
   });
 });
 

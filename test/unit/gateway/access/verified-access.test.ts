@@ -3,7 +3,6 @@ import { describe, expect, it } from 'vitest';
 import type { Access, AccessRequest, Identity } from '../../../../src/gateway/access/access.ts';
 import { parseAccessKey } from '../../../../src/gateway/access/access-key.ts';
 import type { Principal } from '../../../../src/gateway/access/principal.ts';
-import { ReplayGuard } from '../../../../src/gateway/access/replay-guard.ts';
 import { createVerifiedAccess, type VerifiedAccessOptions } from '../../../../src/gateway/access/verified-access.ts';
 import { LambdaError, unavailable } from '../../../../src/gateway/lambda/lambda-error.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
@@ -50,7 +49,6 @@ function access(options: Partial<VerifiedAccessOptions> = {}): Access {
     certificates: { identify: () => carol },
     isOnLoopback: () => false,
     reviewer: { authorize: () => undefined },
-    replays: new ReplayGuard(),
     clock,
     ...options,
   });
@@ -111,19 +109,6 @@ describe('verified access', () => {
     expect(() => authenticate(request, { keysNotReady: () => unavailable('no keys yet') })).toThrow(
       refused('ServiceException', 503),
     );
-  });
-
-  it('takes a call once, reads and presigned URLs as often as they come', async () => {
-    const replays = new ReplayGuard();
-    const headers = { 'amz-sdk-invocation-id': 'a', 'amz-sdk-request': 'attempt=1' };
-    const call = await signedRequest(alice, { signedAt, headers });
-    void authenticate(call, { replays });
-    expect(() => authenticate(call, { replays })).toThrow(refused('InvalidSignatureException'));
-    const read = await signedRequest(alice, { signedAt, headers, method: 'GET' });
-    const url = await presignedRequest(alice, { signedAt });
-    for (const request of [read, read, url, url]) {
-      expect(authenticate(request, { replays })).toMatchObject({ user: 'alice' });
-    }
   });
 
   it.each<[string, string, string]>([
@@ -245,12 +230,6 @@ describe('verified access', () => {
       accessRequest('POST', '/', {}, { authorization: 'Bearer abc' }),
     );
     expect(await pending).toMatchObject({ principal: bob, claimedKey: undefined });
-    // Nothing of this takes a call: it is taken once it is about to run.
-    const replays = new ReplayGuard();
-    const headers = { 'amz-sdk-invocation-id': 'a', 'amz-sdk-request': 'attempt=1' };
-    const once = await signedRequest(alice, { signedAt, headers });
-    identify(once, { replays }).confirm(once.body);
-    expect(authenticate(once, { replays })).toMatchObject({ user: 'alice' });
   });
 
   it('names nobody by more than the key in a refusal, before it is proved whose that is', async () => {
