@@ -199,7 +199,7 @@ const functionReady = section<FunctionReasons['Ready']>(
     Progressing: ['Ready: False', 'workers are being made, changed, deleted or started'],
     ProgressDeadlineExceeded: [
       'Ready: False',
-      'no further worker became ready with the template within `spec.rollout.progressDeadlineSeconds`, and none gets it any more; the message has the words of a worker that hangs. Change the template, go back by `esb rollout undo`, or set a longer deadline',
+      'no further worker became ready with the template within `spec.rollout.progressDeadlineSeconds`, and none gets it before one does; the message has the words of a worker that hangs. Change the template, go back by `esb rollout undo`, or set a longer deadline',
     ],
     WorkerRefused: [
       'Ready: False',

@@ -10,7 +10,7 @@ import type { KubeClient } from '../kube/api/types.ts';
 export const SCHEMA_REVISION_ANNOTATION = 'esb.dev/schema-revision';
 
 /** The revision that this program needs; the definitions in `crds/` carry it. */
-export const SCHEMA_REVISION = 16;
+export const SCHEMA_REVISION = 17;
 
 /** Names of the CustomResourceDefinitions that every role goes by. */
 export const DEFINITION_NAMES = ['lambdanodes.esb.dev', 'lambdaquotas.esb.dev', 'lambdaworkers.esb.dev'] as const;

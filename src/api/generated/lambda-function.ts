@@ -179,7 +179,7 @@ export interface LambdaFunctionSpecRollout {
    */
   readonly maxUnavailable: number | string;
   /**
-   * Seconds from one worker to the next that becomes ready with the template. After that no further worker is changed until the template changes, and the function is Stalled with ProgressDeadlineExceeded. A longer deadline lets the change go on.
+   * Seconds from one worker to the next that becomes ready with the template. After that no further worker is changed until one becomes ready or the template changes, and the function is Stalled with ProgressDeadlineExceeded. A longer deadline lets the change go on.
    */
   readonly progressDeadlineSeconds: number;
 }
@@ -312,6 +312,10 @@ export interface LambdaFunctionStatusRevision {
    * Its hash.
    */
   readonly template: string;
+  /**
+   * Whether it has worked: its rollout was complete, and a worker was ready. Further workers are made with the newest that has, while the present one has not.
+   */
+  readonly worked?: boolean;
 }
 /**
  * Content of the latest version, fixed together with its number.

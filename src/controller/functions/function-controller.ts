@@ -34,7 +34,7 @@ import { type PublicationStep, planPublication } from './publication.ts';
 import { isLiving, isOnLostNode, livingOf } from './readiness.ts';
 import { refusalIn } from './refusal.ts';
 import { RevisionKeeper } from './revision-keeper.ts';
-import { rolloutOf, serves, stopMessage, untilDeadline } from './rollout.ts';
+import { formerTemplates, hasWorked, rolloutOf, serves, stopMessage, untilDeadline } from './rollout.ts';
 import { Scaler } from './scaler.ts';
 import { applySettings } from './settings.ts';
 import { StatusWriter } from './status-writer.ts';
@@ -43,7 +43,7 @@ import { followUrls, type UrlSource, urlPolicyOf } from './url-source.ts';
 import type { UrlPolicy } from './url-status.ts';
 import { VersionKeeper } from './version-keeper.ts';
 import { WorkerChanger } from './worker-changer.ts';
-import { groupsOf, type WorkerGroup } from './worker-groups.ts';
+import { groupsOf, latestOf, type WorkerGroup } from './worker-groups.ts';
 import { inTurns, outcomeOf, type WriteOutcome } from './write-outcome.ts';
 
 /** Functions at a time. */
@@ -180,11 +180,16 @@ export class FunctionController {
       const { namespace } = owner.metadata;
       const isTaken = (name: string): boolean => workers.cache.get({ namespace, name }) !== undefined;
       const rollout = rolloutOf({ owner, groups, workers: latest }, clock.now());
-      const steps = planFunction({ owner, groups, owned, isTaken, isStopped: rollout.state === 'Stopped' });
+      const former = formerTemplates({ owner, groups, workers: latest }, rollout);
+      const isGrowing = latest.length < latestOf(groups).wanted;
+      const growth = isGrowing ? await this.#revisions.sourceOf(owner, former, call) : undefined;
+      const isStopped = rollout.state === 'Stopped';
+      const steps = planFunction({ owner, groups, owned, isTaken, isStopped, former, growth });
       const { owner: present, outcomes: carried } = await this.#carryOut(key, owner, owned, groups, steps, call);
       const set = await applySettings(client, owner, groups, owned, call);
       const published = await this.#publish(present, publication, call);
-      const kept = await this.#revisions.keep(present, call);
+      const isWorking = hasWorked({ groups, workers: latest }, rollout);
+      const kept = await this.#revisions.keep(present, isWorking, call);
       outcomes.push(...carried, ...set, published, kept);
       refusalIn(owner, [kept], 'RevisionRefused', events);
       const refused = refusalIn(owner, carried, 'WorkerRefused', events);

@@ -10,7 +10,7 @@ import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import { isUpdated, isWorkerReady, livingOf } from './readiness.ts';
 import type { Refused } from './refusal.ts';
 import { revisionsAfter } from './revisions.ts';
-import { type RolloutState, rolloutOf, serves, stopMessage } from './rollout.ts';
+import { hasWorked, type RolloutState, rolloutOf, serves, stopMessage } from './rollout.ts';
 import type { StatusChange } from './status-writer.ts';
 import { type UrlPolicy, urlStatusOf } from './url-status.ts';
 import { changeBetween, conditionsOf, failureAmong, type Verdict } from './verdict.ts';
@@ -51,7 +51,7 @@ export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus 
     updatedWorkers: latest.filter((worker) => isUpdated(worker, template)).length,
     selector: `${FUNCTION_LABEL}=${metadata.name},!${VERSION_LABEL}`,
     rollout,
-    revisions: revisionsAfter(owner, template),
+    revisions: revisionsAfter(owner, template, hasWorked({ groups, workers: latest }, rollout)),
     ...(aliases.length === 0 && status?.aliases === undefined ? {} : { aliases }),
     ...(url?.url === undefined ? {} : { url: url.url }),
     conditions: conditionsOf(verdict, further, status?.conditions, generation, now),

@@ -2,7 +2,7 @@ import { findCondition, workerConditions } from '../../api/condition.ts';
 import type { LambdaFunction, WorkerSource } from '../../api/lambda-function.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import { livingOf, oldestFirst } from './readiness.ts';
-import { nextToChange } from './rollout.ts';
+import { type ChangeInput, nextToChange } from './rollout.ts';
 import { namedVersions, type WorkerGroup } from './worker-groups.ts';
 
 /** Gives the worker the present template of its group. */
@@ -27,6 +27,10 @@ export interface FunctionInput {
   readonly isTaken: (name: string) => boolean;
   /** Whether the template of $LATEST goes to no further worker. */
   readonly isStopped?: boolean;
+  /** As of {@link ChangeInput.former}. */
+  readonly former?: readonly string[];
+  /** Source of further workers of $LATEST in place of its present template, where an earlier one is the better. */
+  readonly growth?: WorkerSource | undefined;
 }
 
 /** Finalizer of the API server: dependents stay when their owner goes. */
@@ -34,7 +38,8 @@ const ORPHAN = 'orphan';
 
 /**
  * The next steps of a function, from any state. Each may be repeated: names and uids make a step that was done already
- * harmless. A change of the template goes to as many workers at a time as {@link nextToChange} says. Workers of a version
+ * harmless. A change of the template goes to as many workers at a time as {@link nextToChange} says, and
+ * {@link FunctionInput.growth} to those that are made meanwhile. Workers of a version
  * whose LambdaVersion is gone stay as long as an alias names the version, since nothing could replace them.
  */
 export function planFunction(input: FunctionInput): readonly FunctionStep[] {
@@ -67,9 +72,11 @@ function planGroup(input: FunctionInput, group: WorkerGroup, living: readonly La
     settings: input.owner.spec.rollout,
     isStopped: source.version === undefined && input.isStopped === true,
     changing: new Set(input.owner.status?.changing),
-  });
+    ...(source.version === undefined && input.former !== undefined ? { former: input.former } : {}),
+  } satisfies ChangeInput);
+  const made = source.version === undefined ? (input.growth ?? source) : source;
   return [
-    ...newNames(input, source, -surplus).map((name) => ({ kind: 'create', name, source }) as const),
+    ...newNames(input, source, -surplus).map((name) => ({ kind: 'create', name, source: made }) as const),
     ...leaving.map((worker) => ({ kind: 'delete', worker }) as const),
     ...atOnce.map((worker) => ({ kind: 'update', worker, isTurn: false }) as const),
     ...inTurn.map((worker) => ({ kind: 'update', worker, isTurn: true }) as const),

@@ -1,6 +1,12 @@
-import { functionOwnerOf, type LambdaFunction, templateHashOf } from '../../api/lambda-function.ts';
+import { functionOwnerOf, type LambdaFunction, templateHashOf, type WorkerSource } from '../../api/lambda-function.ts';
 import { fieldManagers } from '../../api/name.ts';
-import { CHANGE_CAUSE, changeCauseOf, revisionName, revisionOf } from '../../api/template-revision.ts';
+import {
+  CHANGE_CAUSE,
+  changeCauseOf,
+  revisionName,
+  revisionOf,
+  type TemplateRevision,
+} from '../../api/template-revision.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
@@ -23,6 +29,8 @@ export class RevisionKeeper {
   readonly #options: RevisionKeeperOptions;
   /** By key of a function, the revision that is known to be there as it is to be. */
   readonly #kept = new Map<string, string>();
+  /** By key of a function, the earlier template that was last read. */
+  readonly #read = new Map<string, WorkerSource>();
   /** By key, functions that are gone and whose revisions may still be there. */
   readonly #gone = new Map<string, LambdaFunction>();
 
@@ -34,14 +42,45 @@ export class RevisionKeeper {
   noteGone(owner: LambdaFunction): void {
     const key = keyText(objectKey(owner));
     this.#kept.delete(key);
+    this.#read.delete(key);
     this.#gone.set(key, owner);
+  }
+
+  /**
+   * The first of some earlier templates of a function that is kept; undefined where none is. Errors are those of the API
+   * server.
+   */
+  async sourceOf(
+    owner: LambdaFunction,
+    templates: readonly string[],
+    call: CallOptions,
+  ): Promise<WorkerSource | undefined> {
+    const key = keyText(objectKey(owner));
+    const { namespace, uid } = owner.metadata;
+    for (const hash of templates) {
+      const known = this.#read.get(key);
+      if (known?.hash === hash) {
+        return known;
+      }
+      const name = revisionName(owner, hash);
+      const found = await this.#options.client.get(controllerRevisions, { namespace, name }, call);
+      const template = (found as TemplateRevision | undefined)?.data?.spec.template;
+      if (found !== undefined && template !== undefined && functionOwnerOf(found.metadata)?.uid === uid) {
+        const source = { version: undefined, template, hash };
+        this.#read.set(key, source);
+        return source;
+      }
+    }
+    return undefined;
   }
 
   /**
    * Makes the revision of the present template once its number is written, and deletes those that are kept no longer,
    * before the status is without them. Each step may be repeated.
+   *
+   * @param isWorking whether the present template works, as the status tells it next
    */
-  async keep(owner: LambdaFunction, call: CallOptions): Promise<WriteOutcome> {
+  async keep(owner: LambdaFunction, isWorking: boolean, call: CallOptions): Promise<WriteOutcome> {
     const { metadata, spec, status } = owner;
     if (metadata.deletionTimestamp !== undefined) {
       return { kind: 'done' };
@@ -49,7 +88,7 @@ export class RevisionKeeper {
     const template = templateHashOf(spec.template);
     const known = status?.revisions ?? [];
     const last = known.at(-1);
-    const staying = new Set(revisionsAfter(owner, template).map((each) => each.template));
+    const staying = new Set(revisionsAfter(owner, template, isWorking).map((each) => each.template));
     const dropped = known.filter((each) => !staying.has(each.template)).map((each) => each.template);
     return await this.#attempt(owner, async () => {
       if (last?.template === template) {

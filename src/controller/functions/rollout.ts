@@ -40,6 +40,8 @@ export interface ChangeInput {
   readonly isStopped: boolean;
   /** Names of workers that had their turn last, and may be changing. */
   readonly changing: ReadonlySet<string>;
+  /** Hashes of templates that have worked, while the present one has not; {@link formerTemplates}. */
+  readonly former?: readonly string[];
 }
 
 /** Outdated workers that may have the present template now. */
@@ -54,10 +56,12 @@ export interface NextToChange {
  * Outdated workers that may have the present template now. Those that are not ready, or are changing without the knowledge
  * of their agent, get it at once. Ready ones follow while the budget lasts, the oldest first, and then those on lost nodes,
  * which may serve all the same. No further worker gets a template that has failed at one, be it ready or not: one that is
- * away for a moment, as for a restart of its node, is to come back with what it had.
+ * away for a moment, as for a restart of its node, is to come back with what it had. While the template has not worked,
+ * those that begin with one that has get it one at a time.
  */
 export function nextToChange({
   changing: begun,
+  former = [],
   group,
   isStopped,
   leaving,
@@ -68,7 +72,7 @@ export function nextToChange({
   const { outdated = [], updated = [] } = Object.groupBy(staying, (worker) =>
     isUpdated(worker, source.hash) ? 'updated' : 'outdated',
   );
-  if (isStopped || updated.some(isWorkerStalled)) {
+  if (isStopped || hasFailed(updated)) {
     return { atOnce: [], inTurn: [] };
   }
   const {
@@ -92,7 +96,19 @@ export function nextToChange({
   const changing = unready.length - unseen.length;
   const places = away > unavailable ? 0 : Math.max(0, surge + unavailable - away - changing);
   const inTurn = [unseen, ready, lost].flatMap((workers) => workers.toSorted(oldestFirst)).slice(0, places);
-  return { atOnce: idle, inTurn };
+  const [beginning, others] = [true, false].map((is) =>
+    idle.filter((worker) => (!isWorkerStalled(worker) && former.some((hash) => isUpdated(worker, hash))) === is),
+  ) as [LambdaWorker[], LambdaWorker[]];
+  const trials = updated.every(isWorkerReady) ? 1 : 0;
+  return { atOnce: [...others, ...beginning.toSorted(oldestFirst).slice(0, trials)], inTurn };
+}
+
+/** Part of the ready workers of a template from which on those that have failed with it speak against it. */
+const FAILED_PART = 0.1;
+
+/** Whether a template has failed: at more of its workers than a broken node here and there explains. */
+function hasFailed(updated: readonly LambdaWorker[]): boolean {
+  return updated.filter(isWorkerStalled).length > FAILED_PART * updated.filter(isWorkerReady).length;
 }
 
 /**
@@ -118,7 +134,7 @@ export interface ProgressInput {
 /**
  * How far the template has come. The deadline counts from the last progress, as in Deployments: from the worker that last
  * became ready. A template that has been Complete stays so, also while its workers are not ready. A Stopped one stays so until
- * all workers are ready with it, or the deadline is longer than what has passed.
+ * a further worker is ready with it, or the deadline is longer than what has passed.
  *
  * @param now wall-clock milliseconds
  */
@@ -141,21 +157,47 @@ export function rolloutOf({ groups, owner, workers }: ProgressInput, now: number
   if (known === undefined) {
     return { ...advanced, state: 'Progressing' };
   }
-  const isOver = deadlineOf(known, settings) <= now;
-  if (known.state === 'Stopped' && isOver) {
-    return known;
-  }
   if (readyWorkers > known.readyWorkers) {
     return { ...advanced, state: 'Progressing' };
   }
   // Those that leave, for a smaller number of workers, take their progress along.
   const still = { ...known, readyWorkers: Math.min(known.readyWorkers, updated.length) };
+  const isOver = deadlineOf(known, settings) <= now;
+  if (known.state === 'Stopped' && isOver) {
+    return still;
+  }
   if (!isOver) {
     return { ...still, state: 'Progressing' };
   }
   // Nothing hangs where no controller led when the next worker was due.
   const hangs = readyWorkers < updated.length || workers.length < (enough ?? wanted);
   return hangs ? { ...still, state: 'Stopped' } : { ...still, lastProgressTime };
+}
+
+/** Whether the present template of a function has worked: workers enough were ready with it. */
+export function hasWorked({ groups, workers }: Omit<ProgressInput, 'owner'>, { state }: RolloutState): boolean {
+  const { hash } = latestOf(groups).source;
+  return state === 'Complete' && workers.some((worker) => isUpdated(worker, hash) && isWorkerReady(worker));
+}
+
+/**
+ * Hashes of earlier templates that have worked, the newest first, where the present one has not, or works no longer while
+ * it is being rolled out. Further workers are made with the first of these: calls are not to depend on a template that
+ * nothing speaks for. None where the present one is as good.
+ */
+export function formerTemplates({ groups, owner, workers }: ProgressInput, { state }: RolloutState): readonly string[] {
+  const { hash } = latestOf(groups).source;
+  const isReadyWith = (template: string): boolean =>
+    workers.some((worker) => isUpdated(worker, template) && isWorkerReady(worker));
+  const revisions = owner.status?.revisions ?? [];
+  const isTried = isReadyWith(hash) || revisions.some(({ template, worked }) => template === hash && worked === true);
+  const isFailing = state === 'Stopped' || hasFailed(workers.filter((worker) => isUpdated(worker, hash)));
+  return state === 'Complete' || (isTried && !isFailing)
+    ? []
+    : revisions
+        .filter(({ template, worked }) => template !== hash && (worked === true || isReadyWith(template)))
+        .map(({ template }) => template)
+        .toReversed();
 }
 
 /** Wall-clock milliseconds at which a change without progress stops. */
@@ -178,6 +220,6 @@ export function stopMessage({ groups, owner, workers }: ProgressInput): string {
   const cause = hanging === undefined ? '' : `; ${hanging.metadata.name}: ${reason ?? 'Unknown'}: ${message ?? ''}`;
   return (
     `${ready} of ${wanted} workers are up to date and ready, and no further one became so within ` +
-    `${owner.spec.rollout.progressDeadlineSeconds} s: no more are changed until the template changes${cause}`
+    `${owner.spec.rollout.progressDeadlineSeconds} s: no more are changed until one does, or the template changes${cause}`
   );
 }

@@ -224,7 +224,7 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
     await is('full', 'UpToDate');
   });
 
-  it('stops at the deadline, also by the next leader, stays so, and is undone', async () => {
+  it('stops at the deadline, also by the next leader, is undone, and goes on where a late worker comes after all', async () => {
     const short = { rollout: { progressDeadlineSeconds: 4 } };
     await apply('late', 'hello:1', 3, short);
     await run(await assigned(3));
@@ -247,11 +247,6 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
       code: 'NotDeployed',
       message: expect.stringContaining('ProgressDeadlineExceeded') as string,
     });
-    await run([hung as LambdaWorker]);
-    await delay(1_000);
-    expect(await ofImage('hello:2')).toHaveLength(1);
-    await is('late', 'ProgressDeadlineExceeded');
-
     const lines = (await shown(runHistory, 'late')).trim().split('\n');
     expect(lines[0]).toMatch(/^REVISION +IMAGE +AGE +CHANGE-CAUSE$/);
     expect(lines[1]).toMatch(/^1 +hello:1 +\d+ s ago +the first$/);
@@ -272,6 +267,36 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
     await shown(runUndo, 'late');
     await run(await have('hello:1', 3));
     await is('late', 'UpToDate');
+
+    await apply('late', 'hello:3', 3, short);
+    const [pulling] = await have('hello:3', 1);
+    await hang(pulling as LambdaWorker, true);
+    await is('late', 'ProgressDeadlineExceeded');
+    for (let count = 1; count <= 3; count += 1) {
+      await run(await have('hello:3', count));
+    }
+    await is('late', 'UpToDate');
+  }, 120_000);
+
+  it('leaves growth to the template of before where it fails, also by the next leader', async () => {
+    const rollout = { progressDeadlineSeconds: 4 };
+    await apply('grown', 'hello:1', 4, { rollout });
+    await run(await assigned(4));
+    await is('grown', 'UpToDate');
+    await apply('grown', 'hello:bad', 4, { rollout });
+    const [bad] = await have('hello:bad', 1);
+    await hang(bad as LambdaWorker, true);
+    await is('grown', 'ProgressDeadlineExceeded');
+    await controller.stop();
+    controller = startController('grown');
+    await server.kubectl(['scale', 'lf', 'grown', '--replicas=12']);
+    await run((await assigned(12)).filter(({ spec }) => spec.image === 'hello:1'));
+    await is('grown', 'ProgressDeadlineExceeded');
+    expect(await ofImage('hello:1')).toHaveLength(11);
+    expect(await ofImage('hello:bad')).toHaveLength(1);
+    await apply('grown', 'hello:2', 12, { rollout: { maxSurge: '100%' } });
+    await run(await have('hello:2', 12));
+    await is('grown', 'UpToDate');
   }, 120_000);
 
   it('is not undone to a template that differs by a default alone, and says so', async () => {

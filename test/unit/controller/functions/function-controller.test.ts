@@ -1,255 +1,15 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type LambdaFunction, templateHashOf } from '../../../../src/api/lambda-function.ts';
-import type { LambdaVersion } from '../../../../src/api/lambda-version.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { revisionName } from '../../../../src/api/template-revision.ts';
-import { silentLogger } from '../../../../src/common/logger.ts';
-import { FunctionController } from '../../../../src/controller/functions/function-controller.ts';
-import { CALLED_INDEX, calledIndex } from '../../../../src/controller/functions/name-holder.ts';
-import { OWNER_INDEX, ownerIndex } from '../../../../src/controller/functions/owner-index.ts';
-import { ApiError } from '../../../../src/kube/api/api-error.ts';
-import type { ControllerRevision, Namespace } from '../../../../src/kube/api/resource-types.ts';
-import type { KubeClient, KubeObject, ObjectKey, PatchBody, ResourceType } from '../../../../src/kube/api/types.ts';
-import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
-import { fakeInformer } from '../../../support/fake-informer.ts';
+import type { Namespace } from '../../../../src/kube/api/resource-types.ts';
 import { condition, digestImage, functionFixture, ownedFixture } from '../../../support/function-fixture.ts';
-import { manualClock, settle } from '../../../support/manual-clock.ts';
+import { apiError, FunctionScene } from '../../../support/function-scene.ts';
 import { waitFor } from '../../../support/wait-for.ts';
-
-const KEY = 'default/hello';
-
-/** An API server of workers and functions, and caches that show it when they are told to. */
-class Scene {
-  readonly functions = fakeInformer<LambdaFunction>([], { [CALLED_INDEX]: calledIndex });
-  readonly namespaces = fakeInformer<Namespace>();
-  readonly cache = createObjectCache<LambdaWorker>({ [OWNER_INDEX]: ownerIndex });
-  readonly stored = new Map<string, LambdaWorker>();
-  readonly owners = new Map<string, LambdaFunction>();
-  readonly versions = new Map<string, LambdaVersion>();
-  readonly revisions = new Map<string, ControllerRevision>();
-  readonly versionCache = createObjectCache<LambdaVersion>({ [OWNER_INDEX]: ownerIndex });
-  readonly writes: string[] = [];
-  readonly told: unknown[] = [];
-  readonly events: string[] = [];
-  readonly clock = manualClock();
-  /** Calls of the function, in all gateways. */
-  calls = 0;
-  refusal: ApiError | undefined;
-  /** Errors by verb and name of a worker. */
-  readonly faults = new Map<string, ApiError>();
-  /** Whether the cache of functions shows nothing new. */
-  isBehind = false;
-  /** Whether the leader ends before this write of a status of a function. */
-  cut: ((status: object) => boolean) | undefined;
-  /** Goes by while a worker is written. */
-  onUpdate: (() => Promise<void>) | undefined;
-  controller = this.#start();
-
-  #start(): FunctionController {
-    return new FunctionController({
-      client: this.#client(),
-      functions: this.functions,
-      workers: { cache: this.cache },
-      versions: { ...fakeInformer<LambdaVersion>(), cache: this.versionCache },
-      urls: { domain: 'fn.example.com', namespaces: this.namespaces },
-      events: {
-        record: ({ reason, note }) => {
-          this.events.push(`${reason}: ${note}`);
-        },
-      },
-      demand: { calls: () => this.calls, isHeard: () => true },
-      clock: this.clock,
-      logger: silentLogger(),
-      metrics: {},
-    });
-  }
-
-  #client(): KubeClient {
-    const client = {
-      get: async ({ plural }: ResourceType<KubeObject>, { name }: ObjectKey) =>
-        plural === 'lambdaworkers'
-          ? this.stored.get(name)
-          : plural === 'lambdaversions'
-            ? this.versions.get(name)
-            : plural === 'controllerrevisions'
-              ? this.revisions.get(name)
-              : this.owners.get(name),
-      create: async ({ plural }: ResourceType<KubeObject>, worker: LambdaWorker) => {
-        const { name } = worker.metadata;
-        this.#fail(`create ${name}`);
-        if (plural === 'controllerrevisions') {
-          this.#keep(worker as unknown as ControllerRevision);
-          return;
-        }
-        if (this.refusal !== undefined) {
-          throw this.refusal;
-        }
-        // Some take longer than others.
-        await settle();
-        if (plural === 'lambdaversions') {
-          this.#publish(worker as unknown as LambdaVersion);
-          return;
-        }
-        if (this.stored.has(name)) {
-          throw error('AlreadyExists', 409);
-        }
-        this.writes.push(`create ${name}`);
-        this.stored.set(name, { ...worker, metadata: { ...worker.metadata, uid: `uid-of-${name}`, generation: 1 } });
-      },
-      update: async (_type: unknown, worker: LambdaWorker) => {
-        await this.onUpdate?.();
-        this.#fail(`update ${worker.metadata.name}`);
-        this.writes.push(`update ${worker.metadata.name}`);
-        this.stored.set(worker.metadata.name, worker);
-        return worker;
-      },
-      delete: async ({ plural }: ResourceType<KubeObject>, { name }: ObjectKey, { uid }: { uid?: string }) => {
-        this.#fail(`delete ${name}`);
-        if (plural === 'controllerrevisions') {
-          this.revisions.delete(name);
-          return;
-        }
-        if (plural === 'lambdaversions') {
-          this.writes.push(`delete version ${name}`);
-          this.versions.delete(name);
-          return;
-        }
-        if (this.stored.get(name)?.metadata.uid === uid) {
-          this.writes.push(`delete ${name}`);
-          this.stored.delete(name);
-        }
-      },
-      patch: async ({ plural }: ResourceType<KubeObject>, { name }: ObjectKey, { body }: PatchBody) => {
-        const { metadata, status } = body as Pick<LambdaFunction, 'metadata'> & { readonly status: object };
-        const kept = this.revisions.get(name);
-        if (plural === 'controllerrevisions' && kept !== undefined) {
-          const { revision } = body as ControllerRevision;
-          this.#keep({ ...kept, metadata: { ...kept.metadata, annotations: metadata.annotations }, revision });
-          return kept;
-        }
-        if (plural === 'lambdaversions') {
-          const version = this.versions.get(name);
-          this.versions.set(name, { ...version, status } as LambdaVersion);
-          return this.versions.get(name);
-        }
-        const owner = this.owners.get(name);
-        if (owner === undefined) {
-          return undefined;
-        }
-        const { resourceVersion } = owner.metadata;
-        if (metadata.resourceVersion !== undefined && metadata.resourceVersion !== resourceVersion) {
-          throw error('Conflict', 409);
-        }
-        if (this.cut?.(status) === true) {
-          throw error('Unreachable', 0);
-        }
-        this.told.push(status);
-        const merged = merge(owner.status ?? {}, status) as NonNullable<LambdaFunction['status']>;
-        const next = { ...owner, metadata: { ...owner.metadata, ...increased(resourceVersion) }, status: merged };
-        this.owners.set(name, next);
-        if (!this.isBehind) {
-          this.functions.put(next);
-        }
-        return next;
-      },
-    };
-    return client as unknown as KubeClient;
-  }
-
-  #fail(what: string): void {
-    const fault = this.faults.get(what);
-    if (fault !== undefined) {
-      throw fault;
-    }
-  }
-
-  /** Has another controller lead, whose cache is the same. */
-  changeLeader(): void {
-    this.controller = this.#start();
-  }
-
-  #keep(revision: ControllerRevision): void {
-    const { name } = revision.metadata;
-    this.revisions.set(name, { ...revision, metadata: { ...revision.metadata, uid: `uid-of-${name}` } });
-  }
-
-  #publish(version: LambdaVersion): void {
-    const { name } = version.metadata;
-    if (this.versions.has(name)) {
-      throw error('AlreadyExists', 409);
-    }
-    this.writes.push(`publish ${name}`);
-    this.versions.set(name, { ...version, metadata: { ...version.metadata, uid: `uid-of-${name}`, generation: 1 } });
-  }
-
-  put(owner: LambdaFunction): void {
-    this.owners.set(owner.metadata.name, owner);
-    this.functions.put(owner);
-  }
-
-  remove(name: string): void {
-    this.owners.delete(name);
-    this.functions.remove({ namespace: 'default', name });
-  }
-
-  /** Shows the caches what the API server has. */
-  see(): void {
-    for (const change of this.cache.replace([...this.stored.values()])) {
-      this.controller.noteWorker(change);
-    }
-  }
-
-  /** The same for versions and functions. */
-  seeVersions(): void {
-    this.versionCache.replace([...this.versions.values()]);
-    for (const owner of this.owners.values()) {
-      this.functions.put(owner);
-    }
-  }
-
-  /** Workers whose agents have made them as their spec wishes. */
-  settle(): void {
-    for (const [name, worker] of this.stored) {
-      const ready = ownedFixture(functionFixture(), 0).status;
-      this.stored.set(name, { ...worker, status: { ...ready, observedGeneration: worker.metadata.generation ?? 1 } });
-    }
-    this.see();
-  }
-
-  async look() {
-    return await this.controller.reconcile(KEY, {});
-  }
-
-  /** Writes since the last question. */
-  written(): readonly string[] {
-    return this.writes.splice(0);
-  }
-}
-
-/** A merge patch of the members of a status. */
-function merge(present: object, patch: object): object {
-  const one = present as Readonly<Record<string, object | undefined>>;
-  const entries = Object.entries(patch).map(([name, value]: [string, unknown]) => {
-    const isNested = name === 'publication' && value !== null;
-    return [name, isNested ? { ...one[name], ...(value as object) } : (value ?? undefined)];
-  });
-  return { ...present, ...Object.fromEntries(entries) } as object;
-}
-
-function increased(resourceVersion: string | undefined): object {
-  return resourceVersion === undefined ? {} : { resourceVersion: String(Number(resourceVersion) + 1) };
-}
-
-function error(
-  code: 'AlreadyExists' | 'BadRequest' | 'Conflict' | 'Forbidden' | 'Unreachable',
-  status?: number,
-): ApiError {
-  return new ApiError(`not so: ${code}`, status === undefined ? { code } : { code, status });
-}
 
 describe('FunctionController', () => {
   it('makes the workers of a function once, however far its cache is behind', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     scene.put(functionFixture());
     await scene.look();
     expect(scene.written()).toEqual(['create hello-latest-0', 'create hello-latest-1']);
@@ -265,7 +25,7 @@ describe('FunctionController', () => {
   });
 
   it('has as many workers of a function with the mode Auto as its calls need, and fewer after the delay', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     const scaling = { mode: 'Auto', minWorkers: 0, maxWorkers: 4, scaleDownDelaySeconds: 60 } as const;
     scene.put(functionFixture({ spec: { scaling } }));
     await scene.look();
@@ -288,7 +48,7 @@ describe('FunctionController', () => {
   });
 
   it('makes no worker twice where its cache shows them in the middle of a look', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     scene.put(functionFixture());
     await scene.look();
     scene.written();
@@ -299,7 +59,7 @@ describe('FunctionController', () => {
   });
 
   it('makes no worker anew whose creation its cache shows later than the end of another', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     scene.put(functionFixture());
     await scene.look();
     scene.settle();
@@ -331,7 +91,7 @@ describe('FunctionController', () => {
   });
 
   it('gives a worker the whole template, and keeps what others have written on the object', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     scene.put(functionFixture({ minWorkers: 1 }));
     await scene.look();
     scene.settle();
@@ -365,7 +125,7 @@ describe('FunctionController', () => {
   });
 
   it('gives its workers the reserved concurrency of the function at once, and no template with it', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     scene.put(functionFixture());
     await scene.look();
     scene.settle();
@@ -385,7 +145,7 @@ describe('FunctionController', () => {
   });
 
   it('takes no second worker away for one that its cache still shows', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     scene.put(functionFixture({ minWorkers: 3 }));
     await scene.look();
     scene.settle();
@@ -404,7 +164,7 @@ describe('FunctionController', () => {
   });
 
   it('leaves a worker alone that serves another function, whatever its owner reference says', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     const owner = functionFixture({ minWorkers: 1 });
     const other = ownedFixture(owner, 7);
     scene.stored.set('hello-latest-7', { ...other, spec: { ...other.spec, functionName: 'other' } });
@@ -420,8 +180,8 @@ describe('FunctionController', () => {
   });
 
   it('tells why the API server takes no worker, and tries again after half a minute', async () => {
-    const scene = new Scene();
-    scene.refusal = error('Forbidden', 403);
+    const scene = new FunctionScene();
+    scene.refusal = apiError('Forbidden', 403);
     scene.put(functionFixture());
     expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
     expect(scene.told).toMatchObject([
@@ -434,12 +194,12 @@ describe('FunctionController', () => {
   });
 
   it('tells why the API server takes no settings for a worker, and tries again after half a minute', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     const owner = functionFixture({ minWorkers: 1 });
     scene.put(owner);
     await scene.look();
     scene.settle();
-    scene.faults.set('update hello-latest-0', error('Forbidden', 403));
+    scene.faults.set('update hello-latest-0', apiError('Forbidden', 403));
     scene.put({ ...owner, spec: { ...owner.spec, reservedConcurrency: 2 } });
     expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
     const [ready, stalled] = scene.owners.get('hello')?.status?.conditions ?? [];
@@ -453,10 +213,10 @@ describe('FunctionController', () => {
   });
 
   it('tells by an Event that the API server takes no revision of a template, which makes nothing less ready', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     const owner = functionFixture({ minWorkers: 1 });
     scene.put(owner);
-    scene.faults.set(`create ${revisionName(owner, templateHashOf(owner.spec.template))}`, error('Forbidden', 403));
+    scene.faults.set(`create ${revisionName(owner, templateHashOf(owner.spec.template))}`, apiError('Forbidden', 403));
     await scene.look();
     scene.settle();
     expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
@@ -468,16 +228,16 @@ describe('FunctionController', () => {
   });
 
   it('takes the no of a webhook for what it is', async () => {
-    const scene = new Scene();
-    scene.refusal = error('BadRequest', 400);
+    const scene = new FunctionScene();
+    scene.refusal = apiError('BadRequest', 400);
     scene.put(functionFixture());
     expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
     expect(scene.told).toMatchObject([{ conditions: [{ reason: 'WorkerRefused' }, { type: 'Stalled' }] }]);
   });
 
   it('ends with none of its writes under way, and tells of those that came through', async () => {
-    const scene = new Scene();
-    scene.faults.set('create hello-latest-0', error('Unreachable'));
+    const scene = new FunctionScene();
+    scene.faults.set('create hello-latest-0', apiError('Unreachable'));
     scene.put(functionFixture());
     await expect(scene.look()).rejects.toMatchObject({ code: 'Unreachable' });
     expect(scene.written()).toEqual(['create hello-latest-1']);
@@ -486,17 +246,17 @@ describe('FunctionController', () => {
   });
 
   it('makes the workers of a function also where one of a function before it cannot be deleted', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     scene.stored.set('hello-latest-0', ownedFixture(functionFixture(), 0));
     scene.see();
-    scene.faults.set('delete hello-latest-0', error('Forbidden', 403));
+    scene.faults.set('delete hello-latest-0', apiError('Forbidden', 403));
     scene.put(functionFixture({ metadata: { uid: 'another' }, minWorkers: 1 }));
     expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
     expect(scene.written()).toEqual(['create hello-latest-1']);
   });
 
   it('deletes the workers of a function that is gone, or was made again, and leaves orphans and others', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     const owner = functionFixture();
     const [mine, orphan, foreign] = [ownedFixture(owner, 0), ownedFixture(owner, 1), ownedFixture(owner, 2)];
     const hand = { ...foreign, metadata: { ...foreign.metadata, ownerReferences: [] } };
@@ -517,7 +277,7 @@ describe('FunctionController', () => {
   });
 
   it('makes no workers of a function that is gone, or changed, while its cache does not show that', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     scene.put(functionFixture());
     scene.owners.delete('hello');
     expect(await scene.look()).toEqual({ requeueAfterMs: 500 });
@@ -527,7 +287,7 @@ describe('FunctionController', () => {
   });
 
   it('deletes nothing while its cache alone does not know the function', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     const owner = functionFixture({ minWorkers: 1 });
     scene.stored.set('hello-latest-0', ownedFixture(owner, 0));
     scene.see();
@@ -541,7 +301,7 @@ describe('FunctionController', () => {
   });
 
   it('writes numbers at most every half minute, and a condition at once', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     scene.put(functionFixture({ minWorkers: 4 }));
     await scene.look();
     expect(scene.told).toHaveLength(1);
@@ -572,8 +332,8 @@ describe('FunctionController', () => {
       functionFixture({ image, minWorkers: 1, metadata: { resourceVersion: '1' }, spec: { publishToken } });
 
     /** A function whose only worker runs an image whose digest is known. */
-    async function runningScene(): Promise<Scene> {
-      const scene = new Scene();
+    async function runningScene(): Promise<FunctionScene> {
+      const scene = new FunctionScene();
       scene.put(wish('a'));
       await scene.look();
       for (const [name, worker] of scene.stored) {
@@ -586,7 +346,7 @@ describe('FunctionController', () => {
     }
 
     /** Looks until nothing is written any more. */
-    async function settled(scene: Scene): Promise<void> {
+    async function settled(scene: FunctionScene): Promise<void> {
       for (let round = 0; round < 5; round += 1) {
         await scene.look();
         scene.see();
@@ -693,13 +453,13 @@ describe('FunctionController', () => {
         spec: { revisionHistoryLimit: 1 },
       });
     /** Writes another spec, as a user does. */
-    function apply(scene: Scene, wish: LambdaFunction): void {
+    function apply(scene: FunctionScene, wish: LambdaFunction): void {
       const { metadata, status } = scene.owners.get('hello') ?? wish;
       const { annotations } = wish.metadata;
       const kept = { ...metadata, ...(annotations === undefined ? {} : { annotations }) };
       scene.put({ ...wish, metadata: kept, ...(status === undefined ? {} : { status }) });
     }
-    async function looks(scene: Scene): Promise<readonly string[]> {
+    async function looks(scene: FunctionScene): Promise<readonly string[]> {
       for (let round = 0; round < 3; round += 1) {
         await scene.look();
       }
@@ -713,7 +473,7 @@ describe('FunctionController', () => {
     }
 
     it('are ControllerRevisions of the function, with its words for the change, as many as the limit says', async () => {
-      const scene = new Scene();
+      const scene = new FunctionScene();
       scene.put(of(1));
       expect(await looks(scene)).toEqual(['1 1']);
       const [made] = scene.revisions.values();
@@ -734,7 +494,7 @@ describe('FunctionController', () => {
     });
 
     it('are made after their number is written, and again where a leader has ended in between or one is gone', async () => {
-      const scene = new Scene();
+      const scene = new FunctionScene();
       scene.put(of(1));
       scene.cut = (status) => 'revisions' in status;
       await expect(scene.look()).rejects.toThrow();
@@ -749,7 +509,7 @@ describe('FunctionController', () => {
     });
 
     it('go with their function, and those of a function before it make room', async () => {
-      const scene = new Scene();
+      const scene = new FunctionScene();
       scene.put(of(1));
       await looks(scene);
       scene.controller.start();
@@ -768,7 +528,7 @@ describe('FunctionController', () => {
   });
 
   it('stops a change after the deadline, and goes on with the next template', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     const of = (image: number) => functionFixture({ minWorkers: 2, image: `registry.example/hello:${image}` });
     const state = () => scene.owners.get('hello')?.status?.rollout?.state;
     const change = (image: number): void => {
@@ -803,7 +563,6 @@ describe('FunctionController', () => {
         { type: 'Stalled', message: expect.stringContaining('hello-latest-0: NodeFull: no room') as string },
       ],
     });
-    scene.settle();
     await scene.look();
     expect(scene.written()).toEqual([]);
     const stops = scene.events.filter((event) => event.startsWith('ProgressDeadlineExceeded'));
@@ -814,8 +573,116 @@ describe('FunctionController', () => {
     expect(state()).toBe('Progressing');
   });
 
+  it('goes on with a change that had stopped once a further worker is ready with it', async () => {
+    const scene = new FunctionScene();
+    await scene.begin(functionFixture({ minWorkers: 4 }));
+    scene.change(functionFixture({ minWorkers: 4, image: 'registry.example/hello:2' }));
+    await scene.look();
+    // The registry is away.
+    scene.tell(':2', [condition('Ready', 'False', 'ImagePullFailed'), condition('Callable', 'True')]);
+    await scene.look();
+    await scene.clock.advance(601_000);
+    await scene.look();
+    expect(scene.rollout()).toMatchObject({ state: 'Stopped' });
+    for (let worker = 1; worker <= 4; worker += 1) {
+      scene.settle();
+      await scene.look();
+    }
+    expect(scene.images()).toEqual({ ':2': 4 });
+    scene.settle();
+    await scene.look();
+    expect(scene.rollout()).toMatchObject({ state: 'Complete' });
+  });
+
+  describe('further workers, while the template has not worked', () => {
+    const scaling = { mode: 'Auto', minWorkers: 4, maxWorkers: 100, scaleDownDelaySeconds: 60 } as const;
+    const of = (image: string): LambdaFunction =>
+      functionFixture({ image: `registry.example/hello:${image}`, spec: { scaling, revisionHistoryLimit: 0 } });
+    const failed = [
+      condition('Ready', 'False', 'ReplacementFailed'),
+      condition('Stalled', 'True', 'ReplacementFailed', 'exit 1'),
+      condition('Callable', 'True', 'Serving'),
+    ];
+    const hangs = [condition('Ready', 'False', 'Pulling'), condition('Callable', 'True', 'Serving')];
+
+    it.each([
+      ['failed at the first worker', failed, 0],
+      ['come to its deadline', hangs, 601_000],
+      ['just begun', undefined, 0],
+    ])('have the one of before where it has %s, under the next leader too', async (_what, conditions, ms) => {
+      const scene = new FunctionScene();
+      await scene.begin(of('1'));
+      // Two bad ones, and no history but what is needed.
+      for (const image of ['bad', 'worse']) {
+        scene.change(of(image));
+        await scene.look();
+        if (conditions !== undefined) {
+          scene.tell(`:${image}`, conditions);
+        }
+        await scene.look();
+        await scene.clock.advance(ms);
+        await scene.look();
+      }
+      expect(scene.images()[':1']).toBe(3);
+      scene.changeLeader();
+      scene.calls = 40;
+      await scene.look();
+      expect(scene.images()).toEqual({ ':1': 40, ':worse': 1 });
+      // They come up with what they were made with.
+      scene.see();
+      await scene.look();
+      expect(scene.images()[':1']).toBe(40);
+      const worse = [...scene.stored.values()].find(({ spec }) => spec.image.endsWith('worse'));
+      scene.settle(({ spec }) => spec.image.endsWith(':1'));
+      // One that works again is what further workers get.
+      scene.tell(':worse', [condition('Ready', 'True')]);
+      scene.calls = 60;
+      await scene.look();
+      expect(worse).toBeDefined();
+      expect(scene.images()).toMatchObject({ ':worse': expect.toSatisfy((count: number) => count > 20) as number });
+    });
+
+    it('have the one of before in place of a worker of a Fixed function that is lost', async () => {
+      const scene = new FunctionScene();
+      const fixed = (image: string): LambdaFunction =>
+        functionFixture({ image: `registry.example/hello:${image}`, minWorkers: 4 });
+      await scene.begin(fixed('1'));
+      scene.change(fixed('bad'));
+      await scene.look();
+      scene.tell(':bad', hangs);
+      await scene.look();
+      await scene.clock.advance(601_000);
+      await scene.look();
+      scene.stored.delete('hello-latest-3');
+      scene.see();
+      await scene.look();
+      expect(scene.images()).toEqual({ ':1': 3, ':bad': 1 });
+    });
+
+    it('have the present one where none of before has worked, or is kept any more', async () => {
+      const scene = new FunctionScene();
+      scene.put({ ...of('bad'), metadata: { ...of('bad').metadata, resourceVersion: '1' } });
+      await scene.look();
+      scene.tell(':bad', failed);
+      scene.calls = 9;
+      await scene.look();
+      expect(scene.images()).toEqual({ ':bad': 10 });
+
+      const gone = new FunctionScene();
+      await gone.begin(of('1'));
+      gone.change(of('bad'));
+      await gone.look();
+      gone.tell(':bad', failed);
+      await gone.look();
+      gone.revisions.clear();
+      gone.calls = 9;
+      await gone.look();
+      expect(gone.images()).toEqual({ ':1': 3, ':bad': 7 });
+    });
+  });
+
   it('tells by an Event that a change has stopped, also where the deadline passes in the middle of a look', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     const of = (image: number, more: Partial<LambdaFunction['spec']> = {}) =>
       functionFixture({ minWorkers: 1, image: `registry.example/hello:${image}`, spec: more });
     const change = (wish: LambdaFunction): void => {
@@ -842,7 +709,7 @@ describe('FunctionController', () => {
   });
 
   it('looks at the URLs of a namespace again when its label changes', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     const namespace = (labels: Readonly<Record<string, string>>): Namespace => ({
       metadata: { name: 'default', labels },
     });
@@ -861,7 +728,7 @@ describe('FunctionController', () => {
   });
 
   it('tells a function that an older one has its name, and publishes none of its versions until that is gone', async () => {
-    const scene = new Scene();
+    const scene = new FunctionScene();
     const called = (name: string, second: number) =>
       functionFixture({
         name,

@@ -45,7 +45,7 @@ describe('the status of a function', () => {
         readyWorkers: 2,
         lastProgressTime: '2026-11-02T03:04:05Z',
       },
-      revisions: [{ revision: 1, template: sourceOf(owner).hash }],
+      revisions: [{ revision: 1, template: sourceOf(owner).hash, worked: true }],
       conditions: [
         {
           type: 'Ready',
