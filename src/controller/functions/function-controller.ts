@@ -12,7 +12,6 @@ import type { LambdaVersion } from '../../api/lambda-version.ts';
 import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
-import { unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { mayBeWritten } from '../../kube/api/api-error.ts';
 import { keyText, objectKey, parseKeyText } from '../../kube/api/object-key.ts';
@@ -26,12 +25,13 @@ import {
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
 import type { DemandBook, DemandChange } from '../demand/demand-book.ts';
+import { Departures } from './departures.ts';
 import { changeOf, statusOf } from './function-status.ts';
 import { namesakesOf, otherHolderOf } from './name-holder.ts';
 import { isOwned, OWNER_INDEX, ownerIndex } from './owner-index.ts';
 import { type FunctionStep, planFunction } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
-import { isLiving, isOnLostNode, livingOf } from './readiness.ts';
+import { isOnLostNode, livingOf } from './readiness.ts';
 import { refusalIn } from './refusal.ts';
 import { RevisionKeeper } from './revision-keeper.ts';
 import { formerTemplates, hasWorked, rolloutOf, serves, stopMessage, untilDeadline } from './rollout.ts';
@@ -76,6 +76,7 @@ export class FunctionController {
   readonly #versions: VersionKeeper;
   readonly #revisions: RevisionKeeper;
   readonly #changer: WorkerChanger;
+  readonly #departures: Departures;
   readonly #queue: Reconciler;
   readonly #statuses: StatusWriter;
   /** By key of a function, names of workers that were created and that the cache may not show yet. */
@@ -91,6 +92,7 @@ export class FunctionController {
     this.#versions = new VersionKeeper({ ...options, statuses: this.#statuses });
     this.#revisions = new RevisionKeeper(options);
     this.#changer = new WorkerChanger(options);
+    this.#departures = new Departures(options);
     this.#urls = urlPolicyOf(options.urls);
     this.#scaler = new Scaler(options);
     const reconcile = (key: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(key, call);
@@ -161,12 +163,14 @@ export class FunctionController {
     if (owner === undefined) {
       this.#created.delete(key);
       this.#changer.forget(key);
+      this.#departures.forget(key);
       this.#scaler.forget(key);
     } else if ((await this.#lacksCreated(key, call)) || (await this.#versions.lacksLatest(owner, call))) {
       outcomes.push({ kind: 'behind' });
     } else {
       // Read after the look for workers that the cache may lack: those that came meanwhile would be made a second time.
-      const owned = workers.cache.byIndex(OWNER_INDEX, key).filter((worker) => isOwned(worker, owner));
+      const shown = workers.cache.byIndex(OWNER_INDEX, key).filter((worker) => isOwned(worker, owner));
+      const owned = await this.#departures.without(key, shown, call);
       const template = templateHashOf(owner.spec.template);
       const { living, ...known } = this.#versions.of(owner);
       const latest = livingOf(owned).filter(({ spec }) => spec.version === undefined);
@@ -261,41 +265,36 @@ export class FunctionController {
     planned: readonly FunctionStep[],
     call: CallOptions,
   ): Promise<{ readonly owner: LambdaFunction; readonly outcomes: readonly WriteOutcome[] }> {
-    const turns = planned.filter((step) => step.kind === 'update').filter(({ isTurn }) => isTurn);
-    const steps = Map.groupBy(planned, ({ kind }) => kind);
     const behind = { owner, outcomes: [{ kind: 'behind' }] } as const;
-    const leaving = steps.get('delete')?.length ?? 0;
     const living = livingOf(owned);
-    // Those that stay are counted past the cache: it may not show yet that others went, by a leader before.
-    if (leaving > 0 && leaving < living.length && !(await this.#areLiving(living, owner, call))) {
-      return behind;
-    }
-    if (steps.has('create') && !(await this.#isAsSeen(owner, call))) {
-      return behind;
-    }
+    const leaving = planned.filter((step) => step.kind === 'delete').map(({ worker }) => worker);
+    const making = planned.filter((step) => step.kind === 'create');
+    const changing = planned.filter((step) => step.kind === 'update');
+    const atOnce = changing.filter(({ isTurn }) => !isTurn);
+    const turns = changing.filter(({ isTurn }) => isTurn);
     const created: string[] = [];
-    const deleted: string[] = [];
-    const outcomes: WriteOutcome[] = [];
-    for (const ofKind of steps.values()) {
-      outcomes.push(
-        ...(await inTurns(ofKind, async (step) => {
-          switch (step.kind) {
-            case 'create':
-              await this.#create(key, workerOf(owner, step.name, step.source), call);
-              created.push(step.name);
-              return undefined;
-            case 'delete':
-              await this.#delete(step.worker, call);
-              deleted.push(step.worker.metadata.name);
-              return undefined;
-            case 'update':
-              return step.isTurn ? undefined : await this.#changer.changeAtOnce(owner, groups, step, call);
-            default:
-              return unreachable(step);
-          }
-        })),
-      );
+    try {
+      // The cache may not show yet that others went, by a leader before.
+      const isSure = leaving.length === 0 || leaving.length === living.length;
+      if (!isSure && !(await this.#departures.areLiving(owner, living, call))) {
+        return behind;
+      }
+      if (making.length > 0 && !(await this.#isAsSeen(owner, call))) {
+        return behind;
+      }
+    } catch (error) {
+      return { owner, outcomes: [outcomeOf(error)] };
     }
+    const outcomes = await inTurns(making, async ({ name, source }) => {
+      await this.#create(key, workerOf(owner, name, source), call);
+      created.push(name);
+      return undefined;
+    });
+    const { deleted, outcomes: left } = await this.#departures.delete(key, leaving, call);
+    outcomes.push(...left);
+    outcomes.push(
+      ...(await inTurns(atOnce, async (step) => await this.#changer.changeAtOnce(owner, groups, step, call))),
+    );
     const changed = await this.#changer.changeInTurn(owner, groups, turns, call);
     outcomes.push(...changed.outcomes);
     this.#report(owner, created, deleted);
@@ -318,17 +317,6 @@ export class FunctionController {
     return present?.metadata.uid === metadata.uid && present?.metadata.generation === metadata.generation;
   }
 
-  /** Whether the API server has these workers of a function as the cache shows them: as such that stay. */
-  async #areLiving(workers: readonly LambdaWorker[], owner: LambdaFunction, call: CallOptions): Promise<boolean> {
-    const { client } = this.#options;
-    const outcomes = await inTurns(workers, async (seen) => {
-      const worker = await client.get(lambdaWorkers, objectKey(seen), call);
-      const isSame = worker?.metadata.uid === seen.metadata.uid;
-      return worker !== undefined && isSame && isLiving(worker) && isOwned(worker, owner) ? undefined : 'behind';
-    });
-    return outcomes.every(({ kind }) => kind === 'done');
-  }
-
   async #create(key: string, worker: LambdaWorker, call: CallOptions): Promise<void> {
     const { name } = worker.metadata;
     const names = this.#created.get(key) ?? new Set();
@@ -341,10 +329,6 @@ export class FunctionController {
       }
       throw error;
     }
-  }
-
-  async #delete(worker: LambdaWorker, call: CallOptions): Promise<void> {
-    await this.#options.client.delete(lambdaWorkers, objectKey(worker), { ...call, uid: worker.metadata.uid });
   }
 
   #report(owner: LambdaFunction, created: readonly string[], deleted: readonly string[]): void {

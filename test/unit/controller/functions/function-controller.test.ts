@@ -157,10 +157,54 @@ describe('FunctionController', () => {
     // Another one would leave first now.
     const paused = scene.stored.get('hello-latest-0');
     scene.cache.set({ ...paused, status: { ...paused?.status, phase: 'Paused' } } as LambdaWorker);
-    expect(await scene.look()).toEqual({ requeueAfterMs: 500 });
+    expect(await scene.look()).toEqual({});
     scene.changeLeader();
     expect(await scene.look()).toEqual({ requeueAfterMs: 500 });
     expect(scene.written()).toEqual([]);
+  });
+
+  it('takes workers away with a request for each, and lists those that stay once', async () => {
+    const scene = new FunctionScene();
+    await scene.begin(functionFixture({ minWorkers: 100 }));
+    scene.requests.splice(0);
+    for (const left of [99, 90, 50]) {
+      scene.change(functionFixture({ minWorkers: left }));
+      await scene.look();
+      // The cache is late, and nothing is deleted twice for it.
+      await scene.look();
+      expect(scene.stored.size).toBe(left);
+      scene.see();
+    }
+    const requests = scene.requests.filter((each) => each.endsWith('lambdaworkers'));
+    expect(requests.filter((each) => each !== 'delete lambdaworkers')).toEqual(['list lambdaworkers']);
+    expect(requests).toHaveLength(51);
+    // The next leader does not know what this one has deleted.
+    scene.changeLeader();
+    scene.change(functionFixture({ minWorkers: 49 }));
+    await scene.look();
+    expect(scene.requests.filter((each) => each === 'list lambdaworkers')).toHaveLength(2);
+  });
+
+  it('fails where workers cannot be listed, so that the wait for the next look grows', async () => {
+    const scene = new FunctionScene();
+    await scene.begin(functionFixture({ minWorkers: 3 }));
+    scene.faults.set('list lambdaworkers', apiError('Unreachable', 503));
+    scene.change(functionFixture({ minWorkers: 2 }));
+    await expect(scene.look()).rejects.toThrow('Unreachable');
+    expect(scene.stored.size).toBe(3);
+  });
+
+  it('deletes no other worker for one whose deletion had no answer, and that one again where it is there', async () => {
+    const scene = new FunctionScene();
+    await scene.begin(functionFixture({ minWorkers: 3 }));
+    scene.faults.set('delete hello-latest-2', apiError('Unreachable', 503));
+    scene.change(functionFixture({ minWorkers: 2 }));
+    await expect(scene.look()).rejects.toThrow('Unreachable');
+    scene.faults.clear();
+    scene.requests.splice(0);
+    await scene.look();
+    expect(scene.written()).toEqual(['delete hello-latest-2']);
+    expect(scene.requests.filter((each) => each === 'get lambdaworkers')).toHaveLength(1);
   });
 
   it('leaves a worker alone that serves another function, whatever its owner reference says', async () => {
@@ -753,7 +797,7 @@ describe('FunctionController', () => {
     });
     expect(conditions('younger')).toContain('LambdaFunction older is older and has the name hello');
     expect(conditions('younger')).toContain('["UrlServed","NameTaken"');
-    expect(conditions('younger')).toContain('0 of 0 workers');
+    expect(conditions('younger')).toContain('no worker is wanted');
     await waitFor('the holder', () => conditions('older').includes('"Served"'), { everyMs: 5 });
     expect(conditions('older')).not.toContain('NameTaken');
     scene.see();

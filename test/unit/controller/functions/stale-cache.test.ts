@@ -61,6 +61,8 @@ class World {
   readonly stored = new Map<string, LambdaWorker>();
   /** Workers that served and got another template, whose agents have not told that they run with it. */
   readonly beside = new Set<string>();
+  /** Uids of workers that somebody else has deleted, and that the cache shows as living. */
+  readonly #endedUnseen = new Set<string | undefined>();
   readonly #functions = fakeInformer<LambdaFunction>([], { [CALLED_INDEX]: calledIndex });
   readonly #cache = createObjectCache<LambdaWorker>({ [OWNER_INDEX]: ownerIndex });
   readonly #late: (() => readonly CacheEvent<LambdaWorker>[])[] = [];
@@ -143,6 +145,17 @@ class World {
     this.#late.push(() => this.#cache.remove(worker));
   }
 
+  /** Has somebody else end a worker. */
+  endElsewhere(worker: LambdaWorker): void {
+    const { uid } = worker.metadata;
+    this.#endedUnseen.add(uid);
+    this.end(worker);
+    this.#late.push(() => {
+      this.#endedUnseen.delete(uid);
+      return [];
+    });
+  }
+
   /** Ends a worker, which goes at once where it has no node. */
   end(worker: LambdaWorker): void {
     if (worker.status?.assignment === undefined) {
@@ -192,6 +205,7 @@ class World {
     const client = {
       get: async (type: ResourceType<KubeObject>, { name }: ObjectKey) =>
         type.plural === 'lambdaworkers' ? this.stored.get(name) : this.owner,
+      list: async () => ({ items: [...this.stored.values()], resourceVersion: String(this.#version) }),
       create: (_type: unknown, worker: LambdaWorker) =>
         this.#write('create', (isLate) => {
           if (this.stored.has(worker.metadata.name)) {
@@ -229,7 +243,8 @@ class World {
             this.end(worker);
             // A wish of a moment ago is carried out as well.
             const shown = this.#functions.cache.list()[0]?.spec.scaling.minWorkers ?? 0;
-            expect(isLate || this.living().length >= Math.min(shown, wanted())).toBe(true);
+            const counted = this.living().length + this.#endedUnseen.size;
+            expect(isLate || counted >= Math.min(shown, wanted())).toBe(true);
           }
         }),
       patch: async (type: ResourceType<KubeObject>, _key: unknown, { body }: PatchBody) => {
@@ -278,7 +293,7 @@ class World {
         return;
       case 'end':
         if (worker !== undefined && !isEnding) {
-          this.end(worker);
+          this.endElsewhere(worker);
         }
         return;
       case 'gone':
