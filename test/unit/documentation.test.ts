@@ -85,9 +85,9 @@ describe('the documentation', () => {
     );
     const named = files.flatMap((file) => [...textOf(file).matchAll(path)].map((match) => ({ file, name: match[0] })));
     expect(named.length).toBeGreaterThan(200);
-    // The durations are those of the last run that was recorded.
-    const recorded = 'test/durations.json';
-    expect(named.filter(({ file, name }) => file !== recorded && !there.has(name))).toEqual([]);
+    // The durations are those of the last run that was recorded, and the runner's test makes names of files up.
+    const others = new Set(['test/durations.json', 'test/unit/runner.test.ts']);
+    expect(named.filter(({ file, name }) => !others.has(file) && !there.has(name))).toEqual([]);
   });
 });
 
