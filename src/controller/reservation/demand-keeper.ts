@@ -6,7 +6,11 @@ import type { Logger } from '../../common/logger.ts';
 import { repeat } from '../../common/repeat.ts';
 import { type Node, type Pod, pods as podType, serviceAccounts } from '../../kube/api/resource-types.ts';
 import type { Informer, KubeClient, ObjectCache } from '../../kube/api/types.ts';
+import type { Homeless } from '../scheduling/homeless.ts';
 import type { NodeSnapshot } from '../scheduling/node-snapshot.ts';
+import { ARCHITECTURE_LABEL, type NodeView } from '../scheduling/node-view.ts';
+import { matchesLabels } from '../scheduling/place.ts';
+import { taintVerdict } from '../scheduling/taint.ts';
 import {
   AGENT_WITHIN_MS,
   type DemandAction,
@@ -14,10 +18,11 @@ import {
   type DemandView,
   decideDemand,
   demandOf,
-  type Homeless,
+  type PieceSize,
+  type Wish,
 } from './demand.ts';
 import { demandPod, demandView, HOST_LABEL } from './demand-pod.ts';
-import { type HoldSettings, RESERVE_ACCOUNT } from './hold-pod.ts';
+import { type HoldSettings, type Owner, RESERVE_ACCOUNT } from './hold-pod.ts';
 
 export interface DemandKeeperOptions {
   readonly client: KubeClient;
@@ -27,8 +32,8 @@ export interface DemandKeeperOptions {
   readonly pods: Pick<Informer<Pod>, 'cache'>;
   readonly lambdaNodes: Pick<ObjectCache<LambdaNode>, 'get' | 'list'>;
   readonly nodes: Pick<ObjectCache<Node>, 'get' | 'list'>;
-  readonly snapshot: Pick<NodeSnapshot, 'capacity' | 'situationOf'>;
-  /** Workers that no node has room for. */
+  readonly snapshot: Pick<NodeSnapshot, 'viewOf'>;
+  /** Workers that no node of now can take. */
   readonly homeless: () => readonly Homeless[];
   /** Told a node that the scheduler has found room on. */
   readonly onOffer: (node: string) => void;
@@ -39,11 +44,11 @@ export interface DemandKeeperOptions {
 const LOOK_EVERY_MS = 10_000;
 /** The part of a node's capacity that a piece has: a new node has Pods of its own. */
 const PIECE_SHARE = 0.5;
-/** MiB of a piece where no node has reported its capacity. */
-const DEFAULT_PIECE_MIB = 2_048;
 /** Milliseconds until demand is told again of workers for which a node was found that did not help; doubled. */
 const FIRST_PAUSE_MS = 30_000;
 const MAX_PAUSE_MS = 600_000;
+/** Milliseconds until demand is told again of workers for which a node was found that no agent came to. */
+const NO_AGENT_PAUSE_MS = 3_600_000;
 
 /** The last offer of a node to workers of one group. */
 interface Offer {
@@ -71,17 +76,10 @@ export class DemandKeeper {
 
   /** Errors are those of the API server. */
   async look(options: CallOptions = {}): Promise<void> {
-    const { homeless, lambdaNodes, settings, snapshot } = this.#options;
-    const capacities = lambdaNodes.list().map(({ metadata }) => snapshot.capacity(metadata.name));
-    const largest = Math.max(0, ...capacities.map(({ memoryMiB }) => memoryMiB));
-    // A node that does not say how much CPU it has counts none.
-    const largestMilliCPU = Math.max(0, ...capacities.map(({ milliCPU = Number.POSITIVE_INFINITY }) => milliCPU));
+    const { homeless, settings, snapshot } = this.#options;
     // Without a class for them the Pods of an earlier controller go.
     const waiting = settings.demandClassName === undefined ? [] : homeless();
-    const pieces = demandOf(waiting, {
-      memoryMiB: largest === 0 ? DEFAULT_PIECE_MIB : Math.floor(largest * PIECE_SHARE),
-      milliCPU: largestMilliCPU === 0 ? Number.POSITIVE_INFINITY : Math.floor(largestMilliCPU * PIECE_SHARE),
-    });
+    const pieces = demandOf(waiting, (wish) => this.#mostOf(wish));
     const now = this.#options.clock.monotonic();
     for (const group of this.#offers.keys()) {
       if (!pieces.some((piece) => piece.group === group)) {
@@ -91,12 +89,41 @@ export class DemandKeeper {
     const actions = decideDemand({
       pieces,
       pods: this.#views(now),
-      progressOf: (node) => (snapshot.situationOf(node).ready ? 'ready' : 'coming'),
+      progressOf: (node) => (snapshot.viewOf(node).ready ? 'ready' : 'coming'),
       mayAsk: (group) => now >= (this.#offers.get(group)?.until ?? now),
     });
+    const owner = actions.some(({ kind }) => kind === 'create') ? await this.#owner(options) : undefined;
     for (const action of actions) {
-      await this.#act(action, now, options);
+      await this.#act(action, owner, now, options);
     }
+  }
+
+  #owner(options: CallOptions): Promise<Owner | undefined> {
+    const { client, systemNamespace: namespace } = this.#options;
+    return client.get(serviceAccounts, { namespace, name: RESERVE_ACCOUNT }, options);
+  }
+
+  /**
+   * The part of the smallest node that is for workers with that wish: a piece that fits there fits all such nodes, and
+   * autoscalers pack small Pods by themselves.
+   */
+  #mostOf(wish: Wish): PieceSize | undefined {
+    const { lambdaNodes, snapshot } = this.#options;
+    const views = lambdaNodes
+      .list()
+      .map(({ metadata }) => snapshot.viewOf(metadata.name))
+      .filter((view) => view.capacity.memoryMiB > 0 && isFor(view, wish));
+    if (views.length === 0) {
+      return undefined;
+    }
+    // A node that does not say how much CPU or disk it has counts none.
+    const part = (amounts: readonly (number | undefined)[]): number =>
+      Math.floor(Math.min(...amounts.map((amount = Number.POSITIVE_INFINITY) => amount)) * PIECE_SHARE);
+    return {
+      memoryMiB: part(views.map(({ capacity }) => capacity.memoryMiB)),
+      milliCPU: part(views.map(({ capacity }) => capacity.milliCPU)),
+      diskMiB: part(views.map(({ disk }) => disk?.capacityMiB)),
+    };
   }
 
   #views(now: number): readonly DemandView[] {
@@ -116,11 +143,11 @@ export class DemandKeeper {
     });
   }
 
-  async #act(action: DemandAction, now: number, options: CallOptions): Promise<void> {
+  async #act(action: DemandAction, owner: Owner | undefined, now: number, options: CallOptions): Promise<void> {
     const { logger, onOffer } = this.#options;
     switch (action.kind) {
       case 'create':
-        await this.#ask(action.piece, now, options);
+        await this.#ask(action.piece, owner, now, options);
         return;
       case 'remove':
         await this.#remove(action.name, options);
@@ -132,21 +159,35 @@ export class DemandKeeper {
         onOffer(action.nodeName);
         return;
       }
+      case 'giveUp':
+        this.#pause(action.group, now, action.nodeName === undefined ? MAX_PAUSE_MS : NO_AGENT_PAUSE_MS);
+        await this.#remove(action.name, options);
+        logger.warn(
+          { node: action.nodeName, pod: action.name },
+          action.nodeName === undefined
+            ? 'no node was found for workers, and others have their turn'
+            : 'no agent has come to the node that was found for workers',
+        );
+        return;
       default:
         return unreachable(action);
     }
   }
 
-  /** Asks for nodes for a group of workers again after a while, and then ever more seldom. */
-  #pause(group: string, now: number): void {
-    const pauseMs = Math.min(MAX_PAUSE_MS, 2 * (this.#offers.get(group)?.pauseMs ?? FIRST_PAUSE_MS / 2));
+  /**
+   * Asks for nodes for a group of workers again after a while: by itself ever more seldom, up to {@link MAX_PAUSE_MS}.
+   */
+  #pause(
+    group: string,
+    now: number,
+    pauseMs = Math.min(MAX_PAUSE_MS, 2 * (this.#offers.get(group)?.pauseMs ?? FIRST_PAUSE_MS / 2)),
+  ): void {
     this.#offers.set(group, { until: now + pauseMs, pauseMs });
   }
 
-  async #ask(piece: DemandPiece, now: number, options: CallOptions): Promise<void> {
+  async #ask(piece: DemandPiece, owner: Owner | undefined, now: number, options: CallOptions): Promise<void> {
     const { client, systemNamespace: namespace, settings, logger } = this.#options;
-    const owner = await client.get(serviceAccounts, { namespace, name: RESERVE_ACCOUNT }, options);
-    const pod = demandPod(settings, piece, namespace, this.#fullHosts(), owner);
+    const pod = demandPod(settings, piece, namespace, this.#fullHosts(piece), owner);
     try {
       await client.create(podType, pod, options);
       const { memoryMiB, milliCPU } = piece;
@@ -169,21 +210,27 @@ export class DemandKeeper {
   }
 
   /**
-   * Host names of nodes that were refused for other reasons than that Pods have the memory, and of those that no agent
-   * has come to.
+   * Host names of nodes that are for workers with that wish and were refused for other reasons than that Pods have the
+   * memory, and of those that no agent has come to: agents may be kept off a part of the nodes.
    */
-  #fullHosts(): readonly string[] {
+  #fullHosts(wish: Wish): readonly string[] {
     const { clock, lambdaNodes, nodes, snapshot } = this.#options;
-    const full = lambdaNodes
+    return nodes
       .list()
-      .map(({ metadata }) => metadata.name)
-      .filter((name) => snapshot.situationOf(name).closed !== 'unheld');
-    // Agents may be kept off a part of the nodes.
-    const bare = nodes
-      .list()
-      .filter(({ metadata: { name } }) => lambdaNodes.get({ name }) === undefined)
-      .filter(({ metadata }) => clock.now() - Date.parse(metadata.creationTimestamp ?? '') >= AGENT_WITHIN_MS)
-      .map(({ metadata }) => metadata.name);
-    return [...full, ...bare].map((name) => nodes.get({ name })?.metadata.labels?.[HOST_LABEL] ?? name);
+      .filter(({ metadata: { creationTimestamp, labels = {}, name }, spec }) => {
+        if (!isFor({ labels, taints: spec?.taints ?? [] }, wish)) {
+          return false;
+        }
+        return lambdaNodes.get({ name }) === undefined
+          ? clock.now() - Date.parse(creationTimestamp ?? '') >= AGENT_WITHIN_MS
+          : snapshot.viewOf(name).closed !== 'unheld';
+      })
+      .map(({ metadata: { labels, name } }) => labels?.[HOST_LABEL] ?? name);
   }
+}
+
+/** Whether workers with that wish may be on the node, by what does not change while workers come and go. */
+function isFor({ labels, taints }: Pick<NodeView, 'labels' | 'taints'>, wish: Wish): boolean {
+  const isFit = !wish.unfitArchitectures.includes(labels[ARCHITECTURE_LABEL] ?? '');
+  return isFit && matchesLabels(labels, wish.nodeSelector) && taintVerdict(taints, wish.tolerations) !== 'barred';
 }

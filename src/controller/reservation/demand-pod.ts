@@ -1,12 +1,13 @@
 import { DEMAND_ROLE, HOLD_ROLE_LABEL } from '../../api/lambda-node.ts';
 import type { Pod } from '../../kube/api/resource-types.ts';
+import { ARCHITECTURE_LABEL } from '../scheduling/node-view.ts';
 import type { DemandPiece, DemandView } from './demand.ts';
 import { type HoldSettings, idlePod, OWN_MIB, type Owner, ownedBy, RESERVE_ACCOUNT, stateOf } from './hold-pod.ts';
 
 const GRACE_SECONDS = 1;
 /** Label by which Kubernetes, and each autoscaler, tells nodes apart. */
 export const HOST_LABEL = 'kubernetes.io/hostname';
-/** Most nodes that a Pod may name. */
+/** Most nodes that a Pod may name, of those that it could be bound to otherwise. */
 const MAX_EXCLUDED = 500;
 
 /**
@@ -28,12 +29,16 @@ export function demandPod(
     role: DEMAND_ROLE,
     memoryMiB: piece.memoryMiB + OWN_MIB,
     milliCPU: piece.milliCPU,
+    ...(piece.diskMiB === 0 ? {} : { diskMiB: piece.diskMiB }),
     graceSeconds: GRACE_SECONDS,
     account: RESERVE_ACCOUNT,
     priorityClassName: settings.demandClassName,
   });
-  const elsewhere = { key: HOST_LABEL, operator: 'NotIn', values: full.toSorted().slice(0, MAX_EXCLUDED) };
-  const nodeSelectorTerms = [{ matchExpressions: [elsewhere] }];
+  const matchExpressions = [
+    { key: HOST_LABEL, operator: 'NotIn', values: full.toSorted().slice(0, MAX_EXCLUDED) },
+    { key: ARCHITECTURE_LABEL, operator: 'NotIn', values: piece.unfitArchitectures.toSorted() },
+  ].filter(({ values }) => values.length > 0);
+  const nodeSelectorTerms = [{ matchExpressions }];
   const affinity = { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms } } };
   const made: Pod = {
     ...pod,
@@ -42,7 +47,7 @@ export function demandPod(
       containers: pod.spec?.containers ?? [],
       nodeSelector: { ...piece.nodeSelector },
       tolerations: [...piece.tolerations],
-      ...(full.length === 0 ? {} : { affinity }),
+      ...(matchExpressions.length === 0 ? {} : { affinity }),
     },
   };
   return owner === undefined ? made : ownedBy(made, owner);

@@ -1,18 +1,12 @@
 import { createHash } from 'node:crypto';
-import type { AnyToleration } from '../scheduling/taint.ts';
+import type { Homeless } from '../scheduling/homeless.ts';
 import type { HoldState } from './hold-pod.ts';
 
-/** A worker that no node has room for. */
-export interface Homeless {
-  readonly memoryMiB: number;
-  /** Thousandths of a core. */
-  readonly milliCPU: number;
-  readonly nodeSelector: Readonly<Record<string, string>>;
-  readonly tolerations: readonly AnyToleration[];
-}
+/** The nodes that a worker may be placed on. */
+export type Wish = Pick<Homeless, 'nodeSelector' | 'tolerations' | 'unfitArchitectures'>;
 
 /** Amounts of a piece of demand. */
-export type PieceSize = Pick<Homeless, 'memoryMiB' | 'milliCPU'>;
+export type PieceSize = Pick<Homeless, 'memoryMiB' | 'milliCPU' | 'diskMiB'>;
 
 /** A part of what homeless workers need, which one node has to have as a whole. */
 export interface DemandPiece extends Homeless {
@@ -29,7 +23,7 @@ export interface DemandView {
   readonly state: HoldState;
   /** The node that the scheduler has found. */
   readonly nodeName: string | undefined;
-  /** Milliseconds since its node was found, or since it ended. */
+  /** Milliseconds since it is in this state: since its node was found, since it ended, or since it was made. */
   readonly sinceMs: number;
 }
 
@@ -48,83 +42,116 @@ export type DemandAction =
   | { readonly kind: 'create'; readonly piece: DemandPiece }
   | { readonly kind: 'remove'; readonly name: string }
   /** The scheduler has found room on a node that workers can be placed on: the Pod makes way for them. */
-  | { readonly kind: 'offer'; readonly name: string; readonly group: string; readonly nodeName: string };
+  | { readonly kind: 'offer'; readonly name: string; readonly group: string; readonly nodeName: string }
+  /** No agent has come to the node that was found, or no node was found while others wait for their turn. */
+  | { readonly kind: 'giveUp'; readonly name: string; readonly group: string; readonly nodeName: string | undefined };
 
-/** Pods of one group, and of all: an autoscaler adds nodes step by step. */
-const MAX_OF_GROUP = 5;
-const MAX_PODS = 20;
-/** Milliseconds that a new node gets until its agent is ready. */
+/** Pods of all groups together. */
+const MAX_PODS = 500;
+/** Pods of a group that no node of now is for: whether agents come to its nodes, and how large these are, is unknown. */
+const MAX_OF_UNKNOWN = 5;
+/** Milliseconds that a new node gets until its agent is ready, and a group until others have their turn. */
 export const AGENT_WITHIN_MS = 600_000;
 
-function groupOf({ nodeSelector, tolerations }: Homeless): string {
+function groupOf({ nodeSelector, tolerations, unfitArchitectures }: Wish): string {
   const selector = Object.entries(nodeSelector).toSorted(([a], [b]) => (a < b ? -1 : 1));
   return createHash('sha256')
-    .update(JSON.stringify([selector, tolerations]))
+    .update(JSON.stringify([selector, tolerations, unfitArchitectures.toSorted()]))
     .digest('hex')
     .slice(0, 10);
 }
 
-/** Fills pieces of a size, the largest workers first. A larger worker is a piece of its own. */
-function piecesOf(sizes: readonly PieceSize[], most: PieceSize): readonly PieceSize[] {
-  const pieces: { memoryMiB: number; milliCPU: number }[] = [];
-  for (const { memoryMiB, milliCPU } of sizes.toSorted(
-    (a, b) => b.memoryMiB - a.memoryMiB || b.milliCPU - a.milliCPU,
+/**
+ * Fills pieces of a size, the largest workers first. A larger worker is a piece of its own, as is each worker where the
+ * size is not known.
+ */
+function piecesOf(sizes: readonly PieceSize[], most: PieceSize | undefined): readonly PieceSize[] {
+  const pieces: { memoryMiB: number; milliCPU: number; diskMiB: number }[] = [];
+  for (const { memoryMiB, milliCPU, diskMiB } of sizes.toSorted(
+    (a, b) => b.memoryMiB - a.memoryMiB || b.milliCPU - a.milliCPU || b.diskMiB - a.diskMiB,
   )) {
     const fitting = pieces.find(
-      (filled) => filled.memoryMiB + memoryMiB <= most.memoryMiB && filled.milliCPU + milliCPU <= most.milliCPU,
+      (filled) =>
+        most !== undefined &&
+        filled.memoryMiB + memoryMiB <= most.memoryMiB &&
+        filled.milliCPU + milliCPU <= most.milliCPU &&
+        filled.diskMiB + diskMiB <= most.diskMiB,
     );
-    if (fitting === undefined) {
-      pieces.push({ memoryMiB, milliCPU });
-    } else {
+    if (fitting !== undefined) {
       fitting.memoryMiB += memoryMiB;
       fitting.milliCPU += milliCPU;
+      fitting.diskMiB += diskMiB;
+    } else if (pieces.length < (most === undefined ? MAX_OF_UNKNOWN : MAX_PODS)) {
+      pieces.push({ memoryMiB, milliCPU, diskMiB });
     }
   }
   return pieces;
 }
 
 /**
- * The demand of workers without room, in pieces of the size of a node. Each group has its first piece before any
- * has its second, and the order of the workers changes nothing.
+ * The demand of workers without room, in pieces that a node of their choice has room for. The order of the workers
+ * changes nothing.
  *
- * @param most what a node may promise to workers
+ * @param mostOf largest piece for workers with that wish; undefined where no node of now is for them
  */
-export function demandOf(homeless: readonly Homeless[], most: PieceSize): readonly DemandPiece[] {
-  return [...Map.groupBy(homeless, groupOf)]
-    .flatMap(([group, workers]) => {
-      const [{ nodeSelector, tolerations } = { nodeSelector: {}, tolerations: [] }] = workers;
-      return piecesOf(workers, most)
-        .slice(0, MAX_OF_GROUP)
-        .map((size, index) => ({ group, index, ...size, nodeSelector, tolerations }));
-    })
-    .toSorted((a, b) => a.index - b.index || (a.group < b.group ? -1 : 1));
+export function demandOf(
+  homeless: readonly Homeless[],
+  mostOf: (wish: Wish) => PieceSize | undefined,
+): readonly DemandPiece[] {
+  return [...Map.groupBy(homeless, groupOf)].flatMap(([group, workers]) => {
+    const [first] = workers;
+    return first === undefined
+      ? []
+      : piecesOf(workers, mostOf(first)).map((size, index) => ({ ...first, ...size, group, index }));
+  });
 }
 
-function actionFor(pod: DemandView, input: DemandInput): DemandAction | undefined {
-  const isWanted = input.pieces.some(({ group, index }) => group === pod.group && index === pod.index);
+const keyOf = ({ group, index }: Pick<DemandPiece, 'group' | 'index'>): string => `${group} ${index}`;
+
+function actionFor(
+  pod: DemandView,
+  isWanted: boolean,
+  isCrowded: boolean,
+  input: DemandInput,
+): DemandAction | undefined {
+  const { group, name, nodeName } = pod;
   if (pod.state.kind === 'leaving' || pod.state.kind === 'evicted') {
     return undefined;
   }
   if (!isWanted || pod.state.kind === 'ended') {
-    return { kind: 'remove', name: pod.name };
+    return { kind: 'remove', name };
   }
-  if (pod.nodeName === undefined) {
-    return undefined;
+  if (nodeName !== undefined && input.progressOf(nodeName) === 'ready') {
+    return { kind: 'offer', name, group, nodeName };
   }
-  if (input.progressOf(pod.nodeName) === 'ready') {
-    return { kind: 'offer', name: pod.name, group: pod.group, nodeName: pod.nodeName };
-  }
-  return pod.sinceMs >= AGENT_WITHIN_MS ? { kind: 'remove', name: pod.name } : undefined;
+  const isOver = pod.sinceMs >= AGENT_WITHIN_MS && (nodeName !== undefined || isCrowded);
+  return isOver ? { kind: 'giveUp', name, group, nodeName } : undefined;
 }
 
-/** The changes of demand Pods. While the same workers wait for the same nodes there are none. */
+/**
+ * The changes of demand Pods. While the same workers wait for the same nodes there are none. Each group has its first
+ * Pod before any has its second; where there are more groups than Pods, these have their turns.
+ */
 export function decideDemand(input: DemandInput): readonly DemandAction[] {
   const { pieces, pods, mayAsk } = input;
-  const missing = pieces
-    .filter(({ group, index }) => mayAsk(group) && !pods.some((pod) => pod.group === group && pod.index === index))
-    .slice(0, Math.max(0, MAX_PODS - pods.length));
+  const present = new Set(pods.map(keyOf));
+  const asked = pieces
+    .map((piece) => ({ piece, isMissing: !present.has(keyOf(piece)) }))
+    .filter(({ piece, isMissing }) => !isMissing || mayAsk(piece.group))
+    .toSorted(
+      (a, b) =>
+        a.piece.index - b.piece.index ||
+        Number(a.isMissing) - Number(b.isMissing) ||
+        (a.piece.group < b.piece.group ? -1 : 1),
+    );
+  const wanted = asked.slice(0, MAX_PODS);
+  const keys = new Set(wanted.map(({ piece }) => keyOf(piece)));
+  const isCrowded = asked.length > wanted.length;
   return [
-    ...pods.flatMap((pod) => actionFor(pod, input) ?? []),
-    ...missing.map((piece): DemandAction => ({ kind: 'create', piece })),
+    ...pods.flatMap((pod) => actionFor(pod, keys.has(keyOf(pod)), isCrowded, input) ?? []),
+    ...wanted
+      .filter(({ isMissing }) => isMissing)
+      .slice(0, Math.max(0, MAX_PODS - pods.length))
+      .map(({ piece }): DemandAction => ({ kind: 'create', piece })),
   ];
 }

@@ -149,6 +149,8 @@ export interface PodParts extends PodAmounts {
   readonly graceSeconds: number;
   readonly account: string;
   readonly priorityClassName: string | undefined;
+  /** MiB of disk that it asks for; absent for none. */
+  readonly diskMiB?: number;
 }
 
 /** A Pod that does nothing but ask for memory and CPU, on no node yet. */
@@ -176,6 +178,7 @@ export function idlePod(settings: HoldSettings, parts: PodParts): Pod {
             requests: {
               memory: `${parts.memoryMiB}Mi`,
               ...(parts.milliCPU === undefined ? {} : { cpu: `${parts.milliCPU}m` }),
+              ...(parts.diskMiB === undefined ? {} : { 'ephemeral-storage': `${parts.diskMiB}Mi` }),
             },
           },
           securityContext: {

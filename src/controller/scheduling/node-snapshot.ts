@@ -127,8 +127,8 @@ export class NodeSnapshot {
     };
   }
 
-  /** Whether the node could take workers, but for what closes it. */
-  situationOf(name: string): Pick<NodeView, 'ready' | 'closed'> {
+  /** The properties of a node that are the same for every worker. */
+  viewOf(name: string): NodeView {
     return this.#view(name);
   }
 

@@ -8,7 +8,7 @@ import { departureTaints, OUT_OF_SERVICE_TAINT, type Taint, UNSCHEDULABLE_TAINT 
 
 const none = { memoryMiB: 0, workers: 0 } as const;
 /** Label by which the kubelet tells the processor of its Node. */
-const ARCHITECTURE_LABEL = 'kubernetes.io/arch';
+export const ARCHITECTURE_LABEL = 'kubernetes.io/arch';
 /** MiB that guard and reservation of a node take themselves. */
 const OWN_PODS_MIB = 8;
 

@@ -97,7 +97,10 @@ const SPREAD_WEIGHT = 4;
 const IMAGE_WEIGHT = 1;
 const ROOM_WEIGHT = 1;
 
-function matches(labels: Readonly<Record<string, string>>, selector: Readonly<Record<string, string>>): boolean {
+export function matchesLabels(
+  labels: Readonly<Record<string, string>>,
+  selector: Readonly<Record<string, string>>,
+): boolean {
   return Object.entries(selector).every(([name, value]) => labels[name] === value);
 }
 
@@ -106,7 +109,7 @@ function closedTo(candidate: Candidate, request: PlacementRequest): Exclude<Obst
   if (candidate.name === request.exclude) {
     return 'excluded';
   }
-  if (!matches(candidate.labels, request.nodeSelector ?? {})) {
+  if (!matchesLabels(candidate.labels, request.nodeSelector ?? {})) {
     return 'selector';
   }
   if (candidate.architecture !== undefined && request.unfitArchitectures?.includes(candidate.architecture) === true) {

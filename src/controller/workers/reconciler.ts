@@ -14,13 +14,13 @@ import type { ControllerMetrics, WriteCause } from '../metrics/controller-metric
 import { isSilent } from '../nodes/liveness.ts';
 import type { QuotaBook } from '../quota/quota-book.ts';
 import { type AssignmentCache, isRefusedByFullNode, isSameGrant } from '../scheduling/assignment-cache.ts';
+import { type Homeless, homelessBy, type Refusal } from '../scheduling/homeless.ts';
 import type { NodeSnapshot, WorkerStanding } from '../scheduling/node-snapshot.ts';
-import { type Placement, type PlacementStrategy, place, type ScheduledReason } from '../scheduling/place.ts';
+import { type Placement, type PlacementStrategy, place } from '../scheduling/place.ts';
 import { decide } from './decide.ts';
 import type { WorkerDecision } from './decision.ts';
 import { DisruptionBudget } from './disruption-budget.ts';
 import { Doubts } from './doubts.ts';
-import { type Homeless, homelessBy } from './homeless.ts';
 import type { LeftNodes } from './left-nodes.ts';
 import { placementRequest } from './placement-request.ts';
 import { Rewordings } from './rewordings.ts';
@@ -78,7 +78,7 @@ const eventKinds: Readonly<Record<WriteCause, EventKind | undefined>> = {
 export class WorkerReconciler {
   readonly #options: WorkerReconcilerOptions;
   /** Keys of workers without a fitting node: a change of the nodes may help them. */
-  readonly #waiting = new Map<string, ScheduledReason>();
+  readonly #waiting = new Map<string, Refusal>();
   /** By key, the monotonic milliseconds since when a deletion waits for a node that the worker left. */
   readonly #awaiting = new Map<string, number>();
   /** By uid, the node whose loss was written to the worker. */
@@ -108,7 +108,7 @@ export class WorkerReconciler {
     const { snapshot, workers } = this.#options;
     const tmpOnDisk = snapshot.isTmpAlwaysOnDisk();
     return [...this.#waiting].flatMap(
-      ([key, reason]) => homelessBy(reason, workers.get(parseKeyText(key)), tmpOnDisk) ?? [],
+      ([key, refusal]) => homelessBy(refusal, workers.get(parseKeyText(key)), tmpOnDisk) ?? [],
     );
   }
 
@@ -236,14 +236,14 @@ export class WorkerReconciler {
       place: (exclude, unfitArchitectures = unfitArchitecturesOf(worker)) => {
         const placement = this.#place(worker, exclude, unfitArchitectures);
         if (placement.kind === 'refused') {
-          this.#waiting.set(key, placement.reason);
+          this.#waiting.set(key, { ...placement, unfitArchitectures });
         }
         return placement;
       },
       grant: () => {
         const grant = quotas.grant(worker);
         if (grant.kind === 'refused') {
-          this.#waiting.set(key, 'QuotaExceeded');
+          this.#waiting.set(key, { reason: 'QuotaExceeded', leaving: false, unfitArchitectures: [] });
         }
         return grant;
       },

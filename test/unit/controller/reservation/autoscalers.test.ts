@@ -101,11 +101,13 @@ function demandFor(sizesMiB: readonly number[]): readonly Pod[] {
   const homeless = sizesMiB.map((memoryMiB) => ({
     memoryMiB,
     milliCPU: 100,
+    diskMiB: 0,
     nodeSelector: { pool: 'a' },
-    tolerations: [{ key: 'dedicated', operator: 'Exists' }],
+    tolerations: [{ key: 'dedicated', operator: 'Exists' }] as const,
+    unfitArchitectures: [],
   }));
   const asking = { ...settings, demandClassName: 'esb-demand' };
-  return demandOf(homeless, { memoryMiB: 2_800, milliCPU: 700 }).map((piece) => {
+  return demandOf(homeless, () => ({ memoryMiB: 2_800, milliCPU: 700, diskMiB: 0 })).map((piece) => {
     const pod = demandPod(asking, piece, 'esb-system', ['node-1'], owner);
     const conditions = [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable' }];
     // The priority is that of the class, which the API server puts there.

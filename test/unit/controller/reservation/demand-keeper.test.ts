@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
-import type { Homeless } from '../../../../src/controller/reservation/demand.ts';
 import { DemandKeeper } from '../../../../src/controller/reservation/demand-keeper.ts';
+import type { Homeless } from '../../../../src/controller/scheduling/homeless.ts';
+import { nodeView } from '../../../../src/controller/scheduling/node-view.ts';
 import type { Closure } from '../../../../src/controller/scheduling/place.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { Node, Pod } from '../../../../src/kube/api/resource-types.ts';
@@ -10,6 +11,15 @@ import type { KubeClient, ObjectKey, ResourceType } from '../../../../src/kube/a
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import { nodeFixture } from '../../../support/worker-fixture.ts';
+
+const worker: Homeless = {
+  memoryMiB: 700,
+  milliCPU: 50,
+  diskMiB: 0,
+  nodeSelector: { pool: 'a' },
+  tolerations: [],
+  unfitArchitectures: [],
+};
 
 /** A cluster of nodes that are full, and an API server that keeps Pods. */
 class Scene {
@@ -19,7 +29,7 @@ class Scene {
   readonly clock = manualClock();
   readonly offers: string[] = [];
   readonly closed = new Map<string, Closure>();
-  homeless: readonly Homeless[] = [{ memoryMiB: 700, milliCPU: 50, nodeSelector: { pool: 'a' }, tolerations: [] }];
+  homeless: readonly Homeless[] = [worker];
   readonly keeper: DemandKeeper;
   /** Thrown where a Pod with that selector is made. */
   readonly faults = new Map<string, Error>();
@@ -53,8 +63,13 @@ class Scene {
       lambdaNodes: this.lambdaNodes,
       nodes: this.nodes,
       snapshot: {
-        capacity: () => ({ memoryMiB: 2_048, workers: 10 }),
-        situationOf: (name) => ({ ready: this.lambdaNodes.get({ name }) !== undefined, closed: this.closed.get(name) }),
+        viewOf: (name) =>
+          nodeView(name, {
+            lambdaNode: this.lambdaNodes.get({ name }),
+            node: this.nodes.get({ name }),
+            liveness: 'fresh',
+            closure: this.closed.get(name),
+          }),
       },
       homeless: () => this.homeless,
       onOffer: (node) => this.offers.push(node),
@@ -67,15 +82,16 @@ class Scene {
     return this.pods.list();
   }
 
-  addNode(name: string): void {
-    this.lambdaNodes.set(nodeFixture({ name }));
-    this.addBareNode(name, 0);
+  /** A node of 2 GiB. */
+  addNode(name: string, pool = 'a', memoryMiB = 2_048): void {
+    this.lambdaNodes.set(nodeFixture({ name, status: { capacity: { memoryMiB, workers: 10 } } }));
+    this.addBareNode(name, 0, pool);
   }
 
   /** A node without an agent, made so many milliseconds ago. */
-  addBareNode(name: string, ageMs: number): void {
+  addBareNode(name: string, ageMs: number, pool = 'a'): void {
     const creationTimestamp = new Date(this.clock.now() - ageMs).toISOString();
-    const labels = { 'kubernetes.io/hostname': `host-of-${name}` };
+    const labels = { 'kubernetes.io/hostname': `host-of-${name}`, pool };
     this.nodes.set({ metadata: { name, uid: name, labels, creationTimestamp } });
   }
 
@@ -170,7 +186,7 @@ describe('DemandKeeper', () => {
 
   it('asks for others where the API server takes what some ask for as no Pod, and then ever more seldom', async () => {
     const scene = new Scene();
-    const wrong = { memoryMiB: 700, milliCPU: 50, nodeSelector: { pool: 'wrong' }, tolerations: [] };
+    const wrong = { ...worker, nodeSelector: { pool: 'wrong' } };
     scene.homeless = [wrong, ...scene.homeless, { ...wrong, nodeSelector: { pool: 'wrong', zone: 'b' } }];
     const invalid = ApiError.fromAnswer('create', 422, '{"reason":"Invalid"}');
     scene.faults.set('wrong', invalid);
@@ -183,6 +199,60 @@ describe('DemandKeeper', () => {
     await scene.clock.advance(20_000);
     await scene.keeper.look();
     expect(scene.asked).toBe(5);
+  });
+
+  it('asks in pieces that fit the nodes of the pool, however large others are', async () => {
+    const scene = new Scene();
+    scene.addNode('large', 'b', 65_536);
+    scene.homeless = Array.from({ length: 40 }, () => ({ ...worker, memoryMiB: 256 }));
+    await scene.keeper.look();
+    expect(scene.all).toHaveLength(10);
+    expect(new Set(scene.all.map(({ spec }) => spec?.containers?.[0]?.resources?.requests?.memory))).toEqual(
+      new Set(['1028Mi']),
+    );
+  });
+
+  it('asks for a pool without a node by workers, keeps them off no node of others, and waits for one with an agent', async () => {
+    const scene = new Scene();
+    scene.homeless = Array.from({ length: 40 }, () => ({ ...worker, nodeSelector: { pool: 'zero' } }));
+    await scene.keeper.look();
+    expect(scene.all).toHaveLength(5);
+    expect(scene.all[0]?.spec).toMatchObject({
+      nodeSelector: { pool: 'zero' },
+      containers: [{ resources: { requests: { memory: '704Mi' } } }],
+    });
+    expect(scene.all[0]?.spec?.affinity).toBeUndefined();
+    scene.addNode('node-2', 'zero');
+    await scene.keeper.look();
+    expect(scene.all.length).toBeGreaterThan(5);
+  });
+
+  it('asks for a pool that no agent comes to once in an hour', async () => {
+    const scene = new Scene();
+    scene.homeless = [{ ...worker, nodeSelector: { pool: 'bare' } }];
+    await scene.keeper.look();
+    scene.addBareNode('node-2', 0, 'bare');
+    scene.bind('node-2');
+    await scene.keeper.look();
+    await scene.clock.advance(600_000);
+    await scene.keeper.look();
+    expect(scene.all).toEqual([]);
+    await scene.clock.advance(3_599_999);
+    await scene.keeper.look();
+    expect(scene.all).toEqual([]);
+    await scene.clock.advance(1);
+    await scene.keeper.look();
+    expect(scene.all).toHaveLength(1);
+  });
+
+  it('asks for a processor that the image is made for, and for disk where /tmp is on disk', async () => {
+    const scene = new Scene();
+    scene.homeless = [{ ...worker, nodeSelector: {}, unfitArchitectures: ['arm64'], diskMiB: 512 }];
+    await scene.keeper.look();
+    expect(JSON.stringify(scene.all[0]?.spec?.affinity)).toContain(
+      '{"key":"kubernetes.io/arch","operator":"NotIn","values":["arm64"]}',
+    );
+    expect(scene.all[0]?.spec?.containers?.[0]?.resources?.requests).toMatchObject({ 'ephemeral-storage': '512Mi' });
   });
 
   it('removes the Pods of before where none are to be made', async () => {

@@ -1,23 +1,26 @@
 import { describe, expect, it } from 'vitest';
 import {
   type DemandInput,
+  type DemandPiece,
   type DemandView,
   decideDemand,
   demandOf,
-  type Homeless,
 } from '../../../../src/controller/reservation/demand.ts';
+import type { Homeless } from '../../../../src/controller/scheduling/homeless.ts';
 
 const homeless = (memoryMiB: number, changes: Partial<Homeless> = {}): Homeless => ({
   memoryMiB,
   milliCPU: 10,
+  diskMiB: 0,
   nodeSelector: {},
   tolerations: [],
+  unfitArchitectures: [],
   ...changes,
 });
-/** A node of 1,000 MiB and one core. */
-const whole = { memoryMiB: 1_000, milliCPU: 1_000 };
+/** A node of 1,000 MiB, one core and 100 MiB of disk. */
+const whole = () => ({ memoryMiB: 1_000, milliCPU: 1_000, diskMiB: 100 });
 const sizes = (workers: readonly Homeless[], pieceMiB: number) =>
-  demandOf(workers, { memoryMiB: pieceMiB, milliCPU: 1_000 }).map(({ memoryMiB }) => memoryMiB);
+  demandOf(workers, () => ({ ...whole(), memoryMiB: pieceMiB })).map(({ memoryMiB }) => memoryMiB);
 
 describe('the demand of workers without room', () => {
   it('is their memory, in pieces of the size of a node', () => {
@@ -40,16 +43,28 @@ describe('the demand of workers without room', () => {
     expect(demandOf(busy.slice(1, 2).concat(homeless(200)), whole)).toMatchObject([{ memoryMiB: 300, milliCPU: 510 }]);
   });
 
-  it('is told for a few nodes at a time', () => {
-    expect(sizes(Array(1_000).fill(homeless(600)) as Homeless[], 1_000)).toHaveLength(5);
+  it('has no piece with more disk than a node has for /tmp of workers', () => {
+    const pieces = demandOf([homeless(10, { diskMiB: 60 }), homeless(10, { diskMiB: 60 })], whole);
+    expect(pieces.map(({ diskMiB }) => diskMiB)).toEqual([60, 60]);
   });
 
-  it('is the same in whatever order the workers are, and a piece of each kind comes before the second of any', () => {
-    const kinds = Array.from({ length: 30 }, (_, kind) => homeless(900, { nodeSelector: { kind: String(kind % 15) } }));
-    const pieces = demandOf(kinds, whole);
-    const told = pieces.slice(0, 20);
-    expect(new Set(told.map(({ group }) => group)).size).toBe(15);
-    expect(demandOf(kinds.toReversed(), whole)).toEqual(pieces);
+  it('is told for as many nodes as the workers need', () => {
+    expect(sizes(Array(200).fill(homeless(600)) as Homeless[], 1_000)).toHaveLength(200);
+  });
+
+  it('has a piece for each of a few workers where no node is like those that they wait for', () => {
+    const workers = Array(200).fill(homeless(600)) as Homeless[];
+    expect(demandOf(workers, () => undefined).map(({ memoryMiB }) => memoryMiB)).toEqual([600, 600, 600, 600, 600]);
+  });
+
+  it('is the same in whatever order the workers are', () => {
+    const kinds = Array.from({ length: 30 }, (_, kind) => homeless(900 - kind));
+    expect(demandOf(kinds.toReversed(), whole)).toEqual(demandOf(kinds, whole));
+  });
+
+  it('is told apart for workers whose images are made for other processors', () => {
+    const pieces = demandOf([homeless(192), homeless(192, { unfitArchitectures: ['amd64'] })], whole);
+    expect(pieces.map(({ unfitArchitectures }) => unfitArchitectures)).toEqual([[], ['amd64']]);
   });
 
   it('is told apart for workers that may be on other nodes, in whatever order their labels are', () => {
@@ -102,20 +117,54 @@ describe('demand Pods', () => {
   it('stay on a new node until its agent is ready, so that the autoscaler does not take it back, for ten minutes', () => {
     const bound = (sinceMs: number) => [pod(0, { nodeName: 'node-9', sinceMs }), pod(1)];
     expect(actions({ pods: bound(599_000) })).toEqual([]);
-    expect(actions({ pods: bound(600_000) })).toEqual([{ kind: 'remove', name: pod(0).name }]);
+    expect(actions({ pods: bound(600_000) })).toEqual([
+      { kind: 'giveUp', name: pod(0).name, group, nodeName: 'node-9' },
+    ]);
   });
 
-  it('are few at a time, and none is lacking for workers that are not asked for now', () => {
+  describe('of more groups than there may be Pods', () => {
     const many = demandOf(
-      Array.from({ length: 30 }, (_, kind) => homeless(900, { nodeSelector: { kind: String(kind) } })),
+      Array.from({ length: 600 }, (_, kind) =>
+        [0, 1].map(() => homeless(900, { nodeSelector: { kind: `${kind}` } })),
+      ).flat(),
       whole,
     );
-    expect(actions({ pieces: many })).toEqual(many.slice(0, 20).map((piece) => ({ kind: 'create', piece })));
-    const paused = many.slice(0, 15).map((piece) => piece.group);
-    const asked = actions({ pieces: many, mayAsk: (one) => !paused.includes(one) });
-    expect(asked).toEqual(many.slice(15).map((piece) => ({ kind: 'create', piece })));
-    const pods = many.slice(12).map((piece) => ({ ...pod(0), group: piece.group, name: piece.group }));
-    expect(actions({ pieces: many, pods })).toEqual(many.slice(0, 2).map((piece) => ({ kind: 'create', piece })));
+    const firsts = many.filter(({ index }) => index === 0).toSorted((a, b) => (a.group < b.group ? -1 : 1));
+    const podOf = (piece: DemandPiece, sinceMs = 0) => ({
+      ...pod(piece.index, { sinceMs }),
+      group: piece.group,
+      name: `${piece.group} ${piece.index}`,
+    });
+    const creates = (pieces: readonly DemandPiece[]) => pieces.map((piece) => ({ kind: 'create', piece }));
+
+    it('are 500, the first Pod of each group before the second of any', () => {
+      expect(actions({ pieces: many })).toEqual(creates(firsts.slice(0, 500)));
+      const few = many.filter(({ group: one }) => firsts.slice(0, 300).some((first) => first.group === one));
+      const made = actions({ pieces: few }).flatMap((action) => (action.kind === 'create' ? [action.piece.index] : []));
+      expect([made.filter((index) => index === 0).length, made.length]).toEqual([300, 500]);
+    });
+
+    it('are none for groups that are not asked for now, and the others have their places', () => {
+      const paused = new Set(firsts.slice(0, 550).map((piece) => piece.group));
+      const asked = actions({ pieces: firsts, mayAsk: (one) => !paused.has(one) });
+      expect(asked).toEqual(creates(firsts.slice(550)));
+    });
+
+    it('make way for a first Pod where a group has many', () => {
+      const large = Array.from({ length: 500 }, (_, index) => ({ ...many[0], index }) as DemandPiece);
+      const pods = large.map((piece) => podOf(piece));
+      const other = firsts.find((piece) => piece.group !== large[0]?.group) as DemandPiece;
+      expect(actions({ pieces: [...large, other], pods })).toEqual([{ kind: 'remove', name: pods[499]?.name }]);
+      expect(actions({ pieces: [...large, other], pods: pods.slice(0, 499) })).toEqual(creates([other]));
+    });
+
+    it('stay while others wait, and are given up after ten minutes without a node', () => {
+      const last = firsts.slice(100);
+      expect(actions({ pieces: firsts, pods: last.map((piece) => podOf(piece)) })).toEqual([]);
+      const given = actions({ pieces: firsts, pods: last.map((piece, at) => podOf(piece, at === 0 ? 600_000 : 0)) });
+      expect(given).toMatchObject([{ kind: 'giveUp', group: last[0]?.group }]);
+      expect(actions({ pieces: last, pods: last.map((piece) => podOf(piece, 600_000)) })).toEqual([]);
+    });
   });
 
   it('are not made again at once where the node that was found did not help', () => {
