@@ -191,7 +191,6 @@ class Term {
       }),
     ];
     // First, so that no worker is assigned beyond a quota.
-    await this.#quotas.catchUp(signal);
     this.#quotas.start();
     // First, so that no worker is placed on a node that is being drained.
     this.#holds?.start();

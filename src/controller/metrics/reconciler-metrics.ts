@@ -2,7 +2,16 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { ReconcileOutcome, ReconcilerMetrics } from '../../kube/controller/reconciler.ts';
 
 const outcomes: readonly ReconcileOutcome[] = ['success', 'requeued', 'error'];
-const reconcilers = ['workers', 'certificate-requests', 'holds', 'nodes', 'node-states'];
+const reconcilers = [
+  'workers',
+  'certificate-requests',
+  'holds',
+  'nodes',
+  'node-states',
+  'quotas',
+  'quota-counts',
+  'functions',
+];
 
 /** Registers the counters of the reconcilers, each label set at zero from the start. */
 export function registerReconcilerMetrics(registry: Registry): Required<ReconcilerMetrics> {

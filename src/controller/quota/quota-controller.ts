@@ -2,8 +2,8 @@ import { isDeepStrictEqual } from 'node:util';
 import { type LambdaQuota, lambdaQuotas } from '../../api/lambda-quota.ts';
 import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
-import { type CallOptions, sleep } from '../../common/deadline.ts';
-import { hasCode, messageOf } from '../../common/errors.ts';
+import type { CallOptions } from '../../common/deadline.ts';
+import { hasCode } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { keyText, objectKey, parseKeyText } from '../../kube/api/object-key.ts';
 import type { CacheEvent, Informer, KubeClient } from '../../kube/api/types.ts';
@@ -35,13 +35,15 @@ export interface QuotaControllerOptions {
 
 /** Least milliseconds between two writes to one LambdaQuota. */
 const WRITE_EVERY_MS = 5_000;
-const RETRY_MS = 1_000;
+/** Namespaces whose workers are listed at a time at the beginning of a term. */
+const COUNTS_AT_A_TIME = 8;
 
 /** Keeps the book of quotas up to date, and shows in each LambdaQuota what is used of it. */
 export class QuotaController {
   readonly book: QuotaBook;
   readonly #options: QuotaControllerOptions;
   readonly #queue: Reconciler;
+  readonly #counts: Reconciler;
   /** By key of a quota, monotonic milliseconds of the last write. */
   readonly #writtenAt = new Map<string, number>();
   #unsubscribe: (() => void) | undefined;
@@ -52,31 +54,24 @@ export class QuotaController {
     this.book = new QuotaBook({ quotas: quotas.cache, workers: workers.cache, assignments });
     const reconcile = (key: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(key, call);
     this.#queue = createReconciler({ name: 'quotas', workers: 1, reconcile, logger, clock, metrics });
+    const count = (namespace: string, call: CallOptions): Promise<ReconcileResult> => this.#count(namespace, call);
+    this.#counts = createReconciler({
+      name: 'quota-counts',
+      workers: COUNTS_AT_A_TIME,
+      reconcile: count,
+      logger,
+      clock,
+      metrics,
+    });
   }
 
   /**
-   * Counts what the leader before has written and the cache does not show yet: no agent holds workers to a quota. Call
-   * it before anything is assigned.
+   * Counts what the leader before has written and the cache does not show yet: no agent holds workers to a quota. Until
+   * then no worker of the namespace gets more. Errors are those of the API server.
    */
-  async catchUp(signal: AbortSignal): Promise<void> {
-    const { clock, logger, quotas } = this.#options;
-    for (const namespace of new Set(quotas.cache.list().map(({ metadata }) => metadata.namespace ?? ''))) {
-      for (;;) {
-        try {
-          await this.#catchUpIn(namespace, signal);
-          break;
-        } catch (error) {
-          signal.throwIfAborted();
-          logger.warn({ error: messageOf(error), namespace }, 'workers of a namespace with a quota cannot be read');
-          await sleep(clock, RETRY_MS, signal);
-        }
-      }
-    }
-  }
-
-  async #catchUpIn(namespace: string, signal: AbortSignal): Promise<void> {
+  async #count(namespace: string, call: CallOptions): Promise<ReconcileResult> {
     const { assignments, client, workers } = this.#options;
-    const { items } = await client.list(lambdaWorkers, { namespace }, { signal });
+    const { items } = await client.list(lambdaWorkers, { namespace }, call);
     for (const worker of items) {
       const { assignment } = worker.status ?? {};
       const seen = workers.cache.get(objectKey(worker));
@@ -90,16 +85,25 @@ export class QuotaController {
         assignments.assume(worker, assignment);
       }
     }
+    this.book.counted(namespace);
+    this.#options.onRoom();
+    return {};
   }
 
+  /** Call it before anything is assigned. */
   start(): void {
+    for (const { metadata } of this.#options.quotas.cache.list()) {
+      this.book.hold(metadata.namespace ?? '');
+      this.#counts.add(metadata.namespace ?? '');
+    }
+    this.#counts.start();
     this.#unsubscribe = this.#options.quotas.subscribe((change) => this.#quotaChanged(change));
     this.#queue.start();
   }
 
   async stop(): Promise<void> {
     this.#unsubscribe?.();
-    await this.#queue.stop();
+    await Promise.all([this.#queue.stop(), this.#counts.stop()]);
   }
 
   /**

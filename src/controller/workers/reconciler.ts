@@ -242,7 +242,7 @@ export class WorkerReconciler {
       },
       grant: () => {
         const grant = quotas.grant(worker);
-        if (grant.kind === 'refused') {
+        if (grant.kind === 'refused' || grant.kind === 'unknown') {
           this.#waiting.set(key, { reason: 'QuotaExceeded', leaving: false, unfitArchitectures: [] });
         }
         return grant;
