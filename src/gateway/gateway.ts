@@ -146,7 +146,7 @@ export class Gateway {
     this.#options = options;
     this.#limits = limits;
     this.view = view;
-    this.#book = new VersionBook({ ...options, onChange: (functionName) => view.noteChange(functionName) });
+    this.#book = new VersionBook({ ...options, onChange: (name, owner) => view.noteChange(name, owner) });
     this.#pressure = new ProcessPressure(clock);
     this.#room = new Room(limits.load, this.#pressure);
     this.#eventRoom = new Room(partOf(limits.load, EVENT_PART), this.#pressure);

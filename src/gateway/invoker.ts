@@ -23,6 +23,7 @@ import { answerOfFunction } from './agents/function-end.ts';
 import { type Refusal, Refusals } from './agents/refusals.ts';
 import { chooseRoute, obstacleOf, type Route } from './agents/routing.ts';
 import { drawOf, NO_DRAW, type VersionBook } from './agents/version-book.ts';
+import { functionStateOf } from './http/function-state.ts';
 import type { Caller } from './lambda/caller.ts';
 import { type FunctionReference, functionArn } from './lambda/function-name.ts';
 import { LambdaError, throttled, unavailable } from './lambda/lambda-error.ts';
@@ -72,6 +73,12 @@ export interface Target {
   readonly workers: readonly WorkerEntry[];
 }
 
+interface Absence {
+  readonly error: LambdaError;
+  /** Whether no worker is on its way. */
+  readonly isLasting: boolean;
+}
+
 /** The place that a call has among those of its function. */
 export type CallPlace = Pick<Admitted, 'stepAside' | 'stepBack'> & Partial<Pick<Admitted, 'draw' | 'move'>>;
 
@@ -89,8 +96,8 @@ export class Invoker {
   }
 
   /**
-   * The function of a reference, and the workers that it names. There may be none at the moment of a version that an
-   * alias names.
+   * The function of a reference, and the workers that it names. There may be none at the moment of a function that has
+   * a LambdaFunction, and of a version that an alias names.
    *
    * @param draw for an alias that shares its calls; the version that gets most of what is left when absent
    * @throws {LambdaError} ResourceNotFoundException, or ServiceException (503) where the function may exist, or the
@@ -105,7 +112,7 @@ export class Invoker {
     const workers = entry?.byVersion.get(version) ?? [];
     switch (found.kind) {
       case 'Latest':
-        if (entry !== undefined && workers.length > 0) {
+        if (entry !== undefined && (workers.length > 0 || book.function(name) !== undefined)) {
           return { entry, version, workers };
         }
         break;
@@ -128,7 +135,7 @@ export class Invoker {
       default:
         unreachable(found);
     }
-    if ((workers.length === 0 && !isViewCurrent()) || (found.kind !== 'Latest' && !book.isCurrent)) {
+    if (!book.isCurrent || (workers.length === 0 && !isViewCurrent())) {
       const what = entry === undefined ? `the function ${name}` : `${qualifier} of the function ${name}`;
       throw unavailable(
         `The gateway does not know ${what}, and cannot hear from the Kubernetes API server whether it exists.`,
@@ -187,11 +194,15 @@ export class Invoker {
           refusals = undefined;
           continue;
         }
+        const absence = workers.length === 0 && version === undefined ? this.#absenceOf(call.reference) : undefined;
+        if (absence?.isLasting === true) {
+          throw absence.error;
+        }
         waitUntil ??= clock.monotonic() + this.#maxWaitMs;
         const left = waitUntil - clock.monotonic();
         const passing = refusals?.passing;
         if (left <= 0) {
-          throw this.#exhausted(target, workers, passing);
+          throw absence?.error ?? this.#exhausted(target, workers, passing);
         }
         place.stepAside();
         await this.#nextChange(target.name, Math.min(left, passing === undefined ? left : ASK_AGAIN_MS), caller);
@@ -415,6 +426,27 @@ export class Invoker {
       forget?.();
       caller.onGone = undefined;
     });
+  }
+
+  /**
+   * The error for a call of a function without workers, in Lambda's words for the state of the function; undefined where
+   * the function has no LambdaFunction.
+   */
+  #absenceOf(reference: FunctionReference): Absence | undefined {
+    const owner = this.#options.book.function(reference.name);
+    if (owner === undefined) {
+      return undefined;
+    }
+    const { State, StateReason = 'It has no worker.' } = functionStateOf(owner, []);
+    if (State === 'Pending') {
+      const message = `The operation cannot be performed at this time. The function is currently in the following state: ${State}`;
+      return {
+        isLasting: false,
+        error: new LambdaError('ResourceConflictException', message, { retryAfterSeconds: 1 }),
+      };
+    }
+    const error = unavailable(`The function ${functionArn(reference)} has no worker (${State}): ${StateReason}`);
+    return { isLasting: State === 'Inactive', error };
   }
 
   /** The refusal after the wait is over. */

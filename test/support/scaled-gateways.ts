@@ -97,7 +97,7 @@ class SimulatedGateway {
     const book = new VersionBook({
       functions,
       versions: fakeInformer(versions),
-      onChange: (name) => view.noteChange(name),
+      onChange: (name, owner) => view.noteChange(name, owner),
     });
     const mayGrow = (name: string): boolean => book.scaling(name) !== undefined;
     const limits = { maxRequests: 8_192, maxBytes: 2 ** 29, maxLoopDelayMs: 3_000, maxHeapUse: 1 };

@@ -1,4 +1,5 @@
 import { type FunctionSettings, speakerOf } from '../../api/function-settings.ts';
+import { calledNameOf, type LambdaFunction, withSettings } from '../../api/lambda-function.ts';
 import { functionNameOf, type LambdaWorker, perWorkerOf } from '../../api/lambda-worker.ts';
 import type { WorkerRef, WorkerState } from '../../protocol/generated/agent.ts';
 import { foreignPlacesOf, type Holding, isReached, isSharer, type RoutableWorker, readyPlacesOf } from './routing.ts';
@@ -49,8 +50,8 @@ export interface FunctionEntry {
   readonly places: number;
   /** The sum of all shares; undefined where the controller gives none. */
   readonly shares: number | undefined;
-  /** The worker that speaks for it. */
-  readonly speaker: WorkerEntry;
+  /** The worker that speaks for it: where there is none, one as its LambdaFunction has it made. */
+  readonly speaker: Pick<WorkerEntry, 'resource'>;
   /** The settings for all of its calls. */
   readonly settings: FunctionSettings;
   /** Goes up by one with each call, so that equal workers take turns. */
@@ -66,7 +67,7 @@ interface MutableFunction extends FunctionEntry {
   placesByVersion: ReadonlyMap<number | undefined, Places>;
   places: number;
   shares: number | undefined;
-  speaker: WorkerEntry;
+  speaker: Pick<WorkerEntry, 'resource'>;
   settings: FunctionSettings;
 }
 
@@ -78,6 +79,8 @@ export class FleetView {
   readonly #namespace: string;
   readonly #workers = new Map<string, Mutable<WorkerEntry>>();
   readonly #functions = new Map<string, MutableFunction>();
+  /** A worker as each LambdaFunction has it made, by the name that callers write. */
+  readonly #templates = new Map<string, Pick<WorkerEntry, 'resource'>>();
   /** The report of each node's agent, by uid, including workers without a known resource. */
   readonly #claims = new Map<string, Map<string, Holding>>();
   readonly #connected = new Set<string>();
@@ -88,7 +91,7 @@ export class FleetView {
     this.#namespace = namespace;
   }
 
-  /** The function of this name; undefined when no worker serves it. */
+  /** The function of this name; undefined where it has neither a LambdaFunction nor a worker. */
   function(name: string): FunctionEntry | undefined {
     return this.#functions.get(name);
   }
@@ -129,8 +132,24 @@ export class FleetView {
     };
   }
 
-  /** A fact about a function beside its workers has changed. */
-  noteChange(functionName: string): void {
+  /**
+   * A fact about a function beside its workers has changed.
+   *
+   * @param owner its LambdaFunction, for which it exists without workers too; undefined for none
+   */
+  noteChange(functionName: string, owner: LambdaFunction | undefined): void {
+    const known = this.#functions.get(functionName);
+    if (owner === undefined) {
+      this.#templates.delete(functionName);
+    } else {
+      this.#templates.set(functionName, templateOf(owner));
+    }
+    const template = this.#templates.get(functionName);
+    if (known === undefined && template !== undefined) {
+      update(this.#entryOf(functionName, template), template);
+    } else if (known !== undefined && known.workers.length === 0) {
+      this.#leave(known);
+    }
     this.#changed(functionName);
   }
 
@@ -165,7 +184,7 @@ export class FleetView {
       entry.highestEpoch = assignment?.epoch ?? entry.highestEpoch;
       entry.holding = this.#claimOf(entry);
     }
-    const owner = this.#functionOf(entry);
+    const owner = this.#entryOf(entry.functionName, entry);
     if (known === undefined) {
       this.#workers.set(uid, entry);
       owner.workers.push(entry);
@@ -185,10 +204,7 @@ export class FleetView {
     if (owner !== undefined) {
       owner.workers = owner.workers.filter((worker) => worker !== entry);
       owner.leaving.add(entry);
-      if (owner.workers.length === 0) {
-        this.#functions.delete(entry.functionName);
-      }
-      update(owner);
+      this.#leave(owner);
     }
     this.#changed(entry.functionName);
   }
@@ -221,8 +237,16 @@ export class FleetView {
     this.#allChanged();
   }
 
-  #functionOf(worker: WorkerEntry): MutableFunction {
-    const { functionName: name, resource } = worker;
+  /** Brings a function up to date that may have lost what it exists by. */
+  #leave(owner: MutableFunction): void {
+    const template = this.#templates.get(owner.name);
+    if (owner.workers.length === 0 && template === undefined) {
+      this.#functions.delete(owner.name);
+    }
+    update(owner, template);
+  }
+
+  #entryOf(name: string, speaker: Pick<WorkerEntry, 'resource'>): MutableFunction {
     const found = this.#functions.get(name);
     if (found !== undefined) {
       return found;
@@ -235,8 +259,8 @@ export class FleetView {
       placesByVersion: new Map(),
       places: 0,
       shares: undefined,
-      speaker: worker,
-      settings: resource.spec,
+      speaker,
+      settings: speaker.resource.spec,
       rotation: 0,
     };
     this.#functions.set(name, made);
@@ -303,7 +327,8 @@ export class FleetView {
   }
 }
 
-function update(owner: MutableFunction): void {
+/** @param template the speaker of a function without workers; the last one goes on to speak when absent */
+function update(owner: MutableFunction, template?: Pick<WorkerEntry, 'resource'>): void {
   for (const worker of owner.leaving) {
     if (worker.outstanding === 0) {
       owner.leaving.delete(worker);
@@ -313,8 +338,14 @@ function update(owner: MutableFunction): void {
   owner.placesByVersion = new Map([...owner.byVersion].map(([version, workers]) => [version, placesOf(workers)]));
   owner.places = owner.placesByVersion.values().reduce((sum, { places }) => sum + places, 0);
   owner.shares = sharesOf(owner.workers);
-  owner.speaker = speakerOf(owner.workers) ?? owner.speaker;
+  owner.speaker = speakerOf(owner.workers) ?? template ?? owner.speaker;
   owner.settings = owner.speaker.resource.spec;
+}
+
+function templateOf(owner: LambdaFunction): Pick<WorkerEntry, 'resource'> {
+  const { metadata, spec } = owner;
+  const made = { ...withSettings(owner, spec.template.spec), functionName: calledNameOf(owner) };
+  return { resource: { metadata, spec: made } as LambdaWorker };
 }
 
 function placesOf(workers: readonly WorkerEntry[]): Places {

@@ -28,8 +28,8 @@ export type Resolution =
 export interface VersionBookOptions {
   readonly functions: Informer<LambdaFunction>;
   readonly versions: Informer<LambdaVersion>;
-  /** Hears of each change that may give a qualifier of the function another meaning. */
-  readonly onChange: (functionName: string) => void;
+  /** Hears of each change that may give a qualifier of the function another meaning, with its LambdaFunction. */
+  readonly onChange: (functionName: string, owner: LambdaFunction | undefined) => void;
 }
 
 const LATEST_WORKERS: Resolution = { kind: 'Latest' };
@@ -75,7 +75,7 @@ export class VersionBook {
       } else if (isBefore(object, this.#functions.get(name))) {
         this.#functions.set(name, object);
       }
-      options.onChange(name);
+      options.onChange(name, this.#functions.get(name));
     });
     options.versions.subscribe(({ kind, object }) => {
       const { functionName, version } = object.spec;
@@ -89,7 +89,7 @@ export class VersionBook {
       if (known.size === 0) {
         this.#versions.delete(functionName);
       }
-      options.onChange(functionName);
+      options.onChange(functionName, this.#functions.get(functionName));
     });
   }
 

@@ -194,7 +194,7 @@ export class EventRunner {
  */
 async function tryEvent(
   event: StoredEvent,
-  tools: Pick<EventRunnerOptions, 'invoke' | 'post' | 'isSwitchedOff'>,
+  tools: Pick<EventRunnerOptions, 'invoke' | 'post' | 'isSwitchedOff' | 'settingsOf'>,
   caller: Caller,
   signal: AbortSignal,
 ): Promise<TryOutcome> {
@@ -225,7 +225,7 @@ async function tryEvent(
         return outcomeOf(await tools.invoke(call, caller));
       } catch (error) {
         signal.throwIfAborted();
-        return { result: refusal(error), detail: messageOf(error) };
+        return { result: refusal(error, tools.settingsOf(name) === undefined), detail: messageOf(error) };
       }
     }
     default:
@@ -249,13 +249,18 @@ const HOPELESS: ReadonlySet<LambdaErrorName> = new Set<LambdaErrorName>([
   'RequestTooLargeException',
 ]);
 
-/** The result that a refusal stands for. An error that is none of the Lambda API is a fault of ours, and may pass. */
-function refusal(error: unknown): TryResult {
+/**
+ * The result that a refusal stands for. An error that is none of the Lambda API is a fault of ours, and may pass.
+ *
+ * @param isGone whether the function has neither a LambdaFunction nor a worker. One that is there may get back the
+ *   version or alias that it lacks
+ */
+function refusal(error: unknown, isGone: boolean): TryResult {
   if (!(error instanceof LambdaError)) {
     return { kind: 'Refused' };
   }
   if (error.errorName === 'ResourceNotFoundException') {
-    return { kind: 'Missing' };
+    return { kind: isGone ? 'Missing' : 'Refused' };
   }
   return { kind: HOPELESS.has(error.errorName) ? 'Impossible' : 'Refused' };
 }

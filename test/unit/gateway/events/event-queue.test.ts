@@ -216,7 +216,7 @@ describe('EventQueue', () => {
 
   it('gives up an event whose function is gone, and not one whose function is away for half a minute', async () => {
     const gone = new LambdaError('ResourceNotFoundException', 'no such function');
-    const { queue, calls, clock, ended } = lab();
+    const { queue, calls, clock, ended } = lab({ gone: new Set(['f']) });
     await queue.accept(event('1'));
     await settle();
     for (let seconds = 1; seconds <= 16; seconds *= 2) {
@@ -230,6 +230,18 @@ describe('EventQueue', () => {
     await settle();
     expect(ended).toEqual(['RetriesExhausted']);
     expect(calls).toHaveLength(7);
+  });
+
+  it('keeps an event whose function is there, and lacks the version or alias of the event', async () => {
+    const { queue, calls, clock, ended } = lab();
+    await queue.accept(event('1'));
+    await settle();
+    for (let tries = 1; tries <= 10; tries += 1) {
+      calls.at(-1)?.fail(new LambdaError('ResourceNotFoundException', 'no such alias'));
+      await clock.advance(300_000);
+    }
+    expect(ended).toEqual([]);
+    expect(calls).toHaveLength(11);
   });
 
   it('gives up an event that is too old, at the latest before it would be tried', async () => {
