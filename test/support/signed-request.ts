@@ -59,7 +59,7 @@ export function checkWhole(
   const stated = statedPayloadHash(request);
   checkSignature(request, signature, key, stated ?? payloadHashOf(request.body));
   if (stated !== undefined) {
-    checkPayload(request.body, stated);
+    checkPayload(payloadHashOf(request.body), stated);
   }
 }
 

@@ -41,18 +41,21 @@ export interface Identity {
    * has proved the sender.
    */
   readonly claimedKey: string | undefined;
+  /** Whether the hash of the whole body is part of the proof. */
+  readonly isHashed: boolean;
   /**
    * Proves the rest.
    *
    * @param body the whole body; empty for none
+   * @param sha256 hash of the body in hexadecimal, where the server made one while it arrived
    * @throws {LambdaError} InvalidSignatureException
    */
-  confirm(body: Buffer): void;
+  confirm(body: Buffer, sha256?: string): void;
 }
 
 /** An identity that the head of a request has proved; its body is of no matter. */
 export function provedIdentity(principal: Principal): Identity {
-  return { principal, claimedKey: undefined, confirm: () => undefined };
+  return { principal, claimedKey: undefined, isHashed: false, confirm: () => undefined };
 }
 
 /** Rights to write functions, as the Lambda API does for its callers. */

@@ -88,11 +88,12 @@ function signer(request: AccessRequest, signature: Signature, options: VerifiedA
   return {
     principal: key.principal,
     claimedKey: stated === undefined ? key.id : undefined,
-    confirm(body) {
+    isHashed: true,
+    confirm(body, sha256 = payloadHashOf(body)) {
       if (stated === undefined) {
-        checkSignature(request, signature, key, payloadHashOf(body));
+        checkSignature(request, signature, key, sha256);
       } else {
-        checkPayload(body, stated);
+        checkPayload(sha256, stated);
       }
     },
   };

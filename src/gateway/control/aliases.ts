@@ -1,4 +1,5 @@
 import type { LambdaFunctionSpec } from '../../api/lambda-function.ts';
+import { shown } from '../lambda/lambda-error.ts';
 import type { FunctionDraft } from './function-draft.ts';
 import { structureIn } from './function-settings.ts';
 import { invalid, type Members, objectIn, textIn } from './members.ts';
@@ -80,7 +81,7 @@ function routingIn(config: Members): WrittenAlias['routing'] {
 function versionIn(name: string, text: string): number {
   if (!/^[1-9][0-9]{0,8}$/.test(text)) {
     throw invalid(
-      `${name} ${text} is not supported. Aliases name versions by their numbers: use PublishVersion first.`,
+      `${name} ${shown(text)} is not supported. Aliases name versions by their numbers: use PublishVersion first.`,
     );
   }
   return Number(text);

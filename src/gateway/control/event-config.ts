@@ -1,6 +1,7 @@
 import type { LambdaFunctionSpec } from '../../api/lambda-function.ts';
 import type { EventDestination } from '../../api/lambda-worker.ts';
 import { parseFunctionIdentifier } from '../lambda/function-name.ts';
+import { shown } from '../lambda/lambda-error.ts';
 import type { FunctionDraft } from './function-draft.ts';
 import { structureIn } from './function-settings.ts';
 import { invalid, type Members, numberIn, textIn } from './members.ts';
@@ -62,12 +63,14 @@ function destinationIn(
   }
   if (!/^arn:[^:]*:lambda:/.test(destination)) {
     throw invalid(
-      `${member}.Destination ${destination} is not supported. Name a function; a URL is spec.asyncInvoke.${field}.url of the LambdaFunction.`,
+      `${member}.Destination ${shown(destination)} is not supported. Name a function; a URL is spec.asyncInvoke.${field}.url of the LambdaFunction.`,
     );
   }
   const { name, qualifier } = parseFunctionIdentifier(destination);
   if (qualifier !== undefined) {
-    throw invalid(`${member}.Destination ${destination} is not supported. Name the function without a qualifier.`);
+    throw invalid(
+      `${member}.Destination ${shown(destination)} is not supported. Name the function without a qualifier.`,
+    );
   }
   return { [field]: { functionName: name } };
 }

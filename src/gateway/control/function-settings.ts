@@ -1,5 +1,6 @@
 import type { KeptProperties } from '../../api/kept-properties.ts';
 import type { LambdaFunctionSpec, WorkerTemplate } from '../../api/lambda-function.ts';
+import { shown } from '../lambda/lambda-error.ts';
 import type { FunctionDraft } from './function-draft.ts';
 import { asksForNothing, invalid, type Members, numberIn, objectIn, textIn, textMapIn, textsIn } from './members.ts';
 
@@ -61,7 +62,7 @@ export function refuseUnknown(members: Members, known: ReadonlySet<string>, with
       continue;
     }
     const instead = INSTEAD.get(name) ?? 'Leave it out; kubectl explain lambdafunction.spec shows what functions have.';
-    throw invalid(`${within === undefined ? '' : `${within}.`}${name} is not supported. ${instead}`);
+    throw invalid(`${within === undefined ? '' : `${within}.`}${shown(name)} is not supported. ${instead}`);
   }
 }
 

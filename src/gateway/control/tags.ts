@@ -1,6 +1,7 @@
 import { keptPropertiesOf } from '../../api/kept-properties.ts';
 import { LABEL_PREFIX } from '../../api/label.ts';
 import type { ObjectMeta } from '../../kube/api/types.ts';
+import { shown } from '../lambda/lambda-error.ts';
 import type { FunctionDraft } from './function-draft.ts';
 import { invalid } from './members.ts';
 
@@ -11,8 +12,6 @@ const LABEL_KEY =
   /^(?:(?=.{1,253}\/)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 const LABEL_VALUE = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/;
 
-/** Characters of a key that an error repeats. */
-const MAX_SHOWN = 128;
 /** Keys and values of tags, by the service model. */
 const TAG_KEY = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]{1,128}$/u;
 const TAG_VALUE = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]{0,256}$/u;
@@ -33,11 +32,11 @@ export function withTags(draft: FunctionDraft, tags: Readonly<Record<string, str
   const entries = Object.entries(tags);
   const own = entries.find(([key]) => key.startsWith(LABEL_PREFIX));
   if (own !== undefined) {
-    throw invalid(`The tag ${own[0]} is one of ESB's own labels.`);
+    throw invalid(`The tag ${shown(own[0])} is one of ESB's own labels.`);
   }
   const wrong = entries.find(([key, value]) => !TAG_KEY.test(key) || !TAG_VALUE.test(value));
   if (wrong !== undefined) {
-    throw invalid(`The tag ${wrong[0].slice(0, MAX_SHOWN)} has characters that tags cannot have, or too many.`);
+    throw invalid(`The tag ${shown(wrong[0])} has characters that tags cannot have, or too many.`);
   }
   const isLabel = ([key, value]: readonly [string, string]): boolean => LABEL_KEY.test(key) && LABEL_VALUE.test(value);
   const others = { ...kept.tags, ...Object.fromEntries(entries.filter((entry) => !isLabel(entry))) };

@@ -15,7 +15,7 @@ import { ConnectionDrain, type Door } from '../http/connection-drain.ts';
 import { type ConnectionLimits, guardedServer, HttpGuard } from '../http/http-guard.ts';
 import { readRequestBody } from '../http/request-body.ts';
 import { LambdaError, lambdaErrorAnswer } from '../lambda/lambda-error.ts';
-import { decodeEvent, EVENTS_PATH } from './event-message.ts';
+import { decodeEvent, EVENTS_PATH, MAX_MESSAGE_BYTES } from './event-message.ts';
 
 /** The certificate that the role shows, and the authority, in PEM, of the gateways that are let in. */
 export interface IntakeIdentity extends CertifiedKey {
@@ -114,7 +114,7 @@ async function take(
     throw reason;
   }
   const read = Promise.withResolvers<Buffer>();
-  readRequestBody(request, hold, clock, (error, body) =>
+  readRequestBody(request, hold, { clock, maxBytes: MAX_MESSAGE_BYTES, operation: 'Event' }, (error, body) =>
     error === null ? read.resolve(body ?? Buffer.alloc(0)) : read.reject(error),
   );
   await accept(decodeEvent(await read.promise));

@@ -5,6 +5,10 @@ import { LambdaError } from '../lambda/lambda-error.ts';
 
 /** Where a gateway posts an event. The number goes up with a change that earlier programs cannot read. */
 export const EVENTS_PATH = '/events/v1';
+/** Largest head of an event, in bytes. */
+const MAX_HEAD_BYTES = 64 * 1024;
+/** Largest request with an event, in bytes. */
+export const MAX_MESSAGE_BYTES = MAX_HEAD_BYTES + MAX_EVENT_BYTES;
 /** Separates head and payload; text in JSON has none of its own. */
 const NEWLINE = 0x0a;
 const REQUEST_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -39,6 +43,9 @@ export function encodeEvent(call: FunctionCall): Buffer {
  */
 export function decodeEvent(body: Buffer): FunctionCall {
   const end = body.indexOf(NEWLINE);
+  if (end > MAX_HEAD_BYTES) {
+    throw noEvent();
+  }
   const { functionName, qualifier, requestId, traceId, traceParent } = headOf(body.subarray(0, Math.max(0, end)));
   const payload = body.subarray(end + 1);
   if (payload.length > MAX_EVENT_BYTES) {

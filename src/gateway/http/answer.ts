@@ -29,6 +29,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** The operation of a route, as SDKs name it. */
     operation?: string;
+    /** Bytes that the body of a request may have; those of an operation that runs no function when absent. */
+    maxBodyBytes?: number;
   }
 }
 

@@ -7,7 +7,7 @@ import { checkRevision } from '../control/function-writer.ts';
 import { invalid, type Members, numberIn, textIn } from '../control/members.ts';
 import { withoutUrl, withUrl } from '../control/url-config.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
-import { LambdaError } from '../lambda/lambda-error.ts';
+import { LambdaError, shown } from '../lambda/lambda-error.ts';
 import { aliasOf, eventConfigOf, urlConfigOf } from './config-description.ts';
 import { provisionedConfigOf } from './provisioned-config.ts';
 import { checkLatest, type WriteInput, type WriteOperation, type WriteParts } from './write-operations.ts';
@@ -39,7 +39,7 @@ export const functionConfigOperations: readonly WriteOperation[] = [
     const { members } = input;
     const name = textIn(members, 'Name') ?? '';
     if (name.length > MAX_ALIAS || !/^(?![0-9]+$)[a-zA-Z0-9_-]+$/.test(name)) {
-      throw invalid(`Name '${name.slice(0, MAX_ALIAS)}' is no name of an alias, such as live.`);
+      throw invalid(`Name '${shown(name)}' is no name of an alias, such as live.`);
     }
     return await writeAlias(parts, input, name, (present) => {
       if (present !== undefined) {
@@ -240,7 +240,7 @@ function aliasNamed({ spec }: Pick<LambdaFunction, 'spec'>, reference: FunctionR
   const { qualifier = '' } = reference;
   if (qualifier === '' || qualifier === '$LATEST' || /^[0-9]+$/.test(qualifier)) {
     throw invalid(
-      `Qualifier ${qualifier} is not supported. Workers are kept for aliases: create one with CreateAlias.`,
+      `Qualifier ${shown(qualifier)} is not supported. Workers are kept for aliases: create one with CreateAlias.`,
     );
   }
   const alias = findAlias(spec, qualifier);
@@ -251,7 +251,10 @@ function aliasNamed({ spec }: Pick<LambdaFunction, 'spec'>, reference: FunctionR
 }
 
 function noAlias({ name }: FunctionReference, qualifier: string): LambdaError {
-  return new LambdaError('ResourceNotFoundException', `Cannot find alias arn: ${functionArn({ name, qualifier })}`);
+  return new LambdaError(
+    'ResourceNotFoundException',
+    `Cannot find alias arn: ${functionArn({ name, qualifier: shown(qualifier) })}`,
+  );
 }
 
 function nothingThere(): LambdaError {

@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { versionNameOf } from '../../api/lambda-version.ts';
 import type { Access, ControlAction, Identity } from '../access/access.ts';
 import { principalName } from '../access/principal.ts';
 import { isPresigned } from '../access/signature.ts';
@@ -10,7 +11,7 @@ import { observing, type RouteOptions } from './answer.ts';
 import { functionConfigOperations } from './config-operations.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { allValues, type OperationRoute, serveOperation, takePlace } from './operation-route.ts';
-import { functionOperations, type WriteOperation } from './write-operations.ts';
+import { functionOperations, versionIn, type WriteOperation } from './write-operations.ts';
 
 export interface ControlRoutesOptions extends RouteOptions {
   readonly access: Access;
@@ -36,12 +37,8 @@ export function addControlRoutes(api: FastifyInstance, options: ControlRoutesOpt
         entrance.hook((request) => {
           refusePresigned(request.url);
           const reference = referenceOf(request as FastifyRequest<OperationRoute>);
-          const { name } = reference;
-          request.observation?.addressed(name, '', 0);
-          if (!needsRight(operation, reference)) {
-            return undefined;
-          }
-          return { action: operation.action, functionName: writer.targetOf(name).objectName };
+          request.observation?.addressed(reference.name, '', 0);
+          return errandOf(operation, reference, writer);
         }),
       ],
       handler: (request, reply) => serve(operation, request, reply, options),
@@ -65,7 +62,7 @@ function serve(
       throw refusal;
     }
     const { caller } = request;
-    const authorize = async (action: ControlAction, objectName: string): Promise<void> => {
+    const authorize = async (action: ControlAction, objectName: string | undefined): Promise<void> => {
       await access.authorize(
         { principal: identity.principal, claimedKey: undefined },
         action,
@@ -74,10 +71,9 @@ function serve(
       );
     };
     const target = writer.targetOf(reference.name);
-    if (needsRight(operation, reference)) {
-      // Since the head was looked at, the name may have come to mean another object.
-      await authorize(operation.action, target.objectName);
-    }
+    // Since the head was looked at, the name may have come to mean another object.
+    const { action, functionName } = errandOf(operation, reference, writer);
+    await authorize(action, functionName);
     const name = principalName(identity.principal);
     return await operation.run(
       { catalog, writer, authorize, isGone: () => caller.gone },
@@ -109,11 +105,21 @@ function refusePresigned(url: string): void {
 }
 
 /**
- * Whether the right is one to the function that the path names. A new function has its name in the body, and a version is
- * an object of its own: these rights are asked for by the operation.
+ * The right that a request needs before its body is read, by the name of the object. A new function has its name in the
+ * body: the right to create is one to all.
  */
-function needsRight({ action }: WriteOperation, { qualifier }: FunctionReference): boolean {
-  return action === 'change' || (action === 'delete' && qualifier === undefined);
+function errandOf(
+  { action }: WriteOperation,
+  { name, qualifier }: FunctionReference,
+  writer: FunctionWriter,
+): { readonly action: ControlAction; readonly functionName: string | undefined } {
+  if (action === 'create') {
+    return { action, functionName: undefined };
+  }
+  const { objectName } = writer.targetOf(name);
+  return action === 'delete' && qualifier !== undefined
+    ? { action: 'delete-version', functionName: versionNameOf(objectName, versionIn(qualifier)) }
+    : { action, functionName: objectName };
 }
 
 /** The function that a request names; an empty name where its path names none. */

@@ -32,6 +32,8 @@ export interface Visitor {
   known: boolean;
   /** Gives back the room of a body whose sender was not proved. */
   leave: (() => void) | undefined;
+  /** Hash of the whole body, where one was made while the body arrived. */
+  bodyHash: string | undefined;
 }
 
 /** A request on its way through the entrance. */
@@ -101,9 +103,10 @@ export class Entrance {
   /**
    * Room for the body of a request that was let in. Resolves when there is; undefined for at once.
    *
+   * @param maxBytes of the body
    * @throws {LambdaError} TooManyRequestsException
    */
-  awaitBody(request: Arrival): Promise<void> | undefined {
+  awaitBody(request: Arrival, maxBytes?: number): Promise<void> | undefined {
     const { visitor, caller, hold } = request;
     const key = visitor?.identity.claimedKey;
     if (visitor === undefined || visitor.known || key === undefined) {
@@ -112,7 +115,7 @@ export class Entrance {
     if (!hold.takeStranger(`key ${key}`)) {
       throw overloaded();
     }
-    const place = this.#options.unverified.enter(key, announcedBytes(request.raw), caller);
+    const place = this.#options.unverified.enter(key, announcedBytes(request.raw, maxBytes), caller);
     if (!(place instanceof Promise)) {
       visitor.leave = place;
       return undefined;
@@ -136,7 +139,7 @@ export class Entrance {
       throw new Error('the request has not passed the entrance');
     }
     const { identity } = visitor;
-    identity.confirm((request.body as Buffer | undefined) ?? NO_BODY);
+    identity.confirm((request.body as Buffer | undefined) ?? NO_BODY, visitor.bodyHash);
     this.leave(request);
     if (!visitor.known) {
       this.#known(request, visitor, observation);
@@ -173,7 +176,7 @@ export class Entrance {
     if (identity.principal.kind === 'AccessKey') {
       this.#checkHost(request.raw);
     }
-    const visitor: Visitor = { identity, known: false, leave: undefined };
+    const visitor: Visitor = { identity, known: false, leave: undefined, bodyHash: undefined };
     request.visitor = visitor;
     if (identity.claimedKey === undefined) {
       this.#known(request, visitor, observation);

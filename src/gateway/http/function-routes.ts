@@ -17,7 +17,7 @@ export interface FunctionRoutesOptions extends RouteOptions {
 }
 
 /** An operation that runs no function: one that reads, or one that ESB refuses by its name. */
-interface Operation extends Omit<ReadOperation, 'action'> {
+export interface Operation extends Omit<ReadOperation, 'action'> {
   readonly method: UnsupportedOperation['method'];
   /** The right that its caller needs; undefined for an operation that is always refused, after the proof of the sender. */
   readonly action: ReadOperation['action'] | undefined;
@@ -30,7 +30,7 @@ const written = new Set(writeOperations.map(({ name }) => name));
  *
  * @param areWritten whether callers may change functions
  */
-function operationsOf(areWritten: boolean): readonly Operation[] {
+export function operationsOf(areWritten: boolean): readonly Operation[] {
   return [
     ...readOperations.map((operation) => ({ ...operation, method: 'GET' as const })),
     ...unsupportedOperations

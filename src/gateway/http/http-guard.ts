@@ -79,6 +79,10 @@ export class HttpGuard {
     // With TLS too these are the connections below it, before their handshakes.
     server.prependListener('connection', (socket: Socket) => void connections.admit(socket));
     server.prependListener('request', (request, response) => this.#begin(request, response));
+    server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+      inviteWhenRead(request, response);
+      server.emit('request', request, response);
+    });
     // An expectation that is not known is no reason to refuse a call.
     server.on('checkExpectation', (request, response) => server.emit('request', request, response));
   }
@@ -129,6 +133,19 @@ export class HttpGuard {
     });
     return underWay;
   }
+}
+
+/**
+ * Has a client that waits for a word send its body once somebody reads it: a request that is refused by its head never
+ * sends one.
+ */
+function inviteWhenRead(request: IncomingMessage, response: ServerResponse): void {
+  request.once('resume', () => {
+    // Node.js reads and drops the rest of a request after its answer.
+    if (!response.headersSent) {
+      response.writeContinue();
+    }
+  });
 }
 
 /**

@@ -7,7 +7,7 @@ import type { Admission } from '../admission/admission.ts';
 import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
 import type { Invoker } from '../invoker.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
-import { checkPayload, MAX_EVENT_BYTES, payloadOf } from '../lambda/json-payload.ts';
+import { checkPayload, MAX_EVENT_BYTES, MAX_PAYLOAD_BYTES, payloadOf } from '../lambda/json-payload.ts';
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
 import { type CallObservation, startKind } from '../telemetry/observed-call.ts';
 import {
@@ -44,7 +44,7 @@ export interface InvokeRouteOptions extends RouteOptions {
 type InvocationType = 'RequestResponse' | 'Event' | 'DryRun';
 
 /** An operation that runs a function. */
-interface InvokeOperation {
+export interface InvokeOperation {
   readonly name: string;
   readonly url: string;
   /** The first one where the request names none. */
@@ -54,7 +54,7 @@ interface InvokeOperation {
 }
 
 /** InvokeAsync is the predecessor of an Invoke of type Event, which old programs call. */
-const operations: readonly InvokeOperation[] = [
+export const invokeOperations: readonly InvokeOperation[] = [
   {
     name: 'Invoke',
     url: '/2015-03-31/functions/:name/invocations',
@@ -80,11 +80,11 @@ type InvokeRouteRequest = FastifyRequest<InvokeRoute>;
 /** The operations that run a function. */
 export function addInvokeRoutes(api: FastifyInstance, options: InvokeRouteOptions): void {
   const { entrance, observer } = options;
-  for (const operation of operations) {
+  for (const operation of invokeOperations) {
     api.route<InvokeRoute>({
       method: 'POST',
       url: operation.url,
-      config: { operation: operation.name },
+      config: { operation: operation.name, maxBodyBytes: MAX_PAYLOAD_BYTES },
       onRequest: [
         observing(observer, operation.name),
         entrance.hook((request) => {

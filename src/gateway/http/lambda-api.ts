@@ -8,7 +8,7 @@ import { overloaded } from '../admission/admission-policy.ts';
 import type { Room } from '../admission/room.ts';
 import { UnverifiedBodies } from '../admission/unverified-bodies.ts';
 import { Caller } from '../lambda/caller.ts';
-import { LambdaError } from '../lambda/lambda-error.ts';
+import { LambdaError, shown } from '../lambda/lambda-error.ts';
 import { queryRecord, splitTarget } from '../lambda/request-target.ts';
 import { type CallReport, NOT_RUN } from '../telemetry/observed-call.ts';
 import { refusalReport, sendError, takeObservation, toLambdaError } from './answer.ts';
@@ -17,7 +17,7 @@ import { Entrance } from './entrance.ts';
 import { addFunctionRoutes, type FunctionRoutesOptions } from './function-routes.ts';
 import { type ConnectionLimits, guardedServer, HttpGuard } from './http-guard.ts';
 import { addInvokeRoutes, type InvokeRouteOptions } from './invoke-route.ts';
-import { readRequestBody } from './request-body.ts';
+import { MAX_OPERATION_BYTES, readRequestBody } from './request-body.ts';
 
 /** Characters of one part of a path: more than the server takes as a whole. */
 const MAX_PATH_PART = 64 * 1024;
@@ -72,9 +72,18 @@ export function createLambdaApi(options: LambdaApiOptions): Door {
   // Clients send any type or none; the body is JSON in any case.
   api.removeAllContentTypeParsers();
   api.addContentTypeParser('*', (request, _stream, done) => {
-    const read = (): void => readRequestBody(request.raw, request.hold, clock, done);
+    const { maxBodyBytes: maxBytes = MAX_OPERATION_BYTES, operation = 'Unknown' } = request.routeOptions.config;
+    const { visitor } = request;
+    const how = { clock, maxBytes, operation, isHashed: visitor?.identity.isHashed ?? false };
+    const read = (): void =>
+      readRequestBody(request.raw, request.hold, how, (error, body, sha256) => {
+        if (visitor !== undefined) {
+          visitor.bodyHash = sha256;
+        }
+        done(error, body);
+      });
     try {
-      const room = entrance.awaitBody(request);
+      const room = entrance.awaitBody(request, maxBytes);
       if (room === undefined) {
         read();
       } else {
@@ -158,7 +167,7 @@ function refusalOf(
   try {
     const { path } = splitTarget(url);
     return is404
-      ? new LambdaError('UnknownOperationException', `${method} ${path} is no operation of this service`)
+      ? new LambdaError('UnknownOperationException', `${method} ${shown(path)} is no operation of this service`)
       : undefined;
   } catch (error) {
     return error as LambdaError;

@@ -2,7 +2,7 @@ import type { LambdaFunction } from '../../api/lambda-function.ts';
 import { LATEST } from '../../common/function-arn.ts';
 import { tagsOf } from '../control/tags.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
-import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
+import { constraintError, LambdaError, shown } from '../lambda/lambda-error.ts';
 import { aliasOf, eventConfigOf, urlConfigOf } from './config-description.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { describeFunction } from './function-description.ts';
@@ -108,7 +108,7 @@ export const readOperations: readonly ReadOperation[] = [
   get('GetAlias', `${FUNCTION}/aliases/:item`, (catalog, { reference, item }) => {
     const alias = aliasesOf(catalog, reference.name).find(({ name }) => name === item);
     if (alias === undefined) {
-      throw notFound(`Cannot find alias arn: ${functionArn({ name: reference.name, qualifier: item })}`);
+      throw notFound(`Cannot find alias arn: ${functionArn({ name: reference.name, qualifier: shown(item) })}`);
     }
     return aliasOf(catalog.owner(reference.name), alias, reference.name);
   }),

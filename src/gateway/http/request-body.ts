@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../../common/clock.ts';
 import { GrowingBuffer } from '../../common/growing-buffer.ts';
@@ -5,6 +6,9 @@ import { overloaded } from '../admission/admission-policy.ts';
 import type { Hold } from '../admission/room.ts';
 import { MAX_PAYLOAD_BYTES } from '../lambda/json-payload.ts';
 import { LambdaError } from '../lambda/lambda-error.ts';
+
+/** Largest body, in bytes, of an operation that runs no function: its members are parsed in one piece. */
+export const MAX_OPERATION_BYTES = 64 * 1024;
 
 /**
  * Bytes of a too large body that are read and dropped, so that the client reads the refusal: most send all before they
@@ -28,23 +32,40 @@ export function announcesBody({ headers }: Pick<IncomingMessage, 'headers'>): bo
 }
 
 /** Bytes that a body may have, by its announcement; the most that one may have without an announcement. */
-export function announcedBytes({ headers }: Pick<IncomingMessage, 'headers'>): number {
-  const bytes = Number(headers['content-length'] ?? MAX_PAYLOAD_BYTES);
-  return Math.min(MAX_PAYLOAD_BYTES, bytes);
+export function announcedBytes({ headers }: Pick<IncomingMessage, 'headers'>, maxBytes = MAX_PAYLOAD_BYTES): number {
+  const bytes = Number(headers['content-length'] ?? maxBytes);
+  return Math.min(maxBytes, bytes);
+}
+
+export interface ReadOptions {
+  readonly clock: Clock;
+  /** Bytes that a body may have; the most of a call when absent. */
+  readonly maxBytes?: number;
+  /** Operation for the refusal of a larger one. */
+  readonly operation?: string;
+  /** Whether a large body is hashed while it arrives, in the pieces in which it does. */
+  readonly isHashed?: boolean;
 }
 
 /**
- * Gives the whole body to `done`, or the reason for dropping it: RequestTooLargeException above 6 MiB,
- * TooManyRequestsException without room in the gateway, RequestTimeoutException for a slow body. Room is taken for the
- * bytes that have arrived, not for the announcement, which costs a client nothing.
+ * Gives the whole body to `done`, with its SHA-256 in hexadecimal where that was asked for and the body could be large,
+ * or the reason for dropping it: RequestTooLargeException above `maxBytes`, before a byte is read where the head
+ * announces them; TooManyRequestsException without room in the gateway; RequestTimeoutException for a slow body. Room is
+ * taken for the bytes that have arrived, not for the announcement, which costs a client nothing.
  */
 export function readRequestBody(
   request: BodySource,
   hold: Pick<Hold, 'take' | 'drop'>,
-  clock: Clock,
-  done: (error: Error | null, body?: Buffer) => void,
+  { clock, isHashed = false, maxBytes = MAX_PAYLOAD_BYTES, operation = 'InvokeFunction' }: ReadOptions,
+  done: (error: Error | null, body?: Buffer, sha256?: string) => void,
 ): void {
-  const bytes = new GrowingBuffer(announcedBytes(request));
+  const announced = announcedBytes(request, maxBytes);
+  if (Number(request.headers['content-length'] ?? 0) > maxBytes) {
+    done(tooLarge(operation, maxBytes));
+    return;
+  }
+  const bytes = new GrowingBuffer(announced);
+  const digest = isHashed && announced > MAX_OPERATION_BYTES ? createHash('sha256') : undefined;
   const startedAt = clock.monotonic();
   let size = 0;
   let late = 0;
@@ -52,21 +73,16 @@ export function readRequestBody(
   const end = (error: Error | null, body?: Buffer): void => {
     timer.cancel();
     request.off('data', onData).off('end', onEnd).off('error', onError).off('close', onClose);
-    done(error, body);
+    done(error, body, error === null ? digest?.digest('hex') : undefined);
   };
   const onData = (chunk: Buffer): void => {
     size += chunk.length;
-    if (refusal === undefined && size <= MAX_PAYLOAD_BYTES && hold.take(chunk.length)) {
+    if (refusal === undefined && size <= maxBytes && hold.take(chunk.length)) {
       bytes.append(chunk);
+      digest?.update(chunk);
       return;
     }
-    refusal ??=
-      size > MAX_PAYLOAD_BYTES
-        ? new LambdaError(
-            'RequestTooLargeException',
-            `Request must be smaller than ${MAX_PAYLOAD_BYTES} bytes for the InvokeFunction operation`,
-          )
-        : overloaded();
+    refusal ??= size > maxBytes ? tooLarge(operation, maxBytes) : overloaded();
     bytes.clear();
     hold.drop();
     if (size > MAX_DROPPED_BYTES) {
@@ -92,4 +108,12 @@ export function readRequestBody(
   };
   let timer = clock.setTimer(look, FREE_MS);
   request.on('data', onData).on('end', onEnd).on('error', onError).on('close', onClose);
+}
+
+function tooLarge(operation: string, maxBytes: number): LambdaError {
+  const instead = maxBytes < MAX_PAYLOAD_BYTES ? '. Code comes as an image: name one by ImageUri.' : '';
+  return new LambdaError(
+    'RequestTooLargeException',
+    `Request must be smaller than ${maxBytes} bytes for the ${operation} operation${instead}`,
+  );
 }

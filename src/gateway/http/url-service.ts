@@ -201,9 +201,17 @@ export class UrlService {
     try {
       return await new Promise<Buffer>((resolve, reject) => {
         raw.once('close', () => reject(new LambdaError('InvalidRequestContentException', 'The client hung up.')));
-        readRequestBody(raw, hold, this.#options.clock, (error, body) =>
-          error === null ? resolve(body ?? NO_BODY) : reject(error),
-        );
+        const isHashed = visit.visitor?.identity.isHashed ?? false;
+        readRequestBody(raw, hold, { clock: this.#options.clock, isHashed }, (error, body, sha256) => {
+          if (visit.visitor !== undefined) {
+            visit.visitor.bodyHash = sha256;
+          }
+          if (error === null) {
+            resolve(body ?? NO_BODY);
+          } else {
+            reject(error);
+          }
+        });
       });
     } finally {
       leave();
@@ -227,16 +235,14 @@ export class UrlService {
     const { admission, invoker } = this.#options;
     const { caller, hold, observation, response } = visit;
     const traceId = completeXRay(observation.traceId, functionName);
-    const payload = this.#eventOf(visit, signer, traceId);
     observation.addressed(functionName, 'RequestResponse', visit.body.length);
-    hold.add(payload.length - visit.body.length);
-    visit.body = NO_BODY;
     const reference = { name: functionName };
     invoker.find(reference);
-    const call: FunctionCall = {
+    let call: FunctionCall = {
       reference,
       requestId: visit.id,
-      payload,
+      // The event is made of it once the function has a place for the call.
+      payload: visit.body,
       clientContext: '',
       tailLog: false,
       traceId,
@@ -258,6 +264,11 @@ export class UrlService {
     let answer: InvokeResult;
     try {
       observation.admitted(admitted.queuedMs);
+      const payload = this.#eventOf(visit, signer, traceId);
+      hold.add(payload.length - visit.body.length);
+      visit.body = NO_BODY;
+      call = { ...call, payload };
+      visit.call = call;
       answer = await invoker.invoke(call, caller, admitted, stream);
       admitted.answered(answer.body.length);
     } finally {
@@ -270,7 +281,7 @@ export class UrlService {
 
   #eventOf(visit: UrlVisit, signer: Signer | undefined, traceId: string): Buffer {
     const { body, client, id: requestId, raw } = visit;
-    const payload = urlEventOf({
+    const request = {
       method: raw.method ?? '',
       target: raw.url ?? '',
       httpVersion: raw.httpVersion,
@@ -282,8 +293,9 @@ export class UrlService {
       at: this.#options.clock.now(),
       signer,
       traceId,
-    });
-    if (payload.length > MAX_PAYLOAD_BYTES) {
+    };
+    const payload = urlEventOf(request, MAX_PAYLOAD_BYTES);
+    if (payload === undefined) {
       throw new LambdaError('RequestTooLargeException', `The event of the request is over ${MAX_PAYLOAD_BYTES} bytes.`);
     }
     return payload;

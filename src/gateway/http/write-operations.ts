@@ -1,5 +1,4 @@
 import { type LambdaFunction, templateHashOf } from '../../api/lambda-function.ts';
-import { versionNameOf } from '../../api/lambda-version.ts';
 import { unreachable } from '../../common/errors.ts';
 import { isOlder } from '../../kube/api/resource-version.ts';
 import type { ControlAction } from '../access/access.ts';
@@ -9,7 +8,7 @@ import type { Author, FunctionTarget, FunctionWriter } from '../control/function
 import { booleanIn, invalid, type Members, textIn, textMapIn } from '../control/members.ts';
 import { withoutTags, withTags } from '../control/tags.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
-import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
+import { constraintError, LambdaError, shown } from '../lambda/lambda-error.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { describeFunction } from './function-description.ts';
 import { type Failure, failureCode } from './function-state.ts';
@@ -18,7 +17,7 @@ import type { UnsupportedOperation } from './unsupported-operations.ts';
 export interface WriteInput {
   /** The function of the path. Empty for CreateFunction, whose path names none. */
   readonly reference: FunctionReference;
-  /** The same without its qualifier. The caller has the right to it that the operation needs, but for `create`. */
+  /** The same without its qualifier. The caller has the right that the operation needs. */
   readonly target: FunctionTarget;
   /** The other name in the path: an alias. Empty for none. */
   readonly item: string;
@@ -34,10 +33,10 @@ export interface WriteParts {
   /**
    * Returns where the caller has the right.
    *
-   * @param objectName name of the resource
+   * @param objectName name of the resource; undefined for all
    * @throws {LambdaError} AccessDeniedException
    */
-  readonly authorize: (action: ControlAction, objectName: string) => Promise<void>;
+  readonly authorize: (action: ControlAction, objectName: string | undefined) => Promise<void>;
   /** Whether the caller has hung up. */
   readonly isGone: () => boolean;
 }
@@ -51,7 +50,7 @@ export interface WriteOperation {
   readonly url: string;
   /** Status of its answer; 204 has no body. */
   readonly status: 200 | 201 | 202 | 204;
-  /** The right that its caller needs. `create` is asked for once the body has told the name. */
+  /** The right that its caller needs, before the body is read. */
   readonly action: 'create' | 'change' | 'delete';
   run(parts: WriteParts, input: WriteInput): Promise<object | undefined>;
 }
@@ -79,8 +78,7 @@ export const functionOperations: readonly WriteOperation[] = [
         throw invalid('FunctionName of a new function has no qualifier.');
       }
       const target = writer.targetOf(reference.name);
-      // Of one who creates by server-side apply Kubernetes asks for both.
-      await parts.authorize('create', target.objectName);
+      // Of one who creates by server-side apply Kubernetes asks for this right as well.
       await parts.authorize('change', target.objectName);
       const token = booleanIn(members, 'Publish') === true ? author.requestId : undefined;
       const made = await writer.create(target, members, token, author);
@@ -134,19 +132,13 @@ export const functionOperations: readonly WriteOperation[] = [
     url: FUNCTION,
     status: 204,
     action: 'delete',
-    async run(parts, { author, reference, target }) {
-      const { writer } = parts;
+    async run({ writer }, { author, reference, target }) {
       const { qualifier } = reference;
       if (qualifier === undefined) {
         await writer.remove(target, author);
         return undefined;
       }
-      const version = Number(qualifier);
-      if (!/^[1-9][0-9]*$/.test(qualifier)) {
-        throw invalid(`Qualifier ${qualifier} is no version. Leave it out to delete the function, or use DeleteAlias.`);
-      }
-      await parts.authorize('delete-version', versionNameOf(target.objectName, version));
-      await writer.removeVersion(target, version, author);
+      await writer.removeVersion(target, versionIn(qualifier), author);
       return undefined;
     },
   },
@@ -200,8 +192,20 @@ export const functionOperations: readonly WriteOperation[] = [
 /** @throws {LambdaError} InvalidParameterValueException for the qualifier of a version or an alias */
 export function checkLatest({ qualifier }: FunctionReference): void {
   if (qualifier !== undefined && qualifier !== '$LATEST') {
-    throw invalid(`Qualifier ${qualifier} is not supported. Settings are those of the function: leave Qualifier out.`);
+    throw invalid(
+      `Qualifier ${shown(qualifier)} is not supported. Settings are those of the function: leave Qualifier out.`,
+    );
   }
+}
+
+/** @throws {LambdaError} InvalidParameterValueException for a qualifier that is no number of a version */
+export function versionIn(qualifier: string): number {
+  if (!/^[1-9][0-9]*$/.test(qualifier)) {
+    throw invalid(
+      `Qualifier ${shown(qualifier)} is no version. Leave it out to delete the function, or use DeleteAlias.`,
+    );
+  }
+  return Number(qualifier);
 }
 
 function described(catalog: FunctionCatalog, { name }: FunctionReference, written: LambdaFunction): object {
@@ -235,7 +239,7 @@ function descriptionIn(members: Members): string | undefined {
 function checkCode(wanted: string | undefined, present: string): void {
   if (wanted !== undefined && wanted !== '' && wanted !== present) {
     throw invalid(
-      `CodeSha256 (${wanted}) is different from current CodeSHA256 (${present}) of $LATEST. Please try again with the CodeSHA256 in $LATEST.`,
+      `CodeSha256 (${shown(wanted)}) is different from current CodeSHA256 (${present}) of $LATEST. Please try again with the CodeSHA256 in $LATEST.`,
     );
   }
 }
@@ -295,11 +299,11 @@ function imageRefusal(image: string, failure: Failure): LambdaError | undefined 
   switch (failureCode(failure)) {
     case 'InvalidImage': {
       const fault = failure.reason === 'ImageNotFound' ? 'does not exist' : 'is not valid';
-      const text = `Source image ${image} ${fault}. Provide a valid source image. ${failure.message}`;
+      const text = `Source image ${shown(image)} ${fault}. Provide a valid source image. ${failure.message}`;
       return new LambdaError('InvalidParameterValueException', text);
     }
     case 'ImageAccessDenied': {
-      const text = `Lambda does not have permission to access the image ${image}. Check the permissions of its registry. ${failure.message}`;
+      const text = `Lambda does not have permission to access the image ${shown(image)}. Check the permissions of its registry. ${failure.message}`;
       return new LambdaError('AccessDeniedException', text);
     }
     default:

@@ -116,7 +116,12 @@ export function unavailable(message: string, cause?: unknown): LambdaError {
 }
 
 /** Longest part of a value that an error repeats, in characters. */
-const MAX_REPEATED = 256;
+const MAX_REPEATED = 128;
+
+/** A name or value as an error repeats it. */
+export function shown(value: string): string {
+  return value.slice(0, MAX_REPEATED);
+}
 
 /**
  * The refusal of a parameter that breaks a rule of the service model, in Lambda's words. Lambda itself names some of
@@ -125,6 +130,6 @@ const MAX_REPEATED = 256;
 export function constraintError(member: string, value: string, rule: string): LambdaError {
   return new LambdaError(
     'InvalidParameterValueException',
-    `1 validation error detected: Value '${value.slice(0, MAX_REPEATED)}' at '${member}' failed to satisfy constraint: ${rule}`,
+    `1 validation error detected: Value '${shown(value)}' at '${member}' failed to satisfy constraint: ${rule}`,
   );
 }

@@ -60,11 +60,100 @@ const PRESIGNED = new Set([
 const TEXT_TYPE = /^(?:text\/.*|application\/(?:json|javascript|xml|.*\+json|.*\+xml))$/;
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 
+/** Bytes that each byte of UTF-8 takes in a string of JSON, as `JSON.stringify` writes it. */
+const IN_JSON = Uint8Array.from(
+  { length: 256 },
+  (_, byte) => JSON.stringify(String.fromCharCode(byte)).length - '""'.length,
+);
+/** The character behind the backslash, for each byte that is escaped: `n` of a line feed, `u` where digits follow. */
+const LETTERS = Uint8Array.from({ length: 128 }, (_, byte) => JSON.stringify(String.fromCharCode(byte)).charCodeAt(2));
+const HEX_DIGITS = Buffer.from('0123456789abcdef');
+const BACKSLASH = 0x5c;
+const LETTER_U = 0x75;
+const DIGIT_0 = 0x30;
+/** Bytes that are turned into base64 in one piece: a multiple of three. */
+const BASE64_PIECE = 48 * 1024;
+
 /**
  * The event of a request, in the payload format 2.0 of API Gateway, as "Invoking Lambda function URLs" of the AWS
- * documentation has it.
+ * documentation has it. Its size is counted before any of the body is written.
+ *
+ * @returns undefined for an event of more than `maxBytes`
  */
-export function urlEventOf(request: UrlRequest): Buffer {
+export function urlEventOf(request: UrlRequest, maxBytes: number): Buffer | undefined {
+  const { body } = request;
+  const { head, isText } = headOf(request);
+  const frame = Buffer.from(body.length === 0 ? head : `${head.slice(0, -1)},"body":"","isBase64Encoded":${!isText}}`);
+  const bytes = bytesInEvent(body, isText, maxBytes - frame.length);
+  if (frame.length + bytes > maxBytes) {
+    return undefined;
+  }
+  if (body.length === 0) {
+    return frame;
+  }
+  const event = Buffer.allocUnsafeSlow(frame.length + bytes);
+  const bodyAt = frame.length - `","isBase64Encoded":${!isText}}`.length;
+  frame.copy(event, 0, 0, bodyAt);
+  const end = isText ? writeText(event, bodyAt, body, bytes) : writeBase64(event, bodyAt, body);
+  frame.copy(event, end, bodyAt);
+  return event;
+}
+
+/** Bytes of a body in its event; any number above `limit` where there are more. */
+function bytesInEvent(body: Buffer, isText: boolean, limit: number): number {
+  if (!isText) {
+    return Math.ceil(body.length / 3) * 4;
+  }
+  let bytes = body.length;
+  for (let at = 0; at < body.length && bytes <= limit; at += 1) {
+    bytes += (IN_JSON[body[at] as number] as number) - 1;
+  }
+  return bytes;
+}
+
+/**
+ * Writes text as `JSON.stringify` does. Returns where it ends.
+ *
+ * @param bytes that it takes
+ */
+function writeText(target: Buffer, from: number, text: Buffer, bytes: number): number {
+  if (bytes === text.length) {
+    return from + text.copy(target, from);
+  }
+  let end = from;
+  for (let at = 0; at < text.length; at += 1) {
+    const byte = text[at] as number;
+    if (IN_JSON[byte] === 1) {
+      target[end] = byte;
+      end += 1;
+    } else {
+      const letter = LETTERS[byte] as number;
+      target[end] = BACKSLASH;
+      target[end + 1] = letter;
+      end += 2;
+      if (letter === LETTER_U) {
+        target[end] = DIGIT_0;
+        target[end + 1] = DIGIT_0;
+        target[end + 2] = HEX_DIGITS[byte >> 4] as number;
+        target[end + 3] = HEX_DIGITS[byte & 15] as number;
+        end += 4;
+      }
+    }
+  }
+  return end;
+}
+
+/** Writes bytes in base64, piece by piece. Returns where they end. */
+function writeBase64(target: Buffer, from: number, bytes: Buffer): number {
+  let end = from;
+  for (let at = 0; at < bytes.length; at += BASE64_PIECE) {
+    end += target.write(bytes.toString('base64', at, at + BASE64_PIECE), end, 'latin1');
+  }
+  return end;
+}
+
+/** The event without its body, as JSON, and whether the body is text. */
+function headOf(request: UrlRequest): { readonly head: string; readonly isText: boolean } {
   const { at, body, client, host, method, requestId, signer, target } = request;
   const mark = target.indexOf('?');
   const path = mark < 0 ? target : target.slice(0, mark);
@@ -103,10 +192,10 @@ export function urlEventOf(request: UrlRequest): Buffer {
       time: commonLogTime(at),
       timeEpoch: at,
     },
-    ...(body.length === 0 ? {} : { body: body.toString(isText ? 'utf8' : 'base64') }),
-    isBase64Encoded: body.length > 0 && !isText,
+    // A body comes between, with what it is.
+    ...(body.length === 0 ? { isBase64Encoded: false } : {}),
   };
-  return Buffer.from(JSON.stringify(event));
+  return { head: JSON.stringify(event), isText };
 }
 
 /** A query without the parameters that prove its sender, all others as they were sent. */

@@ -6,7 +6,13 @@ import { LambdaError } from '../../../src/gateway/lambda/lambda-error.ts';
 import { type GatewayLab, type GatewayLabOptions, gatewayLab } from '../../support/gateway-lab.ts';
 import { ALICE, keyedAccess } from '../../support/keyed-access.ts';
 import { openSocket } from '../../support/raw-http.ts';
-import { invokePath, type RequestToSign, signedRequest, type WholeRequest } from '../../support/signed-request.ts';
+import {
+  invokePath,
+  type RequestToSign,
+  type Signer,
+  signedRequest,
+  type WholeRequest,
+} from '../../support/signed-request.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { workerFixture } from '../../support/worker-fixture.ts';
 
@@ -121,6 +127,24 @@ describe('no body is read', () => {
     }
     await expectRefused(lab, await ofPython(), 429, 'CallerRateLimitExceeded');
   });
+});
+
+it('a client that waits for a word sends a body only once its head was let in', async () => {
+  const lab = await bodyLab();
+  const expecting = async (by: Signer): Promise<Sending> => {
+    const { method, url, rawHeaders } = await signedRequest(by, { body: '  {}' });
+    const sent = { method, url, rawHeaders: [...rawHeaders, 'expect', '100-continue'] };
+    const sending = await begin(lab, sent, { announced: 4, sent: 0 });
+    await waitFor('a word', () => sending.status() > 0, { everyMs: 5 });
+    return sending;
+  };
+  const forged = await expecting({ ...ALICE, secretAccessKey: 'x'.repeat(40) });
+  expect(forged.status()).toBe(403);
+  expect(forged.text()).not.toContain('100 Continue');
+  const mine = await expecting(ALICE);
+  expect(mine.status()).toBe(100);
+  mine.socket.write('  {}');
+  await waitFor('an answer', () => mine.text().includes('HTTP/1.1 200'), { everyMs: 5 });
 });
 
 describe('bodies that name a key and are not proved', () => {

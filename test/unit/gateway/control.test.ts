@@ -235,7 +235,7 @@ describe('a change', () => {
 });
 
 describe('rights', () => {
-  it('are asked for by the name of the object, before anything is written', async () => {
+  it('are asked for by the name of the object, and to create by none, before anything is written', async () => {
     const asked: string[] = [];
     const access: Access = {
       ...createOpenAccess(() => false),
@@ -259,7 +259,7 @@ describe('rights', () => {
     }
     const object = objectNameFor(FunctionName);
     expect([...new Set(asked)]).toEqual([
-      `create ${object}`,
+      'create undefined',
       `change ${object}`,
       `delete ${object}`,
       `delete-version ${object}-3`,

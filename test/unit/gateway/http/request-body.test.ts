@@ -21,7 +21,7 @@ function read(headers: Readonly<Record<string, string>> = {}): Reading {
   readRequestBody(
     source as unknown as BodySource,
     { take: () => true, drop: () => undefined },
-    clock,
+    { clock },
     (error, body) => void ends.push(error === null ? body : (error as Error & { code: string }).code),
   );
   return { source, clock, ends };

@@ -33,7 +33,7 @@ function eventOf({ body = '', given, headers = [], line }: Sent) {
     traceId: 'Root=1-5e6a8b4e-000000000000000000000001',
     ...given,
   };
-  return JSON.parse(urlEventOf(request).toString()) as Record<string, unknown>;
+  return JSON.parse(String(urlEventOf(request, 6 * 2 ** 20))) as Record<string, unknown>;
 }
 
 function bytesOf({ body = '', headers = [], line }: Sent): Buffer {
