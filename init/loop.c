@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -239,6 +240,9 @@ static void configure(int count, char **arguments)
 
 int main(int count, char **arguments)
 {
+	// Keeps the memory and the descriptors of the init from processes of its own user, which the kernel would let read and
+	// write them in /proc/1 or trace the init. A program that the init starts is dumpable again.
+	prctl(PR_SET_DUMPABLE, 0);
 	if (hold(count, arguments))
 		return 0;
 	configure(count, arguments);

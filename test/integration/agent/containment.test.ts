@@ -188,7 +188,6 @@ describe('from inside a worker, the file system', () => {
     expect(await readFile(join(lab.lab.folder, 'config.toml'), 'utf8')).toContain('version');
     const lines = [
       `read ${join(lab.lab.folder, 'config.toml')}`,
-      `read /proc/1/root${join(lab.lab.folder, 'config.toml')}`,
       `read ${lab.lab.socketPath}`,
       'read /etc/hostname',
       'list /root',
@@ -273,6 +272,32 @@ describe('from inside a worker, other processes and the kernel', () => {
     const agent = lab.agent.pid;
     // A process of the host has no number there.
     expect(await attack(`kill ${agent}`)).toEqual({ [`kill ${agent}`]: 'no such process' });
+  });
+
+  it.each([
+    { user: '', uid: 993 },
+    { user: '1234', uid: 1234 },
+    { user: '0', uid: 0 },
+  ])('cannot be read or written where they are the init, by user $uid', async ({ user, uid }) => {
+    const name = `user-${uid}`;
+    const image = lab.lab.registry.put(`${name}:1`, await testImage({ user }));
+    await lab.apply(name, { image, resources: { limits: { memory: `${memoryMiB}Mi` }, pids }, timeoutSeconds: 60 });
+    const worker = await lab.waitForPhase(name, 'Running');
+    const lines = [
+      ...['mem', 'maps', 'environ', 'auxv', 'exe', 'root/etc/passwd'].map((file) => `read /proc/1/${file}`),
+      ...Array.from({ length: 10 }, (_, fd) => `read /proc/1/fd/${fd}`),
+      ...['write /proc/1/mem', 'write /proc/1/fd/1', 'list /proc/1/map_files', 'trace 1'],
+      // Root may count them.
+      ...(uid === 0 ? [] : ['list /proc/1/fd']),
+    ];
+    const ends = await tried(worker, [...lines, 'read /proc/self/status', 'read /proc/self/environ']);
+    expect(ends).toEqual({
+      ...each(lines, expect.stringMatching(/permission denied|operation not permitted/)),
+      // The runtime is as open to itself as ever.
+      'read /proc/self/status': expect.stringMatching(new RegExp(`Uid:\\s${uid}\\s`)),
+      'read /proc/self/environ': expect.stringContaining('AWS_LAMBDA_RUNTIME_API'),
+    });
+    await lab.remove(name);
   });
 
   it('cannot be asked for what acts on the whole machine', async () => {
@@ -446,6 +471,23 @@ describe('from inside a worker with users of its own', () => {
       [`connect ${gateway}:${ports.agent}`]: expect.stringMatching(/refused|unreachable|prohibited|no route/),
       'list /sys': 'ok devices',
     });
+  });
+
+  it('its init is closed to it, root or not', async () => {
+    const image = lab.lab.registry.put('mapped-root:1', await testImage({ user: '0' }));
+    await lab.apply('mapped-root', { image, resources: { limits: { memory: `${memoryMiB}Mi` }, pids } });
+    const root = await lab.waitForPhase('mapped-root', 'Running');
+    const lines = [
+      'read /proc/1/mem',
+      'write /proc/1/mem',
+      'read /proc/1/maps',
+      'read /proc/1/environ',
+      'read /proc/1/fd/1',
+    ];
+    for (const worker of [root, await lab.worker('mapped')]) {
+      expect(await tried(worker, lines)).toEqual(each(lines, expect.stringContaining('permission denied')));
+    }
+    await lab.remove('mapped-root');
   });
 
   it('all is possible that is meant to be', async () => {
