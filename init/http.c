@@ -391,7 +391,7 @@ int64_t http_tick(int64_t now)
 		}
 		int64_t due = each->judged_at != 0 ? each->judged_at : each->due;
 		if (due != 0) {
-			int64_t at = now + (due - awake < LONGEST_TURN_MS ? due - awake : LONGEST_TURN_MS);
+			int64_t at = awake_at(now, due);
 			next = next == 0 || at < next ? at : next;
 		}
 		place = &each->next;

@@ -130,8 +130,9 @@ struct call {
 	int64_t begin_by; // Monotonic milliseconds. The agent's clock: the container has no time namespace.
 	int64_t deadline_at; // Monotonic milliseconds, once it has started.
 	int64_t stopped_at; // Monotonic milliseconds: since when its time stands still, as its answer waits for an agent. 0: not.
-	int64_t broken_at; // Monotonic milliseconds, once the runtime has broken its answer off: when that is told. 0: none.
-	int64_t forget_at; // Monotonic milliseconds, once it has ended: when no agent is there that takes the answer.
+	int64_t stopped_until; // By awake_ms(): for how long at most.
+	int64_t broken_at; // By awake_ms(), once the runtime has broken its answer off: when that is told. 0: none.
+	int64_t forget_at; // By awake_ms(), once it has ended: when no agent is there that takes the answer.
 
 	// Told to the agent.
 	bool changed;
@@ -179,7 +180,7 @@ struct worker {
 	const char *fault_bound; // The bound for which the worker is ended; NULL: another fault.
 	int64_t began_ms;
 	int64_t init_ms; // 0: the runtime has not asked for a call yet.
-	int64_t init_due; // Monotonic milliseconds; 0: none.
+	int64_t init_due; // By awake_ms(), as all moments below but those of bounds; 0: none.
 	int restarts;
 	bool resetting; // All processes are being killed. They start again once they have ended.
 	pid_t runtime; // 0: none.
@@ -187,7 +188,7 @@ struct worker {
 	struct extension extensions[MAX_EXTENSIONS];
 	struct call *calls;
 	uint64_t orders;
-	int64_t linger_at; // Deadline of the last call, after which runtime and extensions have to wait for the next.
+	int64_t linger_at; // End of the time of the last call, after which runtime and extensions have to wait for the next.
 	char *stop_reason; // Why the processes are being ended.
 	char *first_fault; // Type of the first error that an extension reported; its process is to end for it.
 	int64_t runtime_kill_at; // End of the runtime's part of the grace; 0: none.
@@ -206,8 +207,11 @@ extern char **environ;
 // Clocks.
 int64_t now_ms(void);
 int64_t now_us(void);
-// Milliseconds in which the init has run: a peer is not slow while both are frozen, or have no processor.
+// Milliseconds in which the init has run. Time in which the worker is frozen, or has no processor, costs nobody anything:
+// all patience but the time of a call counts them.
 int64_t awake_ms(void);
+// Monotonic milliseconds at which the loop has to turn for a moment of awake_ms().
+int64_t awake_at(int64_t now, int64_t due);
 int64_t wall_ms(void);
 // A random UUID.
 void token(char into[37]);
@@ -270,8 +274,10 @@ void worker_return(struct call *call, bool begun);
 void worker_settle(struct call *call, const char *outcome, const char *type, const char *message);
 void worker_end(enum stage stage, const char *outcome, const char *type, const char *message);
 void worker_become_ready(void);
-// Ends calls whose answer broke off by a moment; by INT64_MAX, all whose answer has begun.
-void worker_end_broken(int64_t now);
+// Ends calls whose answer broke off by a moment of awake_ms(); by INT64_MAX, all whose answer has begun.
+void worker_end_broken(int64_t awake);
+// Has the time of a call stand still, whose answer waits for an agent.
+void worker_stop_time(struct call *call);
 void worker_acknowledge(struct call *call, int64_t offset);
 void worker_forget(struct call *call);
 // Tells the agent of a call and its answer once more, under a number.

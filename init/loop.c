@@ -43,8 +43,16 @@ static void pass_time(void)
 {
 	static int64_t last;
 	int64_t now = now_ms();
+	if (last == 0)
+		last = now;
 	awake += now - last > LONGEST_TURN_MS ? LONGEST_TURN_MS : now - last;
 	last = now;
+}
+
+int64_t awake_at(int64_t now, int64_t due)
+{
+	int64_t left = due - awake;
+	return now + (left < LONGEST_TURN_MS ? left : LONGEST_TURN_MS);
 }
 
 int64_t wall_ms(void)
@@ -136,7 +144,7 @@ static int tick(void)
 			next = others[index];
 	// The init ends when the agent knows, or when it has had the time.
 	bool ended = worker.phase == FAILED || worker.processes == 0;
-	if (worker.finish_at != 0 && (now >= worker.finish_at || (ended && agent_knows_all())))
+	if (worker.finish_at != 0 && (awake >= worker.finish_at || (ended && agent_knows_all())))
 		worker.finished = true;
 	if (next == 0)
 		return worker.finished ? 0 : -1;
@@ -257,6 +265,7 @@ int main(int count, char **arguments)
 	int signal_fd = signals();
 	loop_add(signal_fd, EPOLLIN);
 	http_listen(worker.config.address, worker.config.port, 16 + 4 * worker.config.concurrency + 4 * MAX_EXTENSIONS);
+	pass_time();
 	agent_start(worker.config.socket);
 	process_boot();
 	run(signal_fd);

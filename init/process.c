@@ -96,7 +96,7 @@ void process_boot(void)
 	places_clear();
 	worker.began_ms = now_ms();
 	worker.init_ms = 0;
-	worker.init_due = worker.began_ms + worker.config.init_timeout_ms;
+	worker.init_due = awake_ms() + worker.config.init_timeout_ms;
 	struct dirent **entries;
 	int count = scandir(worker.config.extensions, &entries, NULL, alphasort);
 	for (int index = 0; index < count; index++) {
@@ -151,7 +151,7 @@ static void rise(void)
 // three tenths of the grace where extensions follow, as in Lambda.
 static void wind_down(const char *reason, int64_t grace_ms)
 {
-	worker.kill_at = now_ms() + grace_ms;
+	worker.kill_at = awake_ms() + grace_ms;
 	set_text(&worker.stop_reason, reason, MAX_TEXT);
 	if (worker.runtime == 0) {
 		extensions_shutdown(reason, wall_ms() + grace_ms);
@@ -159,7 +159,7 @@ static void wind_down(const char *reason, int64_t grace_ms)
 	}
 	kill(worker.runtime, SIGTERM);
 	if (extensions_heed_shutdown())
-		worker.runtime_kill_at = now_ms() + grace_ms * 3 / 10;
+		worker.runtime_kill_at = awake_ms() + grace_ms * 3 / 10;
 }
 
 // Ends all processes, and starts extensions and runtime again. Container, network and files stay. Extensions hear why
@@ -214,9 +214,9 @@ static void ended(pid_t pid, int status)
 	if (extension == NULL || worker.phase != STOPPING)
 		worker_end(RUNNING, "Exited", type, message);
 	if ((worker.phase == STOPPING || worker.resetting) && extension == NULL)
-		extensions_shutdown(worker.stop_reason, wall_ms() + worker.kill_at - now_ms());
+		extensions_shutdown(worker.stop_reason, wall_ms() + worker.kill_at - awake_ms());
 	if (worker.phase == STOPPING && worker.processes == 0)
-		worker.finish_at = now_ms() + 1000;
+		worker.finish_at = awake_ms() + 1000;
 	process_restart("failure");
 	rise();
 }
@@ -240,6 +240,6 @@ void process_stop(const char *reason, int64_t grace_ms)
 	worker_end(WAITING, "NotStarted", NULL, "the worker is ending");
 	wind_down(reason, grace_ms);
 	if (worker.processes == 0)
-		worker.finish_at = now_ms() + 1000;
+		worker.finish_at = awake_ms() + 1000;
 	agent_wake();
 }

@@ -117,7 +117,7 @@ struct call *runtime_answer(struct connection *connection, const char *id, bool 
 	const char *mode = connection->fields[RESPONSE_MODE];
 	call->answering = true;
 	if (!agent_connected())
-		call->stopped_at = now_ms();
+		worker_stop_time(call);
 	// The agent hears of the kind of the answer before its first byte.
 	call->introduced = false;
 	call->answers = connection;
@@ -169,7 +169,7 @@ void runtime_broke_off(struct connection *connection)
 		return;
 	}
 	// A process that has ended is heard of a moment later, and its end is what the caller is told.
-	call->broken_at = now_ms() + EXIT_KNOWN_MS;
+	call->broken_at = awake_ms() + EXIT_KNOWN_MS;
 }
 
 void runtime_init_error(struct connection *connection, const char *body)

@@ -82,7 +82,7 @@ void worker_fail(const char *type, const char *message, const char *body)
 	set_text(&worker.fault_message, message, MAX_TEXT);
 	set_text(&worker.fault_body, body, MAX_FAULT);
 	worker.exit_code = 1;
-	worker.finish_at = now_ms() + 1000;
+	worker.finish_at = awake_ms() + 1000;
 	for (struct call *call = worker.calls; call != NULL; call = call->next)
 		worker_settle(call, call->stage == RUNNING ? "Exited" : "NotStarted", type, message);
 	agent_wake();
@@ -139,10 +139,16 @@ void worker_agent_left(void)
 		if (call->stage == ARRIVING)
 			call_free(call);
 		else if (call->stage == ENDED)
-			call->forget_at = now_ms() + worker.config.keep_answers_ms;
+			call->forget_at = awake_ms() + worker.config.keep_answers_ms;
 		else if (call->answering)
-			call->stopped_at = now_ms();
+			worker_stop_time(call);
 	}
+}
+
+void worker_stop_time(struct call *call)
+{
+	call->stopped_at = now_ms();
+	call->stopped_until = awake_ms() + worker.config.keep_answers_ms;
 }
 
 static void go_on(struct call *call)
@@ -159,17 +165,18 @@ void worker_agent_came(void)
 }
 
 // When the time of a call is over that has not ended. An agent that stays away holds up no runtime for ever.
-static int64_t due(const struct call *call)
+static int64_t due(const struct call *call, int64_t now)
 {
 	if (call->started_us == 0)
 		return call->begin_by;
-	int64_t kept = call->stopped_at == 0 ? 0 : call->stopped_at + worker.config.keep_answers_ms;
+	bool stopped = call->stopped_at != 0 && awake_ms() < call->stopped_until;
+	int64_t kept = stopped ? awake_at(now, call->stopped_until) : 0;
 	return kept > call->deadline_at ? kept : call->deadline_at;
 }
 
 static bool overdue(const struct call *call, int64_t now)
 {
-	return call->stage != ENDED && now >= due(call);
+	return call->stage != ENDED && now >= due(call, now);
 }
 
 // Ends a call whose time is over.
@@ -260,10 +267,10 @@ void worker_end(enum stage stage, const char *outcome, const char *type, const c
 			worker_settle(call, outcome, type, message);
 }
 
-void worker_end_broken(int64_t now)
+void worker_end_broken(int64_t awake)
 {
 	for (struct call *call = worker.calls; call != NULL; call = call->next)
-		if (call->stage == RUNNING && call->answering && (now == INT64_MAX || (call->broken_at != 0 && now >= call->broken_at)))
+		if (call->stage == RUNNING && call->answering && (awake == INT64_MAX || (call->broken_at != 0 && awake >= call->broken_at)))
 			worker_settle(call, "Interrupted", "Runtime.TruncatedResponse", "the runtime broke its answer off");
 }
 
@@ -284,9 +291,10 @@ void worker_settle(struct call *call, const char *outcome, const char *type, con
 		call->duration_us = now_us() - call->started_us;
 		log_end(call);
 		go_on(call);
-		worker.linger_at = call->deadline_at;
+		int64_t left = call->deadline_at - now_ms();
+		worker.linger_at = awake_ms() + (left > 0 ? left : 0);
 	}
-	call->forget_at = now_ms() + worker.config.keep_answers_ms;
+	call->forget_at = awake_ms() + worker.config.keep_answers_ms;
 	if (call->answers != NULL)
 		runtime_late(call);
 	call_changed(call);
@@ -332,11 +340,11 @@ void worker_tell_again(struct call *call, int64_t number)
 }
 
 // Says whether nobody has to hear of a call any more. An agent that is there says itself when it has heard enough.
-static bool forgettable(const struct call *call, int64_t now)
+static bool forgettable(const struct call *call)
 {
 	if (call->stage != ENDED)
 		return false;
-	return agent_connected() ? call->forgotten && !call->changed : call->forgotten || now >= call->forget_at;
+	return agent_connected() ? call->forgotten && !call->changed : call->forgotten || awake_ms() >= call->forget_at;
 }
 
 static void earlier(int64_t *first, int64_t at)
@@ -345,10 +353,17 @@ static void earlier(int64_t *first, int64_t at)
 		*first = at;
 }
 
+static void earlier_awake(int64_t *first, int64_t now, int64_t due)
+{
+	if (due != 0)
+		earlier(first, awake_at(now, due));
+}
+
 int64_t worker_tick(int64_t now)
 {
 	int64_t next = 0;
-	if (worker.init_due != 0 && now >= worker.init_due) {
+	int64_t awake = awake_ms();
+	if (worker.init_due != 0 && awake >= worker.init_due) {
 		char text[256];
 		const char *late = extensions_late();
 		snprintf(text, sizeof text, "Task timed out after %.2f seconds%s%.128s%s", (double)worker.config.init_timeout_ms / 1000,
@@ -356,23 +371,23 @@ int64_t worker_tick(int64_t now)
 		worker_fail("Sandbox.Timedout", text, NULL);
 		worker.init_due = 0;
 	}
-	worker_end_broken(now);
+	worker_end_broken(awake);
 	for (struct call *call = worker.calls, *after; call != NULL; call = after) {
 		after = call->next;
 		if (overdue(call, now))
 			expire(call);
-		if (forgettable(call, now)) {
+		if (forgettable(call)) {
 			if (strcmp(call->outcome, "NotStarted") != 0)
 				history_add(call->id);
 			call_free(call);
 		} else if (call->stage != ENDED) {
-			earlier(&next, due(call));
-			earlier(&next, call->broken_at);
+			earlier(&next, due(call, now));
+			earlier_awake(&next, now, call->broken_at);
 		} else if (!agent_connected()) {
-			earlier(&next, call->forget_at);
+			earlier_awake(&next, now, call->forget_at);
 		}
 	}
-	if (worker.linger_at != 0 && now >= worker.linger_at) {
+	if (worker.linger_at != 0 && awake >= worker.linger_at) {
 		worker.linger_at = 0;
 		// A runtime or an extension that does not ask for the next call by then is ended as after a timeout.
 		if (worker.phase == READY && worker.init_ms != 0 && worker_running() == 0) {
@@ -382,21 +397,22 @@ int64_t worker_tick(int64_t now)
 				places_settle();
 		}
 	}
-	if (worker.runtime_kill_at != 0 && now >= worker.runtime_kill_at) {
+	if (worker.runtime_kill_at != 0 && awake >= worker.runtime_kill_at) {
 		worker.runtime_kill_at = 0;
 		if (worker.runtime != 0)
 			kill(worker.runtime, SIGKILL);
 	}
-	if (worker.kill_at != 0 && now >= worker.kill_at) {
+	if (worker.kill_at != 0 && awake >= worker.kill_at) {
 		worker.kill_at = 0;
 		if (worker.phase == STOPPING)
-			worker.finish_at = now + 1000;
+			worker.finish_at = awake + 1000;
 		kill(-1, SIGKILL);
 	}
-	earlier(&next, worker.init_due);
-	earlier(&next, worker.linger_at);
-	earlier(&next, worker.runtime_kill_at);
-	earlier(&next, worker.kill_at);
-	earlier(&next, worker.finish_at);
+	int64_t dues[] = {worker.init_due, worker.runtime_kill_at, worker.kill_at, worker.finish_at};
+	for (size_t index = 0; index < sizeof dues / sizeof *dues; index++)
+		earlier_awake(&next, now, dues[index]);
+	// Nothing is lingered for while all wait, for up to 15 minutes, or while another call is under way.
+	if (worker_running() == 0 && !worker_idle())
+		earlier_awake(&next, now, worker.linger_at);
 	return next;
 }
