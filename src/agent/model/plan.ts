@@ -331,7 +331,9 @@ function planLiving(goal: Goal, state: LivingState, warmUp: boolean): Action | u
     return { kind: 'Destroy', why: 'Unusable' };
   }
   if (state.kind === 'Paused') {
-    return goal.kind === 'Running' ? { kind: 'Resume' } : undefined;
+    // Its init has said that it is not idle while it was being frozen, or somebody else froze it.
+    const isFrozenAtWork = state.init === 'Busy' || state.init === 'Unready';
+    return goal.kind === 'Running' || isFrozenAtWork ? { kind: 'Resume' } : undefined;
   }
   if (!state.ready) {
     // An agent that died while it made it did not get to see its port open.

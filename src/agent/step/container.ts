@@ -209,7 +209,8 @@ export function observedOf(container: Container): Observed {
         usable: unusable === undefined && isReachable(container),
         ready: process.ready,
         warm: process.warm,
-        ...(task.kind === 'Running' ? { init: standOf(container) } : {}),
+        // The last words of an init before a freeze hold until its end.
+        ...(task.kind === 'Running' || container.init.kind === 'Connected' ? { init: standOf(container) } : {}),
         ...(mayBeCalled(container) ? { init: 'Awaited' } : {}),
       };
     default:

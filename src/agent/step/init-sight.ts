@@ -7,7 +7,7 @@ const lostMs = 5_000;
  * hold up the agent itself for seconds, and the memory of a worker that is given up is gone.
  */
 const awaitedMs = 20_000;
-/** Milliseconds for which an init may not be ready: the longest start that a resource may ask for, and some more. */
+/** Milliseconds of a run for which an init may not be ready: the longest start that a resource may ask for, and some more. */
 const unreadyMs = 960_000;
 
 /** Knowledge of the init of a container. Of no meaning where the emulator of the image serves. */
@@ -67,10 +67,10 @@ function sinceOf(before: InitSight, phase: InitPhase, now: number): number {
   return before.kind === 'Connected' && (before.phase === 'Ready') === (phase === 'Ready') ? before.since : now;
 }
 
-/** The wait for an init begins now, where none is connected: its container runs, maybe again. */
+/** The wait for an init that is away or not ready begins now: its container runs, maybe again after a freeze. */
 export function awaited(init: InitSight, now: number): InitSight {
-  if (init.kind !== 'Away') {
-    return init;
+  if (init.kind === 'Connected') {
+    return init.phase === 'Ready' ? init : { ...init, since: now };
   }
   return init.lost === true ? { kind: 'Away', since: now, lost: true } : { kind: 'Away', since: now };
 }

@@ -3,11 +3,18 @@ import { readinessBy } from '../../init/readiness.ts';
 import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
 import { terminationByInit } from '../model/crash-backoff.ts';
 import { leftCall } from '../model/marked-call.ts';
-import { actionOf, boundOf, type Container, callBoundMs, hasEnded, withProcess } from './container.ts';
+import { withDelay } from '../model/retry-schedule.ts';
+import { actionOf, boundOf, type Container, callBoundMs, hasEnded, observedOf, withProcess } from './container.ts';
 import type { WorkerEvent } from './events.ts';
 import { foundCall, heard, type InitWord } from './init-sight.ts';
 import { exited } from './sightings.ts';
 import { type Draft, findContainer, longestTimeoutSeconds } from './state.ts';
+
+/**
+ * Milliseconds for which a worker is not frozen that was at work when it was being frozen: each freeze costs the node a
+ * start of runc, and a worker may say what it likes.
+ */
+const pauseAgainMs = 10_000;
 
 /** The init of a container has told something, or is gone. */
 export function initTold(draft: Draft, containerId: string, word: InitWord): void {
@@ -16,9 +23,15 @@ export function initTold(draft: Draft, containerId: string, word: InitWord): voi
     return init === container.init ? container : { ...container, init };
   });
   const container = findContainer(draft.state, containerId);
-  if (container !== undefined && actionOf(container) === 'Pause' && word.state?.idle !== true) {
-    // Its runtime has ended by itself. A pause that has begun goes on.
-    draft.emit({ kind: 'Abandon', containerId });
+  if (container !== undefined && word.state?.idle !== true) {
+    const isPausing = actionOf(container) === 'Pause';
+    if (isPausing) {
+      // Its runtime has ended by itself. A pause that has begun goes on, and a thaw follows.
+      draft.emit({ kind: 'Abandon', containerId });
+    }
+    if (isPausing || observedOf(container).kind === 'Paused') {
+      draft.changeRetries(containerId, (retries) => withDelay(retries, 'Pause', draft.at.now + pauseAgainMs));
+    }
   }
   takeFound(draft, containerId, word);
   const readiness = readinessBy(word);

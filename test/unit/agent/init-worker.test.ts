@@ -101,6 +101,50 @@ describe('a worker with an init', () => {
     expect(lab.task()).toBe('Paused');
   });
 
+  it('is thawed where it says that it works while it is being frozen, and frozen once it is idle', async () => {
+    const lab = await FleetLab.with(desiredFixture({ ...lambda, restingState: 'Running' }));
+    // Its runtime ends by itself, and starts again.
+    lab.runtime.onEffect = (operation) => {
+      if (operation === 'pause') {
+        lab.runtime.onEffect = () => undefined;
+        queueMicrotask(() => lab.inits.tell(lab.container(), { phase: 'Starting', idle: false, restarts: 1 }));
+      }
+    };
+    lab.fleet.apply(desiredFixture({ ...lambda, restingState: 'Paused' }));
+    await settle();
+    expect([lab.runtime.count('pause'), lab.runtime.count('resume')]).toEqual([1, 1]);
+    expect(lab.task()).toBe('Running');
+    lab.inits.tell(lab.container(), { phase: 'Ready', idle: true });
+    await lab.clock.advance(10_000);
+    expect(lab.task()).toBe('Paused');
+    expect(lab.runtime.count('pause')).toBe(2);
+  });
+
+  it('is frozen once in ten seconds where it says each time that it works while it is being frozen', async () => {
+    const lab = await FleetLab.with(desiredFixture({ ...lambda, restingState: 'Paused' }));
+    lab.runtime.onEffect = (operation) =>
+      queueMicrotask(() => lab.inits.tell(lab.container(), { idle: operation === 'resume' }));
+    lab.inits.tell(lab.container(), { idle: false });
+    await lab.clock.advance(59_000);
+    expect(lab.runtime.count('pause')).toBe(6);
+    expect(lab.runtime.count('resume')).toBe(6);
+  });
+
+  it('is thawed where somebody froze it while it initializes again, and its time begins anew', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    lab.inits.tell(lab.container(), { phase: 'Starting', idle: false });
+    await lab.clock.advance(900_000);
+    lab.runtime.fail('resume', ...Array.from({ length: 4 }, () => ({ error: new Error('not now') })));
+    lab.runtime.foreign('Paused', lab.container());
+    await lab.clock.advance(10_000);
+    expect(lab.task()).toBe('Running');
+    await lab.clock.advance(900_000);
+    lab.inits.tell(lab.container(), { phase: 'Ready', idle: true });
+    await settle();
+    expect(lab.runtime.count('ensure')).toBe(1);
+    expect(lab.phase()).toBe('Running');
+  });
+
   it('is not frozen for the tools of the runtime while an extension works', async () => {
     const lab = await FleetLab.with(desiredFixture({ ...lambda, restingState: 'Paused', pauseAfterSeconds: 600 }));
     const { pending } = await call(lab);
