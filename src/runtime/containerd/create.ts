@@ -98,7 +98,7 @@ export class WorkerCreation {
 
   /** Waits until a running worker can take calls, or fails with its exit. */
   async untilReady(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
-    const { cgroups, client, clock, steps } = this.#parts;
+    const { cgroups, client, clock, steps, tasks } = this.#parts;
     const isStarved = (): boolean => cgroups.oomKills(containerId) > 0;
     const process: FirstProcess<TaskExitStatus> = {
       exited: (ended) => client.tasks.wait(containerId, { signal: ended }),
@@ -108,6 +108,7 @@ export class WorkerCreation {
         finishedAt: exitedAt ?? new Date(clock.now()),
       }),
       isStarved,
+      thaw: () => void tasks.thawDirectly(containerId),
     };
     await steps.untilReady(containerId, place, process, signal);
   }

@@ -1,4 +1,4 @@
-import type { Clock } from '../../common/clock.ts';
+import type { Clock, Timer } from '../../common/clock.ts';
 import { AbortedError, isAborted, sleep } from '../../common/deadline.ts';
 import { EsbError, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
@@ -54,6 +54,7 @@ const FAILED_EXTENSION = /^EXTENSION\t.*\tError Type: |"type":"platform\.extensi
 const WAITING = 'waiting for the worker';
 /** Milliseconds in which an init is started and says that its own deadline is over. */
 const INIT_MARGIN_MS = 10_000;
+const THAW_EVERY_MS = 500;
 
 /**
  * The way in which a container shows that it can take calls.
@@ -82,6 +83,8 @@ export interface FirstProcess<Exit> {
   readonly exitOf: (exit: Exit) => Promise<Omit<WorkerExit, 'output'>>;
   /** Whether the kernel has ended a process of the container for want of memory. */
   readonly isStarved: () => boolean | Promise<boolean>;
+  /** Thaws the container where it is frozen. Absent where the engine alone can. */
+  readonly thaw?: () => void;
 }
 
 /** Steps of a creation that are the same in every runtime. */
@@ -126,7 +129,7 @@ export class CreationSteps {
   }
 
   /**
-   * Waits until a running worker can take calls.
+   * Waits until a running worker can take calls. One that somebody else froze is thawed: its time runs on.
    *
    * @throws {WorkerExitError} when the process ends first
    * @throws {InitFailedError} when its init fails, or says nothing in time
@@ -135,7 +138,7 @@ export class CreationSteps {
   async untilReady<Exit>(
     containerId: string,
     place: WorkerPlace,
-    { exited, exitOf, isStarved }: FirstProcess<Exit>,
+    { exited, exitOf, isStarved, thaw }: FirstProcess<Exit>,
     signal: AbortSignal,
   ): Promise<void> {
     const { clock } = this.#options;
@@ -150,6 +153,14 @@ export class CreationSteps {
       isLate = true;
       controller.abort(new AbortedError(WAITING));
     }, deadlineMs);
+    let thawing: Timer | undefined;
+    const keepThawed = (): void => {
+      thawing = clock.setTimer(() => {
+        keepThawed();
+        thaw?.();
+      }, THAW_EVERY_MS);
+    };
+    keepThawed();
     const exit = exited(ended).then((value) => ({ value }));
     const isReady = ready(ended).then(() => undefined);
     // The signal below ends the slower of the two.
@@ -167,6 +178,7 @@ export class CreationSteps {
       throw failure instanceof InitFailedError && (await isStarved()) ? failure.starved() : failure;
     } finally {
       timer.cancel();
+      thawing?.cancel();
       controller.abort(new AbortedError(WAITING));
     }
     if (first !== undefined) {

@@ -35,6 +35,28 @@ it("AWS's runtime client of Python is initialized before any call, and needs no 
   }
 });
 
+it('a worker that somebody freezes in its start loses nothing by that', async () => {
+  const inits = await nodeInits(lab.folder);
+  const runtime = await started(() => lab.runtime({ inits }));
+  const seen: string[] = [];
+  runtime.subscribe(({ kind }) => seen.push(kind));
+  const begun = Promise.withResolvers<void>();
+  const script = [
+    'import runpy, sys, time',
+    'time.sleep(2)',
+    'sys.argv = ["awslambdaric", "lambda_function.handler"]',
+    'runpy.run_module("awslambdaric", run_name="__main__")',
+  ];
+  const request = python('held-up', { command: ['python3', '-c', script.join('\n')] });
+  const ensured = runtime.ensure({ ...request, onProgress: (step) => step === 'Starting' && begun.resolve() });
+  await begun.promise;
+  await lab.ctr('tasks', 'pause', request.containerId);
+  expect(inits.link(request.containerId)?.state?.phase).toBe('Starting');
+  expect((await ensured).task.kind).toBe('Running');
+  expect(seen).toContain('Paused');
+  expect(JSON.parse(await callByInit(inits, request.containerId, {}))).toMatchObject({ counter: 1 });
+});
+
 it('a worker that outgrows its memory in a call tells of that, and goes on with a new runtime', async () => {
   const inits = await nodeInits(lab.folder);
   const runtime = await started(() => lab.runtime({ inits }));

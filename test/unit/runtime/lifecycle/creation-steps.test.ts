@@ -18,6 +18,7 @@ describe('a started worker of interface Lambda', () => {
   let exited: PromiseWithResolvers<number>;
   let output: string;
   let starved: boolean;
+  let thaw: () => void;
 
   beforeEach(() => {
     clock = manualClock();
@@ -27,6 +28,7 @@ describe('a started worker of interface Lambda', () => {
     exited = Promise.withResolvers();
     output = 'last words\n';
     starved = false;
+    thaw = () => undefined;
   });
 
   const stepsOf = (some: WorkerInits | undefined): CreationSteps =>
@@ -47,7 +49,7 @@ describe('a started worker of interface Lambda', () => {
     const place = placeOf({ containerId: 'w', runtimeInterface: 'Lambda' }, 1, shape);
     const exitOf = (exitCode: number) =>
       Promise.resolve({ exitCode, oomKilled: false, finishedAt: new Date(clock.now()) });
-    const process = { exited: () => exited.promise, exitOf, isStarved: () => starved };
+    const process = { exited: () => exited.promise, exitOf, isStarved: () => starved, thaw: () => thaw() };
     const started = steps.untilReady('w', place, process, signal);
     const [settled] = await Promise.allSettled([started, meanwhile()]);
     expect(clock.pending()).toBe(0);
@@ -62,6 +64,22 @@ describe('a started worker of interface Lambda', () => {
     });
     expect(found).toBe('Ready');
     expect(clock.now() - manualClock().now()).toBe(4_000);
+  });
+
+  it('is thawed within a second where somebody else freezes it', async () => {
+    let isFrozen = true;
+    thaw = () => {
+      isFrozen = false;
+    };
+    const found = await outcome(async () => {
+      await clock.advance(1_000);
+      expect(isFrozen).toBe(false);
+      isFrozen = true;
+      await clock.advance(1_000);
+      expect(isFrozen).toBe(false);
+      inits.tell('w', { phase: 'Ready' });
+    });
+    expect(found).toBe('Ready');
   });
 
   it('fails with the words of Lambda', async () => {
