@@ -204,7 +204,8 @@ function exchange(draft: Draft, container: Container): void {
   });
   draft.set({ present: container, others: [...draft.state.others, present] });
   const { activity } = container;
-  if (activity.kind === 'Acting' && activity.call !== undefined) {
+  // An init tells of such a call itself, and nothing would take back the mark.
+  if (activity.kind === 'Acting' && activity.call !== undefined && interfaceOf(container) === 'Emulator') {
     draft.emit({ kind: 'Mark', containerId: container.make.id, call: activity.call });
   }
   becamePresent(draft, container);
