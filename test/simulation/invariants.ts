@@ -54,8 +54,8 @@ export class Invariants implements ProcessWatcher, CallWatcher {
   readonly #unsent = new Set<string>();
   #clockSetAt = Number.NEGATIVE_INFINITY;
   readonly #ghosts = new Set<string>();
-  /** Containers that the present agent can know of. */
-  readonly #known = new Set<string>();
+  /** Containers that the present agent can know of, with the monotonic milliseconds since when. */
+  readonly #known = new Map<string, number>();
   /** Containers that may be removed for what happened in them. */
   readonly #suspect = new Map<string, string>();
   /** Operations under way by container. */
@@ -91,7 +91,7 @@ export class Invariants implements ProcessWatcher, CallWatcher {
   starts(marked: readonly string[], served: readonly string[]): void {
     this.#known.clear();
     for (const containerId of served) {
-      this.#known.add(containerId);
+      this.#knows(containerId);
     }
     for (const containerId of marked) {
       this.suspect(containerId, 'its mark tells of a call');
@@ -106,8 +106,12 @@ export class Invariants implements ProcessWatcher, CallWatcher {
   /** The runtime has listed all containers. */
   listed(): void {
     for (const containerId of this.#options.runtime.containers.keys()) {
-      this.#known.add(containerId);
+      this.#knows(containerId);
     }
+  }
+
+  #knows(containerId: string): void {
+    this.#known.set(containerId, this.#known.get(containerId) ?? this.#options.clock.monotonic());
   }
 
   /** An agent serves from now on. */
@@ -152,7 +156,7 @@ export class Invariants implements ProcessWatcher, CallWatcher {
     if (left > 0) {
       this.#operating.set(containerId, left);
     } else {
-      this.#known.add(containerId);
+      this.#knows(containerId);
       this.#operating.delete(containerId);
       this.#operated.set(containerId, this.#options.clock.monotonic());
     }
@@ -513,7 +517,8 @@ export class Invariants implements ProcessWatcher, CallWatcher {
       const process = this.#servingOf(call.uid);
       if (process !== undefined && !this.#suspect.has(process.containerId)) {
         const idle = process.idleSince ?? Number.POSITIVE_INFINITY;
-        const since = Math.max(from, idle, this.#lastOperated(process));
+        const known = this.#known.get(process.containerId) ?? now;
+        const since = Math.max(from, idle, known, this.#lastOperated(process));
         if (told?.shapeHash === process.shapeHash && now - since > bounds.entry) {
           this.violation(`${call.requestId} waits for ${process.containerId}, which runs idle`);
         }
