@@ -203,11 +203,11 @@ const functionReady = section<FunctionReasons['Ready']>(
     ],
     WorkerRefused: [
       'Ready: False',
-      'the API server does not take a worker as the template has it, as an admission policy wants it; the message has its words. Tried again every 30 seconds',
+      'the API server does not take a worker as the template has it, as an admission policy wants it; the message has its words. Tried again after 30 seconds, and after growing waits up to 5 minutes',
     ],
     SettingsRefused: [
       'Ready: False',
-      'the API server does not take `reservedConcurrency` or `asyncInvoke` for a worker that is there, as an admission policy wants it; the message has its words. Workers serve with the settings of before. Tried again every 30 seconds',
+      'the API server does not take `reservedConcurrency` or `asyncInvoke` for a worker that is there, as an admission policy wants it; the message has its words. Workers serve with the settings of before. Tried again after 30 seconds, and after growing waits up to 5 minutes',
     ],
     VersionMissing: [
       'Ready: False',
@@ -215,7 +215,7 @@ const functionReady = section<FunctionReasons['Ready']>(
     ],
     VersionRefused: [
       'Ready: False',
-      'the API server does not take the LambdaVersion that is to be published; the message has its words. Tried again every 30 seconds',
+      'the API server does not take the LambdaVersion that is to be published; the message has its words. Tried again after 30 seconds, and after growing waits up to 5 minutes',
     ],
     Terminating: ['Ready: False', 'the function is being deleted, its workers first'],
   },
@@ -242,6 +242,28 @@ const functionUrl = section<FunctionReasons['UrlServed']>(
     PublicForbidden: [
       'False',
       '`authType: NONE` in a namespace without the label `esb.dev/public-functions=true`; requests are answered with 403',
+    ],
+  },
+);
+
+const functionDegraded = section<FunctionReasons['Degraded']>(
+  'LambdaFunction: Degraded',
+  'Whether workers of the function have failed; only there while it is True. Ready may be True beside, where others are enough. Written by the controller.',
+  {
+    WorkersFailed: [
+      'True',
+      'workers are Stalled; the message says how many, and has the words of one. Failed for a minute, a worker is no capacity: a function in the mode Auto has others in its place, up to `maxWorkers` and no more than work',
+    ],
+  },
+);
+
+const functionScaling = section<FunctionReasons['ScalingActive']>(
+  'LambdaFunction: ScalingActive',
+  'Whether a function in the mode Auto is scaled by its calls; only there while it is False. Written by the controller.',
+  {
+    NoGatewayHeard: [
+      'False',
+      'no gateway of the namespace has told the leader of its calls for a minute: there is none, a network policy or a firewall is between them, or its certificate is refused. The function stays as large as it is',
     ],
   },
 );
@@ -459,6 +481,8 @@ export const reasonSections: readonly ReasonSection[] = [
   versionReady,
   functionUrl,
   functionName,
+  functionDegraded,
+  functionScaling,
   node,
   nodeState,
   events,

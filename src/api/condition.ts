@@ -51,6 +51,10 @@ export const functionConditions = {
   urlServed: 'UrlServed',
   /** False where an older LambdaFunction has the name for callers; only there then. */
   nameHeld: 'NameHeld',
+  /** True where workers have failed; only there then. A function may be Ready beside. */
+  degraded: 'Degraded',
+  /** False where scaling goes by no calls, since no gateway tells of them; only there then, in the mode Auto. */
+  scalingActive: 'ScalingActive',
 } as const;
 
 /** Types of the conditions of a LambdaNode, with their writers; where none is named, the agent. */
@@ -153,6 +157,8 @@ export interface FunctionReasons {
     | 'WorkerRefused';
   readonly UrlServed: 'NameTaken' | 'NoDomain' | 'PublicForbidden' | 'Served';
   readonly NameHeld: 'NameTaken';
+  readonly Degraded: 'WorkersFailed';
+  readonly ScalingActive: 'NoGatewayHeard';
 }
 
 /** Reasons of the conditions of a LambdaVersion, beside those of a worker that keeps it from being ready. */

@@ -33,7 +33,7 @@ export interface LambdaFunctionSpec {
    */
   readonly description?: string;
   /**
-   * When a LambdaVersion is made of the template. Manual: for each new publishToken. OnChange: after each change of the template too, once all workers of $LATEST are ready with it.
+   * When a LambdaVersion is made of the template. Manual: for each new publishToken. OnChange: after each change of the template too, once status.rollout is Complete.
    */
   readonly publish: 'Manual' | 'OnChange';
   /**
@@ -275,7 +275,7 @@ export interface LambdaFunctionStatus {
    */
   readonly url?: string;
   /**
-   * Ready; Reconciling or Stalled only while it is not. UrlServed where spec.url is there: whether the function may be called by URL. NameHeld False where an older LambdaFunction has the same functionName, and with it aliases, versions and the URL.
+   * Ready; Reconciling or Stalled only while it is not. UrlServed where spec.url is there: whether the function may be called by URL. NameHeld False where an older LambdaFunction has the same functionName, and with it aliases, versions and the URL. Degraded True where workers have failed. ScalingActive False where no gateway tells of the calls by which a function in the mode Auto is scaled.
    */
   readonly conditions?: readonly LambdaFunctionStatusCondition[];
 }

@@ -29,14 +29,15 @@ import { Departures } from './departures.ts';
 import { changeOf, statusOf } from './function-status.ts';
 import { namesakesOf, otherHolderOf } from './name-holder.ts';
 import { isOwned, OWNER_INDEX, ownerIndex } from './owner-index.ts';
-import { type FunctionStep, planFunction } from './plan.ts';
+import { type FunctionStep, planFunction, type UpdateStep } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
 import { isOnLostNode, livingOf } from './readiness.ts';
 import { refusalIn } from './refusal.ts';
+import { Refusals } from './refusals.ts';
 import { RevisionKeeper } from './revision-keeper.ts';
 import { formerTemplates, hasWorked, rolloutOf, serves, stopMessage, untilDeadline } from './rollout.ts';
 import { Scaler } from './scaler.ts';
-import { applySettings } from './settings.ts';
+import { applySettings, lackingSettings } from './settings.ts';
 import { StatusWriter } from './status-writer.ts';
 import { removeStrays } from './strays.ts';
 import { followUrls, type UrlSource, urlPolicyOf } from './url-source.ts';
@@ -48,8 +49,6 @@ import { inTurns, outcomeOf, type WriteOutcome } from './write-outcome.ts';
 
 /** Functions at a time. */
 const CONCURRENCY = 4;
-/** Milliseconds until a worker that the API server has refused is tried again. */
-const REFUSED_RETRY_MS = 30_000;
 /** Milliseconds until the cache should have caught up; its event usually comes first. */
 const CACHE_REQUEUE_MS = 500;
 
@@ -77,6 +76,7 @@ export class FunctionController {
   readonly #revisions: RevisionKeeper;
   readonly #changer: WorkerChanger;
   readonly #departures: Departures;
+  readonly #refusals: Refusals;
   readonly #queue: Reconciler;
   readonly #statuses: StatusWriter;
   /** By key of a function, names of workers that were created and that the cache may not show yet. */
@@ -93,6 +93,7 @@ export class FunctionController {
     this.#revisions = new RevisionKeeper(options);
     this.#changer = new WorkerChanger(options);
     this.#departures = new Departures(options);
+    this.#refusals = new Refusals(clock);
     this.#urls = urlPolicyOf(options.urls);
     this.#scaler = new Scaler(options);
     const reconcile = (key: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(key, call);
@@ -164,6 +165,7 @@ export class FunctionController {
       this.#created.delete(key);
       this.#changer.forget(key);
       this.#departures.forget(key);
+      this.#refusals.forget(key);
       this.#scaler.forget(key);
     } else if ((await this.#lacksCreated(key, call)) || (await this.#versions.lacksLatest(owner, call))) {
       outcomes.push({ kind: 'behind' });
@@ -179,7 +181,7 @@ export class FunctionController {
         holder === undefined ? planPublication({ owner, template, latest, ...known }) : ({ kind: 'none' } as const);
       const isAwaited = publication.kind === 'wait';
       const fixed = groupsOf({ owner, template, versions: living, isAwaited });
-      const { groups, lookAfterMs } = this.#scaler.apply(owner, fixed, livingOf(owned));
+      const { groups, isDeaf, lookAfterMs } = this.#scaler.apply(owner, fixed, livingOf(owned));
       waits.push(lookAfterMs);
       const { namespace } = owner.metadata;
       const isTaken = (name: string): boolean => workers.cache.get({ namespace, name }) !== undefined;
@@ -190,15 +192,27 @@ export class FunctionController {
       const isStopped = rollout.state === 'Stopped';
       const steps = planFunction({ owner, groups, owned, isTaken, isStopped, former, growth });
       const { owner: present, outcomes: carried } = await this.#carryOut(key, owner, owned, groups, steps, call);
-      const set = await applySettings(client, owner, groups, owned, call);
-      const published = await this.#publish(present, publication, call);
+      const { generation } = owner.metadata;
+      const set = await this.#refusals.attempt(
+        { key, generation, kind: 'set' },
+        lackingSettings(owner, groups, owned),
+        (due) => applySettings(client, owner, groups, due, call),
+      );
+      const isWriting = publication.kind !== 'none' && publication.kind !== 'wait';
+      const published = await this.#refusals.attempt(
+        { key, generation, kind: 'publish' },
+        isWriting ? [publication] : [],
+        async () => [await this.#publish(present, publication, call)],
+      );
       const isWorking = hasWorked({ groups, workers: latest }, rollout);
-      const kept = await this.#revisions.keep(present, isWorking, call);
-      outcomes.push(...carried, ...set, published, kept);
-      refusalIn(owner, [kept], 'RevisionRefused', events);
+      const kept = await this.#refusals.attempt({ key, generation, kind: 'keep' }, [present], async () => [
+        await this.#revisions.keep(present, isWorking, call),
+      ]);
+      outcomes.push(...carried, ...set, ...published, ...kept);
+      refusalIn(owner, kept, 'RevisionRefused', events);
       const refused = refusalIn(owner, carried, 'WorkerRefused', events);
       const unset = refusalIn(owner, set, 'SettingsRefused', events);
-      const unpublished = refusalIn(owner, [published], 'VersionRefused', events);
+      const unpublished = refusalIn(owner, published, 'VersionRefused', events);
       const toldVersions = await this.#versions.tell(
         { groups, owned, versions: living, refusal: refused?.message },
         call,
@@ -206,7 +220,7 @@ export class FunctionController {
       const refusal = refused ?? unpublished ?? unset;
       const isPublishing = publication.kind !== 'none';
       const status = statusOf(
-        { owner: present, groups, owned, refusal, isPublishing, urls: this.#urls, holder },
+        { owner: present, groups, owned, refusal, isPublishing, urls: this.#urls, holder, isDeaf },
         clock.now(),
       );
       const areTurnsOver = present.status?.changing !== undefined && this.#changer.isAtRest(present);
@@ -233,7 +247,7 @@ export class FunctionController {
       throw failure.error;
     }
     waits.push(
-      ...(outcomes.some(({ kind }) => kind === 'refused') ? [REFUSED_RETRY_MS] : []),
+      ...outcomes.map((outcome) => (outcome.kind === 'refused' ? outcome.retryMs : undefined)),
       ...(outcomes.some(({ kind }) => kind === 'behind') ? [CACHE_REQUEUE_MS] : []),
     );
     const known = waits.filter((wait) => wait !== undefined);
@@ -279,26 +293,39 @@ export class FunctionController {
       if (!isSure && !(await this.#departures.areLiving(owner, living, call))) {
         return behind;
       }
-      if (making.length > 0 && !(await this.#isAsSeen(owner, call))) {
-        return behind;
-      }
     } catch (error) {
       return { owner, outcomes: [outcomeOf(error)] };
     }
-    const outcomes = await inTurns(making, async ({ name, source }) => {
+    const { generation } = owner.metadata;
+    const create = async ({ name, source }: (typeof making)[number]): Promise<undefined> => {
       await this.#create(key, workerOf(owner, name, source), call);
       created.push(name);
-      return undefined;
-    });
+    };
+    const outcomes = [
+      ...(await this.#refusals.attempt({ key, generation, kind: 'create' }, making, async (steps) =>
+        (await this.#isAsSeen(owner, call)) ? await inTurns(steps, create) : [{ kind: 'behind' }],
+      )),
+    ];
     const { deleted, outcomes: left } = await this.#departures.delete(key, leaving, call);
     outcomes.push(...left);
     outcomes.push(
-      ...(await inTurns(atOnce, async (step) => await this.#changer.changeAtOnce(owner, groups, step, call))),
+      ...(await this.#refusals.attempt({ key, generation, kind: 'change' }, atOnce, (steps) =>
+        inTurns(steps, (step) => this.#changer.changeAtOnce(owner, groups, step, call)),
+      )),
     );
-    const changed = await this.#changer.changeInTurn(owner, groups, turns, call);
-    outcomes.push(...changed.outcomes);
+    let present = owner;
+    const takeTurns = async (steps: readonly UpdateStep[]): Promise<readonly WriteOutcome[]> => {
+      const changed = await this.#changer.changeInTurn(owner, groups, steps, call);
+      present = changed.owner;
+      return changed.outcomes;
+    };
+    outcomes.push(
+      ...(turns.length === 0
+        ? await takeTurns([])
+        : await this.#refusals.attempt({ key, generation, kind: 'turn' }, turns, takeTurns)),
+    );
     this.#report(owner, created, deleted);
-    return { owner: changed.owner, outcomes };
+    return { owner: present, outcomes };
   }
 
   /** Takes the next step of publishing. The change of the function brings the one after it. */

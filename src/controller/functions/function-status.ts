@@ -7,7 +7,7 @@ import {
   VERSION_LABEL,
 } from '../../api/lambda-function.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
-import { isUpdated, isWorkerReady, livingOf } from './readiness.ts';
+import { isUpdated, isWorkerReady, isWorkerStalled, livingOf, oldestFirst } from './readiness.ts';
 import type { Refused } from './refusal.ts';
 import { revisionsAfter } from './revisions.ts';
 import { hasWorked, type RolloutState, rolloutOf, serves, stopMessage } from './rollout.ts';
@@ -29,6 +29,8 @@ export interface StatusInput {
   readonly urls?: UrlPolicy;
   /** Name of the LambdaFunction that has the name for callers, where that is another one. */
   readonly holder?: string | undefined;
+  /** Whether no gateway tells of calls by which the function is scaled. */
+  readonly isDeaf?: boolean;
 }
 
 /** The present status of a function. A condition keeps the time of its last transition while its status does. */
@@ -44,6 +46,7 @@ export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus 
   const { generation } = metadata;
   const url = urlStatusOf(owner, input.urls ?? NO_URLS, input.holder);
   const further = [...(url === undefined ? [] : [url.condition]), ...nameConditions(owner, input.holder)];
+  further.push(...failureConditions(living), ...deafConditions(input.isDeaf === true));
   return {
     ...(generation === undefined ? {} : { observedGeneration: generation }),
     workers: latest.length,
@@ -56,6 +59,24 @@ export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus 
     ...(url?.url === undefined ? {} : { url: url.url }),
     conditions: conditionsOf(verdict, further, status?.conditions, generation, now),
   };
+}
+
+/** The condition of a function some of whose workers have failed. */
+function failureConditions(living: readonly LambdaWorker[]): readonly Omit<ConditionDraft, 'observedGeneration'>[] {
+  const failed = living.filter(isWorkerStalled).toSorted(oldestFirst);
+  const first = failureAmong(failed);
+  const message = `${failed.length} of ${living.length} workers have failed; ${first?.message}`;
+  return first === undefined
+    ? []
+    : [{ type: functionConditions.degraded, status: 'True', reason: 'WorkersFailed', message }];
+}
+
+/** The condition of a function that is scaled by calls, while no gateway reports any. */
+function deafConditions(isDeaf: boolean): readonly Omit<ConditionDraft, 'observedGeneration'>[] {
+  const message =
+    'no gateway of the namespace tells the controller of its calls: the function has as many workers as it had, however ' +
+    'many calls there are';
+  return isDeaf ? [{ type: functionConditions.scalingActive, status: 'False', reason: 'NoGatewayHeard', message }] : [];
 }
 
 /** The condition of a function that is not the oldest of its name for callers. */

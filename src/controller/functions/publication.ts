@@ -31,7 +31,7 @@ export interface PublicationInput {
   readonly highest: number;
 }
 
-/** The next step so that `spec.publish` and `spec.publishToken` hold. */
+/** The next step so that `spec.publish` and `spec.publishToken` hold. A change is published once its rollout is Complete. */
 export function planPublication(input: PublicationInput): PublicationStep {
   const { highest, latest, owner, template, versions } = input;
   const { metadata, spec } = owner;
@@ -54,7 +54,8 @@ export function planPublication(input: PublicationInput): PublicationStep {
     return { kind: 'none' };
   }
   const ready = latest.filter((worker) => isUpdated(worker, template) && isWorkerReady(worker));
-  const isRolledOut = ready.length === latest.length && ready.length >= Math.max(1, spec.scaling.minWorkers);
+  const { rollout } = owner.status ?? {};
+  const isRolledOut = rollout?.template === template && rollout.state === 'Complete';
   const named = ready.map(({ status }) => status?.image ?? spec.template.spec.image);
   const image = named.find((name) => DIGEST.test(name));
   if (image === undefined || (!isAsked && !isRolledOut)) {

@@ -18,7 +18,7 @@ const actions: Readonly<Record<Refused['reason'] | 'RevisionRefused', string>> =
   WorkerRefused: 'Scale',
 };
 
-/** The first refusal among the outcomes of some writes for a function; an Event tells it as well. */
+/** The first refusal among the outcomes of some writes for a function; an Event tells one that is new. */
 export function refusalIn<Reason extends keyof typeof actions>(
   owner: LambdaFunction,
   outcomes: readonly WriteOutcome[],
@@ -30,12 +30,14 @@ export function refusalIn<Reason extends keyof typeof actions>(
     return undefined;
   }
   const { message } = refused;
-  events.record({
-    regarding: referenceTo(lambdaFunctions, owner),
-    type: 'Warning',
-    reason,
-    action: actions[reason],
-    note: message,
-  });
+  if (refused.isNew) {
+    events.record({
+      regarding: referenceTo(lambdaFunctions, owner),
+      type: 'Warning',
+      reason,
+      action: actions[reason],
+      note: message,
+    });
+  }
   return { reason, message };
 }

@@ -1,21 +1,31 @@
+import { findCondition, functionConditions, workerConditions } from '../../api/condition.ts';
 import { autoScalingOf, calledNameOf, type LambdaFunction, withSettings } from '../../api/lambda-function.ts';
 import { type LambdaWorker, perWorkerOf } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import { keyText, objectKey } from '../../kube/api/object-key.ts';
 import type { DemandBook, DemandChange } from '../demand/demand-book.ts';
+import { isWorkerStalled } from './readiness.ts';
+import { serves } from './rollout.ts';
 import { planScale, type ScaleGroup, type ScaleInput, type ScalePlan } from './scaling.ts';
-import { inheritanceOf, namedVersions, type WorkerGroup } from './worker-groups.ts';
+import { inheritanceOf, namedVersions, readyOf, type WorkerGroup } from './worker-groups.ts';
 
 export interface ScalerOptions {
   readonly demand: Pick<DemandBook, 'calls' | 'isHeard'>;
-  readonly clock: Pick<Clock, 'monotonic'>;
+  readonly clock: Pick<Clock, 'monotonic' | 'now'>;
 }
+
+/** Milliseconds without a word of a gateway until the status says so. Gateways find a new leader within a few seconds. */
+const DEAF_MS = 60_000;
+/** Milliseconds after which a failed worker is no capacity: an agent may have made it again by then. */
+const FAILED_MS = 60_000;
 
 /** The groups of a function with the workers that its calls need. */
 export interface ScaledGroups {
   readonly groups: readonly WorkerGroup[];
   /** Milliseconds until the number of workers may change by itself; undefined for not at all. */
   readonly lookAfterMs: number | undefined;
+  /** Whether no gateway has reported calls for a while, so that nothing changes by them. */
+  readonly isDeaf: boolean;
 }
 
 /** A function as it was last looked at. */
@@ -34,6 +44,8 @@ export class Scaler {
   readonly #options: ScalerOptions;
   /** By key of the function. */
   readonly #scaled = new Map<string, Scaled>();
+  /** By key, monotonic milliseconds since when no gateway is heard. */
+  readonly #deafSince = new Map<string, number>();
   /** By namespace and name of the function as callers write it, the keys of its resources. */
   readonly #keys = new Map<string, Set<string>>();
 
@@ -48,7 +60,8 @@ export class Scaler {
     const scaling = autoScalingOf(owner);
     if (scaling === undefined || deletionTimestamp !== undefined) {
       this.forget(key);
-      return { groups, lookAfterMs: undefined };
+      this.#deafSince.delete(key);
+      return { groups, lookAfterMs: undefined, isDeaf: false };
     }
     if (this.#scaled.get(key)?.uid !== owner.metadata.uid) {
       this.forget(key);
@@ -77,13 +90,51 @@ export class Scaler {
     };
     const { uid } = owner.metadata;
     const { enough, lookAfterMs, wanted } = this.#plan(key, { uid, namespace, functionName, input });
-    return {
-      groups: groups.map((group) => {
-        const number = wanted.get(group.source.version) ?? group.wanted;
-        return { ...group, wanted: number, enough: enough.get(group.source.version) ?? number };
-      }),
-      lookAfterMs,
-    };
+    const failed = living.filter((worker) => isWorkerStalled(worker) && !serves(worker));
+    let room = scaling.maxWorkers - wanted.values().reduce((sum, each) => sum + each, 0);
+    const scaled = groups.map((group) => {
+      const { version } = group.source;
+      const number = wanted.get(version) ?? group.wanted;
+      const replaced = Math.max(0, Math.min(room, this.#replaceable(group, failed, present.get(version) ?? [])));
+      room -= replaced;
+      return { ...group, wanted: number + replaced, enough: enough.get(version) ?? number };
+    });
+    const { isDeaf, untilDeafMs } = this.#listen(key, owner);
+    const waits = [lookAfterMs, untilDeafMs, ...failed.map((worker) => this.#untilFailedMs(worker))];
+    const known = waits.filter((wait) => wait !== undefined && wait > 0) as readonly number[];
+    return { groups: scaled, lookAfterMs: known.length === 0 ? undefined : Math.min(...known), isDeaf };
+  }
+
+  /**
+   * Workers that are to be there in place of failed ones. No more than work with the template: where none does, further
+   * ones would fail as well.
+   */
+  #replaceable(group: WorkerGroup, failed: readonly LambdaWorker[], present: readonly LambdaWorker[]): number {
+    const gone = failed.filter(
+      (worker) => worker.spec.version === group.source.version && this.#untilFailedMs(worker) <= 0,
+    );
+    return Math.min(gone.length, readyOf(group, present).length);
+  }
+
+  /** Milliseconds until a failed worker counts as none. */
+  #untilFailedMs({ status }: LambdaWorker): number {
+    const since = findCondition(status?.conditions, workerConditions.stalled)?.lastTransitionTime;
+    return since === undefined ? 0 : Date.parse(since) + FAILED_MS - this.#options.clock.now();
+  }
+
+  /** Whether a function hears of no calls for long enough to say so; one of which a leader before has said so at once. */
+  #listen(key: string, { metadata, status }: LambdaFunction): { isDeaf: boolean; untilDeafMs: number | undefined } {
+    const { clock, demand } = this.#options;
+    if (demand.isHeard(metadata.namespace ?? '')) {
+      this.#deafSince.delete(key);
+      return { isDeaf: false, untilDeafMs: undefined };
+    }
+    const now = clock.monotonic();
+    const since = this.#deafSince.get(key) ?? now;
+    this.#deafSince.set(key, since);
+    const isTold = findCondition(status?.conditions, functionConditions.scalingActive) !== undefined;
+    const untilDeafMs = since + DEAF_MS - now;
+    return isTold || untilDeafMs <= 0 ? { isDeaf: true, untilDeafMs: undefined } : { isDeaf: false, untilDeafMs };
   }
 
   /** Takes in a change of demand; returns the functions that are to be looked at, and after how many milliseconds. */
@@ -114,6 +165,7 @@ export class Scaler {
 
   /** The function is gone, or has a fixed number of workers. */
   forget(key: string): void {
+    this.#deafSince.delete(key);
     const scaled = this.#scaled.get(key);
     if (scaled === undefined) {
       return;

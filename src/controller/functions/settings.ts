@@ -54,15 +54,23 @@ export function changedBySettings(
   };
 }
 
-/** Gives the workers of a function its settings. The cache has no whole specs, so that each is read before. */
+/** Workers of a function that are to get its settings. */
+export function lackingSettings(
+  owner: LambdaFunction,
+  groups: readonly SettingsGroup[],
+  owned: readonly LambdaWorker[],
+): readonly LambdaWorker[] {
+  return livingOf(owned).filter((worker) => changedBySettings(owner, groups, worker) !== undefined);
+}
+
+/** Gives workers of a function its settings. The cache has no whole specs, so that each is read before. */
 export async function applySettings(
   client: Pick<KubeClient, 'get' | 'update'>,
   owner: LambdaFunction,
   groups: readonly SettingsGroup[],
-  owned: readonly LambdaWorker[],
+  due: readonly LambdaWorker[],
   call: CallOptions,
 ): Promise<WriteOutcome[]> {
-  const due = livingOf(owned).filter((worker) => changedBySettings(owner, groups, worker) !== undefined);
   return await inTurns(due, async (seen) => {
     const worker = await client.get(lambdaWorkers, objectKey(seen), call);
     const isOwned = worker !== undefined && functionOwnerOf(worker.metadata)?.uid === owner.metadata.uid;

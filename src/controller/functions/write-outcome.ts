@@ -7,11 +7,20 @@ export type WriteOutcome =
   /** The object is another than the one in the cache. */
   | { readonly kind: 'behind' }
   /** The API server, or a webhook of the cluster, does not take the object as it is; in its words. */
-  | { readonly kind: 'refused'; readonly message: string }
+  | {
+      readonly kind: 'refused';
+      readonly message: string;
+      /** Milliseconds until it is tried again. */
+      readonly retryMs: number;
+      /** Whether it was tried just now. */
+      readonly isNew: boolean;
+    }
   | { readonly kind: 'failed'; readonly error: unknown };
 
 /** Writes at a time. */
 const AT_A_TIME = 16;
+/** Milliseconds until a write that the API server has refused is tried again, where nothing else is said. */
+const REFUSED_RETRY_MS = 30_000;
 /** HTTP statuses of an object that is not taken for what it is. Webhooks that name no status answer with 400. */
 const refusals: ReadonlySet<number | undefined> = new Set([400, 403, 413, 422]);
 
@@ -44,6 +53,6 @@ export function outcomeOf(error: unknown): WriteOutcome {
     return { kind: 'behind' };
   }
   return error instanceof ApiError && refusals.has(error.status)
-    ? { kind: 'refused', message: messageOf(error) }
+    ? { kind: 'refused', message: messageOf(error), retryMs: REFUSED_RETRY_MS, isNew: true }
     : { kind: 'failed', error };
 }

@@ -234,7 +234,59 @@ describe('FunctionController', () => {
     expect(scene.events).toEqual(['WorkerRefused: not so: Forbidden']);
     scene.refusal = undefined;
     await scene.look();
+    expect(scene.written()).toEqual([]);
+    await scene.clock.advance(30_000);
+    await scene.look();
+    scene.see();
+    await scene.look();
     expect(scene.written()).toHaveLength(2);
+  });
+
+  it('tries a creation that is refused with growing waits, whatever its calls do, and at once for another spec', async () => {
+    const scene = new FunctionScene();
+    const scaling = { mode: 'Auto', minWorkers: 1, maxWorkers: 1_000 } as const;
+    await scene.begin(functionFixture({ spec: { scaling } }));
+    scene.faults.set('create lambdaworkers', apiError('Forbidden', 403));
+    const tries = (): number => scene.requests.filter((each) => each === 'create lambdaworkers').length;
+    const pass = async (seconds: number): Promise<void> => {
+      for (let second = 0; second < seconds; second += 1) {
+        scene.calls = 30 + (second % 7);
+        expect((await scene.look()).requeueAfterMs).toBeGreaterThan(0);
+        await scene.clock.advance(1_000);
+      }
+    };
+    scene.requests.splice(0);
+    await pass(1);
+    expect(tries()).toBe(16);
+    const before = scene.events.length;
+    await pass(29 + 60);
+    expect(tries()).toBe(17);
+    await pass(1);
+    expect(tries()).toBe(18);
+    expect(scene.events).toHaveLength(before + 2);
+    expect(scene.owners.get('hello')?.status?.conditions).toMatchObject([
+      { type: 'Ready', status: 'False', reason: 'WorkerRefused', message: 'not so: Forbidden' },
+      {},
+    ]);
+    // The function does not go by it any more.
+    scene.faults.clear();
+    scene.change(functionFixture({ spec: { scaling, description: 'another' } }));
+    await scene.look();
+    expect(scene.stored.size).toBeGreaterThan(30);
+  });
+
+  it('follows one that is taken again with the others', async () => {
+    const scene = new FunctionScene();
+    scene.refusal = apiError('Forbidden', 403);
+    scene.put(functionFixture({ minWorkers: 40 }));
+    await scene.look();
+    scene.refusal = undefined;
+    await scene.clock.advance(30_000);
+    expect(await scene.look()).toEqual({ requeueAfterMs: 500 });
+    expect(scene.stored.size).toBe(1);
+    scene.see();
+    await scene.look();
+    expect(scene.stored.size).toBe(40);
   });
 
   it('tells why the API server takes no settings for a worker, and tries again after half a minute', async () => {
@@ -251,6 +303,7 @@ describe('FunctionController', () => {
     expect(stalled).toMatchObject({ type: 'Stalled', reason: 'SettingsRefused' });
     expect(scene.events).toContain('SettingsRefused: not so: Forbidden');
     scene.faults.clear();
+    await scene.clock.advance(30_000);
     await scene.look();
     expect(scene.stored.get('hello-latest-0')?.spec.concurrency?.reserved).toBe(2);
     expect(scene.owners.get('hello')?.status?.conditions).toMatchObject([{ reason: 'UpToDate' }]);
@@ -267,6 +320,7 @@ describe('FunctionController', () => {
     expect(scene.events).toContain('RevisionRefused: not so: Forbidden');
     expect(scene.owners.get('hello')?.status?.conditions).toMatchObject([{ reason: 'UpToDate' }]);
     scene.faults.clear();
+    await scene.clock.advance(30_000);
     await scene.look();
     expect(scene.revisions.size).toBe(1);
   });
@@ -636,6 +690,87 @@ describe('FunctionController', () => {
     scene.settle();
     await scene.look();
     expect(scene.rollout()).toMatchObject({ state: 'Complete' });
+  });
+
+  describe('a function in the mode Auto', () => {
+    const scaling = { mode: 'Auto', minWorkers: 0, maxWorkers: 50, spareWorkers: 1 } as const;
+    const types = (scene: FunctionScene): readonly string[] =>
+      (scene.owners.get('hello')?.status?.conditions ?? []).map(({ status, type }) => `${type}: ${status}`);
+    const failed = (scene: FunctionScene) => {
+      const lastTransitionTime = new Date(scene.clock.now()).toISOString();
+      return [
+        condition('Ready', 'False', 'CrashLoopBackOff'),
+        { ...condition('Stalled', 'True', 'CrashLoopBackOff', 'exit 1'), lastTransitionTime },
+      ];
+    };
+
+    it('says that workers have failed, and has others in their place as far as some work', async () => {
+      const scene = new FunctionScene();
+      await scene.begin(functionFixture({ spec: { scaling } }));
+      scene.calls = 9;
+      await scene.look();
+      scene.settle();
+      await scene.look();
+      expect(scene.stored.size).toBe(10);
+      scene.tell(':1', failed(scene));
+      const working = new Set([...scene.stored.keys()].slice(0, 2));
+      scene.settle(({ metadata }) => working.has(metadata.name));
+      await scene.look();
+      expect(types(scene)).toEqual(['Ready: True', 'Degraded: True']);
+      expect(scene.owners.get('hello')?.status?.conditions?.[1]).toMatchObject({
+        reason: 'WorkersFailed',
+        message: '8 of 10 workers have failed; hello-latest-2: exit 1',
+      });
+      // They may come back by themselves.
+      expect(scene.stored.size).toBe(10);
+      await scene.clock.advance(60_000);
+      const sizes: number[] = [];
+      for (let round = 0; round < 5; round += 1) {
+        await scene.look();
+        sizes.push(scene.stored.size);
+        scene.settle(({ metadata, status }) => working.has(metadata.name) || status === undefined);
+      }
+      expect(sizes).toEqual([12, 14, 16, 18, 18]);
+      scene.settle();
+      await scene.look();
+      expect(types(scene)).toEqual(['Ready: True']);
+      expect(scene.stored.size).toBe(10);
+    });
+
+    it('has no worker in place of failed ones where none works', async () => {
+      const scene = new FunctionScene();
+      await scene.begin(functionFixture({ spec: { scaling } }));
+      scene.tell(':1', failed(scene));
+      await scene.clock.advance(61_000);
+      await scene.look();
+      expect(types(scene)).toEqual(['Ready: False', 'Stalled: True', 'Degraded: True']);
+      expect(scene.stored.size).toBe(1);
+    });
+
+    it('says after a minute that it hears of no calls, at once under the next leader, and no more once it does', async () => {
+      const scene = new FunctionScene();
+      await scene.begin(functionFixture({ spec: { scaling } }));
+      scene.isHeard = false;
+      scene.calls = 40;
+      expect((await scene.look()).requeueAfterMs).toBeLessThanOrEqual(60_000);
+      expect(types(scene)).toEqual(['Ready: True']);
+      await scene.clock.advance(60_000);
+      await scene.look();
+      expect(types(scene)).toEqual(['Ready: True', 'ScalingActive: False']);
+      expect(scene.stored.size).toBe(1);
+      scene.changeLeader();
+      await scene.look();
+      expect(types(scene)).toEqual(['Ready: True', 'ScalingActive: False']);
+      scene.isHeard = true;
+      await scene.look();
+      expect(types(scene)).not.toContain('ScalingActive: False');
+      const fixed = new FunctionScene();
+      fixed.isHeard = false;
+      await fixed.begin(functionFixture());
+      await fixed.clock.advance(120_000);
+      await fixed.look();
+      expect(types(fixed)).toEqual(['Ready: True']);
+    });
   });
 
   describe('further workers, while the template has not worked', () => {

@@ -136,6 +136,7 @@ describe('the status of a function', () => {
     expect(status(owner, [ownedFixture(owner, 0, { status: stalled }), outdated]).conditions).toMatchObject([
       { type: 'Ready', status: 'False', reason: 'ImageNotFound', message: 'hello-latest-0: no hello:2' },
       { type: 'Stalled', status: 'True', reason: 'ImageNotFound' },
+      { type: 'Degraded', message: '1 of 2 workers have failed; hello-latest-0: no hello:2' },
     ]);
     const before = { ...outdated, status: { ...outdated.status, ...stalled } };
     expect(status(owner, [ownedFixture(owner, 0), before]).conditions?.[1]).toMatchObject({ type: 'Reconciling' });

@@ -20,10 +20,13 @@ interface Known {
   readonly digit?: number;
 }
 
-/** The next step where both workers run one image. */
+/** The next step where both workers run one image, and the rollout of the template is complete. */
 function step(owner: LambdaFunction, { digit = 7, highest = 0, versions = [] }: Known = {}) {
   const latest = [0, 1].map((ordinal) => ownedFixture(owner, ordinal, { status: { image: digestImage(digit) } }));
-  return planPublication({ owner, template: sourceOf(owner).hash, latest, versions, highest });
+  const template = sourceOf(owner).hash;
+  const rollout = { template, state: 'Complete', readyWorkers: 2, lastProgressTime: '2026-11-01T00:00:00Z' } as const;
+  const settled = { ...owner, status: { ...owner.status, rollout } };
+  return planPublication({ owner: settled, template, latest, versions, highest });
 }
 
 const asked = (token: string, status: LambdaFunction['status'] = {}) =>
@@ -117,25 +120,22 @@ describe('planPublication', () => {
       expect(step(asked('b', status), { highest: 8 })).toMatchObject({ content: { version: 9 } });
     });
 
-    it('publishes each change where that is wished, once all workers are ready with it', () => {
-      const publish = 'OnChange' as const;
-      const spec = { publish };
+    it('publishes each change where that is wished, once its rollout is complete, be further workers ready or not', () => {
+      const spec = { publish: 'OnChange' } as const;
       expect(step(functionFixture({ spec, status }), { versions })).toEqual({ kind: 'none' });
-      const next = functionFixture({ image: 'registry.example/hello:2', spec, status });
-      expect(step(next, { versions, digit: 8 })).toMatchObject({
-        kind: 'reserve',
-        content: { version: 5 },
-        token: undefined,
-      });
-      const outdated = ownedFixture(functionFixture(), 1, running);
-      const plan = planPublication({
-        owner: next,
-        template: sourceOf(next).hash,
-        latest: [ownedFixture(next, 0, running), outdated],
-        versions,
-        highest: 4,
-      });
-      expect(plan).toEqual({ kind: 'wait' });
+      const next = functionFixture({ image: 'registry.example/hello:2', spec });
+      const template = sourceOf(next).hash;
+      const plan = (state: 'Complete' | 'Progressing' | 'Stopped', of = template) => {
+        const rollout = { template: of, state, readyWorkers: 1, lastProgressTime: '2026-11-01T00:00:00Z' };
+        const unready = { status: { conditions: [condition('Ready', 'False', 'NoneFits')] } };
+        const latest = [ownedFixture(next, 0, { status: { image: digestImage(8) } }), ownedFixture(next, 1, unready)];
+        const owner = { ...next, status: { ...status, rollout } };
+        return planPublication({ owner, template, latest, versions, highest: 4 });
+      };
+      expect(plan('Complete')).toMatchObject({ kind: 'reserve', content: { version: 5 }, token: undefined });
+      expect(plan('Progressing')).toEqual({ kind: 'wait' });
+      expect(plan('Stopped')).toEqual({ kind: 'wait' });
+      expect(plan('Complete', 'of the template before')).toEqual({ kind: 'wait' });
     });
   });
 });
