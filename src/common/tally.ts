@@ -6,6 +6,11 @@ export class Tally {
     return this.#counts.get(name) ?? 0;
   }
 
+  /** The highest count; 0 where nothing counts. */
+  get most(): number {
+    return Math.max(0, ...this.#counts.values());
+  }
+
   add(name: string, count: number): void {
     const sum = this.get(name) + count;
     if (sum > 0) {

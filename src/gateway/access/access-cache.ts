@@ -43,11 +43,15 @@ const TROUBLE_MS = 10_000;
 const BUSY_MS = 30_000;
 /** Milliseconds between two questions about the same in the background. */
 const REFRESH_MS = 3_000;
+/** Part of the entries that is given up at once, so that not each new one has all of them looked at. */
+const SPARE_PART = 1 / 64;
 /** Part of its time after which an answer in use is refreshed in the background, so that no call waits for it. */
 const REFRESH_AT = 0.75;
 
 interface Entry<T> {
   readonly value: T;
+  /** Asker of the first question. */
+  readonly owner: string;
   /** Monotonic milliseconds. */
   refreshAtMs: number;
   freshUntilMs: number;
@@ -74,13 +78,14 @@ interface Line {
 
 /**
  * Answers of the API server about identities and rights. A fresh answer is returned at once; an old one only while the
- * server is away, or for some seconds while it is busy. Equal questions are asked once at a time, and unused entries
- * make room for others.
+ * server is away, or for some seconds while it is busy. Equal questions are asked once at a time. Room for others is
+ * made by unused entries of the askers who have most: no asker pushes out the answers of those who ask for less.
  */
 export class AccessCache<T> {
   readonly #options: AccessCacheOptions<T>;
   readonly #maxEntries: number;
   readonly #entries = new Map<string, Entry<T>>();
+  readonly #entriesOf = new Tally();
   readonly #loads = new Map<string, Promise<T>>();
   readonly #known: Line = { gate: new Limiter(MAX_LOADS), pending: 0 };
   readonly #unknown: Line = { gate: new Limiter(MAX_LOADS), pending: 0 };
@@ -122,7 +127,7 @@ export class AccessCache<T> {
       if (now < entry.keptUntilMs) {
         return this.#loadOrKeep(key, entry, load);
       }
-      this.#entries.delete(key);
+      this.#drop(key, entry);
     }
     return this.#loads.get(key) ?? this.#ask(key, load, asker);
   }
@@ -135,7 +140,7 @@ export class AccessCache<T> {
 
   async #loadOrKeep(key: string, entry: Entry<T>, load: (signal: AbortSignal) => Promise<T>): Promise<T> {
     try {
-      return await this.#load(key, load, KNOWN_DEADLINE_MS, this.#known);
+      return await this.#load(key, load, entry.owner, KNOWN_DEADLINE_MS, this.#known);
     } catch (error) {
       const now = this.#options.clock.monotonic();
       if (now < this.#troubledUntilMs && this.#does(entry, now)) {
@@ -149,7 +154,7 @@ export class AccessCache<T> {
     // The next refresh waits this long, even if this one fails.
     entry.refreshAtMs = this.#options.clock.monotonic() + REFRESH_MS;
     if (this.#known.pending < MAX_PENDING) {
-      this.#load(key, load, LOAD_DEADLINE_MS, this.#known).catch(() => undefined);
+      this.#load(key, load, entry.owner, LOAD_DEADLINE_MS, this.#known).catch(() => undefined);
     }
   }
 
@@ -164,14 +169,20 @@ export class AccessCache<T> {
     if (isStranger && strangers.take(name, clock.monotonic()) > 0) {
       return Promise.reject(tooMany(what));
     }
-    const asked = this.#load(key, load, LOAD_DEADLINE_MS, this.#unknown);
+    const asked = this.#load(key, load, name, LOAD_DEADLINE_MS, this.#unknown);
     this.#pendingOf.add(name, 1);
     const settled = (): void => this.#pendingOf.add(name, -1);
     asked.then(settled, settled);
     return asked;
   }
 
-  #load(key: string, load: (signal: AbortSignal) => Promise<T>, deadlineMs: number, line: Line): Promise<T> {
+  #load(
+    key: string,
+    load: (signal: AbortSignal) => Promise<T>,
+    owner: string,
+    deadlineMs: number,
+    line: Line,
+  ): Promise<T> {
     const { tasks, what } = this.#options;
     const pending = this.#loads.get(key);
     if (pending !== undefined) {
@@ -195,7 +206,7 @@ export class AccessCache<T> {
             leave();
           }
         });
-        this.#keep(key, value);
+        this.#keep(key, value, owner);
         done.resolve(value);
       } catch (error) {
         done.reject(this.#failed(error, asked));
@@ -228,15 +239,17 @@ export class AccessCache<T> {
     );
   }
 
-  #keep(key: string, value: T): void {
+  #keep(key: string, value: T, owner: string): void {
     const { ttlMs, graceMs, clock } = this.#options;
     const now = clock.monotonic();
     const goodForMs = ttlMs(value);
     this.#awayUntilMs = 0;
     this.#troubledUntilMs = 0;
-    this.#entries.delete(key);
+    this.#drop(key, this.#entries.get(key));
+    this.#entriesOf.add(owner, 1);
     this.#entries.set(key, {
       value,
+      owner,
       refreshAtMs: now + goodForMs * REFRESH_AT,
       freshUntilMs: now + goodForMs,
       keptUntilMs: now + goodForMs + graceMs,
@@ -245,16 +258,36 @@ export class AccessCache<T> {
     this.#makeRoom();
   }
 
-  /** Removes the oldest that was not used since it was passed over last. */
+  #drop(key: string, entry: Entry<T> | undefined): void {
+    if (entry !== undefined && this.#entries.delete(key)) {
+      this.#entriesOf.add(entry.owner, -1);
+    }
+  }
+
+  /**
+   * Removes the oldest that were not used since they were passed over last, of askers with more than half as many as
+   * the one with most.
+   */
   #makeRoom(): void {
-    while (this.#entries.size > this.#maxEntries) {
+    if (this.#entries.size <= this.#maxEntries) {
+      return;
+    }
+    const enough = this.#maxEntries - Math.floor(this.#maxEntries * SPARE_PART);
+    while (this.#entries.size > enough) {
+      const share = this.#entriesOf.most / 2;
       for (const [key, entry] of this.#entries) {
-        this.#entries.delete(key);
-        if (!entry.used) {
-          break;
+        if (this.#entries.size <= enough) {
+          return;
         }
-        entry.used = false;
-        this.#entries.set(key, entry);
+        if (this.#entriesOf.get(entry.owner) > share) {
+          if (entry.used) {
+            entry.used = false;
+            this.#entries.delete(key);
+            this.#entries.set(key, entry);
+          } else {
+            this.#drop(key, entry);
+          }
+        }
       }
     }
   }

@@ -156,6 +156,35 @@ describe('access cache', () => {
     expect(api.asked).toBe(21);
   });
 
+  it('keeps the answers of an asker that are not used, whatever many others one asks for', async () => {
+    const { api, cache } = lab(100);
+    const alice = { name: 'alice', isStranger: false };
+    const ask = (key: string, asker: Asker) => cache.get(key, api.load, asker);
+    for (let n = 0; n < 10; n += 1) {
+      await ask(`of-alice-${n}`, alice);
+    }
+    for (let n = 0; n < 1_000; n += 1) {
+      await ask(`f${n}`, nobody);
+    }
+    // Known without a question, as in an outage of the API server.
+    api.away = true;
+    for (let n = 0; n < 10; n += 1) {
+      expect(ask(`of-alice-${n}`, alice)).toBe('yes');
+    }
+    expect(cache.size).toBeLessThanOrEqual(100);
+  });
+
+  it('has room for new askers where each of many has one answer', async () => {
+    const { api, cache } = lab(100);
+    for (let n = 0; n < 1_000; n += 1) {
+      expect(await cache.get(`k${n}`, api.load, { name: `caller-${n}`, isStranger: false })).toBe('yes');
+    }
+    expect(cache.size).toBeLessThanOrEqual(100);
+    const asked = api.asked;
+    expect(cache.get('k999', api.load, { name: 'caller-999', isStranger: false })).toBe('yes');
+    expect(api.asked).toBe(asked);
+  });
+
   it('goes on with the last answer for 30 seconds while a crowd of others keeps the API server busy, and no longer', async () => {
     const { api, cache, clock, get } = lab();
     await get();
