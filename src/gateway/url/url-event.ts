@@ -56,6 +56,9 @@ const PRESIGNED = new Set([
   'x-amz-signature',
   'x-amz-signedheaders',
 ]);
+/** Headers about the way of a request, which functions go by and anybody may send. */
+const OF_THE_WAY =
+  /^(?:forwarded|x-forwarded(?:-.*)?|x-original-.*|x-real-ip|x-rewrite-url|x-client-ip|true-client-ip)$/;
 /** Types of bodies that are text; all others are given in base64, forms too, as Lambda does. */
 const TEXT_TYPE = /^(?:text\/.*|application\/(?:json|javascript|xml|.*\+json|.*\+xml))$/;
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
@@ -215,7 +218,7 @@ function headersOf({ body, client, host, rawHeaders, signer, traceId }: UrlReque
     const value = rawHeaders[at + 1] ?? '';
     if (name === 'cookie') {
       cookies.push(...value.split(';').map((cookie) => cookie.trim()));
-    } else if (!HOP_BY_HOP.has(name) && !(signer !== undefined && PROOFS.has(name))) {
+    } else if (!HOP_BY_HOP.has(name) && !(signer !== undefined && PROOFS.has(name)) && isBelieved(name, client)) {
       pairs.push([name, value]);
     }
   }
@@ -231,14 +234,18 @@ function headersOf({ body, client, host, rawHeaders, signer, traceId }: UrlReque
     headers.set('content-length', String(body.length));
   }
   if (!client.byProxy) {
-    // Anybody may send these, and functions go by them.
     headers.set('x-forwarded-for', client.address);
     headers.set('x-forwarded-proto', 'http');
-    headers.delete('x-forwarded-port');
-    headers.delete('x-forwarded-host');
-    headers.delete('forwarded');
   }
   return { headers, cookies: told };
+}
+
+/**
+ * Whether a header is shown: those about the way are, in the spelling of the proxy that the operator has named. CGI and
+ * WSGI read `X_Forwarded_For` as the same header, and a proxy may pass that on from its client.
+ */
+function isBelieved(name: string, { byProxy }: Client): boolean {
+  return (byProxy && !name.includes('_')) || !OF_THE_WAY.test(name.replaceAll('_', '-'));
 }
 
 /** Values of a name joined by commas, in the order in which they came. */

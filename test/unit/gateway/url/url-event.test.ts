@@ -329,6 +329,30 @@ describe('the event of a request', () => {
     );
   });
 
+  it.each([
+    ...['Forwarded', 'X-Forwarded-Host', 'X-Forwarded-Port', 'X-Forwarded-Prefix', 'X-Forwarded-Scheme'],
+    ...['X-Forwarded-Ssl', 'X-Forwarded-Server', 'X-Real-Ip', 'X-Original-Url', 'X-Rewrite-URL', 'True-Client-IP'],
+  ])('has %s of a proxy alone, and no spelling that CGI takes for it', (name) => {
+    const client = { address: '203.0.113.9', byProxy: true };
+    const spelled = name.replaceAll('-', '_');
+    const headers = [name, 'a', ...(spelled === name ? [] : [spelled, 'b']), 'X_Own', 'c'];
+    const ofStranger = eventOf({ line: 'GET /', headers });
+    const byProxy = eventOf({ line: 'GET /', headers, given: { client } });
+    const namesOf = (event: Record<string, unknown>) =>
+      Object.entries(event.headers as object).filter(([, value]) => ['a', 'b', 'c'].includes(value as string));
+    expect(namesOf(ofStranger)).toEqual([['x_own', 'c']]);
+    expect(namesOf(byProxy)).toEqual([
+      [name.toLowerCase(), 'a'],
+      ['x_own', 'c'],
+    ]);
+  });
+
+  it.each(['X_Forwarded_For', 'X-Forwarded_For'])('has no %s beside the address of the client', (name) => {
+    const headers = eventOf({ line: 'GET /', headers: [name, '6.6.6.6'] }).headers as Record<string, string>;
+    expect(Object.values(headers)).not.toContain('6.6.6.6');
+    expect(headers['x-forwarded-for']).toBe(CLIENT);
+  });
+
   it('has nothing that is between client and gateway alone', () => {
     const headers = [
       'Connection',
