@@ -61,7 +61,9 @@ export class FunctionCatalog {
   /** Names of all functions, sorted by their characters. */
   names(): readonly string[] {
     const { book, view } = this.#options;
-    const served = [...view.functionNames()].filter((name) => !this.#isLeftOver(name));
+    // Workers of a version alone, whose LambdaFunction is gone, are no function.
+    const isServed = (name: string): boolean => (view.function(name)?.byVersion.get(undefined) ?? []).length > 0;
+    const served = [...view.functionNames()].filter((name) => isServed(name) && !this.#isLeftOver(name));
     return [...new Set([...served, ...book.names()])].toSorted((one, other) => (one < other ? -1 : 1));
   }
 

@@ -11,6 +11,7 @@ import {
   ListAliasesCommand,
   ListEventSourceMappingsCommand,
   ListFunctionEventInvokeConfigsCommand,
+  ListFunctionsCommand,
   ListFunctionUrlConfigsCommand,
   ListLayersCommand,
   ListProvisionedConcurrencyConfigsCommand,
@@ -210,6 +211,22 @@ it('GetFunctionEventInvokeConfig and its list give what is said of events', asyn
   });
   const list = await client.send(new ListFunctionEventInvokeConfigsCommand(input));
   expect(list.FunctionEventInvokeConfigs).toMatchObject([config]);
+});
+
+it('lists go on where workers of a version outlive their function', async () => {
+  const lab = await readLab();
+  const settings = await lab.client.send(new GetAccountSettingsCommand({}));
+  const before = await lab.client.send(new ListFunctionsCommand({}));
+  await lab.addWorker('odd', { version: 3 });
+  await lab.addWorker('odd-one', { functionName: 'odd', version: 4 });
+  expect((await lab.client.send(new ListFunctionsCommand({}))).Functions).toEqual(before.Functions);
+  expect((await lab.client.send(new ListFunctionsCommand({ FunctionVersion: 'ALL' }))).Functions).toHaveLength(
+    before.Functions?.length ?? 0,
+  );
+  expect((await lab.client.send(new GetAccountSettingsCommand({}))).AccountUsage).toEqual(settings.AccountUsage);
+  await expect(lab.client.send(new GetFunctionCommand({ FunctionName: 'odd' }))).rejects.toMatchObject({
+    name: 'ResourceNotFoundException',
+  });
 });
 
 it('GetAccountSettings counts functions and workers', async () => {
