@@ -59,6 +59,7 @@ export class AccessReviewer {
   }
 
   /**
+   * @param called the function as the caller has named it, for the error; the name of its resource tells of others
    * @param claim present for a claimed principal without proof: questions then count for its address, and errors do not
    *   show its name
    * @throws {LambdaError} AccessDeniedException, or ServiceException (503)
@@ -68,6 +69,7 @@ export class AccessReviewer {
     action: AccessAction,
     functionName: string | undefined,
     claim?: UnprovedClaim,
+    called = functionName,
   ): void | Promise<void> {
     const identity = this.#identityOf(principal);
     const name = claim === undefined ? principalName(principal) : `holder of the access key ${claim.key}`;
@@ -77,18 +79,18 @@ export class AccessReviewer {
       claim === undefined ? { name: identity, isStranger: false } : strangerAt(claim.address),
     );
     if (decision instanceof Promise) {
-      return decision.then((made) => this.#settle(made, name, action, functionName));
+      return decision.then((made) => this.#settle(made, name, action, called));
     }
-    this.#settle(decision, name, action, functionName);
+    this.#settle(decision, name, action, called);
   }
 
-  #settle(decision: Decision, name: string, action: AccessAction, functionName: string | undefined): void {
+  #settle(decision: Decision, name: string, action: AccessAction, called: string | undefined): void {
     if (decision === 'allowed') {
       return;
     }
     const { verb, subresource, permission, type } = ACTIONS[action];
     const { plural, group } = type;
-    const resource = functionName === undefined ? '*' : functionArn({ name: functionName });
+    const resource = called === undefined ? '*' : functionArn({ name: called });
     throw new LambdaError(
       'AccessDeniedException',
       `User: ${name} is not authorized to perform: ${permission} on resource: ${resource} ` +

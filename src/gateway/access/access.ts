@@ -80,6 +80,7 @@ export interface Access {
    * @param functionName the bare name, and of a {@link ControlAction} the name of the resource; undefined for an action
    *   on all functions
    * @param address the address of the caller
+   * @param called the function as the caller has named it, in place of `functionName` in the error
    * @throws {LambdaError} AccessDeniedException (403), TooManyRequestsException (429), or ServiceException (503)
    */
   authorize(
@@ -87,6 +88,7 @@ export interface Access {
     action: AccessAction,
     functionName: string | undefined,
     address: string,
+    called?: string,
   ): Promise<void> | void;
 }
 

@@ -52,12 +52,13 @@ export function createVerifiedAccess(options: VerifiedAccessOptions): Access {
       const principal = tokens.identify(authorization.replace(BEARER, '').trim(), request.remoteAddress);
       return principal instanceof Promise ? principal.then(provedIdentity) : provedIdentity(principal);
     },
-    authorize: ({ principal, claimedKey }, action, functionName, address) =>
+    authorize: ({ principal, claimedKey }, action, functionName, address, called) =>
       reviewer.authorize(
         principal,
         action,
         functionName,
         claimedKey === undefined ? undefined : { key: claimedKey, address },
+        called,
       ),
   };
 }

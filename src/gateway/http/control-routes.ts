@@ -3,12 +3,13 @@ import { versionNameOf } from '../../api/lambda-version.ts';
 import type { Access, ControlAction, Identity } from '../access/access.ts';
 import { principalName } from '../access/principal.ts';
 import { isPresigned } from '../access/signature.ts';
-import type { FunctionWriter } from '../control/function-writer.ts';
+import type { FunctionTarget, FunctionWriter } from '../control/function-writer.ts';
 import { parseMembers } from '../control/members.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
 import { LambdaError } from '../lambda/lambda-error.ts';
 import { observing, type RouteOptions } from './answer.ts';
 import { functionConfigOperations } from './config-operations.ts';
+import type { Errand } from './entrance.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { allValues, type OperationRoute, serveOperation, takePlace } from './operation-route.ts';
 import { functionOperations, versionIn, type WriteOperation } from './write-operations.ts';
@@ -62,18 +63,14 @@ function serve(
       throw refusal;
     }
     const { caller } = request;
-    const authorize = async (action: ControlAction, objectName: string | undefined): Promise<void> => {
-      await access.authorize(
-        { principal: identity.principal, claimedKey: undefined },
-        action,
-        objectName,
-        caller.address,
-      );
-    };
+    const proved = { principal: identity.principal, claimedKey: undefined };
     const target = writer.targetOf(reference.name);
     // Since the head was looked at, the name may have come to mean another object.
-    const { action, functionName } = errandOf(operation, reference, writer);
-    await authorize(action, functionName);
+    const { action, called, functionName } = errandOf(operation, reference, writer);
+    await access.authorize(proved, action, functionName, caller.address, called);
+    const authorize = async (also: ControlAction, { name: calledName, objectName }: FunctionTarget): Promise<void> => {
+      await access.authorize(proved, also, objectName, caller.address, calledName);
+    };
     const name = principalName(identity.principal);
     return await operation.run(
       { catalog, writer, authorize, isGone: () => caller.gone },
@@ -112,14 +109,14 @@ function errandOf(
   { action }: WriteOperation,
   { name, qualifier }: FunctionReference,
   writer: FunctionWriter,
-): { readonly action: ControlAction; readonly functionName: string | undefined } {
+): Errand & { readonly action: ControlAction } {
   if (action === 'create') {
     return { action, functionName: undefined };
   }
   const { objectName } = writer.targetOf(name);
   return action === 'delete' && qualifier !== undefined
-    ? { action: 'delete-version', functionName: versionNameOf(objectName, versionIn(qualifier)) }
-    : { action, functionName: objectName };
+    ? { action: 'delete-version', functionName: versionNameOf(objectName, versionIn(qualifier)), called: name }
+    : { action, functionName: objectName, called: name };
 }
 
 /** The function that a request names; an empty name where its path names none. */

@@ -23,6 +23,8 @@ export interface Errand {
   readonly action: AccessAction;
   /** The bare name; undefined for an action on all functions. */
   readonly functionName: string | undefined;
+  /** The function as the caller has named it, where a right is one to another name. */
+  readonly called?: string;
 }
 
 /** The sender of a request, and how far it is proved. */
@@ -30,6 +32,8 @@ export interface Visitor {
   readonly identity: Identity;
   /** Whether the sender is proved, except for the body's own hash. */
   known: boolean;
+  /** Set where a sender who is not proved lacks the right: told once the body has proved the sender. */
+  denied?: LambdaError;
   /** Gives back the room of a body whose sender was not proved. */
   leave: (() => void) | undefined;
   /** Hash of the whole body, where one was made while the body arrived. */
@@ -58,7 +62,7 @@ const MAX_SHOWN = 253;
 /**
  * Decides about requests by their heads, before a byte of their bodies is read: sender, rate and right. Where only the
  * body can prove the sender, rate and right are checked for the claimed sender, and the body is read within a share of
- * its key.
+ * its key. A sender without the right hears so after that proof: who knows the id of a key learns nothing of its rights.
  */
 export class Entrance {
   readonly #options: EntranceOptions;
@@ -144,6 +148,9 @@ export class Entrance {
     if (!visitor.known) {
       this.#known(request, visitor, observation);
     }
+    if (visitor.denied !== undefined) {
+      throw visitor.denied;
+    }
     return identity;
   }
 
@@ -187,14 +194,21 @@ export class Entrance {
       this.#known(request, visitor, observation);
     }
     const errand = errandOf();
-    return errand === undefined
-      ? undefined
-      : access.authorize(
-          visitor.known ? { principal: identity.principal, claimedKey: undefined } : identity,
-          errand.action,
-          errand.functionName,
-          request.caller.address,
-        );
+    if (errand === undefined) {
+      return;
+    }
+    const { action, called, functionName } = errand;
+    const { address } = request.caller;
+    if (visitor.known) {
+      const proved = { principal: identity.principal, claimedKey: undefined };
+      return access.authorize(proved, action, functionName, address, called);
+    }
+    try {
+      const asked = access.authorize(identity, action, functionName, address, called);
+      return asked instanceof Promise ? asked.catch((error: unknown) => deny(visitor, error)) : undefined;
+    } catch (error) {
+      deny(visitor, error);
+    }
   }
 
   /**
@@ -219,4 +233,12 @@ export class Entrance {
     observation?.identified(principal);
     this.#options.admission.pass(principal, request.caller);
   }
+}
+
+/** Keeps the refusal of a right until its sender is proved. Throws anything else. */
+function deny(visitor: Visitor, error: unknown): void {
+  if (!(error instanceof LambdaError) || error.errorName !== 'AccessDeniedException') {
+    throw error;
+  }
+  visitor.denied = error;
 }

@@ -33,10 +33,10 @@ export interface WriteParts {
   /**
    * Returns where the caller has the right.
    *
-   * @param objectName name of the resource; undefined for all
+   * @param target the resource, and the function as the caller has named it
    * @throws {LambdaError} AccessDeniedException
    */
-  readonly authorize: (action: ControlAction, objectName: string | undefined) => Promise<void>;
+  readonly authorize: (action: ControlAction, target: FunctionTarget) => Promise<void>;
   /** Whether the caller has hung up. */
   readonly isGone: () => boolean;
 }
@@ -79,7 +79,7 @@ export const functionOperations: readonly WriteOperation[] = [
       }
       const target = writer.targetOf(reference.name);
       // Of one who creates by server-side apply Kubernetes asks for this right as well.
-      await parts.authorize('change', target.objectName);
+      await parts.authorize('change', target);
       const token = booleanIn(members, 'Publish') === true ? author.requestId : undefined;
       const made = await writer.create(target, members, token, author);
       return token === undefined

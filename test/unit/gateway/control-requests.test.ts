@@ -11,8 +11,14 @@ import {
   UpdateFunctionCodeCommand,
   UpdateFunctionConfigurationCommand,
 } from '@aws-sdk/client-lambda';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import type { LambdaFunction } from '../../../src/api/lambda-function.ts';
+import { systemClock } from '../../../src/common/clock.ts';
+import { TaskGroup } from '../../../src/common/task-group.ts';
+import { type Access, provedIdentity } from '../../../src/gateway/access/access.ts';
+import { AccessReviewer } from '../../../src/gateway/access/access-review.ts';
+import { ANONYMOUS } from '../../../src/gateway/access/principal.ts';
+import { CallerRates } from '../../../src/gateway/lambda/caller-rate.ts';
 import { functionFixture, versionFixture } from '../../support/function-fixture.ts';
 import { ALICE, keyedAccess } from '../../support/keyed-access.ts';
 import { presignedRequest } from '../../support/signed-request.ts';
@@ -31,6 +37,30 @@ async function send(
 ): Promise<{ status: number; text: string }> {
   const response = await fetch(`${lab.url}/2015-03-31/functions${path}`, { method, body });
   return { status: response.status, text: await response.text() };
+}
+
+/** Access that knows each caller, of whom Kubernetes allows nothing. */
+function createRefusing(): Access {
+  const tasks = new TaskGroup((_task, error) => {
+    throw error;
+  });
+  onTestFinished(() => tasks.stop());
+  const reviewer = new AccessReviewer({
+    client: { create: async (_type, object) => ({ ...object, status: { allowed: false } }) },
+    namespace: 'default',
+    allowedMs: 1_000,
+    deniedMs: 1_000,
+    graceMs: 0,
+    isAway: () => false,
+    strangers: new CallerRates({ perSecond: 0, burst: 1 }, 10),
+    clock: systemClock,
+    tasks,
+  });
+  return {
+    identify: () => provedIdentity(ANONYMOUS),
+    authorize: ({ principal }, action, name, _address, called) =>
+      reviewer.authorize(principal, action, name, undefined, called),
+  };
 }
 
 /** The function as somebody else has changed it. */
@@ -55,6 +85,46 @@ describe('of two creations at one moment', () => {
     });
     expect(lab.object()).toEqual(functionFixture({ metadata: { resourceVersion: '50' } }));
   });
+});
+
+it('a refusal is the same whether the function is there or not, and has the name that was sent', async () => {
+  const authorize = createRefusing();
+  const lab = await writingLab({ gateway: { access: authorize } });
+  lab.functions.put(functionFixture({ name: 'payments-v2', spec: { functionName: 'pay' } }));
+  const told = async (method: string, path: string, body?: string): Promise<string> => {
+    const answer = await fetch(`${lab.url}/2015-03-31/functions${path}`, {
+      method,
+      ...(body === undefined ? {} : { body }),
+    });
+    return `${answer.status} ${await answer.text()}`.replaceAll(/\b(?:pay|buy)\b/g, 'NAME');
+  };
+  const requests = [
+    ['PUT', '/NAME/configuration', '{}'],
+    ['DELETE', '/NAME', undefined],
+    ['DELETE', '/NAME?Qualifier=3', undefined],
+    ['POST', '', JSON.stringify({ ...minimal, FunctionName: 'NAME' })],
+  ] as const;
+  for (const [method, path, body] of requests) {
+    const [there, not] = await Promise.all(
+      ['pay', 'buy'].map((name) => told(method, path.replace('NAME', name), body?.replace('NAME', name))),
+    );
+    expect(there).toContain('403');
+    expect(there).toContain(method === 'POST' ? 'lambda:CreateFunction on resource: *' : 'function:NAME ');
+    expect(there).toBe(not);
+  }
+});
+
+it.each([
+  ['PUT', '/hello/configuration', { [`x${'y'.repeat(50_000)}`]: 1 }],
+  ['PUT', '/hello/configuration', { [`x${'y'.repeat(50_000)}`]: 'z' }],
+  ['POST', '/hello/aliases', { Name: 'live', FunctionVersion: 'y'.repeat(50_000) }],
+  ['POST', '/hello/versions', { CodeSha256: 'y'.repeat(50_000) }],
+])('an error repeats no more than the beginning of what was sent: %s %s', async (method, path, members) => {
+  const lab = await writingLab();
+  lab.functions.put(functionFixture());
+  const { status, text } = await send(lab, method, path, JSON.stringify(members));
+  expect(status).toBe(400);
+  expect(text.length).toBeLessThan(1_000);
 });
 
 describe('a presigned URL', () => {
