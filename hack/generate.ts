@@ -23,6 +23,7 @@ import { reasonDocument } from './reason-document.ts';
 import { resourceDocuments } from './resource-document.ts';
 import { generatedTypesFolder, resourceTypes } from './resource-types.ts';
 import { templateDefinitions } from './template-definitions.ts';
+import { templateFields } from './template-fields.ts';
 import { testDocuments } from './test-documents.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
@@ -33,6 +34,7 @@ const earlyMakers: readonly ProductMaker[] = [templateDefinitions];
 /** Makers of all other products. Products of a maker are written, checked, and removed again where their folder is owned. */
 const makers: readonly ProductMaker[] = [
   resourceTypes,
+  templateFields,
   protocolTypes,
   resourceDocuments,
   commandDocument,

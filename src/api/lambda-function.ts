@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
 import type { KubeObject, ObjectMeta, ResourceType } from '../kube/api/types.ts';
 import type { LambdaFunction, LambdaFunctionSpec, LambdaFunctionStatus } from './generated/lambda-function.ts';
 import { LABEL_PREFIX } from './label.ts';
 import { type LambdaWorker, WORKER_FINALIZER } from './lambda-worker.ts';
 import { API_GROUP, API_VERSION } from './name.ts';
+import { hashOfTemplate } from './template-hash.ts';
 
 export type {
   LambdaFunction,
@@ -82,20 +82,16 @@ export function autoScalingOf({ spec }: LambdaFunction): AutoScaling | undefined
 
 /** Tells apart templates whose workers would differ. 16 hexadecimal digits. */
 export function templateHashOf(template: WorkerTemplate): string {
-  const text = JSON.stringify(sorted(template.spec));
-  return createHash('sha256').update(text).digest('hex').slice(0, 16);
+  return hashOfTemplate(template.spec);
 }
 
-/** The same value with the members of each object in the order of their names. */
-function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) {
-    return value.map(sorted);
-  }
-  if (typeof value !== 'object' || value === null) {
-    return value;
-  }
-  const entries = Object.entries(value).toSorted(([one], [other]) => (one < other ? -1 : 1));
-  return Object.fromEntries(entries.map(([name, member]) => [name, sorted(member)]));
+/**
+ * Hash of the present template of a function. While the spec is the one that the status is about, that is the hash of
+ * then: a default that a newer definition adds to the template changes no spec.
+ */
+export function presentTemplateOf({ metadata, spec, status }: LambdaFunction): string {
+  const known = status?.observedGeneration === metadata.generation ? status?.revisions?.at(-1) : undefined;
+  return known?.template ?? templateHashOf(spec.template);
 }
 
 /** The reference by which a LambdaFunction owns a worker or a version. */

@@ -7,6 +7,7 @@ import {
   type LambdaFunction,
   ownerReferenceTo,
   TEMPLATE_ANNOTATION,
+  type WorkerSource,
   type WorkerTemplate,
 } from './lambda-function.ts';
 import { API_GROUP, API_VERSION } from './name.ts';
@@ -67,6 +68,11 @@ export function versionOf(owner: LambdaFunction, { image, template: hash, versio
       template: templateWith(spec.template, image),
     },
   } as LambdaVersion;
+}
+
+/** Source of the workers of a version. A version never changes: its number stands for its template. */
+export function versionSourceOf({ spec: { template, version } }: LambdaVersion): WorkerSource {
+  return { version, template, hash: `version-${version}` };
 }
 
 /**

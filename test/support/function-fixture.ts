@@ -1,5 +1,5 @@
 import { type LambdaFunction, templateHashOf, type WorkerSource, workerOf } from '../../src/api/lambda-function.ts';
-import { type LambdaVersion, versionOf } from '../../src/api/lambda-version.ts';
+import { type LambdaVersion, versionOf, versionSourceOf } from '../../src/api/lambda-version.ts';
 import type { LambdaWorker, LambdaWorkerStatus } from '../../src/api/lambda-worker.ts';
 import { workerFixture } from './worker-fixture.ts';
 
@@ -56,8 +56,11 @@ export function versionFixture(
 
 /** Source of the workers of $LATEST, or of a version. */
 export function sourceOf(owner: LambdaFunction, version?: LambdaVersion): WorkerSource {
-  const { template } = (version ?? owner).spec;
-  return { version: version?.spec.version, template, hash: templateHashOf(template) };
+  if (version !== undefined) {
+    return versionSourceOf(version);
+  }
+  const { template } = owner.spec;
+  return { version: undefined, template, hash: templateHashOf(template) };
 }
 
 export interface OwnedFixture {

@@ -4,8 +4,8 @@ import {
   functionOwnerOf,
   type LambdaFunction,
   lambdaFunctions,
+  presentTemplateOf,
   TEMPLATE_ANNOTATION,
-  templateHashOf,
   workerOf,
 } from '../../api/lambda-function.ts';
 import type { LambdaVersion } from '../../api/lambda-version.ts';
@@ -173,7 +173,7 @@ export class FunctionController {
       // Read after the look for workers that the cache may lack: those that came meanwhile would be made a second time.
       const shown = workers.cache.byIndex(OWNER_INDEX, key).filter((worker) => isOwned(worker, owner));
       const owned = await this.#departures.without(key, shown, call);
-      const template = templateHashOf(owner.spec.template);
+      const template = presentTemplateOf(owner);
       const { living, ...known } = this.#versions.of(owner);
       const latest = livingOf(owned).filter(({ spec }) => spec.version === undefined);
       const holder = otherHolderOf(owner, functions);

@@ -1,4 +1,9 @@
-import { functionOwnerOf, type LambdaFunction, templateHashOf, type WorkerSource } from '../../api/lambda-function.ts';
+import {
+  functionOwnerOf,
+  type LambdaFunction,
+  presentTemplateOf,
+  type WorkerSource,
+} from '../../api/lambda-function.ts';
 import { fieldManagers } from '../../api/name.ts';
 import {
   CHANGE_CAUSE,
@@ -81,11 +86,11 @@ export class RevisionKeeper {
    * @param isWorking whether the present template works, as the status tells it next
    */
   async keep(owner: LambdaFunction, isWorking: boolean, call: CallOptions): Promise<WriteOutcome> {
-    const { metadata, spec, status } = owner;
+    const { metadata, status } = owner;
     if (metadata.deletionTimestamp !== undefined) {
       return { kind: 'done' };
     }
-    const template = templateHashOf(spec.template);
+    const template = presentTemplateOf(owner);
     const known = status?.revisions ?? [];
     const last = known.at(-1);
     const staying = new Set(revisionsAfter(owner, template, isWorking).map((each) => each.template));

@@ -1,10 +1,5 @@
-import {
-  type EffectiveAlias,
-  type LambdaFunction,
-  templateHashOf,
-  type WorkerSource,
-} from '../../api/lambda-function.ts';
-import type { LambdaVersion } from '../../api/lambda-version.ts';
+import type { EffectiveAlias, LambdaFunction, WorkerSource } from '../../api/lambda-function.ts';
+import { type LambdaVersion, versionSourceOf } from '../../api/lambda-version.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import { isUpdated, isWorkerReady } from './readiness.ts';
 
@@ -35,7 +30,7 @@ export function groupsOf({ isAwaited, owner, template, versions }: GroupsInput):
   return [
     { source: latest, wanted: isGoing ? 0 : wanted },
     ...versions.map((version) => ({
-      source: { version: version.spec.version, ...templateOf(version) },
+      source: versionSourceOf(version),
       wanted: isGoing ? 0 : versionWorkers(owner, version),
     })),
   ];
@@ -48,10 +43,6 @@ export function latestOf(groups: readonly WorkerGroup[]): WorkerGroup {
     throw new TypeError('a function has a group of $LATEST');
   }
   return latest;
-}
-
-function templateOf({ spec }: LambdaVersion): Pick<WorkerSource, 'hash' | 'template'> {
-  return { template: spec.template, hash: templateHashOf(spec.template) };
 }
 
 /** Workers that a version is to have: as many as its aliases say, and one until one of them was ready. */

@@ -4,8 +4,8 @@ import {
   calledNameOf,
   functionOwnerOf,
   type LambdaFunction,
+  presentTemplateOf,
   TEMPLATE_ANNOTATION,
-  templateHashOf,
   withSettings,
 } from '../../api/lambda-function.ts';
 import type { LambdaVersion } from '../../api/lambda-version.ts';
@@ -165,7 +165,7 @@ function resourceOf(
   }
   if (owner !== undefined) {
     const { metadata, spec } = owner;
-    const hash = templateHashOf(spec.template);
+    const hash = presentTemplateOf(owner);
     const updated = workers.find(({ resource }) => resource.metadata.annotations?.[TEMPLATE_ANNOTATION] === hash);
     const image = updated?.resource.status?.image;
     return {

@@ -2,8 +2,8 @@ import { changingReasons, findCondition, isTrue, type WorkerReason, workerCondit
 import {
   functionOwnerOf,
   type LambdaFunction,
+  presentTemplateOf,
   TEMPLATE_ANNOTATION,
-  templateHashOf,
 } from '../../api/lambda-function.ts';
 import type { LambdaVersion } from '../../api/lambda-version.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
@@ -150,7 +150,7 @@ export function functionUpdateOf(owner: LambdaFunction, workers: readonly Lambda
     const message = 'the controller has not acted on the newest spec yet';
     return membersOf({ kind: 'InProgress', reason: 'Changing', message });
   }
-  const hash = templateHashOf(spec.template);
+  const hash = presentTemplateOf(owner);
   const owned = workers.filter((worker) => functionOwnerOf(worker.metadata)?.uid === metadata.uid);
   const isUpdated = owned.every((worker) => worker.metadata.annotations?.[TEMPLATE_ANNOTATION] === hash);
   const isWhole = owned.length >= Math.max(1, spec.scaling?.minWorkers ?? 1) && isUpdated;

@@ -552,10 +552,13 @@ describe('FunctionController', () => {
       });
     /** Writes another spec, as a user does. */
     function apply(scene: FunctionScene, wish: LambdaFunction): void {
-      const { metadata, status } = scene.owners.get('hello') ?? wish;
+      scene.change(wish);
+      const present = scene.owners.get('hello') ?? wish;
       const { annotations } = wish.metadata;
-      const kept = { ...metadata, ...(annotations === undefined ? {} : { annotations }) };
-      scene.put({ ...wish, metadata: kept, ...(status === undefined ? {} : { status }) });
+      scene.put({
+        ...present,
+        metadata: { ...present.metadata, ...(annotations === undefined ? {} : { annotations }) },
+      });
     }
     async function looks(scene: FunctionScene): Promise<readonly string[]> {
       for (let round = 0; round < 3; round += 1) {
@@ -629,10 +632,7 @@ describe('FunctionController', () => {
     const scene = new FunctionScene();
     const of = (image: number) => functionFixture({ minWorkers: 2, image: `registry.example/hello:${image}` });
     const state = () => scene.owners.get('hello')?.status?.rollout?.state;
-    const change = (image: number): void => {
-      const { status } = scene.owners.get('hello') ?? {};
-      scene.put({ ...of(image), ...(status === undefined ? {} : { status }) });
-    };
+    const change = (image: number): void => scene.change(of(image));
     scene.put(of(1));
     await scene.look();
     scene.settle();
@@ -690,6 +690,51 @@ describe('FunctionController', () => {
     scene.settle();
     await scene.look();
     expect(scene.rollout()).toMatchObject({ state: 'Complete' });
+  });
+
+  it('writes nothing where a newer definition adds a default to the template, or a field that it does not know', async () => {
+    const scene = new FunctionScene();
+    const spec = { publish: 'OnChange', aliases: [{ name: 'live', version: 1 }] } as const;
+    const running = (): void => {
+      scene.settle();
+      for (const [name, worker] of scene.stored) {
+        scene.stored.set(name, { ...worker, status: { ...worker.status, image: digestImage(1) } } as LambdaWorker);
+      }
+      scene.see();
+      scene.seeVersions();
+    };
+    scene.put(functionFixture({ spec, metadata: { resourceVersion: '1' } }));
+    for (let round = 0; round < 6; round += 1) {
+      await scene.look();
+      running();
+    }
+    expect(scene.owners.get('hello')?.status).toMatchObject({ latestVersion: 1, conditions: [{ status: 'True' }] });
+    scene.written();
+    const defaulted = (owner: LambdaFunction): LambdaFunction => {
+      const added = { newField: false, runtimeInterface: 'Lambda' } as const;
+      return { ...owner, spec: { ...owner.spec, template: { spec: { ...owner.spec.template.spec, ...added } } } };
+    };
+    const told = scene.told.length;
+    scene.put(defaulted(scene.owners.get('hello') ?? functionFixture()));
+    // The image of the tag is another by now.
+    for (const [name, worker] of scene.stored) {
+      scene.stored.set(name, { ...worker, status: { ...worker.status, image: digestImage(2) } } as LambdaWorker);
+    }
+    for (const version of scene.versions.values()) {
+      scene.versions.set(version.metadata.name, defaulted(version as never) as never);
+    }
+    scene.see();
+    scene.seeVersions();
+    await scene.look();
+    await scene.look();
+    expect(scene.written()).toEqual([]);
+    expect(scene.told.slice(told)).toEqual([]);
+    // A user changes another part of the spec: fields that this release does not know make no other template.
+    const owner = scene.owners.get('hello') ?? functionFixture();
+    const { runtimeInterface: _known, ...template } = owner.spec.template.spec;
+    scene.change({ ...owner, spec: { ...owner.spec, description: 'words', template: { spec: template } } });
+    await scene.look();
+    expect(scene.written()).toEqual([]);
   });
 
   describe('a function in the mode Auto', () => {
@@ -864,10 +909,7 @@ describe('FunctionController', () => {
     const scene = new FunctionScene();
     const of = (image: number, more: Partial<LambdaFunction['spec']> = {}) =>
       functionFixture({ minWorkers: 1, image: `registry.example/hello:${image}`, spec: more });
-    const change = (wish: LambdaFunction): void => {
-      const { status } = scene.owners.get('hello') ?? {};
-      scene.put({ ...wish, ...(status === undefined ? {} : { status }) });
-    };
+    const change = (wish: LambdaFunction): void => scene.change(wish);
     scene.put(of(1));
     await scene.look();
     scene.settle();
