@@ -26,6 +26,10 @@ export interface CommandResult {
 /** Milliseconds that a program may take by default. */
 const DEFAULT_DEADLINE_MS = 60_000;
 const KEPT_ERROR_BYTES = 64 * 1024;
+/** Where programs come from that no Debian package brings as new as they have to be. */
+const WAYS_OUT: Readonly<Record<string, string>> = {
+  go: ' on PATH, which builds programs that ESB needs: install Go from https://go.dev/dl/',
+};
 
 /**
  * Runs a command to its end, or kills it when the signal fires or the deadline (60,000 ms by default) passes.
@@ -73,7 +77,7 @@ function run(
   child.on('error', (error) => {
     const missing = errnoOf(error) === 'ENOENT';
     done.reject(
-      new EsbError(missing ? `there is no program ${program}` : `${program}: ${error.message}`, {
+      new EsbError(missing ? `there is no program ${program}${WAYS_OUT[program] ?? ''}` : `${program}: ${error.message}`, {
         code: missing ? 'ProgramMissing' : 'CommandFailed',
         cause: error,
       }),
