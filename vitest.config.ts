@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
+import { withoutInstance } from './hack/instance-variables.mjs';
 import { pitfalls } from './test/pitfalls.ts';
 import { filesAlone } from './test/runner/files.ts';
 import { LongestFirst } from './test/support/longest-first.ts';
@@ -11,6 +12,9 @@ const tags = [
   ...Object.entries(pitfalls).map(([name, description]) => ({ name, description })),
   ...Object.entries(tenantAttempts).map(([name, { attempt }]) => ({ name, description: attempt })),
 ];
+
+// Without the runner, which does the same: tests have instances of their own.
+process.env = withoutInstance(process.env);
 
 export default defineConfig({
   test: {

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { withoutInstance } from './instance-variables.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const modules = join(root, 'node_modules');
@@ -28,13 +29,15 @@ export async function launch(script, args) {
     console.error(`esb: ${error.message}`);
     process.exit(1);
   }
+  // Tests and the bench have instances of their own.
+  const env = script.startsWith('test/') ? withoutInstance(process.env) : process.env;
   const child = spawn(node, ['--disable-warning=ExperimentalWarning', join(root, script), ...args], {
     stdio: 'inherit',
     env: {
       // Modules without their types, and compiled: half of the processor time of a start, and 25 MiB of each process.
       NODE_COMPILE_CACHE: join(modules, '.cache/esb'),
-      ...process.env,
-      PATH: `${join(modules, '.bin')}${delimiter}${process.env.PATH ?? ''}`,
+      ...env,
+      PATH: `${join(modules, '.bin')}${delimiter}${env.PATH ?? ''}`,
     },
   });
   // The terminal signals the whole group; what is sent to this process alone has to be passed on.

@@ -185,7 +185,7 @@ export function kubectl(
   );
 }
 
-/** Writes the variables that `source .esb/env` gives a shell. */
+/** Writes the variables that `source .esb/env` gives a shell. Tests take them back: `hack/instance-variables.mjs`. */
 export async function writeEnvironment(instance: Instance): Promise<void> {
   const { home, registry, gateways, state } = instance;
   const key = state.authentication === 'on' ? await readInstanceKey(home.accessKey) : undefined;
