@@ -370,6 +370,10 @@ const events = section<EventReason>(
     ],
     NodeLost: ['Warning', 'LambdaNode: its Lease is not renewed. LambdaWorker: its node is lost or unreachable'],
     NodeUnreachable: ['Warning', 'LambdaNode: its Lease is not renewed, and its workers stay for now'],
+    ChangeLost: [
+      'Warning',
+      'LambdaWorker: its `spec` was changed while it was being deleted, and the change is gone with it; apply it again',
+    ],
     CleanupSkipped: [
       'Warning',
       'LambdaWorker: the worker was let go without being cleaned up, since its node is gone for good',

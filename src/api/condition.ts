@@ -175,6 +175,7 @@ export type TerminationReason = 'Completed' | 'Error' | 'OOMKilled' | 'RuntimeAp
 /** Reasons of the Events that the controller writes. */
 export type EventReason =
   | 'Assigned'
+  | 'ChangeLost'
   | 'CleanupSkipped'
   | 'DrainCalledOff'
   | 'Drained'

@@ -244,7 +244,13 @@ function ownReadiness(input: StatusInput, phase: WorkerPhase): ConditionView {
     case 'Absent':
       return absence(input);
     case 'Terminating':
-      return no('Terminating', failure === undefined ? 'being removed' : failure.message);
+      if (failure !== undefined) {
+        return no('Terminating', failure.message);
+      }
+      return no(
+        'Terminating',
+        input.goal.kind === 'Gone' ? 'being removed; what is applied meanwhile is lost with it' : 'being removed',
+      );
     case 'Pending':
       if (input.nodeFull !== undefined) {
         return no('NodeFull', input.nodeFull);

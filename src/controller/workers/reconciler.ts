@@ -81,6 +81,8 @@ export class WorkerReconciler {
   readonly #waiting = new Map<string, Refusal>();
   /** By key, the monotonic milliseconds since when a deletion waits for a node that the worker left. */
   readonly #awaiting = new Map<string, number>();
+  /** By uid, the generation with which a worker was first seen in deletion: a later one is of a change. */
+  readonly #deletedAs = new Map<string, number>();
   /** By uid, the node whose loss was written to the worker. */
   readonly #lossTold = new Map<string, string>();
   /** By uid, the monotonic milliseconds of the last move away from a full node. */
@@ -120,6 +122,7 @@ export class WorkerReconciler {
   forget(key: string, uid: string): void {
     this.#waiting.delete(key);
     this.#awaiting.delete(key);
+    this.#deletedAs.delete(uid);
     this.#lossTold.delete(uid);
     this.#leftFullAt.delete(uid);
     this.#rewordings.forget(uid);
@@ -219,8 +222,11 @@ export class WorkerReconciler {
   #decide(key: string, worker: LambdaWorker, standing: WorkerStanding, shares?: ShareStanding): WorkerDecision {
     const uid = worker.metadata.uid ?? '';
     const { assignment } = worker.status ?? {};
-    const { deletionTimestamp } = worker.metadata;
+    const { deletionTimestamp, generation = 0 } = worker.metadata;
     const { left, quotas } = this.#options;
+    if (deletionTimestamp !== undefined && !this.#deletedAs.has(uid)) {
+      this.#deletedAs.set(uid, generation);
+    }
     if (!isSilent(standing.liveness) && standing.goneBecause === undefined) {
       this.#lossTold.delete(uid);
     }
@@ -313,6 +319,16 @@ export class WorkerReconciler {
     }
     metrics.released();
     logger.info({ worker: keyText(objectKey(worker)), because: decision.because }, 'worker let go');
+    const { generation = 0, uid = '' } = worker.metadata;
+    if (generation > (this.#deletedAs.get(uid) ?? generation)) {
+      events.record({
+        regarding: referenceTo(lambdaWorkers, worker),
+        type: 'Warning',
+        reason: 'ChangeLost',
+        action: 'Delete',
+        note: 'the spec was changed while the worker was being deleted, and the change is gone with it: apply it again',
+      });
+    }
     if (decision.isNodeGone) {
       events.record({
         regarding: referenceTo(lambdaWorkers, worker),

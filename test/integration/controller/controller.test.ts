@@ -291,6 +291,28 @@ describe('the controller, as the user esb:controller of a real API server', () =
     expect(await find('nowhere-a')).toBeUndefined();
   });
 
+  it('tells of a change that was applied to a worker in its deletion, and is gone with it', async () => {
+    await node('lost-1');
+    await create('lost-a');
+    await assigned('lost-a');
+    await server.kubectl(['delete', 'lambdaworker', 'lost-a', '--wait=false']);
+    // The API server takes it, also where a controller of GitOps sends it.
+    await create('lost-a', { timeoutSeconds: 7 });
+    const changed = await create('lost-a', { timeoutSeconds: 8 });
+    expect(changed.spec.timeoutSeconds).toBe(8);
+    expect(changed.metadata.deletionTimestamp).toBeDefined();
+    const lastTransitionTime = new Date().toISOString();
+    const cleanedUp = { type: 'CleanedUp', status: 'True', reason: 'CleanedUp', message: '', lastTransitionTime };
+    await admin.patch(
+      lambdaWorkers,
+      { namespace: 'default', name: 'lost-a' },
+      { kind: 'merge', body: { status: { conditions: [...(changed.status?.conditions ?? []), cleanedUp] } } },
+      { subresource: 'status' },
+    );
+    await waitFor('lost-a to be let go', async () => (await find('lost-a')) === undefined);
+    await waitFor('the Event', async () => (await eventsOf('lost-a')).includes('ChangeLost'));
+  });
+
   it('follows the pin of its owner', async () => {
     await node('pin-1');
     await create('pin-a');

@@ -454,6 +454,30 @@ describe('WorkerReconciler', () => {
     expect(scene.events).toEqual(['Reassigned', 'CleanupSkipped']);
   });
 
+  it.each([
+    { what: 'that was changed in its deletion is told to have lost the change', later: 3, events: ['ChangeLost'] },
+    { what: 'that was not changed in its deletion is told nothing', later: 2, events: [] },
+  ])('a worker $what', async ({ events, later }) => {
+    const scene = new Scene(nodeFixture());
+    const metadata = { finalizers: ['esb.dev/worker'], deletionTimestamp: '2026-11-01T00:00:00Z' };
+    const status = { assignment: { nodeName: 'node-1', epoch: 1 } };
+    scene.put(workerFixture({ metadata: { ...metadata, generation: 2 }, status }));
+    await scene.reconcile('hello');
+    const cleanedUp = {
+      type: 'CleanedUp',
+      status: 'True',
+      reason: 'CleanedUp',
+      message: '',
+      lastTransitionTime: '',
+    } as const;
+    scene.put(
+      workerFixture({ metadata: { ...metadata, generation: later }, status: { ...status, conditions: [cleanedUp] } }),
+    );
+    await scene.reconcile('hello');
+    expect(scene.stored.get('hello')?.metadata.finalizers).toEqual([]);
+    expect(scene.events).toEqual(events);
+  });
+
   it('looks at none that wait where a node that was taken for gone is there, and nothing was assumed', async () => {
     const scene = new Scene();
     const status = { assignment: { nodeName: 'node-1', epoch: 1 } };
