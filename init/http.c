@@ -32,8 +32,8 @@ enum {
 
 static struct connection *connections;
 static int listener = -1;
-static int all_places;
 static int free_places;
+static char connections_bound[32];
 
 static struct connection *of(int fd)
 {
@@ -62,7 +62,8 @@ void http_listen(const char *address, int port, int places)
 	struct rlimit files;
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < (rlim_t)places + OWN_FILES)
 		places = files.rlim_cur > OWN_FILES ? (int)files.rlim_cur - OWN_FILES : 1;
-	all_places = free_places = places;
+	free_places = places;
+	snprintf(connections_bound, sizeof connections_bound, "%d connections", places);
 	loop_add(listener, EPOLLIN);
 }
 
@@ -128,8 +129,7 @@ void http_close(struct connection *connection)
 	connection->parked = false;
 	loop_remove(connection->fd);
 	close(connection->fd);
-	if (free_places++ == 0)
-		loop_change(listener, EPOLLIN);
+	free_places++;
 	if (connection->act == NEXT_EVENT)
 		extension_left(connection);
 	else if (connection->act == NEXT)
@@ -282,18 +282,19 @@ static void accept_one(void)
 	int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0)
 		return;
+	// A client that keeps too many is refused; one that comes again and again ends the worker.
+	if (free_places == 0) {
+		close(fd);
+		bounds_breach(SLIP, connections_bound);
+		return;
+	}
+	free_places--;
 	struct connection *connection = allocate(sizeof *connection);
 	connection->fd = fd;
 	forget_request(connection);
 	connection->next = connections;
 	connections = connection;
 	loop_add(fd, EPOLLIN);
-	if (--free_places == 0) {
-		loop_change(listener, 0);
-		static char bound[32];
-		snprintf(bound, sizeof bound, "%d connections", all_places);
-		worker.broken = bound;
-	}
 }
 
 // Ends a worker by a sender who was told that its body is too large, and goes on.

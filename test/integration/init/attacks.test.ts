@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { run } from '../../support/command.ts';
 import { type BareInit, type BareInitOptions, type Peer, startBareInit } from '../../support/init-bare.ts';
-import { checkedInitProgram, initProgram } from '../../support/init-lab.ts';
+import { initProgram, strictInitProgram } from '../../support/init-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const several = { flags: ['--concurrency', '2'] };
@@ -257,10 +257,10 @@ describe('the processes', () => {
     expect(init.agent.phase?.fault).toBeUndefined();
   });
 
-  it('that hold more connections than the init has descriptors for end the worker, which is told', async () => {
-    const program = ['prlimit', '--nofile=64', await checkedInitProgram()];
+  it('that want more connections than the init has descriptors for end the worker, which is told', async () => {
+    const program = ['prlimit', '--nofile=64', await strictInitProgram()];
     const init = await start({ program, flags: ['--concurrency', '20'] });
-    for (let count = 0; count < 60; count++) {
+    for (let count = 0; count < 120; count++) {
       await init.connect().catch(() => undefined);
     }
     const fault = await init.agent.until('the fault', () => init.agent.phase?.fault);

@@ -62,6 +62,15 @@ async function endlessly({ socket }: Peer, piece: string): Promise<void> {
 }
 
 describe('a worker is ended', () => {
+  it('by connections without end', async () => {
+    const init = await start();
+    await waiting(init);
+    for (let count = 0; count < 200 && init.agent.phase?.fault === undefined; count += 1) {
+      await init.connect().catch(() => undefined);
+    }
+    expect(await bound(init)).toBe('60 connections');
+  });
+
   it('by headers that drip', async () => {
     const init = await start();
     await waiting(init);
@@ -127,6 +136,25 @@ describe('a worker goes on', () => {
     expect((await init.agent.ended(id)).facts.outcome).toMatchObject({ kind: 'TooLarge' });
     await delay(2_500);
     await isServed(init);
+  });
+
+  it('where a client wants more connections than there may be, which are closed', async () => {
+    const init = await start();
+    const peers: Peer[] = [];
+    for (let count = 0; count < 100; count += 1) {
+      peers.push(await init.connect());
+    }
+    await waitFor('the end of 40', () => peers.filter(({ ended }) => ended).length === 40);
+    peers[0]?.socket.destroy();
+    await waitFor('a place', async () => {
+      const peer = await init.connect();
+      peer.send('GET /nothing HTTP/1.1\r\n\r\n');
+      return await peer.answer(500).then(
+        ({ status }) => status === 404,
+        () => false,
+      );
+    });
+    expect(init.agent.phase?.fault).toBeUndefined();
   });
 
   it('with a stream of single letters', async () => {
