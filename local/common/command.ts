@@ -77,10 +77,13 @@ function run(
   child.on('error', (error) => {
     const missing = errnoOf(error) === 'ENOENT';
     done.reject(
-      new EsbError(missing ? `there is no program ${program}${WAYS_OUT[program] ?? ''}` : `${program}: ${error.message}`, {
-        code: missing ? 'ProgramMissing' : 'CommandFailed',
-        cause: error,
-      }),
+      new EsbError(
+        missing ? `there is no program ${program}${WAYS_OUT[program] ?? ''}` : `${program}: ${error.message}`,
+        {
+          code: missing ? 'ProgramMissing' : 'CommandFailed',
+          cause: error,
+        },
+      ),
     );
   });
   child.on('close', (code, killedBy) => {

@@ -17,12 +17,24 @@ it('a shell that has sourced the variables of an instance has none of them in te
   const state = { authentication: 'off' } as const;
   await writeEnvironment({ home, state, registry: '127.0.0.1:5000', gateways: ['http://127.0.0.1:9080'] } as never);
   expect(readInstanceEnvironment(folder).CONTAINERD_ADDRESS).toBe(home.node('node-1').containerdSocket);
-  const { stdout } = await run('env', ['-i', 'HOME=/home/me', 'PATH=/usr/bin:/bin', 'sh', '-c', `. ${home.envFile}; env`]);
-  const sourced = Object.fromEntries(stdout.trim().split('\n').map((line) => line.split(/=(.*)/s).slice(0, 2)));
+  const { stdout } = await run('env', [
+    '-i',
+    'HOME=/home/me',
+    'PATH=/usr/bin:/bin',
+    'sh',
+    '-c',
+    `. ${home.envFile}; env`,
+  ]);
+  const sourced = Object.fromEntries(
+    stdout
+      .trim()
+      .split('\n')
+      .map((line) => line.split(/=(.*)/s).slice(0, 2)),
+  );
   expect(sourced.KUBECONFIG).toBe(home.kubeconfig);
   const left = withoutInstance(sourced);
   expect({ HOME: left.HOME, PATH: left.PATH }).toEqual(own);
-  // What the shell adds itself.
+  // The shell adds these by itself.
   expect(Object.keys(left).filter((name) => !['PWD', 'OLDPWD', 'SHLVL', '_'].includes(name))).toEqual(['HOME', 'PATH']);
 });
 
