@@ -35,7 +35,7 @@ import { HoldController } from './reservation/hold-controller.ts';
 import { removeHoldPods } from './reservation/removal.ts';
 import { AssignmentCache } from './scheduling/assignment-cache.ts';
 import { sweepNode } from './scheduling/node-gc.ts';
-import { type NodeClosures, NodeSnapshot } from './scheduling/node-snapshot.ts';
+import { NodeSnapshot } from './scheduling/node-snapshot.ts';
 import { nodeFingerprint, placementFingerprint } from './scheduling/node-view.ts';
 import { publishRanges } from './scheduling/range-publisher.ts';
 import { LeftNodes } from './workers/left-nodes.ts';
@@ -99,9 +99,10 @@ class Term {
     const assignments = this.#assignments;
     this.#options = options;
     this.#tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
-    const closures: NodeClosures = {
-      closureOf: (node) => this.#holds?.closureOf(node),
-      isGrowing: (node) => this.#holds?.isGrowing(node) === true,
+    const closures = {
+      closureOf: (node: string) => this.#holds?.closureOf(node),
+      becauseOf: (node: string) => this.#holds?.becauseOf(node),
+      isGrowing: (node: string) => this.#holds?.isGrowing(node) === true,
     };
     const snapshot = new NodeSnapshot({
       client,

@@ -21,6 +21,8 @@ export type HoldClosure = 'draining' | 'unheld';
 export interface NodeState {
   readonly life: NodeLife;
   readonly closure: HoldClosure | undefined;
+  /** Why Pods of ours are refused there; undefined where the controller that led before has found the closure. */
+  readonly because?: string | undefined;
 }
 
 const stays: Readonly<Record<StayReason, string>> = {
@@ -72,19 +74,21 @@ function lifeCondition(node: LambdaNode, life: NodeLife): ConditionDraft | undef
     : draft(node, nodeConditions.lost, 'LeaseExpired', text);
 }
 
-function closureCondition(node: LambdaNode, closure: HoldClosure | undefined): ConditionDraft | undefined {
+function closureCondition(
+  node: LambdaNode,
+  { because, closure }: Pick<NodeState, 'because' | 'closure'>,
+): ConditionDraft | undefined {
   switch (closure) {
     case undefined:
       return undefined;
     case 'draining':
       return draft(node, nodeConditions.draining, 'WorkersLeave', 'its workers leave it');
-    case 'unheld':
-      return draft(
-        node,
-        nodeConditions.unheld,
-        'MemoryNotReserved',
-        'the memory of its workers is not reserved, so that no more workers come',
-      );
+    case 'unheld': {
+      const text = 'the memory of its workers is not reserved, so that no more workers come';
+      const told = findCondition(node.status?.conditions, nodeConditions.unheld)?.message ?? text;
+      const message = because === undefined ? told : `${text}: ${because}`;
+      return draft(node, nodeConditions.unheld, 'MemoryNotReserved', message);
+    }
     default:
       return unreachable(closure);
   }
@@ -113,10 +117,10 @@ function readiness(node: LambdaNode, isSilent: boolean): ConditionDraft | undefi
  *
  * @param now wall-clock milliseconds
  */
-export function nodeStatePatch(node: LambdaNode, { life, closure }: NodeState, now: number): PatchBody | undefined {
+export function nodeStatePatch(node: LambdaNode, { life, ...closed }: NodeState, now: number): PatchBody | undefined {
   const present = node.status?.conditions;
   const told = lifeCondition(node, life);
-  const drafts = [readiness(node, told !== undefined), told, closureCondition(node, closure)].filter(
+  const drafts = [readiness(node, told !== undefined), told, closureCondition(node, closed)].filter(
     (one) => one !== undefined,
   );
   const isObsolete = present?.some(

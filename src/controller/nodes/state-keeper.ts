@@ -21,7 +21,10 @@ export interface StateKeeperOptions {
   readonly client: Pick<KubeClient, 'patch'>;
   readonly lambdaNodes: Pick<ObjectCache<LambdaNode>, 'get'>;
   readonly liveness: Pick<NodeLiveness, 'life'>;
-  readonly closures: { closureOf(node: string): HoldClosure | undefined };
+  readonly closures: {
+    closureOf(node: string): HoldClosure | undefined;
+    becauseOf?(node: string): string | undefined;
+  };
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: ReconcilerMetrics;
@@ -62,7 +65,8 @@ export class StateKeeper {
     if (node === undefined || node.metadata.deletionTimestamp !== undefined) {
       return {};
     }
-    const patch = nodeStatePatch(node, { life: liveness.life(name), closure: closures.closureOf(name) }, clock.now());
+    const closed = { closure: closures.closureOf(name), because: closures.becauseOf?.(name) };
+    const patch = nodeStatePatch(node, { life: liveness.life(name), ...closed }, clock.now());
     if (patch === undefined) {
       return {};
     }

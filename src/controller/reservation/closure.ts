@@ -6,13 +6,14 @@ export const UNHELD_AFTER_MS = 30_000;
 /** The reason for which a node is closed to new workers. */
 export interface Closing {
   readonly closure: HoldClosure;
-  readonly because: string;
+  /** Undefined where the controller that led before has found the closure. */
+  readonly because: string | undefined;
 }
 
 export interface ClosureInput {
   /** Why workers are to leave the node. */
   readonly draining: string | undefined;
-  /** Why the kubelet has refused a Pod of ours. */
+  /** Why the kubelet or the API server has last refused a Pod of ours. */
   readonly refusal: string | undefined;
   /** Milliseconds since the first refusal; undefined where none was since both Pods were held. */
   readonly unheldForMs: number | undefined;
@@ -30,5 +31,5 @@ export function closureBy({ draining, refusal, unheldForMs }: ClosureInput): {
     return {};
   }
   const left = UNHELD_AFTER_MS - unheldForMs;
-  return left > 0 ? { againAfterMs: left } : { closing: { closure: 'unheld', because: refusal ?? 'refused before' } };
+  return left > 0 ? { againAfterMs: left } : { closing: { closure: 'unheld', because: refusal } };
 }

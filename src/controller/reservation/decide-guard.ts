@@ -6,8 +6,6 @@ import type { GuardWish, HoldView } from './hold-pod.ts';
  * room for a Pod of higher priority. Workers that fit elsewhere have left by then, and the rest stays.
  */
 const CALL_OFF_AFTER_MS = 60_000;
-/** Milliseconds after which an ended Pod is created again; a kubelet that refused one refuses the next. */
-export const REPLACE_ENDED_AFTER_MS = 10_000;
 /** Milliseconds after which a Pod without a finalizer is deleted without a grace. */
 const END_LEAVING_AFTER_MS = 10_000;
 
@@ -25,6 +23,8 @@ export interface GuardInput extends Omit<NodePresence, 'isOutside'> {
   readonly pod: HoldView | undefined;
   /** Milliseconds since the guard was first seen in its present state. */
   readonly sinceMs: number;
+  /** Milliseconds after which an ended Pod is created again; a kubelet that refused one refuses the next. */
+  readonly replaceAfterMs: number;
 }
 
 export type GuardAction =
@@ -102,7 +102,7 @@ function decidePresent(input: GuardInput, pod: HoldView): GuardDecision {
     return { action: { kind: 'remove', because: 'finalizer or grace are not as they should be' } };
   }
   if (state.kind === 'ended') {
-    const left = REPLACE_ENDED_AFTER_MS - input.sinceMs;
+    const left = input.replaceAfterMs - input.sinceMs;
     const { refusal } = state;
     return left > 0
       ? { action: nothing, refusal, againAfterMs: left }

@@ -1,5 +1,4 @@
 import type { NodePresence } from '../scheduling/node-snapshot.ts';
-import { REPLACE_ENDED_AFTER_MS } from './decide-guard.ts';
 import type { PodAmounts, ReserveView } from './hold-pod.ts';
 
 /** Milliseconds for which a smaller reservation has to do before the memory goes back: workers come and go. */
@@ -39,6 +38,8 @@ export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 're
   readonly pods: readonly ReserveView[];
   /** Milliseconds since a Pod was last found to have ended, also where that was removed; infinite for never. */
   readonly endedForMs: number;
+  /** Milliseconds after which a Pod that has ended is made again. */
+  readonly replaceAfterMs: number;
   /** Milliseconds for which less was wanted than the Pods ask for. */
   readonly lowerForMs: number;
   /** The same, of CPU. */
@@ -172,13 +173,13 @@ function decideLess(input: ReserveInput, pods: readonly ReserveView[], byMiB: nu
 }
 
 /** The removal of a Pod that is to go in any case. */
-function findUnwanted({ pods, exists, isEmpty, endedForMs }: ReserveInput): ReserveAction | undefined {
+function findUnwanted({ pods, exists, isEmpty, endedForMs, replaceAfterMs }: ReserveInput): ReserveAction | undefined {
   const pod = pods.find(({ state }) => state.kind !== 'leaving');
   if (pod !== undefined && (!exists || isEmpty)) {
     return { kind: 'remove', name: pod.name, because: 'its node has no workers' };
   }
   const ended = pods.find(({ state }) => state.kind === 'ended');
-  return ended !== undefined && endedForMs >= REPLACE_ENDED_AFTER_MS
+  return ended !== undefined && endedForMs >= replaceAfterMs
     ? { kind: 'remove', name: ended.name, because: refusalOf(ended) ?? 'it has ended' }
     : undefined;
 }
@@ -250,7 +251,7 @@ export function decideReserve(input: ReserveInput): ReserveDecision {
   );
   const action = lessBy === 0 || isHeldUp || !mayGrow(input) ? nothing : grow(input, pods, -lessBy);
   const waits = [
-    ...(input.pods.some(({ state }) => state.kind === 'ended') ? [REPLACE_ENDED_AFTER_MS - input.endedForMs] : []),
+    ...(input.pods.some(({ state }) => state.kind === 'ended') ? [input.replaceAfterMs - input.endedForMs] : []),
     ...(input.yieldsForMs > 0 ? [input.yieldsForMs] : []),
     ...(lessBy < 0 && isInSteps(input) && oneByOneMs(input) > 0 ? [oneByOneMs(input)] : []),
   ];

@@ -3,8 +3,9 @@ import { type LambdaNode, lambdaNodes as lambdaNodeType } from '../../api/lambda
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
-import { hasCode } from '../../common/errors.ts';
+import { hasCode, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import { ApiError } from '../../kube/api/api-error.ts';
 import type { Pod } from '../../kube/api/resource-types.ts';
 import type { CacheEvent, Informer, KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import {
@@ -33,7 +34,7 @@ import {
 } from './hold-pod.ts';
 import { CATCH_UP_MS, type HeldNode, HoldWriter } from './hold-writer.ts';
 import { LastWords } from './last-words.ts';
-import { askCPU, type NodeTrack, newTrack, noteEnded } from './node-track.ts';
+import { askCPU, type NodeTrack, newTrack, noteEnded, replaceAfterMs } from './node-track.ts';
 import { restingOf, stepMiB, wantedMiB, wantedMilliCPU } from './sizing.ts';
 import { isEvictedByTaint } from './tolerations.ts';
 
@@ -79,7 +80,7 @@ interface Look extends HeldNode {
 }
 
 /** Errors of a write to a Pod that is not as the cache shows it. */
-const behind = ['AlreadyExists', 'Conflict', 'Invalid', 'NotFound'] as const;
+const behind = ['AlreadyExists', 'Conflict', 'NotFound'] as const;
 
 /** Milliseconds that an agent gets to start the workers that it has room for now, and to tell. */
 const START_MS = 10_000;
@@ -111,6 +112,11 @@ export class HoldController implements NodeClosures {
   /** Until the first look at a node, the closure that the leader before has found. */
   closureOf(node: string): ReturnType<NodeClosures['closureOf']> {
     return this.#looked.has(node) ? this.#tracks.get(node)?.closing?.closure : this.#earlier(node);
+  }
+
+  /** Why the node is closed, where this controller has found that. */
+  becauseOf(node: string): string | undefined {
+    return this.#tracks.get(node)?.closing?.because;
   }
 
   /** A worker that waits for room is seen here before the node is looked at for it. */
@@ -201,8 +207,17 @@ export class HoldController implements NodeClosures {
     try {
       // Before the reservation becomes smaller. A larger one is promised once the kubelet has allocated it.
       await this.#writer.promise(look, promiseMiB, options);
-      await this.#writer.guard(look, guard.action, options);
-      await this.#writer.reserve(look, reserve.action, options);
+      // A guard that is refused holds up no reservation.
+      const outcomes = [
+        await settled(this.#writer.guard(look, guard.action, options)),
+        await settled(this.#writer.reserve(look, reserve.action, options)),
+      ];
+      const errors = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as unknown] : []));
+      const refused = errors.find((error) => error instanceof ApiError && isRefusal(error));
+      this.#track(nodeName).refusal = refused === undefined ? this.#track(nodeName).refusal : messageOf(refused);
+      for (const error of refused === undefined ? errors : [refused]) {
+        throw error;
+      }
     } catch (error) {
       if (behind.some((code) => hasCode(error, code))) {
         return { requeueAfterMs: CATCH_UP_MS };
@@ -272,6 +287,8 @@ export class HoldController implements NodeClosures {
     const isClosed = presence.cordoned || presence.departure !== undefined;
     track.wasClosed ||= isClosed;
     const { image } = settings;
+    const ended = reserves.filter(({ view }) => view.state.kind === 'ended').map(({ pod }) => pod.metadata.uid ?? '');
+    noteEnded(track, ended, guardIs?.state.kind === 'ended' ? look.guard?.metadata.uid : undefined, now);
     const guard = decideGuard({
       ...presence,
       ...counts,
@@ -281,10 +298,9 @@ export class HoldController implements NodeClosures {
       wanted: { image, graceSeconds: look.graceSeconds },
       pod: guardIs,
       sinceMs: track.guard.ms(now),
+      replaceAfterMs: replaceAfterMs(track),
     });
     const pods = reserves.map(({ view }) => view);
-    const ended = reserves.filter(({ view }) => view.state.kind === 'ended').map(({ pod }) => pod.metadata.uid ?? '');
-    noteEnded(track, ended, now);
     track.lower.isNew(String(requestedMiB(pods) > look.wantedMiB), now);
     const cpu = askCPU(track, pods, look.wantedMilliCPU, now);
     track.yieldsUntil = pods.some(({ isPreempted }) => isPreempted) ? now + YIELD_MS : track.yieldsUntil;
@@ -301,14 +317,19 @@ export class HoldController implements NodeClosures {
       promisedMiB: node?.status?.promised?.memoryMiB,
       pods,
       endedForMs: now - track.endedAt,
+      replaceAfterMs: replaceAfterMs(track),
       lowerForMs: track.lower.ms(now),
       raisedForMs: now - track.raisedAt,
       yieldsForMs: track.yieldsUntil - now,
     });
     const promiseMiB = reserve.promiseMiB + earlierMiB;
     const isShort = !presence.isOutside && promiseMiB < look.wantedMiB;
-    if (!isShort && guard.refusal === undefined) {
+    track.refusal = guard.refusal ?? reserve.refusal ?? track.refusal;
+    const isUnguarded = guard.action.kind === 'create' && track.refusal !== undefined;
+    if (!isShort && guard.refusal === undefined && !isUnguarded) {
       track.unheldSince = undefined;
+      track.refusal = undefined;
+      track.ends = 0;
     } else if (track.unheldSince === undefined || promiseMiB > track.promiseMiB) {
       track.unheldSince = now;
     }
@@ -316,7 +337,7 @@ export class HoldController implements NodeClosures {
     track.raisedAt = promiseMiB > (node?.status?.reserved?.memoryMiB ?? 0) ? now : track.raisedAt;
     const { closing, againAfterMs } = closureBy({
       draining: guard.draining,
-      refusal: guard.refusal ?? reserve.refusal,
+      refusal: track.refusal,
       unheldForMs: track.unheldSince === undefined ? undefined : now - track.unheldSince,
     });
     this.#close(look, track, closing, guard.action);
@@ -370,19 +391,20 @@ export class HoldController implements NodeClosures {
   /** Closes or opens the node to workers, and tells that. */
   #close({ nodeName, node }: Look, track: NodeTrack, closing: Closing | undefined, action: GuardAction): void {
     const last = track.closing?.closure;
-    track.closing = closing;
     if (last === closing?.closure) {
+      // With the reason of that time: each further refusal has other numbers, and is no news.
       return;
     }
+    track.closing = closing;
     const { events, logger, onClosure } = this.#options;
     logger.info({ node: nodeName, closing, last }, 'node closed or opened to workers');
     const regarding = node === undefined ? undefined : referenceTo(lambdaNodeType, node);
     if (regarding !== undefined) {
       if (closing?.closure === 'draining') {
-        const note = `${closing.because}: its workers move to other nodes as far as those have room`;
+        const note = `${closing.because ?? 'its guard Pod was evicted'}: its workers move to other nodes as far as those have room`;
         events.record({ regarding, type: 'Normal', reason: 'Draining', action: 'Drain', note });
       } else if (closing?.closure === 'unheld') {
-        const note = `the node gets no more workers, since its Pods are refused: ${closing.because}`;
+        const note = `the node gets no more workers, since its Pods are refused: ${closing.because ?? 'their kubelet has not looked at them'}`;
         events.record({ regarding, type: 'Warning', reason: 'HoldRefused', action: 'Hold', note });
       } else if (last === 'draining' && action.kind === 'release') {
         const isDrained = action.because === 'drained';
@@ -395,4 +417,14 @@ export class HoldController implements NodeClosures {
     }
     onClosure(nodeName);
   }
+}
+
+/** Whether the API server has refused a write that is as it should be, and will again. */
+function isRefusal({ code, retryable, status }: ApiError): boolean {
+  return status !== undefined && !retryable && !behind.some((one) => one === code);
+}
+
+async function settled(write: Promise<void>): Promise<PromiseSettledResult<void>> {
+  const [outcome] = await Promise.allSettled([write]);
+  return outcome;
 }

@@ -38,6 +38,12 @@ const MAX_NAME_LENGTH = 253;
 const PROGRAM = '/usr/lib/esb/init';
 /** MiB that the process of a Pod may take itself. */
 export const OWN_MIB = 4;
+/**
+ * Amounts by which limits exceed requests. A LimitRange of the namespace would fill in its own limits otherwise, which may
+ * be less than a reservation asks for. Limits that are equal to requests would take processors of a static CPU manager.
+ */
+const LIMIT_MORE = { memoryMiB: 64, milliCPU: 100 };
+const NO_MORE = { memoryMiB: 0, milliCPU: 0 };
 /** Seconds; the Pod of a reservation ends at once when asked to. */
 const RESERVE_GRACE_SECONDS = 5;
 const USER_ID = 65_532;
@@ -153,6 +159,15 @@ export interface PodParts extends PodAmounts {
   readonly diskMiB?: number;
 }
 
+/** As Kubernetes writes them. No CPU is told as well: the default of a namespace would be filled in. */
+function amountsOf({ memoryMiB, milliCPU = 0, diskMiB }: PodAmounts & Pick<PodParts, 'diskMiB'>, more = NO_MORE) {
+  return {
+    memory: `${memoryMiB + more.memoryMiB}Mi`,
+    cpu: `${milliCPU + more.milliCPU}m`,
+    ...(diskMiB === undefined ? {} : { 'ephemeral-storage': `${diskMiB + more.memoryMiB}Mi` }),
+  };
+}
+
 /** A Pod that does nothing but ask for memory and CPU, on no node yet. */
 export function idlePod(settings: HoldSettings, parts: PodParts): Pod {
   return {
@@ -174,13 +189,7 @@ export function idlePod(settings: HoldSettings, parts: PodParts): Pod {
           imagePullPolicy: settings.pullPolicy,
           command: [PROGRAM],
           args: [parts.role === GUARD_ROLE ? GUARD_ROLE : RESERVE_ROLE],
-          resources: {
-            requests: {
-              memory: `${parts.memoryMiB}Mi`,
-              ...(parts.milliCPU === undefined ? {} : { cpu: `${parts.milliCPU}m` }),
-              ...(parts.diskMiB === undefined ? {} : { 'ephemeral-storage': `${parts.diskMiB}Mi` }),
-            },
-          },
+          resources: { requests: amountsOf(parts), limits: amountsOf(parts, LIMIT_MORE) },
           securityContext: {
             allowPrivilegeEscalation: false,
             readOnlyRootFilesystem: true,
@@ -359,9 +368,19 @@ export function reserveView(pod: Pod): ReserveView | undefined {
 export function resizePatch(pod: Pod, { memoryMiB, milliCPU }: PodAmounts): readonly object[] {
   const index = pod.spec?.containers?.findIndex(({ name }) => name === CONTAINER) ?? 0;
   const path = `/spec/containers/${index}`;
+  const limits = pod.spec?.containers?.[index]?.resources?.limits;
+  const asked = { memoryMiB: memoryMiB + OWN_MIB, milliCPU: milliCPU ?? 0 };
+  const higher = amountsOf(asked, LIMIT_MORE);
+  // No limit can be taken off a Pod, and one that is lowered may restart its container.
+  const isLow = (limit: number | undefined, wanted: number): boolean => limit !== undefined && limit < wanted;
+  const raised = [
+    ...(isLow(quantityToMiB(limits?.memory, Number.POSITIVE_INFINITY), asked.memoryMiB) ? (['memory'] as const) : []),
+    ...(isLow(quantityToMilli(limits?.cpu), asked.milliCPU) ? (['cpu'] as const) : []),
+  ];
   return [
     { op: 'test', path: '/metadata/uid', value: pod.metadata.uid },
     { op: 'test', path: `${path}/name`, value: CONTAINER },
+    ...raised.map((name) => ({ op: 'replace', path: `${path}/resources/limits/${name}`, value: higher[name] })),
     // Also where there was none; no request can be taken off a Pod.
     ...(milliCPU === undefined ? [] : [{ op: 'add', path: `${path}/resources/requests/cpu`, value: `${milliCPU}m` }]),
     { op: 'replace', path: `${path}/resources/requests/memory`, value: `${memoryMiB + OWN_MIB}Mi` },

@@ -6,13 +6,20 @@ import { StateAge } from './state-age.ts';
 /** Milliseconds until CPU is asked for again that a kubelet did not have: nothing waits for CPU, and memory must not. */
 const ASK_CPU_AGAIN_MS = 300_000;
 
+const REPLACE_AFTER_MS = 10_000;
+const MAX_REPLACE_AFTER_MS = 300_000;
+
 /** The memory of one node between two looks. */
 export interface NodeTrack {
   readonly guard: StateAge;
   /** Uids of the Pods of the reservation that have ended. */
   ended: ReadonlySet<string>;
-  /** When (monotonic milliseconds) a Pod was last found to have ended. */
+  /** When (monotonic milliseconds) a Pod of the reservation was last found to have ended. */
   endedAt: number;
+  /** How often Pods were found to have ended since all was held. */
+  ends: number;
+  /** Why the kubelet or the API server has last refused a Pod. */
+  refusal: string | undefined;
   /** Whether less is wanted than the reservation asks for. */
   readonly lower: StateAge;
   /** The same, of CPU. */
@@ -48,6 +55,8 @@ export function newTrack(
     guard: new StateAge(),
     ended: new Set(),
     endedAt: Number.NEGATIVE_INFINITY,
+    ends: 0,
+    refusal: undefined,
     lower: new StateAge(),
     lowerCPU: new StateAge(),
     lacksCPUUntil: now,
@@ -57,14 +66,24 @@ export function newTrack(
     yieldsUntil: now,
     unheldSince,
     wasClosed: false,
-    closing: closure === undefined ? undefined : { closure, because: 'found by the controller that led before' },
+    closing: closure === undefined ? undefined : { closure, because: undefined },
   };
 }
 
-/** Notes which Pods have ended. One that is removed makes those that are left no younger. */
-export function noteEnded(track: NodeTrack, uids: readonly string[], now: number): void {
-  track.endedAt = uids.some((uid) => !track.ended.has(uid)) ? now : track.endedAt;
-  track.ended = new Set(uids);
+/**
+ * Notes which Pods have ended, of the reservation and the guard. One that is removed makes those that are left no younger.
+ */
+export function noteEnded(track: NodeTrack, uids: readonly string[], guard: string | undefined, now: number): void {
+  const isNew = (uid: string): boolean => !track.ended.has(uid);
+  track.endedAt = uids.some(isNew) ? now : track.endedAt;
+  const all = guard === undefined ? uids : [...uids, guard];
+  track.ends += all.some(isNew) ? 1 : 0;
+  track.ended = new Set(all);
+}
+
+/** Milliseconds after which Pods that have ended are made again: ever more seldom, as a kubelet restarts containers. */
+export function replaceAfterMs({ ends }: NodeTrack): number {
+  return Math.min(MAX_REPLACE_AFTER_MS, REPLACE_AFTER_MS * 2 ** Math.max(0, ends - 1));
 }
 
 /** The CPU to ask for: no more than the kubelet has given, for a while after it had too little. */

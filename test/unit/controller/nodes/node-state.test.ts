@@ -112,6 +112,14 @@ describe('the state of a node in its LambdaNode', () => {
     ]);
     expect(types(written(written(nodeFixture(), { ...well, closure: 'unheld' }), well))).toEqual(['Ready True Ready']);
   });
+
+  it('says why Pods are refused, in words that a controller keeps which has just begun to lead', () => {
+    const because = 'create: must be less than or equal to memory limit of 512Mi';
+    const told = written(nodeFixture(), { ...well, closure: 'unheld', because });
+    const message = told.status?.conditions?.find(({ type }) => type === 'Unheld')?.message;
+    expect(message).toBe(`the memory of its workers is not reserved, so that no more workers come: ${because}`);
+    expect(applied(told, { ...well, closure: 'unheld' })).toBeUndefined();
+  });
 });
 
 describe('the controller that leads next', () => {

@@ -151,6 +151,7 @@ class Day {
       promisedMiB: this.#promisedMiB,
       pods: this.#pods,
       endedForMs: Number.POSITIVE_INFINITY,
+      replaceAfterMs: 10_000,
       lowerForMs: this.#lowerSince === undefined ? 0 : this.#now - this.#lowerSince,
     });
     this.#raisedAt = promiseMiB > this.#reservedMiB ? this.#now : this.#raisedAt;

@@ -30,6 +30,7 @@ const decision = (changes: Partial<GuardInput> = {}) =>
     wanted,
     pod: undefined,
     sinceMs: 0,
+    replaceAfterMs: 10_000,
     ...changes,
   });
 const nothing = { action: { kind: 'nothing' } };
@@ -185,6 +186,7 @@ describe('whatever is known of the node', () => {
       { nil: undefined },
     ),
     sinceMs: fc.integer({ min: 0, max: 100_000 }),
+    replaceAfterMs: fc.constant(10_000),
   });
 
   it('nobody who drains it is let go before it is empty, unless the drain is over or the node', () => {

@@ -42,6 +42,7 @@ const decision = (changes: Partial<ReserveInput> = {}) =>
     promisedMiB: 512,
     pods: [],
     endedForMs: Number.POSITIVE_INFINITY,
+    replaceAfterMs: 10_000,
     lowerForMs: 0,
     lowerCPUForMs: 0,
     raisedForMs: 60_000,

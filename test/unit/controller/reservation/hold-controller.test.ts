@@ -53,6 +53,7 @@ class Scene {
   /** MiB that the agent was told, or that its workers may have all. */
   readonly promises: (number | 'all')[] = [];
   readonly events: string[] = [];
+  readonly notes: string[] = [];
   readonly closings: string[] = [];
   capacityMiB = 1_536;
   /** Thousandths of a core; undefined for an agent of an earlier release. */
@@ -69,6 +70,8 @@ class Scene {
   };
   /** Thrown by the next write to a Pod. */
   fault: Error | undefined;
+  /** The answer to a write that is refused each time. */
+  refuse: (what: string) => Error | undefined = () => undefined;
   /** Thrown by the next word to the agent. */
   promiseFault: Error | undefined;
   readonly reconciler: HoldController;
@@ -80,6 +83,10 @@ class Scene {
   constructor() {
     this.lambdaNodes.set(nodeFixture());
     const write = (what: string): Promise<object> => {
+      const refusal = this.refuse(what);
+      if (refusal !== undefined) {
+        return Promise.reject(refusal);
+      }
       const { fault } = this;
       this.fault = undefined;
       if (fault !== undefined) {
@@ -118,7 +125,12 @@ class Scene {
         isTmpOnDisk: () => this.tmpOnDisk,
       },
       assignments: this.assignments,
-      events: { record: ({ reason }) => this.events.push(reason) },
+      events: {
+        record: ({ note, reason }) => {
+          this.events.push(reason);
+          this.notes.push(note);
+        },
+      },
       clock: this.clock,
       logger: silentLogger(),
       metrics: {},
@@ -288,10 +300,77 @@ describe('HoldController', () => {
     scene.fault = ApiError.unreachable('create', new Error('reset'));
     await scene.clock.advance(1_000);
     await expect(scene.look()).rejects.toMatchObject({ code: 'Unreachable' });
+    scene.writes.length = 0;
     await scene.clock.advance(1_000);
     await scene.look();
     await scene.look();
     expect(scene.writes).toEqual([guardIsMade, reserveIsMade]);
+  });
+
+  it.each([
+    ['Invalid', 422, 'must be less than or equal to memory limit of 512Mi'],
+    ['Forbidden', 403, 'images of other registries are not allowed'],
+  ])(
+    'fails where the API server refuses a Pod as %s, for growing waits, and says why',
+    async (reason, status, message) => {
+      const scene = new Scene();
+      scene.workers(1);
+      scene.refuse = (what) =>
+        what.startsWith('create esb-reserve')
+          ? ApiError.fromAnswer('create', status, JSON.stringify({ reason, message }))
+          : undefined;
+      await expect(scene.look()).rejects.toMatchObject({ code: reason });
+      scene.show('guard', held);
+      await scene.clock.advance(30_000);
+      await expect(scene.look()).rejects.toMatchObject({ code: reason });
+      expect(scene.closings).toEqual(['node-1 unheld']);
+      expect(scene.reconciler.becauseOf('node-1')).toBe(`create: ${message}`);
+      expect(scene.notes).toEqual([`the node gets no more workers, since its Pods are refused: create: ${message}`]);
+      scene.refuse = () => undefined;
+      scene.showBoth();
+      await scene.look();
+      expect(scene.closings).toEqual(['node-1 unheld', 'node-1 open']);
+    },
+  );
+
+  it('makes the reservation of a node whose guard is refused, and closes the node nevertheless', async () => {
+    const scene = new Scene();
+    scene.workers(1);
+    const forbidden = ApiError.fromAnswer('create', 403, '{"reason":"Forbidden","message":"no such Pod here"}');
+    scene.refuse = (what) => (what.startsWith('create esb-hold') ? forbidden : undefined);
+    await expect(scene.look()).rejects.toBe(forbidden);
+    expect(scene.writes).toEqual([reserveIsMade]);
+    scene.show('reserve', held);
+    await scene.clock.advance(30_000);
+    await expect(scene.look()).rejects.toBe(forbidden);
+    await scene.clock.advance(30_000);
+    await expect(scene.look()).rejects.toBe(forbidden);
+    expect(scene.closings.at(-1)).toBe('node-1 unheld');
+    expect(scene.reconciler.becauseOf('node-1')).toBe('create: no such Pod here');
+  });
+
+  it('makes a Pod that the kubelet refuses each time ever more seldom, until all is held', async () => {
+    const scene = new Scene();
+    scene.workers(1);
+    scene.show('guard', held);
+    const isRemovedAfter = async (uid: string, ms: number): Promise<void> => {
+      scene.writes.length = 0;
+      scene.show('reserve', refused, { uid });
+      await scene.look();
+      await scene.clock.advance(ms - 1);
+      await scene.look();
+      expect(scene.writes).toEqual([]);
+      await scene.clock.advance(1);
+      await scene.look();
+      expect(scene.writes).toEqual([reserveIsLetGo]);
+      await scene.clock.advance(1_000);
+    };
+    for (const [at, ms] of [10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000].entries()) {
+      await isRemovedAfter(`refused-${at}`, ms);
+    }
+    scene.show('reserve', held, { uid: 'held' });
+    await scene.look();
+    await isRemovedAfter('refused-again', 10_000);
   });
 
   it('makes the guard anew for a call that is longer than its grace', async () => {

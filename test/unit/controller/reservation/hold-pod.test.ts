@@ -32,7 +32,7 @@ describe('the guard of a node', () => {
     expect(guard.spec?.containers?.[0]).toMatchObject({
       command: ['/usr/lib/esb/init'],
       args: ['guard'],
-      resources: { requests: { memory: '4Mi' } },
+      resources: { requests: { memory: '4Mi', cpu: '0m' } },
     });
     expect(holdNodeOf(guard)).toBe('node-1');
   });
@@ -84,6 +84,13 @@ describe('the reservation of a node', () => {
       resources: { requests: { memory: '1540Mi' } },
     });
     expect(holdView(reservation)).toMatchObject({ guarded: false, isEarlier: false, memoryMiB: 1_536 });
+  });
+
+  it('has limits above its requests, so that the default of a namespace adds none', () => {
+    expect(reservation.spec?.containers?.[0]?.resources).toEqual({
+      requests: { memory: '1540Mi', cpu: '0m' },
+      limits: { memory: '1604Mi', cpu: '100m' },
+    });
   });
 
   it('goes with its account, which a release of before does not have, and has no finalizer', () => {
@@ -202,8 +209,18 @@ describe('patches', () => {
     ]);
   });
 
+  it('raise a limit that what is asked for exceeds, and lower none', () => {
+    const limits = (memoryMiB: number) =>
+      resizePatch(reservation, { memoryMiB }).filter((one) => JSON.stringify(one).includes('limits'));
+    expect(limits(2_048)).toEqual([
+      { op: 'replace', path: '/spec/containers/0/resources/limits/memory', value: '2116Mi' },
+    ]);
+    expect(limits(256)).toEqual([]);
+  });
+
   it('ask for another amount of CPU, also where there was none', () => {
     expect(resizePatch(reservation, { memoryMiB: 512, milliCPU: 250 }).slice(2)).toEqual([
+      { op: 'replace', path: '/spec/containers/0/resources/limits/cpu', value: '350m' },
       { op: 'add', path: '/spec/containers/0/resources/requests/cpu', value: '250m' },
       { op: 'replace', path: '/spec/containers/0/resources/requests/memory', value: '516Mi' },
     ]);
