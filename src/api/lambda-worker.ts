@@ -79,10 +79,10 @@ export function loggingOf(logging: LambdaWorkerSpec['logging']) {
 
 /**
  * The policy of a worker. Where it gives none, as Kubernetes does: `Always` for the tag `latest` or no tag at all,
- * `IfNotPresent` for other tags and for digests.
+ * `IfNotPresent` for other tags and for digests. A tag that was told to have moved is asked for as `latest` is.
  */
 export function imagePullPolicyOf(worker: LambdaWorker): NonNullable<LambdaWorkerSpec['imagePullPolicy']> {
-  const { image, imagePullPolicy } = worker.spec;
+  const { image, imageLookup, imagePullPolicy } = worker.spec;
   if (imagePullPolicy !== undefined) {
     return imagePullPolicy;
   }
@@ -91,5 +91,5 @@ export function imagePullPolicyOf(worker: LambdaWorker): NonNullable<LambdaWorke
   }
   // A colon before the last slash belongs to the registry's port.
   const tag = image.slice(image.lastIndexOf('/') + 1).split(':')[1];
-  return tag === undefined || tag === 'latest' ? 'Always' : 'IfNotPresent';
+  return tag === undefined || tag === 'latest' || imageLookup !== undefined ? 'Always' : 'IfNotPresent';
 }

@@ -46,6 +46,7 @@ function shapeOf(worker: LambdaWorker): readonly (readonly [string, unknown])[] 
     ...(perWorkerOf(worker) === 1 ? [] : [['perWorker', perWorkerOf(worker)] as const]),
     ...(spec.logging === undefined ? [] : [['logging', Object.values(loggingOf(spec.logging))] as const]),
     ...(spec.version === undefined ? [] : [['version', spec.version] as const]),
+    ...(spec.imageLookup === undefined ? [] : [['imageLookup', spec.imageLookup] as const]),
     // Absent says nothing of the container: one that was made with an earlier default is left as it is.
     ...(spec.runtimeInterface === undefined ? [] : [['runtimeInterface', spec.runtimeInterface] as const]),
   ];

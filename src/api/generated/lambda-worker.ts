@@ -39,6 +39,10 @@ export interface LambdaWorkerSpec {
    */
   readonly imagePullPolicy?: 'Always' | 'IfNotPresent' | 'Never';
   /**
+   * A change replaces containers by those of the image that the tag means then. With any value and without imagePullPolicy, the registry is asked before each start, unless the image is named by digest. UpdateFunctionCode of the Lambda API writes this field.
+   */
+  readonly imageLookup?: string;
+  /**
    * Secrets of type kubernetes.io/dockerconfigjson in the same namespace, read when the image is pulled. A Role and a RoleBinding there have to let the agents get each one; the condition ImageReady says when they do not.
    */
   readonly imagePullSecrets?: readonly LambdaWorkerSpecImagePullSecret[];

@@ -11,6 +11,7 @@ export const templateFields: TemplateField = {
  "fields": {
   "image": {},
   "imagePullPolicy": {},
+  "imageLookup": {},
   "imagePullSecrets": {
    "items": {
     "fields": {

@@ -195,6 +195,19 @@ export function withImage(draft: FunctionDraft, code: Members, known: readonly s
 }
 
 /**
+ * A function whose image is looked up again, as UpdateFunctionCode does in Lambda, where a request names the tag that the
+ * function has: new workers have what the registry means by the tag now.
+ *
+ * @param lookup tells this request from others
+ */
+export function withLookup(before: FunctionDraft, draft: FunctionDraft, lookup: string): FunctionDraft {
+  const { imageLookup: _before, ...worker } = draft.spec.template.spec;
+  const isAgain = worker.image === before.spec.template.spec.image && !worker.image.includes('@');
+  const spec = isAgain ? { ...worker, imageLookup: lookup } : worker;
+  return { ...draft, spec: { ...draft.spec, template: { ...draft.spec.template, spec } } };
+}
+
+/**
  * A function with the processor that a request names, which is kept: the image decides.
  *
  * @throws {LambdaError} InvalidParameterValueException

@@ -3,7 +3,7 @@ import { unreachable } from '../../common/errors.ts';
 import { isOlder } from '../../kube/api/resource-version.ts';
 import type { ControlAction } from '../access/access.ts';
 import type { FunctionDraft } from '../control/function-draft.ts';
-import { configured, refuseUnknown, withArchitecture, withImage } from '../control/function-settings.ts';
+import { configured, refuseUnknown, withArchitecture, withImage, withLookup } from '../control/function-settings.ts';
 import type { Author, FunctionTarget, FunctionWriter } from '../control/function-writer.ts';
 import { booleanIn, invalid, type Members, textIn, textMapIn } from '../control/members.ts';
 import { withoutTags, withTags } from '../control/tags.ts';
@@ -101,7 +101,8 @@ export const functionOperations: readonly WriteOperation[] = [
       const token = booleanIn(members, 'Publish') === true ? author.requestId : undefined;
       const next = (draft: FunctionDraft): FunctionDraft => {
         const known = ['Architectures', 'DryRun', 'Publish', 'RevisionId'];
-        const changed = withArchitecture(withImage(draft, members, known), members);
+        const named = withArchitecture(withImage(draft, members, known), members);
+        const changed = withLookup(draft, named, author.requestId);
         return token === undefined ? changed : withToken(changed, token);
       };
       const { catalog, writer } = parts;

@@ -39,6 +39,12 @@ describe('imagePullPolicyOf', () => {
     expect(imagePullPolicyOf(workerFixture({ spec: { image } }))).toBe(policy);
   });
 
+  it('asks for a tag that was told to have moved, and for no digest', () => {
+    const policyOf = (image: string) => imagePullPolicyOf(workerFixture({ spec: { image, imageLookup: 'again' } }));
+    expect(policyOf('hello:1')).toBe('Always');
+    expect(policyOf(`hello@sha256:${'0'.repeat(64)}`)).toBe('IfNotPresent');
+  });
+
   it('is what the owner says', () => {
     expect(imagePullPolicyOf(workerFixture({ spec: { image: 'hello', imagePullPolicy: 'Never' } }))).toBe('Never');
   });

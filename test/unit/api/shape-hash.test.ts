@@ -47,6 +47,7 @@ describe('shapeHashOf', () => {
     ['runtimeInterface', { runtimeInterface: 'Emulator' }],
     ['concurrency.perWorker', { concurrency: { perWorker: 2, queueDepth: 100 } }],
     ['logging', { logging: { format: 'JSON' } }],
+    ['imageLookup', { imageLookup: 'again' }],
   ];
 
   it.each(changes)('changes with %s', (_field, spec) => {
