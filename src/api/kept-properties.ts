@@ -13,6 +13,11 @@ export interface KeptProperties {
   readonly architecture?: string;
   /** When the Lambda API changed the function last, in ISO 8601. */
   readonly modified?: string;
+  /**
+   * Generation of the LambdaFunction from which the Lambda API changed its configuration last: no configuration that
+   * comes back has the revision that it had before.
+   */
+  readonly changedFrom?: number;
   /** Tags that cannot be labels. */
   readonly tags?: Readonly<Record<string, string>>;
   /** Descriptions of aliases, by their names. */
@@ -24,13 +29,14 @@ export interface KeptProperties {
 /** Nothing where the annotation is absent, or is none that the Lambda API wrote. */
 export function keptPropertiesOf({ annotations }: Pick<ObjectMeta, 'annotations'>): KeptProperties {
   try {
-    const { aliases, architecture, modified, publication, role, tags } = (JSON.parse(
+    const { aliases, architecture, changedFrom, modified, publication, role, tags } = (JSON.parse(
       annotations?.[KEPT_ANNOTATION] ?? '{}',
     ) ?? {}) as Record<string, unknown>;
     return {
       ...(typeof role === 'string' ? { role } : {}),
       ...(typeof architecture === 'string' ? { architecture } : {}),
       ...(typeof modified === 'string' && !Number.isNaN(Date.parse(modified)) ? { modified } : {}),
+      ...(typeof changedFrom === 'number' ? { changedFrom } : {}),
       ...(isTexts(tags) ? { tags } : {}),
       ...(isTexts(aliases) ? { aliases } : {}),
       ...(isTexts(publication) ? publicationIn(publication) : {}),

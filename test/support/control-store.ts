@@ -102,8 +102,14 @@ export function controlStore(informers: Readonly<Record<string, FakeInformer<nev
       keep(written);
       return written as unknown as T;
     },
-    async delete(type, key) {
+    async delete(type, key, { resourceVersion, uid } = {}) {
       ask('delete', type, key);
+      const { metadata } = informerOf(type).cache.get(key) ?? {};
+      const isOther = (wanted: string | undefined, present: string | undefined): boolean =>
+        wanted !== undefined && wanted !== present;
+      if (isOther(uid, metadata?.uid) || isOther(resourceVersion, metadata?.resourceVersion)) {
+        throw new ApiError('the precondition does not hold', { code: 'Conflict', status: 409 });
+      }
       informerOf(type).remove(key);
     },
   };

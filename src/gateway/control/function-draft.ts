@@ -6,6 +6,7 @@ import {
   keptPropertiesOf,
 } from '../../api/kept-properties.ts';
 import type { LambdaFunction, LambdaFunctionSpec } from '../../api/lambda-function.ts';
+import { configurationOf } from '../lambda/revision-id.ts';
 
 /** The part of a LambdaFunction that callers of the Lambda API change. */
 export interface FunctionDraft {
@@ -46,11 +47,13 @@ export function patchTo(
   if (spec === undefined && labels === undefined && isDeepStrictEqual(before.kept, draft.kept)) {
     return undefined;
   }
+  const isSame = configurationOf(before.spec, before.kept) === configurationOf(draft.spec, draft.kept);
+  const kept = isSame ? draft.kept : { ...draft.kept, changedFrom: metadata.generation ?? 1 };
   return {
     metadata: {
       uid: metadata.uid,
       resourceVersion: metadata.resourceVersion,
-      annotations: annotationsOf(draft.kept, caller, now),
+      annotations: annotationsOf(kept, caller, now),
       ...(labels === undefined ? {} : { labels }),
     },
     ...(spec === undefined ? {} : { spec }),

@@ -1,4 +1,5 @@
-import { calledNameOf, type LambdaFunction, lambdaFunctions } from '../../api/lambda-function.ts';
+import { isDeepStrictEqual } from 'node:util';
+import { calledNameOf, functionOwnerOf, type LambdaFunction, lambdaFunctions } from '../../api/lambda-function.ts';
 import { type LambdaVersion, lambdaVersions, versionName } from '../../api/lambda-version.ts';
 import { fieldManagers } from '../../api/name.ts';
 import type { Clock } from '../../common/clock.ts';
@@ -176,20 +177,37 @@ export class FunctionWriter {
   }
 
   /** Deletes a function that a request has just created, unless it was changed since. Never rejects. */
-  async withdraw({ metadata }: LambdaFunction, author: Author): Promise<void> {
-    const { client, functions, logger, namespace } = this.#options;
-    const { generation, name, uid } = metadata;
+  async withdraw(made: LambdaFunction, author: Author): Promise<void> {
+    const { functions, logger, namespace } = this.#options;
+    const { name, uid } = made.metadata;
     const key = { namespace, name };
-    const isIt = (present: LambdaFunction | undefined): boolean => present?.metadata.uid === uid;
     try {
-      const present = await this.#getObject(key);
-      if (isIt(present) && present?.metadata.generation === generation) {
-        await client.delete(lambdaFunctions, key, { uid, deadlineMs: DEADLINE_MS });
+      if (await this.#deleteUnchanged(key, made)) {
         this.#log('function withdrawn', name, author);
-        await this.#until(() => !isIt(functions.cache.get(key)));
+        await this.#until(() => functions.cache.get(key)?.metadata.uid !== uid);
       }
     } catch (error) {
       logger.warn({ err: error, function: name }, 'a function that cannot have its image is not withdrawn');
+    }
+  }
+
+  /** Deletes an object where nothing but its status was changed since; returns whether that was so. */
+  async #deleteUnchanged(key: ObjectKey, made: LambdaFunction): Promise<boolean> {
+    for (let tries = 1; ; tries += 1) {
+      const present = await this.#getObject(key);
+      if (present === undefined || !isDeepStrictEqual(writtenOf(present), writtenOf(made))) {
+        return false;
+      }
+      const { resourceVersion, uid } = present.metadata;
+      try {
+        const options = { uid, resourceVersion, deadlineMs: DEADLINE_MS };
+        await this.#options.client.delete(lambdaFunctions, key, options);
+        return true;
+      } catch (error) {
+        if (tries === TRIES || !hasCode(error, 'Conflict')) {
+          throw error;
+        }
+      }
     }
   }
 
@@ -210,19 +228,29 @@ export class FunctionWriter {
         throw new LambdaError('ResourceConflictException', message);
       }
       const key = { namespace, name: versionName(owner, version) };
-      await client.delete(lambdaVersions, key, { deadlineMs: DEADLINE_MS });
+      const present = await this.#versionOf(owner, version);
+      if (present === undefined) {
+        return;
+      }
+      const { uid } = present.metadata;
+      await client.delete(lambdaVersions, key, { uid, deadlineMs: DEADLINE_MS });
       this.#log('version deleted', key.name, author);
-      await this.#until(() => versions.cache.get(key) === undefined);
+      await this.#until(() => versions.cache.get(key)?.metadata.uid !== uid);
     });
   }
 
   /** Whether a version was published, as the API server has it. */
   async hasVersion(owner: LambdaFunction, version: number): Promise<boolean> {
+    return await inWordsOfLambda(async () => (await this.#versionOf(owner, version)) !== undefined);
+  }
+
+  /** The version of this very function; one of its name may be left of an earlier function. */
+  async #versionOf(owner: LambdaFunction, version: number): Promise<LambdaVersion | undefined> {
     const { client, namespace } = this.#options;
     const key = { namespace, name: versionName(owner, version) };
-    return await inWordsOfLambda(
-      async () => (await client.get(lambdaVersions, key, { deadlineMs: DEADLINE_MS })) !== undefined,
-    );
+    const found = await client.get(lambdaVersions, key, { deadlineMs: DEADLINE_MS });
+    const isOwn = found !== undefined && functionOwnerOf(found.metadata)?.uid === owner.metadata.uid;
+    return isOwn ? found : undefined;
   }
 
   /**
@@ -286,6 +314,12 @@ export class FunctionWriter {
     }
     return true;
   }
+}
+
+/** The parts of an object that its status has no part in. */
+function writtenOf({ metadata }: LambdaFunction): object {
+  const { annotations = {}, generation, labels = {}, uid } = metadata;
+  return { annotations, generation, labels, uid };
 }
 
 function alreadyThere(name: string, cause?: unknown): LambdaError {

@@ -15,12 +15,22 @@ const names: ReadonlyMap<string, LambdaErrorName> = new Map([
 /** Answers that tell of the gateway's own account, and of the moment; all others from 400 to 499 of what was asked for. */
 const OWN_FAULTS: readonly number[] = [401, 408, 410, 429];
 
+/** The refusal of an authorizer, which is one of the gateway's own account: no text for callers. */
+const OWN_RIGHT = /: User "[^"]*" cannot /;
+/** Characters of a text of the API server that callers get: it repeats what they have sent. */
+const MAX_TEXT = 4_096;
+
 /** The words of Lambda for an error of the API server. Anything else is given back as it is. */
 export function refusalOf(error: unknown): unknown {
   if (error instanceof LambdaError || !(error instanceof EsbError)) {
     return error;
   }
-  const { code, message } = error;
+  const { code } = error;
+  const message = error.message.slice(0, MAX_TEXT);
+  if (code === 'Forbidden' && OWN_RIGHT.test(message)) {
+    // A fault of the installation, which is logged as such.
+    return error;
+  }
   const name = names.get(code) ?? (isOfRequest(error) ? 'InvalidParameterValueException' : undefined);
   if (name !== undefined) {
     return new LambdaError(name, message, { cause: error });

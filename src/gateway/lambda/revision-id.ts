@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { keptPropertiesOf } from '../../api/kept-properties.ts';
-import { type LambdaFunction, templateHashOf } from '../../api/lambda-function.ts';
+import { type KeptProperties, keptPropertiesOf } from '../../api/kept-properties.ts';
+import { type LambdaFunction, type LambdaFunctionSpec, templateHashOf } from '../../api/lambda-function.ts';
 import type { KubeObject } from '../../kube/api/types.ts';
 
 /** Tells apart states of a resource that were written. Status and labels change no revision. */
@@ -13,7 +13,13 @@ export function revisionIdOf({ metadata }: KubeObject): string {
  * and no revision; the role of a function is in no field of the spec, and part of the revision.
  */
 export function functionRevisionOf({ metadata, spec }: LambdaFunction): string {
-  const { architecture = '', role = '' } = keptPropertiesOf(metadata);
-  const content = JSON.stringify([templateHashOf(spec.template), spec.description ?? '', role, architecture]);
+  const kept = keptPropertiesOf(metadata);
+  const content = `${configurationOf(spec, kept)}${kept.changedFrom ?? ''}`;
   return `${metadata.uid ?? metadata.name}-${createHash('sha256').update(content).digest('hex').slice(0, 16)}`;
+}
+
+/** The configuration of $LATEST as a text. */
+export function configurationOf({ description = '', template }: LambdaFunctionSpec, kept: KeptProperties): string {
+  const { architecture = '', role = '' } = kept;
+  return JSON.stringify([templateHashOf(template), description, role, architecture]);
 }

@@ -84,6 +84,8 @@ export interface ListOptions<T extends KubeObject> extends CallOptions {
 export interface DeleteOptions extends FenceOptions {
   /** Delete only the object with this uid. */
   readonly uid?: string | undefined;
+  /** Delete the object only as it was at this version; a Conflict else. */
+  readonly resourceVersion?: string | undefined;
   /** Grace of a Pod, in place of its own. With 0 the object goes at once, and the process in its own time. */
   readonly gracePeriodSeconds?: number;
 }

@@ -137,10 +137,11 @@ class HttpKubeClient implements KubeClient {
     key: ObjectKey,
     options: DeleteOptions = {},
   ): Promise<void> {
-    const { fence, gracePeriodSeconds, uid } = options;
+    const { fence, gracePeriodSeconds, resourceVersion, uid } = options;
     try {
       const what = describe('delete', type, key);
-      const preconditions = uid === undefined ? {} : { preconditions: { uid } };
+      const isAny = uid === undefined && resourceVersion === undefined;
+      const preconditions = isAny ? {} : { preconditions: { uid, resourceVersion } };
       const content = jsonContent({ apiVersion: 'v1', kind: 'DeleteOptions', gracePeriodSeconds, ...preconditions });
       const request = { what, method: 'DELETE', path: objectPath(type, key), ...content, fence } as const;
       await this.#transport.request(request, options);

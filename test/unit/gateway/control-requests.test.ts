@@ -12,7 +12,7 @@ import {
   UpdateFunctionConfigurationCommand,
 } from '@aws-sdk/client-lambda';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { LambdaFunction } from '../../../src/api/lambda-function.ts';
+import { type LambdaFunction, templateHashOf } from '../../../src/api/lambda-function.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { TaskGroup } from '../../../src/common/task-group.ts';
 import { type Access, provedIdentity } from '../../../src/gateway/access/access.ts';
@@ -127,6 +127,38 @@ it.each([
   expect(text.length).toBeLessThan(1_000);
 });
 
+describe('UpdateFunctionCode', () => {
+  const update = (lab: WritingLab, ImageUri: string, more: object = {}) =>
+    lab.client.send(new UpdateFunctionCodeCommand({ FunctionName, ImageUri, ...more }));
+  const lookupOf = (lab: WritingLab) => lab.object().spec.template.spec.imageLookup;
+
+  it('with the tag that the function has deploys what the tag means now, each time', async () => {
+    const lab = await writingLab();
+    await lab.client.send(new CreateFunctionCommand(minimal));
+    settle(lab);
+    const seen = [templateHashOf(lab.object().spec.template)];
+    for (let times = 1; times <= 2; times += 1) {
+      expect(await update(lab, 'registry.example/hello:1')).toMatchObject({ LastUpdateStatus: 'InProgress' });
+      seen.push(templateHashOf(lab.object().spec.template));
+    }
+    expect(new Set(seen).size).toBe(3);
+    await update(lab, 'registry.example/hello:1', { DryRun: true });
+    expect(templateHashOf(lab.object().spec.template)).toBe(seen[2]);
+  });
+
+  it('with another tag, or a digest, needs nothing but the name', async () => {
+    const lab = await writingLab();
+    await lab.client.send(new CreateFunctionCommand(minimal));
+    await update(lab, 'registry.example/hello:1');
+    expect(lookupOf(lab)).toEqual(expect.any(String));
+    const digest = `registry.example/hello@sha256:${'a'.repeat(64)}`;
+    for (const image of ['registry.example/hello:2', digest, digest]) {
+      await update(lab, image);
+      expect([lab.object().spec.template.spec.image, lookupOf(lab)]).toEqual([image, undefined]);
+    }
+  });
+});
+
 describe('a presigned URL', () => {
   it.each([
     ['DELETE', '/2015-03-31/functions/hello', ''],
@@ -160,6 +192,21 @@ describe('a revision', () => {
     expect(await revision(lab)).toBe(RevisionId);
     await lab.client.send(new UpdateFunctionConfigurationCommand({ FunctionName, Timeout: 9, RevisionId }));
     expect(await revision(lab)).not.toBe(RevisionId);
+  });
+
+  it('never comes back, though the configuration does', async () => {
+    const lab = await writingLab();
+    await lab.client.send(new CreateFunctionCommand(minimal));
+    const seen: (string | undefined)[] = [];
+    for (const Timeout of [5, 6, 5, 6, 5]) {
+      const changed = await lab.client.send(new UpdateFunctionConfigurationCommand({ FunctionName, Timeout }));
+      seen.push(changed.RevisionId);
+      expect(await revision(lab)).toBe(changed.RevisionId);
+    }
+    expect(new Set(seen).size).toBe(5);
+    const [first] = seen;
+    const late = new UpdateFunctionConfigurationCommand({ FunctionName, Timeout: 7, RevisionId: first });
+    await expect(lab.client.send(late)).rejects.toMatchObject({ name: 'PreconditionFailedException' });
   });
 
   it.each([
@@ -249,6 +296,17 @@ describe('names that every object has', () => {
 });
 
 describe('a version', () => {
+  it('of an earlier function of the name is neither deleted nor named by an alias', async () => {
+    const lab = await writingLab();
+    await lab.client.send(new CreateFunctionCommand(minimal));
+    const left = versionFixture(functionFixture({ metadata: { uid: 'earlier' } }), 1);
+    lab.versions.put(left);
+    await lab.client.send(new DeleteFunctionCommand({ FunctionName, Qualifier: '1' }));
+    expect(lab.versions.cache.list()).toEqual([left]);
+    const alias = new CreateAliasCommand({ FunctionName, Name: 'live', FunctionVersion: '1' });
+    await expect(lab.client.send(alias)).rejects.toMatchObject({ name: 'ResourceNotFoundException' });
+  });
+
   it('is not deleted while calls of an alias still go to it', async () => {
     const lab = await writingLab();
     await lab.client.send(new CreateFunctionCommand(minimal));

@@ -234,6 +234,26 @@ describe('a change', () => {
   });
 });
 
+it.each([
+  [
+    'lambdafunctions.esb.dev "hello" is forbidden: User "system:serviceaccount:esb-system:esb-gateway" cannot patch resource "lambdafunctions"',
+    'ServiceException',
+    /^The service encountered an internal error\.$/,
+  ],
+  [
+    `lambdafunctions.esb.dev "hello" is forbidden: ValidatingAdmissionPolicy 'images' with binding 'images' denied request: no`,
+    'AccessDeniedException',
+    /denied request: no$/,
+  ],
+])('callers read what a policy says, and nothing about the account of the gateway: %s', async (text, name, message) => {
+  const lab = await writingLab();
+  lab.store.failure = new ApiError(text, { code: 'Forbidden', status: 403 });
+  await expect(lab.client.send(new CreateFunctionCommand(minimal))).rejects.toMatchObject({
+    name,
+    message: expect.stringMatching(message),
+  });
+});
+
 describe('rights', () => {
   it('are asked for by the name of the object, and to create by none, before anything is written', async () => {
     const asked: string[] = [];
@@ -387,6 +407,28 @@ describe('versions and aliases', () => {
     await expect(create('other')).rejects.toMatchObject({ name: 'InvalidParameterValueException' });
     expect(lab.functions.cache.list().map(({ metadata }) => metadata.name)).toEqual(['hello', 'other']);
   });
+
+  it.each([true, false])(
+    'leave a function that somebody has labelled since: before the last look %s',
+    async (before) => {
+      const lab = await writingLab();
+      const labelled = (owner: LambdaFunction): LambdaFunction => {
+        const labels = { ...owner.metadata.labels, kept: 'yes' };
+        return { ...owner, metadata: { ...owner.metadata, labels, resourceVersion: '900' } };
+      };
+      stallNext(lab, 'ImageNotFound', (owner) => {
+        if (before) {
+          return labelled(owner);
+        }
+        lab.store.beforeWrite = () => lab.functions.put(labelled(lab.object()));
+        return owner;
+      });
+      await expect(lab.client.send(new CreateFunctionCommand({ ...minimal, Publish: true }))).rejects.toMatchObject({
+        name: 'InvalidParameterValueException',
+      });
+      expect(lab.object().metadata.labels).toMatchObject({ kept: 'yes' });
+    },
+  );
 
   it('have weights in thousandths', async () => {
     const lab = await writingLab();
