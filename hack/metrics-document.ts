@@ -2,6 +2,7 @@ import { Registry } from 'prom-client';
 import { createAgentMetrics } from '../src/agent/metrics.ts';
 import { WorkerMetrics } from '../src/agent/node/worker-usages.ts';
 import { registerControllerMetrics } from '../src/controller/metrics/controller-metrics.ts';
+import { registerFunctionMetrics } from '../src/controller/metrics/function-metrics.ts';
 import { registerReconcilerMetrics } from '../src/controller/metrics/reconciler-metrics.ts';
 import { createGatewayMetrics } from '../src/gateway/telemetry/gateway-metrics.ts';
 import type { Product } from './product.ts';
@@ -48,6 +49,8 @@ export function metricsDocument(): readonly Product[] {
   const controller = new Registry();
   registerControllerMetrics(controller, { phases: () => [], livenesses: () => [] });
   registerReconcilerMetrics(controller);
+  const none = (): never[] => [];
+  registerFunctionMetrics(controller, { functions: none, workers: none, nodes: none, isLeader: () => true });
   const agent = createAgentMetrics('');
   agent.observeActivity(() => 0);
   agent.observe({

@@ -40,6 +40,7 @@ import { OWNER_INDEX, ownerIndex } from './functions/owner-index.ts';
 import type { LeaderOptions } from './leader-options.ts';
 import { runLeader } from './manager.ts';
 import { type ControllerMetrics, registerControllerMetrics } from './metrics/controller-metrics.ts';
+import { registerFunctionMetrics } from './metrics/function-metrics.ts';
 import { registerReconcilerMetrics } from './metrics/reconciler-metrics.ts';
 import { AGENT_NODE_INDEX, AGENT_POD_SELECTOR, agentNodeIndex, transformAgentPod } from './nodes/agent-pod.ts';
 import { NodeLiveness } from './nodes/liveness.ts';
@@ -204,12 +205,18 @@ class Observation {
   liveness: NodeLiveness | undefined;
   health: Health = { ok: false, reason: 'Starting', message: 'the resource definitions were not read yet' };
 
-  constructor({ lambdaNodes: nodes, workers }: Informers) {
+  constructor({ functions, lambdaNodes: nodes, workers }: Informers) {
     this.metrics = registerControllerMetrics(this.#registry, {
       phases: () => workers.cache.list().map(({ status }) => status?.phase ?? 'Pending'),
       livenesses: () => nodes.cache.list().map(({ metadata }) => this.liveness?.of(metadata.name) ?? 'unknown'),
     });
     this.reconcilerMetrics = registerReconcilerMetrics(this.#registry);
+    registerFunctionMetrics(this.#registry, {
+      functions: () => functions.cache.list(),
+      workers: () => workers.cache.list(),
+      nodes: () => nodes.cache.list(),
+      isLeader: () => this.liveness !== undefined,
+    });
   }
 
   async page(): Promise<MetricsPage> {

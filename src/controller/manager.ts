@@ -220,7 +220,7 @@ class Term {
   }
 
   #startTasks(): void {
-    const { clock, demandAddress: address, demandPlace: place, holds, logger, nodes } = this.#options;
+    const { clock, demandAddress: address, demandPlace: place, holds, logger, metrics, nodes } = this.#options;
     this.#tasks.run('leases', (signal) => readLeases(this.#leaseReading(), signal));
     if (holds === undefined) {
       this.#tasks.run('holds', (signal) => removeHoldPods(this.#options, signal));
@@ -237,7 +237,7 @@ class Term {
       this.#tasks.run('demand', (signal) => keeper.run(signal));
     }
     this.#tasks.run('ranges', (signal) => publishRanges({ ...this.#options, nodes: nodes.cache }, signal));
-    const demand = { place, address, book: this.#demand, authority: this.#authority, clock, logger };
+    const demand = { place, address, book: this.#demand, authority: this.#authority, clock, logger, metrics };
     this.#tasks.run('demand of gateways', (signal) => serveDemand(demand, signal));
     const onError = (error: unknown): void =>
       logger.warn({ error: messageOf(error) }, 'client authority could not be refreshed');

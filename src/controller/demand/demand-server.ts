@@ -14,14 +14,18 @@ import { Tally } from '../../common/tally.ts';
 import { type CertifiedKey, certificatesIn } from '../../common/x509.ts';
 import type { DemandBook, DemandStream } from './demand-book.ts';
 
-/** Connections at most, and milliseconds for the head of a request. */
-const MAX_CONNECTIONS = 1_024;
+/**
+ * Connections at most: two gateways and a role of events for each of 1,300 namespaces, and 150 to 200 MiB. Milliseconds
+ * for the head of a request.
+ */
+const MAX_CONNECTIONS = 4_096;
 const HEAD_MS = 10_000;
 /** Streams of one namespace at most: no tenant takes those of others. */
 const MAX_STREAMS = 128;
 /** Bytes of a stream that are read in a second. Gateways send less; more is left waiting. */
 const BYTES_PER_SECOND = 512 * 1024;
 const SECOND_MS = 1_000;
+const TOLD_EVERY_MS = 60_000;
 /** Lines of a stream in a second, above which it is that of no gateway: 10 are usual, and more come after a delay. */
 const LINES_PER_SECOND = 500;
 /** Milliseconds after which a stream ends: the certificate of the next one is looked at again. */
@@ -32,6 +36,15 @@ export interface DemandServerOptions {
   readonly book: Pick<DemandBook, 'open'>;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly metrics?: DemandMetrics;
+  /** Default {@link MAX_CONNECTIONS}. */
+  readonly maxConnections?: number;
+}
+
+export interface DemandMetrics {
+  demandStreams(count: number): void;
+  /** A connection or a stream was refused for the number of those that are there. */
+  demandDropped(): void;
 }
 
 /**
@@ -44,6 +57,10 @@ export class DemandServer {
   #authorities: readonly X509Certificate[] = [];
   /** Streams, by namespace. */
   readonly #streams = new Tally();
+  /** Streams of all namespaces. */
+  #open = 0;
+  /** Monotonic milliseconds of the last word about a gateway that was refused. */
+  #droppedAt = Number.NEGATIVE_INFINITY;
   /** Connections, those included that are still in the handshake. */
   readonly #sockets = new Set<Socket>();
 
@@ -62,7 +79,10 @@ export class DemandServer {
       },
       (request, response) => this.#serve(request, response),
     );
-    this.#server.maxConnections = MAX_CONNECTIONS;
+    this.#server.maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
+    this.#server.on('drop', (from) => {
+      this.#drop({ remote: from?.remoteAddress }, 'too many connections: functions of that gateway are not scaled');
+    });
     this.#server.on('connection', (socket: Socket) => {
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
@@ -95,6 +115,23 @@ export class DemandServer {
     await closed.promise;
   }
 
+  #count(namespace: string, more: number): void {
+    this.#streams.add(namespace, more);
+    this.#open += more;
+    this.#options.metrics?.demandStreams(this.#open);
+  }
+
+  /** Logs that once in a while: gateways try again at once. */
+  #drop(fields: object, message: string): void {
+    const { clock, logger, metrics } = this.#options;
+    metrics?.demandDropped();
+    const now = clock.monotonic();
+    if (now - this.#droppedAt >= TOLD_EVERY_MS) {
+      this.#droppedAt = now;
+      logger.warn(fields, message);
+    }
+  }
+
   #serve(request: IncomingMessage, response: ServerResponse): void {
     const { book, clock, logger } = this.#options;
     const [path, query] = (request.url ?? '').split('?');
@@ -114,11 +151,12 @@ export class DemandServer {
       return;
     }
     if (this.#streams.get(namespace) >= MAX_STREAMS) {
+      this.#drop({ namespace, gateway }, 'too many streams: functions of that gateway are not scaled');
       refuse(response, 429, `${namespace} has ${MAX_STREAMS} streams already`);
       return;
     }
-    this.#streams.add(namespace, 1);
-    response.once('close', () => this.#streams.add(namespace, -1));
+    this.#count(namespace, 1);
+    response.once('close', () => this.#count(namespace, -1));
     logger.info({ namespace, gateway, remote: request.socket.remoteAddress }, 'a gateway tells its demand');
     response.writeHead(200, { 'content-type': 'text/plain' }).flushHeaders();
     this.#follow(request, response, book.open(namespace, gateway));

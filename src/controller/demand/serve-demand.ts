@@ -10,7 +10,7 @@ import { type CertifiedKey, validityOf } from '../../common/x509.ts';
 import { controllerIdentity } from '../certificates/ca.ts';
 import type { CaController } from '../certificates/ca-controller.ts';
 import type { DemandBook } from './demand-book.ts';
-import { DemandServer } from './demand-server.ts';
+import { type DemandMetrics, DemandServer } from './demand-server.ts';
 
 /** Milliseconds until a port that another has, such as the end of the term before, is tried again. */
 const LISTEN_RETRY_MS = 1_000;
@@ -47,6 +47,8 @@ export interface ServeDemandOptions {
   readonly authority: Pick<CaController, 'bundle' | 'current'>;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly metrics?: DemandMetrics;
+  readonly maxConnections?: number;
 }
 
 /** Takes the demand of gateways until the signal fires, with a certificate that is valid and of the present authority. */

@@ -6,6 +6,8 @@ export interface ControllerMetrics {
   released(): void;
   signed(): void;
   leader(isLeader: boolean): void;
+  demandStreams(count: number): void;
+  demandDropped(): void;
 }
 
 const causes = ['assigned', 'moved', 'refused', 'unassigned', 'lost', 'told', 'shared'] as const;
@@ -47,6 +49,16 @@ export function registerControllerMetrics(registry: Registry, fleet: FleetSource
     registers,
   });
   leader.set(0);
+  const streams = new Gauge({
+    name: 'esb_controller_demand_streams',
+    help: 'Streams by which gateways tell the leader of their calls.',
+    registers,
+  });
+  const dropped = new Counter({
+    name: 'esb_controller_demand_dropped_total',
+    help: 'Connections and streams of gateways that the leader refused for their number.',
+    registers,
+  });
   const gauge = (name: string, help: string, label: string, values: () => readonly string[]): void => {
     // Registers itself.
     void new Gauge({
@@ -69,5 +81,7 @@ export function registerControllerMetrics(registry: Registry, fleet: FleetSource
     released: () => releases.inc(),
     signed: () => signatures.inc(),
     leader: (isLeader) => leader.set(isLeader ? 1 : 0),
+    demandStreams: (count) => streams.set(count),
+    demandDropped: () => dropped.inc(),
   };
 }

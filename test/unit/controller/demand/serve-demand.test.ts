@@ -38,6 +38,8 @@ describe('the demand of gateways at the leader', () => {
   let news: DemandChange[];
   let address: DemandAddress;
   let stops: Running[];
+  /** The number of streams at last, and how many were refused. */
+  let counted: { streams: number; dropped: number };
 
   beforeEach(async () => {
     authority = await advanceAuthority(undefined, Date.now());
@@ -50,7 +52,9 @@ describe('the demand of gateways at the leader', () => {
   });
 
   /** Begins a term with nothing known. */
-  function lead(by: Authority = authority): Running {
+  function lead(by: Authority = authority, maxConnections = 100): Running {
+    const own = { streams: 0, dropped: 0 };
+    counted = own;
     news = [];
     book = new DemandBook(systemClock, (change) => news.push(change));
     address = new DemandAddress();
@@ -61,6 +65,15 @@ describe('the demand of gateways at the leader', () => {
       authority: { current: by.current, bundle: bundleOf(by) },
       clock: systemClock,
       logger: silentLogger(),
+      maxConnections,
+      metrics: {
+        demandStreams(streams: number) {
+          own.streams = streams;
+        },
+        demandDropped() {
+          own.dropped += 1;
+        },
+      },
     };
     const term = running((signal) => serveDemand(options, signal));
     stops.push(term);
@@ -95,6 +108,17 @@ describe('the demand of gateways at the leader', () => {
 
   const hello = { name: 'hello' };
   const calls = (): number => book.calls('default', 'hello', undefined);
+
+  it('counts its streams, and the gateways that it refuses since there are too many', async () => {
+    await stops[0]?.stop();
+    lead(authority, 1);
+    const identity = await gatewayIdentity(authority, 'default');
+    gateway(identity);
+    await waitFor('the first stream', () => counted.streams === 1, { everyMs: 5 });
+    gateway(identity);
+    await waitFor('a refused connection', () => counted.dropped > 0, { everyMs: 5 });
+    expect(counted.streams).toBe(1);
+  });
 
   it('comes from each gateway as its calls come and go', async () => {
     const identity = await gatewayIdentity(authority, 'default');
