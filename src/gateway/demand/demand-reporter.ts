@@ -25,6 +25,8 @@ import type { DemandMeter } from '../admission/demand-meter.ts';
 
 /** Milliseconds between two reports of changes. The first one after a rest goes out at once. */
 const REPORT_EVERY_MS = 100;
+/** Bytes of reports in a millisecond. The leader reads some more of a stream, and pauses one that sends that much. */
+const BYTES_PER_MS = 400;
 /** Milliseconds until the leader answers. */
 const ANSWER_MS = 5_000;
 /** Waits between two attempts to reach the leader. */
@@ -166,10 +168,11 @@ export class DemandReporter {
 
   /** Writes reports until the returned function is called. */
   #report(sending: ClientRequest, isCurrent: () => boolean): () => void {
-    const { clock, meter } = this.#options;
+    const { clock, logger, meter } = this.#options;
     let timer: Timer | undefined;
     let wholeAt = Number.NEGATIVE_INFINITY;
     let sentAt = Number.NEGATIVE_INFINITY;
+    let everyMs = REPORT_EVERY_MS;
     const send = (): void => {
       timer = undefined;
       if (sending.destroyed) {
@@ -183,9 +186,14 @@ export class DemandReporter {
       const isWhole = now - wholeAt >= DEMAND_EVERY_MS;
       if (sending.writableLength < MAX_UNSENT_BYTES) {
         const kind = isWhole ? 'all' : 'changes';
-        const demand = (isWhole ? meter.all() : meter.changes()).slice(0, MAX_DEMANDS);
-        sending.write(encodeReport({ kind, demand } satisfies DemandReport));
+        const demand = isWhole ? meter.all() : meter.changes();
+        if (demand.length > MAX_DEMANDS) {
+          logger.error({ functions: demand.length, told: MAX_DEMANDS }, 'more functions have calls than can be told');
+        }
+        const line = encodeReport({ kind, demand: demand.slice(0, MAX_DEMANDS) } satisfies DemandReport);
+        sending.write(line);
         sentAt = now;
+        everyMs = reportEveryMs(line.length);
         wholeAt = isWhole ? now : wholeAt;
       }
       wait(DEMAND_EVERY_MS);
@@ -194,11 +202,16 @@ export class DemandReporter {
       timer?.cancel();
       timer = clock.setTimer(send, delayMs);
     };
-    meter.onChange = () => wait(Math.max(0, sentAt + REPORT_EVERY_MS - clock.monotonic()));
+    meter.onChange = () => wait(Math.max(0, sentAt + everyMs - clock.monotonic()));
     send();
     return () => {
       timer?.cancel();
       meter.onChange = undefined;
     };
   }
+}
+
+/** Milliseconds from a report to the next one: the leader reads so many bytes, and reports come more rarely for more. */
+export function reportEveryMs(lastBytes: number): number {
+  return Math.max(REPORT_EVERY_MS, Math.ceil(lastBytes / BYTES_PER_MS));
 }
