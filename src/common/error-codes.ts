@@ -49,8 +49,9 @@ export const ERROR_CODES = {
   Fenced: { meaning: 'the epoch of the caller is not that of the assignment', grpc: 'FAILED_PRECONDITION' },
   PausedByOwner: { meaning: 'the worker rests, and `wakePolicy` is `Never`', grpc: 'FAILED_PRECONDITION' },
   NodeFull: { meaning: 'the node has no room', grpc: 'RESOURCE_EXHAUSTED' },
+  Busy: { meaning: 'other calls have all places of the worker', grpc: 'RESOURCE_EXHAUSTED' },
   ShareInUse: {
-    meaning: 'the worker runs as many calls as its share of the reserved concurrency allows, be they none',
+    meaning: 'the worker has no share of the reserved concurrency of its function',
     grpc: 'RESOURCE_EXHAUSTED',
   },
   QueueFull: {

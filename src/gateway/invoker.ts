@@ -1,6 +1,6 @@
 import { findCondition, workerConditions } from '../api/condition.ts';
 import { runtimeInterfaceOf } from '../api/lambda-worker.ts';
-import type { Clock } from '../common/clock.ts';
+import type { Clock, Timer } from '../common/clock.ts';
 import { unreachable } from '../common/errors.ts';
 import { versionText } from '../common/function-arn.ts';
 import type { TraceSpan, Tracing } from '../common/tracing/span.ts';
@@ -8,7 +8,7 @@ import { continuedXRay, formatTraceParent, parentOf } from '../common/tracing/tr
 import type { Admitted } from './admission/admission.ts';
 import { functionBusy } from './admission/admission-policy.ts';
 import type { AgentAnswer, AnswerSink, AnswerSoFar } from './agents/agent-call.ts';
-import type { AgentSession } from './agents/agent-session.ts';
+import type { AgentSession, WaitingCall } from './agents/agent-session.ts';
 import type { AskedAgain } from './agents/ask-again.ts';
 import {
   type AnsweredCall,
@@ -22,6 +22,7 @@ import type { FunctionCall, InvokeResult } from './agents/function-call.ts';
 import { answerOfFunction } from './agents/function-end.ts';
 import { type Refusal, Refusals } from './agents/refusals.ts';
 import { chooseRoute, obstacleOf, type Route } from './agents/routing.ts';
+import { Turns } from './agents/turns.ts';
 import { drawOf, NO_DRAW, type VersionBook } from './agents/version-book.ts';
 import { functionStateOf } from './http/function-state.ts';
 import type { Caller } from './lambda/caller.ts';
@@ -33,6 +34,8 @@ import { LambdaError, throttled, unavailable } from './lambda/lambda-error.ts';
  * agent, which takes no other calls, lets its last calls run (20 seconds).
  */
 const MAX_WAIT_MS = 30_000;
+/** Milliseconds for which a free worker is kept for a call that is being taken back from another one's agent. */
+const KEPT_MS = 50;
 /** Milliseconds after which it is asked again even though nothing is known to have changed. */
 const ASK_AGAIN_MS = 250;
 /**
@@ -80,7 +83,26 @@ interface Absence {
 }
 
 /** The place that a call has among those of its function. */
-export type CallPlace = Pick<Admitted, 'stepAside' | 'stepBack'> & Partial<Pick<Admitted, 'draw' | 'move'>>;
+export type CallPlace = Pick<Admitted, 'stepAside' | 'stepBack'> & Partial<Pick<Admitted, 'draw' | 'move' | 'since'>>;
+
+/** A call on its way to a worker. */
+interface Sending {
+  readonly target: FunctionEntry;
+  readonly route: Route;
+  readonly worker: WorkerEntry;
+  readonly call: FunctionCall;
+  readonly caller: Caller;
+  readonly place: CallPlace;
+  readonly sink: AnswerSink | undefined;
+  /** Monotonic milliseconds at which the call came. */
+  readonly since: number;
+  /** Whether its reference names that version of that function still. */
+  readonly isCurrent: () => boolean;
+  /** Whether the agent is to refuse it where it would have to wait. */
+  readonly atOnce: boolean;
+  /** Hears how long a call took whose agent ended under it, with the wait for the next run. */
+  readonly onLost: (milliseconds: number) => void;
+}
 
 /**
  * Brings calls to workers. A call is sent again only if it was not started, and waits a bounded time for a worker that
@@ -89,10 +111,14 @@ export type CallPlace = Pick<Admitted, 'stepAside' | 'stepBack'> & Partial<Pick<
 export class Invoker {
   readonly #options: InvokerOptions;
   readonly #maxWaitMs: number;
+  readonly #turns: Turns;
+  /** Calls that wait at agents. */
+  #waiting = 0;
 
   constructor(options: InvokerOptions) {
     this.#options = options;
     this.#maxWaitMs = options.maxWaitMs ?? MAX_WAIT_MS;
+    this.#turns = new Turns(options.view);
   }
 
   /**
@@ -152,10 +178,12 @@ export class Invoker {
    * @throws {LambdaError} when the call has run nowhere, but for a function that cannot be initialized
    */
   async invoke(call: FunctionCall, caller: Caller, place: CallPlace, sink?: AnswerSink): Promise<InvokeResult> {
-    const { view, clock } = this.#options;
+    const { view, clock, maxQueueWaitMs } = this.#options;
     let refusals: Refusals | undefined;
     let waitUntil: number | undefined;
-    let placeUntil: number | undefined;
+    let since = place.since ?? clock.monotonic();
+    /** The worker that the call has waited at for long enough. */
+    let left: Route | undefined;
     let drawn: number | undefined;
     const draw = (): number => {
       drawn ??= place.draw?.() ?? drawOf(this.#options.random);
@@ -175,7 +203,7 @@ export class Invoker {
       }
       // Refusals by workers of another version are no answer of this one.
       refusals = refusals?.version === version ? refusals : undefined;
-      const route = chooseRoute(workers, refusals?.workers, target.rotation++);
+      const route = routeBeside(left, workers, refusals, target.rotation++);
       const worker = route === undefined ? undefined : view.worker(route.uid);
       if (route === undefined || worker === undefined) {
         // A worker that says no for good is a better answer than to wait for one that may not come.
@@ -186,26 +214,18 @@ export class Invoker {
         if (final !== undefined) {
           return { ...final, outcome: 'init-failed', executedVersion, timings: undefined, logTail: undefined };
         }
-        if (refusals?.isShareInUse === true) {
-          // Other gateways have what is reserved. The call keeps its place, or the next one would be refused as well.
-          // Busy workers change all the time: to ask their agents at each change would be more work than the calls.
-          const changing = placeUntil === undefined ? target.name : undefined;
-          placeUntil = await this.#nextPlace(target.name, placeUntil, caller, changing);
-          refusals = undefined;
-          continue;
-        }
         const absence = workers.length === 0 && version === undefined ? this.#absenceOf(call.reference) : undefined;
         if (absence?.isLasting === true) {
           throw absence.error;
         }
         waitUntil ??= clock.monotonic() + this.#maxWaitMs;
-        const left = waitUntil - clock.monotonic();
+        const leftMs = waitUntil - clock.monotonic();
         const passing = refusals?.passing;
-        if (left <= 0) {
+        if (leftMs <= 0) {
           throw absence?.error ?? this.#exhausted(target, workers, passing);
         }
         place.stepAside();
-        await this.#nextChange(target.name, Math.min(left, passing === undefined ? left : ASK_AGAIN_MS), caller);
+        await this.#nextChange(target.name, Math.min(leftMs, passing === undefined ? leftMs : ASK_AGAIN_MS), caller);
         const turn = place.stepBack(caller);
         if (turn !== undefined) {
           waitUntil = await this.#inTurn(turn, waitUntil);
@@ -214,18 +234,26 @@ export class Invoker {
         refusals = target.byVersion.size > 1 ? this.#fresh(refusals) : undefined;
         continue;
       }
-      if (route.isQueued && this.#options.mayGrow?.(target.name) === true) {
-        // At its agent the call would wait behind a long one, and not go to a worker that comes.
-        placeUntil = await this.#nextPlace(target.name, placeUntil, caller, target.name);
+      if (route.isQueued && clock.monotonic() >= since + maxQueueWaitMs) {
+        throw functionBusy(target.name);
+      }
+      worker.lastTurn = target.rotation;
+      sink?.routed?.(executedVersion);
+      // At the only worker of a function that does not grow a call waits in any case.
+      const atOnce = !route.isQueued && (workers.length > 1 || this.#options.mayGrow?.(target.name) === true);
+      const onLost = (lostMs: number): void => {
+        since += lostMs;
+        waitUntil = waitUntil === undefined ? undefined : waitUntil + lostMs;
+      };
+      const isCurrent = (): boolean => this.#isStill(call, draw, target, version);
+      const sending = { target, route, worker, call, caller, place, sink, since, isCurrent, atOnce, onLost };
+      const answer = route.isQueued ? await this.#waitThere(sending, refusals) : await this.#send(sending);
+      left = answer === 'TakenBack' ? route : undefined;
+      if (answer === 'TakenBack') {
         // A worker that has refused may be free before the busy one.
         refusals = this.#fresh(refusals);
         continue;
       }
-      worker.lastTurn = target.rotation;
-      sink?.routed?.(executedVersion);
-      const answer = await this.#send(route, worker, call, caller, sink, (lostMs) => {
-        waitUntil = waitUntil === undefined ? undefined : waitUntil + lostMs;
-      });
       switch (answer.kind) {
         case 'Answered':
         case 'TimedOut': {
@@ -251,7 +279,7 @@ export class Invoker {
           };
         case 'Refused':
           refusals ??= new Refusals(version);
-          refusals.add(route, answer, clock.monotonic());
+          refusals.add(route, answer, clock.monotonic(), atOnce);
           break;
         default:
           unreachable(answer);
@@ -259,20 +287,86 @@ export class Invoker {
     }
   }
 
-  /** @param onLost hears how long a call took whose agent ended under it, with the wait for the next run */
-  async #send(
-    route: Route,
-    worker: WorkerEntry,
-    call: FunctionCall,
-    caller: Caller,
-    sink: AnswerSink | undefined,
-    onLost: (milliseconds: number) => void,
-  ): Promise<AgentAnswer> {
+  /**
+   * Sends a call to a worker without a free place, where it waits with those of other gateways. Takes it back once
+   * another worker is free, once it has waited there for as long as before, if there is another worker to wait for, and
+   * at the end of its wait.
+   */
+  async #waitThere(sending: Sending, refusals: Refusals | undefined): Promise<AgentAnswer | 'TakenBack'> {
+    const { route, since, target, worker } = sending;
+    const { clock, maxQueueWaitMs, view } = this.#options;
+    const { version } = worker.resource.spec;
+    const others = (): Route | undefined => {
+      const { busy, workers: refused } = this.#fresh(refusals) ?? {};
+      return chooseRoute(target.byVersion.get(version) ?? [], refused, target.rotation, busy);
+    };
+    const waits: WaitingCall = {};
+    let release: (() => void) | undefined;
+    let isOver = false;
+    const takeBack = (): void => {
+      isOver = true;
+      waits.withdraw?.();
+    };
+    const stop = this.#turns.seek(target, {
+      since,
+      version,
+      freeWorker: () => {
+        const free = others();
+        return free?.isQueued === false && free.uid !== route.uid ? free : undefined;
+      },
+      moveTo: ({ uid }) => {
+        const next = view.worker(uid);
+        const free = next === undefined ? undefined : hold(next);
+        const kept = clock.setTimer(() => {
+          // The call has begun where it was: it does not come.
+          release?.();
+          this.#turns.look(target);
+        }, KEPT_MS);
+        release = () => {
+          release = undefined;
+          kept.cancel();
+          free?.();
+        };
+        takeBack();
+      },
+    });
+    const now = clock.monotonic();
+    const end = since + maxQueueWaitMs;
+    const until = target.workers.length > 1 ? Math.min(end, now + Math.max(ASK_AGAIN_MS, now - since)) : end;
+    const lookAgain = (): Timer =>
+      clock.setTimer(
+        () => {
+          if (clock.monotonic() >= until || !sending.isCurrent()) {
+            stop();
+            takeBack();
+          } else {
+            // A worker that has refused may be free, and none of its changes has been told.
+            this.#turns.look(target);
+            timer = lookAgain();
+          }
+        },
+        Math.min(until - clock.monotonic(), target.workers.length > 1 ? ASK_AGAIN_MS : until),
+      );
+    let timer = lookAgain();
+    this.#waiting += 1;
+    try {
+      const answer = await this.#send(sending, waits);
+      return isOver && answer.kind === 'Refused' && answer.reason === 'CallerGone' ? 'TakenBack' : answer;
+    } finally {
+      this.#waiting -= 1;
+      timer.cancel();
+      stop();
+      release?.();
+    }
+  }
+
+  async #send(sending: Sending, waits?: WaitingCall): Promise<AgentAnswer> {
+    const { atOnce, call, caller, onLost, route, since, sink, target, worker } = sending;
     const session = this.#options.sessionOf(route.nodeName);
     if (session === undefined) {
       return { kind: 'Refused', reason: 'ConnectionLost', message: `the agent of ${route.nodeName} is away` };
     }
-    worker.outstanding += 1;
+    const release = hold(worker);
     const span = this.#options.tracing?.begin('esb.agent.v1.Agent/Invoke', {
       kind: 'client',
       parent: parentOf(call.traceParent, call.traceId),
@@ -299,16 +393,18 @@ export class Invoker {
           tailLog: call.tailLog,
           traceId: span === undefined ? call.traceId : continuedXRay(call.traceId, span.context),
           traceParent: span === undefined ? call.traceParent : formatTraceParent(span.context),
-          ...(route.atOnce ? { atOnce: true } : {}),
+          waitedMs: Math.floor(sentAt - since),
+          ...(atOnce ? { atOnce } : {}),
           ...(call.reference.qualifier === undefined ? {} : { invokedFunctionArn: functionArn(call.reference) }),
         },
         caller,
         limitMs,
         sink,
+        waits,
       );
       const answer =
         soFarOf(sent) !== undefined
-          ? await this.#recovered(sent, route, worker, call, caller, (next, soFar) =>
+          ? await this.#recovered(sent, sending, (next, soFar) =>
               next.recover(
                 {
                   worker: worker.reference,
@@ -332,7 +428,10 @@ export class Invoker {
       }
       return answer;
     } finally {
-      worker.outstanding -= 1;
+      release();
+      if (this.#waiting > 0) {
+        this.#turns.look(target);
+      }
     }
   }
 
@@ -342,13 +441,12 @@ export class Invoker {
    */
   async #recovered(
     sent: AgentAnswer,
-    route: Route,
-    { resource }: WorkerEntry,
-    call: FunctionCall,
-    caller: Caller,
+    { call, caller, place, route, worker }: Sending,
     ask: (session: AgentSession, soFar: AnswerSoFar) => Promise<AgentAnswer>,
   ): Promise<AgentAnswer> {
-    const { clock, sessionOf } = this.#options;
+    const { clock, sessionOf, view } = this.#options;
+    const { resource } = worker;
+    let isAside = false;
     if (runtimeInterfaceOf(resource) !== 'Lambda' || call.isRepeated === true) {
       return sent;
     }
@@ -361,6 +459,11 @@ export class Invoker {
         break;
       }
       await this.#nextChange(call.reference.name, Math.min(left, ASK_AGAIN_MS), caller);
+      if (!isAside && worker.highestEpoch !== route.epoch && view.worker(worker.uid) === worker) {
+        // The worker is another one by now, and free for others.
+        isAside = true;
+        place.stepAside();
+      }
       const session = sessionOf(route.nodeName);
       if (session?.isOpen === true && !caller.gone) {
         answer = await ask(session, soFar);
@@ -370,8 +473,23 @@ export class Invoker {
       }
     }
     const isUnknown = answer.kind === 'Unknown';
+    if (isAside && answer.kind === 'Refused') {
+      await place.stepBack(caller);
+    }
     this.#options.onAskedAgain?.(isUnknown ? 'unknown' : answer.kind === 'Refused' ? 'not_started' : 'recovered');
     return isUnknown ? sent : answer;
+  }
+
+  #isStill(
+    { reference }: FunctionCall,
+    draw: () => number,
+    target: FunctionEntry,
+    version: number | undefined,
+  ): boolean {
+    const { name, qualifier } = reference;
+    const found = this.#options.book.resolve(name, qualifier, draw);
+    const now = found.kind === 'Version' ? found.version : undefined;
+    return now === version && this.#options.view.function(name) === target;
   }
 
   /** Refusals until these workers are asked again, as others change all the time. */
@@ -388,42 +506,16 @@ export class Invoker {
     return until === undefined ? undefined : until + clock.monotonic() - since;
   }
 
-  /**
-   * Waits a moment for a place at a worker.
-   *
-   * @param until when the wait is over; undefined where the call has not waited yet
-   * @param changing the function whose next change ends the moment as well; undefined for none
-   * @returns the end of the wait, for the next moment
-   * @throws {LambdaError} TooManyRequestsException when the wait is over
-   */
-  async #nextPlace(
-    functionName: string,
-    until: number | undefined,
-    caller: Caller,
-    changing: string | undefined,
-  ): Promise<number> {
-    const { clock, maxQueueWaitMs } = this.#options;
-    const end = until ?? clock.monotonic() + maxQueueWaitMs;
-    if (end <= clock.monotonic()) {
-      throw functionBusy(functionName);
-    }
-    await this.#nextChange(changing, Math.min(end - clock.monotonic(), ASK_AGAIN_MS), caller);
-    return end;
-  }
-
-  /**
-   * Resolves at the next change of the function, if one is named, when the caller hangs up, and at the latest after
-   * `delayMs`.
-   */
-  #nextChange(functionName: string | undefined, delayMs: number, caller: Caller): Promise<void> {
+  /** Resolves at the next change of the function, when the caller hangs up, and at the latest after `delayMs`. */
+  #nextChange(functionName: string, delayMs: number, caller: Caller): Promise<void> {
     const { view, clock } = this.#options;
     const changed = Promise.withResolvers<void>();
     const timer = clock.setTimer(() => changed.resolve(), delayMs);
-    const forget = functionName === undefined ? undefined : view.onNextChange(functionName, () => changed.resolve());
+    const forget = view.onNextChange(functionName, () => changed.resolve());
     caller.onGone = () => changed.resolve();
     return changed.promise.finally(() => {
       timer.cancel();
-      forget?.();
+      forget();
       caller.onGone = undefined;
     });
   }
@@ -484,6 +576,35 @@ export class Invoker {
     }
     return hasShare ? unavailable('No worker took the call.') : functionBusy(target.name);
   }
+}
+
+/** Counts a call at a worker until the returned function is called, if the worker keeps its assignment for so long. */
+function hold(worker: WorkerEntry): () => void {
+  const { highestEpoch } = worker;
+  worker.outstanding += 1;
+  return () => {
+    worker.outstanding -= worker.highestEpoch === highestEpoch ? 1 : 0;
+  };
+}
+
+/** As {@link chooseRoute}; a worker that the call has waited at is the last choice of those without a free place. */
+function routeBeside(
+  left: Route | undefined,
+  workers: readonly WorkerEntry[],
+  refusals: Refusals | undefined,
+  rotation: number,
+): Route | undefined {
+  const best = chooseRoute(workers, refusals?.workers, rotation, refusals?.busy);
+  if (left === undefined || best?.uid !== left.uid) {
+    return best;
+  }
+  const beside = chooseRoute(
+    workers.filter(({ uid }) => uid !== left.uid),
+    refusals?.workers,
+    rotation,
+    refusals?.busy,
+  );
+  return beside?.isQueued === true ? beside : best;
 }
 
 /** The beginning of an answer whose rest may be asked for. */

@@ -33,6 +33,7 @@ export const REASONS = {
   REASON_CALLER_GONE: { name: 'CallerGone', started: 'no', meaning: ERROR_CODES.CallerGone.meaning },
   REASON_INVALID_ARGUMENT: { name: 'InvalidArgument', started: 'no', meaning: 'the call names no worker' },
   REASON_SHARE_IN_USE: { name: 'ShareInUse', started: 'no', meaning: ERROR_CODES.ShareInUse.meaning },
+  REASON_BUSY: { name: 'Busy', started: 'no', meaning: ERROR_CODES.Busy.meaning },
   REASON_WORKER_EXITED: {
     name: 'WorkerExited',
     started: 'maybe',

@@ -403,6 +403,8 @@ function stateOf(view: WorkerView) {
     epoch: view.epoch,
     phase: `PHASE_${view.phase.toUpperCase()}` as 'PHASE_RUNNING',
     inFlight: view.inFlight,
+    others: 0,
+    othersPlaced: 0,
     containerId: view.containerId ?? '',
     callable: view.callable,
     places: view.places ?? 1,

@@ -34,6 +34,8 @@ export interface SeenInvoke {
   readonly clientContext: string;
   readonly tailLog: boolean;
   readonly traceId: string;
+  readonly atOnce: boolean;
+  readonly waitedMs: number;
 }
 
 /** A Recover as an agent receives it. */
@@ -52,6 +54,8 @@ export interface FakeWorkerState {
   readonly epoch: number;
   readonly phase: string;
   readonly inFlight: number;
+  readonly others?: number;
+  readonly othersPlaced?: number;
   readonly containerId: string;
   readonly callable: boolean;
 }
@@ -68,6 +72,8 @@ export interface FakeCall {
   readonly request: SeenInvoke;
   /** Resolves when the caller has given the call up or is gone. */
   readonly cancelled: Promise<void>;
+  /** Resolves when the caller asks for a refusal, because another worker would take the call. */
+  readonly withdrawn: Promise<void>;
   answer(
     body: string | Buffer | readonly Buffer[],
     options?: {
@@ -141,6 +147,7 @@ interface ManyRequest {
   readonly call: number;
   readonly invoke: SeenInvoke | null;
   readonly cancel: boolean;
+  readonly withdraw: boolean;
 }
 
 const timings: FakeTimings = { queued: 12, wake: 0, run: 1_500, start: 'running' };
@@ -184,9 +191,11 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
       const open = new Map<number, InvokeStream>();
       shares.add(shared);
       shared.on('close', () => shares.delete(shared));
-      shared.on('data', ({ call, invoke, cancel }: ManyRequest) => {
+      shared.on('data', ({ call, invoke, cancel, withdraw }: ManyRequest) => {
         if (cancel) {
           open.get(call)?.emit('cancelled');
+        } else if (withdraw) {
+          open.get(call)?.emit('withdrawn');
         } else if (invoke !== null) {
           const share = shareOf(shared, call, invoke, () => open.delete(call));
           open.set(call, share);
@@ -314,6 +323,8 @@ function fakeCall(stream: InvokeStream, nextStamp: () => string): FakeCall {
   const cancelled = Promise.withResolvers<void>();
   stream.on('cancelled', () => cancelled.resolve());
   stream.on('close', () => cancelled.resolve());
+  const withdrawn = Promise.withResolvers<void>();
+  stream.once('withdrawn', () => withdrawn.resolve());
   const end = (trailer: object): void => {
     stream.write({ trailer });
     stream.end();
@@ -327,6 +338,7 @@ function fakeCall(stream: InvokeStream, nextStamp: () => string): FakeCall {
   return {
     request: stream.request,
     cancelled: cancelled.promise,
+    withdrawn: withdrawn.promise,
     answer(body, options = {}) {
       const chunks = typeof body === 'string' ? [Buffer.from(body)] : Buffer.isBuffer(body) ? [body] : body;
       writeBody({ status: options.status ?? 200, ...options.head }, chunks);

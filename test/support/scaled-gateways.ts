@@ -18,7 +18,7 @@ import type { FunctionCall } from '../../src/gateway/agents/function-call.ts';
 import { VersionBook } from '../../src/gateway/agents/version-book.ts';
 import { Invoker } from '../../src/gateway/invoker.ts';
 import { Caller } from '../../src/gateway/lambda/caller.ts';
-import type { Phase } from '../../src/protocol/generated/agent.ts';
+import type { Phase, WorkerState } from '../../src/protocol/generated/agent.ts';
 import { fakeInformer } from './fake-informer.ts';
 import { condition, functionFixture, ownedFixture, sourceOf, versionFixture } from './function-fixture.ts';
 import { manualClock } from './manual-clock.ts';
@@ -27,6 +27,8 @@ const NODE = 'node-1';
 const TICK_MS = 100;
 /** Milliseconds of a message between gateway and agent, and from the end of the last call in a worker to its removal. */
 const MESSAGE_MS = 1;
+/** Milliseconds for which an agent gathers changes of the number of calls. */
+const GATHER_MS = 20;
 const REMOVAL_MS = 1_000;
 const MAX_WAIT_MS = 300_000;
 
@@ -35,10 +37,23 @@ export interface ScaledGatewaysOptions {
   readonly scaling?: Partial<LambdaFunction['spec']['scaling']>;
   readonly aliases?: readonly EffectiveAlias[];
   readonly gateways?: number;
+  /** Part of the calls that come at the first gateway, from 0 to 1; each gateway has as many as any other when absent. */
+  readonly unevenness?: number;
   /** Milliseconds of a start, from half of these to one and a half times. */
   readonly startMs?: number;
   /** Milliseconds by which gateways and agents are behind the API server at most. */
   readonly lagMs?: number;
+  /** Calls of the function that run at once; each worker has a share of one. */
+  readonly reserved?: number;
+}
+
+/** A call at an agent. */
+interface Sent {
+  readonly gateway: number;
+  readonly ms: number;
+  /** When it came at its gateway. */
+  readonly since: number;
+  readonly answer: (answer: AgentAnswer) => void;
 }
 
 /** A worker as its agent has it. */
@@ -46,13 +61,22 @@ interface Held {
   readonly uid: string;
   readonly name: string;
   phase: Phase;
-  running: number;
-  readonly waiting: { readonly ms: number; readonly answer: (answer: AgentAnswer) => void }[];
+  /** The call that runs; those that wait are in the order in which they came at their gateways. */
+  running: Sent | undefined;
+  readonly waiting: Sent[];
+  /** Whether a change of the number of calls is being gathered. */
+  gathers: boolean;
+  /** The phase that was told last. */
+  told: Phase | undefined;
 }
 
 /** The end of a call. */
 interface Ended {
+  /** Number of its gateway. */
+  readonly gateway: number;
   readonly version: string;
+  /** Milliseconds that its function took. */
+  readonly ranMs: number;
   /** Milliseconds from its beginning. */
   readonly ms: number;
   readonly error: string | undefined;
@@ -76,6 +100,8 @@ const ANSWERED: AgentAnswer = {
     initFault: null,
   },
 };
+const BUSY: AgentAnswer = { kind: 'Refused', reason: 'Busy', message: 'another call has the place' };
+const WITHDRAWN: AgentAnswer = { kind: 'Refused', reason: 'CallerGone', message: 'the call was taken back' };
 const LEAVES: AgentAnswer = { kind: 'Refused', reason: 'NotFound', message: 'the worker is being removed' };
 
 /** Admission, routing and demand of one gateway. */
@@ -135,8 +161,12 @@ export class ScaledGateways {
   open = 0;
   /** The longest time for which a worker that all gateways know was free while calls of its version waited. */
   idleMs = 0;
+  /** Calls that came, by gateway. */
+  readonly asked: number[];
   readonly #startMs: number;
   readonly #lagMs: number;
+  readonly #unevenness: number | undefined;
+  readonly #reserved: number | undefined;
   readonly #versions: readonly LambdaVersion[];
   readonly #gateways: readonly SimulatedGateway[];
   readonly #streams: readonly DemandStream[];
@@ -148,27 +178,41 @@ export class ScaledGateways {
   #owner: LambdaFunction;
   #uids = 0;
 
-  constructor({ aliases = [], gateways = 1, lagMs = 200, random, scaling, startMs = 2_000 }: ScaledGatewaysOptions) {
+  constructor(options: ScaledGatewaysOptions) {
+    const { aliases = [], gateways = 1, lagMs = 200, random, reserved, scaling, startMs = 2_000, unevenness } = options;
     this.random = random;
+    this.asked = Array.from({ length: gateways }, () => 0);
+    this.#unevenness = unevenness;
+    this.#reserved = reserved;
     this.#startMs = startMs;
     this.#lagMs = lagMs;
     const { template } = functionFixture().spec;
     this.#owner = functionFixture({
       spec: {
-        template: { spec: { ...template.spec, concurrency: { queueDepth: 1_000 } } },
+        template: {
+          spec: {
+            ...template.spec,
+            concurrency: { queueDepth: 1_000, ...(reserved === undefined ? {} : { reserved }) },
+          },
+        },
         scaling: { mode: 'Auto', minWorkers: 0, ...scaling },
         aliases: aliases as LambdaFunction['spec']['aliases'] & object,
       },
       status: { observedGeneration: 1, latestVersion: 2, aliases },
     });
     this.#versions = [1, 2].map((version) => versionFixture(this.#owner, version));
-    const session: Pick<AgentSession, 'invoke' | 'isOpen' | 'run'> = {
-      isOpen: true,
-      run: '1',
-      invoke: async ({ payload, worker }) => await this.#invoke(worker?.uid ?? '', Number(payload.toString())),
+    const sessionOf = (gateway: number): AgentSession => {
+      const session: Pick<AgentSession, 'invoke' | 'isOpen' | 'run'> = {
+        isOpen: true,
+        run: '1',
+        invoke: async (call, _caller, _limitMs, _sink, waits) => await this.#invoke(gateway, call, waits),
+      };
+      return session as AgentSession;
     };
-    const parts = { clock: this.clock, random, session: session as AgentSession };
-    this.#gateways = Array.from({ length: gateways }, () => new SimulatedGateway(parts, this.#versions));
+    this.#gateways = Array.from(
+      { length: gateways },
+      (_, at) => new SimulatedGateway({ clock: this.clock, random, session: sessionOf(at) }, this.#versions),
+    );
     const book = new DemandBook(this.clock, (change) => void this.#scaler.note(change));
     this.#scaler = new Scaler({ demand: book, clock: this.clock });
     this.#streams = this.#gateways.map((_, at) => book.open('default', `gateway-${at}`));
@@ -234,11 +278,11 @@ export class ScaledGateways {
     for (const version of [undefined, 1, 2]) {
       const calls = demands.reduce((sum, each) => sum + (each.version === version ? each.calls : 0), 0);
       const own = held.filter(({ worker, uid }) => worker?.metadata.uid === uid && worker.spec.version === version);
-      const waiting = calls - own.reduce((sum, each) => sum + each.running + each.waiting.length, 0);
+      const waiting = calls - own.reduce((sum, each) => sum + countOf(each), 0);
       const isFree = own.some(
         ({ phase, running, uid }) =>
           phase === 'PHASE_RUNNING' &&
-          running === 0 &&
+          running === undefined &&
           this.#gateways.every(({ view }) => view.worker(uid)?.holding !== undefined),
       );
       const ms = isFree && waiting > 0 ? (this.#idle.get(version) ?? 0) + TICK_MS : 0;
@@ -247,12 +291,25 @@ export class ScaledGateways {
     }
   }
 
+  /** The gateway at which a call comes. */
+  #entrance(): number {
+    const { length } = this.#gateways;
+    const [first, even] = [this.#unevenness ?? 0, this.random()];
+    return this.#unevenness === undefined
+      ? Math.floor(even * length)
+      : even < first
+        ? 0
+        : 1 + Math.floor(((even - first) / (1 - first)) * (length - 1));
+  }
+
   #call(ms: number, qualifier: string | undefined): void {
-    const gateway = this.#gateways[Math.floor(this.random() * this.#gateways.length)];
+    const at = this.#entrance();
+    const gateway = this.#gateways[at];
+    this.asked[at] = (this.asked[at] ?? 0) + 1;
     const since = this.clock.monotonic();
     const end = (version: string, error?: string): void => {
       this.open -= 1;
-      this.ended.push({ version, ms: this.clock.monotonic() - since, error });
+      this.ended.push({ gateway: at, version, ranMs: ms, ms: this.clock.monotonic() - since, error });
     };
     const call: FunctionCall = {
       reference: { name: 'hello', ...(qualifier === undefined ? {} : { qualifier }) },
@@ -278,6 +335,7 @@ export class ScaledGateways {
       if (outcome !== 'answered') {
         throw new TypeError(`the outcome is ${outcome}`);
       }
+      admitted.answered(2);
       return executedVersion;
     } finally {
       admitted.release();
@@ -318,10 +376,22 @@ export class ScaledGateways {
     const made = ownedFixture(this.#owner, 0, {
       metadata,
       ...(version === undefined ? {} : { version }),
-      status: { phase: 'Creating', conditions: [condition('Ready', 'False', 'Creating')] },
+      status: {
+        phase: 'Creating',
+        conditions: [condition('Ready', 'False', 'Creating')],
+        ...(this.#reserved === undefined ? {} : { assignment: { nodeName: NODE, epoch: 1, share: 1 } }),
+      },
     });
     this.#put(made);
-    const held: Held = { uid, name, phase: 'PHASE_CREATING', running: 0, waiting: [] };
+    const held: Held = {
+      uid,
+      name,
+      phase: 'PHASE_CREATING',
+      running: undefined,
+      waiting: [],
+      gathers: false,
+      told: undefined,
+    };
     this.#held.set(uid, held);
     this.#show(held);
     this.clock.setTimer(() => this.#started(held), this.#startMs * (0.5 + this.random()));
@@ -385,44 +455,83 @@ export class ScaledGateways {
     this.clock.setTimer(tell, at - now);
   }
 
-  /** The agent tells gateways of each change of a worker. */
-  #show({ name, phase, running, uid, waiting }: Held): void {
-    const state = {
+  /** The agent tells gateways of each phase of a worker at once, and gathers changes of the number of its calls. */
+  #show(held: Held): void {
+    if (held.told !== held.phase) {
+      held.told = held.phase;
+      this.#tellWorker(held);
+    } else if (!held.gathers) {
+      held.gathers = true;
+      this.clock.setTimer(() => this.#tellWorker(held), GATHER_MS);
+    }
+  }
+
+  #tellWorker(held: Held): void {
+    held.gathers = false;
+    const { name, phase, running, uid, waiting } = held;
+    const stateFor = (gateway: number): WorkerState => ({
       worker: { namespace: 'default', name, uid },
       functionName: 'hello',
       epoch: 1,
       phase,
-      inFlight: running + waiting.length,
+      inFlight: countOf(held),
+      others: [running, ...waiting].filter((call) => call !== undefined && call.gateway !== gateway).length,
+      othersPlaced: [running ?? waiting[0]].filter((call) => call !== undefined && call.gateway !== gateway).length,
       containerId: '',
       callable: true,
       places: 1,
       usage: null,
-    };
+    });
+    const states = this.#gateways.map((_, at) => stateFor(at));
     this.clock.setTimer(() => {
-      for (const { view } of this.#held.has(uid) ? this.#gateways : []) {
-        view.changeHolding(NODE, state);
+      for (const [at, { view }] of this.#held.has(uid) ? this.#gateways.entries() : []) {
+        view.changeHolding(NODE, states[at] as WorkerState);
       }
     }, MESSAGE_MS);
   }
 
-  async #invoke(uid: string, ms: number): Promise<AgentAnswer> {
+  async #invoke(
+    gateway: number,
+    { atOnce = false, payload, waitedMs = 0, worker }: Parameters<AgentSession['invoke']>[0],
+    waits: Parameters<AgentSession['invoke']>[4],
+  ): Promise<AgentAnswer> {
     const answered = Promise.withResolvers<AgentAnswer>();
+    const answer = (end: AgentAnswer): unknown => this.clock.setTimer(() => answered.resolve(end), MESSAGE_MS);
+    const uid = worker?.uid ?? '';
+    const since = this.clock.monotonic() - waitedMs;
+    const call: Sent = { gateway, ms: Number(payload.toString()), since, answer };
+    if (waits !== undefined) {
+      waits.withdraw = () => this.clock.setTimer(() => this.#withdraw(uid, call), MESSAGE_MS);
+    }
     this.clock.setTimer(() => {
       const held = this.#held.get(uid);
       if (held === undefined || held.phase === 'PHASE_TERMINATING') {
-        answered.resolve(LEAVES);
+        answer(LEAVES);
+      } else if (atOnce && countOf(held) > 0) {
+        answer(BUSY);
       } else {
-        held.waiting.push({ ms, answer: answered.resolve });
+        const before = held.waiting.findLastIndex((other) => other.since <= since);
+        held.waiting.splice(before + 1, 0, call);
         this.#next(held);
       }
     }, MESSAGE_MS);
     return await answered.promise;
   }
 
+  #withdraw(uid: string, call: Sent): void {
+    const held = this.#held.get(uid);
+    const at = held?.waiting.indexOf(call) ?? -1;
+    if (held !== undefined && at >= 0) {
+      held.waiting.splice(at, 1);
+      call.answer(WITHDRAWN);
+      this.#show(held);
+    }
+  }
+
   /** Runs the next call of a worker, or removes one that has none any more and is to go. */
   #next(held: Held): void {
     this.#show(held);
-    if (held.running > 0 || held.phase === 'PHASE_CREATING') {
+    if (held.running !== undefined || held.phase === 'PHASE_CREATING') {
       return;
     }
     if (held.phase === 'PHASE_TERMINATING') {
@@ -431,12 +540,16 @@ export class ScaledGateways {
     }
     const call = held.waiting.shift();
     if (call !== undefined) {
-      held.running += 1;
+      held.running = call;
       this.clock.setTimer(() => {
-        held.running -= 1;
+        held.running = undefined;
         call.answer(ANSWERED);
         this.#next(held);
       }, call.ms);
     }
   }
+}
+
+function countOf({ running, waiting }: Held): number {
+  return waiting.length + (running === undefined ? 0 : 1);
 }

@@ -32,9 +32,13 @@ export interface Invocation {
   /** Listener of its stages; absent without tracing. */
   readonly trace?: InvocationTrace | undefined;
   readonly tailLog: boolean;
-  /** Whether it is refused, and does not wait, where the share of its worker is in use. */
+  /** Whether it is refused, and does not wait, where other calls have all places of its worker. */
   readonly atOnce?: boolean;
-  /** Fires when the caller hung up. A call already sent goes on to occupy its worker. */
+  /** Milliseconds that it has waited before; absent for none. */
+  readonly waitedMs?: number;
+  /** The name of its caller, for which calls of others are counted; absent for none. */
+  readonly caller?: string;
+  /** Fires when the caller hung up, or takes the call back. A call already sent goes on to occupy its worker. */
   readonly signal: AbortSignal;
   /** The worker's answer, as it comes. */
   readonly onHead: (head: AnswerHead) => void;

@@ -8,6 +8,13 @@ export interface ConditionView {
   readonly message: string;
 }
 
+/** Calls of one caller that are in a worker or wait for it. */
+export interface CallerCalls {
+  readonly inFlight: number;
+  /** Those that have a place, or will have one as soon as the worker is ready. */
+  readonly placed: number;
+}
+
 /** Everything that is shown of a worker: to gateways through Watch, to users through the status. Immutable. */
 export interface WorkerView {
   readonly identity: WorkerIdentity;
@@ -16,6 +23,8 @@ export interface WorkerView {
   /** Whether phase is one to rest in, or one that should be published only when it lasts. */
   readonly transient: boolean;
   readonly inFlight: number;
+  /** Those of each caller that has a name, with the number of those that have a place. Absent for none. */
+  readonly callers?: ReadonlyMap<string, CallerCalls>;
   /** Calls that its container may take at once; absent for one. */
   readonly perWorker?: number | undefined;
   /** Calls that it takes at once now: as many as its runtime has shown, without places that are held; absent for one. */

@@ -77,7 +77,15 @@ export async function serveInvokeStreamed(call: InvokeStreamedCall, callers: Cal
       confirms: invoke?.confirms === true,
     }),
   );
-  return await serveAlone(call, callers, (answer) => answer.run(first.request.invoke as InvokeRequest), first);
+  return await serveAlone(
+    call,
+    callers,
+    (answer) => {
+      call.on('data', ({ withdraw }: InvokeStreamedRequest) => withdraw && answer.withdraw());
+      return answer.run(first.request.invoke as InvokeRequest);
+    },
+    first,
+  );
 }
 
 /** How much of an answer its caller has, by its own word. */

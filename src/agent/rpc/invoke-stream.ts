@@ -42,6 +42,8 @@ export interface Callers {
   readonly budget: CallBudget;
   /** Name of the connection. */
   readonly peer: string;
+  /** Name of the caller itself, whichever its connection. */
+  readonly caller: string;
   readonly tracing: Tracing | undefined;
 }
 
@@ -132,13 +134,15 @@ export async function serveInvokeMany(
       settle();
     }
   };
-  const onRequest = ({ arrived, call: number, done, invoke, cancel }: InvokeManyRequest): void => {
+  const onRequest = ({ arrived, call: number, done, invoke, cancel, withdraw }: InvokeManyRequest): void => {
     for (const each of done) {
       unconfirmed.get(each)?.end();
       unconfirmed.delete(each);
     }
     if (cancel) {
       answers.get(number)?.abandon();
+    } else if (withdraw) {
+      answers.get(number)?.withdraw();
     } else if (arrived > 0) {
       answers.get(number)?.arrival.note(arrived);
     } else if (invoke !== null) {
@@ -184,7 +188,9 @@ export class InvokeAnswer {
   readonly #credit: AnswerCredit | undefined;
   #arrival: ArrivedBytes | undefined;
   readonly #isKept: boolean;
-  readonly #gone = new AbortController();
+  /** Fires when the call is to be refused if it waits. */
+  readonly #unwanted = new AbortController();
+  #isGone = false;
   #bytes: CallBytes | undefined;
   #over = false;
   #head: InvokeHead | undefined;
@@ -238,15 +244,21 @@ export class InvokeAnswer {
 
   /** The caller has hung up. */
   abandon(): void {
-    this.#gone.abort();
+    this.#isGone = true;
+    this.#unwanted.abort();
     this.#credit?.close();
     if (!this.#isKept) {
       this.#arrival?.end();
     }
   }
 
+  /** The caller takes the call back, unless it has begun. */
+  withdraw(): void {
+    this.#unwanted.abort();
+  }
+
   get #isLost(): boolean {
-    return this.#overflowed || this.#gone.signal.aborted;
+    return this.#overflowed || this.#isGone;
   }
 
   /** Whether nothing is held for it any more. */
@@ -266,9 +278,12 @@ export class InvokeAnswer {
     const payloadBytes = request.payload.length;
     bytes.take(payloadBytes);
     try {
-      const { atOnce, clientContext, epoch, invokedFunctionArn, payload, requestId, tailLog, traceId } = request;
+      const { atOnce, clientContext, epoch, invokedFunctionArn, payload, requestId, tailLog, traceId, waitedMs } =
+        request;
       const call = {
         uid,
+        caller: this.#callers.caller,
+        waitedMs,
         epoch,
         requestId,
         payload,
@@ -304,7 +319,7 @@ export class InvokeAnswer {
     bytes = this.#open(uid),
   ): Promise<InvocationResult> {
     const result = await fetch({
-      signal: this.#gone.signal,
+      signal: this.#unwanted.signal,
       onHead: (head) => {
         this.#head = { ...head, streaming: head.streaming ?? false };
         this.#schedule();
@@ -359,7 +374,7 @@ export class InvokeAnswer {
   /** The time of the function bounds the wait: the worker is asked for the end of its call all the while. */
   async #paced(first: Promise<unknown>, bytes: CallBytes, credit: AnswerCredit): Promise<void> {
     let wait: Promise<unknown> | undefined = first;
-    while (wait !== undefined && !this.#gone.signal.aborted) {
+    while (wait !== undefined && !this.#isGone) {
       await wait;
       wait = credit.room() ?? bytes.room();
     }

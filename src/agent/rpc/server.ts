@@ -223,8 +223,8 @@ export class AgentGrpcServer {
     };
   }
 
-  #callers(call: { getPeer(): string }, { fleet, tracing }: ClientParts): Callers {
-    return { fleet, budget: this.#budget, peer: call.getPeer(), tracing };
+  #callers(call: { getHost(): string; getPeer(): string }, { fleet, tracing }: ClientParts): Callers {
+    return { fleet, budget: this.#budget, peer: call.getPeer(), caller: call.getHost(), tracing };
   }
 
   #hint(

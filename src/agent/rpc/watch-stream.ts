@@ -3,7 +3,7 @@ import type { WatchEvent } from '../../protocol/generated/agent.ts';
 import type { Sparse } from '../../protocol/sparse.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import type { ServedFleet } from './served-fleet.ts';
-import { workerRefMessage, workerStateMessage } from './worker-message.ts';
+import { othersIn, workerRefMessage, workerStateMessage } from './worker-message.ts';
 
 export type WatchCall = ServerWritableStream<unknown, Sparse<WatchEvent>>;
 
@@ -40,6 +40,8 @@ export async function serveWatch(call: WatchCall, fleet: ServedFleet, run: strin
 
 class Sender {
   readonly #call: WatchCall;
+  /** The watcher, as it names itself in its calls. */
+  readonly #caller: string;
   /** Last state that the watcher got. */
   readonly #told = new Map<string, WorkerView>();
   readonly #pending = new Map<string, WorkerView | 'removed'>();
@@ -49,6 +51,7 @@ class Sender {
 
   constructor(call: WatchCall) {
     this.#call = call;
+    this.#caller = call.getHost();
   }
 
   snapshot(views: readonly WorkerView[], run: string): void {
@@ -57,7 +60,7 @@ class Sender {
     for (const view of views) {
       this.#told.set(view.identity.uid, view);
     }
-    this.#send({ snapshot: { workers: views.map(workerStateMessage), run } });
+    this.#send({ snapshot: { workers: views.map((view) => workerStateMessage(view, this.#caller)), run } });
   }
 
   changed(view: WorkerView): void {
@@ -98,9 +101,9 @@ class Sender {
           this.#told.delete(uid);
           this.#send({ removed: workerRefMessage(told.identity) });
         }
-      } else if (told === undefined || !isSame(told, state)) {
+      } else if (told === undefined || !isSame(told, state, this.#caller)) {
         this.#told.set(uid, state);
-        this.#send({ changed: workerStateMessage(state) });
+        this.#send({ changed: workerStateMessage(state, this.#caller) });
       }
     }
   }
@@ -117,11 +120,13 @@ class Sender {
   }
 }
 
-/** Whether two views of a worker are the same to a watcher. */
-function isSame(a: WorkerView, b: WorkerView): boolean {
+/** Whether two views of a worker are the same to a watcher, who knows of its own calls. */
+function isSame(a: WorkerView, b: WorkerView, caller: string): boolean {
+  const [one, other] = [othersIn(a, caller), othersIn(b, caller)];
   return (
     a.phase === b.phase &&
-    a.inFlight === b.inFlight &&
+    one.others === other.others &&
+    one.othersPlaced === other.othersPlaced &&
     a.places === b.places &&
     a.callable === b.callable &&
     a.epoch === b.epoch &&

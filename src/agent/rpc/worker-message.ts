@@ -8,8 +8,24 @@ export function workerRefMessage(identity: WorkerIdentity): WorkerRef {
   return { namespace: identity.namespace, name: identity.name, uid: identity.uid };
 }
 
-/** View of a worker for watchers. */
-export function workerStateMessage(view: WorkerView): WorkerState {
+/** Calls of others than that caller, and how many of them have a place. */
+export function othersIn(
+  { callers, inFlight, places = 1 }: Pick<WorkerView, 'callers' | 'inFlight' | 'places'>,
+  caller: string | undefined,
+): Pick<WorkerState, 'others' | 'othersPlaced'> {
+  const own = caller === undefined ? undefined : callers?.get(caller);
+  return {
+    others: inFlight - (own?.inFlight ?? 0),
+    othersPlaced: Math.max(0, Math.min(inFlight, places) - (own?.placed ?? 0)),
+  };
+}
+
+/**
+ * View of a worker for watchers.
+ *
+ * @param caller the one who is told; undefined for one that has no name
+ */
+export function workerStateMessage(view: WorkerView, caller?: string): WorkerState {
   return {
     worker: workerRefMessage(view.identity),
     functionName: view.identity.functionName,
@@ -20,6 +36,7 @@ export function workerStateMessage(view: WorkerView): WorkerState {
     callable: view.callable,
     places: view.places ?? 1,
     usage: null,
+    ...othersIn(view, caller),
   };
 }
 

@@ -9,8 +9,17 @@ export interface Call {
   readonly bytes: number;
   /** Monotonic milliseconds. */
   readonly arrivedAt: number;
+  /** Milliseconds that it had waited before; absent for none. */
+  readonly waitedMs?: number | undefined;
+  /** The name of its caller; absent where that has none. */
+  readonly caller?: string | undefined;
   /** State of the worker when the call came. */
   readonly start: InvocationTimings['start'];
   /** How often it was about to be sent, and not a byte was. */
   readonly attempts: number;
+}
+
+/** Monotonic milliseconds at which a call began to wait, be it elsewhere. */
+export function waitsSince({ arrivedAt, waitedMs = 0 }: Pick<Call, 'arrivedAt' | 'waitedMs'>): number {
+  return arrivedAt - waitedMs;
 }

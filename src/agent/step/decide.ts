@@ -172,10 +172,12 @@ function sendNext(draft: Draft): boolean {
 
 /** Hears when the caller of a call that came last, and waits, hangs up. */
 function listen(draft: Draft): void {
-  const id = draft.state.waiting.at(-1)?.id ?? 0;
-  if (id > draft.state.heardUpTo) {
-    draft.set({ heardUpTo: id });
-    draft.emit({ kind: 'Await', id });
+  const { heardUpTo, waiting } = draft.state;
+  for (const { id } of waiting) {
+    if (id > heardUpTo) {
+      draft.set({ heardUpTo: id });
+      draft.emit({ kind: 'Await', id });
+    }
   }
 }
 

@@ -17,7 +17,7 @@ export type WorkerEvent =
   | { readonly kind: 'Applied'; readonly desired: DesiredWorker; readonly ownStamp: boolean }
   /** The worker is no longer this node's. */
   | { readonly kind: 'Released' }
-  /** A call asks to be let in. `gone`: its caller has hung up already. `atOnce`: it waits for no share. */
+  /** A call asks to be let in. `gone`: its caller has hung up already. `atOnce`: it waits for no place. */
   | { readonly kind: 'Invoked'; readonly call: Arrival; readonly gone: boolean; readonly atOnce?: boolean }
   /** The caller of a call hung up. */
   | { readonly kind: 'HungUp'; readonly id: number }

@@ -20,6 +20,7 @@ import {
 import { successorOf } from './rollout.ts';
 import { shareInForce } from './share.ts';
 import {
+  callersOf,
   callUntilOf,
   goalAt,
   inFlightOf,
@@ -116,6 +117,7 @@ export function viewOf(state: WorkerState, at: Moment, previous: WorkerView | un
     epoch: desired.epoch,
     ...status,
     inFlight: inFlightOf(state),
+    callers: callersOf(state),
     ...(perWorkerOf(present) === 1 ? {} : { perWorker: perWorkerOf(present), places: placesOf(state) }),
     callable: isCallable(state, goal, restOf(state, now)),
     ...(desired.share === undefined ? {} : { share: shareInForce(state) }),

@@ -3,12 +3,22 @@ import { unreachable } from '../../common/errors.ts';
 import { refusalFor, startsAt } from '../model/crash-backoff.ts';
 import type { Closing, InvocationTimings, UnknownReason } from '../model/invocation.ts';
 import type { Observed } from '../model/plan.ts';
-import type { Call } from './call.ts';
+import { type Call, waitsSince } from './call.ts';
 import { actionOf, hasEnded, type Load, observedOf, withProcess } from './container.ts';
 import { unknown } from './container-sight.ts';
 import type { CallOutcome, WorkerEvent } from './events.ts';
-import { whyUnshared } from './share.ts';
-import { closingOf, type Draft, findContainer, isEnding, type Place, restOf, type WorkerState } from './state.ts';
+import { runningOf, whyUnshared } from './share.ts';
+import {
+  closingOf,
+  type Draft,
+  findContainer,
+  inFlightOf,
+  isEnding,
+  type Place,
+  placesOf,
+  restOf,
+  type WorkerState,
+} from './state.ts';
 
 /** Attempts to send a call of which not a byte was sent. */
 export const MAX_ATTEMPTS = 3;
@@ -27,8 +37,10 @@ export function invoked(draft: Draft, event: Extract<WorkerEvent, { kind: 'Invok
     return;
   }
   const start = actionOf(state.present) === 'Pause' ? 'paused' : startOf(observedOf(state.present).kind);
+  // The one goes first that has waited longest, whichever gateway it came by.
+  const before = state.waiting.findLastIndex((other) => waitsSince(other) <= waitsSince(call));
   draft.touch({
-    waiting: [...state.waiting, { ...call, start, attempts: 0 }],
+    waiting: state.waiting.toSpliced(before + 1, 0, { ...call, start, attempts: 0 }),
     waitingBytes: state.waitingBytes + call.bytes,
   });
 }
@@ -51,7 +63,7 @@ function refusalOf({ at, state }: Draft, event: Extract<WorkerEvent, { kind: 'In
   if (gone) {
     return ['CallerGone', 'the caller hung up'];
   }
-  const unshared = desired.share === undefined ? undefined : whyUnshared({ at, state }, atOnce);
+  const unshared = desired.share === undefined ? undefined : whyUnshared({ at, state });
   if (unshared !== undefined) {
     return unshared;
   }
@@ -67,6 +79,10 @@ function refusalOf({ at, state }: Draft, event: Extract<WorkerEvent, { kind: 'In
     if (!at.node.fits(...needs) && !at.node.mayFitLater(...needs)) {
       return ['NodeFull', nodeFull];
     }
+  }
+  const taken = desired.share === undefined ? inFlightOf(state) : runningOf(state) + waiting.length;
+  if (atOnce && taken >= placesOf(state)) {
+    return ['Busy', 'other calls have all places of the worker'];
   }
   // As many as it takes at once come together while it wakes.
   const most = Math.max(queueLimits.calls, desired.perWorker ?? 1);

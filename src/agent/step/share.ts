@@ -1,7 +1,7 @@
 import type { Closing } from '../model/invocation.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import { type Container, heldIn, interfaceOf, leftIn } from './container.ts';
-import { containersOf, type Draft, placesOf, type WorkerState } from './state.ts';
+import { containersOf, type Draft, type WorkerState } from './state.ts';
 
 /** The refusal where the node has not been heard for so long that another node may have its shares. */
 export const SHARE_LAPSED: Closing = [
@@ -46,13 +46,10 @@ export function hasFreeShare(state: WorkerState): boolean {
 }
 
 /** Why the share of the worker does not let a call in; undefined when it does, or when the call waits for that. */
-export function whyUnshared({ at, state }: Pick<Draft, 'at' | 'state'>, atOnce: boolean): Closing | undefined {
-  const { desired, waiting } = state;
+export function whyUnshared({ at, state }: Pick<Draft, 'at' | 'state'>): Closing | undefined {
+  const { desired } = state;
   if (desired.share === 0) {
     return ['ShareInUse', 'the worker has no share of the reserved concurrency of its function'];
-  }
-  if (atOnce && runningOf(state) + waiting.length >= placesOf(state)) {
-    return ['ShareInUse', `the worker runs as many calls as its share allows, which is ${desired.share}`];
   }
   return at.node.holdsShare(desired.identity.uid, desired.epoch) ? undefined : SHARE_LAPSED;
 }

@@ -8,7 +8,7 @@ import type { FoundMark } from '../model/marked-call.ts';
 import type { Retries } from '../model/retry-schedule.ts';
 import type { Failure } from '../model/status-input.ts';
 import type { WorkerRecord } from '../model/worker-record.ts';
-import type { WorkerView } from '../model/worker-state.ts';
+import type { CallerCalls, WorkerView } from '../model/worker-state.ts';
 import type { Call } from './call.ts';
 import { type Container, capacityOf, isOccupied, leftIn, observedOf, placesIn, takesSeveral } from './container.ts';
 import type { Effect, RecordChange } from './effects.ts';
@@ -157,6 +157,27 @@ export function inFlightOf(state: WorkerState): number {
     left += leftIn(other);
   }
   return demandOf(state) + left;
+}
+
+/** The same of each caller that has a name. */
+export function callersOf(state: WorkerState): ReadonlyMap<string, CallerCalls> {
+  const { places, waiting } = state;
+  const callers = new Map<string, CallerCalls>();
+  let free = placesOf(state) - (inFlightOf(state) - waiting.length);
+  const add = ({ caller }: Call, isPlaced: boolean): void => {
+    if (caller !== undefined) {
+      const { inFlight, placed } = callers.get(caller) ?? { inFlight: 0, placed: 0 };
+      callers.set(caller, { inFlight: inFlight + 1, placed: placed + (isPlaced ? 1 : 0) });
+    }
+  };
+  for (const { call } of places) {
+    add(call, true);
+  }
+  for (const call of waiting) {
+    add(call, free > 0);
+    free -= 1;
+  }
+  return callers;
 }
 
 /** Calls that the worker takes at once; one at least. */

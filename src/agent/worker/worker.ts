@@ -18,6 +18,7 @@ import { signsOf, viewOf } from '../step/projection.ts';
 import { reduce } from '../step/reduce.ts';
 import { shareInForce } from '../step/share.ts';
 import {
+  callersOf,
   callUntilOf,
   containersOf,
   findContainer,
@@ -54,7 +55,9 @@ export class Worker {
   #toldOthers: readonly Container[] = [];
   /** The view that was published last. */
   #shown: WorkerView | undefined;
-  /** Runs while the number of calls in it differs from that one's. */
+  /** Calls as they were when that one was made. */
+  #counted: Pick<WorkerState, 'places' | 'waiting'> | undefined;
+  /** Runs while the calls in it are not those of that one. */
   #gathering: Timer | undefined;
   /** Signs of that view, and the state of the last comparison. */
   #signs: readonly unknown[] = [];
@@ -88,7 +91,8 @@ export class Worker {
     const places = shown.places === undefined ? {} : { places: placesOf(this.#state) };
     const share = shown.share === undefined ? {} : { share: shareInForce(this.#state) };
     const active = activeStamp === undefined ? {} : { lastInvocationTime: activeStamp };
-    return { ...shown, inFlight: inFlightOf(this.#state), ...places, ...share, ...active };
+    const counted = { inFlight: inFlightOf(this.#state), callers: callersOf(this.#state) };
+    return { ...shown, ...counted, ...places, ...share, ...active };
   }
 
   get uid(): string {
@@ -143,10 +147,10 @@ export class Worker {
   }
 
   invoke(invocation: Invocation): Promise<InvocationResult> {
-    const { atOnce = false, epoch, payload, requestId, signal } = invocation;
+    const { atOnce = false, caller, epoch, payload, requestId, signal, waitedMs } = invocation;
     const { id, promise } = this.#effects.callers.add(invocation);
     const arrivedAt = this.#context.clock.monotonic();
-    const call = { id, requestId, epoch, bytes: payload.length, arrivedAt };
+    const call = { id, requestId, epoch, bytes: payload.length, arrivedAt, waitedMs, caller };
     this.step({ kind: 'Invoked', call, gone: signal.aborted, atOnce });
     return promise;
   }
@@ -333,9 +337,11 @@ export class Worker {
     }
   }
 
-  /** Whether a view has the number of calls, and of places for them. */
+  /** Whether a view has the calls that there are, and the number of places for them. */
   #isCounted({ inFlight, places = 1, share }: WorkerView): boolean {
     return (
+      this.#counted?.places === this.#state.places &&
+      this.#counted.waiting === this.#state.waiting &&
       inFlight === inFlightOf(this.#state) &&
       places === placesOf(this.#state) &&
       (share === undefined || share.calls === shareInForce(this.#state)?.calls)
@@ -346,6 +352,7 @@ export class Worker {
     this.#gathering?.cancel();
     this.#gathering = undefined;
     this.#shown = view;
+    this.#counted = this.#state;
     this.#effects.publisher.show(view);
   }
 

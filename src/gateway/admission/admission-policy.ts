@@ -10,8 +10,9 @@ import { type LambdaError, type ThrottleReason, throttled } from '../lambda/lamb
 const DEFAULT_QUEUE_DEPTH = 100;
 /**
  * Calls sent ahead to the only worker of a function, to wait at its agent: the worker then takes the next one without a
- * round trip to the gateway. With several workers nothing is sent ahead, because a call would wait behind a long one
- * while another worker is free.
+ * round trip to the gateway. To several workers calls are sent ahead only while those of other gateways are there, one
+ * for each worker: a place then goes to the call that has waited longest, at whichever gateway. Such a call is taken
+ * back as soon as another worker is free.
  */
 const SENT_AHEAD = 64;
 /**
@@ -44,8 +45,10 @@ export interface FunctionUse {
   readonly sharers: number;
   /** Whether the function gets more workers where calls wait for one. */
   readonly mayGrow: boolean;
-  /** Calls of other gateways that are with the workers of the version. */
-  readonly foreignInFlight: number;
+  /** Places of the workers of the version that calls of other gateways have. */
+  readonly foreignPlaces: number;
+  /** Whether calls of other gateways are with these workers, or wait there. */
+  readonly isShared: boolean;
   /** Calls that are with these workers and their agents. */
   readonly running: number;
   /** Others of the function that run, and so take of what is reserved. */
@@ -72,18 +75,19 @@ export type Entry = 'Enter' | 'Wait' | ThrottleReason;
  * the queue elsewhere, and take the places of other versions.
  */
 export function runningPlaces(use: FunctionUse): number {
-  // An agent lets a call wait for the share of the only worker with one, and refuses it where another may be free. A call
-  // that waits at an agent would not go to a worker that comes.
-  const hasOthers = use.shares === undefined ? use.mayGrow : use.sharers !== 1;
-  const foreign = hasOthers ? use.foreignInFlight : 0;
-  const places = concurrencyOf(use);
-  // One call goes on asking: those of another gateway may follow each other so closely that no free place is reported.
-  return Math.max(Math.min(1, places), places - foreign) + sentAhead(use);
+  const all = use.places;
+  const places = concurrencyOf(use, all);
+  const foreign = isLine(use) ? 0 : use.foreignPlaces;
+  // Each gateway has what is reserved for itself where there are no shares of it.
+  const left = use.shares === undefined ? Math.min(places, all - foreign) : places - foreign;
+  return Math.max(Math.min(1, places), left) + sentAhead(use, places === all);
 }
 
 /** Calls of a function that may wait in the gateway. With the running ones: at most concurrency plus queue depth. */
 export function waitingPlaces(use: FunctionUse): number {
-  return (use.settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH) - sentAhead(use);
+  return (
+    (use.settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH) - sentAhead(use, concurrencyOf(use, use.places) === use.places)
+  );
 }
 
 /**
@@ -101,24 +105,31 @@ export function eventsAtOnce(
   return Math.min(reserved, Math.max(places, Math.min(most, 2 * places + EVENTS_AHEAD)));
 }
 
-function concurrencyOf({ elsewhere, places, settings, shares = Number.POSITIVE_INFINITY }: FunctionUse): number {
+/** @param places of its workers */
+function concurrencyOf(
+  { elsewhere, settings, shares = Number.POSITIVE_INFINITY }: FunctionUse,
+  places: number,
+): number {
   const { reserved } = settings ?? {};
   return reserved === undefined ? places : Math.max(0, Math.min(reserved - elsewhere, shares, places));
 }
 
+/** Whether all calls go to one worker, and stay with it. */
+function isLine({ mayGrow, workers }: FunctionUse): boolean {
+  return workers === 1 && !mayGrow;
+}
+
 /**
- * Calls that are sent ahead to the only worker of a function; none where fewer may run than the worker takes, or where
- * more workers may come.
+ * Calls that are sent ahead; none where they could take more of what is reserved than they may.
+ *
+ * @param isWhole whether as many may run as the workers take
  */
-function sentAhead(use: FunctionUse): number {
-  const { answerBytes, settings, workers } = use;
-  return workers === 1 && !use.mayGrow && concurrencyOf(use) === use.places
-    ? Math.min(
-        SENT_AHEAD,
-        settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH,
-        Math.floor(ANSWERS_AHEAD_BYTES / Math.max(1, answerBytes)),
-      )
-    : 0;
+function sentAhead(use: FunctionUse, isWhole: boolean): number {
+  const { answerBytes, isShared, settings, sharers, shares } = use;
+  const turns = isShared && (isWhole || shares !== undefined) ? sharers : 0;
+  const most = isLine(use) && isWhole ? SENT_AHEAD : Math.min(SENT_AHEAD, turns);
+  const byAnswers = Math.max(Math.min(1, turns), Math.floor(ANSWERS_AHEAD_BYTES / Math.max(1, answerBytes)));
+  return Math.min(most, settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH, byAnswers);
 }
 
 /**
@@ -154,11 +165,12 @@ export function decideEntry(use: FunctionUse, held: RoomUse, free: RoomUse): Ent
   if (held.requests > Math.max(0, free.requests) || held.bytes > Math.max(0, free.bytes)) {
     return 'FunctionInvocationRateLimitExceeded';
   }
-  if (use.ahead === 0 && use.running < runningPlaces(use)) {
+  const places = runningPlaces(use);
+  if (use.ahead === 0 && use.running < places) {
     return 'Enter';
   }
   // Workers leave and answers grow while calls are out: the calls above the places count as waiting.
-  const tooMany = Math.max(0, use.running - runningPlaces(use));
+  const tooMany = Math.max(0, use.running - places);
   return use.waiting + tooMany < waitingPlaces(use) ? 'Wait' : 'ReservedFunctionConcurrentInvocationLimitExceeded';
 }
 

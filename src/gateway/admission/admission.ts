@@ -35,6 +35,8 @@ export interface Admitted {
   readonly draw: (() => number) | undefined;
   /** Milliseconds that the call waited for the place. */
   readonly queuedMs: number;
+  /** Monotonic milliseconds at which the call came. All its waits for a place end as long after that as one may last. */
+  readonly since: number | undefined;
   /** Notes the bytes of the answer, if there is one; to be called before {@link Admitted.release}. */
   answered(bytes: number): void;
   /** Gives the place back: to be called once, at the end of the call. */
@@ -59,6 +61,7 @@ export interface Admitted {
 
 class Place implements Admitted {
   readonly queuedMs: number;
+  readonly since: number;
   readonly #queueOf: (target: FunctionEntry) => FunctionQueue;
   readonly #held: Held;
   readonly #counted: CountedCall | undefined;
@@ -71,12 +74,14 @@ class Place implements Admitted {
     queueOf: (target: FunctionEntry) => FunctionQueue,
     held: Held,
     queuedMs: number,
+    since: number,
     coming: Coming,
   ) {
     this.#queue = queue;
     this.#queueOf = queueOf;
     this.#held = held;
     this.queuedMs = queuedMs;
+    this.since = since;
     this.#counted = coming.counted;
     this.#version = coming.version;
   }
@@ -110,7 +115,7 @@ class Place implements Admitted {
     }
     const of = this.#queue.of(this.#version);
     if (!of.hasPlace) {
-      return of.wait(caller, true, this.#counted).then(({ version }) => {
+      return of.wait(caller, true, this.since, this.#counted).then(({ version }) => {
         this.#version = version;
         this.#running = true;
       });
@@ -138,6 +143,7 @@ class Place implements Admitted {
 const NOWHERE: Admitted = {
   draw: undefined,
   queuedMs: 0,
+  since: undefined,
   answered: () => undefined,
   release: () => undefined,
   stepAside: () => undefined,
@@ -234,7 +240,7 @@ export class Admission {
         return this.#wait(queue, held, caller, counted);
       }
       of.take();
-      return new Place(queue, this.#queueOf, held, 0, counted);
+      return new Place(queue, this.#queueOf, held, 0, this.#options.clock.monotonic(), counted);
     }
     throw refusalFor(entry, target.name);
   }
@@ -257,8 +263,8 @@ export class Admission {
     this.#waiting += 1;
     try {
       const { counted } = coming;
-      const { version } = await queue.of(coming.version).wait(caller, false, counted);
-      return new Place(queue, this.#queueOf, held, clock.monotonic() - since, { version, counted });
+      const { version } = await queue.of(coming.version).wait(caller, false, since, counted);
+      return new Place(queue, this.#queueOf, held, clock.monotonic() - since, since, { version, counted });
     } catch (error) {
       coming.counted?.end();
       queue.hold(held, -1);

@@ -113,8 +113,12 @@ export class VersionQueue implements FunctionUse {
     return this.#all.mayGrow;
   }
 
-  get foreignInFlight(): number {
-    return this.#places?.foreignInFlight ?? 0;
+  get foreignPlaces(): number {
+    return this.#places?.foreignPlaces ?? 0;
+  }
+
+  get isShared(): boolean {
+    return this.#places?.isShared ?? false;
   }
 
   /** Calls that end at workers that are gone take no place of the others. */
@@ -193,11 +197,12 @@ export class VersionQueue implements FunctionUse {
    * that meanwhile.
    *
    * @param returns whether the call had a place before
+   * @param since monotonic milliseconds at which the call came: its wait ends that much earlier
    * @param heading undefined for a call that stays with this version
    * @throws {LambdaError} when the caller hung up, the time is over or the function was switched off
    */
-  wait(caller: Caller, returns: boolean, heading?: Heading): Promise<VersionQueue> {
-    return this.#all.wait(this, caller, returns, heading);
+  wait(caller: Caller, returns: boolean, since: number, heading?: Heading): Promise<VersionQueue> {
+    return this.#all.wait(this, caller, returns, since, heading);
   }
 
   get #places(): Places | undefined {
@@ -284,7 +289,13 @@ export class FunctionQueue {
   }
 
   /** As {@link VersionQueue.wait}. */
-  async wait(of: VersionQueue, caller: Caller, returns: boolean, heading?: Heading): Promise<VersionQueue> {
+  async wait(
+    of: VersionQueue,
+    caller: Caller,
+    returns: boolean,
+    since: number,
+    heading?: Heading,
+  ): Promise<VersionQueue> {
     const turn = Promise.withResolvers<VersionQueue>();
     this.#arrivals += 1;
     const waiter: Waiter = {
@@ -302,7 +313,8 @@ export class FunctionQueue {
     };
     of.queue(waiter).add(waiter);
     const { clock, maxWaitMs } = this.#options;
-    const timer = clock.setTimer(() => leave(functionBusy(this.target.name)), maxWaitMs);
+    const leftMs = Math.max(0, since + maxWaitMs - clock.monotonic());
+    const timer = clock.setTimer(() => leave(functionBusy(this.target.name)), leftMs);
     caller.onGone = () => leave(unavailable('The caller hung up.'));
     if (caller.gone) {
       leave(unavailable('The caller hung up.'));

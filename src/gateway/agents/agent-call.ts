@@ -23,8 +23,8 @@ const MAX_UNREAD_BYTES = 4 * 1024 * 1024;
 const NO_HEAD: InvokeHead = { status: 0, contentType: '', streaming: false };
 
 /** A call as it is sent. The way that it goes says whether the agent is told what has arrived. */
-export type NewCall = Omit<InvokeRequest, 'acknowledges' | 'confirms' | 'atOnce'> &
-  Partial<Pick<InvokeRequest, 'atOnce'>>;
+export type NewCall = Omit<InvokeRequest, 'acknowledges' | 'confirms' | 'atOnce' | 'waitedMs'> &
+  Partial<Pick<InvokeRequest, 'atOnce' | 'waitedMs'>>;
 
 /** How a call ended, as far as its agent or the loss of it tells. */
 export type AgentAnswer =
@@ -94,6 +94,8 @@ export interface CallWay {
   readonly neverSeen: boolean;
   /** Cancels the call at the agent: its caller is gone. */
   cancel(): void;
+  /** Asks the agent to refuse the call if it waits; absent where it cannot be asked. */
+  withdraw?(): void;
   /** Hears how many bytes of the answer, from the first one on, have been read; absent where the agent does not ask. */
   onRead?(bytes: number): void;
   /** The same of bytes that have arrived. */
@@ -233,6 +235,13 @@ export class AgentCall {
   abandon(): void {
     this.#settle({ kind: 'Unknown', reason: 'CallerGone', message: 'the caller hung up' });
     this.way?.cancel();
+  }
+
+  /** Another worker would take the call. The agent refuses it, unless it has begun. */
+  withdraw(): void {
+    if (!this.#settled) {
+      this.way?.withdraw?.();
+    }
   }
 
   checkLimit(now: number): void {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { LambdaNode } from '../../api/lambda-node.ts';
 import { Backoff } from '../../common/backoff.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
@@ -37,6 +38,7 @@ interface AgentAddress {
 /** The connections of a gateway to the agents, one for each LambdaNode. */
 export class AgentConnections {
   readonly #options: AgentConnectionsOptions;
+  readonly #caller = randomUUID();
   readonly #connections = new Map<string, AgentConnection>();
 
   constructor(options: AgentConnectionsOptions) {
@@ -65,7 +67,7 @@ export class AgentConnections {
     if (address !== undefined && known !== undefined) {
       known.update(address);
     } else if (address !== undefined) {
-      this.#connections.set(name, new AgentConnection(name, address, this.#options));
+      this.#connections.set(name, new AgentConnection(name, address, this.#options, this.#caller));
     }
   }
 
@@ -98,6 +100,7 @@ class AgentConnection {
   readonly #nodeName: string;
   readonly #logger: Logger;
   readonly #backoff = new Backoff(BACKOFF);
+  readonly #caller: string;
   /** Retired sessions with calls under way. */
   readonly #draining = new Set<AgentSession>();
   #address: AgentAddress;
@@ -107,8 +110,9 @@ class AgentConnection {
   /** The session for calls. */
   current: AgentSession | undefined;
 
-  constructor(nodeName: string, address: AgentAddress, options: AgentConnectionsOptions) {
+  constructor(nodeName: string, address: AgentAddress, options: AgentConnectionsOptions, caller: string) {
     this.#options = options;
+    this.#caller = caller;
     this.#nodeName = nodeName;
     this.#address = address;
     this.#logger = options.logger.child({ node: nodeName });
@@ -173,6 +177,7 @@ class AgentConnection {
         trusted: this.#address.certificate,
         identity,
         protocol,
+        caller: this.#caller,
         clock,
         onWatch: (event) => this.#watched(session, event),
         onRetired: (reason) => this.#retired(session, reason),

@@ -104,7 +104,7 @@ function checkedEvent({ snapshot, changed, removed }: WatchEvent): WatchEvent {
 }
 
 function checkedState(state: WorkerState): WorkerState | undefined {
-  const { worker, epoch, inFlight, phase, places } = state;
+  const { worker, epoch, inFlight, others, othersPlaced, phase, places } = state;
   if (worker === null || worker.uid === '' || worker.uid.length > MAX_UID_LENGTH) {
     return undefined;
   }
@@ -113,6 +113,8 @@ function checkedState(state: WorkerState): WorkerState | undefined {
         ...state,
         phase: PHASES.has(phase) ? phase : 'PHASE_UNKNOWN',
         inFlight: Math.max(0, inFlight),
+        others: Math.max(0, others),
+        othersPlaced: Math.max(0, othersPlaced),
         places: Math.min(MAX_PLACES, Math.max(1, places)),
       }
     : undefined;

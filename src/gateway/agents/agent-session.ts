@@ -30,9 +30,6 @@ const MAX_UNANSWERED_PINGS = 3;
 const STREAM_WINDOW_BYTES = 8 * 1024 * 1024;
 const SESSION_WINDOW_BYTES = 64 * 1024 * 1024;
 
-/** The host that requests name. No agent looks at it, and an endpoint need not be a valid host of a URL. */
-const AUTHORITY = 'https://esb-agent';
-
 /**
  * MB that Node.js may hold for one agent. With the default of 10, two large payloads on their way make Node.js refuse
  * streams. The bytes that a gateway holds in all by default, and those that an agent may send ahead, are below this
@@ -50,11 +47,19 @@ export interface AgentSessionOptions {
   /** Key and certificate with which a gateway authenticates to agents. */
   readonly identity: CertifiedKey;
   readonly protocol: AgentProtocol;
+  /** Name of the gateway, as a host: an agent tells of calls that come by other names. */
+  readonly caller: string;
   readonly clock: Clock;
   /** Called with each event of the Watch, the snapshot first, until the session is retired. */
   readonly onWatch: (event: WatchEvent) => void;
   /** Called once, when the session takes no more calls. Calls under way go on while the agent is there. */
   readonly onRetired: (reason: EsbError) => void;
+}
+
+/** A call that waits at the agent of a worker without a free place. */
+export interface WaitingCall {
+  /** Asks the agent to refuse the call, unless it has begun. Set as the call is sent. */
+  withdraw?: () => void;
 }
 
 type SessionState =
@@ -91,7 +96,7 @@ export class AgentSession {
   constructor(options: AgentSessionOptions) {
     this.#options = options;
     const socket = openSocket(options);
-    this.#http2 = connectHttp2(AUTHORITY, {
+    this.#http2 = connectHttp2(`https://${options.caller}`, {
       createConnection: () => socket,
       settings: { enablePush: false, initialWindowSize: STREAM_WINDOW_BYTES },
       maxSessionMemory: SESSION_MEMORY_MB,
@@ -133,8 +138,15 @@ export class AgentSession {
    *
    * @param limitMs milliseconds after which the call counts as lost, looked at with each ping
    * @param sink gets an answer that the runtime streams, at the pace of the caller
+   * @param waits of a call that waits at the agent: its way back
    */
-  invoke(request: NewCall, caller: Caller, limitMs: number, sink?: AnswerSink): Promise<AgentAnswer> {
+  invoke(
+    request: NewCall,
+    caller: Caller,
+    limitMs: number,
+    sink?: AnswerSink,
+    waits?: WaitingCall,
+  ): Promise<AgentAnswer> {
     const { protocol } = this.#options;
     const call = this.#begin(caller, limitMs, sink);
     const state = this.#state;
@@ -148,6 +160,9 @@ export class AgentSession {
     } else {
       // The way back tells what has arrived.
       sendStreamed(this.#http2, protocol, request, call);
+    }
+    if (waits !== undefined) {
+      waits.withdraw = () => call.withdraw();
     }
     return call.answer;
   }

@@ -65,7 +65,12 @@ export function sendStreamed(
 /** A stream of a call's own, whose agent is told how much of the answer has arrived and was read. */
 export function tellingWay(
   stream: GrpcStream,
-  encode: (words: { readonly read?: number; readonly arrived?: number; readonly done?: boolean }) => Buffer,
+  encode: (words: {
+    readonly read?: number;
+    readonly arrived?: number;
+    readonly done?: boolean;
+    readonly withdraw?: boolean;
+  }) => Buffer,
   from: { readonly read: number; readonly size: number } = { read: 0, size: 0 },
 ): CallWay {
   const tell = (words: Parameters<typeof encode>[0]): void => {
@@ -78,6 +83,7 @@ export function tellingWay(
       return stream.neverSeen;
     },
     cancel: () => stream.cancel(),
+    withdraw: () => tell({ withdraw: true }),
     onRead: inSteps(READ_STEP_BYTES, from.read, (read) => tell({ read })),
     onArrived: inSteps(ARRIVED_STEP_BYTES, from.size, (arrived) => tell({ arrived })),
     onWhole: () => tell({ done: true }),

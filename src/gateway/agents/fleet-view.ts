@@ -2,7 +2,15 @@ import { type FunctionSettings, speakerOf } from '../../api/function-settings.ts
 import { calledNameOf, type LambdaFunction, withSettings } from '../../api/lambda-function.ts';
 import { functionNameOf, type LambdaWorker, perWorkerOf } from '../../api/lambda-worker.ts';
 import type { WorkerRef, WorkerState } from '../../protocol/generated/agent.ts';
-import { foreignPlacesOf, type Holding, isReached, isSharer, type RoutableWorker, readyPlacesOf } from './routing.ts';
+import {
+  foreignOf,
+  foreignPlacesOf,
+  type Holding,
+  isReached,
+  isSharer,
+  type RoutableWorker,
+  readyPlacesOf,
+} from './routing.ts';
 
 /**
  * Reported workers of one node that are kept without a resource: an agent may see a worker before the gateway does.
@@ -33,7 +41,9 @@ export interface Places {
   /** Those that are assigned, and not without a share. */
   readonly sharers: number;
   /** Ready places that calls of others have, by the agents. */
-  readonly foreignInFlight: number;
+  readonly foreignPlaces: number;
+  /** Whether calls of others are with these workers, or wait there. */
+  readonly isShared: boolean;
 }
 
 export interface FunctionEntry {
@@ -180,6 +190,10 @@ export class FleetView {
     entry.resource = worker;
     // A list from an API server that lags may have a former assignment.
     if (assignment === undefined || assignment.epoch >= entry.highestEpoch) {
+      if (assignment !== undefined && assignment.epoch > entry.highestEpoch) {
+        // Calls of an earlier assignment are with another container, be it on the same node.
+        entry.outstanding = 0;
+      }
       entry.assignment = assignment;
       entry.highestEpoch = assignment?.epoch ?? entry.highestEpoch;
       entry.holding = this.#claimOf(entry);
@@ -282,7 +296,8 @@ export class FleetView {
     claims.set(uid, {
       epoch: state.epoch,
       phase: state.phase,
-      foreignInFlight: Math.max(0, state.inFlight - (entry?.outstanding ?? 0)),
+      foreignInFlight: state.others,
+      foreignPlaces: state.othersPlaced,
       callable: state.callable,
       places: state.places,
     });
@@ -357,8 +372,11 @@ function placesOf(workers: readonly WorkerEntry[]): Places {
     },
     shares: sharesOf(workers),
     sharers: workers.filter(({ assignment }) => isSharer(assignment)).length,
-    get foreignInFlight() {
+    get foreignPlaces() {
       return workers.reduce((sum, each) => sum + foreignPlacesOf(each), 0);
+    },
+    get isShared() {
+      return workers.some((each) => foreignOf(each) > 0);
     },
   };
 }

@@ -47,6 +47,7 @@ const RULES: Readonly<Record<Refusal['reason'], LastingRule | undefined>> = {
   InvalidArgument: undefined,
   ConnectionLost: undefined,
   ShareInUse: undefined,
+  Busy: undefined,
   QueueFull: {
     rank: 0,
     urgent: true,
@@ -80,10 +81,10 @@ export class Refusals {
   #lasting: { readonly refusal: Refusal; readonly rule: LastingRule } | undefined;
   /** The last refusal that may pass soon. */
   passing: Refusal | undefined;
-  /** Whether a worker refused because its share is in use. */
-  isShareInUse = false;
   /** The epochs in which workers refused, by uid. One that has moved since may be asked at once. */
   readonly workers = new Map<string, number>();
+  /** The same of those that have no place at the moment. */
+  readonly busy = new Map<string, number>();
   /** Monotonic milliseconds of the last of them. */
   at = Number.NEGATIVE_INFINITY;
 
@@ -92,11 +93,17 @@ export class Refusals {
     this.version = version;
   }
 
-  /** @param now monotonic milliseconds */
-  add({ epoch, uid }: Pick<Route, 'epoch' | 'uid'>, refusal: Refusal, now: number): void {
+  /**
+   * @param now monotonic milliseconds
+   * @param atOnce whether the agent was to refuse the call where it would have to wait
+   */
+  add({ epoch, uid }: Pick<Route, 'epoch' | 'uid'>, refusal: Refusal, now: number, atOnce: boolean): void {
     this.at = now;
+    if (refusal.reason === 'Busy' && atOnce) {
+      this.busy.set(uid, epoch);
+      return;
+    }
     this.workers.set(uid, epoch);
-    this.isShareInUse ||= refusal.reason === 'ShareInUse';
     const rule = RULES[refusal.reason];
     if (rule === undefined) {
       this.passing = refusal;

@@ -6,6 +6,8 @@ export interface Holding {
   readonly phase: Phase;
   /** Calls in the worker or waiting for it that are not this gateway's own. */
   readonly foreignInFlight: number;
+  /** Of these, the ones that have its places. */
+  readonly foreignPlaces: number;
   /** Whether a call may lift it out of its resting state. */
   readonly callable: boolean;
   /** Calls that it takes at once; at least one. */
@@ -43,7 +45,7 @@ export interface RoutableWorker {
   readonly assignment: RoutableAssignment | undefined;
   /** From the agent of the assigned node alone: reports of other agents have no effect. */
   readonly holding: Holding | undefined;
-  /** Calls that this gateway itself has under way to it. */
+  /** Calls that this gateway itself has under way to it, under its present assignment. */
   readonly outstanding: number;
   /** The turn of its function in which this gateway called it last; 0 for never. */
   readonly lastTurn: number;
@@ -54,8 +56,6 @@ export interface Route {
   readonly name: string;
   readonly nodeName: string;
   readonly epoch: number;
-  /** Whether the call is to be refused where the worker's share is in use: another worker may have a free one. */
-  readonly atOnce: boolean;
   /**
    * Whether the call would wait at the agent: all places of the worker are taken, it has to get its image first, or it is
    * being started and another one may be free before.
@@ -83,31 +83,31 @@ export type Obstacle =
  * lag, or lie.
  *
  * @param tried epochs in which workers have refused this call, by uid
+ * @param busy the same of those that have refused it for want of a place, and may be waited for
  * @returns undefined when no worker is left
  */
 export function chooseRoute(
   workers: readonly RoutableWorker[],
   tried: ReadonlyMap<string, number> | undefined,
   rotation: number,
+  busy?: ReadonlyMap<string, number>,
 ): Route | undefined {
   let best: RoutableWorker | undefined;
   let bestCost = Number.POSITIVE_INFINITY;
   const count = workers.length;
-  let sharers = 0;
   for (let step = 0; step < count; step += 1) {
     const worker = workers[(rotation + step) % count];
     if (worker === undefined) {
       continue;
     }
     const { assignment } = worker;
-    sharers += isSharer(assignment) ? 1 : 0;
     const holding = currentHolding(worker);
     if (assignment === undefined || holding === undefined || !isSharer(assignment) || hasRefused(worker, tried)) {
       continue;
     }
     const { share } = assignment;
     const places = share === undefined ? holding.places : Math.min(holding.places, share);
-    const cost = costOf(holding, (holding.foreignInFlight + worker.outstanding) / places);
+    const cost = costOf(holding, loadOf(worker, holding, places, hasRefused(worker, busy)));
     const isMoreRecent = cost === bestCost && worker.lastTurn > (best?.lastTurn ?? 0) && isAtRest(cost);
     if (cost < bestCost || isMoreRecent) {
       best = worker;
@@ -118,18 +118,36 @@ export function chooseRoute(
     return undefined;
   }
   const { assignment, holding, name, uid } = best;
-  const isOvertaken = (): boolean =>
+  const isOvertaken =
+    bestCost < QUEUED &&
     STARTING.has(holding?.phase) &&
     workers.some((other) => other.uid !== uid && !hasRefused(other, tried) && isComing(other));
+  const started = isOvertaken ? workers.filter((other) => !STARTING.has(other.holding?.phase)) : [];
+  const sooner = started.length === 0 ? undefined : chooseRoute(started, tried, rotation, busy);
+  if (sooner?.isQueued === true) {
+    return sooner;
+  }
   return {
     uid,
     name,
     nodeName: assignment.nodeName,
     epoch: assignment.epoch,
-    // No other worker would take the call: it waits its turn at the agent, with those of other gateways.
-    atOnce: assignment.share !== undefined && sharers > 1,
-    isQueued: bestCost >= QUEUED ? bestCost < FAILING : isOvertaken(),
+    isQueued: bestCost >= QUEUED ? bestCost < FAILING : isOvertaken,
   };
+}
+
+/**
+ * Calls for each place of a worker. Of one without a free place those alone that wait there for this gateway: an agent
+ * has the one go first that has waited longest, so each gateway has calls at all workers, whose turn it may be.
+ */
+function loadOf(
+  { outstanding }: RoutableWorker,
+  { foreignInFlight, foreignPlaces }: Holding,
+  places: number,
+  isBusy: boolean,
+): number {
+  const load = (foreignInFlight + outstanding) / places;
+  return load < 1 && !isBusy ? load : 1 + Math.max(0, outstanding + foreignPlaces - places) / places;
 }
 
 function hasRefused({ assignment, uid }: RoutableWorker, tried: ReadonlyMap<string, number> | undefined): boolean {
@@ -163,10 +181,14 @@ export function readyPlacesOf(worker: RoutableWorker): number {
   return isReady ? places : Math.min(places, worker.outstanding + holding.foreignInFlight);
 }
 
-/** Ready places of a worker that calls of other gateways have. Those that wait there for calls of this one take none. */
+/** Ready places of a worker that calls of other gateways have. */
 export function foreignPlacesOf(worker: RoutableWorker): number {
-  const free = Math.max(0, readyPlacesOf(worker) - worker.outstanding);
-  return Math.min(worker.holding?.foreignInFlight ?? 0, free);
+  return Math.min(currentHolding(worker)?.foreignPlaces ?? 0, readyPlacesOf(worker));
+}
+
+/** Calls of other gateways that are in a worker or wait for it. */
+export function foreignOf(worker: RoutableWorker): number {
+  return currentHolding(worker)?.foreignInFlight ?? 0;
 }
 
 /** Whether a worker may run calls, as far as its assignment tells. */

@@ -50,7 +50,8 @@ export class SharedCallStream {
         return stream.neverSeen || stream.isEndedInOrder;
       },
       cancel: () => this.#cancel(number),
-      onArrived: inSteps(ARRIVED_STEP_BYTES, 0, (arrived) => this.#tellArrived(number, arrived)),
+      withdraw: () => this.#tell(number, { withdraw: true }),
+      onArrived: inSteps(ARRIVED_STEP_BYTES, 0, (arrived) => this.#tell(number, { arrived })),
     };
     this.#write({ call: number, invoke: { ...request, acknowledges: true, confirms: true } });
   }
@@ -72,9 +73,9 @@ export class SharedCallStream {
     }, GATHER_MS);
   }
 
-  #tellArrived(number: number, arrived: number): void {
+  #tell(number: number, words: Pick<Sparse<InvokeManyRequest>, 'arrived' | 'withdraw'>): void {
     if (this.#calls.has(number) && this.#stream.isWritable) {
-      this.#write({ call: number, arrived });
+      this.#write({ call: number, ...words });
     }
   }
 

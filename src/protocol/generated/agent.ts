@@ -98,7 +98,7 @@ export interface InvokeHead {
   readonly streaming: boolean;
 }
 
-/** At most one of invoke, cancel and arrived. */
+/** At most one of invoke, cancel, arrived and withdraw. */
 export interface InvokeManyRequest {
   readonly call: number;
   readonly invoke: InvokeRequest | null;
@@ -108,6 +108,8 @@ export interface InvokeManyRequest {
   readonly arrived: number;
   /** Calls whose whole answers have arrived, with any other word or alone, within some 100 ms. */
   readonly done: readonly number[];
+  /** Another worker would take the call: it is refused with REASON_CALLER_GONE if it waits, and goes on otherwise. */
+  readonly withdraw: boolean;
 }
 
 /** Exactly one of answer and failure; a trailer or a failure is the last of its call. */
@@ -144,10 +146,15 @@ export interface InvokeRequest {
   /** Whether the caller says as well that it has the whole answer, by done of the stream. Until then the worker keeps it. */
   readonly confirms: boolean;
   /**
-   * Whether the call is refused with REASON_SHARE_IN_USE, and waits for nothing, where the worker runs as many calls as
-   * its share of the reserved concurrency allows. Unset by a caller that knows no other worker of the function.
+   * Whether the call is refused with REASON_BUSY, and waits for nothing, where other calls have all places of the worker.
+   * Unset by a caller that knows no other worker of the function, or that other calls have all places.
    */
   readonly atOnce: boolean;
+  /**
+   * Milliseconds that the call has waited before it was sent. Of calls that wait for a worker the one goes first that has
+   * waited longest in all, of any caller.
+   */
+  readonly waitedMs: number;
 }
 
 /**
@@ -171,6 +178,8 @@ export interface InvokeStreamedRequest {
   readonly arrived: number;
   /** The whole answer has arrived. The agent waits for that before it ends the stream. */
   readonly done: boolean;
+  /** As in InvokeManyRequest. */
+  readonly withdraw: boolean;
 }
 
 /** Microseconds. */
@@ -274,6 +283,7 @@ export const Reason = {
   REASON_CALLER_GONE: 'REASON_CALLER_GONE',
   REASON_INVALID_ARGUMENT: 'REASON_INVALID_ARGUMENT',
   REASON_SHARE_IN_USE: 'REASON_SHARE_IN_USE',
+  REASON_BUSY: 'REASON_BUSY',
   /** The worker may have begun the call. */
   REASON_WORKER_EXITED: 'REASON_WORKER_EXITED',
   REASON_CONNECTION_LOST: 'REASON_CONNECTION_LOST',
@@ -359,4 +369,10 @@ export interface WorkerState {
   readonly places: number;
   /** Absent where it was not asked for, and of a worker without a container. */
   readonly usage: Usage | null;
+  /**
+   * Of in_flight, those that another sent than who is told, and of these the ones that have a place, or will have one as
+   * soon as the worker is ready. The authority of a request names its caller.
+   */
+  readonly others: number;
+  readonly othersPlaced: number;
 }

@@ -44,7 +44,7 @@ describe('a worker with a share of reserved concurrency', () => {
   it('refuses a call that another worker may take, where its share is in use', async () => {
     const lab = await scene(2);
     const calls = [1, 2, 3].map((each) => lab.invoke({ requestId: `call-${each}`, atOnce: true }));
-    expect(await calls[2]).toMatchObject({ kind: 'Refused', reason: 'ShareInUse' });
+    expect(await calls[2]).toMatchObject({ kind: 'Refused', reason: 'Busy' });
     expect(inIt(lab)).toEqual(['call-1', 'call-2']);
   });
 

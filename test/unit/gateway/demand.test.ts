@@ -87,6 +87,10 @@ describe('a gateway with a function that grows with its calls', () => {
     const { held, lab, long } = await labWithBusyWorker();
     let refusals = 0;
     lab.agent.onInvoke((call) => {
+      if (call.request.worker.name === 'hello-latest-0') {
+        void call.withdrawn.then(() => call.refuse('CallerGone'));
+        return;
+      }
       refusals += 1;
       if (refusals === 1) {
         call.refuse('Unavailable', 'the agent is stopping');
@@ -101,7 +105,13 @@ describe('a gateway with a function that grows with its calls', () => {
 
   it('asks a worker that refuses a few times in a second, however often a busy one changes', async () => {
     const { held, lab, long } = await labWithBusyWorker();
-    lab.agent.onInvoke((call) => call.refuse('NodeFull', 'no room'));
+    lab.agent.onInvoke((call) => {
+      if (call.request.worker.name === 'hello-latest-0') {
+        void call.withdrawn.then(() => call.refuse('CallerGone'));
+      } else {
+        call.refuse('NodeFull', 'no room');
+      }
+    });
     const waiting = lab.invoke('hello');
     await waitFor('a refusal', () => lab.agent.calls.length === 2, { everyMs: 5 });
     for (let change = 0; change < 50; change += 1) {
@@ -209,6 +219,8 @@ describe('a gateway with a function that grows with its calls', () => {
     lab.agent.onInvoke((call) => {
       if (call.request.worker.name === 'hello-2-0') {
         call.answer('{}');
+      } else if (call.request.worker.name === lab.agent.calls[0]?.worker.name) {
+        void call.withdrawn.then(() => call.refuse('CallerGone'));
       } else {
         call.refuse('StartFailed', 'no such entry point');
       }

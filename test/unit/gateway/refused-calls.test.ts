@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { DEFAULT_LIMIT_FLAGS, gatewayLimits } from '../../../src/gateway/admission/gateway-limits.ts';
 import { gatewayLab, payloadOf } from '../../support/gateway-lab.ts';
+import { waitFor } from '../../support/wait-for.ts';
 
 describe('the refusal of', () => {
   it('an unknown function is 503 while the API server is not heard, and that of a known one none at all', async () => {
@@ -76,22 +77,37 @@ describe('the refusal of', () => {
     expect(lab.agent.calls).toHaveLength(1);
   });
 
-  it('an agent whose share is in use, after the wait for it, with the place kept meanwhile', async () => {
+  it('agents whose workers have no place, after each of them, and the call then waits at one', async () => {
+    const lab = await gatewayLab();
+    await lab.addWorker('hello-0', { functionName: 'hello' });
+    await lab.addWorker('hello-1', { functionName: 'hello' });
+    lab.agent.onInvoke((call) =>
+      call.request.atOnce ? call.refuse('Busy', 'others have it') : call.answer(`"${call.request.waitedMs >= 0}"`),
+    );
+    expect(payloadOf(await lab.invoke('hello'))).toBe('"true"');
+    const asked = lab.agent.calls.map(({ atOnce, worker }) => [worker.name, atOnce]);
+    expect(new Set(asked.slice(0, 2).map(([name]) => name))).toEqual(new Set(['hello-0', 'hello-1']));
+    expect(asked.slice(2).map(([, atOnce]) => atOnce)).toEqual([false]);
+  });
+
+  it('no agent at which a call waits for as long as it may, which is counted once', async () => {
     const limits = gatewayLimits({ ...DEFAULT_LIMIT_FLAGS, maxQueueWait: 1 });
     const lab = await gatewayLab({ gateway: { limits } });
     await lab.addWorker('hello');
-    lab.agent.onInvoke((call) => call.refuse('ShareInUse', 'because'));
+    const held = Promise.withResolvers<void>();
+    lab.agent.onInvoke((call) => {
+      void held.promise.then(() => call.answer('{}'));
+    });
+    const long = lab.invoke('hello');
+    await waitFor('the long call', () => lab.agent.calls.length === 1, { everyMs: 5 });
+    lab.agent.onInvoke((call) => void call.withdrawn.then(() => call.refuse('CallerGone')));
     await expect(lab.invoke('hello')).rejects.toMatchObject({
       name: 'TooManyRequestsException',
       Reason: 'ReservedFunctionConcurrentInvocationLimitExceeded',
     });
-    expect(lab.agent.calls.length).toBeGreaterThan(2);
-    let refusals = 2;
-    lab.agent.onInvoke((call) => {
-      refusals -= 1;
-      return refusals < 0 ? call.answer('"now"') : call.refuse('ShareInUse', 'because');
-    });
-    expect(payloadOf(await lab.invoke('hello'))).toBe('"now"');
+    expect(lab.agent.calls).toHaveLength(2);
+    held.resolve();
+    await long;
   });
 
   it('agents that take their time to refuse, within the time that a call waits', async () => {

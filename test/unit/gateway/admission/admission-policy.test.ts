@@ -26,7 +26,8 @@ function use(change: Partial<FunctionUse> = {}): FunctionUse {
     places: change.workers ?? 3,
     shares: undefined,
     sharers: change.workers ?? 3,
-    foreignInFlight: 0,
+    foreignPlaces: 0,
+    isShared: false,
     mayGrow: false,
     running: 0,
     elsewhere: 0,
@@ -45,9 +46,26 @@ describe('the places of a function that gets more workers where calls wait', () 
   });
 
   it('are those that no other gateway has, and one to ask at', () => {
-    expect(runningPlaces(use({ workers: 3, mayGrow: true, foreignInFlight: 2 }))).toBe(1);
-    expect(runningPlaces(use({ workers: 3, mayGrow: true, foreignInFlight: 5 }))).toBe(1);
-    expect(runningPlaces(use({ workers: 3, mayGrow: false, foreignInFlight: 2 }))).toBe(3);
+    expect(runningPlaces(use({ workers: 3, mayGrow: true, foreignPlaces: 2 }))).toBe(1);
+    expect(runningPlaces(use({ workers: 3, mayGrow: true, foreignPlaces: 5 }))).toBe(1);
+  });
+});
+
+describe('the places of a function while calls of other gateways are with its workers', () => {
+  it('are those that they leave, whether it grows or not', () => {
+    expect(runningPlaces(use({ workers: 3, foreignPlaces: 2 }))).toBe(1);
+    expect(runningPlaces(use({ workers: 1, foreignPlaces: 1 })), 'of the only worker').toBe(65);
+  });
+
+  it.each([
+    ['each worker', { foreignPlaces: 1 }, 2 + 3],
+    ['each worker that grows, be it one', { workers: 1, mayGrow: true, foreignPlaces: 1 }, 1 + 1],
+    ['each worker with a share', { settings: { reserved: 2 }, shares: 2, sharers: 2, foreignPlaces: 2 }, 1 + 2],
+    ['no worker, where what is reserved is each gateway’s own', { settings: { reserved: 2 } }, 2],
+    ['as many workers as the queue is long', { settings: { queueDepth: 1 }, foreignPlaces: 1 }, 2 + 1],
+    ['one worker where answers are large', { answerBytes: 6 * 2 ** 20, foreignPlaces: 1 }, 2 + 1],
+  ] as const)('have one call ahead at %s', (_what, change, expected) => {
+    expect(runningPlaces(use({ isShared: true, ...change }))).toBe(expected);
   });
 });
 
@@ -84,26 +102,26 @@ describe('the places of a function with shares', () => {
     [
       'are less those that calls of other gateways have',
       { reserved: 4 },
-      { places: 4, shares: 4, foreignInFlight: 3 },
+      { places: 4, shares: 4, foreignPlaces: 3 },
       1,
     ],
-    ['are never less than one, which goes on asking', { reserved: 2 }, { shares: 2, foreignInFlight: 5 }, 1],
+    ['are never less than one, which goes on asking', { reserved: 2 }, { shares: 2, foreignPlaces: 5 }, 1],
     [
       'of the only worker with a share are those of its agent to give',
       { reserved: 1 },
-      { shares: 1, sharers: 1, foreignInFlight: 1 },
+      { shares: 1, sharers: 1, foreignPlaces: 1 },
       1,
     ],
     [
       'of one worker are those of its agent to give',
       { reserved: 2 },
-      { workers: 1, places: 4, shares: 2, foreignInFlight: 2 },
+      { workers: 1, places: 4, shares: 2, foreignPlaces: 2 },
       2,
     ],
     ['of one worker without a share are none', { reserved: 2 }, { workers: 1, places: 4, shares: 0 }, 0],
     ['are less those that other versions have', { reserved: 4 }, { places: 6, elsewhere: 3 }, 1],
     ['are none where other versions have all', { reserved: 2 }, { elsewhere: 5 }, 0],
-    ["are each gateway's own where the controller gives none", { reserved: 2 }, { foreignInFlight: 5 }, 2],
+    ["are each gateway's own where the controller gives none", { reserved: 2 }, { places: 9, foreignPlaces: 5 }, 2],
   ] as const)('%s', (_what, settings, change, expected) => {
     expect(runningPlaces(use({ settings, ...change }))).toBe(expected);
   });

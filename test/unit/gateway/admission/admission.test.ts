@@ -323,7 +323,7 @@ describe('a call of a version', () => {
   });
 
   it.each(['PHASE_RUNNING', 'PHASE_CREATING', 'PHASE_PULLING'] as const)(
-    'asks alone where calls of other gateways have all that is reserved, at workers in %s',
+    'asks at each worker where calls of other gateways have all that is reserved, at workers in %s',
     (phase) => {
       const lab = admissionLab();
       const names = ['f-0', 'f-1', 'f-2'];
@@ -338,14 +338,16 @@ describe('a call of a version', () => {
         epoch: 1,
         phase,
         inFlight: 1,
+        others: 1,
+        othersPlaced: 1,
         containerId: '',
         callable: true,
         places: 1,
         usage: null,
       }));
       lab.view.replaceHoldings('node-1', states);
-      atOnce(lab.enter('f'));
-      later(lab.enter('f'));
+      const entered = Array.from({ length: 8 }, () => lab.enter('f')).filter((each) => !(each instanceof Promise));
+      expect(entered).toHaveLength(4);
     },
   );
 

@@ -16,7 +16,7 @@ interface Followed {
   at: 'waiting' | 'running' | 'aside' | 'returning' | 'over';
 }
 
-const none = { readyPlaces: 0, shares: undefined, sharers: 0, foreignInFlight: 0 };
+const none = { readyPlaces: 0, shares: undefined, sharers: 0, foreignPlaces: 0, isShared: false };
 const versions = [1, 2];
 const version = fc.constantFrom(...versions);
 const step = fc.oneof(
@@ -67,8 +67,9 @@ it.each([undefined, 2])(
           changed = undefined;
           listener?.();
         };
+        const clock = manualClock();
         const queue = new FunctionQueue(target, {
-          clock: manualClock(),
+          clock,
           maxWaitMs: 60_000,
           view: {
             function: () => target,
@@ -94,7 +95,7 @@ it.each([undefined, 2])(
           };
           queue
             .of(call.version)
-            .wait(call.caller, returns, heading)
+            .wait(call.caller, returns, clock.monotonic(), heading)
             .then(
               (of) => {
                 expect(of.version).toBe(call.version);

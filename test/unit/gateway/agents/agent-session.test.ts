@@ -67,6 +67,7 @@ async function lab(options: { readonly through?: (agent: FakeAgent) => Promise<n
     trusted: agent.certificate,
     identity: { certificate: issued.certificate, privateKey: issued.key },
     protocol,
+    caller: 'gateway',
     clock,
     onWatch: () => undefined,
     onRetired: (reason) => {
@@ -146,6 +147,7 @@ describe('a session', () => {
       trusted: other.agent.certificate,
       identity: { certificate: issued.certificate, privateKey: issued.key },
       protocol,
+      caller: 'gateway',
       clock: manualClock(),
       onWatch: () => undefined,
       onRetired: retired.resolve,

@@ -21,6 +21,7 @@ function worker(name: string, phase: Phase, more: Partial<RoutableWorker & Holdi
       epoch: more.epoch ?? 1,
       phase,
       foreignInFlight: more.foreignInFlight ?? 0,
+      foreignPlaces: more.foreignPlaces ?? Math.min(more.foreignInFlight ?? 0, more.places ?? 1),
       callable: more.callable ?? true,
       places: more.places ?? 1,
     },
@@ -44,16 +45,23 @@ describe('chooseRoute by shares', () => {
     ];
     expect(chooseRoute(workers, undefined, 0)).toMatchObject({ uid: 'b' });
   });
+});
 
-  it('lets a call wait at the only worker with a share, and where there are no shares', () => {
-    const alone = worker('a', 'PHASE_RUNNING', share(1));
-    expect(chooseRoute([alone], undefined, 0)).toMatchObject({ atOnce: false });
-    const other = (count: number) => worker('b', 'PHASE_PAUSED', share(count));
-    expect(chooseRoute([alone, other(0)], undefined, 0)).toMatchObject({ uid: 'a', atOnce: false });
-    expect(chooseRoute([alone, other(1)], undefined, 0)).toMatchObject({ uid: 'a', atOnce: true });
-    expect(chooseRoute([alone, other(1)], new Map([['a', 1]]), 0)).toMatchObject({ uid: 'b', atOnce: true });
-    const two = [worker('a', 'PHASE_RUNNING'), worker('b', 'PHASE_RUNNING')];
-    expect(chooseRoute(two, undefined, 0)).toMatchObject({ atOnce: false });
+describe('chooseRoute among workers without a free place', () => {
+  it('has calls wait where the fewest of this gateway do, whatever those of others', () => {
+    const own = worker('a', 'PHASE_RUNNING', { outstanding: 2 });
+    const foreign = worker('b', 'PHASE_RUNNING', { foreignInFlight: 4, outstanding: 1 });
+    const crowded = worker('c', 'PHASE_RUNNING', { foreignInFlight: 3 });
+    for (const rotation of [0, 1, 2]) {
+      expect(chooseRoute([own, foreign, crowded], undefined, rotation)).toMatchObject({ uid: 'c', isQueued: true });
+    }
+    expect(chooseRoute([own, { ...foreign, outstanding: 2 }], undefined, 1)).toMatchObject({ uid: 'a' });
+  });
+
+  it('takes one that has refused for want of a place for full, while it has the epoch of then', () => {
+    const one = worker('a', 'PHASE_RUNNING');
+    expect(chooseRoute([one], undefined, 0, new Map([['a', 1]]))).toMatchObject({ uid: 'a', isQueued: true });
+    expect(chooseRoute([one], undefined, 0, new Map([['a', 2]]))).toMatchObject({ uid: 'a', isQueued: false });
   });
 });
 
@@ -65,13 +73,13 @@ describe('the places that calls of other gateways have at a worker', () => {
       'are none where a call of this gateway has the only one',
       0,
       'PHASE_RUNNING',
-      { foreignInFlight: 1, outstanding: 1 },
+      { foreignInFlight: 1, foreignPlaces: 0, outstanding: 1 },
     ],
     [
       'are those that calls of this gateway leave',
       1,
       'PHASE_RUNNING',
-      { places: 3, foreignInFlight: 3, outstanding: 2 },
+      { places: 3, foreignInFlight: 3, foreignPlaces: 1, outstanding: 2 },
     ],
     ['are no more than its share', 1, 'PHASE_RUNNING', { places: 4, foreignInFlight: 2, ...share(1) }],
     ['are those that wait for its start', 1, 'PHASE_CREATING', { foreignInFlight: 1 }],
@@ -117,7 +125,7 @@ describe('the ready places of a worker', () => {
     expect(chooseRoute([worker('a', 'PHASE_PULLING')], undefined, 0)).toMatchObject({ isQueued: true });
     expect(chooseRoute([busy, worker('b', 'PHASE_ABSENT')], undefined, 0)).toMatchObject({ uid: 'b', isQueued: false });
     const starting = worker('b', 'PHASE_CREATING');
-    expect(chooseRoute([busy, starting], undefined, 0)).toMatchObject({ uid: 'b', isQueued: true });
+    expect(chooseRoute([busy, starting], undefined, 0)).toMatchObject({ uid: 'a', isQueued: true });
     expect(chooseRoute([starting, worker('c', 'PHASE_CREATING')], undefined, 0)).toMatchObject({ isQueued: true });
     // None of the others may be free before.
     expect(chooseRoute([starting], undefined, 0)).toMatchObject({ isQueued: false });
@@ -126,7 +134,7 @@ describe('the ready places of a worker', () => {
     const kept = worker('c', 'PHASE_PAUSED', { callable: false });
     expect(chooseRoute([starting, kept], undefined, 0)).toMatchObject({ uid: 'b', isQueued: false });
     // One that has moved since it refused may take the call.
-    expect(chooseRoute([busy, starting], new Map([['a', 0]]), 0)).toMatchObject({ uid: 'b', isQueued: true });
+    expect(chooseRoute([busy, starting], new Map([['a', 0]]), 0)).toMatchObject({ uid: 'a', isQueued: true });
     // Its agent refuses the call, and says why.
     expect(chooseRoute([worker('a', 'PHASE_FAILED')], undefined, 0)).toMatchObject({ isQueued: false });
   });
@@ -237,6 +245,7 @@ describe('chooseRoute', () => {
             epoch,
             phase: fc.constantFrom(...phases),
             foreignInFlight: fc.nat(3),
+            foreignPlaces: fc.nat(3),
             callable: fc.boolean(),
             places: fc.integer({ min: 1, max: 4 }),
           }),
