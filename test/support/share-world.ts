@@ -122,6 +122,8 @@ export class ShareWorld {
   readonly stored = new Map<string, LambdaWorker>();
   /** Nodes that are being drained. */
   readonly draining = new Set<string>();
+  /** Looks at workers for changes of others of their function. */
+  looks = 0;
   writes = 0;
   /** Happens while the next write is on its way. */
   meanwhile: (() => Promise<void>) | undefined;
@@ -246,6 +248,7 @@ export class ShareWorld {
     return changes.flatMap((change) => {
       left.noteWorker(change);
       const keys = shares.noteWorker(change);
+      this.looks += keys.length;
       const { uid = '' } = change.object.metadata;
       if (change.kind === 'deleted') {
         assignments.forget(uid);

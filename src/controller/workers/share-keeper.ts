@@ -119,7 +119,7 @@ export class ShareKeeper {
     }
     // A worker that was cleaned up has told that by its status.
     const isFreed = after === undefined && (wasCounted || this.#holderOf(object) !== undefined);
-    return isFreed || fingerprintOf(before) !== fingerprintOf(after) ? this.#keysOf(functionKey) : [];
+    return isFreed || fingerprintOf(before) !== fingerprintOf(after) ? this.#changingIn(functionKey) : [];
   }
 
   /**
@@ -222,6 +222,28 @@ export class ShareKeeper {
 
   #keysOf(functionKey: string): readonly string[] {
     return this.#options.workers.byIndex(FUNCTION_INDEX, functionKey).map((worker) => keyText(objectKey(worker)));
+  }
+
+  /**
+   * Keys of workers whose share is to be another one. One decision for all: with many workers each confirms its share,
+   * and each confirmation would lead to a look at each of them.
+   */
+  #changingIn(functionKey: string): readonly string[] {
+    const workers = this.#options.workers
+      .byIndex(FUNCTION_INDEX, functionKey)
+      .filter(({ metadata }) => metadata.deletionTimestamp === undefined);
+    const reserved = speakerOf(workers.map((resource) => ({ resource })))?.resource.spec.concurrency?.reserved;
+    if (reserved === undefined) {
+      return this.#keysOf(functionKey);
+    }
+    const all = this.#options.workers.byIndex(FUNCTION_INDEX, functionKey);
+    const shares = decideShares(
+      reserved,
+      all.flatMap((worker) => this.#holder(worker) ?? []),
+    );
+    return workers
+      .filter(({ metadata, status }) => shares.get(metadata.uid ?? '') !== status?.assignment?.share)
+      .map((worker) => keyText(objectKey(worker)));
   }
 
   #note(uid: string, { metadata, status }: LambdaWorker): void {

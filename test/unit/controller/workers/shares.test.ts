@@ -38,6 +38,15 @@ describe('the shares of reserved concurrency', () => {
     expect(world.writes).toBe(writes);
   });
 
+  it('lead to looks at those workers alone whose share is to be another one', async () => {
+    const count = 15;
+    const world = worldOf(count, Array<number>(count).fill(1), 6);
+    await world.live(60);
+    expect(sharesOf(world)).toEqual(Array(count).fill(1));
+    // Each worker has its assignment and its confirmation, and each of these would be a look at all 15.
+    expect(world.looks).toBeLessThan(5 * count);
+  });
+
   it('go to another worker once the node of the first is not heard for long, and never to both', async () => {
     const world = worldOf(1, [1, 1]);
     await world.live(30);
