@@ -60,6 +60,8 @@ export class NodeSnapshot {
   readonly #options: NodeSnapshotOptions;
   /** Views by node: every decision reads all nodes, which hardly ever change in between. */
   readonly #views = new Map<string, Kept>();
+  /** Nodes whose taints were noted. */
+  readonly #taintsSeen = new Set<string>();
   /** By node, the monotonic milliseconds at which each taint was first seen. */
   readonly #taintedAt = new Map<string, ReadonlyMap<string, number>>();
 
@@ -67,16 +69,33 @@ export class NodeSnapshot {
     this.#options = options;
   }
 
-  /** Notes the taints of a Node, undefined for a deleted one; tolerated times count from then. */
+  /**
+   * Notes the taints of a Node, undefined for a deleted one. Tolerated times count from then, and for a Node that is
+   * seen for the first time from when its taints say that they were added: the leader before has counted from there.
+   */
   noteTaints(name: string, node: Node | undefined): void {
+    const isFirst = !this.#taintsSeen.has(name);
+    if (node === undefined) {
+      this.#taintsSeen.delete(name);
+    } else {
+      this.#taintsSeen.add(name);
+    }
     const taints = node?.spec?.taints ?? [];
     if (taints.length === 0) {
       this.#taintedAt.delete(name);
       return;
     }
     const before = this.#taintedAt.get(name);
-    const now = this.#options.clock.monotonic();
-    this.#taintedAt.set(name, new Map(taints.map((taint) => [taintText(taint), before?.get(taintText(taint)) ?? now])));
+    const { clock } = this.#options;
+    const now = clock.monotonic();
+    const addedAt = ({ timeAdded }: Taint): number => {
+      const ageMs = timeAdded === undefined || !isFirst ? 0 : clock.now() - Date.parse(timeAdded);
+      return now - Math.max(0, Number.isNaN(ageMs) ? 0 : ageMs);
+    };
+    this.#taintedAt.set(
+      name,
+      new Map(taints.map((taint) => [taintText(taint), before?.get(taintText(taint)) ?? addedAt(taint)])),
+    );
   }
 
   forget(name: string): void {

@@ -105,6 +105,19 @@ describe('how a node stands to a worker of its own', () => {
   });
 });
 
+describe('a node whose taint the leader before has seen', () => {
+  it('is left once the time is over since the taint was added, and not since this leader has seen the taint', () => {
+    const { snapshot, taint, clock } = scene();
+    const timeAdded = new Date(clock.now() - 40_000).toISOString();
+    taint([{ ...driving, timeAdded }]);
+    expect(snapshot.standing(tolerating(60), 'node-1').changesAfterMs).toBe(20_000);
+    // A leader that sees the taint come needs no other clock.
+    taint([]);
+    taint([{ ...driving, timeAdded }]);
+    expect(snapshot.standing(tolerating(60), 'node-1').changesAfterMs).toBe(60_000);
+  });
+});
+
 describe('a node that an earlier leader has found silent', () => {
   const found = (life: EarlierLife['life']) => scene(new Map([['node-1', { life, forMs: 0 }]])).snapshot;
 
