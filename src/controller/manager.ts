@@ -382,6 +382,7 @@ class Term {
     this.#waking ??= this.#options.clock.setTimer(
       () => {
         this.#waking = undefined;
+        this.#reconciler.forgetRefusals();
         for (const key of this.#reconciler.waiting()) {
           this.#workerQueue.add(key);
         }

@@ -87,6 +87,8 @@ export class WorkerReconciler {
   readonly #lossTold = new Map<string, string>();
   /** By uid, the monotonic milliseconds of the last move away from a full node. */
   readonly #leftFullAt = new Map<string, number>();
+  /** Answers to workers without a node since nodes last changed, by all that they ask for. */
+  readonly #refused = new Map<string, Placement>();
   readonly #rewordings: Rewordings;
   readonly #turns: DisruptionBudget;
   /** By uid, workers that wait for the disruption budget. */
@@ -103,6 +105,11 @@ export class WorkerReconciler {
   /** Keys of workers that wait for a fitting node. */
   waiting(): readonly string[] {
     return [...this.#waiting.keys()];
+  }
+
+  /** Call it before waiting workers are looked at again, since nodes have changed. */
+  forgetRefusals(): void {
+    this.#refused.clear();
   }
 
   /** Workers among them that more nodes would help. */
@@ -187,11 +194,10 @@ export class WorkerReconciler {
     }
   }
 
-  /** Milliseconds since the request to delete. The wall clocks of two machines may be far apart. */
-  #deletingMs(key: string, deletionTimestamp: string): number {
-    const { clock } = this.#options;
-    const now = clock.monotonic();
-    return Math.max(clock.now() - Date.parse(deletionTimestamp), now - (this.#awaiting.get(key) ?? now));
+  /** Milliseconds since the deletion was first seen to wait. The wall clocks of two machines may be far apart. */
+  #deletingMs(key: string): number {
+    const now = this.#options.clock.monotonic();
+    return now - (this.#awaiting.get(key) ?? now);
   }
 
   #standing(worker: LambdaWorker): WorkerStanding {
@@ -238,7 +244,7 @@ export class WorkerReconciler {
       worker,
       standing,
       left: deletionTimestamp === undefined ? [] : left.of(worker),
-      deletingMs: deletionTimestamp === undefined ? 0 : this.#deletingMs(key, deletionTimestamp),
+      deletingMs: deletionTimestamp === undefined ? 0 : this.#deletingMs(key),
       place: (exclude, unfitArchitectures = unfitArchitecturesOf(worker)) => {
         const placement = this.#place(worker, exclude, unfitArchitectures);
         if (placement.kind === 'refused') {
@@ -273,8 +279,19 @@ export class WorkerReconciler {
 
   #place(worker: LambdaWorker, exclude: string | undefined, unfitArchitectures: readonly string[]): Placement {
     const { snapshot, strategy } = this.#options;
-    const candidates = snapshot.candidates(worker, isRefusedByFullNode(worker));
-    return place({ ...placementRequest(worker), strategy, unfitArchitectures, exclude }, candidates);
+    const request = { ...placementRequest(worker), strategy, unfitArchitectures, exclude };
+    // Workers without a node differ for a refusal by what they ask for alone, unless they are spread.
+    const isFirst = worker.status?.assignment === undefined && request.spread === undefined;
+    const kind = isFirst ? JSON.stringify([request, worker.spec.tolerations ?? []]) : undefined;
+    const refused = kind === undefined ? undefined : this.#refused.get(kind);
+    if (refused !== undefined) {
+      return refused;
+    }
+    const placement = place(request, snapshot.candidates(worker, isRefusedByFullNode(worker)));
+    if (kind !== undefined && placement.kind === 'refused') {
+      this.#refused.set(kind, placement);
+    }
+    return placement;
   }
 
   /** Returns the worker after the step, for another step. */

@@ -1,5 +1,5 @@
 import { Registry } from 'prom-client';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
@@ -122,6 +122,7 @@ class Scene {
     for (const change of this.nodes.set(node)) {
       this.left?.noteNode(change);
     }
+    this.reconciler?.forgetRefusals();
   }
 
   /** Somebody creates or changes a worker; the cache follows. */
@@ -390,6 +391,30 @@ describe('WorkerReconciler', () => {
     await tell('node-2');
     expect(scene.assignment('hello')).toMatchObject({ nodeName: 'node-2' });
     expect(scene.stored.get('hello')?.status?.unfitArchitectures?.architectures).toEqual(['arm64']);
+  });
+
+  it('looks at the nodes once for all waiting workers that ask for the like, until nodes have changed', async () => {
+    const scene = new Scene(nodeFixture());
+    const names = Array.from({ length: 50 }, (_, at) => `worker-${at}`);
+    const tooLarge = { limits: { memory: '9Gi' }, pids: 256 };
+    const look = async (): Promise<number> => {
+      const candidates = vi.spyOn(scene.snapshot, 'candidates');
+      for (const name of names) {
+        await scene.reconcile(name);
+      }
+      return candidates.mock.calls.length;
+    };
+    for (const name of names) {
+      scene.put(workerFixture({ name, spec: { resources: tooLarge } }));
+    }
+    expect(await look()).toBe(1);
+    expect(scene.reconciler.waiting()).toHaveLength(50);
+    scene.sync();
+    scene.reconciler.forgetRefusals();
+    expect(await look()).toBe(2);
+    scene.put(workerFixture({ name: 'smaller', spec: { resources: { limits: { memory: '128Mi' }, pids: 256 } } }));
+    await scene.reconcile('smaller');
+    expect(scene.assignment('smaller')).toMatchObject({ nodeName: 'node-1' });
   });
 
   it('decides anew after a conflict', async () => {
@@ -772,11 +797,14 @@ describe('WorkerReconciler', () => {
       expect(await isLetGo(scene)).toBe(true);
     });
 
-    it('go after its time although a node lists it, however late the clock of the controller is', async () => {
+    it.each([
+      ['late', 86_400_000],
+      ['early', -86_400_000],
+    ])('go after its time although a node lists it, however %s the clock of the controller is', async (_, aheadMs) => {
       const scene = await taken(telling(['uid-of-hello'], 1));
       const { timeoutSeconds, terminationGracePeriodSeconds } = scene.stored.get('hello')?.spec ?? {};
       const boundMs = ((timeoutSeconds ?? 0) + (terminationGracePeriodSeconds ?? 0)) * 1_000 + 300_000;
-      remove(scene, 86_400_000);
+      remove(scene, aheadMs);
       expect(await isLetGo(scene)).toBe(false);
       await scene.clock.advance(boundMs - 1_000);
       expect(await isLetGo(scene)).toBe(false);
