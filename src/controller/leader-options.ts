@@ -33,7 +33,7 @@ export interface LeaderOptions {
   readonly quotas: Informer<LambdaQuota>;
   /** Synced. */
   readonly functions: Informer<LambdaFunction>;
-  /** Synced; OWNER_INDEX is among its indexes. */
+  /** Synced; OWNER_INDEX and ORPHAN_INDEX are among its indexes. */
   readonly versions: Informer<LambdaVersion>;
   /** The URLs of functions; undefined where gateways serve none. */
   readonly urls: UrlSource | undefined;

@@ -36,7 +36,7 @@ import { EventRecorder } from '../kube/events/event-recorder.ts';
 import type { ControllerConfig } from '../options/controller.ts';
 import { DemandAddress } from './demand/serve-demand.ts';
 import { CALLED_INDEX, calledIndex } from './functions/name-holder.ts';
-import { OWNER_INDEX, ownerIndex } from './functions/owner-index.ts';
+import { ORPHAN_INDEX, OWNER_INDEX, orphanIndex, ownerIndex } from './functions/owner-index.ts';
 import type { LeaderOptions } from './leader-options.ts';
 import { runLeader } from './manager.ts';
 import { type ControllerMetrics, registerControllerMetrics } from './metrics/controller-metrics.ts';
@@ -147,7 +147,12 @@ function createInformers({ cluster, hold, urls: { domain } }: ControllerConfig, 
       { logger, indexes: { [QUOTA_INDEX]: quotaIndex } },
     ),
     functions: new ListWatchInformer(client, lambdaFunctions, {}, { logger, indexes: { [CALLED_INDEX]: calledIndex } }),
-    versions: new ListWatchInformer(client, lambdaVersions, {}, { logger, indexes: { [OWNER_INDEX]: ownerIndex } }),
+    versions: new ListWatchInformer(
+      client,
+      lambdaVersions,
+      {},
+      { logger, indexes: { [OWNER_INDEX]: ownerIndex, [ORPHAN_INDEX]: orphanIndex } },
+    ),
     nodes: new ListWatchInformer(client, coreNodes, {}, { logger, transform: slimNode }),
     agentPods: new ListWatchInformer<Pod>(
       client,

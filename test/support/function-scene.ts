@@ -4,7 +4,7 @@ import type { LambdaWorker, LambdaWorkerStatus } from '../../src/api/lambda-work
 import { silentLogger } from '../../src/common/logger.ts';
 import { FunctionController } from '../../src/controller/functions/function-controller.ts';
 import { CALLED_INDEX, calledIndex } from '../../src/controller/functions/name-holder.ts';
-import { OWNER_INDEX, ownerIndex } from '../../src/controller/functions/owner-index.ts';
+import { ORPHAN_INDEX, OWNER_INDEX, orphanIndex, ownerIndex } from '../../src/controller/functions/owner-index.ts';
 import { ApiError } from '../../src/kube/api/api-error.ts';
 import type { ControllerRevision, Namespace } from '../../src/kube/api/resource-types.ts';
 import type {
@@ -32,7 +32,7 @@ export class FunctionScene {
   readonly owners = new Map<string, LambdaFunction>();
   readonly versions = new Map<string, LambdaVersion>();
   readonly revisions = new Map<string, ControllerRevision>();
-  readonly versionCache = createObjectCache<LambdaVersion>({ [OWNER_INDEX]: ownerIndex });
+  readonly versionCache = createObjectCache<LambdaVersion>({ [OWNER_INDEX]: ownerIndex, [ORPHAN_INDEX]: orphanIndex });
   readonly writes: string[] = [];
   readonly told: unknown[] = [];
   readonly events: string[] = [];
@@ -147,7 +147,10 @@ export class FunctionScene {
         }
         if (plural === 'lambdaversions') {
           const version = this.versions.get(name);
-          this.versions.set(name, { ...version, status } as LambdaVersion);
+          const { ownerReferences } = metadata;
+          const owned = ownerReferences && version && { ...version.metadata, ownerReferences };
+          const given = owned === undefined ? { status } : { metadata: owned };
+          this.versions.set(name, { ...version, ...given } as LambdaVersion);
           return this.versions.get(name);
         }
         const owner = this.owners.get(name);
@@ -278,8 +281,12 @@ export class FunctionScene {
     return Object.fromEntries([...Map.groupBy(tags, (tag) => tag)].map(([tag, { length }]) => [tag, length]));
   }
 
+  /** One look at the function, and then one at its template that is to be kept. */
   async look() {
-    return await this.controller.reconcile(KEY, {});
+    const { requeueAfterMs: first } = await this.controller.reconcile(KEY, {});
+    const { requeueAfterMs: second } = await this.controller.keepTemplate(KEY, {});
+    const waits = [first, second].filter((wait) => wait !== undefined);
+    return waits.length === 0 ? {} : { requeueAfterMs: Math.min(...waits) };
   }
 
   /** Writes since the last question. */

@@ -28,7 +28,7 @@ import type { DemandBook, DemandChange } from '../demand/demand-book.ts';
 import { Departures } from './departures.ts';
 import { changeOf, statusOf } from './function-status.ts';
 import { namesakesOf, otherHolderOf } from './name-holder.ts';
-import { isOwned, OWNER_INDEX, ownerIndex } from './owner-index.ts';
+import { isOwned, OWNER_INDEX, orphanIndex, ownerIndex } from './owner-index.ts';
 import { type FunctionStep, planFunction, type UpdateStep } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
 import { isOnLostNode, livingOf } from './readiness.ts';
@@ -58,7 +58,7 @@ export interface FunctionControllerOptions {
   readonly functions: Informer<LambdaFunction>;
   /** Synced; {@link OWNER_INDEX} is among its indexes. */
   readonly workers: Pick<Informer<LambdaWorker>, 'cache'>;
-  /** Synced; {@link OWNER_INDEX} is among its indexes. */
+  /** Synced; `OWNER_INDEX` and `ORPHAN_INDEX` are among its indexes. */
   readonly versions: Informer<LambdaVersion>;
   /** The URLs of functions; none when absent. */
   readonly urls?: UrlSource | undefined;
@@ -78,6 +78,8 @@ export class FunctionController {
   readonly #departures: Departures;
   readonly #refusals: Refusals;
   readonly #queue: Reconciler;
+  /** Functions whose template is to be kept: a new leader looks at each, and no scaling waits for that. */
+  readonly #history: Reconciler;
   readonly #statuses: StatusWriter;
   /** By key of a function, names of workers that were created and that the cache may not show yet. */
   readonly #created = new Map<string, Set<string>>();
@@ -98,6 +100,8 @@ export class FunctionController {
     this.#scaler = new Scaler(options);
     const reconcile = (key: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(key, call);
     this.#queue = createReconciler({ name: 'functions', workers: CONCURRENCY, reconcile, logger, clock, metrics });
+    const keep = (key: string, call: CallOptions): Promise<ReconcileResult> => this.keepTemplate(key, call);
+    this.#history = createReconciler({ name: 'revisions', workers: 1, reconcile: keep, logger, clock, metrics });
   }
 
   start(): void {
@@ -117,20 +121,21 @@ export class FunctionController {
         if (kind === 'deleted') {
           this.#statuses.forget(object);
         }
-        for (const key of ownerIndex(object)) {
+        for (const key of [...ownerIndex(object), ...orphanIndex(object)]) {
           this.#queue.add(key);
         }
       }),
       ...(urls === undefined ? [] : [followUrls(urls, functions, (key) => this.#queue.add(key))]),
     ];
     this.#queue.start();
+    this.#history.start();
   }
 
   async stop(): Promise<void> {
     for (const end of this.#unsubscribe) {
       end();
     }
-    await this.#queue.stop();
+    await Promise.all([this.#queue.stop(), this.#history.stop()]);
   }
 
   /** Takes in a change of a worker. */
@@ -160,6 +165,8 @@ export class FunctionController {
       ...(await this.#versions.removeStrays(key, uid, call)),
       await this.#revisions.remove(key, call),
     ];
+    const adopted = owner === undefined ? ({ kind: 'done' } as const) : await this.#adopt(owner, call);
+    outcomes.push(adopted);
     const waits: (number | undefined)[] = [];
     if (owner === undefined) {
       this.#created.delete(key);
@@ -167,7 +174,11 @@ export class FunctionController {
       this.#departures.forget(key);
       this.#refusals.forget(key);
       this.#scaler.forget(key);
-    } else if ((await this.#lacksCreated(key, call)) || (await this.#versions.lacksLatest(owner, call))) {
+    } else if (
+      adopted.kind === 'behind' ||
+      (await this.#lacksCreated(key, call)) ||
+      (await this.#versions.lacksLatest(owner, call))
+    ) {
       outcomes.push({ kind: 'behind' });
     } else {
       // Read after the look for workers that the cache may lack: those that came meanwhile would be made a second time.
@@ -205,11 +216,10 @@ export class FunctionController {
         async () => [await this.#publish(present, publication, call)],
       );
       const isWorking = hasWorked({ groups, workers: latest }, rollout);
-      const kept = await this.#refusals.attempt({ key, generation, kind: 'keep' }, [present], async () => [
-        await this.#revisions.keep(present, isWorking, call),
-      ]);
-      outcomes.push(...carried, ...set, ...published, ...kept);
-      refusalIn(owner, kept, 'RevisionRefused', events);
+      outcomes.push(...carried, ...set, ...published, await this.#revisions.prune(present, isWorking, call));
+      if (this.#revisions.isDue(present)) {
+        this.#history.add(key);
+      }
       const refused = refusalIn(owner, carried, 'WorkerRefused', events);
       const unset = refusalIn(owner, set, 'SettingsRefused', events);
       const unpublished = refusalIn(owner, published, 'VersionRefused', events);
@@ -242,16 +252,7 @@ export class FunctionController {
       waits.push(untilDeadline(rollout, owner.spec.rollout, clock.now()));
       waits.push(toldVersions, await this.#statuses.write(lambdaFunctions, present, told, change, call));
     }
-    const failure = outcomes.find((outcome) => outcome.kind === 'failed');
-    if (failure !== undefined) {
-      throw failure.error;
-    }
-    waits.push(
-      ...outcomes.map((outcome) => (outcome.kind === 'refused' ? outcome.retryMs : undefined)),
-      ...(outcomes.some(({ kind }) => kind === 'behind') ? [CACHE_REQUEUE_MS] : []),
-    );
-    const known = waits.filter((wait) => wait !== undefined);
-    return known.length === 0 ? {} : { requeueAfterMs: Math.min(...known) };
+    return this.#resultOf(outcomes, waits);
   }
 
   /** Whether the API server has a worker that was created and that the cache does not show. */
@@ -326,6 +327,45 @@ export class FunctionController {
     );
     this.#report(owner, created, deleted);
     return { owner: present, outcomes };
+  }
+
+  /** Keeps the present template of a function as a ControllerRevision. Errors are those of the API server. */
+  async keepTemplate(key: string, call: CallOptions): Promise<ReconcileResult> {
+    const { events, functions } = this.#options;
+    const owner = functions.cache.get(parseKeyText(key));
+    if (owner === undefined) {
+      return {};
+    }
+    const outcomes = await this.#refusals.attempt(
+      { key, generation: owner.metadata.generation, kind: 'keep' },
+      [owner],
+      async () => [await this.#revisions.keep(owner, call)],
+    );
+    refusalIn(owner, outcomes, 'RevisionRefused', events);
+    return this.#resultOf(outcomes, []);
+  }
+
+  /** When a key is looked at again; throws the first error among some outcomes. */
+  #resultOf(outcomes: readonly WriteOutcome[], others: readonly (number | undefined)[]): ReconcileResult {
+    const failure = outcomes.find((outcome) => outcome.kind === 'failed');
+    if (failure !== undefined) {
+      throw failure.error;
+    }
+    const waits = [
+      ...others,
+      ...outcomes.map((outcome) => (outcome.kind === 'refused' ? outcome.retryMs : undefined)),
+      ...(outcomes.some(({ kind }) => kind === 'behind') ? [CACHE_REQUEUE_MS] : []),
+    ].filter((wait) => wait !== undefined);
+    return waits.length === 0 ? {} : { requeueAfterMs: Math.min(...waits) };
+  }
+
+  /** Takes versions without an owner; the next look sees them as the function's. */
+  async #adopt(owner: LambdaFunction, call: CallOptions): Promise<WriteOutcome> {
+    try {
+      return { kind: (await this.#versions.adopt(owner, call)) ? 'behind' : 'done' };
+    } catch (error) {
+      return outcomeOf(error);
+    }
   }
 
   /** Takes the next step of publishing. The change of the function brings the one after it. */

@@ -80,26 +80,33 @@ export class RevisionKeeper {
   }
 
   /**
-   * Makes the revision of the present template once its number is written, and deletes those that are kept no longer,
-   * before the status is without them. Each step may be repeated.
+   * Deletes the revisions that are kept no longer, before the status is without them. May be repeated.
    *
    * @param isWorking whether the present template works, as the status tells it next
    */
-  async keep(owner: LambdaFunction, isWorking: boolean, call: CallOptions): Promise<WriteOutcome> {
-    const { metadata, status } = owner;
-    if (metadata.deletionTimestamp !== undefined) {
+  async prune(owner: LambdaFunction, isWorking: boolean, call: CallOptions): Promise<WriteOutcome> {
+    const known = owner.status?.revisions ?? [];
+    const staying = new Set(revisionsAfter(owner, presentTemplateOf(owner), isWorking).map((each) => each.template));
+    const dropped = known.filter((each) => !staying.has(each.template)).map((each) => each.template);
+    return await this.#attempt(owner, async () => await this.#delete(owner, dropped, call));
+  }
+
+  /** Whether this leader does not know the revision of the present template to be kept; its number is written. */
+  isDue(owner: LambdaFunction): boolean {
+    const content = contentOf(owner);
+    return content !== undefined && this.#kept.get(keyText(objectKey(owner))) !== content;
+  }
+
+  /** Makes the revision of the present template, once its number is written. May be repeated. */
+  async keep(owner: LambdaFunction, call: CallOptions): Promise<WriteOutcome> {
+    const last = owner.status?.revisions?.at(-1);
+    const content = contentOf(owner);
+    if (last === undefined || content === undefined || !this.isDue(owner)) {
       return { kind: 'done' };
     }
-    const template = presentTemplateOf(owner);
-    const known = status?.revisions ?? [];
-    const last = known.at(-1);
-    const staying = new Set(revisionsAfter(owner, template, isWorking).map((each) => each.template));
-    const dropped = known.filter((each) => !staying.has(each.template)).map((each) => each.template);
     return await this.#attempt(owner, async () => {
-      if (last?.template === template) {
-        await this.#ensure(owner, template, last.revision, call);
-      }
-      await this.#delete(owner, dropped, call);
+      await this.#ensure(owner, last.template, last.revision, call);
+      this.#kept.set(keyText(objectKey(owner)), content);
     });
   }
 
@@ -132,12 +139,7 @@ export class RevisionKeeper {
 
   async #ensure(owner: LambdaFunction, template: string, revision: number, call: CallOptions): Promise<void> {
     const { client } = this.#options;
-    const key = keyText(objectKey(owner));
     const cause = changeCauseOf(owner);
-    const content = JSON.stringify([owner.metadata.uid, template, revision, cause]);
-    if (this.#kept.get(key) === content) {
-      return;
-    }
     const wanted = revisionOf(owner, template, revision);
     const present = await client.get(controllerRevisions, objectKey(wanted), call);
     const of = present === undefined ? undefined : functionOwnerOf(present.metadata)?.uid;
@@ -146,13 +148,15 @@ export class RevisionKeeper {
       await client.delete(controllerRevisions, objectKey(present), { ...call, uid: present.metadata.uid });
     }
     if (of === owner.metadata.uid) {
+      if (present?.revision === revision && present.metadata.annotations?.[CHANGE_CAUSE] === cause) {
+        return;
+      }
       const body = { metadata: { annotations: { [CHANGE_CAUSE]: cause ?? null } }, revision };
       const patch = { kind: 'merge', body, fieldManager: fieldManagers.controller } as const;
       await client.patch(controllerRevisions, objectKey(wanted), patch, call);
     } else if (present === undefined || of !== undefined) {
       await client.create(controllerRevisions, wanted as ControllerRevision, call);
     }
-    this.#kept.set(key, content);
   }
 
   /** Deletes those of these templates that the function owns. */
@@ -166,4 +170,13 @@ export class RevisionKeeper {
       }
     }
   }
+}
+
+/** The content of the revision of the present template; undefined where there is to be none yet, or none any more. */
+function contentOf(owner: LambdaFunction): string | undefined {
+  const { metadata, status } = owner;
+  const last = status?.revisions?.at(-1);
+  return metadata.deletionTimestamp !== undefined || last?.template !== presentTemplateOf(owner)
+    ? undefined
+    : JSON.stringify([metadata.uid, last.template, last.revision, changeCauseOf(owner)]);
 }

@@ -1,5 +1,11 @@
 import type { EventReason } from '../../api/condition.ts';
-import { functionOwnerOf, type LambdaFunction, lambdaFunctions } from '../../api/lambda-function.ts';
+import {
+  calledNameOf,
+  functionOwnerOf,
+  type LambdaFunction,
+  lambdaFunctions,
+  ownerReferenceTo,
+} from '../../api/lambda-function.ts';
 import {
   type LambdaVersion,
   lambdaVersions,
@@ -17,9 +23,9 @@ import { keyText, objectKey } from '../../kube/api/object-key.ts';
 import type { Informer, KubeClient } from '../../kube/api/types.ts';
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
-import { OWNER_INDEX } from './owner-index.ts';
+import { ORPHAN_INDEX, OWNER_INDEX } from './owner-index.ts';
 import type { PublicationStep } from './publication.ts';
-import { livingOf } from './readiness.ts';
+import { isLiving, livingOf } from './readiness.ts';
 import type { StatusWriter } from './status-writer.ts';
 import { removeStrays } from './strays.ts';
 import { versionChangeOf, versionStatusOf } from './version-status.ts';
@@ -28,7 +34,7 @@ import type { WriteOutcome } from './write-outcome.ts';
 
 export interface VersionKeeperOptions {
   readonly client: KubeClient;
-  /** Synced; {@link OWNER_INDEX} is among its indexes. */
+  /** Synced; {@link OWNER_INDEX} and {@link ORPHAN_INDEX} are among its indexes. */
   readonly versions: Pick<Informer<LambdaVersion>, 'cache'>;
   readonly events: EventSink<EventReason>;
   readonly statuses: StatusWriter;
@@ -71,6 +77,41 @@ export class VersionKeeper {
       living: livingOf(versions),
       highest: Math.max(0, ...all.map(({ spec }) => spec.version)),
     };
+  }
+
+  /**
+   * Makes a function the owner of its versions that have none, as after a restore that left owners out: by label, name and
+   * name for callers, as Deployments adopt ReplicaSets. Errors are those of the API server.
+   *
+   * @returns whether there were any, which the cache shows later
+   */
+  async adopt(owner: LambdaFunction, call: CallOptions): Promise<boolean> {
+    const { client, logger, versions } = this.#options;
+    const key = keyText(objectKey(owner));
+    const orphans = versions.cache
+      .byIndex(ORPHAN_INDEX, key)
+      .filter(
+        (version) =>
+          isLiving(version) &&
+          version.metadata.name === versionName(owner, version.spec.version) &&
+          version.spec.functionName === calledNameOf(owner),
+      );
+    if (orphans.length === 0 || owner.metadata.deletionTimestamp !== undefined) {
+      return false;
+    }
+    const present = await client.get(lambdaFunctions, objectKey(owner), call);
+    if (present?.metadata.uid !== owner.metadata.uid || present?.metadata.deletionTimestamp !== undefined) {
+      return true;
+    }
+    for (const { metadata } of orphans) {
+      const { resourceVersion, uid } = metadata;
+      const ownerReferences = [...(metadata.ownerReferences ?? []), ownerReferenceTo(owner)];
+      const body = { metadata: { uid, resourceVersion, ownerReferences } };
+      const patch = { kind: 'merge', body, fieldManager: fieldManagers.controller } as const;
+      await client.patch(lambdaVersions, objectKey({ metadata }), patch, call);
+      logger.info({ function: key, version: metadata.name }, 'version without an owner belongs to its function again');
+    }
+    return true;
   }
 
   /** Whether the API server has the latest version, which an alias names and the cache does not show. */

@@ -11,6 +11,7 @@ const reconcilers = [
   'quotas',
   'quota-counts',
   'functions',
+  'revisions',
 ];
 
 /** Registers the counters of the reconcilers, each label set at zero from the start. */

@@ -488,12 +488,54 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
       const ofOne = (await workers()).filter(({ spec }) => spec.version === 1);
       return ofOne.every(({ metadata }) => metadata.deletionTimestamp !== undefined);
     });
+    const remove = (name: string, ...more: readonly string[]) => server.kubectl(['delete', 'lv', name, ...more]);
+    await expect(remove('ver-2')).rejects.toThrow('an alias of the LambdaFunction names this version');
+    await remove('ver-1', '--dry-run=server');
+    // As by a restore that leaves owners out.
+    const key = { namespace: 'default', name: 'ver-2' };
+    await admin.patch(lambdaVersions, key, { kind: 'merge', body: { metadata: { ownerReferences: null } } });
+    await waitFor('its owner', async () => {
+      const found = await admin.get(lambdaVersions, key);
+      return found?.metadata.ownerReferences?.[0]?.name === 'ver';
+    });
+    await when('ver', 'ready still', (owner) => says(owner, 'Ready', 'UpToDate'));
     await patchFunction('ver', { aliases: [{ name: 'live', version: 9 }] });
     await when('ver', 'stalled', (owner) => says(owner, 'Stalled', 'VersionMissing'));
     expect((await server.kubectl(['get', 'lv', '--no-headers'])).trim().split('\n')).toHaveLength(2);
     await server.kubectl(['delete', 'lf', 'ver']);
     await waitFor('the versions to go', async () => (await versions()).length === 0);
   }, 120_000);
+
+  it('lets versions that an alias names go with their namespace', async () => {
+    const namespace = 'closing';
+    await server.kubectl(['create', 'namespace', namespace]);
+    const version = {
+      apiVersion: 'esb.dev/v1alpha1',
+      kind: 'LambdaVersion',
+      metadata: { name: 'last-1', namespace, labels: { 'esb.dev/lambda-function': 'last' } },
+      spec: { functionName: 'last', version: 1, template: { spec: { image: 'hello:1' } } },
+    };
+    await server.kubectl(['create', '-f', '-'], stringify(version));
+    const scaling = { mode: 'Fixed', minWorkers: 0 };
+    const spec = { scaling, template: { spec: { image: 'hello:1' } }, aliases: [{ name: 'live', version: 1 }] };
+    await server.kubectl(['create', '-f', '-'], functionManifest('last', spec, { namespace }));
+    const remove = () => server.kubectl(['delete', 'lv', 'last-1', '-n', namespace]);
+    await waitFor('the version to be held', () =>
+      server.kubectl(['delete', 'lv', 'last-1', '-n', namespace, '--dry-run=server']).then(
+        () => false,
+        (error: unknown) => String(error).includes('an alias of the LambdaFunction names this version'),
+      ),
+    );
+    // The part that empties a namespace is no part of this API server.
+    await server.kubectl(['delete', 'namespace', namespace, '--wait=false']);
+    await waitFor('the version to be let go', () =>
+      remove().then(
+        () => true,
+        () => false,
+      ),
+    );
+    await server.kubectl(['delete', 'lf', 'last', '-n', namespace]);
+  });
 
   it('publishes each change where that is wished, and never gives a number twice, however often controllers end', async () => {
     const bodies = new Map<string, string>();

@@ -1,10 +1,17 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type LambdaFunction, templateHashOf } from '../../../../src/api/lambda-function.ts';
+import type { LambdaVersion } from '../../../../src/api/lambda-version.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { revisionName } from '../../../../src/api/template-revision.ts';
 import type { Namespace } from '../../../../src/kube/api/resource-types.ts';
-import { condition, digestImage, functionFixture, ownedFixture } from '../../../support/function-fixture.ts';
-import { apiError, FunctionScene } from '../../../support/function-scene.ts';
+import {
+  condition,
+  digestImage,
+  functionFixture,
+  ownedFixture,
+  versionFixture,
+} from '../../../support/function-fixture.ts';
+import { apiError, FunctionScene, KEY } from '../../../support/function-scene.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 
 describe('FunctionController', () => {
@@ -532,6 +539,56 @@ describe('FunctionController', () => {
       expect(scene.told).toContainEqual({ publication: null });
     });
 
+    it('takes versions without an owner by label and name, as after a restore, and those of nobody else', async () => {
+      const scene = new FunctionScene();
+      const former = functionFixture();
+      const without = (version: LambdaVersion, name = version.metadata.name): void => {
+        const { ownerReferences: _gone, ...metadata } = version.metadata;
+        scene.versions.set(name, { ...version, metadata: { ...metadata, name } });
+      };
+      for (const number of [1, 2, 3]) {
+        without(versionFixture(former, number));
+      }
+      without(versionFixture(former, 7), 'another-7');
+      const spec = { aliases: [{ name: 'live', version: 3 }] };
+      scene.put(functionFixture({ spec, metadata: { resourceVersion: '1', uid: 'new' } }));
+      for (let round = 0; round < 4; round += 1) {
+        scene.seeVersions();
+        await scene.look();
+        scene.settle();
+      }
+      const owners = [...scene.versions.values()].map(({ metadata }) => metadata.ownerReferences?.[0]?.uid);
+      expect(owners).toEqual(['new', 'new', 'new', undefined]);
+      expect(scene.owners.get('hello')?.status).toMatchObject({
+        aliases: [{ name: 'live', version: 3 }],
+        conditions: [{ type: 'Ready', status: 'True' }],
+      });
+      // The next number is a new one.
+      scene.change(functionFixture({ spec: { ...spec, publishToken: 'a' } }));
+      scene.tell(':1', [condition('Ready', 'True')]);
+      for (const [name, worker] of scene.stored) {
+        scene.stored.set(name, { ...worker, status: { ...worker.status, image: digestImage(9) } } as LambdaWorker);
+      }
+      scene.see();
+      await scene.look();
+      expect(scene.written()).toContain('publish hello-4');
+    });
+
+    it('takes no version of a function that is gone by now, and goes on where the API server takes no owner', async () => {
+      const scene = new FunctionScene();
+      const { ownerReferences: _gone, ...metadata } = versionFixture(functionFixture(), 1).metadata;
+      scene.versions.set('hello-1', { ...versionFixture(functionFixture(), 1), metadata });
+      scene.put(functionFixture());
+      scene.seeVersions();
+      scene.owners.clear();
+      await scene.look();
+      expect(scene.versions.get('hello-1')?.metadata.ownerReferences).toBeUndefined();
+      scene.put(functionFixture());
+      scene.faults.set('patch lambdaversions', apiError('Forbidden', 403));
+      expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
+      expect(scene.stored.size).toBe(2);
+    });
+
     it('deletes the versions of a function that is gone', async () => {
       const scene = await runningScene();
       await settled(scene);
@@ -607,6 +664,18 @@ describe('FunctionController', () => {
       scene.revisions.clear();
       scene.changeLeader();
       expect(await looks(scene)).toEqual(['1 1']);
+    });
+
+    it('are read once by a new leader, after the workers were looked at, and not written again', async () => {
+      const scene = new FunctionScene();
+      await scene.begin(functionFixture());
+      scene.changeLeader();
+      scene.requests.splice(0);
+      await scene.controller.reconcile(KEY, {});
+      expect(scene.requests).toEqual([]);
+      await scene.controller.keepTemplate(KEY, {});
+      await scene.look();
+      expect(scene.requests).toEqual(['get controllerrevisions']);
     });
 
     it('go with their function, and those of a function before it make room', async () => {
