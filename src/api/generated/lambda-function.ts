@@ -55,6 +55,10 @@ export interface LambdaFunctionSpec {
    * How many earlier templates are kept for esb rollout undo, each as a ControllerRevision with all that the template had.
    */
   readonly revisionHistoryLimit: number;
+  /**
+   * How many versions that no alias names are kept; older ones are deleted. Without it all are kept, as in Lambda.
+   */
+  readonly versionHistoryLimit?: number;
   readonly url?: LambdaFunctionSpecUrl;
 }
 /**

@@ -42,7 +42,7 @@ import { StatusWriter } from './status-writer.ts';
 import { removeStrays } from './strays.ts';
 import { followUrls, type UrlSource, urlPolicyOf } from './url-source.ts';
 import type { UrlPolicy } from './url-status.ts';
-import { VersionKeeper } from './version-keeper.ts';
+import { surplusVersions, VersionKeeper } from './version-keeper.ts';
 import { WorkerChanger } from './worker-changer.ts';
 import { groupsOf, latestOf, type WorkerGroup } from './worker-groups.ts';
 import { inTurns, outcomeOf, type WriteOutcome } from './write-outcome.ts';
@@ -216,7 +216,17 @@ export class FunctionController {
         async () => [await this.#publish(present, publication, call)],
       );
       const isWorking = hasWorked({ groups, workers: latest }, rollout);
-      outcomes.push(...carried, ...set, ...published, await this.#revisions.prune(present, isWorking, call));
+      const surplus = surplusVersions(present, living);
+      const collected = await this.#refusals.attempt({ key, generation, kind: 'collect' }, surplus, (some) =>
+        this.#versions.collect(present, some, call),
+      );
+      outcomes.push(
+        ...carried,
+        ...set,
+        ...published,
+        ...collected,
+        await this.#revisions.prune(present, isWorking, call),
+      );
       if (this.#revisions.isDue(present)) {
         this.#history.add(key);
       }
@@ -224,7 +234,7 @@ export class FunctionController {
       const unset = refusalIn(owner, set, 'SettingsRefused', events);
       const unpublished = refusalIn(owner, published, 'VersionRefused', events);
       const toldVersions = await this.#versions.tell(
-        { groups, owned, versions: living, refusal: refused?.message },
+        { groups, owned, versions: living.filter((version) => !surplus.includes(version)), refusal: refused?.message },
         call,
       );
       const refusal = refused ?? unpublished ?? unset;

@@ -6,7 +6,7 @@ const FIRST_WAIT_MS = 30_000;
 const LAST_WAIT_MS = 300_000;
 
 /** Writes for a function that are refused apart from each other. */
-export type WriteKind = 'change' | 'create' | 'keep' | 'publish' | 'set' | 'turn';
+export type WriteKind = 'change' | 'collect' | 'create' | 'keep' | 'publish' | 'set' | 'turn';
 
 /** A refusal, and the time until which none of its kind is tried. */
 interface Refusal {

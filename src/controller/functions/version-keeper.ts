@@ -1,4 +1,4 @@
-import type { EventReason } from '../../api/condition.ts';
+import { type EventReason, findCondition, type VersionReasons, workerConditions } from '../../api/condition.ts';
 import {
   calledNameOf,
   functionOwnerOf,
@@ -30,7 +30,7 @@ import type { StatusWriter } from './status-writer.ts';
 import { removeStrays } from './strays.ts';
 import { versionChangeOf, versionStatusOf } from './version-status.ts';
 import { namedVersions, type WorkerGroup } from './worker-groups.ts';
-import type { WriteOutcome } from './write-outcome.ts';
+import { inTurns, type WriteOutcome } from './write-outcome.ts';
 
 export interface VersionKeeperOptions {
   readonly client: KubeClient;
@@ -166,11 +166,16 @@ export class VersionKeeper {
   /** Writes the status of each version where it is new; returns the milliseconds until one may be written. */
   async tell({ groups, owned, refusal, versions }: VersionsFound, call: CallOptions): Promise<number | undefined> {
     const { clock, statuses } = this.#options;
-    const living = livingOf(owned);
+    const living = Map.groupBy(livingOf(owned), ({ spec }) => spec.version);
+    const known = new Map(groups.map((group) => [group.source.version, group]));
     const waits: number[] = [];
     for (const version of versions) {
-      const { enough, wanted = 0 } = groups.find(({ source }) => source.version === version.spec.version) ?? {};
-      const workers = living.filter(({ spec }) => spec.version === version.spec.version);
+      const group = known.get(version.spec.version);
+      const workers = living.get(version.spec.version) ?? [];
+      if (group === undefined && workers.length === 0 && isAtRest(version)) {
+        continue;
+      }
+      const { enough, wanted = 0 } = group ?? {};
       const status = versionStatusOf({ version, workers, wanted, enough, refusal }, clock.now());
       const change = versionChangeOf(version.status, status);
       const waitMs = await statuses.write(lambdaVersions, version, status, change, call);
@@ -179,6 +184,17 @@ export class VersionKeeper {
       }
     }
     return waits.length === 0 ? undefined : Math.min(...waits);
+  }
+
+  /** Deletes versions of a function beyond those that `spec.versionHistoryLimit` keeps. */
+  async collect(owner: LambdaFunction, versions: readonly LambdaVersion[], call: CallOptions): Promise<WriteOutcome[]> {
+    const { client, logger } = this.#options;
+    return await inTurns(versions, async (version) => {
+      await client.delete(lambdaVersions, objectKey(version), { ...call, uid: version.metadata.uid });
+      const fields = { function: keyText(objectKey(owner)), version: version.metadata.name };
+      logger.info(fields, 'version deleted, since later ones are as many as are kept');
+      return undefined;
+    });
   }
 
   /** Deletes versions whose function is gone, or was made again under its name, as the API server has them. */
@@ -227,4 +243,32 @@ export class VersionKeeper {
       subresource: 'status',
     });
   }
+}
+
+/**
+ * Versions beyond those that `spec.versionHistoryLimit` keeps, the oldest first. One that an alias names, in the wish or in
+ * effect, never goes, nor does the latest.
+ */
+export function surplusVersions(owner: LambdaFunction, versions: readonly LambdaVersion[]): readonly LambdaVersion[] {
+  const { spec, status } = owner;
+  const limit = spec.versionHistoryLimit;
+  if (limit === undefined || owner.metadata.deletionTimestamp !== undefined) {
+    return [];
+  }
+  const named = namedVersions(owner);
+  const latest = status?.latestVersion ?? Number.POSITIVE_INFINITY;
+  const free = versions
+    .filter(({ spec: { version } }) => !named.has(version))
+    .toSorted((one, other) => one.spec.version - other.spec.version);
+  return free.slice(0, Math.max(0, free.length - limit)).filter((version) => version.spec.version < latest);
+}
+
+/** Whether the status says that the version has no workers, and needs none. */
+function isAtRest({ metadata, status }: LambdaVersion): boolean {
+  const reason = findCondition(status?.conditions, workerConditions.ready)?.reason;
+  return (
+    status?.observedGeneration === metadata.generation &&
+    status?.workers === 0 &&
+    reason === ('NoWorkers' satisfies VersionReasons['Ready'])
+  );
 }

@@ -21,15 +21,17 @@ export interface GroupsInput {
   readonly isAwaited: boolean;
 }
 
-/** The groups of a function: $LATEST first, then each version. */
+/** The groups of a function: $LATEST first, then each version that an alias names, or that no worker has proven yet. */
 export function groupsOf({ isAwaited, owner, template, versions }: GroupsInput): readonly WorkerGroup[] {
   const { metadata, spec } = owner;
   const isGoing = metadata.deletionTimestamp !== undefined;
   const wanted = Math.max(spec.scaling.minWorkers, isAwaited ? 1 : 0);
   const latest = { version: undefined, template: spec.template, hash: template };
+  const named = namedVersions(owner);
+  const needed = versions.filter((version) => named.has(version.spec.version) || version.status?.state !== 'Active');
   return [
     { source: latest, wanted: isGoing ? 0 : wanted },
-    ...versions.map((version) => ({
+    ...needed.map((version) => ({
       source: versionSourceOf(version),
       wanted: isGoing ? 0 : versionWorkers(owner, version),
     })),

@@ -86,7 +86,6 @@ describe('the scaling of functions', () => {
       [2, 2],
       [5, 2],
       [1, 1],
-      [0, 0],
     ]);
   });
 
