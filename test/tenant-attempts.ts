@@ -40,4 +40,5 @@ export const tenantAttempts: Readonly<Record<string, TenantAttempt>> = {
   T32: { attempt: 'more than its quota, by one worker that grows or by many at once', by: 'controller' },
   T33: { attempt: 'a class of destinations that its namespace may not name', by: 'API server' },
   T34: { attempt: 'destinations outside of its class', by: 'node' },
+  T35: { attempt: 'a call of a function that it may not call, by a destination', by: 'API server' },
 };

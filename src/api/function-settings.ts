@@ -4,6 +4,7 @@ import type { LambdaWorker, LambdaWorkerSpec } from './lambda-worker.ts';
 export interface FunctionSettings {
   readonly concurrency?: LambdaWorkerSpec['concurrency'] | undefined;
   readonly asyncInvoke?: LambdaWorkerSpec['asyncInvoke'] | undefined;
+  readonly network?: Pick<NonNullable<LambdaWorkerSpec['network']>, 'egress'> | undefined;
 }
 
 /**

@@ -250,7 +250,7 @@ async function placeOfEvents(
   identity: () => ClientIdentity['current'],
 ): Promise<EventPlace> {
   const { namespace } = config.cluster;
-  const { address, destinations } = config.events;
+  const { address, destinations, egress } = config.events;
   if (address !== undefined) {
     const keeper = new RemoteEventKeeper({
       address: parseHostPort(address),
@@ -266,7 +266,7 @@ async function placeOfEvents(
     { env: process.env, clock: systemClock, logger },
   );
   stops.defer(() => store.close());
-  return { kind: 'Here', store, endpoints: new EndpointGuard({ allowed: destinations }) };
+  return { kind: 'Here', store, endpoints: new EndpointGuard({ allowed: destinations, egress }) };
 }
 
 async function openEvents(phase: Phase<EventsConfig>, cluster: Cluster): Promise<Opened> {
@@ -302,7 +302,11 @@ async function openEvents(phase: Phase<EventsConfig>, cluster: Cluster): Promise
     functions,
     versions,
     identity,
-    events: { kind: 'Here', store, endpoints: new EndpointGuard({ allowed: config.events.destinations }) },
+    events: {
+      kind: 'Here',
+      store,
+      endpoints: new EndpointGuard({ allowed: config.events.destinations, egress: config.events.egress }),
+    },
     intake(options) {
       intake = createEventIntake(options);
       return intake;

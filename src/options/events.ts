@@ -16,6 +16,7 @@ export const eventsFlags = {
   events: {
     maxEvents: gatewayFlags.events.maxEvents,
     maxBytes: gatewayFlags.events.maxBytes,
+    egress: gatewayFlags.events.egress,
     destinations: gatewayFlags.events.destinations,
   },
   observation: { otlpEndpoint, metricsFunctions: gatewayFlags.observation.metricsFunctions },

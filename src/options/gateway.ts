@@ -105,6 +105,11 @@ export const gatewayFlags = {
       1,
     ).or(100_000),
     maxBytes: bytes('--max-event-bytes <bytes>', 'bytes of their payloads before that').or(2 ** 30, '1Gi'),
+    egress: choice(
+      '--event-egress <class>',
+      'egress class of records from functions whose spec.network.egress is absent: the --egress of the agents',
+      ['All', 'Internet', 'Cluster', 'None'],
+    ).or('All'),
     destinations: list(
       '--event-destination <host|cidr>',
       'where records of events may be posted: a host, *.domain, address or range; may be repeated. Without it anywhere; loopback, link-local, metadata and own addresses only where a range names them',

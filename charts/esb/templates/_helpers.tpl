@@ -221,11 +221,14 @@ matchExpressions:
       {{- end }}
 {{- end }}
 
-{{/* The service account of each gateway, as the subjects of a binding. */}}
+{{/* The service account of each gateway and of each role that keeps events, as the subjects of a binding. */}}
 {{- define "esb.gatewayAccounts" -}}
 {{- $root := . }}
 {{- range include "esb.gateways" . | fromYamlArray }}
 - {kind: ServiceAccount, name: esb-gateway{{ .suffix }}, namespace: {{ $root.Release.Namespace }}}
+{{- if eq $root.Values.gateway.events.store "sqlite" }}
+- {kind: ServiceAccount, name: esb-events{{ .suffix }}, namespace: {{ $root.Release.Namespace }}}
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -25,15 +25,31 @@ export function withEventConfig(
 ): FunctionDraft {
   const retries = numberIn(members, 'MaximumRetryAttempts', 0, MAX_RETRIES);
   const age = numberIn(members, 'MaximumEventAgeInSeconds', MIN_AGE_SECONDS, MAX_AGE_SECONDS);
-  const destinations = structureIn(members, 'DestinationConfig', ['OnFailure', 'OnSuccess']) ?? {};
   const asyncInvoke = {
     ...present,
     ...(retries === undefined ? {} : { maximumRetryAttempts: retries }),
     ...(age === undefined ? {} : { maximumEventAgeSeconds: age }),
-    ...destinationIn(destinations, 'OnSuccess', 'onSuccess'),
-    ...destinationIn(destinations, 'OnFailure', 'onFailure'),
+    ...destinationsOf(members),
   } as EventConfig;
   return { ...draft, spec: { ...draft.spec, asyncInvoke } };
+}
+
+/**
+ * Names of the functions to which a request sends records.
+ *
+ * @throws {LambdaError} InvalidParameterValueException
+ */
+export function destinationsIn(members: Members): readonly string[] {
+  const names = Object.values(destinationsOf(members)).map((destination) => destination?.functionName);
+  return [...new Set(names.filter((name) => name !== undefined))];
+}
+
+function destinationsOf(members: Members): Partial<Record<'onSuccess' | 'onFailure', EventDestination | undefined>> {
+  const destinations = structureIn(members, 'DestinationConfig', ['OnFailure', 'OnSuccess']) ?? {};
+  return {
+    ...destinationIn(destinations, 'OnSuccess', 'onSuccess'),
+    ...destinationIn(destinations, 'OnFailure', 'onFailure'),
+  };
 }
 
 /** The handling of events that a function has, or its template; undefined for the usual one. */

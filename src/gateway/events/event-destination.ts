@@ -147,9 +147,10 @@ export type PostRecord = (url: string, record: StoredEvent, signal: AbortSignal)
 export function createPostRecord(guard: EndpointGuard): PostRecord {
   return async (url, record, signal) => {
     // Of this post alone: records are rare, and no connection has to be looked after.
-    const dispatcher = new Agent({ connect: { lookup: guard.lookup } });
+    const egress = record.target.kind === 'Endpoint' ? record.target.egress : undefined;
+    const dispatcher = new Agent({ connect: { lookup: guard.lookup(egress) } });
     try {
-      guard.check(url);
+      guard.check(url, egress);
       const answer = await fetch(url, {
         dispatcher,
         method: 'POST',

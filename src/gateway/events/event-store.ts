@@ -1,12 +1,20 @@
 import type { FunctionSettings } from '../../api/function-settings.ts';
-import type { EventDestination } from '../../api/lambda-worker.ts';
+import type { EventDestination, LambdaWorkerSpec } from '../../api/lambda-worker.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 
 export type EventTarget =
   | { readonly kind: 'Function'; readonly functionName: string; readonly qualifier?: string }
   /** Posted to as JSON: the destination of a record. */
-  | { readonly kind: 'Endpoint'; readonly url: string };
+  | {
+      readonly kind: 'Endpoint';
+      readonly url: string;
+      /** The class of the function that names the URL; absent where the function has none of its own. */
+      readonly egress?: EgressClass;
+    };
+
+/** Destinations that a function may reach, as `spec.network.egress`. */
+export type EgressClass = NonNullable<NonNullable<LambdaWorkerSpec['network']>['egress']>;
 
 /** The event settings of a function, as in `spec.asyncInvoke`. */
 export interface EventSettings {
@@ -28,22 +36,24 @@ export const DEFAULT_EVENT_SETTINGS: EventSettings = {
 };
 
 /** The event settings of a function, from its resource, with Lambda's defaults. */
-export function eventSettingsOf({ asyncInvoke }: FunctionSettings): EventSettings {
+export function eventSettingsOf({ asyncInvoke, network }: FunctionSettings): EventSettings {
   return {
     ...DEFAULT_EVENT_SETTINGS,
     ...asyncInvoke,
-    onSuccess: targetOf(asyncInvoke?.onSuccess),
-    onFailure: targetOf(asyncInvoke?.onFailure),
+    onSuccess: targetOf(asyncInvoke?.onSuccess, network?.egress),
+    onFailure: targetOf(asyncInvoke?.onFailure, network?.egress),
   };
 }
 
 /** The API server lets through exactly one of the two, and only addresses that can be parsed. */
-function targetOf(destination: EventDestination | undefined): EventTarget | undefined {
+function targetOf(destination: EventDestination | undefined, egress: EgressClass | undefined): EventTarget | undefined {
   const { functionName, url } = destination ?? {};
   if (functionName !== undefined) {
     return { kind: 'Function', functionName };
   }
-  return url !== undefined && URL.canParse(url) ? { kind: 'Endpoint', url } : undefined;
+  return url !== undefined && URL.canParse(url)
+    ? { kind: 'Endpoint', url, ...(egress === undefined ? {} : { egress }) }
+    : undefined;
 }
 
 /** How far an event has come. */

@@ -1,7 +1,7 @@
 import type { LambdaFunction } from '../../api/lambda-function.ts';
 import { aliasWith, findAlias, versionsOf, type WrittenAlias, withAlias, withoutAlias } from '../control/aliases.ts';
 import { withoutReserved, withProvisioned, withReserved, workersFor } from '../control/concurrency.ts';
-import { eventConfigIn, withEventConfig, withoutEventConfig } from '../control/event-config.ts';
+import { destinationsIn, eventConfigIn, withEventConfig, withoutEventConfig } from '../control/event-config.ts';
 import { refuseUnknown } from '../control/function-settings.ts';
 import { checkRevision } from '../control/function-writer.ts';
 import { invalid, type Members, numberIn, textIn } from '../control/members.ts';
@@ -191,12 +191,16 @@ async function writeAlias(
 }
 
 async function writeEvents(
-  { catalog, writer }: WriteParts,
+  { authorize, catalog, writer }: WriteParts,
   { author, members, reference, target }: WriteInput,
   keeps: boolean,
 ): Promise<object | undefined> {
   checkLatest(reference);
   refuseUnknown(members, new Set(['DestinationConfig', 'MaximumEventAgeInSeconds', 'MaximumRetryAttempts']));
+  for (const functionName of destinationsIn(members)) {
+    // The gateway calls a destination with each record, for the author.
+    await authorize('invoke', { name: functionName, objectName: functionName });
+  }
   const written = await writer.change(
     target,
     (draft) => {

@@ -68,7 +68,10 @@ function serve(
     // Since the head was looked at, the name may have come to mean another object.
     const { action, called, functionName } = errandOf(operation, reference, writer);
     await access.authorize(proved, action, functionName, caller.address, called);
-    const authorize = async (also: ControlAction, { name: calledName, objectName }: FunctionTarget): Promise<void> => {
+    const authorize = async (
+      also: ControlAction | 'invoke',
+      { name: calledName, objectName }: FunctionTarget,
+    ): Promise<void> => {
       await access.authorize(proved, also, objectName, caller.address, calledName);
     };
     const name = principalName(identity.principal);

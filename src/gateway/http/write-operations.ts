@@ -36,7 +36,7 @@ export interface WriteParts {
    * @param target the resource, and the function as the caller has named it
    * @throws {LambdaError} AccessDeniedException
    */
-  readonly authorize: (action: ControlAction, target: FunctionTarget) => Promise<void>;
+  readonly authorize: (action: ControlAction | 'invoke', target: FunctionTarget) => Promise<void>;
   /** Whether the caller has hung up. */
   readonly isGone: () => boolean;
 }

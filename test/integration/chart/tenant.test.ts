@@ -281,6 +281,49 @@ describe('a tenant', () => {
     expect((await find('forged'))?.metadata.deletionTimestamp).toBeUndefined();
   });
 
+  it('has no function called by a destination that it may not call itself', { tags: ['T35'] }, async () => {
+    const { server } = cluster;
+    const invoke = ['--verb=create', '--resource=lambdaworkers.esb.dev/invoke', '--resource-name=hello'];
+    await server.kubectl(['-n', 'team-a', 'create', 'role', 'calls-hello', ...invoke]);
+    const bound = (name: string, role: string) =>
+      server.kubectl(['-n', 'team-a', 'create', 'rolebinding', name, `--${role}`, '--user=author']);
+    await bound('author-edits', 'clusterrole=esb-edit');
+    await bound('author-views', 'clusterrole=esb-view');
+    await bound('author-calls', 'role=calls-hello');
+    const as = (args: readonly string[], object?: object): Promise<string> =>
+      server.kubectl(
+        ['-n', 'team-a', '--as=author', ...args],
+        ...(object === undefined ? [] : ([JSON.stringify(object)] as const)),
+      );
+    const to = (functionName: string, place: 'onSuccess' | 'onFailure' = 'onSuccess') => ({
+      asyncInvoke: { [place]: { functionName } },
+    });
+    const function_ = (spec: object, template: object = {}): object => {
+      const { spec: usual, ...rest } = ofFunction('greets', template) as { spec: object };
+      return { ...rest, spec: { ...usual, ...spec } };
+    };
+    const refused = 'needs the right to create lambdaworkers/invoke of this name';
+    for (const object of [
+      worker('greets', to('secret')),
+      worker('greets', to('secret', 'onFailure')),
+      function_(to('secret')),
+      function_({}, to('secret', 'onFailure')),
+      function_({ asyncInvoke: { onSuccess: { functionName: 'hello' }, onFailure: { functionName: 'secret' } } }),
+    ]) {
+      await expect(as(['create', '-f', '-'], object)).rejects.toThrow(refused);
+    }
+    await as(['create', '-f', '-'], function_(to('hello')));
+    const change = (spec: object) => as(['patch', 'lf', 'greets', '--type=merge', '-p', JSON.stringify({ spec })]);
+    await expect(change(to('secret'))).rejects.toThrow(`spec.asyncInvoke.onSuccess has the function secret called`);
+    // A destination that somebody else has written stays, and scaling and labels go on.
+    await kubectl(['patch', 'lf', 'greets', '--type=merge', '-p', JSON.stringify({ spec: to('secret') })]);
+    await change({ description: 'greets' });
+    await as(['scale', 'lf/greets', '--replicas=2']);
+    await as(['label', 'lf', 'greets', 'team=a']);
+    await expect(change(to('secret', 'onFailure'))).rejects.toThrow(refused);
+    await kubectl(['delete', 'lf', 'greets']);
+  });
+
   it('is named by an upgrade, with the workers that break the policy', async () => {
     const notes = () =>
       helm([

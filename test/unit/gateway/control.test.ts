@@ -7,6 +7,7 @@ import {
   GetFunctionConfigurationCommand,
   PublishVersionCommand,
   PutFunctionConcurrencyCommand,
+  PutFunctionEventInvokeConfigCommand,
   PutProvisionedConcurrencyConfigCommand,
   UpdateAliasCommand,
   UpdateFunctionCodeCommand,
@@ -285,6 +286,37 @@ describe('rights', () => {
       `delete-version ${object}-3`,
     ]);
     expect(lab.store.asked.some(({ verb }) => verb === 'delete')).toBe(false);
+  });
+
+  it('to call a destination are asked for before the destination is written', async () => {
+    const asked: string[] = [];
+    const access: Access = {
+      ...createOpenAccess(() => false),
+      authorize(_identity, action, name) {
+        asked.push(`${action} ${name}`);
+        if (action === 'invoke' && name === 'secret') {
+          throw new LambdaError('AccessDeniedException', 'no');
+        }
+      },
+    };
+    const lab = await writingLab({ gateway: { access } });
+    lab.functions.put(functionFixture());
+    await lab.addWorker('hello-0', { functionName: 'hello' });
+    const to = (name: string) => ({ Destination: `arn:aws:lambda:us-east-1:012345678912:function:${name}` });
+    const put = (OnSuccess: object, OnFailure: object) =>
+      lab.client.send(
+        new PutFunctionEventInvokeConfigCommand({
+          FunctionName: 'hello',
+          DestinationConfig: { OnSuccess, OnFailure },
+        }),
+      );
+    await expect(put(to('secret'), to('public'))).rejects.toMatchObject({ name: 'AccessDeniedException' });
+    await expect(put({}, to('secret'))).rejects.toMatchObject({ name: 'AccessDeniedException' });
+    expect(lab.store.asked.some(({ verb }) => verb === 'patch')).toBe(false);
+    asked.length = 0;
+    await put(to('public'), to('public'));
+    expect(asked.filter((each) => each.startsWith('invoke'))).toEqual(['invoke public']);
+    expect(lab.object().spec.asyncInvoke?.onSuccess).toEqual({ functionName: 'public' });
   });
 
   it('are for the very object that is written, also where the name comes to mean another meanwhile', async () => {

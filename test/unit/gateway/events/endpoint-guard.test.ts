@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { EndpointGuard } from '../../../../src/gateway/events/endpoint-guard.ts';
+import type { EgressClass } from '../../../../src/gateway/events/event-store.ts';
 
 const guard = (...allowed: readonly string[]) =>
   new EndpointGuard({ allowed, ownAddresses: () => ['10.1.2.3', 'fd00::3'] });
 const may = (host: string, ...allowed: readonly string[]): boolean => {
   try {
-    guard(...allowed).check(`http://${host}/`);
+    guard(...allowed).check(`http://${host}/`, undefined);
     return true;
   } catch {
     return false;
@@ -26,6 +27,10 @@ describe('the guard of endpoints', () => {
     '[fd00:ec2::254]',
     '[::ffff:169.254.169.254]',
     '[64:ff9b::169.254.169.254]',
+    '[::169.254.169.254]',
+    '[2002:a9fe:a9fe::1]',
+    '[::127.0.0.1]',
+    '224.0.0.1',
     '10.1.2.3',
     '[::ffff:10.1.2.3]',
     '[fd00::3]',
@@ -56,7 +61,7 @@ describe('the guard of endpoints', () => {
     ['localhost', ['*', '127.0.0.1', '::1'], true],
   ])('goes by the address of the name %s with the list %j', async (host, allowed, admitted) => {
     const found = Promise.withResolvers<unknown>();
-    guard(...allowed).lookup(host, { all: true }, (error, addresses) => found.resolve(error ?? addresses));
+    guard(...allowed).lookup(undefined)(host, { all: true }, (error, addresses) => found.resolve(error ?? addresses));
     const told = await found.promise;
     if (admitted) {
       expect(told).toEqual(
@@ -64,6 +69,28 @@ describe('the guard of endpoints', () => {
       );
     } else {
       expect(told).toMatchObject({ code: 'EndpointRefused' });
+    }
+  });
+
+  it.each<[EgressClass, readonly string[], readonly string[]]>([
+    ['All', ['93.184.215.14', '10.96.0.1', '192.168.1.1', '[fd00::7]'], []],
+    [
+      'Internet',
+      ['93.184.215.14', '[2600::1]'],
+      ['10.96.0.1', '192.168.1.1', '100.64.0.1', '[fd00::7]', '[::10.0.0.7]'],
+    ],
+    ['Cluster', ['10.96.0.1'], ['93.184.215.14', '192.168.1.1']],
+    ['None', [], ['93.184.215.14', '10.96.0.1']],
+  ])('lets functions of the class %s post to %j and not to %j', (egress, reached, refused) => {
+    const judge = new EndpointGuard({ allowed: ['*', '10.96.0.0/12'], ownAddresses: () => [] });
+    const usual = new EndpointGuard({ allowed: ['*', '10.96.0.0/12'], egress, ownAddresses: () => [] });
+    for (const host of reached) {
+      expect(() => judge.check(`http://${host}/`, egress), host).not.toThrow();
+      expect(() => usual.check(`http://${host}/`, undefined), host).not.toThrow();
+    }
+    for (const host of refused) {
+      expect(() => judge.check(`http://${host}/`, egress), host).toThrow(`of the egress class ${egress}`);
+      expect(() => usual.check(`http://${host}/`, undefined), host).toThrow('spec.network.egress');
     }
   });
 
