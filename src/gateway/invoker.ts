@@ -459,7 +459,7 @@ export class Invoker {
         break;
       }
       await this.#nextChange(call.reference.name, Math.min(left, ASK_AGAIN_MS), caller);
-      if (!isAside && worker.highestEpoch !== route.epoch && view.worker(worker.uid) === worker) {
+      if (!isAside && worker.lastNode !== route.nodeName && view.worker(worker.uid) === worker) {
         // The worker is another one by now, and free for others.
         isAside = true;
         place.stepAside();
@@ -578,12 +578,12 @@ export class Invoker {
   }
 }
 
-/** Counts a call at a worker until the returned function is called, if the worker keeps its assignment for so long. */
+/** Counts a call at a worker until the returned function is called, or the worker has another node. */
 function hold(worker: WorkerEntry): () => void {
-  const { highestEpoch } = worker;
+  const { moves } = worker;
   worker.outstanding += 1;
   return () => {
-    worker.outstanding -= worker.highestEpoch === highestEpoch ? 1 : 0;
+    worker.outstanding -= worker.moves === moves ? 1 : 0;
   };
 }
 

@@ -26,6 +26,10 @@ export interface WorkerEntry extends RoutableWorker {
   readonly resource: LambdaWorker;
   /** Highest epoch seen in the resource; 0 for none. */
   readonly highestEpoch: number;
+  /** The node that had it last, and how often that was another one than before. */
+  readonly lastNode: string | undefined;
+  readonly moves: number;
+  /** Calls of this gateway that are under way to it, on that node. */
   outstanding: number;
   lastTurn: number;
 }
@@ -183,6 +187,8 @@ export class FleetView {
       resource: worker,
       assignment: undefined,
       highestEpoch: 0,
+      lastNode: undefined,
+      moves: 0,
       holding: undefined,
       outstanding: 0,
       lastTurn: 0,
@@ -190,8 +196,10 @@ export class FleetView {
     entry.resource = worker;
     // A list from an API server that lags may have a former assignment.
     if (assignment === undefined || assignment.epoch >= entry.highestEpoch) {
-      if (assignment !== undefined && assignment.epoch > entry.highestEpoch) {
-        // Calls of an earlier assignment are with another container, be it on the same node.
+      if (assignment !== undefined && assignment.nodeName !== entry.lastNode) {
+        // Calls that were sent to another node take no place here.
+        entry.lastNode = assignment.nodeName;
+        entry.moves += 1;
         entry.outstanding = 0;
       }
       entry.assignment = assignment;

@@ -45,7 +45,7 @@ export interface RoutableWorker {
   readonly assignment: RoutableAssignment | undefined;
   /** From the agent of the assigned node alone: reports of other agents have no effect. */
   readonly holding: Holding | undefined;
-  /** Calls that this gateway itself has under way to it, under its present assignment. */
+  /** Calls that this gateway itself has under way to it. */
   readonly outstanding: number;
   /** The turn of its function in which this gateway called it last; 0 for never. */
   readonly lastTurn: number;

@@ -78,7 +78,7 @@ describe('a worker that is on another node by now', () => {
     lab.workers.put(workerFixture({ name: 'hello', spec: { concurrency: { queueDepth: 10, reserved: 1 } }, status }));
     // The call that was lost waits for 60 seconds.
     expect((await lab.invoke('hello')).StatusCode).toBe(200);
-    expect(lab.gateway.view.worker('uid-of-hello')).toMatchObject({ outstanding: 0, highestEpoch: 2 });
+    expect(lab.gateway.view.worker('uid-of-hello')).toMatchObject({ outstanding: 0, moves: 2 });
     caller.abort();
     expect(await lost).toBe('gone');
     expect(lab.gateway.view.worker('uid-of-hello')).toMatchObject({ outstanding: 0 });
