@@ -64,7 +64,7 @@ export const ERROR_CODES = {
     grpc: 'RESOURCE_EXHAUSTED',
   },
   CrashLoopBackOff: { meaning: 'the process of the worker ended again and again; the next start is put off' },
-  CallerGone: { meaning: 'the caller hung up while the call waited' },
+  CallerGone: { meaning: 'the caller hung up while the call waited, or took it back for another worker' },
   // Images.
   ImageNotFound: {
     meaning: 'the registry has no such image, or the image is not on the node and the policy is `Never`',

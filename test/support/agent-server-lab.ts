@@ -21,8 +21,9 @@ import { waitFor } from './wait-for.ts';
 import { nodeFixture, workerFixture } from './worker-fixture.ts';
 
 export interface AgentServerLabOptions {
-  /** The worker `default/hello` on it is what is called. */
+  /** The worker `default/hello` on it is what is called, unless others are named. */
   readonly fleet: Fleet;
+  readonly workers?: readonly LambdaWorker[];
   /** Of the agent. */
   readonly tracing?: Tracing | undefined;
   readonly gateway?: Partial<GatewayOptions>;
@@ -35,6 +36,8 @@ export interface AgentServerLab {
   readonly functions: FakeInformer<LambdaFunction>;
   /** The one that serves now. */
   readonly server: AgentGrpcServer;
+  /** Another gateway of the same workers; its address. */
+  addGateway(): Promise<string>;
   call(body: string, headers?: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<Response>;
   /** The agent takes the certificates of another authority from now on. */
   trust(clientAuthority: string): void;
@@ -71,34 +74,41 @@ export async function agentServerLab(options: AgentServerLabOptions): Promise<Ag
   onTestFinished(() => agent.server.close());
   const issued = await clients.issueGateway(['default']);
   const functions = fakeInformer<LambdaFunction>();
-  const gateway = new Gateway({
-    namespace: 'default',
-    events: { kind: 'Here', store: inThreadEventStore() },
-    workers: fakeInformer<LambdaWorker>([workerFixture({ status: { assignment: { nodeName: 'node-1', epoch: 1 } } })]),
-    nodes: fakeInformer<LambdaNode>([
-      nodeFixture({
-        status: { endpoint: `127.0.0.1:${agent.port}`, certificate: shown.published },
-      }),
-    ]),
-    functions,
-    versions: fakeInformer<LambdaVersion>(),
-    identity: {
-      current: { certificate: issued.certificate, privateKey: issued.key },
-      accepted: () => undefined,
-      refused: () => {
-        refusals += 1;
+  const assigned = workerFixture({ status: { assignment: { nodeName: 'node-1', epoch: 1 } } });
+  const newGateway = (): Gateway =>
+    new Gateway({
+      namespace: 'default',
+      events: { kind: 'Here', store: inThreadEventStore() },
+      workers: fakeInformer<LambdaWorker>(options.workers ?? [assigned]),
+      nodes: fakeInformer<LambdaNode>([
+        nodeFixture({
+          status: { endpoint: `127.0.0.1:${agent.port}`, certificate: shown.published },
+        }),
+      ]),
+      functions,
+      versions: fakeInformer<LambdaVersion>(),
+      identity: {
+        current: { certificate: issued.certificate, privateKey: issued.key },
+        accepted: () => undefined,
+        refused: () => {
+          refusals += 1;
+        },
       },
-    },
-    clock,
-    logger,
-    lameDuckMs: 0,
-    ...options.gateway,
-  });
-  const port = await gateway.listen({ host: '127.0.0.1', port: 0 });
-  const url = `http://127.0.0.1:${port}`;
-  onTestFinished(() => gateway.stop());
-  await waitFor('the Watch', () => gateway.view.connected.size === 1, { everyMs: 5 });
+      clock,
+      logger,
+      lameDuckMs: 0,
+      ...options.gateway,
+    });
+  const start = async (started: Gateway): Promise<string> => {
+    const port = await started.listen({ host: '127.0.0.1', port: 0 });
+    onTestFinished(() => started.stop());
+    await waitFor('the Watch', () => started.view.connected.size === 1, { everyMs: 5 });
+    return `http://127.0.0.1:${port}`;
+  };
+  const gateway = newGateway();
+  const url = await start(gateway);
   return {
+    addGateway: async () => await start(newGateway()),
     gateway,
     url,
     functions,
