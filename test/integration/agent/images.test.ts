@@ -71,6 +71,23 @@ describe('images and Secrets of a node with the real agent', () => {
   const environmentOf = async (worker: LambdaWorker): Promise<unknown> =>
     (JSON.parse((await lab.invoke(worker)).body) as { readonly env: unknown }).env;
 
+  it('runs what a tag means now, once imageLookup changes', async () => {
+    const image = await fresh();
+    await lab.apply('moved', { image });
+    const before = await lab.waitForPhase('moved', 'Running');
+    const tag = image.slice(image.lastIndexOf('/') + 1);
+    lab.lab.registry.put(tag, await testImage({ env: ['COUNT=moved'], files: await workerFiles() }));
+    // Without the policy that the laboratory writes, which comes before the lookup.
+    await lab.patch('moved', { spec: { imagePullPolicy: null, imageLookup: 'again' } });
+    const after = await lab.waitForWorker(
+      'moved',
+      'to run another image',
+      ({ status }) => status?.phase === 'Running' && status.image !== before.status?.image,
+    );
+    expect(after.spec.image).toBe(image);
+    expect(after.status?.image).toMatch(/@sha256:/);
+  });
+
   it('a variable from a Secret wants a grant, says which, has its value then, and loses it with the grant', async () => {
     await lab.api.kubectl(['create', 'secret', 'generic', 'greeting', '--from-literal=text=moin']);
     const secretKeyRef = { name: 'greeting', key: 'text', optional: false };
