@@ -89,9 +89,9 @@ export function templateHashOf(template: WorkerTemplate): string {
  * Hash of the present template of a function. While the spec is the one that the status is about, that is the hash of
  * then: a default that a newer definition adds to the template changes no spec.
  */
-export function presentTemplateOf({ metadata, spec, status }: LambdaFunction): string {
+export function presentTemplateOf({ metadata, spec, status }: LambdaFunction, templateHash?: string): string {
   const known = status?.observedGeneration === metadata.generation ? status?.revisions?.at(-1) : undefined;
-  return known?.template ?? templateHashOf(spec.template);
+  return known?.template ?? templateHash ?? templateHashOf(spec.template);
 }
 
 /** The reference by which a LambdaFunction owns a worker or a version. */

@@ -3,9 +3,12 @@ import { calledNameOf, functionOwnerOf, type LambdaFunction, lambdaFunctions } f
 import { type LambdaVersion, lambdaVersions, versionName } from '../../api/lambda-version.ts';
 import { fieldManagers } from '../../api/name.ts';
 import type { Clock } from '../../common/clock.ts';
+import { withDeadline } from '../../common/deadline.ts';
 import { hasCode } from '../../common/errors.ts';
 import { LATEST } from '../../common/function-arn.ts';
+import { Limiter } from '../../common/limiter.ts';
 import type { Logger } from '../../common/logger.ts';
+import { SharedTurns } from '../../common/shared-turns.ts';
 import { isOlder } from '../../kube/api/resource-version.ts';
 import type { Informer, KubeClient, KubeObject, ObjectKey } from '../../kube/api/types.ts';
 import type { VersionBook } from '../agents/version-book.ts';
@@ -24,8 +27,9 @@ export type ControlClient = Pick<KubeClient, 'get' | 'patch' | 'delete'>;
 export interface FunctionWriterOptions {
   readonly client: ControlClient;
   readonly namespace: string;
-  readonly functions: Pick<Informer<LambdaFunction>, 'cache'>;
-  readonly versions: Pick<Informer<LambdaVersion>, 'cache'>;
+  /** Heard after the book has. */
+  readonly functions: Pick<Informer<LambdaFunction>, 'cache' | 'subscribe'>;
+  readonly versions: Pick<Informer<LambdaVersion>, 'cache' | 'subscribe'>;
   readonly book: Pick<VersionBook, 'function' | 'version'>;
   /** Whether workers serve a function of this name that no LambdaFunction owns. */
   readonly isHandMade: (functionName: string) => boolean;
@@ -53,12 +57,18 @@ export interface ChangeOptions {
   readonly revisionId?: string | undefined;
 }
 
+/** A version that is written, and its end. */
+export interface Publish {
+  readonly ended: Promise<object>;
+}
+
 const TRIES = 5;
 /** Milliseconds that one request to the API server may take. */
 const DEADLINE_MS = 10_000;
-/** Milliseconds that a change may take to come back by the gateway's own watch, and between two looks at that. */
+/** Milliseconds that a change may take to come back by the gateway's own watch. */
 const SEEN_MS = 2_000;
-const LOOK_MS = 10;
+/** Looks at the API server for reads at a time; the others wait for their turn. */
+const MAX_READS = 16;
 
 /**
  * Reads and writes LambdaFunctions for callers of the Lambda API. Every write is one of `esb-control`, for any
@@ -66,9 +76,21 @@ const LOOK_MS = 10;
  */
 export class FunctionWriter {
   readonly #options: FunctionWriterOptions;
+  /** Hear of each change of a function or of its versions, by its called name. */
+  readonly #waiting = new Map<string, Set<() => void>>();
+  readonly #reads = new SharedTurns<void>();
+  readonly #readers = new Limiter(MAX_READS);
+  readonly #publishes = new SharedTurns<Publish>();
 
   constructor(options: FunctionWriterOptions) {
     this.#options = options;
+    const tell = (name: string): void => {
+      for (const look of this.#waiting.get(name) ?? []) {
+        look();
+      }
+    };
+    options.functions.subscribe(({ object }) => tell(calledNameOf(object)));
+    options.versions.subscribe(({ object }) => tell(object.spec.functionName));
   }
 
   targetOf(name: string): FunctionTarget {
@@ -163,6 +185,16 @@ export class FunctionWriter {
     });
   }
 
+  /**
+   * Publishes what a request asks for, one at a time of those that ask for the same: all who come meanwhile share the next
+   * turn.
+   *
+   * @param turn all that the request asks for, and its author
+   */
+  async publish(turn: string, write: () => Promise<Publish>): Promise<Publish> {
+    return await this.#publishes.run(turn, write);
+  }
+
   /** Deletes a function; the controller removes its workers and versions. */
   async remove(target: FunctionTarget, author: Author): Promise<void> {
     const { client, functions, namespace } = this.#options;
@@ -172,7 +204,7 @@ export class FunctionWriter {
       const key = { namespace, name };
       await client.delete(lambdaFunctions, key, { uid, deadlineMs: DEADLINE_MS });
       this.#log('function deleted', name, author);
-      await this.#until(() => functions.cache.get(key)?.metadata.uid !== uid);
+      await this.until(target.name, () => functions.cache.get(key)?.metadata.uid !== uid);
     });
   }
 
@@ -184,7 +216,7 @@ export class FunctionWriter {
     try {
       if (await this.#deleteUnchanged(key, made)) {
         this.#log('function withdrawn', name, author);
-        await this.#until(() => functions.cache.get(key)?.metadata.uid !== uid);
+        await this.until(calledNameOf(made), () => functions.cache.get(key)?.metadata.uid !== uid);
       }
     } catch (error) {
       logger.warn({ err: error, function: name }, 'a function that cannot have its image is not withdrawn');
@@ -235,7 +267,7 @@ export class FunctionWriter {
       const { uid } = present.metadata;
       await client.delete(lambdaVersions, key, { uid, deadlineMs: DEADLINE_MS });
       this.#log('version deleted', key.name, author);
-      await this.#until(() => versions.cache.get(key)?.metadata.uid !== uid);
+      await this.until(target.name, () => versions.cache.get(key)?.metadata.uid !== uid);
     });
   }
 
@@ -255,37 +287,71 @@ export class FunctionWriter {
 
   /**
    * Has reads of this gateway show what any gateway has written: waits until its caches are as new as the API server is
-   * now. While that is away, reads show what they can.
+   * now. Reads of one function share a look that begins after they came. While the API server is away or busy, reads
+   * show what they can.
    */
   async refresh({ name, qualifier = LATEST }: FunctionReference): Promise<void> {
-    const { book, client, functions, namespace, versions } = this.#options;
+    const version = Number(qualifier);
+    const { book, logger } = this.#options;
+    const isNew = Number.isSafeInteger(version) && book.version(name, version) === undefined;
     try {
-      const known = book.function(name);
-      const key = { namespace, name: this.targetOf(name).objectName };
-      const present = await this.#getObject(key, SEEN_MS);
-      await this.#until(() => isAsNew(functions.cache.get(key), present ?? known, present === undefined));
-      const version = Number(qualifier);
-      if (present !== undefined && Number.isSafeInteger(version) && book.version(name, version) === undefined) {
-        const of = { namespace, name: versionName(present, version) };
-        if ((await client.get(lambdaVersions, of, { deadlineMs: SEEN_MS })) !== undefined) {
-          await this.#until(() => versions.cache.get(of) !== undefined);
-        }
-      }
+      await this.#reads.run(isNew ? `${name}:${version}` : name, () =>
+        withDeadline('look at a function', SEEN_MS, undefined, (signal) =>
+          this.#readers.run(() => this.#look(name, isNew ? version : undefined, signal), signal),
+        ),
+      );
     } catch (error) {
-      this.#options.logger.debug({ err: error, function: name }, 'read without a look at the API server');
+      logger.debug({ err: error, function: name }, 'read without a look at the API server');
     }
   }
 
-  /** Waits until a condition holds that the gateway's watches bring about; returns whether it does in time. */
-  async until(holds: () => boolean, deadlineMs: number): Promise<boolean> {
-    return await this.#until(holds, deadlineMs);
+  /** @param version one that the gateway does not know; undefined for none */
+  async #look(name: string, version: number | undefined, signal: AbortSignal): Promise<void> {
+    const { book, client, functions, namespace, versions } = this.#options;
+    const known = book.function(name);
+    const key = { namespace, name: this.targetOf(name).objectName };
+    const present = await client.get(lambdaFunctions, key, { signal });
+    await this.until(name, () => isAsNew(functions.cache.get(key), present ?? known, present === undefined));
+    if (present !== undefined && version !== undefined) {
+      const of = { namespace, name: versionName(present, version) };
+      if ((await client.get(lambdaVersions, of, { signal })) !== undefined) {
+        await this.until(name, () => versions.cache.get(of) !== undefined);
+      }
+    }
+  }
+
+  /**
+   * Waits until a condition of a function holds that the gateway's watches bring about: looks once for each change of the
+   * function and of its versions. Returns whether the condition holds in time.
+   */
+  async until(functionName: string, holds: () => boolean, deadlineMs = SEEN_MS): Promise<boolean> {
+    if (holds()) {
+      return true;
+    }
+    const waiting = this.#waiting.get(functionName) ?? new Set();
+    this.#waiting.set(functionName, waiting);
+    const done = Promise.withResolvers<void>();
+    const look = (): void => {
+      if (holds()) {
+        done.resolve();
+      }
+    };
+    waiting.add(look);
+    const timer = this.#options.clock.setTimer(done.resolve, deadlineMs);
+    await done.promise;
+    timer.cancel();
+    waiting.delete(look);
+    if (waiting.size === 0 && this.#waiting.get(functionName) === waiting) {
+      this.#waiting.delete(functionName);
+    }
+    return holds();
   }
 
   async #written(object: LambdaFunction, author: Author): Promise<LambdaFunction> {
     const { functions, namespace } = this.#options;
     const { name } = object.metadata;
     this.#log('function written', name, author);
-    await this.#until(() => isAsNew(functions.cache.get({ namespace, name }), object, false));
+    await this.until(calledNameOf(object), () => isAsNew(functions.cache.get({ namespace, name }), object, false));
     return object;
   }
 
@@ -299,20 +365,8 @@ export class FunctionWriter {
     return found === undefined || calledNameOf(found) !== name ? undefined : found;
   }
 
-  async #getObject(key: ObjectKey, deadlineMs = DEADLINE_MS): Promise<LambdaFunction | undefined> {
-    return await inWordsOfLambda(() => this.#options.client.get(lambdaFunctions, key, { deadlineMs }));
-  }
-
-  async #until(holds: () => boolean, deadlineMs = SEEN_MS): Promise<boolean> {
-    const { clock } = this.#options;
-    const end = clock.monotonic() + deadlineMs;
-    while (!holds()) {
-      if (clock.monotonic() >= end) {
-        return false;
-      }
-      await new Promise<void>((resolve) => clock.setTimer(resolve, LOOK_MS));
-    }
-    return true;
+  async #getObject(key: ObjectKey): Promise<LambdaFunction | undefined> {
+    return await inWordsOfLambda(() => this.#options.client.get(lambdaFunctions, key, { deadlineMs: DEADLINE_MS }));
   }
 }
 

@@ -6,6 +6,8 @@ import {
   type LambdaFunction,
   presentTemplateOf,
   TEMPLATE_ANNOTATION,
+  templateHashOf,
+  type WorkerTemplate,
   withSettings,
 } from '../../api/lambda-function.ts';
 import type { LambdaVersion } from '../../api/lambda-version.ts';
@@ -46,6 +48,8 @@ export interface CatalogFunction {
   readonly published: LambdaVersion | undefined;
   /** The LambdaFunction where $LATEST of it is meant. */
   readonly owner?: LambdaFunction | undefined;
+  /** Of the owner's template, in place of one that is made for each description. */
+  readonly templateHash?: string | undefined;
   /** Properties of the LambdaFunction that have no meaning here. */
   readonly kept?: KeptProperties;
 }
@@ -53,6 +57,8 @@ export interface CatalogFunction {
 /** The functions of a gateway, for the operations that read. */
 export class FunctionCatalog {
   readonly #options: FunctionCatalogOptions;
+  /** Informers replace objects that change. */
+  readonly #hashes = new WeakMap<WorkerTemplate, string>();
 
   constructor(options: FunctionCatalogOptions) {
     this.#options = options;
@@ -70,6 +76,27 @@ export class FunctionCatalog {
   /** Qualifiers of the versions of a function, $LATEST first. */
   versions(name: string): readonly string[] {
     return [LATEST, ...this.#options.book.versions(name).map(({ spec }) => versionText(spec.version))];
+  }
+
+  hasVersion(name: string, version: number): boolean {
+    return this.#options.book.version(name, version) !== undefined;
+  }
+
+  /** Tells apart templates whose workers would differ; made once of each object. */
+  hashOf(template: WorkerTemplate): string {
+    const hash = this.#hashes.get(template) ?? templateHashOf(template);
+    this.#hashes.set(template, hash);
+    return hash;
+  }
+
+  /** Calls that the workers of a function take at once, and how many of these are reserved for it. */
+  capacityOf(name: string): { readonly places: number; readonly reserved: number } {
+    const { book, view } = this.#options;
+    const entry = view.function(name);
+    const owner = book.function(name);
+    const spec = owner === undefined ? entry?.speaker.resource.spec : withSettings(owner, owner.spec.template.spec);
+    const places = entry?.places ?? 0;
+    return { places, reserved: Math.min(places, spec?.concurrency?.reserved ?? 0) };
   }
 
   /** The LambdaFunction of a name; undefined where its workers are made by hand. */
@@ -115,7 +142,8 @@ export class FunctionCatalog {
     const entry = isWritten ? view.function(name) : invoker.find(reference).entry;
     const workers = entry?.byVersion.get(version) ?? [];
     const speaker = speakerOf(workers) ?? entry?.speaker;
-    const resource = resourceOf(workers, published, owner, known) ?? speaker?.resource;
+    const templateHash = owner === undefined ? undefined : this.hashOf(owner.spec.template);
+    const resource = resourceOf(workers, published, owner, known, templateHash) ?? speaker?.resource;
     if (resource === undefined) {
       throw new LambdaError('ResourceNotFoundException', `Function not found: ${functionArn(reference)}`);
     }
@@ -127,6 +155,7 @@ export class FunctionCatalog {
       description: (published ?? known)?.spec.description ?? '',
       published,
       owner,
+      templateHash,
       kept: known === undefined ? {} : keptPropertiesOf(known.metadata),
     };
   }
@@ -150,12 +179,14 @@ function ownersOf(entry: FunctionEntry | undefined): readonly (string | undefine
  *
  * @param owner where $LATEST of it is meant
  * @param known the LambdaFunction in any case
+ * @param templateHash of the owner's template
  */
 function resourceOf(
   workers: readonly DescribedWorker[],
   published: LambdaVersion | undefined,
   owner: LambdaFunction | undefined,
   known: LambdaFunction | undefined,
+  templateHash: string | undefined,
 ): LambdaWorker | undefined {
   if (published !== undefined) {
     const { metadata, spec } = published;
@@ -165,7 +196,7 @@ function resourceOf(
   }
   if (owner !== undefined) {
     const { metadata, spec } = owner;
-    const hash = presentTemplateOf(owner);
+    const hash = presentTemplateOf(owner, templateHash);
     const updated = workers.find(({ resource }) => resource.metadata.annotations?.[TEMPLATE_ANNOTATION] === hash);
     const image = updated?.resource.status?.image;
     return {

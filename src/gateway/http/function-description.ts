@@ -23,7 +23,7 @@ import {
  * @param reference the caller's reference, whose qualifier becomes part of the ARN
  */
 export function describeFunction(
-  { description, kept = {}, owner, published, speaker, workers }: Omit<CatalogFunction, 'places'>,
+  { description, kept = {}, owner, published, speaker, templateHash, workers }: Omit<CatalogFunction, 'places'>,
   reference: FunctionReference,
 ) {
   const { metadata, spec, status } = speaker.resource;
@@ -45,8 +45,8 @@ export function describeFunction(
     Version: versionText(spec.version),
     Environment: environmentOf(speaker.resource),
     TracingConfig: { Mode: 'PassThrough' },
-    RevisionId: owner === undefined ? revisionIdOf({ metadata }) : functionRevisionOf(owner),
-    ...statesOf(owner, published, resources),
+    RevisionId: owner === undefined ? revisionIdOf({ metadata }) : functionRevisionOf(owner, templateHash),
+    ...statesOf(owner, published, resources, templateHash),
     PackageType: 'Image',
     ImageConfigResponse: imageConfig(speaker.resource),
     Architectures: [kept.architecture ?? (speaker.architecture === 'arm64' ? 'arm64' : 'x86_64')],
@@ -60,13 +60,14 @@ function statesOf(
   owner: LambdaFunction | undefined,
   published: LambdaVersion | undefined,
   workers: readonly LambdaWorker[],
+  templateHash: string | undefined,
 ): StateMembers & UpdateMembers {
   if (published !== undefined) {
     return { ...versionStateOf(published), LastUpdateStatus: 'Successful' };
   }
   return owner === undefined
     ? { ...stateOf(workers), ...updateOf(workers) }
-    : { ...functionStateOf(owner, workers), ...functionUpdateOf(owner, workers) };
+    : { ...functionStateOf(owner, workers), ...functionUpdateOf(owner, workers, templateHash) };
 }
 
 /** A time as Lambda writes it: `2026-11-01T00:00:00.000+0000`. */

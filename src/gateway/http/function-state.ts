@@ -142,7 +142,11 @@ export function functionStateOf(
  *
  * @param workers those of $LATEST
  */
-export function functionUpdateOf(owner: LambdaFunction, workers: readonly LambdaWorker[]): UpdateMembers {
+export function functionUpdateOf(
+  owner: LambdaFunction,
+  workers: readonly LambdaWorker[],
+  templateHash?: string,
+): UpdateMembers {
   const { metadata, spec, status } = owner;
   const { conditions, observedGeneration } = status ?? {};
   const ready = findCondition(conditions, workerConditions.ready);
@@ -150,7 +154,7 @@ export function functionUpdateOf(owner: LambdaFunction, workers: readonly Lambda
     const message = 'the controller has not acted on the newest spec yet';
     return membersOf({ kind: 'InProgress', reason: 'Changing', message });
   }
-  const hash = presentTemplateOf(owner);
+  const hash = presentTemplateOf(owner, templateHash);
   const owned = workers.filter((worker) => functionOwnerOf(worker.metadata)?.uid === metadata.uid);
   const isUpdated = owned.every((worker) => worker.metadata.annotations?.[TEMPLATE_ANNOTATION] === hash);
   const isWhole = owned.length >= Math.max(1, spec.scaling?.minWorkers ?? 1) && isUpdated;

@@ -205,9 +205,9 @@ function accountSettings(catalog: FunctionCatalog): object {
   let all = 0;
   let reservedInAll = 0;
   for (const name of names) {
-    const { places, speaker } = catalog.find({ name });
+    const { places, reserved } = catalog.capacityOf(name);
     all += places;
-    reservedInAll += Math.min(places, speaker.resource.spec.concurrency?.reserved ?? 0);
+    reservedInAll += reserved;
   }
   return {
     // Code has no limits here; these are Lambda's, since some clients need the members.

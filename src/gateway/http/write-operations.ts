@@ -1,4 +1,4 @@
-import { type LambdaFunction, templateHashOf } from '../../api/lambda-function.ts';
+import type { LambdaFunction } from '../../api/lambda-function.ts';
 import { unreachable } from '../../common/errors.ts';
 import { isOlder } from '../../kube/api/resource-version.ts';
 import type { ControlAction } from '../access/access.ts';
@@ -158,8 +158,14 @@ export const functionOperations: readonly WriteOperation[] = [
         checkCode(textIn(members, 'CodeSha256'), CodeSha256);
         return withToken(draft, author.requestId, descriptionIn(members));
       };
-      const changed = await writer.change(target, next, author, { revisionId: textIn(members, 'RevisionId') });
-      return await published(parts, reference, changed, author.requestId, { late: 'ServiceException' });
+      // Requests that ask for the same while one is written share the next one, and its end.
+      const turn = JSON.stringify([target.objectName, author.name, members]);
+      const { ended } = await writer.publish(turn, async () => {
+        const changed = await writer.change(target, next, author, { revisionId: textIn(members, 'RevisionId') });
+        const lasting = { ...parts, isGone: () => false };
+        return { ended: published(lasting, reference, changed, author.requestId, { late: 'ServiceException' }) };
+      });
+      return await ended;
     },
   },
   {
@@ -267,7 +273,7 @@ async function published(
   { image, late }: Publishing,
 ): Promise<object> {
   const found = (): PublishedState => publishedState(catalog, name, written, token);
-  await writer.until(() => found().kind !== 'Waiting' || isGone(), PUBLISH_MS);
+  await writer.until(name, () => found().kind !== 'Waiting' || isGone(), PUBLISH_MS);
   const state = found();
   switch (state.kind) {
     case 'Published': {
@@ -331,10 +337,10 @@ function publishedState(
   const asked = owner.spec.publishToken;
   // Another token than that of this request is one that came later: of the same template both mean one version.
   const isOvertaken = asked !== token && !isOlder(owner, written);
-  const isSame = templateHashOf(owner.spec.template) === templateHashOf(written.spec.template);
-  const isDone = publication?.token === token || (isOvertaken && isSame && publication?.token === asked);
+  const isSame = isOvertaken && catalog.hashOf(owner.spec.template) === catalog.hashOf(written.spec.template);
+  const isDone = publication?.token === token || (isSame && publication?.token === asked);
   if (isDone && publication?.state !== 'Creating' && latestVersion !== undefined) {
-    const isSeen = catalog.versions(name).includes(String(latestVersion));
+    const isSeen = catalog.hasVersion(name, latestVersion);
     return isSeen ? { kind: 'Published', version: latestVersion } : { kind: 'Waiting' };
   }
   if (isOvertaken && !isSame && publication?.token !== token) {

@@ -12,14 +12,18 @@ export function revisionIdOf({ metadata }: KubeObject): string {
  * Tells apart configurations of $LATEST. An autoscaler, an alias and a version that is published change the LambdaFunction
  * and no revision; the role of a function is in no field of the spec, and part of the revision.
  */
-export function functionRevisionOf({ metadata, spec }: LambdaFunction): string {
+export function functionRevisionOf({ metadata, spec }: LambdaFunction, templateHash?: string): string {
   const kept = keptPropertiesOf(metadata);
-  const content = `${configurationOf(spec, kept)}${kept.changedFrom ?? ''}`;
+  const content = `${configurationOf(spec, kept, templateHash)}${kept.changedFrom ?? ''}`;
   return `${metadata.uid ?? metadata.name}-${createHash('sha256').update(content).digest('hex').slice(0, 16)}`;
 }
 
 /** The configuration of $LATEST as a text. */
-export function configurationOf({ description = '', template }: LambdaFunctionSpec, kept: KeptProperties): string {
+export function configurationOf(
+  { description = '', template }: LambdaFunctionSpec,
+  kept: KeptProperties,
+  templateHash = templateHashOf(template),
+): string {
   const { architecture = '', role = '' } = kept;
-  return JSON.stringify([templateHashOf(template), description, role, architecture]);
+  return JSON.stringify([templateHash, description, role, architecture]);
 }
