@@ -92,7 +92,7 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
     health,
     slots: node.slots,
     eventLoop: watchEventLoop(),
-    heldBytes: () => budget.held,
+    heldBytes: () => budget.held + inits.heldBytes,
     refusals: node.refusals,
     images: () => imageCollector.collection,
   });

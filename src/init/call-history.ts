@@ -1,11 +1,14 @@
 /** Milliseconds that a request may have been on its way, by which a call is older than its gateway says. */
 const ON_ITS_WAY_MS = 500;
 
+/** Most characters of the marks of a history: an init remembers 256 calls. */
+export const MAX_HISTORY_TEXT = 256 * 8;
+
 /** Calls that an init has had and forgotten, as it tells when it connects. */
 export interface CallHistory {
   /** Milliseconds since which all calls of the worker came to this init. The init names or remembers each of them. */
   readonly sinceMs: number;
-  readonly marks: ReadonlySet<number>;
+  readonly marks: Set<number>;
 }
 
 /** @param text marks in hexadecimal digits, eight each */

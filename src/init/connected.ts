@@ -16,7 +16,10 @@ export interface Connected {
   readonly found: FoundCalls;
   unasked: Timer | undefined;
   whole: boolean;
-  readonly late: Timer;
+  /** Runs until the init has named itself, and from then on until it has named all that it knows. */
+  late: Timer;
+  /** Whether words of the present read are news. */
+  hasNews: boolean;
   /** Where the calls of the worker come, as the init was told. */
   share: 'Untold' | 'Alone' | 'Beside';
 }

@@ -1,11 +1,13 @@
 import type { Duplex } from 'node:stream';
 import type { Clock, Timer } from '../common/clock.ts';
-import { neverHad } from './call-history.ts';
+import { unreachable } from '../common/errors.ts';
+import { type Allowance, Allowances } from './allowance.ts';
+import { markOf, neverHad } from './call-history.ts';
 import type { Connected, Pending } from './connected.ts';
-import type { AnswerTaker, FoundCall, InitAnswer, InitLink, InitNews, InitRequest, InitState } from './contract.ts';
+import type { AnswerTaker, Found, InitAnswer, InitLink, InitNews, InitRequest, InitState } from './contract.ts';
 import { FoundCalls } from './found-calls.ts';
 import { eventFrames, InitBreach, linesFrame } from './frames.ts';
-import { InitConnection } from './init-connection.ts';
+import { InitConnection, type MessageUse } from './init-connection.ts';
 import { KeptAnswers, MAX_KNOWN } from './kept-answers.ts';
 import type { CallTold, Hello, InitMessage } from './messages.ts';
 import { mistakeIn, orderFrame } from './order.ts';
@@ -13,6 +15,16 @@ import { ARRIVAL_WINDOW_BYTES, SentCall } from './sent-call.ts';
 
 /** Milliseconds in which a connection has to say who it is. */
 const HELLO_MS = 5_000;
+/**
+ * Milliseconds in which an init has to name the calls that it knows. One that does not is told of as it is, before its
+ * worker counts as lost.
+ */
+const WHOLE_MS = 15_000;
+/** Milliseconds for which an init may say more than its share without a call. */
+const ABUSE_MS = 30_000;
+/** Bytes that the agent keeps of a call that an init has named, beside its id. */
+const KNOWN_BYTES = 256;
+const NONE: Found = { running: 0, requestId: undefined };
 /** Milliseconds that calls wait for the return of their init. */
 const RETURN_MS = 2_000;
 /** Milliseconds that the last bytes of an answer may take once there is room for them. */
@@ -23,6 +35,10 @@ const ASKED_MS = 60_000;
 /** Parts of the hub that a container needs. */
 export interface ContainerInitOptions {
   readonly clock: Clock;
+  /** Those of the node. Default: of this container alone. */
+  readonly allowances?: Allowances | undefined;
+  /** Absent for none. */
+  readonly namespace?: string | undefined;
   readonly onNews: (news: InitNews) => void;
   /** A connection has ended, and another may come. */
   readonly onFree: () => void;
@@ -39,6 +55,7 @@ export class ContainerInit implements InitLink {
   /** Calls that have no taker any more, and whose end the connected init has yet to tell. */
   readonly #left = new Set<string>();
   readonly #kept: KeptAnswers;
+  readonly #allowance: Allowance;
   #connected: Connected | undefined;
   #session: string | undefined;
   #lost: Timer | undefined;
@@ -49,6 +66,8 @@ export class ContainerInit implements InitLink {
   constructor(containerId: string, options: ContainerInitOptions) {
     this.containerId = containerId;
     this.#options = options;
+    const { allowances = new Allowances(options.clock), namespace = '' } = options;
+    this.#allowance = allowances.open(namespace, (breach) => this.#connected?.connection.end(breach));
     this.#kept = new KeptAnswers(options.clock, (ids) => this.#connected?.connection.send(this.#forgetting(ids)));
   }
 
@@ -61,9 +80,14 @@ export class ContainerInit implements InitLink {
     return state.idle && this.#calls.size + this.#left.size > 0 ? { ...state, idle: false } : state;
   }
 
-  get found(): readonly FoundCall[] {
+  get found(): Found {
     const { whole, found, state } = this.#connected ?? {};
-    return whole === true && found !== undefined ? found.list(state?.idle === true) : [];
+    return whole === true && found !== undefined ? found.running(state?.idle === true) : NONE;
+  }
+
+  /** Milliseconds until another connection may come, beyond the usual rest. */
+  get restMs(): number {
+    return this.#allowance.waitMs();
   }
 
   /** Why the init is not served any more. */
@@ -90,10 +114,11 @@ export class ContainerInit implements InitLink {
       socket,
       {
         onMessage: (message) => this.#take(connected, message),
-        onTurn: () => this.#acknowledgeAll(connected),
+        onTurn: () => this.#turn(connected),
         onEnd: (breach) => this.#disconnected(connected, breach),
       },
       this.#options.clock,
+      this.#allowance,
     );
     const connected: Connected = {
       connection,
@@ -101,20 +126,26 @@ export class ContainerInit implements InitLink {
       state: undefined,
       named: new Set(),
       found: new FoundCalls({
-        onLost: (id) => this.#say('F', { id }),
+        onLost: (id) => {
+          this.#kept.release(id);
+          this.#say('F', { id });
+        },
         onRead: (id, call) => this.#keep(id, call),
         onAsked: () => this.#told(connected),
-        onTellAgain: (id, number) => {
+        onTell: (id, number) => {
           this.#kept.release(id);
           this.#say('T', { id, number });
         },
+        onDropped: (id) => this.#drop(connected, id),
       }),
       unasked: undefined,
       whole: false,
       late: this.#options.clock.setTimer(() => connection.end(), HELLO_MS),
+      hasNews: false,
       share: 'Untold',
     };
     this.#connected = connected;
+    this.#allowance.spendConnection();
   }
 
   call(request: InitRequest): Promise<InitAnswer> {
@@ -134,7 +165,7 @@ export class ContainerInit implements InitLink {
     const bound = this.#options.clock.setTimer(() => this.#overdue(requestId), request.boundMs);
     this.#calls.set(requestId, { call, on: connected, bound });
     request.onSending();
-    connected.connection.allowCall();
+    this.#allowance.allowCall();
     const arrived = this.#forgetting(this.#kept.takeArrived());
     connected.connection.send([...arrived, order, ...eventFrames(requestId, payload)]);
     return call.answer;
@@ -179,27 +210,30 @@ export class ContainerInit implements InitLink {
     this.#connected?.connection.end();
     this.#lost?.cancel();
     this.#settleAll({ kind: 'Unknown', message });
+    this.#allowance.close();
   }
 
-  #take(connected: Connected, message: InitMessage): boolean {
+  #take(connected: Connected, message: InitMessage): MessageUse {
     if (message.kind !== 'Hello' && connected.hello === undefined) {
       throw new InitBreach('the init did not begin with its name');
     }
     switch (message.kind) {
       case 'Hello':
         this.#takeHello(connected, message);
-        return false;
+        return 'Words';
       case 'Phase':
         connected.state = message.state;
         this.#told(connected);
-        return false;
+        return 'Words';
       case 'Call':
         this.#takeCall(connected, message.call);
-        return false;
+        return connected.whole ? 'Words' : 'Idle';
       case 'Data':
-        return (this.#calls.get(message.id)?.call ?? connected.found).takeData(message);
+        return (this.#calls.get(message.id)?.call ?? connected.found).takeData(message) ? 'Part' : 'Idle';
       case 'Other':
-        return false;
+        return 'Words';
+      default:
+        return unreachable(message);
     }
   }
 
@@ -210,8 +244,11 @@ export class ContainerInit implements InitLink {
     }
     connected.late.cancel();
     this.#lost?.cancel();
+    connected.late = this.#options.clock.setTimer(
+      () => connected.connection.end('the init did not name the calls that it knows'),
+      WHOLE_MS,
+    );
     connected.hello = { ...hello, at: this.#options.clock.monotonic() };
-    connected.found.tellsAgain = hello.tellsAgain;
     connected.state = state;
     this.#left.clear();
     if (this.#session !== session) {
@@ -257,11 +294,30 @@ export class ContainerInit implements InitLink {
     if (!isKnown && connected.whole) {
       return;
     }
+    if (!isKnown) {
+      this.#allowance.keep(KNOWN_BYTES + told.id.length);
+    }
     const hasEnded = connected.found.told(told);
-    connected.unasked ??= this.#options.clock.setTimer(() => connected.found.expire(), ASKED_MS);
+    connected.unasked ??= this.#options.clock.setTimer(() => this.#expire(connected), ASKED_MS);
     if (isKnown && hasEnded) {
       this.#told(connected);
     }
+  }
+
+  #expire(connected: Connected): void {
+    connected.found.expire();
+    this.#giveUp(connected);
+  }
+
+  /** Has the init forget what nobody can ask for, as fast as it reads. */
+  #giveUp({ connection, found }: Connected): void {
+    found.giveUp(() => !connection.full);
+  }
+
+  /** Forgets a call that was found, but for its mark: the init has had it. */
+  #drop({ hello }: Connected, id: string): void {
+    hello?.history?.marks.add(markOf(id));
+    this.#allowance.keep(-(KNOWN_BYTES + id.length));
   }
 
   /** An init that has named all calls that it knows has never had the event of any other of this run in whole. */
@@ -270,6 +326,8 @@ export class ContainerInit implements InitLink {
       return;
     }
     connected.whole = true;
+    connected.late.cancel();
+    connected.named.clear();
     const message = 'the connection to the init of the worker ended';
     for (const [id, { on }] of this.#calls) {
       if (on !== connected) {
@@ -286,9 +344,31 @@ export class ContainerInit implements InitLink {
     }
   }
 
+  /** Tells the news, of all words of a read at once. */
   #told(connected: Connected): void {
-    if (connected.whole) {
+    if (connected.connection.reading) {
+      connected.hasNews = true;
+    } else if (connected.whole && connected === this.#connected) {
       this.#options.onNews(this.news);
+    }
+  }
+
+  /** The words of a read were taken, or there is room for words again. */
+  #turn(connected: Connected): void {
+    if (connected.hasNews) {
+      connected.hasNews = false;
+      this.#allowance.spendNews();
+      this.#told(connected);
+    }
+    this.#acknowledgeAll(connected);
+    this.#giveUp(connected);
+    const hasCalls = this.#calls.size > 0;
+    // An answer on its way is bounded by its window.
+    this.#allowance.keepFrame(hasCalls ? 0 : connected.connection.heldBytes);
+    if (hasCalls) {
+      this.#allowance.forgive();
+    } else if (this.#allowance.overMs >= ABUSE_MS) {
+      throw new InitBreach('the init has said more than its share for 30 seconds, without a call');
     }
   }
 
@@ -299,6 +379,7 @@ export class ContainerInit implements InitLink {
     this.#failed = connected.state?.phase === 'Failed' ? connected.state : undefined;
     this.#left.clear();
     this.#kept.clear();
+    this.#allowance.keepNothing();
     connected.unasked?.cancel();
     connected.found.close('the connection to the init of the worker ended');
     if (breach !== undefined) {
@@ -325,8 +406,8 @@ export class ContainerInit implements InitLink {
         this.#acknowledge(connected, id, call);
       }
     }
-    for (const [id, call] of connected.found.read) {
-      this.#acknowledge(connected, id, call);
+    for (const [id, { sent }] of connected.found.read) {
+      this.#acknowledge(connected, id, sent);
     }
   }
 

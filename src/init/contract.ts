@@ -45,10 +45,11 @@ export interface InitEnd {
   readonly durationUs: number;
 }
 
-/** A call that an init knows, sent by an earlier run of the agent. */
-export interface FoundCall {
-  readonly requestId: string;
-  readonly ended: boolean;
+/** Calls that an init knows, sent by an earlier run of the agent, and that have not ended. */
+export interface Found {
+  readonly running: number;
+  /** One of them; undefined for none. */
+  readonly requestId: string | undefined;
 }
 
 export interface InitHead {
@@ -112,8 +113,8 @@ export interface InitLink {
   readonly containerId: string;
   /** As the connected init reported last; undefined while none is connected. */
   readonly state: InitState | undefined;
-  /** Calls that the connected init knows and that this run of the agent has not sent. */
-  readonly found: readonly FoundCall[];
+  /** Calls under way in the connected init that this run of the agent has not sent. */
+  readonly found: Found;
   /** Never rejects. Several at a time, where the worker was made for that. */
   call(request: InitRequest): Promise<InitAnswer>;
   /**
@@ -145,7 +146,7 @@ export interface InitLink {
 export interface InitNews {
   readonly containerId: string;
   readonly state: InitState | undefined;
-  readonly found: readonly FoundCall[];
+  readonly found: Found;
   /** Why the connection was ended by us, where the init broke the protocol or a bound; else undefined. */
   readonly breach?: string | undefined;
 }
@@ -168,8 +169,14 @@ export interface WorkerInits {
    * and waited for by `open`.
    */
   start(): Promise<void>;
-  /** Makes the files of a container, and listens for its init. May be repeated. */
-  open(containerId: string): Promise<InitFiles>;
+  /** Bytes that the agent keeps of words of inits. */
+  readonly heldBytes: number;
+  /**
+   * Makes the files of a container, and listens for its init. May be repeated.
+   *
+   * @param namespace that the container's words are counted in; the next run of the agent knows it too
+   */
+  open(containerId: string, namespace?: string): Promise<InitFiles>;
   /** The way to a container's init; undefined where `open` was never called for it. */
   link(containerId: string): InitLink | undefined;
   /**

@@ -1,10 +1,7 @@
-import type { AnswerTaker, FoundCall, InitAnswer } from './contract.ts';
+import type { AnswerTaker, Found, InitAnswer } from './contract.ts';
 import { FoundAnswer } from './found-answer.ts';
 import type { CallTold } from './messages.ts';
 import type { AnswerPart, SentCall } from './sent-call.ts';
-
-/** Bytes of answers that wait to be asked for, of one init. */
-const MAX_WAITING_BYTES = 256 * 1024;
 
 export interface FoundCallsListener {
   /** The init may throw the answer away. */
@@ -13,45 +10,51 @@ export interface FoundCallsListener {
   onRead(id: string, call: SentCall): void;
   /** Somebody has begun to wait for an answer, or waits no more. */
   onAsked(): void;
-  /** The init is to tell of the call once more, under a number. */
-  onTellAgain(id: string, number: number): void;
+  /** The init is to tell of the call, under a number. */
+  onTell(id: string, number: number): void;
+  /** Nothing is known of the call any more. */
+  onDropped(id: string): void;
 }
 
-/** Calls of an earlier run of the agent, which an init names when it connects. Their answers wait to be asked for. */
+/**
+ * Calls of an earlier run of the agent, which an init names when it connects. Their answers are the init's, which tells
+ * of one when somebody asks for it; the ids are kept until nobody can.
+ */
 export class FoundCalls {
   readonly #listener: FoundCallsListener;
-  readonly #calls = new Map<string, FoundAnswer>();
+  /** Calls that have not ended, and whether the answer is thrown away. */
+  readonly #running = new Map<string, boolean>();
+  readonly #ended = new Set<string>();
+  readonly #asked = new Map<string, FoundAnswer>();
+  /** Those of the running for whose answer somebody waits. */
+  readonly #awaited = new Set<string>();
+  /** Calls whose answers nobody can ask for any more, of which the init has yet to hear. */
+  #expiring: string[] = [];
   #orders = 0;
   #expired = false;
-  /** Whether the init tells of a call once more when it is asked. Of others, each answer is passed on once. */
-  tellsAgain = false;
 
   constructor(listener: FoundCallsListener) {
     this.#listener = listener;
   }
 
   /**
+   * Calls that have not ended.
+   *
    * @param isIdle whether the worker waits for the next call: each has ended, also where the end has yet to be told. One
    * whose answer goes to somebody counts as under way all the same, so that the worker stays
    */
-  list(isIdle: boolean): readonly FoundCall[] {
-    return [...this.#calls].map(([requestId, { ended, isAwaited }]) => ({
-      requestId,
-      ended: ended || (isIdle && !isAwaited),
-    }));
+  running(isIdle: boolean): Found {
+    const ids = isIdle ? this.#awaited : this.#running;
+    return { running: ids.size, requestId: ids.keys().next().value };
   }
 
   has(id: string): boolean {
-    return this.#calls.has(id);
+    return this.#running.has(id) || this.#ended.has(id);
   }
 
   /** Calls whose answers are read, by id. */
-  get read(): readonly (readonly [string, SentCall])[] {
-    if (this.#calls.size === 0) {
-      // Asked for after each read of the connection.
-      return [];
-    }
-    return [...this.#calls].flatMap(([id, { sent }]) => (sent === undefined ? [] : [[id, sent] as const]));
+  get read(): Iterable<readonly [string, { readonly sent: SentCall }]> {
+    return this.#asked;
   }
 
   /**
@@ -59,135 +62,143 @@ export class FoundCalls {
    *
    * @throws {InitBreach}
    */
-  told({ again, end, head, id }: CallTold): boolean {
-    const call = this.#calls.get(id) ?? new FoundAnswer();
-    this.#calls.set(id, call);
-    const hasEnded = end !== undefined && !call.ended;
-    call.ended ||= hasEnded;
-    if (!call.hears(again)) {
-      return hasEnded;
+  told(told: CallTold): boolean {
+    const { end, id } = told;
+    if (!this.has(id)) {
+      this.#running.set(id, false);
     }
-    if (head !== undefined) {
-      call.sent?.takeHead(head);
-    }
-    if (end !== undefined) {
-      if (!call.begin(end.size)) {
-        this.#lose(id, call);
+    const isLost = this.#running.get(id) === true;
+    const hasEnded = end !== undefined && this.#running.delete(id);
+    if (hasEnded) {
+      this.#awaited.delete(id);
+      if (isLost) {
+        this.#listener.onDropped(id);
+      } else {
+        this.#ended.add(id);
       }
-      call.sent?.checkEnd(end);
-      call.sent?.settle({ kind: 'Ended', end });
-      call.isWhole = true;
-      this.#noteRead(id, call);
+    }
+    const answer = this.#asked.get(id);
+    const outcome = answer?.told(told);
+    if (answer !== undefined && outcome === 'Read') {
+      this.#asked.delete(id);
+      this.#listener.onRead(id, answer.sent);
+    } else if (outcome === 'Gone') {
+      this.#lose(id);
     }
     return hasEnded;
   }
 
   /**
-   * Takes a part of an answer. Says whether there was anything new in it.
+   * Takes a part of an answer. Says whether there was anything new in it for somebody.
    *
    * @throws {InitBreach}
    */
   takeData(part: AnswerPart & { readonly id: string }): boolean {
-    const { id, offset } = part;
-    const call = this.#calls.get(id);
-    if (call?.sent === undefined || !call.hears(undefined)) {
-      return false;
+    const outcome = this.#asked.get(part.id)?.takeData(part);
+    if (outcome === 'Gone') {
+      this.#lose(part.id);
     }
-    if (!call.begin(offset)) {
-      this.#lose(id, call);
-      return false;
-    }
-    const isNew = call.sent.takeData(part);
-    if (isNew && this.#waitingBytes > MAX_WAITING_BYTES) {
-      if (this.tellsAgain) {
-        call.drop();
-      } else {
-        this.#lose(id, call);
-      }
-    }
-    return isNew;
+    return outcome === 'New';
   }
 
   /**
-   * Passes the answer of a call on from a byte on; undefined where it is not there from that one on. The newest taker
-   * has it: an earlier one is told that the outcome is unknown.
+   * Has the init tell the answer of a call, and passes it on from a byte on; undefined where it is not kept. The newest
+   * taker has it: an earlier one is told that the outcome is unknown.
    */
   recover(id: string, from: number, taker: AnswerTaker): Promise<InitAnswer> | undefined {
-    const call = this.#calls.get(id);
-    if (call === undefined) {
+    if (!this.#ended.has(id) && this.#running.get(id) !== false) {
       return undefined;
     }
-    if (call.needsTelling && this.tellsAgain) {
-      this.#orders += 1;
-      call.awaitTelling(this.#orders);
-      this.#listener.onTellAgain(id, this.#orders);
+    const message = 'the answer was asked for once more, and has gone there';
+    this.#asked.get(id)?.sent.settle({ kind: 'Unknown', message });
+    this.#orders += 1;
+    const answer = new FoundAnswer(taker, from, this.#orders);
+    this.#asked.set(id, answer);
+    if (this.#running.has(id)) {
+      this.#awaited.add(id);
     }
-    if (!call.take(from, taker)) {
-      return undefined;
-    }
-    const onGone = (): void => {
-      if (this.#expired) {
-        this.#giveUp(id, call);
-      }
-      this.#listener.onAsked();
-    };
-    taker.signal?.addEventListener('abort', onGone, { once: true });
-    this.#noteRead(id, call);
+    taker.signal?.addEventListener('abort', () => this.#gone(id, answer), { once: true });
+    this.#listener.onTell(id, this.#orders);
     this.#listener.onAsked();
-    return call.sent?.answer;
+    return answer.sent.answer;
   }
 
   /** Forgets a call that has ended: another with its id begins. Says whether the id is free. */
   drop(id: string): boolean {
-    const call = this.#calls.get(id);
-    if (call?.ended === true) {
-      this.#lose(id, call);
-      this.#calls.delete(id);
+    if (this.#ended.has(id)) {
+      this.#lose(id);
     }
-    return !this.#calls.has(id);
+    return !this.has(id);
   }
 
   /** The init was told to forget these. */
   forgotten(ids: readonly string[]): void {
     for (const id of ids) {
-      this.#calls.get(id)?.lose('the answer is not kept any more');
+      if (this.#ended.delete(id)) {
+        this.#unask(id, 'the answer is not kept any more');
+        this.#listener.onDropped(id);
+      }
     }
   }
 
-  /** Gives up the answers that no caller waits for. */
+  /** The time is over in which callers ask. {@link giveUp} tells the init. */
   expire(): void {
     this.#expired = true;
-    for (const [id, call] of this.#calls) {
-      this.#giveUp(id, call);
+    this.#expiring = [...this.#ended, ...this.#running.keys()].filter((id) => !this.#isAwaited(id));
+  }
+
+  /** Gives up answers that no caller waits for, while there is room for the words of that. */
+  giveUp(hasRoom: () => boolean): void {
+    while (this.#expiring.length > 0 && hasRoom()) {
+      const id = this.#expiring.pop() ?? '';
+      if (!this.#isAwaited(id)) {
+        this.#lose(id);
+      }
     }
   }
 
   /** The connection to the init has ended. */
   close(message: string): void {
-    for (const { sent } of this.#calls.values()) {
-      sent?.settle({ kind: 'Unknown', message });
+    for (const { sent } of this.#asked.values()) {
+      sent.settle({ kind: 'Unknown', message });
+    }
+    this.#asked.clear();
+  }
+
+  /** The one who asked waits no more. */
+  #gone(id: string, answer: FoundAnswer): void {
+    if (this.#asked.get(id) === answer) {
+      this.#awaited.delete(id);
+      if (this.#expired) {
+        this.#lose(id);
+      }
+      this.#listener.onAsked();
     }
   }
 
-  get #waitingBytes(): number {
-    return [...this.#calls.values()].reduce((sum, { waitingBytes }) => sum + waitingBytes, 0);
+  #isAwaited(id: string): boolean {
+    return this.#asked.get(id)?.isAwaited === true;
   }
 
-  #noteRead(id: string, { isWhole, sent, taken }: FoundAnswer): void {
-    if (isWhole && taken && sent !== undefined) {
-      this.#listener.onRead(id, sent);
+  #lose(id: string): void {
+    this.#unask(id, 'the beginning of the answer was lost with the agent');
+    const isRunning = this.#running.get(id) === false;
+    if (isRunning) {
+      // It counts as under way until its end.
+      this.#running.set(id, true);
     }
-  }
-
-  #giveUp(id: string, call: FoundAnswer): void {
-    if (!call.isAwaited) {
-      this.#lose(id, call);
-    }
-  }
-
-  #lose(id: string, call: FoundAnswer): void {
-    if (call.lose('the beginning of the answer was lost with the agent')) {
+    const hasEnded = this.#ended.delete(id);
+    if (isRunning || hasEnded) {
       this.#listener.onLost(id);
     }
+    if (hasEnded) {
+      this.#listener.onDropped(id);
+    }
+  }
+
+  #unask(id: string, message: string): void {
+    this.#asked.get(id)?.sent.settle({ kind: 'Unknown', message });
+    this.#asked.delete(id);
+    this.#awaited.delete(id);
   }
 }

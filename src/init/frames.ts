@@ -28,13 +28,25 @@ export class FrameReader {
   #frame: GrowingBuffer | undefined;
   #missing = 0;
 
-  /** @throws {InitBreach} for a length that no frame has */
-  read(piece: Buffer, take: (kind: string, payload: Buffer) => void): void {
+  /** Bytes of a frame that has come in part. */
+  get heldBytes(): number {
+    return this.#frame?.length ?? 0;
+  }
+
+  /**
+   * @param take says `false` where no more is to be read now
+   * @returns bytes that were read
+   * @throws {InitBreach} for a length that no frame has
+   */
+  read(piece: Buffer, take: (kind: string, payload: Buffer) => unknown): number {
     for (let at = 0; at < piece.length; ) {
       const end = this.#frame === undefined && this.#headBytes === 0 ? endOfFrame(piece, at) : undefined;
       if (end !== undefined) {
-        take(String.fromCharCode(piece[at + 4] ?? 0), piece.subarray(at + 5, end));
+        const more = take(String.fromCharCode(piece[at + 4] ?? 0), piece.subarray(at + 5, end));
         at = end;
+        if (more === false) {
+          return at;
+        }
         continue;
       }
       if (this.#frame === undefined) {
@@ -43,7 +55,7 @@ export class FrameReader {
         this.#headBytes += more.length;
         at += more.length;
         if (this.#headBytes < 4) {
-          return;
+          return at;
         }
         this.#begin(this.#head.readUInt32BE());
       }
@@ -54,9 +66,12 @@ export class FrameReader {
       if (this.#missing === 0 && this.#frame !== undefined) {
         const whole = this.#frame.whole();
         this.#frame = undefined;
-        take(String.fromCharCode(whole[0] ?? 0), whole.subarray(1));
+        if (take(String.fromCharCode(whole[0] ?? 0), whole.subarray(1)) === false) {
+          return at;
+        }
       }
     }
+    return piece.length;
   }
 
   #begin(length: number): void {

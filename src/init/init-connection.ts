@@ -1,17 +1,17 @@
 import type { Duplex } from 'node:stream';
 import type { Clock, Timer } from '../common/clock.ts';
-import { messageOf } from '../common/errors.ts';
-import { Allowance } from './allowance.ts';
+import { messageOf, unreachable } from '../common/errors.ts';
+import type { Allowance } from './allowance.ts';
 import { FrameReader } from './frames.ts';
 import { type InitMessage, readMessage } from './messages.ts';
 
+/** Use of a message: a part of an answer that a call waits for, words to decide by, or to note or throw away. */
+export type MessageUse = 'Part' | 'Words' | 'Idle';
+
 /** Hears what comes over a connection. */
 export interface ConnectionListener {
-  /**
-   * Says whether the message is a part of an answer that a call waits for. May throw an `InitBreach`, which ends the
-   * connection.
-   */
-  onMessage(message: InitMessage): boolean;
+  /** May throw an `InitBreach`, which ends the connection. */
+  onMessage(message: InitMessage): MessageUse;
   /** All messages of a read were told, or bytes that waited to be sent are on their way. */
   onTurn(): void;
   /** Once. `breach` where the init broke the protocol. */
@@ -26,13 +26,15 @@ export class InitConnection {
   readonly #allowance: Allowance;
   readonly #reader = new FrameReader();
   #rest: Timer | undefined;
+  #reading = false;
+  #hadParts = false;
   #ended = false;
 
-  constructor(socket: Duplex, listener: ConnectionListener, clock: Clock) {
+  constructor(socket: Duplex, listener: ConnectionListener, clock: Clock, allowance: Allowance) {
     this.#socket = socket;
     this.#listener = listener;
     this.#clock = clock;
-    this.#allowance = new Allowance(clock);
+    this.#allowance = allowance;
     socket.on('error', () => undefined);
     socket.on('end', () => this.end());
     socket.on('close', () => this.end());
@@ -45,6 +47,16 @@ export class InitConnection {
     return this.#socket.writableNeedDrain;
   }
 
+  /** Whether messages of a read are being told, after which comes a turn. */
+  get reading(): boolean {
+    return this.#reading;
+  }
+
+  /** Bytes of a message that has come in part. */
+  get heldBytes(): number {
+    return this.#reader.heldBytes;
+  }
+
   /** Hands pieces to the kernel, as many as it takes, in this synchronous step. */
   send(pieces: readonly Buffer[]): void {
     this.#socket.cork();
@@ -52,11 +64,6 @@ export class InitConnection {
       this.#socket.write(piece);
     }
     this.#socket.uncork();
-  }
-
-  /** Allows the work of one more call. */
-  allowCall(): void {
-    this.#allowance.allowCall();
   }
 
   /** Ends the connection. */
@@ -70,27 +77,50 @@ export class InitConnection {
   }
 
   #read(piece: Buffer): void {
-    this.#allowance.spendRead(piece.length);
     this.#guard(() => {
-      this.#reader.read(piece, (kind, payload) => this.#take(kind, payload));
+      this.#hadParts = false;
+      this.#reading = true;
+      const bytes = this.#reader.read(piece, (kind, payload) => this.#take(kind, payload));
+      this.#reading = false;
+      this.#allowance.spendRead(bytes, this.#hadParts);
       this.#listener.onTurn();
+      const waitMs = this.#ended ? 0 : this.#allowance.waitMs();
+      if (waitMs > 0 || bytes < piece.length) {
+        this.#pause(waitMs, piece.subarray(bytes));
+      }
     });
-    const waitMs = this.#ended ? 0 : this.#allowance.waitMs();
-    if (waitMs > 0) {
-      this.#socket.pause();
-      this.#rest = this.#clock.setTimer(() => this.#socket.resume(), waitMs);
-    }
   }
 
-  #take(kind: string, payload: Buffer): void {
+  /** @param rest what is read later */
+  #pause(waitMs: number, rest: Buffer): void {
+    this.#socket.pause();
+    if (rest.length > 0) {
+      this.#socket.unshift(rest);
+    }
+    this.#rest = this.#clock.setTimer(() => this.#socket.resume(), waitMs);
+  }
+
+  /** Says whether to go on. */
+  #take(kind: string, payload: Buffer): boolean {
     if (this.#ended) {
-      return;
+      return false;
     }
-    if (this.#listener.onMessage(readMessage(kind, payload))) {
-      this.#allowance.spendPart(payload.length);
-    } else {
-      this.#allowance.spendWords(payload.length);
+    const use = this.#listener.onMessage(readMessage(kind, payload));
+    switch (use) {
+      case 'Part':
+        this.#hadParts = true;
+        this.#allowance.spendPart(payload.length);
+        break;
+      case 'Words':
+        this.#allowance.spendWords(payload.length);
+        break;
+      case 'Idle':
+        this.#allowance.spendIdle(payload.length);
+        break;
+      default:
+        unreachable(use);
     }
+    return !this.#ended && this.#allowance.hasLeft;
   }
 
   #guard(work: () => void): void {
@@ -100,6 +130,7 @@ export class InitConnection {
     try {
       work();
     } catch (error) {
+      this.#reading = false;
       this.end(messageOf(error));
     }
   }

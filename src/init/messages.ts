@@ -1,13 +1,18 @@
-import { type CallHistory, readHistory } from './call-history.ts';
+import { type CallHistory, MAX_HISTORY_TEXT, readHistory } from './call-history.ts';
 import type { InitEnd, InitHead, InitOutcome, InitPhase, InitState } from './contract.ts';
-import { type FrameFromInit, InitBreach } from './frames.ts';
+import { type FrameFromInit, InitBreach, MAX_FRAME_BYTES } from './frames.ts';
 
 /** Version of the protocol. */
 const VERSION = 1;
-/** Most bytes of one text that an init tells. */
-const MAX_TEXT_BYTES = 64 * 1024;
+/** Most characters of one text that an init tells. Its bytes are bounded by the frame. */
+const MAX_TEXT = 64 * 1024;
+/** Bytes of a message that are kept: a gateway tells no more. */
+const MAX_MESSAGE_BYTES = 4 * 1024;
 /** Most characters of a type of error or of content. */
 const MAX_WORD = 1024;
+/** Most characters of an id, and of the name of a field. */
+const MAX_ID = 255;
+const MAX_NAME = 16;
 const MAX_LINES = 32;
 /** Bytes of an offset, and of the length of an id before it. */
 const OFFSET_BYTES = 8;
@@ -30,8 +35,6 @@ export interface Hello {
   readonly calls: number;
   /** Undefined where the init does not remember the calls that it forgot. */
   readonly history: CallHistory | undefined;
-  /** Whether the init tells of a call once more when it is asked. */
-  readonly tellsAgain: boolean;
 }
 
 /** Words of an init, in a form that is checked. */
@@ -74,7 +77,6 @@ export function readMessage(kind: string, payload: Buffer): InitMessage {
         session: wordOf(fields, 'session'),
         calls: numberOf(fields, 'calls'),
         history: fields.has('since') ? readHistory(numberOf(fields, 'since'), fields.get('past') ?? '') : undefined,
-        tellsAgain: fields.get('again') === 'true',
       };
     }
     case 'P':
@@ -90,31 +92,52 @@ export function readMessage(kind: string, payload: Buffer): InitMessage {
 
 type Fields = ReadonlyMap<string, string>;
 
+/** Names of the fields that anybody asks for, with the bytes of them that are kept; others are not. */
+const FIELDS: ReadonlyMap<string, number> = new Map([
+  ...[
+    ...['version', 'session', 'calls', 'since', 'phase', 'idle', 'initMs', 'restarts', 'places', 'held', 'bound'],
+    ...['id', 'again', 'answering', 'streaming', 'contentType', 'outcome', 'errorType', 'size', 'durationUs'],
+  ].map((name) => [name, MAX_WORD] as const),
+  ['past', MAX_HISTORY_TEXT],
+  ['message', MAX_MESSAGE_BYTES],
+  ['body', MAX_FRAME_BYTES],
+  ['errorBody', MAX_FRAME_BYTES],
+]);
+
+/** Copies of the fields that are known: a part of the text of a frame would keep the whole of it in memory. */
 function fieldsOf(payload: Buffer): Fields {
-  const text = payload.toString();
-  const isEscaped = text.includes('\\');
   const fields = new Map<string, string>();
-  for (let at = 0, lines = 0; at <= text.length; lines += 1) {
+  for (let at = 0, lines = 0; at < payload.length; lines += 1) {
     if (lines === MAX_LINES) {
       throw new InitBreach('the init sent too many lines in a frame');
     }
-    const next = text.indexOf('\n', at);
-    const end = next < 0 ? text.length : next;
-    // Looked for in the line alone: a worker may send lines without one before a long text.
-    const line = text.slice(at, end);
-    const mark = line.indexOf('=');
-    const raw = line.slice(mark + 1);
-    const value = isEscaped ? raw.replace(/\\(.)/g, (_, each: string) => (each === 'n' ? '\n' : each)) : raw;
-    // A text of so many characters may have more bytes; the frame bounds them.
-    if (value.length > MAX_TEXT_BYTES) {
-      throw new InitBreach('the init sent a text that is too long');
-    }
-    if (mark > 0) {
-      fields.set(line.slice(0, mark), value);
+    const next = payload.indexOf(0x0a, at);
+    const end = next < 0 ? payload.length : next;
+    // Looked for in few bytes: a worker may send lines without one before a long text.
+    const mark = payload.subarray(at, Math.min(end, at + MAX_NAME)).indexOf(0x3d);
+    const name = mark > 0 ? payload.toString('latin1', at, at + mark) : '';
+    const most = FIELDS.get(name);
+    if (most !== undefined) {
+      fields.set(name, textOf(payload.subarray(at + mark + 1, end), most));
     }
     at = end + 1;
   }
   return fields;
+}
+
+/** @param most bytes that are kept */
+function textOf(bytes: Buffer, most: number): string {
+  let end = Math.min(bytes.length, most);
+  // No character is cut in two.
+  while (end < bytes.length && end > 0 && ((bytes[end] ?? 0) & 0xc0) === 0x80) {
+    end -= 1;
+  }
+  const raw = bytes.toString('utf8', 0, end);
+  const text = raw.includes('\\') ? raw.replace(/\\(.?)/g, (_, each: string) => (each === 'n' ? '\n' : each)) : raw;
+  if (text.length > MAX_TEXT) {
+    throw new InitBreach('the init sent a text that is too long');
+  }
+  return text;
 }
 
 function numberOf(fields: Fields, name: string): number {
@@ -152,7 +175,7 @@ function stateOf(fields: Fields): InitState {
     initMs: numberOf(fields, 'initMs'),
     restarts: numberOf(fields, 'restarts'),
     ...(fields.has('places') ? { places: numberOf(fields, 'places'), held: numberOf(fields, 'held') } : {}),
-    ...(errorType === ''
+    ...(errorType === '' || phase !== 'Failed'
       ? {}
       : {
           fault: {
@@ -166,8 +189,12 @@ function stateOf(fields: Fields): InitState {
 }
 
 function callOf(fields: Fields): CallTold {
+  const id = wordOf(fields, 'id');
+  if (id.length > MAX_ID) {
+    throw new InitBreach('the init sent an id that no call has');
+  }
   return {
-    id: wordOf(fields, 'id'),
+    id,
     head:
       fields.get('answering') === 'true'
         ? { contentType: wordOf(fields, 'contentType'), streaming: fields.get('streaming') === 'true' }

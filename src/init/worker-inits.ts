@@ -5,6 +5,7 @@ import { sleep } from '../common/deadline.ts';
 import { EsbError, messageOf, undefinedIfNoFile } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import { TaskGroup } from '../common/task-group.ts';
+import { Allowances } from './allowance.ts';
 import { ContainerInit } from './container-init.ts';
 import type { InitFiles, InitLink, InitNews, InitState, WorkerInits } from './contract.ts';
 import { installInitProgram } from './init-program.ts';
@@ -46,13 +47,19 @@ class SocketInits implements WorkerInits {
   readonly #entries = new Map<string, Entry>();
   readonly #listeners = new Set<(news: InitNews) => void>();
   readonly #tasks: TaskGroup;
+  readonly #allowances: Allowances;
   /** Path of the installed program, or why there was none at the last try; undefined before the start. */
   #program: Promise<string> | undefined;
 
   constructor(options: WorkerInitsOptions) {
     this.#options = options;
     this.#folder = join(options.runDir, 'inits');
+    this.#allowances = new Allowances(options.clock);
     this.#tasks = new TaskGroup((task, error) => options.logger.error({ task, err: error }, 'task failed'));
+  }
+
+  get heldBytes(): number {
+    return this.#allowances.bytes;
   }
 
   async start(): Promise<void> {
@@ -69,9 +76,9 @@ class SocketInits implements WorkerInits {
     // No other user of the node reaches the sockets, which are open to the users of a container.
     await chmod(this.#folder, 0o700);
     await Promise.all(
-      (await this.list()).map(async (containerId) => {
+      (await this.#found()).map(async ({ containerId, namespace }) => {
         try {
-          await this.#open(containerId);
+          await this.#open(containerId, namespace);
         } catch (error) {
           logger.error({ containerId, err: error }, 'no socket for the init of a worker');
         }
@@ -79,7 +86,7 @@ class SocketInits implements WorkerInits {
     );
   }
 
-  async open(containerId: string): Promise<InitFiles> {
+  async open(containerId: string, namespace = ''): Promise<InitFiles> {
     if (this.#program === undefined || this.#tasks.signal.aborted) {
       throw new EsbError('the inits of workers have not started, or have stopped', { code: 'Unavailable' });
     }
@@ -88,7 +95,7 @@ class SocketInits implements WorkerInits {
     const program = await this.#program.catch((error: unknown) => {
       throw new EsbError(`the init of workers: ${messageOf(error)}`, { code: 'ProgramMissing', cause: error });
     });
-    return { program, folder: await this.#open(containerId) };
+    return { program, folder: await this.#open(containerId, namespace) };
   }
 
   link(containerId: string): InitLink | undefined {
@@ -113,11 +120,12 @@ class SocketInits implements WorkerInits {
       this.#entries.delete(containerId);
       await this.#close(entry, 'the container is gone');
     }
-    await rm(this.#folderOf(containerId), { recursive: true, force: true, maxRetries: 3 });
+    const folders = (await this.#found()).filter((each) => each.containerId === containerId);
+    await Promise.all(folders.map(({ folder }) => rm(folder, { recursive: true, force: true, maxRetries: 3 })));
   }
 
   async list(): Promise<readonly string[]> {
-    return (await undefinedIfNoFile(readdir(this.#folder))) ?? [];
+    return (await this.#found()).map(({ containerId }) => containerId);
   }
 
   subscribe(listener: (news: InitNews) => void): () => void {
@@ -136,16 +144,24 @@ class SocketInits implements WorkerInits {
     return installInitProgram(program, join(stateDir, 'init'));
   }
 
-  #folderOf(containerId: string): string {
-    if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(containerId)) {
-      throw new EsbError(`${containerId} is no id of a container`, { code: 'InvalidArgument' });
+  /** Folder of a container, whose name tells the next run of the agent the namespace. */
+  #folderOf(containerId: string, namespace: string): string {
+    if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(containerId) || !/^[a-z0-9-]*$/.test(namespace)) {
+      throw new EsbError(`${containerId} of ${namespace} is no id of a container`, { code: 'InvalidArgument' });
     }
-    return join(this.#folder, containerId);
+    return join(this.#folder, namespace === '' ? containerId : `${containerId}@${namespace}`);
   }
 
-  async #open(containerId: string): Promise<string> {
+  async #found(): Promise<readonly { containerId: string; namespace: string; folder: string }[]> {
+    return ((await undefinedIfNoFile(readdir(this.#folder))) ?? []).map((name) => {
+      const [containerId = '', namespace = ''] = name.split('@');
+      return { containerId, namespace, folder: join(this.#folder, name) };
+    });
+  }
+
+  async #open(containerId: string, namespace: string): Promise<string> {
     const known = this.#entries.get(containerId);
-    const entry = known ?? this.#add(containerId);
+    const entry = known ?? this.#add(containerId, namespace);
     try {
       await entry.opened;
     } catch (error) {
@@ -160,10 +176,12 @@ class SocketInits implements WorkerInits {
     return entry.folder;
   }
 
-  #add(containerId: string): Entry {
-    const folder = this.#folderOf(containerId);
+  #add(containerId: string, namespace: string): Entry {
+    const folder = this.#folderOf(containerId, namespace);
     const container = new ContainerInit(containerId, {
       clock: this.#options.clock,
+      allowances: this.#allowances,
+      namespace,
       onNews: (news) => this.#tell(news),
       onFree: () => this.#listenAgain(entry),
     });
@@ -196,7 +214,7 @@ class SocketInits implements WorkerInits {
     const { clock, logger } = this.#options;
     this.#tasks.run('socket of an init', async (signal) => {
       for (let waitMs = REST_MS; !entry.closed; waitMs = RETRY_MS) {
-        await sleep(clock, waitMs, signal);
+        await sleep(clock, Math.max(waitMs, entry.container.restMs), signal);
         try {
           await this.#listen(entry);
           return;

@@ -172,15 +172,17 @@ export class SimulatedInits implements Pick<WorkerInits, 'link' | 'subscribe'> {
   #wordOf(containerId: string): Pick<InitNews, 'state' | 'found'> {
     const process = this.#connected.get(containerId);
     if (process === undefined) {
-      return { state: undefined, found: [] };
+      return { state: undefined, found: { running: 0, requestId: undefined } };
     }
     const { calls, held, lingers, phase, places, remembered, restarts } = process;
-    const found = [...remembered.values()].filter(({ life }) => life !== this.#options.life);
+    const found = [...remembered.values()].filter(
+      ({ ended, life }) => life !== this.#options.life && ended === undefined,
+    );
     const idle = phase === 'Ready' && calls.size === 0 && held === 0 && !lingers;
     const several = places > 1 ? { places, held } : {};
     return {
       state: { phase, idle, initMs: 1, restarts, ...several },
-      found: found.map(({ ended, requestId }) => ({ requestId, ended: ended !== undefined })),
+      found: { running: found.length, requestId: found[0]?.requestId },
     };
   }
 

@@ -1,6 +1,6 @@
 import type {
   AnswerTaker,
-  FoundCall,
+  Found,
   InitAnswer,
   InitEnd,
   InitFault,
@@ -25,13 +25,24 @@ export interface FakeInitCall {
 
 /** Milliseconds that a call may have been on its way to its agent. */
 const ON_ITS_WAY_MS = 500;
+/** A call of an earlier run of the agent. */
+interface FoundCall {
+  readonly requestId: string;
+  readonly ended: boolean;
+}
+
+function foundOf(calls: readonly FoundCall[]): Found {
+  const running = calls.filter(({ ended }) => !ended);
+  return { running: running.length, requestId: running[0]?.requestId };
+}
+
 const readyState: InitState = { phase: 'Ready', idle: true, initMs: 10, restarts: 0 };
 
 class FakeLink implements InitLink {
   readonly containerId: string;
   readonly #inits: FakeInits;
   state: InitState | undefined;
-  found: readonly FoundCall[] = [];
+  found: Found = foundOf([]);
   breach: string | undefined;
   /** Monotonic milliseconds from which on the calls of the worker come to it alone, as it was told. */
   aloneSince: number | undefined;
@@ -104,6 +115,7 @@ export class FakeInits implements WorkerInits {
   isFrozen: (containerId: string) => boolean = () => false;
   /** Most calls of one worker at a time. */
   perWorker = 1;
+  readonly heldBytes = 0;
   /** Takers of answers of {@link FakeInits.left}, by request id. */
   readonly #askers = new Map<string, { readonly taker: AnswerTaker; readonly end: (answer: InitAnswer) => void }>();
   readonly #links = new Map<string, FakeLink>();
@@ -159,7 +171,7 @@ export class FakeInits implements WorkerInits {
     const link = this.#links.get(containerId) ?? new FakeLink(containerId, this, undefined);
     this.#links.set(containerId, link);
     link.breach = undefined;
-    link.found = [];
+    link.found = foundOf([]);
     link.aloneSince = undefined;
     link.isTold = false;
     link.state = this.initial;
@@ -173,7 +185,7 @@ export class FakeInits implements WorkerInits {
     }
     for (const link of this.#links.values()) {
       link.state = undefined;
-      link.found = [];
+      link.found = foundOf([]);
       link.isTold = false;
     }
   }
@@ -210,7 +222,7 @@ export class FakeInits implements WorkerInits {
 
   /** An init that has connected again tells of calls that an earlier run of the agent sent. */
   find(containerId: string, found: readonly FoundCall[]): void {
-    this.#opened(containerId).found = found;
+    this.#opened(containerId).found = foundOf(found);
     this.tell(containerId, { idle: found.every(({ ended }) => ended) });
   }
 
@@ -225,7 +237,7 @@ export class FakeInits implements WorkerInits {
     const link = this.#links.get(containerId);
     if (link !== undefined) {
       link.state = undefined;
-      link.found = [];
+      link.found = foundOf([]);
       this.#news(containerId);
     }
   }

@@ -1,4 +1,5 @@
 import { type Duplex, duplexPair } from 'node:stream';
+import { Allowances } from '../../src/init/allowance.ts';
 import { ContainerInit } from '../../src/init/container-init.ts';
 import type { InitAnswer, InitNews, InitRequest } from '../../src/init/contract.ts';
 import { FrameReader } from '../../src/init/frames.ts';
@@ -28,10 +29,18 @@ export class PlayedInit {
   }
 
   raw(kind: string, payload: Buffer): void {
-    const head = Buffer.alloc(5);
-    head.writeUInt32BE(payload.length + 1);
-    head.write(kind, 4);
-    this.socket.write(Buffer.concat([head, payload]));
+    this.rawAll([[kind, payload]]);
+  }
+
+  /** Frames that come in one read. */
+  rawAll(frames: readonly (readonly [kind: string, payload: Buffer])[]): void {
+    const pieces = frames.flatMap(([kind, payload]) => {
+      const head = Buffer.alloc(5);
+      head.writeUInt32BE(payload.length + 1);
+      head.write(kind, 4);
+      return [head, payload];
+    });
+    this.socket.write(Buffer.concat(pieces));
   }
 
   say(kind: string, fields: Readonly<Record<string, string | number | boolean>>): void {
@@ -63,18 +72,35 @@ export class PlayedInit {
   }
 }
 
+/** What containers of a node share. */
+interface Shared {
+  readonly clock: ManualClock;
+  readonly allowances: Allowances;
+  readonly namespace: string;
+}
+
 /** The agent's side of a container, on a clock of the test. */
 export class PlayedContainer {
-  readonly clock: ManualClock = manualClock();
+  readonly clock: ManualClock;
   readonly news: InitNews[] = [];
+  readonly allowances: Allowances;
+  readonly container: ContainerInit;
   free = 0;
-  readonly container = new ContainerInit('worker-1', {
-    clock: this.clock,
-    onNews: (news) => this.news.push(news),
-    onFree: () => {
-      this.free += 1;
-    },
-  });
+
+  /** Alone on its node, if no allowances are given. */
+  constructor({ clock = manualClock(), allowances = new Allowances(clock), namespace = '' }: Partial<Shared> = {}) {
+    this.clock = clock;
+    this.allowances = allowances;
+    this.container = new ContainerInit('worker-1', {
+      clock,
+      allowances,
+      namespace,
+      onNews: (news) => this.news.push(news),
+      onFree: () => {
+        this.free += 1;
+      },
+    });
+  }
 
   connect(): PlayedInit {
     const [ours, theirs] = duplexPair();

@@ -128,7 +128,8 @@ export class WorldInits {
       containerId,
       word: {
         state: connected ? state : undefined,
-        found: connected && found !== undefined ? [{ requestId: found, ended: false }] : [],
+        found:
+          connected && found !== undefined ? { running: 1, requestId: found } : { running: 0, requestId: undefined },
       },
     };
   }

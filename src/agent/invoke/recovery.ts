@@ -123,6 +123,8 @@ async function endOf(
         timer = look();
       }
     }, LOOK_MS);
+  // The init tells of the answer when it is asked.
+  thaw();
   let timer = look();
   const end = await answer;
   timer.cancel();

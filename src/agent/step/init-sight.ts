@@ -26,6 +26,8 @@ export type InitSight =
       readonly phase: InitPhase;
       /** Monotonic milliseconds since which it is ready, or is not. */
       readonly since: number;
+      /** Monotonic milliseconds at which it connected. */
+      readonly from: number;
       /** Whether it may be frozen. */
       readonly idle: boolean;
       /** Calls that its runtime has shown to take at once. */
@@ -41,7 +43,7 @@ export type InitWord = Omit<InitNews, 'containerId'>;
 
 /** The call of an earlier run of the agent that has not ended by that word; undefined for none. */
 export function foundCall({ found }: InitWord): string | undefined {
-  return found.find(({ ended }) => !ended)?.requestId;
+  return found.requestId;
 }
 
 /** Knowledge of an init after a word of it. The same object where nothing is new. */
@@ -51,7 +53,7 @@ export function heard(before: InitSight, word: InitWord, now: number): InitSight
     return before.kind === 'Connected' ? { kind: 'Away', since: now, lost: true } : before;
   }
   const { held = 0, idle, phase, places = 1 } = state;
-  const found = word.found.filter(({ ended }) => !ended).length;
+  const found = word.found.running;
   const isSame =
     before.kind === 'Connected' &&
     before.phase === phase &&
@@ -59,7 +61,9 @@ export function heard(before: InitSight, word: InitWord, now: number): InitSight
     before.places === places &&
     before.held === held &&
     before.found === found;
-  return isSame ? before : { kind: 'Connected', phase, since: sinceOf(before, phase, now), idle, places, held, found };
+  const from = before.kind === 'Connected' ? before.from : now;
+  const since = sinceOf(before, phase, now);
+  return isSame ? before : { kind: 'Connected', phase, since, from, idle, places, held, found };
 }
 
 /** Since when an init in that phase is ready, or is not. */

@@ -225,7 +225,9 @@ export class WorkerCreation {
     const hosts = await creationStep('CreateFailed', signal, () =>
       this.#parts.hosts.write(containerId, address.ip, hostname),
     );
-    const init = await creationStep('CreateFailed', signal, () => steps.init(containerId, shape));
+    const init = await creationStep('CreateFailed', signal, () =>
+      steps.init(containerId, request.identity.namespace, shape),
+    );
     const spec = buildRuntimeSpec({
       ...confined.spec,
       containerId,

@@ -272,7 +272,7 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
       wanted.networkMode === 'Host'
         ? withHostPorts(wanted, image.config, await hostPorts.allocate(containerId))
         : wanted;
-    const init = await this.#step('CreateFailed', signal, () => steps.init(containerId, shape));
+    const init = await this.#step('CreateFailed', signal, () => steps.init(containerId, namespace, shape));
     const container = dockerSpecOf({
       containerId,
       init,

@@ -110,7 +110,7 @@ export class CreationSteps {
    *
    * @throws {EsbError} `CreateFailed` on a node without inits
    */
-  async init(containerId: string, shape: WorkerShape): Promise<SpecInit | undefined> {
+  async init(containerId: string, namespace: string, shape: WorkerShape): Promise<SpecInit | undefined> {
     const { clock, inits } = this.#options;
     const { perWorker, runtimeInterface, startupTimeoutSeconds, terminationGraceSeconds } = shape;
     if (runtimeInterface !== 'Lambda') {
@@ -120,7 +120,7 @@ export class CreationSteps {
       throw new EsbError('there is no init on this node for the interface Lambda', { code: 'CreateFailed' });
     }
     return {
-      ...(await inits.open(containerId)),
+      ...(await inits.open(containerId, namespace)),
       timeoutMs: startupTimeoutSeconds * 1000,
       graceMs: terminationGraceSeconds * 1000,
       madeAt: new Date(clock.now()),

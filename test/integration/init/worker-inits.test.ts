@@ -220,7 +220,7 @@ describe('a worker', () => {
     await lab.restart();
     await waitFor('the init', () => lab.link()?.state, { everyMs: 5 });
     const link = lab.link();
-    expect(link.found).toEqual([]);
+    expect(link.found.running).toBe(0);
     expect(['had', 'never'].map((id) => link.neverHad(id, 500))).toEqual([false, true]);
     // The worker may have had another container then.
     expect(link.neverHad('never', 60_000)).toBe(false);
@@ -291,8 +291,8 @@ describe('the next agent', () => {
     await peer.answer();
     await lab.restart();
     expect(await sent.answer).toMatchObject({ kind: 'Unknown' });
-    const running = [{ requestId: 'kept', ended: false }];
-    await waitFor('the call', () => lab.link().found.length > 0, { everyMs: 5 });
+    const running = { running: 1, requestId: 'kept' };
+    await waitFor('the call', () => lab.link().found.running > 0, { everyMs: 5 });
     expect(lab.link()).toMatchObject({ found: running, state: { phase: 'Ready', idle: false } });
     peer.respond('kept', 'x'.repeat(MiB));
     let bytes = 0;
@@ -306,7 +306,7 @@ describe('the next agent', () => {
     expect(await lab.link().recover('kept', 0, taker)).toEqual(ended('Answered'));
     expect(bytes).toBe(MiB);
     expect(await peer.answer()).toMatchObject({ status: 202 });
-    await waitFor('its end', () => lab.link().found[0]?.ended, { everyMs: 5 });
+    await waitFor('its end', () => lab.link().found.running === 0, { everyMs: 5 });
     peer.next();
     await waitFor('an idle worker', () => lab.link().state?.idle === true, { everyMs: 5 });
     const after = send(lab, 'after');
@@ -324,7 +324,12 @@ describe('the next agent', () => {
     peer.respond('kept', 'fine');
     await peer.answer();
     await lab.restart();
-    await waitFor('its end', () => lab.link().found[0]?.ended, { everyMs: 5 });
+    await waitFor('the init', () => lab.link().state, { everyMs: 5 });
+    expect(lab.link().found.running).toBe(0);
+    const chunks: string[] = [];
+    const taker = { onHead: () => undefined, onChunk: (chunk: Buffer) => chunks.push(chunk.toString()) };
+    expect(await lab.link().recover('kept', 0, taker)).toEqual(ended('Answered'));
+    expect(chunks).toEqual(['fine']);
   });
 });
 

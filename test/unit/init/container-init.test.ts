@@ -207,7 +207,7 @@ describe('a worker', () => {
     expect(room.container.state?.idle).toBe(false);
     init.end('a', 'Answered', 3);
     await settle();
-    expect(room.news.at(-1)).toMatchObject({ state: { idle: true }, found: [] });
+    expect(room.news.at(-1)).toMatchObject({ state: { idle: true }, found: { running: 0 } });
   });
 
   it('is idle once the end of its call is known, whatever its init told before', async () => {
@@ -254,7 +254,7 @@ describe('a connection that is lost', () => {
     second.data('a', 1, 'bcde');
     await settle();
     expect(second.heard).toEqual(['A id=a\noffset=0']);
-    expect(room.container).toMatchObject({ state: { phase: 'Ready' }, found: [] });
+    expect(room.container).toMatchObject({ state: { phase: 'Ready' }, found: { running: 0 } });
     second.end('a', 'Answered', 5);
     expect(await answer).toMatchObject({ kind: 'Ended' });
     expect(heard).toEqual(['sending', 'head text/plain true', 'chunk 3', 'chunk 2']);
@@ -470,6 +470,16 @@ async function found(room: PlayedContainer): Promise<PlayedInit> {
   return init;
 }
 
+/** The init tells of `x` as it was ordered to. */
+function again(init: PlayedInit, number = 1): void {
+  init.say('C', { id: 'x', stage: 'Running', answering: true, contentType: 'text/plain', again: number });
+}
+
+const running = (requestId?: string): { running: number; requestId: string | undefined } => ({
+  running: requestId === undefined ? 0 : 1,
+  requestId,
+});
+
 describe('calls of an earlier agent', () => {
   it('are told once the init has named them all, and are seen to end', async () => {
     const room = new PlayedContainer();
@@ -481,17 +491,11 @@ describe('calls of an earlier agent', () => {
     init.say('C', { id: 'y', stage: 'Running' });
     init.end('y', 'Answered', 0);
     await settle();
-    expect(room.news.at(-1)).toMatchObject({
-      found: [
-        { requestId: 'x', ended: false },
-        { requestId: 'y', ended: true },
-      ],
-      state: { phase: 'Ready', idle: false },
-    });
+    expect(room.news.at(-1)).toMatchObject({ found: running('x'), state: { phase: 'Ready', idle: false } });
     expect(init.heard).toEqual([]);
     init.end('x', 'Answered', 0);
     await settle();
-    expect(room.news.at(-1)?.found[0]).toEqual({ requestId: 'x', ended: true });
+    expect(room.news.at(-1)?.found).toEqual(running());
   });
 
   it('have ended where the worker waits for the next call, though their ends follow bytes that nobody asks for', async () => {
@@ -500,150 +504,106 @@ describe('calls of an earlier agent', () => {
     init.data('x', 0, Buffer.alloc(WINDOW));
     init.say('P', { phase: 'Ready', idle: true, initMs: 5, restarts: 0 });
     await settle();
-    expect(room.news.at(-1)).toMatchObject({ state: { idle: true }, found: [{ requestId: 'x', ended: true }] });
+    expect(room.news.at(-1)).toMatchObject({ state: { idle: true }, found: running() });
     const gone = new AbortController();
     const taker = { onHead: () => undefined, onChunk: () => undefined, signal: gone.signal };
     void room.container.recover('x', 0, taker);
     // A worker that nothing is in may be removed.
-    expect(room.news.at(-1)?.found).toEqual([{ requestId: 'x', ended: false }]);
+    expect(room.news.at(-1)?.found).toEqual(running('x'));
     gone.abort();
-    expect(room.news.at(-1)?.found).toEqual([{ requestId: 'x', ended: true }]);
+    expect(room.news.at(-1)?.found).toEqual(running());
   });
 
-  it('are answered to those who ask, whether they have ended or not', async () => {
+  it('are told to those who ask, whether they have ended or not, and kept by the init until then', async () => {
     const room = new PlayedContainer();
     const init = await found(room);
     init.data('x', 0, 'abc');
     await settle();
     const { answer, heard } = ask(room, 'x');
-    expect(heard).toEqual(['head text/plain', 'chunk abc']);
-    expect(ask(room, 'x').answer).toBeUndefined();
+    await settle();
+    expect(init.heard).toEqual(['T id=x\nnumber=1']);
+    again(init);
+    init.data('x', 0, 'abc');
     init.data('x', 3, 'def');
     init.end('x', 'Answered', 6);
     expect(await answer).toMatchObject({ kind: 'Ended', end: { outcome: 'Answered' } });
     expect(heard).toEqual(['head text/plain', 'chunk abc', 'chunk def']);
-    expect(init.heard).toEqual([]);
     await room.clock.advance(60_000);
     await settle();
-    expect(init.heard).toEqual(['F id=x']);
+    expect(init.heard.slice(1)).toEqual(['F id=x']);
+    expect(ask(room, 'x').answer).toBeUndefined();
   });
 
-  describe('of an init that tells again', () => {
-    /** As {@link found}, with an init that tells of a call once more. */
-    async function foundAgain(room: PlayedContainer): Promise<PlayedInit> {
-      const init = room.connect();
-      init.hello({ calls: 1, idle: false, again: true });
-      init.say('C', { id: 'x', stage: 'Running', answering: true, contentType: 'text/plain' });
-      await settle();
-      return init;
-    }
-
-    const again = (init: PlayedInit, number: number): void =>
-      init.say('C', { id: 'x', stage: 'Running', answering: true, contentType: 'text/plain', again: number });
-
-    it('go to the newest who asks, and are unknown to those who asked before', async () => {
-      const room = new PlayedContainer();
-      const init = await foundAgain(room);
-      init.data('x', 0, 'abc');
-      await settle();
-      const older = ask(room, 'x');
-      const newer = ask(room, 'x');
-      expect(await older.answer).toMatchObject({ kind: 'Unknown' });
-      await settle();
-      expect(init.heard).toEqual(['T id=x\nnumber=1']);
-      // Words from before the order may be on their way.
-      init.data('x', 3, 'def');
-      again(init, 1);
-      init.data('x', 0, 'abcdef');
-      init.end('x', 'Answered', 6);
-      expect(await newer.answer).toMatchObject({ kind: 'Ended' });
-      expect(older.heard).toEqual(['head text/plain', 'chunk abc']);
-      expect(newer.heard).toEqual(['head text/plain', 'chunk abcdef']);
-    });
-
-    it('go to the newest also where the one before had the end, as long as they are kept', async () => {
-      const room = new PlayedContainer();
-      const init = await foundAgain(room);
-      const first = ask(room, 'x');
-      init.data('x', 0, 'abc');
-      init.end('x', 'Answered', 3);
-      expect(await first.answer).toMatchObject({ kind: 'Ended' });
-      await room.clock.advance(30_000);
-      const second = ask(room, 'x', 1);
-      again(init, 1);
-      init.data('x', 0, 'abc');
-      init.end('x', 'Answered', 3);
-      expect(await second.answer).toMatchObject({ kind: 'Ended' });
-      expect(second.heard).toEqual(['head text/plain', 'chunk bc']);
-      await room.clock.advance(60_000);
-      await settle();
-      expect(init.heard).toEqual(['T id=x\nnumber=1', 'F id=x']);
-      expect(ask(room, 'x').answer).toBeUndefined();
-    });
-
-    it('are kept by the init alone where there are many bytes, and told again to those who ask', async () => {
-      const room = new PlayedContainer();
-      const init = room.connect();
-      const ids = Array.from({ length: 12 }, (_, call) => `call-${call}`);
-      init.hello({ calls: ids.length, idle: false, again: true, places: 12, held: 0 });
-      const tell = (id: string, more = {}): void => {
-        init.say('C', { id, stage: 'Running', answering: true, contentType: 'text/plain', ...more });
-        init.data(id, 0, Buffer.alloc(50_000));
-      };
-      for (const id of ids) {
-        tell(id);
-        await settle();
-      }
-      expect(init.heard).toEqual([]);
-      const asked = ids.map((id) => ask(room, id));
-      await settle();
-      // Five of them fit.
-      expect(init.heard).toHaveLength(7);
-      for (const order of init.heard.slice()) {
-        const [, id = '', number] = /id=(\S+)\nnumber=(\d+)/.exec(order) ?? [];
-        tell(id, { again: number });
-        await settle();
-      }
-      for (const id of ids) {
-        init.end(id, 'Answered', 50_000);
-      }
-      for (const { answer } of asked) {
-        expect(await answer).toMatchObject({ kind: 'Ended' });
-      }
-    });
-
-    it('are given up once nobody can ask any more, also where the one who asked is gone', async () => {
-      const room = new PlayedContainer();
-      const init = await foundAgain(room);
-      init.data('x', 0, 'abc');
-      await settle();
-      const gone = new AbortController();
-      const answer = room.container.recover('x', 0, {
-        onHead: () => undefined,
-        onChunk: () => undefined,
-        signal: gone.signal,
-      });
-      gone.abort();
-      await room.clock.advance(59_000);
-      expect(init.heard).toEqual([]);
-      await room.clock.advance(1_000);
-      await settle();
-      expect(init.heard).toEqual(['F id=x']);
-      expect(await answer).toMatchObject({ kind: 'Unknown' });
-    });
-  });
-
-  it('wait for those who ask where their answer is long, and then go on', async () => {
+  it('go to the newest who asks, and are unknown to those who asked before', async () => {
     const room = new PlayedContainer();
     const init = await found(room);
+    const older = ask(room, 'x');
+    again(init);
+    init.data('x', 0, 'abc');
+    await settle();
+    const newer = ask(room, 'x');
+    expect(await older.answer).toMatchObject({ kind: 'Unknown' });
+    await settle();
+    expect(init.heard).toEqual(['T id=x\nnumber=1', 'T id=x\nnumber=2']);
+    // Words from before the order may be on their way.
+    init.data('x', 3, 'def');
+    again(init, 2);
+    init.data('x', 0, 'abcdef');
+    init.end('x', 'Answered', 6);
+    expect(await newer.answer).toMatchObject({ kind: 'Ended' });
+    expect(older.heard).toEqual(['head text/plain', 'chunk abc']);
+    expect(newer.heard).toEqual(['head text/plain', 'chunk abcdef']);
+  });
+
+  it('go to the newest also where the one before had the end, as long as they are kept', async () => {
+    const room = new PlayedContainer();
+    const init = await found(room);
+    const first = ask(room, 'x');
+    again(init);
+    init.data('x', 0, 'abc');
+    init.end('x', 'Answered', 3);
+    expect(await first.answer).toMatchObject({ kind: 'Ended' });
+    await room.clock.advance(30_000);
+    const second = ask(room, 'x', 1);
+    again(init, 2);
+    init.data('x', 0, 'abc');
+    init.end('x', 'Answered', 3);
+    expect(await second.answer).toMatchObject({ kind: 'Ended' });
+    expect(second.heard).toEqual(['head text/plain', 'chunk bc']);
+    await room.clock.advance(60_000);
+    await settle();
+    expect(init.heard).toEqual(['T id=x\nnumber=1', 'T id=x\nnumber=2', 'F id=x']);
+    expect(ask(room, 'x').answer).toBeUndefined();
+  });
+
+  it('are given up once nobody can ask any more, also where the one who asked is gone', async () => {
+    const room = new PlayedContainer();
+    const init = await found(room);
+    const gone = new AbortController();
+    const answer = room.container.recover('x', 0, {
+      onHead: () => undefined,
+      onChunk: () => undefined,
+      signal: gone.signal,
+    });
+    gone.abort();
+    await room.clock.advance(59_000);
+    expect(init.heard.slice(1)).toEqual([]);
+    await room.clock.advance(1_000);
+    await settle();
+    expect(init.heard.slice(1)).toEqual(['F id=x']);
+    expect(await answer).toMatchObject({ kind: 'Unknown' });
+  });
+
+  it('go on as their reader has room', async () => {
+    const room = new PlayedContainer();
+    const init = await found(room);
+    const { answer, heard } = ask(room, 'x');
+    again(init);
     for (const at of [0, WINDOW / 2]) {
       init.data('x', at, Buffer.alloc(WINDOW / 2));
       await settle();
     }
-    expect(init.heard).toEqual([]);
-    const { answer, heard } = ask(room, 'x');
-    await settle();
-    expect(init.heard).toEqual([`A id=x\noffset=${WINDOW}`]);
+    expect(init.heard.slice(1)).toEqual([`A id=x\noffset=${WINDOW}`]);
     init.data('x', WINDOW, 'rest');
     init.end('x', 'Answered', WINDOW + 4);
     expect(await answer).toMatchObject({ kind: 'Ended' });
@@ -657,85 +617,62 @@ describe('calls of an earlier agent', () => {
     const room = new PlayedContainer();
     const init = await found(room);
     const early = ask(room, 'x');
+    again(init);
     tell(init);
     expect(await early.answer).toMatchObject({ kind: 'Unknown' });
     await settle();
-    expect(init.heard).toEqual(['F id=x']);
+    expect(init.heard.slice(1)).toEqual(['F id=x']);
     expect(ask(room, 'x').answer).toBeUndefined();
     expect(early.heard).toEqual(['head text/plain']);
   });
 
-  it.each([
-    ['before they are asked for', true],
-    ['afterwards', false],
-  ])('go on from the byte that was asked for, which comes %s', async (_, early) => {
+  it('go on from the byte that was asked for, and have ended for those who have them all', async () => {
     const room = new PlayedContainer();
     const init = await found(room);
-    const come = async (): Promise<void> => {
-      init.data('x', 100, 'abcdef');
-      await settle();
-    };
-    if (early) {
-      await come();
-    }
     const { answer, heard } = ask(room, 'x', 102);
-    if (!early) {
-      await come();
-    }
+    again(init);
+    init.data('x', 100, 'abcdef');
     init.data('x', 106, 'ghi');
     init.end('x', 'Answered', 109);
     expect(await answer).toMatchObject({ kind: 'Ended' });
     expect(heard).toEqual(['head text/plain', 'chunk cdef', 'chunk ghi']);
+    const whole = ask(room, 'x', 109);
+    again(init, 2);
+    init.end('x', 'Answered', 109);
+    expect(await whole.answer).toMatchObject({ kind: 'Ended', end: { size: 109 } });
+    expect(whole.heard).toEqual(['head text/plain']);
   });
 
-  it('are unknown to those who ask for bytes that are gone, and have ended for those who have them all', async () => {
+  it('are forgotten where nobody asks, and were had by the init all the same', async () => {
     const room = new PlayedContainer();
-    const init = await found(room);
-    init.end('x', 'Answered', 100);
+    const init = room.connect();
+    init.hello({ calls: 2, idle: false, since: 600_000, past: '' });
+    init.say('C', { id: 'x', stage: 'Running' });
+    init.end('y', 'Answered', 3);
     await settle();
-    expect(ask(room, 'x', 99).answer).toBeUndefined();
-    const { answer, heard } = ask(room, 'x', 100);
-    expect(await answer).toMatchObject({ kind: 'Ended', end: { size: 100 } });
-    expect(heard).toEqual(['head text/plain']);
-    const later = new PlayedContainer();
-    const other = await found(later);
-    const asked = ask(later, 'x', 99);
-    other.data('x', 100, 'abc');
-    await settle();
-    expect(await asked.answer).toMatchObject({ kind: 'Unknown' });
-  });
-
-  it('are forgotten where nobody asks, and before another call with the id begins', async () => {
-    const room = new PlayedContainer();
-    const init = await found(room);
     expect(await room.send('x').answer).toMatchObject({ kind: 'NotSent', own: true });
     await room.clock.advance(60_000);
     await settle();
-    expect(init.heard).toEqual(['F id=x']);
-    expect(ask(room, 'x').answer).toBeUndefined();
+    expect(init.heard).toEqual(['F id=x', 'F id=y']);
+    expect(['x', 'y'].map((id) => ask(room, id).answer)).toEqual([undefined, undefined]);
+    // It goes on, and keeps its worker.
+    expect(room.container.found).toEqual(running('x'));
     init.end('x', 'Answered', 3);
     await settle();
-    expect(room.container.found).toEqual([{ requestId: 'x', ended: true }]);
+    expect(room.container.found).toEqual(running());
+    expect(['x', 'y', 'never'].map((id) => room.container.neverHad(id, 1_000))).toEqual([false, false, true]);
     void room.send('x');
     await settle();
-    expect(init.heard.slice(1)).toEqual([expect.stringMatching(/^I id=x/), 'E 4']);
+    expect(init.heard.slice(2)).toEqual([expect.stringMatching(/^I id=x/), 'E 4']);
   });
 
-  it('are unknown to those who ask once the connection is lost, and take bounded room', async () => {
+  it('are unknown to those who ask once the connection is lost', async () => {
     const room = new PlayedContainer();
     const init = await found(room);
     const { answer } = ask(room, 'x');
     init.socket.end();
     expect(await answer).toMatchObject({ kind: 'Unknown' });
     expect(room.clock.pending()).toBe(0);
-    const second = room.connect();
-    second.hello({ calls: 5, idle: false });
-    for (const id of ['a', 'b', 'c', 'd', 'e']) {
-      second.say('C', { id, stage: 'Running', answering: true });
-      second.data(id, 0, Buffer.alloc(WINDOW - 1));
-      await settle();
-    }
-    expect(second.heard).toEqual(['F id=e']);
   });
 });
 
@@ -760,7 +697,7 @@ describe('a program in the place of the init', () => {
     expect(room.news).toMatchObject([{ breach: expect.any(String) }]);
   });
 
-  it('that talks without end is read as fast as its allowance, and no more', async () => {
+  it('that talks without end is read as fast as its allowance, and not served any more after 30 seconds', async () => {
     const room = new PlayedContainer();
     const init = await room.connected();
     for (let count = 0; count < 2_000; count += 1) {
@@ -770,9 +707,14 @@ describe('a program in the place of the init', () => {
     await settle();
     const before = room.news.length;
     expect(before).toBeLessThan(1_500);
-    await room.clock.advance(60_000);
+    await room.clock.advance(25_000);
+    await settle();
     expect(room.news.length).toBeGreaterThan(before);
     expect(init.ended).toBe(false);
+    await room.clock.advance(10_000);
+    await settle();
+    expect(init.ended).toBe(true);
+    expect(room.news.at(-1)).toMatchObject({ state: undefined, breach: expect.stringMatching(/more than its share/) });
   });
 
   it('is alone: a second connection is refused', async () => {

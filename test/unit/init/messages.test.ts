@@ -23,7 +23,6 @@ describe('a message', () => {
       session: 's',
       calls: 0,
       history: undefined,
-      tellsAgain: false,
       state: {
         phase: 'Failed',
         idle: false,
@@ -72,7 +71,8 @@ describe('a message is refused', () => {
     ['a number that is none', 'P', ['phase=Ready', 'initMs=-1', 'restarts=0']],
     ['a number that is too large', 'P', ['phase=Ready', `initMs=${'9'.repeat(16)}`, 'restarts=0']],
     ['an outcome that is none', 'C', ['id=a', 'outcome=constructor', 'size=1', 'durationUs=1']],
-    ['a text that is too long', 'P', [...phase, `message=${'y'.repeat(64 * 1024 + 1)}`]],
+    ['a text that is too long', 'P', [...phase, `body=${'y'.repeat(64 * 1024 + 1)}`]],
+    ['an id that no call has', 'C', [`id=${'i'.repeat(256)}`]],
     ['too many lines', 'P', [...phase, ...Array.from({ length: 40 }, (_, index) => `${index}=`)]],
     ['bytes of nothing', 'D', []],
     ['bytes without a whole offset', 'D', ['\u0002ab000']],

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { inFlightOf } from '../../../../src/agent/step/state.ts';
+import { capacityOf } from '../../../../src/agent/step/container.ts';
+import { shareInForce } from '../../../../src/agent/step/share.ts';
+import { inFlightOf, isWorn } from '../../../../src/agent/step/state.ts';
 import { desiredFixture } from '../../../support/fleet-lab.ts';
 import { infoOf, roomyNode, WorkerSteps } from '../../../support/worker-steps.ts';
 import { WorkerWorld } from '../../../support/worker-world.ts';
@@ -43,7 +45,11 @@ describe('a worker that takes several calls at once', () => {
     const { id: containerId } = world.state.present.make;
     const tell = (places: number): void => {
       const state = { phase: 'Ready', idle: false, initMs: 1, restarts: 0, places } as const;
-      world.worker.step({ kind: 'InitTold', containerId, word: { state, found: [] } });
+      world.worker.step({
+        kind: 'InitTold',
+        containerId,
+        word: { state, found: { running: 0, requestId: undefined } },
+      });
     };
     tell(1);
     invoke(world, 6);
@@ -52,6 +58,30 @@ describe('a worker that takes several calls at once', () => {
     expect(world.sent).toHaveLength(3);
     tell(1_600);
     expect(world.sent).toHaveLength(4);
+  });
+
+  it.each([1, 4])('that was made for %i has no more in it, whatever numbers its init says', (perWorker) => {
+    const most = 999_999_999_999_999;
+    for (const places of [0, 1, most]) {
+      for (const held of [0, 1, most]) {
+        for (const found of [0, 2_047]) {
+          const shared = desiredFixture({ runtimeInterface: 'Lambda', perWorker, share: 1, epoch: 1 });
+          const world = new WorkerWorld(new WorkerSteps({ desired: shared }));
+          world.worker.step({ kind: 'Begun', unrecorded: true });
+          start(world);
+          const { id: containerId } = world.state.present.make;
+          const state = { phase: 'Ready', idle: false, initMs: most, restarts: most, places, held } as const;
+          const word = { state, found: { running: found, requestId: found === 0 ? undefined : 'x' } };
+          world.worker.step({ kind: 'InitTold', containerId, word });
+          expect(shareInForce(world.state)?.calls).toBeLessThanOrEqual(2 * perWorker);
+          expect(capacityOf(world.state.present) > 0).toBe(perWorker === 1 || places > held);
+          expect(capacityOf(world.state.present)).toBeLessThanOrEqual(perWorker);
+          expect(isWorn(world.state, world.state.present)).toBe(
+            perWorker > 1 && held * 2 >= Math.min(places, perWorker),
+          );
+        }
+      }
+    }
   });
 
   it('goes on with the places that are left while calls whose time is over hold fewer than half', () => {

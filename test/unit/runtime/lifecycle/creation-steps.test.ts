@@ -45,7 +45,7 @@ describe('a started worker of interface Lambda', () => {
   /** Waits as after a start: for `Ready`, or what the wait failed with. */
   async function outcome(meanwhile: () => unknown, signal = new AbortController().signal): Promise<unknown> {
     const steps = stepsOf(inits);
-    await steps.init('w', shape);
+    await steps.init('w', 'team-a', shape);
     const place = placeOf({ containerId: 'w', runtimeInterface: 'Lambda' }, 1, shape);
     const exitOf = (exitCode: number) =>
       Promise.resolve({ exitCode, oomKilled: false, finishedAt: new Date(clock.now()) });
@@ -164,18 +164,18 @@ describe('a started worker of interface Lambda', () => {
   });
 
   it('is told what the resource says', async () => {
-    expect(await stepsOf(inits).init('w', shape)).toEqual({
+    expect(await stepsOf(inits).init('w', 'team-a', shape)).toEqual({
       program: expect.any(String),
       folder: expect.any(String),
       timeoutMs: 5_000,
       graceMs: 2_000,
       madeAt: new Date(clock.now()),
     });
-    expect(await stepsOf(inits).init('w', { ...shape, runtimeInterface: 'Emulator' })).toBeUndefined();
+    expect(await stepsOf(inits).init('w', 'team-a', { ...shape, runtimeInterface: 'Emulator' })).toBeUndefined();
   });
 
   it('is not made on a node without inits', async () => {
-    await expect(stepsOf(undefined).init('w', shape)).rejects.toMatchObject({ code: 'CreateFailed' });
+    await expect(stepsOf(undefined).init('w', 'team-a', shape)).rejects.toMatchObject({ code: 'CreateFailed' });
   });
 });
 
