@@ -265,20 +265,25 @@ export function isOccupied(container: Container): boolean {
 /** Calls that an earlier run of the agent has left in it. */
 export function leftIn(container: Container): number {
   const { init } = container;
-  return isOccupied(container) ? Math.max(1, init.kind === 'Connected' ? init.found : 0) : 0;
+  const found = init.kind === 'Connected' ? Math.min(init.found, perWorkerOf(container)) : 0;
+  return isOccupied(container) ? Math.max(1, found) : 0;
 }
 
-/** Calls in it whose time is over, and that go on. */
+/** Calls in it whose time is over, and that go on. A runtime that takes one call is started again instead. */
 export function heldIn(container: Container): number {
   const { init } = container;
-  return init.kind === 'Connected' && !hasEnded(container) ? init.held : 0;
+  return init.kind === 'Connected' && !hasEnded(container) && takesSeveral(container)
+    ? Math.min(init.held, perWorkerOf(container))
+    : 0;
 }
 
 /** Calls that it takes at once, as far as its runtime has shown. */
 export function capacityOf(container: Container): number {
   const { init } = container;
   const perWorker = perWorkerOf(container);
-  return init.kind === 'Connected' ? Math.max(0, Math.min(init.places - init.held, perWorker)) : perWorker;
+  return init.kind === 'Connected' && takesSeveral(container)
+    ? Math.max(0, Math.min(init.places, perWorker) - init.held)
+    : perWorker;
 }
 
 /** The same for calls of this run of the agent. */

@@ -60,7 +60,9 @@ export function takeFound(
     const { timeoutSeconds = longestTimeoutSeconds } = info ?? container.sight.info ?? {};
     const isTold = container.make.shapeHash === draft.state.desired.shapeHash;
     const boundMs = isTold ? boundOf(container) : callBoundMs(2 * timeoutSeconds, true);
-    const call = leftCall({ requestId }, draft.at.wall, boundMs);
+    // All of them had begun when the init connected: one after the other gets no more time.
+    const passedMs = container.init.kind === 'Connected' ? draft.at.now - container.init.from : 0;
+    const call = leftCall({ requestId }, draft.at.wall, Math.max(0, boundMs - passedMs));
     draft.put({ ...container, left: call });
     draft.emit({ kind: 'Watch', containerId, call, by: 'Init' });
   }

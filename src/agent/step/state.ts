@@ -10,7 +10,16 @@ import type { Failure } from '../model/status-input.ts';
 import type { WorkerRecord } from '../model/worker-record.ts';
 import type { CallerCalls, WorkerView } from '../model/worker-state.ts';
 import type { Call } from './call.ts';
-import { type Container, capacityOf, isOccupied, leftIn, observedOf, placesIn, takesSeveral } from './container.ts';
+import {
+  type Container,
+  capacityOf,
+  isOccupied,
+  leftIn,
+  observedOf,
+  perWorkerOf,
+  placesIn,
+  takesSeveral,
+} from './container.ts';
 import type { Effect, RecordChange } from './effects.ts';
 import type { Moment } from './moment.ts';
 
@@ -260,7 +269,8 @@ export function isReplaced(state: WorkerState): boolean {
  */
 export function isWorn(state: WorkerState, container: Container): boolean {
   const { init, make, process, unusable } = container;
-  const isHeld = process.ready && init.kind === 'Connected' && init.held * 2 >= init.places;
+  const isHeld =
+    process.ready && init.kind === 'Connected' && init.held * 2 >= Math.min(init.places, perWorkerOf(container));
   return takesSeveral(container) && (isHeld || (unusable !== undefined && callsIn(state, make.id) > 0));
 }
 

@@ -422,6 +422,22 @@ describe('a worker with an init, after the agent was killed', () => {
     expect(next.runtime.operations).toContain(`destroy ${before}`);
   });
 
+  it('waits for many calls that one after the other may be in it no longer than for one', async () => {
+    const lab = await FleetLab.with(desiredFixture({ ...lambda, perWorker: 2 }));
+    await lab.recorded((record) => record.served !== undefined);
+    const before = lab.container();
+    const next = await lab.restart();
+    next.fleet.apply(desiredFixture({ ...lambda, perWorker: 2 }));
+    // It denies each once another has ended, and claims the next.
+    for (let claimed = 0; claimed < 60; claimed += 1) {
+      next.inits.find(before, [{ requestId: `claimed-${claimed}`, ended: false }]);
+      await next.clock.advance(500);
+      next.inits.find(before, []);
+      await settle();
+    }
+    expect(next.runtime.operations).toContain(`destroy ${before}`);
+  });
+
   it('is neither called nor frozen nor removed before its init connects', async () => {
     const lab = await FleetLab.with(desiredFixture(lambda));
     await lab.recorded((record) => record.served !== undefined);
