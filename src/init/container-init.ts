@@ -16,8 +16,8 @@ import { ARRIVAL_WINDOW_BYTES, SentCall } from './sent-call.ts';
 /** Milliseconds in which a connection has to say who it is. */
 const HELLO_MS = 5_000;
 /**
- * Milliseconds in which an init has to name the calls that it knows. One that does not is told of as it is, before its
- * worker counts as lost.
+ * Milliseconds in which an init has to name the calls that it knows. The breach of one that does not is
+ * reported before its worker counts as lost.
  */
 const WHOLE_MS = 15_000;
 /** Milliseconds for which an init may say more than its share without a call. */
@@ -309,7 +309,7 @@ export class ContainerInit implements InitLink {
     this.#giveUp(connected);
   }
 
-  /** Has the init forget what nobody can ask for, as fast as it reads. */
+  /** Has the init forget the answers whose time is over, as fast as the init reads. */
   #giveUp({ connection, found }: Connected): void {
     found.giveUp(() => !connection.full);
   }

@@ -18,7 +18,7 @@ export interface FoundCallsListener {
 
 /**
  * Calls of an earlier run of the agent, which an init names when it connects. Their answers are the init's, which tells
- * of one when somebody asks for it; the ids are kept until nobody can.
+ * of one when somebody asks for it; the ids are kept for as long as callers can ask.
  */
 export class FoundCalls {
   readonly #listener: FoundCallsListener;
@@ -28,7 +28,7 @@ export class FoundCalls {
   readonly #asked = new Map<string, FoundAnswer>();
   /** Those of the running for whose answer somebody waits. */
   readonly #awaited = new Set<string>();
-  /** Calls whose answers nobody can ask for any more, of which the init has yet to hear. */
+  /** Calls whose time to be asked for is over, of which the init has yet to hear. */
   #expiring: string[] = [];
   #orders = 0;
   #expired = false;
@@ -184,7 +184,7 @@ export class FoundCalls {
     this.#unask(id, 'the beginning of the answer was lost with the agent');
     const isRunning = this.#running.get(id) === false;
     if (isRunning) {
-      // It counts as under way until its end.
+      // The call counts as under way until its end.
       this.#running.set(id, true);
     }
     const hasEnded = this.#ended.delete(id);

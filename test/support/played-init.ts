@@ -72,7 +72,7 @@ export class PlayedInit {
   }
 }
 
-/** What containers of a node share. */
+/** Parts that the containers of a node share. */
 interface Shared {
   readonly clock: ManualClock;
   readonly allowances: Allowances;

@@ -428,7 +428,7 @@ describe('a worker with an init, after the agent was killed', () => {
     const before = lab.container();
     const next = await lab.restart();
     next.fleet.apply(desiredFixture({ ...lambda, perWorker: 2 }));
-    // It denies each once another has ended, and claims the next.
+    // The init denies each call after a while, and claims the next.
     for (let claimed = 0; claimed < 60; claimed += 1) {
       next.inits.find(before, [{ requestId: `claimed-${claimed}`, ended: false }]);
       await next.clock.advance(500);

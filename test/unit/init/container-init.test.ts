@@ -655,7 +655,7 @@ describe('calls of an earlier agent', () => {
     await settle();
     expect(init.heard).toEqual(['F id=x', 'F id=y']);
     expect(['x', 'y'].map((id) => ask(room, id).answer)).toEqual([undefined, undefined]);
-    // It goes on, and keeps its worker.
+    // The call goes on, and keeps its worker.
     expect(room.container.found).toEqual(running('x'));
     init.end('x', 'Answered', 3);
     await settle();
