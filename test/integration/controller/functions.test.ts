@@ -316,7 +316,7 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
       (await workers())
         .filter(({ spec }) => spec.version === undefined)
         .map(({ metadata }) => [metadata.name, metadata.generation, metadata.annotations?.['esb.dev/template']])
-        .toSorted();
+        .toSorted((one, other) => one.join().localeCompare(other.join()));
     const known = await latest();
     const path = '/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties';
     const change = async (op: 'add' | 'remove') => {
