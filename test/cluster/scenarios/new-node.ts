@@ -12,6 +12,9 @@ const PART = 0.4;
 const TMP_MIB = 16;
 /** Workers that the nodes have no room for. */
 const WITHOUT_ROOM = 2;
+/** Label of a pool that no node is in at first, and the worker that waits for one. */
+const POOL = { 'example.com/pool': 'functions' };
+const POOLED = 'pooled-1';
 const LOOKS = { timeoutMs: 120_000, everyMs: 500 };
 
 /** A node as an autoscaler has it: it comes for workers without room, is used, and goes once it is empty. */
@@ -21,19 +24,27 @@ export async function newNodeScenario(esb: EsbCluster, report: Report): Promise<
   let names: readonly string[] = [];
   let waiting: readonly string[] = [];
   try {
+    await report.check('a worker of a pool that is at zero asks for its first node by a Pod', async () => {
+      const spec = { image: sampleReference, nodeSelector: POOL, terminationGracePeriodSeconds: 0 };
+      names = [POOLED];
+      await lab.kubectl(['apply', '-f', '-'], manifestList([workerManifest(POOLED, spec)]));
+      const pod = await waitFor('its demand', async () => (await demands(esb)).find(isOfPool), LOOKS);
+      return `${pod.metadata.name} asks for ${JSON.stringify(pod.spec?.nodeSelector)}`;
+    });
     await report.check('workers that fit on no node ask for one each by a Pod', async () => {
       const nodes = await held(esb);
       const sizeMiB = Math.floor(Math.min(...nodes.map(({ capacityMiB }) => capacityMiB)) * PART);
       const fitting = nodes.map((one) => Math.floor((one.capacityMiB - one.takenMiB) / (sizeMiB + TMP_MIB)));
       const count = fitting.reduce((sum, each) => sum + each, WITHOUT_ROOM);
-      names = Array.from({ length: count }, (_, index) => `wide-${index + 1}`);
-      await lab.kubectl(['apply', '-f', '-'], manifestList(names.map((name) => wideWorker(name, sizeMiB))));
+      const wide = Array.from({ length: count }, (_, index) => `wide-${index + 1}`);
+      names = [POOLED, ...wide];
+      await lab.kubectl(['apply', '-f', '-'], manifestList(wide.map((name) => wideWorker(name, sizeMiB))));
       return waitFor(
         'demand that an autoscaler adds nodes for',
         async () => {
-          const ours = (await esb.workers()).filter(({ metadata }) => names.includes(metadata.name));
+          const ours = (await esb.workers()).filter(({ metadata }) => wide.includes(metadata.name));
           waiting = ours.filter((one) => nodeOf(one) === undefined).map(({ metadata }) => metadata.name);
-          const pods = await demands(esb);
+          const pods = (await demands(esb)).filter((pod) => !isOfPool(pod));
           const asked = pods.map(({ spec }) => spec?.containers[0]?.resources?.requests?.memory ?? 'nothing');
           const isAsked = pods.every((pod) => karpenter.isProvisionable(pod) && clusterAutoscaler.isProvisionable(pod));
           if (waiting.length !== WITHOUT_ROOM || pods.length !== WITHOUT_ROOM || !isAsked) {
@@ -46,7 +57,7 @@ export async function newNodeScenario(esb: EsbCluster, report: Report): Promise<
     });
     const hasJoined = await report.check(
       'a node that joins takes that Pod, then the workers, and the demand goes',
-      () => joins(esb, waiting),
+      () => joins(esb, [...waiting, POOLED]),
     );
     if (!hasJoined) {
       return;
@@ -96,7 +107,7 @@ async function joins(esb: EsbCluster, waiting: readonly string[]): Promise<strin
     async () => (await demands(esb)).find(({ spec }) => spec?.nodeName === node)?.metadata.name,
     LOOKS,
   );
-  const [name] = await Promise.all([bound, lab.powerOn(node)]);
+  const [name] = await Promise.all([bound, lab.powerOn(node).then(() => label(esb, node))]);
   await waitFor(
     `workers on ${node}`,
     async () => {
@@ -111,6 +122,20 @@ async function joins(esb: EsbCluster, waiting: readonly string[]): Promise<strin
   );
   await waitFor('an end of the demand', async () => (await demands(esb)).length === 0, LOOKS);
   return `${name} got ${node}, and ${waiting.join(' and ')} run there`;
+}
+
+/** Puts the node into the pool, as the autoscaler of the pool does. */
+async function label({ lab }: EsbCluster, node: string): Promise<void> {
+  await waitFor(
+    `a Node ${node}`,
+    async () => (await lab.kubectl(['get', 'node', node, '--ignore-not-found', '-o', 'name'])) !== '',
+    LOOKS,
+  );
+  await lab.kubectl(['label', 'node', node, ...Object.entries(POOL).map(([key, value]) => `${key}=${value}`)]);
+}
+
+function isOfPool({ spec }: Pod): boolean {
+  return Object.keys(POOL).some((key) => spec?.nodeSelector?.[key] !== undefined);
 }
 
 /** Ends the node as its owner does once the autoscaler wants it no more. */

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { stringify } from 'yaml';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { type LambdaWorker, type LambdaWorkerSpec, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
@@ -518,6 +518,13 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
   });
 
   it('reserves by steps what workers take, by resizes, and promises what the kubelet has allocated', async () => {
+    // Fills in no limit of its own, which would refuse larger reservations.
+    const limits = { limits: [{ type: 'Container', default: { memory: '512Mi', cpu: '500m' } }] };
+    const range = { apiVersion: 'v1', kind: 'LimitRange', metadata: { name: 'usual' }, spec: limits };
+    await server.kubectl(['apply', '-n', 'esb-system', '-f', '-'], stringify(range));
+    onTestFinished(async () => {
+      await server.kubectl(['delete', 'limitrange', 'usual', '-n', 'esb-system']);
+    });
     const promised = { memoryMiB: 1536 };
     const fake = await node('sized-1', {}, { promised });
     // The API server refuses a resize beyond that.
@@ -599,6 +606,19 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     await create('sized-g');
     await told('sized-g', 'NoneHeld');
     await reservedIs(512);
+  });
+
+  it('asks an autoscaler for the first node of a pool, beside nodes of other pools', async () => {
+    await node('other-1');
+    await create('zero-a');
+    await told('zero-a', 'NoneMatches');
+    const demand = await waitFor('a demand', async () => {
+      const selected = { namespace: 'esb-system', labelSelector: 'esb.dev/hold-role=demand' };
+      const { items } = await admin.list(pods, selected);
+      return items.find(({ spec }) => spec?.nodeSelector?.pool === 'zero');
+    });
+    expect(demand.spec?.containers?.[0]?.resources?.requests).toMatchObject({ memory: '196Mi' });
+    expect(demand.spec?.affinity).toBeUndefined();
   });
 
   it('asks an autoscaler for a node where workers find no room, and places them there once its agent is ready', async () => {
