@@ -52,6 +52,8 @@ export async function chartManifests(root: string): Promise<readonly Product[]> 
       ...['template', 'esb', chart, '--namespace', NAMESPACE, '--skip-tests', '--skip-schema-validation'],
       // Means something to Helm alone.
       ...['--set', 'crds.keep=false'],
+      // A local instance applies these as well.
+      ...['--set', 'controller.localUser=true'],
       ...apiVersions.flatMap((version) => ['--api-versions', version]),
     ]);
     return productsOf(stdout);

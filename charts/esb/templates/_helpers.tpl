@@ -278,3 +278,8 @@ matchExpressions:
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* The users that policies take for the controller, as items of a list of CEL. */}}
+{{- define "esb.controllerUsers" -}}
+'system:serviceaccount:{{ .Release.Namespace }}:esb-controller'{{ if .Values.controller.localUser }}, 'esb:controller'{{ end }}
+{{- end -}}

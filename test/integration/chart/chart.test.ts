@@ -108,6 +108,15 @@ describe('the chart', () => {
     expect(await argumentsOf('Deployment', 'esb-controller', urls)).toContain(flag);
   });
 
+  it('takes the user of a local instance for the controller only where it is asked to', async () => {
+    const policies = ['esb-hold', 'esb-worker-status', 'esb-worker-version'];
+    for (const name of policies) {
+      expect(JSON.stringify(await named('ValidatingAdmissionPolicy', name))).not.toContain("'esb:controller'");
+      const local = await named('ValidatingAdmissionPolicy', name, set('controller.localUser=true'));
+      expect(JSON.stringify(local)).toContain("'esb:controller'");
+    }
+  });
+
   it('lets gateways write functions where it is asked to, in the namespaces that they serve, and nothing else', async () => {
     expect(await named('ClusterRole', 'esb-gateway-control')).toBeUndefined();
     expect(await argumentsOf('Deployment', 'esb-gateway')).not.toContain('--control-api');

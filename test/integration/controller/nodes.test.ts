@@ -41,7 +41,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     for (const part of ['crds', ...['namespace', 'rbac'].map((file) => `manifests/${file}.yaml`), 'manifests/local']) {
       await server.kubectl(['apply', '-f', join(root, part)]);
     }
-    const values = [`hold.image=${holdImage}`, 'hold.priorityClass.name='];
+    const values = [`hold.image=${holdImage}`, 'hold.priorityClass.name=', 'controller.localUser=true'];
     await server.kubectl(
       ['apply', '-f', '-'],
       await renderChart([
