@@ -49,8 +49,11 @@ import { type FunctionUrls, UrlRoutes } from './url/url-routes.ts';
  */
 const LAME_DUCK_MS = 500;
 const MAX_LAME_DUCKS = 10;
-/** Milliseconds for background calls to end. */
-const EVENT_DRAIN_MS = 10_000;
+/**
+ * Milliseconds for events under way to end. Those that take longer go on in their workers, which the next process asks
+ * for the answers: it begins within the grace period of a Pod, 60 seconds, so that other events do not wait.
+ */
+const EVENT_DRAIN_MS = 45_000;
 
 /** Part of the gateway's room that requests of function URLs have for themselves, beside that of the Lambda API. */
 const URL_PART = 1 / 4;
@@ -99,6 +102,8 @@ export interface GatewayOptions {
   readonly maxWaitMs?: number;
   /** Milliseconds in place of {@link LAME_DUCK_MS}. */
   readonly lameDuckMs?: number;
+  /** Milliseconds in place of {@link EVENT_DRAIN_MS}. */
+  readonly eventDrainMs?: number;
   /** Authentication and authorization of callers; every caller may do everything when absent. */
   readonly access?: Access;
   /** Names, in small letters, for which requests may be signed, beside `localhost` and addresses. */
@@ -244,6 +249,8 @@ export class Gateway {
       },
       isSwitchedOff: (name) => view.function(name)?.settings.concurrency?.reserved === 0,
       isReady: () => this.#isSynced,
+      onNextChange: (name, listener) => view.onNextChange(name, listener),
+      ask: (call, sent, caller) => this.#invoker.ask(call, sent, caller),
       newRequestId: randomUUID,
       invoke: async (call, caller) => {
         const hold = this.#eventRoom.open();
@@ -408,13 +415,21 @@ export class Gateway {
     this.#agents.renew();
   }
 
-  /** Sends clients elsewhere, and lets every call end. */
+  /**
+   * Sends clients elsewhere, and lets every call end. The role that keeps events goes on to keep those that come until
+   * the ones under way are over.
+   */
   async stop(): Promise<void> {
+    const { eventDrainMs = EVENT_DRAIN_MS, intake, lameDuckMs = LAME_DUCK_MS } = this.#options;
+    if (intake !== undefined) {
+      await this.#events.stop(eventDrainMs);
+    }
     this.#draining = true;
-    const { lameDuckMs = LAME_DUCK_MS } = this.#options;
     const drain = { quietMs: lameDuckMs, maxMs: lameDuckMs * MAX_LAME_DUCKS };
     await Promise.all([this.#door.close(drain), this.#urlDoor?.close(drain)]);
-    await this.#events.stop(EVENT_DRAIN_MS);
+    if (intake === undefined) {
+      await this.#events.stop(eventDrainMs);
+    }
     this.#agents.close();
     this.#pressure.stop();
   }

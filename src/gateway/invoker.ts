@@ -7,7 +7,7 @@ import type { TraceSpan, Tracing } from '../common/tracing/span.ts';
 import { continuedXRay, formatTraceParent, parentOf } from '../common/tracing/trace-context.ts';
 import type { Admitted } from './admission/admission.ts';
 import { functionBusy } from './admission/admission-policy.ts';
-import type { AgentAnswer, AnswerSink, AnswerSoFar } from './agents/agent-call.ts';
+import { type AgentAnswer, type AnswerSink, type AnswerSoFar, nothingSoFar } from './agents/agent-call.ts';
 import type { AgentSession, WaitingCall } from './agents/agent-session.ts';
 import type { AskedAgain } from './agents/ask-again.ts';
 import {
@@ -18,7 +18,7 @@ import {
   unknownOutcome,
 } from './agents/emulator-translation.ts';
 import type { FleetView, FunctionEntry, WorkerEntry } from './agents/fleet-view.ts';
-import type { FunctionCall, InvokeResult } from './agents/function-call.ts';
+import type { FunctionCall, InvokeResult, SentTry } from './agents/function-call.ts';
 import { answerOfFunction } from './agents/function-end.ts';
 import { type Refusal, Refusals } from './agents/refusals.ts';
 import { chooseRoute, obstacleOf, type Route } from './agents/routing.ts';
@@ -250,25 +250,15 @@ export class Invoker {
       const answer = route.isQueued ? await this.#waitThere(sending, refusals) : await this.#send(sending);
       left = answer === 'TakenBack' ? route : undefined;
       if (answer === 'TakenBack') {
+        call.follower?.refused();
         // A worker that has refused may be free before the busy one.
         refusals = this.#fresh(refusals);
         continue;
       }
       switch (answer.kind) {
         case 'Answered':
-        case 'TimedOut': {
-          const { timings, logTail } = answer.trailer;
-          return {
-            ...answerOf(answer, {
-              requestId: call.requestId,
-              timeoutSeconds: worker.resource.spec.timeoutSeconds,
-              now: clock.now(),
-            }),
-            executedVersion,
-            timings: timings ?? undefined,
-            logTail: logTail.length > 0 ? logTail : undefined,
-          };
-        }
+        case 'TimedOut':
+          return this.#resultOf(answer, call, worker.resource.spec.timeoutSeconds, executedVersion);
         case 'Unknown':
           return {
             ...unknownOutcome(call.requestId, answer.reason, answer.message),
@@ -280,11 +270,75 @@ export class Invoker {
         case 'Refused':
           refusals ??= new Refusals(version);
           refusals.add(route, answer, clock.monotonic(), atOnce);
+          call.follower?.refused();
           break;
         default:
           unreachable(answer);
       }
     }
+  }
+
+  /**
+   * The answer of a call that an earlier process has sent, once there is one. Undefined where the worker does not know
+   * it: the call has not begun, or its answer is lost. Waits as long for the agent as for one that restarts.
+   */
+  async ask(call: FunctionCall, sent: SentTry, caller: Caller): Promise<InvokeResult | undefined> {
+    const { clock, onAskedAgain, sessionOf } = this.#options;
+    const { requestId, tailLog } = call;
+    let until = clock.monotonic() + this.#maxWaitMs;
+    let soFar: AnswerSoFar | undefined = nothingSoFar();
+    while (soFar !== undefined && !caller.gone && clock.monotonic() < until) {
+      const session = sessionOf(sent.nodeName);
+      if (session?.isOpen !== true) {
+        await this.#nextChange(call.reference.name, Math.min(until - clock.monotonic(), ASK_AGAIN_MS), caller);
+        continue;
+      }
+      const lost = {
+        worker: sent.worker,
+        requestId,
+        run: sent.run,
+        tailLog,
+        sentMs: Math.max(0, clock.now() - sent.sentAt),
+      };
+      const answer: AgentAnswer = await session.recover(
+        lost,
+        soFar,
+        caller,
+        sent.timeoutSeconds * 1000 + MAX_OVERHEAD_MS,
+      );
+      if (answer.kind === 'Answered' || answer.kind === 'TimedOut') {
+        onAskedAgain?.('recovered');
+        return this.#resultOf(answer, call, sent.timeoutSeconds, sent.version);
+      }
+      if (answer.kind === 'Refused') {
+        onAskedAgain?.('not_started');
+        return undefined;
+      }
+      soFar = soFarOf(answer);
+      if (answer.reason === 'ConnectionLost') {
+        until = clock.monotonic() + this.#maxWaitMs;
+      }
+      if (soFar !== undefined) {
+        await this.#nextChange(call.reference.name, ASK_AGAIN_MS, caller);
+      }
+    }
+    onAskedAgain?.('unknown');
+    return undefined;
+  }
+
+  #resultOf(
+    answer: Extract<AgentAnswer, { readonly kind: 'Answered' | 'TimedOut' }>,
+    { requestId }: FunctionCall,
+    timeoutSeconds: number,
+    executedVersion: string,
+  ): InvokeResult {
+    const { logTail, timings } = answer.trailer;
+    return {
+      ...answerOf(answer, { requestId, timeoutSeconds, now: this.#options.clock.now() }),
+      executedVersion,
+      timings: timings ?? undefined,
+      logTail: logTail.length > 0 ? logTail : undefined,
+    };
   }
 
   /**
@@ -381,6 +435,29 @@ export class Invoker {
       },
     });
     try {
+      const { follower } = call;
+      if (follower !== undefined) {
+        let isWithdrawn = false;
+        if (waits !== undefined) {
+          waits.withdraw = () => {
+            isWithdrawn = true;
+          };
+        }
+        await follower.sending({
+          nodeName: route.nodeName,
+          worker: worker.reference,
+          run: session.run,
+          sentAt: this.#options.clock.now(),
+          version: versionText(worker.resource.spec.version),
+          timeoutSeconds: worker.resource.spec.timeoutSeconds,
+        });
+        if (caller.gone) {
+          throw unavailable('The caller hung up.');
+        }
+        if (isWithdrawn) {
+          return { kind: 'Refused', reason: 'CallerGone', message: 'another worker takes the call' };
+        }
+      }
       const sentAt = this.#options.clock.monotonic();
       const limitMs = worker.resource.spec.timeoutSeconds * 1000 + MAX_OVERHEAD_MS;
       const sent = await session.invoke(
@@ -395,6 +472,7 @@ export class Invoker {
           traceParent: span === undefined ? call.traceParent : formatTraceParent(span.context),
           waitedMs: Math.floor(sentAt - since),
           ...(atOnce ? { atOnce } : {}),
+          ...(follower === undefined ? {} : { keeps: true }),
           ...(call.reference.qualifier === undefined ? {} : { invokedFunctionArn: functionArn(call.reference) }),
         },
         caller,

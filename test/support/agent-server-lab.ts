@@ -45,6 +45,8 @@ export interface AgentServerLab {
   refusals(): number;
   /** The server of the agent ends, as at the end of its role; `drained` settles once the calls under way have ended. */
   stopAgent(drained: () => Promise<unknown>): Promise<void>;
+  /** A further gateway that is called at its own address; it ends with the test. */
+  nextGateway(options: Partial<GatewayOptions>): Promise<{ readonly gateway: Gateway; readonly url: string }>;
   /** Another one takes its port. */
   startAgent(): Promise<void>;
 }
@@ -75,7 +77,7 @@ export async function agentServerLab(options: AgentServerLabOptions): Promise<Ag
   const issued = await clients.issueGateway(['default']);
   const functions = fakeInformer<LambdaFunction>();
   const assigned = workerFixture({ status: { assignment: { nodeName: 'node-1', epoch: 1 } } });
-  const newGateway = (): Gateway =>
+  const newGateway = (more: Partial<GatewayOptions> = {}): Gateway =>
     new Gateway({
       namespace: 'default',
       events: { kind: 'Here', store: inThreadEventStore() },
@@ -98,6 +100,7 @@ export async function agentServerLab(options: AgentServerLabOptions): Promise<Ag
       logger,
       lameDuckMs: 0,
       ...options.gateway,
+      ...more,
     });
   const start = async (started: Gateway): Promise<string> => {
     const port = await started.listen({ host: '127.0.0.1', port: 0 });
@@ -109,6 +112,10 @@ export async function agentServerLab(options: AgentServerLabOptions): Promise<Ag
   const url = await start(gateway);
   return {
     addGateway: async () => await start(newGateway()),
+    async nextGateway(more) {
+      const next = newGateway(more);
+      return { gateway: next, url: await start(next) };
+    },
     gateway,
     url,
     functions,

@@ -90,6 +90,7 @@ export async function gatewayLab(options: GatewayLabOptions = {}): Promise<Gatew
     logger: silentLogger(),
     maxWaitMs: options.maxWaitMs ?? 5_000,
     lameDuckMs: 0,
+    eventDrainMs: 100,
     ...options.gateway,
   });
   const port = await gateway.listen({ host: '127.0.0.1', port: 0 });

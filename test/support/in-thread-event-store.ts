@@ -5,6 +5,9 @@ import { SqliteEventTable } from '../../src/gateway/events/sqlite-event-table.ts
 export interface InThreadEventStoreOptions {
   /** Wall-clock milliseconds. */
   readonly now?: () => number;
+  /** A file in place of the memory, and the name of the process that opens it. */
+  readonly file?: string;
+  readonly owner?: string;
   readonly maxEvents?: number;
   readonly maxBytes?: number;
   /** Called before each thing that is asked: throws to have it fail. */
@@ -14,7 +17,8 @@ export interface InThreadEventStoreOptions {
 /** The store of a gateway with its table in memory and on the test's own thread. */
 export function inThreadEventStore(options: InThreadEventStoreOptions = {}): EventStore {
   const limits = { maxEvents: options.maxEvents ?? 1_000, maxBytes: options.maxBytes ?? 64 * 2 ** 20 };
-  const table = new SqliteEventTable(':memory:', limits, options.now ?? Date.now);
+  const { file = ':memory:', now = Date.now, owner = 'test' } = options;
+  const table = new SqliteEventTable(file, limits, now, owner);
   const channel: SqliteChannel = {
     run: async (method, ...args) => {
       options.before?.(method);

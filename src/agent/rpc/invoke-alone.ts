@@ -53,8 +53,11 @@ export async function serveRecover(call: RecoverCall, callers: Callers, ownRun: 
     callers,
     (answer) => {
       const uid = resolveWorker(callers.fleet, worker);
-      return answer.send(uid, ({ arrival, ...way }) =>
-        callers.fleet.recover({ uid, requestId, sentMs, from, tailLog, ...way, arrival: progress && arrival }),
+      return answer.send(
+        uid,
+        ({ arrival, ...way }) =>
+          callers.kept.recover({ uid, requestId, from, ...way }, callers.namespaces) ??
+          callers.fleet.recover({ uid, requestId, sentMs, from, tailLog, ...way, arrival: progress && arrival }),
       );
     },
     progress,

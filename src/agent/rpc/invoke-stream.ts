@@ -17,6 +17,7 @@ import { ArrivedBytes } from './arrived-bytes.ts';
 import type { CallBudget, CallBytes } from './call-budget.ts';
 import { CallTrace } from './call-trace.ts';
 import { trailerOf } from './invoke-trailer.ts';
+import type { KeptCalls } from './kept-calls.ts';
 import { resolveWorker, type ServedFleet } from './served-fleet.ts';
 
 /**
@@ -40,6 +41,9 @@ export interface Callers {
   /** The workers that they may call. */
   readonly fleet: ServedFleet;
   readonly budget: CallBudget;
+  readonly kept: KeptCalls;
+  /** Namespaces that they serve; undefined for all. */
+  readonly namespaces: ReadonlySet<string> | undefined;
   /** Name of the connection. */
   readonly peer: string;
   /** Name of the caller itself, whichever its connection. */
@@ -191,6 +195,8 @@ export class InvokeAnswer {
   /** Fires when the call is to be refused if it waits. */
   readonly #unwanted = new AbortController();
   #isGone = false;
+  /** Whether the call stays wanted without its caller. */
+  #outlives = false;
   #bytes: CallBytes | undefined;
   #over = false;
   #head: InvokeHead | undefined;
@@ -245,7 +251,9 @@ export class InvokeAnswer {
   /** The caller has hung up. */
   abandon(): void {
     this.#isGone = true;
-    this.#unwanted.abort();
+    if (!this.#outlives) {
+      this.#unwanted.abort();
+    }
     this.#credit?.close();
     if (!this.#isKept) {
       this.#arrival?.end();
@@ -295,7 +303,19 @@ export class InvokeAnswer {
         atOnce,
       };
       const arrival = request.acknowledges ? () => this.arrival : undefined;
-      return await this.send(uid, (way) => this.#callers.fleet.invoke({ ...call, ...way, arrival }), bytes);
+      const { fleet, kept } = this.#callers;
+      const invoke = (way: Way): Promise<InvocationResult> => fleet.invoke({ ...call, ...way, arrival });
+      if (!request.keeps) {
+        return await this.send(uid, invoke, bytes);
+      }
+      // Its caller may be another one by its end.
+      this.#outlives = true;
+      const namespace = fleet.view(uid)?.identity.namespace ?? '';
+      return await this.send(
+        uid,
+        (way) => kept.run(namespace, call, way, (taker) => invoke({ ...way, ...taker })),
+        bytes,
+      );
     } finally {
       bytes.add(-payloadBytes);
     }

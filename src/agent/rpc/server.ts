@@ -37,6 +37,7 @@ import {
   serveRecover,
 } from './invoke-alone.ts';
 import { type Callers, type InvokeManyCall, serveInvokeMany } from './invoke-stream.ts';
+import { KeptCalls } from './kept-calls.ts';
 import { type LogCall, type LogSource, serveLogs } from './log-stream.ts';
 import { resolveWorker, type ServedFleet, servedFleet } from './served-fleet.ts';
 import { type TlsIdentity, TlsListener } from './tls-listener.ts';
@@ -71,6 +72,8 @@ export interface GrpcServerParts {
 /** The same as one client may see it. */
 interface ClientParts extends Omit<GrpcServerParts, 'fleet'> {
   readonly fleet: ServedFleet;
+  /** Those that the client serves; undefined for all. */
+  readonly namespaces: ReadonlySet<string> | undefined;
 }
 
 export interface GrpcServerOptions {
@@ -97,6 +100,7 @@ export class AgentGrpcServer {
   readonly #parts = Promise.withResolvers<GrpcServerParts>();
   readonly #stopping = new AbortController();
   readonly #budget: CallBudget;
+  readonly #kept: KeptCalls;
   /** Name of this process, by which gateways tell the calls that an earlier one was sent. */
   readonly #run = randomUUID();
   #served: GrpcServerParts | undefined;
@@ -105,6 +109,7 @@ export class AgentGrpcServer {
     this.#logger = options.logger;
     this.#clock = options.clock;
     this.#budget = options.budget ?? new CallBudget(defaultCallBytes(0), options.clock);
+    this.#kept = new KeptCalls(options.clock);
     this.#parts.promise.catch(() => undefined);
     const proto = loadAgentProto();
     this.#server = new Server({
@@ -223,8 +228,9 @@ export class AgentGrpcServer {
     };
   }
 
-  #callers(call: { getHost(): string; getPeer(): string }, { fleet, tracing }: ClientParts): Callers {
-    return { fleet, budget: this.#budget, peer: call.getPeer(), caller: call.getHost(), tracing };
+  #callers(call: { getHost(): string; getPeer(): string }, { fleet, namespaces, tracing }: ClientParts): Callers {
+    const [peer, caller] = [call.getPeer(), call.getHost()];
+    return { fleet, budget: this.#budget, kept: this.#kept, namespaces, peer, caller, tracing };
   }
 
   #hint(
@@ -319,7 +325,7 @@ function namespacesOf(call: Authenticated): ReadonlySet<string> | undefined {
 }
 
 function partsFor(namespaces: ReadonlySet<string> | undefined, parts: GrpcServerParts): ClientParts {
-  return { ...parts, fleet: servedFleet(parts.fleet, namespaces) };
+  return { ...parts, fleet: servedFleet(parts.fleet, namespaces), namespaces };
 }
 
 function deadlineOf(call: { getDeadline(): Date | number }): CallOptions {

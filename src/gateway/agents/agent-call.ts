@@ -23,8 +23,8 @@ const MAX_UNREAD_BYTES = 4 * 1024 * 1024;
 const NO_HEAD: InvokeHead = { status: 0, contentType: '', streaming: false };
 
 /** A call as it is sent. The way that it goes says whether the agent is told what has arrived. */
-export type NewCall = Omit<InvokeRequest, 'acknowledges' | 'confirms' | 'atOnce' | 'waitedMs'> &
-  Partial<Pick<InvokeRequest, 'atOnce' | 'waitedMs'>>;
+export type NewCall = Omit<InvokeRequest, 'acknowledges' | 'confirms' | 'atOnce' | 'waitedMs' | 'keeps'> &
+  Partial<Pick<InvokeRequest, 'atOnce' | 'waitedMs' | 'keeps'>>;
 
 /** How a call ended, as far as its agent or the loss of it tells. */
 export type AgentAnswer =
@@ -80,8 +80,8 @@ export class ReadBytes {
   }
 }
 
-/** The same of an agent that tells the whole once more. */
-export function withoutBeginning({ streamed }: AnswerSoFar): AnswerSoFar {
+/** An answer of which nothing has come. */
+export function nothingSoFar(streamed = false): AnswerSoFar {
   return { head: NO_HEAD, body: new GrowingBuffer(), size: 0, read: new ReadBytes(), streamed };
 }
 

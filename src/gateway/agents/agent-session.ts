@@ -12,7 +12,7 @@ import {
   type AnswerSink,
   type AnswerSoFar,
   type NewCall,
-  withoutBeginning,
+  nothingSoFar,
 } from './agent-call.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
 import { askAgain, askEarlier, type LostCall } from './ask-again.ts';
@@ -177,7 +177,7 @@ export class AgentSession {
   ): Promise<AgentAnswer> {
     const { protocol } = this.#options;
     if (this.#run === '') {
-      const call = this.#begin(caller, limitMs, sink, withoutBeginning(soFar));
+      const call = this.#begin(caller, limitMs, sink, nothingSoFar(soFar.streamed));
       askEarlier(this.#http2, protocol, request, call, soFar);
       return call.answer;
     }

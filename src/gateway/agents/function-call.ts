@@ -1,6 +1,27 @@
-import type { InvokeTimings } from '../../protocol/generated/agent.ts';
+import type { InvokeTimings, WorkerRef } from '../../protocol/generated/agent.ts';
 import type { FunctionReference } from '../lambda/function-name.ts';
 import type { FunctionAnswer } from './emulator-translation.ts';
+
+/** The worker that a call goes to: a process that knows it can ask for the answer later. */
+export interface SentTry {
+  readonly nodeName: string;
+  readonly worker: WorkerRef;
+  /** Name of the process of the agent. */
+  readonly run: string;
+  /** Wall-clock milliseconds. */
+  readonly sentAt: number;
+  /** As Lambda writes it. */
+  readonly version: string;
+  readonly timeoutSeconds: number;
+}
+
+/** Follows a call that may be asked for by another process: its agent keeps the answer. */
+export interface CallFollower {
+  /** Called before each time that the call is sent, which waits for the end of this. An error ends the call unsent. */
+  sending(sent: SentTry): Promise<void>;
+  /** The worker has refused the call, which has not begun. */
+  refused(): void;
+}
 
 /** One call as the gateway's edge takes it in. */
 export interface FunctionCall {
@@ -11,6 +32,8 @@ export interface FunctionCall {
   readonly tailLog: boolean;
   /** Whether a call with this request id has ended before, so that an answer under it may be that one's. */
   readonly isRepeated?: boolean;
+  /** Absent for a call that ends with its caller. */
+  readonly follower?: CallFollower;
   /** The caller's X-Amzn-Trace-Id; empty for none. */
   readonly traceId: string;
   /** W3C `traceparent` of the call's span; empty for none. */

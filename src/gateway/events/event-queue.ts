@@ -20,8 +20,7 @@ import {
   type UnreadableEvent,
 } from './event-store.ts';
 
-/** Events of one function, and records for one endpoint, under way at a time. */
-const MAX_PER_FUNCTION = 64;
+/** Records for one endpoint under way at a time. */
 const MAX_PER_ENDPOINT = 8;
 /** Events under way at a time, and bytes of their payloads: the share of the gateway's memory for events. */
 const MAX_RUNNING = 2_048;
@@ -38,6 +37,8 @@ const READY_POLL_MS = 100;
 export interface EventQueueOptions extends EventRunnerOptions {
   /** Workers of a function: the number of its events that are tried at a time. */
   readonly concurrencyOf: (functionName: string) => number;
+  /** Calls `listener` once, at the next change of a function. The returned function cancels that. */
+  readonly onNextChange?: (functionName: string, listener: () => void) => () => void;
   /** Whether the gateway knows the functions. Before that no event is tried. */
   readonly isReady: () => boolean;
   /** Bytes of the payloads of events under way. Default 256 MiB. */
@@ -53,19 +54,25 @@ interface RunningEvent extends Omit<ClaimedEvent, 'claim'> {
  * The calls of type `Event`: stored before they are answered with 202, and tried from the store until they are done or
  * given up. An event that is given up is replaced by a record for the destination of its function.
  *
- * At least once: an event leaves the store after its end is known. The next gateway, or another one, finds the events
- * of a killed gateway and tries them again with the same request id.
+ * At least once: an event leaves the store after its end is known. The next process finds the events of a killed one,
+ * asks the workers that had them for their answers, and tries those again of which no worker knows, with the same
+ * request id.
  */
 export class EventQueue implements EventKeeper {
   readonly #options: EventQueueOptions;
   readonly #runner: EventRunner;
   readonly #loops: TaskGroup;
+  readonly #renewing: TaskGroup;
   readonly #runs: TaskGroup;
   /** Events under way, by request id. */
   readonly #claimed = new Map<string, RunningEvent>();
-  /** The same, counted by partition. */
+  /** The same, counted by partition, and the bytes of their payloads. */
   readonly #counts = new Tally();
+  readonly #bytesOf = new Tally();
   #bytes = 0;
+  /** Partitions that are due and have no room, each with the end of the wait for a change of its function. */
+  readonly #crowded = new Map<string, () => void>();
+  readonly #ending = new AbortController();
   #kicked = false;
   #pauseEnd = new AbortController();
   #onIdle: (() => void) | undefined;
@@ -77,12 +84,13 @@ export class EventQueue implements EventKeeper {
     };
     this.#runner = new EventRunner(options);
     this.#loops = new TaskGroup(onError);
+    this.#renewing = new TaskGroup(onError);
     this.#runs = new TaskGroup(onError);
   }
 
   start(): void {
     this.#loops.run('take events', (signal) => this.#take(signal));
-    this.#loops.run('renew claims', (signal) => this.#renew(signal));
+    this.#renewing.run('renew claims', (signal) => this.#renew(signal));
   }
 
   /** Whether events are taken, by last knowledge. */
@@ -129,20 +137,26 @@ export class EventQueue implements EventKeeper {
     this.#kick();
   }
 
-  /** Takes no more, lets those under way end, and gives those back that have not within `deadlineMs`. */
+  /**
+   * Begins no more tries, lets those end that workers have, and leaves those to the next process that have not ended
+   * within `deadlineMs`. Events are accepted until the store closes.
+   */
   async stop(deadlineMs: number): Promise<void> {
     await this.#loops.stop();
+    this.#watchNone();
+    this.#ending.abort();
     if (this.#claimed.size > 0) {
       const idle = Promise.withResolvers<void>();
       this.#onIdle = idle.resolve;
-      const timer = this.#options.clock.setTimer(idle.resolve, Math.min(deadlineMs, LEASE_MS - RENEW_MS));
+      const timer = this.#options.clock.setTimer(idle.resolve, deadlineMs);
       await idle.promise;
       timer.cancel();
     }
     if (this.#claimed.size > 0) {
-      this.#options.logger.warn({ events: this.#claimed.size }, 'events are given back: the gateway is ending');
+      this.#options.logger.warn({ events: this.#claimed.size }, 'events under way are left to the next process');
     }
     await this.#runs.stop();
+    await this.#renewing.stop();
   }
 
   #kick(): void {
@@ -178,6 +192,7 @@ export class EventQueue implements EventKeeper {
     let left = MAX_RUNNING - this.#claimed.size;
     let bytesLeft = (this.#options.maxRunningBytes ?? DEFAULT_RUNNING_BYTES) - this.#bytes;
     const claims: Promise<void>[] = [];
+    this.#watchNone();
     const due = partitions.filter(({ dueInMs }) => dueInMs <= 0);
     for (const { dueInMs } of partitions) {
       if (dueInMs > 0) {
@@ -188,9 +203,12 @@ export class EventQueue implements EventKeeper {
     const share = Math.max(1, Math.floor(left / Math.max(1, due.length)));
     const bytesShare = Math.max(MAX_STORED_BYTES, Math.floor(bytesLeft / Math.max(1, due.length)));
     for (const { partition } of due.toSorted((a, b) => this.#counts.get(a.partition) - this.#counts.get(b.partition))) {
-      const events = Math.min(left, share, this.#roomOf(partition));
-      if (events > 0 && bytesLeft >= MAX_STORED_BYTES) {
-        const bytes = Math.min(bytesLeft, bytesShare);
+      const events = Math.min(left, share, this.#roomOf(partition), partOf(left, this.#counts.get(partition)));
+      const held = this.#bytesOf.get(partition);
+      const bytes = Math.min(bytesLeft, bytesShare, Math.max(held > 0 ? 0 : MAX_STORED_BYTES, partOf(bytesLeft, held)));
+      if (events <= 0) {
+        this.#watch(partition);
+      } else if (bytesLeft >= MAX_STORED_BYTES && bytes > 0) {
         left -= events;
         bytesLeft -= bytes;
         claims.push(this.#claim(partition, { events, bytes }));
@@ -234,11 +252,31 @@ export class EventQueue implements EventKeeper {
 
   #roomOf(partition: string): number {
     const name = functionOfPartition(partition);
-    const most =
-      name === undefined
-        ? MAX_PER_ENDPOINT
-        : Math.min(MAX_PER_FUNCTION, Math.max(1, this.#options.concurrencyOf(name)));
+    const most = name === undefined ? MAX_PER_ENDPOINT : Math.max(1, this.#options.concurrencyOf(name));
     return most - this.#counts.get(partition);
+  }
+
+  /** Looks for events again once the function of a partition has room. */
+  #watch(partition: string): void {
+    const name = functionOfPartition(partition);
+    const { onNextChange } = this.#options;
+    if (name !== undefined && onNextChange !== undefined) {
+      const onChange = (): void => {
+        if (this.#roomOf(partition) > 0) {
+          this.#kick();
+        } else {
+          this.#watch(partition);
+        }
+      };
+      this.#crowded.set(partition, onNextChange(name, onChange));
+    }
+  }
+
+  #watchNone(): void {
+    for (const cancel of this.#crowded.values()) {
+      cancel();
+    }
+    this.#crowded.clear();
   }
 
   async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
@@ -263,25 +301,27 @@ export class EventQueue implements EventKeeper {
     }
   }
 
-  #start(partition: string, { event, claim }: ClaimedEvent): void {
+  #start(partition: string, { event, ...how }: ClaimedEvent): void {
     const { requestId } = event;
     const running = this.#claimed.get(requestId);
     if (running !== undefined) {
       // The former claim lapsed while the store was away, and the event still runs here: its end needs the new one.
-      running.claim = claim;
+      running.claim = how.claim;
       return;
     }
-    const claimed: RunningEvent = { event, claim };
+    const claimed: RunningEvent = { event, ...how };
     this.#claimed.set(requestId, claimed);
     this.#counts.add(partition, 1);
-    this.#bytes += claimed.event.payload.length;
+    this.#bytes += event.payload.length;
+    this.#bytesOf.add(partition, event.payload.length);
     this.#runs.run('event', async (signal) => {
       try {
-        await this.#runner.run(claimed, signal);
+        await this.#runner.run(claimed, this.#ending.signal, signal);
       } finally {
         this.#claimed.delete(requestId);
         this.#counts.add(partition, -1);
-        this.#bytes -= claimed.event.payload.length;
+        this.#bytes -= event.payload.length;
+        this.#bytesOf.add(partition, -event.payload.length);
         this.#kick();
         if (this.#claimed.size === 0) {
           this.#onIdle?.();
@@ -289,4 +329,12 @@ export class EventQueue implements EventKeeper {
       }
     });
   }
+}
+
+/**
+ * The part of a room that a partition may take further, where none holds more than stays free: one alone has half, and a
+ * further one still finds room.
+ */
+function partOf(free: number, held: number): number {
+  return Math.ceil((free - held) / 2);
 }

@@ -1,9 +1,9 @@
 import { Backoff } from '../../common/backoff.ts';
-import type { Clock } from '../../common/clock.ts';
+import type { Clock, Timer } from '../../common/clock.ts';
 import { sleep, withDeadline } from '../../common/deadline.ts';
-import { hasCode, messageOf, unreachable } from '../../common/errors.ts';
+import { EsbError, hasCode, messageOf, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
+import type { CallFollower, FunctionCall, InvokeResult, SentTry } from '../agents/function-call.ts';
 import { Caller } from '../lambda/caller.ts';
 import { LambdaError, type LambdaErrorName } from '../lambda/lambda-error.ts';
 import { type EndedEvent, type LastResponse, type PostRecord, recordFor } from './event-destination.ts';
@@ -12,6 +12,7 @@ import {
   type ClaimedEvent,
   type EventSettings,
   type EventStore,
+  type EventTarget,
   partitionOf,
   type StoredEvent,
 } from './event-store.ts';
@@ -36,6 +37,8 @@ interface TryOutcome {
 export interface EventRunnerOptions {
   readonly store: EventStore;
   readonly invoke: (call: FunctionCall, caller: Caller) => Promise<InvokeResult>;
+  /** The answer of a call that an earlier process has sent; undefined where it is not known to have run to its end. */
+  readonly ask: (call: FunctionCall, sent: SentTry, caller: Caller) => Promise<InvokeResult | undefined>;
   readonly post: PostRecord;
   /** Whether the reserved concurrency of a function is 0. */
   readonly isSwitchedOff: (functionName: string) => boolean;
@@ -57,24 +60,54 @@ export class EventRunner {
     this.#options = options;
   }
 
-  /** Tries an event once and carries out the decision that follows. */
-  async run(claimed: ClaimedEvent, signal: AbortSignal): Promise<void> {
+  /**
+   * Tries an event once and carries out the decision that follows. Of an event whose try an earlier process has sent, the
+   * worker is asked first.
+   *
+   * @param ending fires when no further try may be sent; one that was sent goes on
+   * @param signal fires when a try that was sent is left to the next process
+   */
+  async run(claimed: ClaimedEvent, ending: AbortSignal, signal: AbortSignal): Promise<void> {
     const { event } = claimed;
-    const { store, clock, settingsOf, onTried } = this.#options;
+    const { clock, settingsOf } = this.#options;
     const settings =
       event.target.kind === 'Function' ? (settingsOf(event.target.functionName) ?? event.settings) : event.settings;
+    const { sent } = claimed;
+    const asked =
+      sent === undefined ? undefined : await this.#bounded((caller) => this.#ask(event, sent, caller), signal);
+    if (asked === 'Left') {
+      return;
+    }
+    if (asked !== undefined) {
+      await this.#conclude(claimed, asked, settings, signal);
+      return;
+    }
+    const leftMs = event.acceptedAt + settings.maximumEventAgeSeconds * 1000 - clock.now();
     if (isTooOld(settings, clock.now() - event.acceptedAt)) {
       const decision = { kind: 'GiveUp', condition: 'EventAgeExceeded', progress: event.progress } as const;
       await this.#carryOut(claimed, decision, settings, undefined, signal);
       return;
     }
-    const outcome = await this.#try(event, signal);
-    if (outcome === undefined) {
-      // The gateway is ending and the try has no known outcome: the next gateway tries again at once.
-      await store.postpone(claimed, event.progress, 0);
+    const outcome = await this.#bounded((caller, ended) => this.#try(claimed, leftMs, caller, ending, ended), signal);
+    if (outcome === 'Left') {
       return;
     }
-    const { result, response, detail } = outcome;
+    if (ending.aborted && outcome.result.kind === 'Refused') {
+      // No worker has had the event: the next process tries it at once.
+      await this.#write(claimed, (store) => store.postpone(claimed, event.progress, 0), signal);
+      return;
+    }
+    await this.#conclude(claimed, outcome, settings, signal);
+  }
+
+  async #conclude(
+    claimed: ClaimedEvent,
+    { detail, response, result }: TryOutcome,
+    settings: EventSettings,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { event } = claimed;
+    const { clock, onTried } = this.#options;
     onTried?.(result.kind);
     const decision = decideAfterTry(result, event.progress, settings, clock.now() - event.acceptedAt);
     if (decision.kind !== 'Finish') {
@@ -86,17 +119,49 @@ export class EventRunner {
     await this.#carryOut(claimed, decision, settings, response, signal);
   }
 
-  /** One try; undefined when the signal fired before its end. */
-  async #try(event: StoredEvent, signal: AbortSignal): Promise<TryOutcome | undefined> {
+  async #ask(event: StoredEvent, sent: SentTry, caller: Caller): Promise<TryOutcome | undefined> {
+    const { target } = event;
+    const call = target.kind === 'Function' ? callOf(event, target) : undefined;
+    const answer = call === undefined ? undefined : await this.#options.ask(call, sent, caller);
+    return answer === undefined ? undefined : outcomeOf(answer);
+  }
+
+  /** One try. A try that no worker has is withdrawn once `ending` fires, or the event is too old. */
+  async #try(
+    claimed: ClaimedEvent,
+    leftMs: number,
+    caller: Caller,
+    ending: AbortSignal,
+    ended: AbortSignal,
+  ): Promise<TryOutcome> {
+    const { clock, store } = this.#options;
+    const follower = new TryFollower(caller, (sent) => store.note(claimed, sent));
+    const withdraw = (): void => follower.withdraw();
+    const timer: Timer = clock.setTimer(withdraw, leftMs);
+    ending.addEventListener('abort', withdraw, { once: true });
+    if (ending.aborted) {
+      withdraw();
+    }
+    try {
+      return await tryEvent(claimed.event, this.#options, caller, follower, ended);
+    } finally {
+      timer.cancel();
+      ending.removeEventListener('abort', withdraw);
+    }
+  }
+
+  /** Bounds the time of a try; `Left` when the signal fired before its end. */
+  async #bounded<T>(
+    work: (caller: Caller, ended: AbortSignal) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T | TryOutcome | 'Left'> {
     const caller = new Caller();
     try {
-      return await withDeadline('an event', MAX_TRY_MS, signal, (ended) =>
-        tryEvent(event, this.#options, caller, ended),
-      );
+      return await withDeadline('an event', MAX_TRY_MS, signal, (ended) => work(caller, ended));
     } catch (error) {
       caller.hangUp();
       if (signal.aborted) {
-        return undefined;
+        return 'Left';
       }
       if (hasCode(error, 'DeadlineExceeded')) {
         return { result: { kind: 'OutcomeUnknown' }, detail: error.message };
@@ -112,7 +177,7 @@ export class EventRunner {
     response: LastResponse | undefined,
     signal: AbortSignal,
   ): Promise<void> {
-    const { store, onEnded } = this.#options;
+    const { onEnded } = this.#options;
     const { event } = claimed;
     switch (decision.kind) {
       case 'Finish':
@@ -125,7 +190,7 @@ export class EventRunner {
         onEnded?.('ok');
         return;
       case 'TryAgain':
-        await this.#insist(() => store.postpone(claimed, decision.progress, decision.delayMs), signal);
+        await this.#write(claimed, (store) => store.postpone(claimed, decision.progress, decision.delayMs), signal);
         return;
       case 'GiveUp': {
         const { condition, progress } = decision;
@@ -147,7 +212,7 @@ export class EventRunner {
     const fields = { requestId: event.requestId, partition: partitionOf(event.target), condition, ...progress };
     switch (next.kind) {
       case 'Send': {
-        await this.#insist(() => store.exchange(claimed, next.event), signal);
+        await this.#write(claimed, (each) => each.exchange(claimed, next.event), signal);
         const level = condition === 'Success' ? 'debug' : 'warn';
         logger[level](
           { ...fields, destination: partitionOf(next.event.target), recordId: next.event.requestId },
@@ -170,21 +235,92 @@ export class EventRunner {
     }
   }
 
-  /** Repeats a write until it succeeds: a store that was away must not cause another try of an event that has ended. */
-  async #insist(step: () => Promise<void>, signal: AbortSignal): Promise<void> {
+  /** Writes the end of a try, which counts for nothing where another process has the event by now. */
+  async #write(
+    { event }: ClaimedEvent,
+    step: (store: EventStore) => Promise<boolean>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { logger, onEnded, store } = this.#options;
+    if (!(await this.#insist(() => step(store), signal))) {
+      logger.warn(
+        { requestId: event.requestId },
+        'the claim of an event had lapsed, and the end of its try counts for nothing',
+      );
+      onEnded?.('ClaimLost');
+    }
+  }
+
+  /**
+   * Repeats a write until it succeeds: a store that was away must not cause another try of an event that has ended.
+   *
+   * @throws {Error} any but those of the store: a fault of ours does not pass
+   */
+  async #insist<T>(step: () => Promise<T>, signal: AbortSignal): Promise<T> {
     const { clock, logger } = this.#options;
     const backoff = new Backoff(STORE_BACKOFF);
     for (;;) {
       try {
-        await step();
-        return;
+        return await step();
       } catch (error) {
+        if (!(error instanceof EsbError && error.code.startsWith('EventStore'))) {
+          throw error;
+        }
         const retryMs = backoff.next();
         logger.warn({ err: error, retryMs }, 'end of an event could not be written');
         await sleep(clock, retryMs, signal);
       }
     }
   }
+}
+
+/** A try as its gateway sends it. Can be withdrawn while no worker has it. */
+class TryFollower implements CallFollower {
+  readonly #caller: Caller;
+  readonly #note: (sent: SentTry) => Promise<void>;
+  #isSent = false;
+  #isWithdrawn = false;
+
+  /** @param note makes durable to which worker the call goes */
+  constructor(caller: Caller, note: (sent: SentTry) => Promise<void>) {
+    this.#caller = caller;
+    this.#note = note;
+  }
+
+  withdraw(): void {
+    this.#isWithdrawn = true;
+    if (!this.#isSent) {
+      this.#caller.hangUp();
+    }
+  }
+
+  async sending(sent: SentTry): Promise<void> {
+    this.#isSent = true;
+    await this.#note(sent);
+  }
+
+  refused(): void {
+    this.#isSent = false;
+    if (this.#isWithdrawn) {
+      this.#caller.hangUp();
+    }
+  }
+}
+
+function callOf(
+  event: StoredEvent,
+  { functionName: name, qualifier }: Extract<EventTarget, { readonly kind: 'Function' }>,
+): FunctionCall {
+  return {
+    reference: qualifier === undefined ? { name } : { name, qualifier },
+    requestId: event.requestId,
+    payload: event.payload,
+    clientContext: '',
+    tailLog: false,
+    ...(event.progress.failures > 0 ? { isRepeated: true } : {}),
+    traceId: event.traceId,
+    traceParent: event.traceParent,
+  };
 }
 
 /**
@@ -196,6 +332,7 @@ async function tryEvent(
   event: StoredEvent,
   tools: Pick<EventRunnerOptions, 'invoke' | 'post' | 'isSwitchedOff' | 'settingsOf'>,
   caller: Caller,
+  follower: CallFollower,
   signal: AbortSignal,
 ): Promise<TryOutcome> {
   const { target } = event;
@@ -210,22 +347,14 @@ async function tryEvent(
       if (tools.isSwitchedOff(target.functionName)) {
         return { result: { kind: 'SwitchedOff' }, detail: 'the reserved concurrency is 0' };
       }
-      const { functionName: name, qualifier } = target;
-      const call: FunctionCall = {
-        reference: qualifier === undefined ? { name } : { name, qualifier },
-        requestId: event.requestId,
-        payload: event.payload,
-        clientContext: '',
-        tailLog: false,
-        ...(event.progress.failures > 0 ? { isRepeated: true } : {}),
-        traceId: event.traceId,
-        traceParent: event.traceParent,
-      };
       try {
-        return outcomeOf(await tools.invoke(call, caller));
+        return outcomeOf(await tools.invoke({ ...callOf(event, target), follower }, caller));
       } catch (error) {
         signal.throwIfAborted();
-        return { result: refusal(error, tools.settingsOf(name) === undefined), detail: messageOf(error) };
+        return {
+          result: refusal(error, tools.settingsOf(target.functionName) === undefined),
+          detail: messageOf(error),
+        };
       }
     }
     default:

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Clock } from '../../common/clock.ts';
 import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
@@ -43,6 +44,7 @@ export async function openEventStore(
   const limits: EventLimits = { maxEvents: events.maxEvents, maxBytes: events.maxBytes };
   const { clock, logger } = context;
   if (events.store === 'sqlite') {
+    const owner = randomUUID();
     let isSuspect = false;
     const store = new ReopeningEventStore({
       open: async (tellBroken, signal) => {
@@ -51,7 +53,7 @@ export async function openEventStore(
           tellBroken(error);
         };
         return sqliteEventStore(
-          await SqliteEventChannel.open({ folder: stateDir, limits, onBroken, signal, isSuspect }),
+          await SqliteEventChannel.open({ folder: stateDir, limits, owner, onBroken, signal, isSuspect }),
           limits,
         );
       },

@@ -2,6 +2,7 @@ import type { FunctionSettings } from '../../api/function-settings.ts';
 import type { EventDestination, LambdaWorkerSpec } from '../../api/lambda-worker.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
+import type { SentTry } from '../agents/function-call.ts';
 
 export type EventTarget =
   | { readonly kind: 'Function'; readonly functionName: string; readonly qualifier?: string }
@@ -94,6 +95,8 @@ export interface ClaimedEvent {
   readonly event: StoredEvent;
   /** Tells this claim from any other of the same event. */
   readonly claim: string;
+  /** The try that an earlier process had under way when it ended; undefined for none, or where no store keeps it. */
+  readonly sent?: SentTry | undefined;
 }
 
 /** The events of one target, which wait for each other. */
@@ -156,7 +159,8 @@ export interface EventStore {
   readonly pollMs: number;
   readonly limits: EventLimits;
   /**
-   * Keeps an event. Resolves once the event is durable.
+   * Keeps an event. Resolves once the event is durable. An event whose request id is there is the same one, and is not
+   * kept twice.
    *
    * @throws {EsbError} `EventStoreFull` when there is no room, or the partition of the event has its share;
    *   `EventStoreUncertain` when the event may have been kept
@@ -168,12 +172,17 @@ export interface EventStore {
   claim(partition: string, limits: ClaimLimits, leaseMs: number): Promise<Claimed>;
   /** Has the leases of these events end `leaseMs` from now. Of one that has lapsed nothing is said. */
   renew(claimed: readonly ClaimedEvent[], leaseMs: number): Promise<void>;
+  /** Notes to which worker a try goes, for the process that claims the event after this one. */
+  note(claimed: ClaimedEvent, sent: SentTry): Promise<void>;
   /** Removes an event that is done, even if another gateway has claimed it. */
   finish(requestId: string): Promise<void>;
-  /** Gives an event back, to be tried after `delayMs`. Without effect when the claim has lapsed and another has it. */
-  postpone(claimed: ClaimedEvent, progress: EventProgress, delayMs: number): Promise<void>;
-  /** Replaces an event by `successor`. Without effect when the claim has lapsed and another has it. */
-  exchange(claimed: ClaimedEvent, successor: StoredEvent): Promise<void>;
+  /**
+   * Gives an event back, to be tried after `delayMs`. Says whether that had an effect: it has none when the claim has
+   * lapsed and another has it.
+   */
+  postpone(claimed: ClaimedEvent, progress: EventProgress, delayMs: number): Promise<boolean>;
+  /** Replaces an event by `successor`. Says whether that had an effect, as {@link EventStore.postpone}. */
+  exchange(claimed: ClaimedEvent, successor: StoredEvent): Promise<boolean>;
   /** The load of the store, as last known. */
   load(): EventLoad;
   /** Whether events can be kept, by last knowledge. */
@@ -252,17 +261,15 @@ export interface EventRow {
 /** The event of a row. @throws {Error} for a row that this program cannot read */
 function decodeEvent(row: EventRow): StoredEvent {
   const head = JSON.parse(row.head) as EventHead;
-  const { target } = head;
-  const isKnown =
-    (target.kind === 'Function' && typeof target.functionName === 'string') ||
-    (target.kind === 'Endpoint' && URL.canParse(target.url));
-  if (!isKnown) {
+  // JSON has no undefined.
+  const settings = { ...DEFAULT_EVENT_SETTINGS, ...head.settings };
+  const targets = [head.target, settings.onFailure, settings.onSuccess].filter((target) => target !== undefined);
+  if (!targets.every(isKnownTarget)) {
     throw new EsbError(`the event has a target of an unknown kind`, { code: 'EventUnreadable' });
   }
   return {
     ...head,
-    // JSON has no undefined.
-    settings: { ...DEFAULT_EVENT_SETTINGS, ...head.settings },
+    settings,
     requestId: row.id,
     payload: Buffer.from(row.payload.buffer, row.payload.byteOffset, row.payload.byteLength),
     acceptedAt: row.acceptedAt,
@@ -270,13 +277,25 @@ function decodeEvent(row: EventRow): StoredEvent {
   };
 }
 
+function isKnownTarget(target: EventTarget): boolean {
+  return (
+    (target.kind === 'Function' && typeof target.functionName === 'string') ||
+    (target.kind === 'Endpoint' && URL.canParse(target.url))
+  );
+}
+
 /** The events of rows that were claimed. One row that cannot be read hinders no other. */
-export function decodeClaim(rows: readonly (EventRow & { readonly claim: string })[]): Claimed {
+export function decodeClaim(rows: readonly (EventRow & { readonly claim: string; readonly sent?: string })[]): Claimed {
   const events: ClaimedEvent[] = [];
   const unreadable: UnreadableEvent[] = [];
   for (const row of rows) {
     try {
-      events.push({ event: decodeEvent(row), claim: row.claim });
+      const { claim, sent } = row;
+      events.push({
+        event: decodeEvent(row),
+        claim,
+        ...(sent === undefined ? {} : { sent: JSON.parse(sent) as SentTry }),
+      });
     } catch (error) {
       unreadable.push({ requestId: row.id, reason: messageOf(error), acceptedAt: row.acceptedAt });
     }

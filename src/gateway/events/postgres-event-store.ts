@@ -156,7 +156,7 @@ export class PostgresEventStore implements EventStore {
     this.#recentBytes += put.bytes;
     try {
       await this.#query(
-        'INSERT INTO esb_events (namespace, id, lane, accepted_at, head, progress, payload) VALUES ($1, $2, $3, $4, $5, $6, $7)',
+        'INSERT INTO esb_events (namespace, id, lane, accepted_at, head, progress, payload) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING',
         [namespace, ...valuesOf(event)],
       );
     } catch (error) {
@@ -228,26 +228,31 @@ export class PostgresEventStore implements EventStore {
     );
   }
 
+  /** Nothing: a try of a gateway that was killed is made again. */
+  async note(): Promise<void> {}
+
   async finish(requestId: string): Promise<void> {
     await this.#query('DELETE FROM esb_events WHERE id = $1', [requestId]);
   }
 
-  async postpone({ event, claim }: ClaimedEvent, progress: EventProgress, delayMs: number): Promise<void> {
-    await this.#query(
+  async postpone({ event, claim }: ClaimedEvent, progress: EventProgress, delayMs: number): Promise<boolean> {
+    const rows = await this.#query(
       `UPDATE esb_events SET visible_at = now() + $4 * interval '1 millisecond', progress = $3, claim = NULL
-       WHERE id = $1 AND claim = $2`,
+       WHERE id = $1 AND claim = $2 RETURNING id`,
       [event.requestId, claim, JSON.stringify(progress), delayMs],
     );
+    return rows.length > 0;
   }
 
-  async exchange({ event, claim }: ClaimedEvent, successor: StoredEvent): Promise<void> {
+  async exchange({ event, claim }: ClaimedEvent, successor: StoredEvent): Promise<boolean> {
     // One statement, so that it is one transaction.
-    await this.#query(
+    const rows = await this.#query(
       `WITH gone AS (DELETE FROM esb_events WHERE id = $1 AND claim = $2 RETURNING namespace)
        INSERT INTO esb_events (namespace, id, lane, accepted_at, head, progress, payload)
-       SELECT namespace, $3, $4, $5, $6, $7, $8 FROM gone`,
+       SELECT namespace, $3, $4, $5, $6, $7, $8 FROM gone RETURNING id`,
       [event.requestId, claim, ...valuesOf(successor)],
     );
+    return rows.length > 0;
   }
 
   load(): EventLoad {

@@ -87,6 +87,7 @@ export class ReopeningEventStore implements EventStore {
   readonly put: EventStore['put'] = (...args) => this.#with((store) => store.put(...args));
   readonly claim: EventStore['claim'] = (...args) => this.#with((store) => store.claim(...args));
   readonly renew: EventStore['renew'] = (...args) => this.#with((store) => store.renew(...args));
+  readonly note: EventStore['note'] = (...args) => this.#with((store) => store.note(...args));
   readonly finish: EventStore['finish'] = (...args) => this.#with((store) => store.finish(...args));
   readonly postpone: EventStore['postpone'] = (...args) => this.#with((store) => store.postpone(...args));
   readonly exchange: EventStore['exchange'] = (...args) => this.#with((store) => store.exchange(...args));

@@ -19,6 +19,8 @@ export interface SqliteEventChannelOptions {
   /** A folder that outlives a restart and belongs to one gateway alone. */
   readonly folder: string;
   readonly limits: EventLimits;
+  /** Name of this process: the same each time that it opens the file. */
+  readonly owner: string;
   readonly signal?: AbortSignal;
   /** Whether to check the whole file, because the store broke before. Default false. */
   readonly isSuspect?: boolean;
@@ -70,7 +72,8 @@ export class SqliteEventChannel implements SqliteChannel {
   static async open(options: SqliteEventChannelOptions): Promise<SqliteEventChannel> {
     const file = join(options.folder, EVENTS_FILE);
     await create(options.folder, file);
-    const data: SqliteThreadData = { file, limits: options.limits, isSuspect: options.isSuspect === true };
+    const { limits, owner, isSuspect = false } = options;
+    const data: SqliteThreadData = { file, limits, owner, isSuspect };
     const thread = new Worker(new URL(`./sqlite-event-thread${extname(import.meta.url)}`, import.meta.url), {
       name: 'event-store',
       workerData: data,

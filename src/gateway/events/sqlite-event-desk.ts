@@ -2,7 +2,16 @@ import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeSync
 import { EsbError, hasCode } from '../../common/errors.ts';
 import { isDamage, isDiskFull, type SqliteEventTable } from './sqlite-event-table.ts';
 
-export type TableMethod = 'put' | 'partitions' | 'claim' | 'renew' | 'finish' | 'postpone' | 'park' | 'exchange';
+export type TableMethod =
+  | 'put'
+  | 'partitions'
+  | 'claim'
+  | 'renew'
+  | 'note'
+  | 'finish'
+  | 'postpone'
+  | 'park'
+  | 'exchange';
 
 /** A call of the table, with the number under which its outcome is reported. */
 export interface SqliteTask {

@@ -46,6 +46,7 @@ export function sqliteEventStore(channel: SqliteChannel, limits: EventLimits): E
       const claims = claimed.map(({ event, claim }) => ({ id: event.requestId, claim }));
       return channel.run('renew', claims, leaseMs);
     },
+    note: ({ event, claim }, sent) => channel.run('note', event.requestId, claim, JSON.stringify(sent)),
     finish: (requestId) => channel.run('finish', requestId),
     postpone: ({ event, claim }, progress, delayMs) =>
       channel.run('postpone', event.requestId, claim, JSON.stringify(progress), delayMs),

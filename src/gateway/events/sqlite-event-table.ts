@@ -12,7 +12,7 @@ import {
 } from './event-store.ts';
 
 /** Layout of the file, kept in its `user_version`. */
-const LAYOUT = 1;
+const LAYOUT = 2;
 /** Bytes beyond which the write-ahead log is cut after a checkpoint. */
 const LOG_LIMIT_BYTES = 64 * 1024 * 1024;
 /** SQLite's result codes for a file that another connection has locked. */
@@ -27,6 +27,8 @@ const NOT_A_DATABASE = 26;
 
 export interface ClaimedRow extends EventRow {
   readonly claim: string;
+  /** JSON of the try that was under way. */
+  readonly sent?: string;
 }
 
 export interface NewRow extends EventRow {
@@ -44,6 +46,7 @@ export class SqliteEventTable {
   readonly #database: DatabaseSync;
   readonly #limits: EventLimits;
   readonly #now: () => number;
+  readonly #owner: string;
   readonly #statements: ReturnType<typeof prepare>;
   #load: EventLoad;
   /** The same by partition. */
@@ -54,13 +57,15 @@ export class SqliteEventTable {
    * Opens the file and gives back the events that an earlier process had claimed.
    *
    * @param now wall-clock milliseconds
+   * @param owner name of this process. Claims of its own from before stay: their events are under way
    * @param isSuspect whether to check the whole file, because it was damaged a moment ago
    * @throws {EsbError} `EventStoreLocked` when another process has it, `EventStoreUnreadable` when it is
    *   damaged or of a newer version
    */
-  constructor(file: string, limits: EventLimits, now: () => number, isSuspect = false) {
+  constructor(file: string, limits: EventLimits, now: () => number, owner: string, isSuspect = false) {
     this.#limits = limits;
     this.#now = now;
+    this.#owner = owner;
     this.#database = open(file);
     this.#load = NO_LOAD;
     try {
@@ -133,7 +138,7 @@ export class SqliteEventTable {
     const now = this.#now();
     return this.#statements.due.all(partition, now, limits.events, limits.bytes).map((row) => {
       this.#claims += 1;
-      const claim = String(this.#claims);
+      const claim = `${this.#owner}:${this.#claims}`;
       this.#statements.claim.run(now + leaseMs, claim, row.seq ?? null);
       return {
         id: String(row.id),
@@ -142,6 +147,7 @@ export class SqliteEventTable {
         acceptedAt: Number(row.accepted_at),
         payload: row.payload as Uint8Array,
         claim,
+        ...(row.sent === null ? {} : { sent: String(row.sent) }),
       };
     });
   }
@@ -160,19 +166,26 @@ export class SqliteEventTable {
     }
   }
 
-  postpone(id: string, claim: string, progress: string, delayMs: number): void {
-    this.#statements.postpone.run(this.#now() + delayMs, progress, id, claim);
+  /** @param sent JSON of the try that is under way from now on */
+  note(id: string, claim: string, sent: string): void {
+    this.#statements.note.run(sent, id, claim);
+  }
+
+  postpone(id: string, claim: string, progress: string, delayMs: number): boolean {
+    return this.#statements.postpone.run(this.#now() + delayMs, progress, id, claim).changes > 0;
   }
 
   park(id: string, claim: string, delayMs: number): void {
     this.#statements.park.run(this.#now() + delayMs, id, claim);
   }
 
-  exchange(id: string, claim: string, successor: NewRow): void {
-    if (this.#statements.owned.get(id, claim) !== undefined) {
+  exchange(id: string, claim: string, successor: NewRow): boolean {
+    const isOwned = this.#statements.owned.get(id, claim) !== undefined;
+    if (isOwned) {
       this.#insert(successor);
       this.finish(id);
     }
+    return isOwned;
   }
 
   close(): void {
@@ -180,8 +193,10 @@ export class SqliteEventTable {
   }
 
   #insert({ id, partition, head, progress, acceptedAt, payload }: NewRow): void {
-    this.#statements.insert.run(id, partition, this.#now(), acceptedAt, head, progress, payload);
-    this.#count(partition, 1, payload.length);
+    const now = this.#now();
+    if (this.#statements.insert.run(id, partition, now, acceptedAt, head, progress, payload).changes > 0) {
+      this.#count(partition, 1, payload.length);
+    }
   }
 
   #count(partition: string, events: number, bytes: number): void {
@@ -195,10 +210,12 @@ export class SqliteEventTable {
     this.#load = { events: this.#load.events + events, bytes: this.#load.bytes + bytes };
   }
 
-  /** Ends the claims of an earlier process. On a full disk the claims stay, and lapse a lease later. */
+  /** Ends the claims of an earlier process, and leaves a note of each try that was under way. On a full disk the claims stay, and lapse a lease later. */
   #giveBack(): void {
     try {
-      this.#database.prepare('UPDATE events SET visible_at = ?, claim = NULL WHERE claim IS NOT NULL').run(this.#now());
+      this.#database
+        .prepare('UPDATE events SET visible_at = ?, claim = NULL WHERE claim NOT LIKE ?')
+        .run(this.#now(), `${this.#owner}:%`);
     } catch (error) {
       if (!isDiskFull(error)) {
         throw error;
@@ -233,6 +250,7 @@ function open(file: string): DatabaseSync {
           visible_at INTEGER NOT NULL,
           accepted_at INTEGER NOT NULL,
           claim TEXT,
+          sent TEXT,
           head TEXT NOT NULL,
           progress TEXT NOT NULL,
           payload BLOB NOT NULL
@@ -240,6 +258,9 @@ function open(file: string): DatabaseSync {
         CREATE INDEX events_due ON events (lane, visible_at, seq);
         PRAGMA user_version = ${LAYOUT};
       `);
+    }
+    if (layout === 1) {
+      database.exec(`ALTER TABLE events ADD COLUMN sent TEXT; PRAGMA user_version = ${LAYOUT};`);
     }
     database.exec('COMMIT');
     return database;
@@ -291,7 +312,7 @@ function openError(file: string, error: unknown): EsbError {
 function prepare(database: DatabaseSync) {
   return {
     insert: database.prepare(
-      'INSERT INTO events (id, lane, visible_at, accepted_at, head, progress, payload) VALUES (?, ?, ?, ?, ?, ?, ?)',
+      'INSERT INTO events (id, lane, visible_at, accepted_at, head, progress, payload) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING',
     ),
     // From partition to partition along the index, however many events each has.
     partitions: database.prepare(`
@@ -309,15 +330,16 @@ function prepare(database: DatabaseSync) {
         SELECT seq, visible_at, sum(length(payload)) OVER (ORDER BY visible_at, seq) AS total
         FROM (SELECT seq, visible_at, payload FROM events WHERE lane = ? AND visible_at <= ? ORDER BY visible_at, seq LIMIT ?)
       )
-      SELECT seq, id, head, progress, accepted_at, payload FROM events JOIN due USING (seq)
+      SELECT seq, id, head, progress, accepted_at, sent, payload FROM events JOIN due USING (seq)
       WHERE due.total <= ? ORDER BY due.visible_at, seq
     `),
     claim: database.prepare('UPDATE events SET visible_at = ?, claim = ? WHERE seq = ?'),
     renew: database.prepare('UPDATE events SET visible_at = ? WHERE id = ? AND claim = ?'),
     finish: database.prepare('DELETE FROM events WHERE id = ? RETURNING lane, length(payload) AS bytes'),
     postpone: database.prepare(
-      'UPDATE events SET visible_at = ?, progress = ?, claim = NULL WHERE id = ? AND claim = ?',
+      'UPDATE events SET visible_at = ?, progress = ?, claim = NULL, sent = NULL WHERE id = ? AND claim = ?',
     ),
+    note: database.prepare('UPDATE events SET sent = ? WHERE id = ? AND claim = ?'),
     park: database.prepare('UPDATE events SET visible_at = ?, claim = NULL WHERE id = ? AND claim = ?'),
     owned: database.prepare('SELECT 1 AS owned FROM events WHERE id = ? AND claim = ?'),
   };

@@ -20,6 +20,8 @@ const RESERVE_BYTES = 8 * 1024 * 1024;
 export interface SqliteThreadData {
   readonly file: string;
   readonly limits: EventLimits;
+  /** Name of this process. */
+  readonly owner: string;
   readonly isSuspect: boolean;
 }
 
@@ -39,7 +41,7 @@ function serve(port: NonNullable<typeof parentPort>, data: SqliteThreadData): vo
   const send = (message: FromSqliteThread): void => port.postMessage(message);
   let table: SqliteEventTable;
   try {
-    table = new SqliteEventTable(data.file, data.limits, Date.now, data.isSuspect);
+    table = new SqliteEventTable(data.file, data.limits, Date.now, data.owner, data.isSuspect);
   } catch (error) {
     send({ kind: 'NotOpened', error: sentError(error) });
     return;

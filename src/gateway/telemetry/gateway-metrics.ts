@@ -44,7 +44,7 @@ export function createGatewayMetrics(
   const requestMetrics = registerFunctionMetrics(registry, functions);
   const events = counter(
     'esb_gateway_events_total',
-    'Calls of type Event, and their records, that ended, by how: ok, RetriesExhausted or EventAgeExceeded; TooManyHops for a record behind 16 others, which is not sent; and unreadable ones: Unreadable each time that one is put off, UnreadableDropped for one that is a week old.',
+    'Calls of type Event, and their records, that ended, by how: ok, RetriesExhausted or EventAgeExceeded; TooManyHops for a record behind 16 others, which is not sent; ClaimLost where another process has the event by now; and unreadable ones: Unreadable each time that one is put off, UnreadableDropped for one that is a week old.',
     ['result'],
   );
   const tries = counter(

@@ -155,6 +155,11 @@ export interface InvokeRequest {
    * waited longest in all, of any caller.
    */
   readonly waitedMs: number;
+  /**
+   * Whether the agent keeps the answer, once the call has ended too, for another process that asks by Recover. The end of
+   * the caller ends no such call, also one that waits.
+   */
+  readonly keeps: boolean;
 }
 
 /**

@@ -75,6 +75,7 @@ function sqlite(): Kind {
     open: async (limits = roomy) =>
       sqliteEventStore(
         await SqliteEventChannel.open({
+          owner: 'test',
           folder,
           limits,
           onBroken: (error) => {
@@ -430,7 +431,7 @@ async function countHold(connectionString: string) {
 describe('the event store in SQLite', () => {
   const options = async () => {
     const folder = await mkdtemp(join(tmpdir(), 'esb-events-'));
-    return { folder, limits: roomy, onBroken: () => undefined };
+    return { folder, limits: roomy, owner: 'test', onBroken: () => undefined };
   };
 
   it('belongs to one process, and says so to another', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { silentLogger } from '../../../../src/common/logger.ts';
-import type { FunctionCall, InvokeResult } from '../../../../src/gateway/agents/function-call.ts';
+import type { FunctionCall, InvokeResult, SentTry } from '../../../../src/gateway/agents/function-call.ts';
 import type { PostResult } from '../../../../src/gateway/events/event-destination.ts';
 import { EventQueue } from '../../../../src/gateway/events/event-queue.ts';
 import {
@@ -42,8 +42,19 @@ const failed: InvokeResult = {
 };
 const unknown: InvokeResult = { ...failed, outcome: 'unknown' };
 
+const sent: SentTry = {
+  nodeName: 'node-1',
+  worker: { namespace: 'default', name: 'f-0', uid: 'uid-of-f-0' },
+  run: 'run-1',
+  sentAt: 1,
+  version: '$LATEST',
+  timeoutSeconds: 900,
+};
+
 interface LabOptions {
-  readonly workers?: number;
+  readonly workers?: number | (() => number);
+  /** The answer of a worker that is asked for a try of an earlier process. */
+  readonly ask?: (sent: SentTry) => InvokeResult | undefined;
   readonly maxEvents?: number;
   readonly maxRunningBytes?: number;
   /** By function; those that are not named have the defaults. */
@@ -68,6 +79,7 @@ function lab(options: LabOptions = {}) {
   let broken: string | undefined;
   let breakage: Error = storeUnavailable('the disk is away');
   let letters = 0;
+  const changes = new Map<string, () => void>();
   const store = inThreadEventStore({
     now: () => clock.now(),
     ...(options.maxEvents === undefined ? { maxEvents: 10_000 } : { maxEvents: options.maxEvents }),
@@ -80,7 +92,12 @@ function lab(options: LabOptions = {}) {
   const makeQueue = (): EventQueue => {
     const queue = new EventQueue({
       store,
-      invoke: (call) => {
+      ask: async (_call, sent) => options.ask?.(sent),
+      onNextChange: (name, listener) => {
+        changes.set(name, listener);
+        return () => changes.delete(name);
+      },
+      invoke: (call, caller) => {
         const answer = Promise.withResolvers<InvokeResult>();
         const made = {
           id: call.requestId,
@@ -96,6 +113,10 @@ function lab(options: LabOptions = {}) {
           },
         };
         calls.push(made);
+        caller.onGone = () => made.fail(unavailable('The caller hung up.'));
+        if (caller.gone) {
+          made.fail(unavailable('The caller hung up.'));
+        }
         return answer.promise;
       },
       post: async (url, record) => {
@@ -110,7 +131,7 @@ function lab(options: LabOptions = {}) {
         letters += 1;
         return `letter-${letters}`;
       },
-      concurrencyOf: () => options.workers ?? 1,
+      concurrencyOf: () => (typeof options.workers === 'function' ? options.workers() : (options.workers ?? 1)),
       ...(options.maxRunningBytes === undefined ? {} : { maxRunningBytes: options.maxRunningBytes }),
       clock,
       logger: silentLogger(),
@@ -133,6 +154,8 @@ function lab(options: LabOptions = {}) {
     calls,
     ended,
     posts,
+    /** Something about a function has changed. */
+    change: (name: string) => changes.get(name)?.(),
     setReady: (is: boolean) => {
       ready = is;
     },
@@ -166,7 +189,7 @@ describe('EventQueue', () => {
     calls[0]?.end(failed);
     await clock.advance(60_000);
     expect(calls.map(({ id }) => id)).toEqual(['1', '1']);
-    expect(calls[1]?.call).toEqual({ ...event('1'), isRepeated: true });
+    expect(calls[1]?.call).toMatchObject({ ...event('1'), isRepeated: true });
   });
 
   it('tries a function error twice more, after one minute and after two', async () => {
@@ -253,6 +276,7 @@ describe('EventQueue', () => {
     await settle();
     expect(ended).toEqual(['EventAgeExceeded']);
     // The second is under way; a third waits for it for too long.
+    await calls[1]?.call.follower?.sending(sent);
     await queue.accept(event('3'));
     await clock.advance(61_000);
     calls[1]?.end(done);
@@ -545,33 +569,159 @@ describe('EventQueue', () => {
       }
     }
     await settle();
-    expect(calls).toHaveLength(2_048);
+    expect(calls.length).toBeGreaterThan(1_900);
     await queue.accept(event('quiet', 'quiet'));
-    calls[0]?.end(done);
     await settle();
-    expect(calls.at(-1)?.call.reference.name).not.toBe('busy-00');
-    for (const call of calls.slice(1, 10)) {
-      call.end(done);
-    }
-    await settle();
-    expect(calls.map(({ id }) => id)).toContain('quiet');
+    expect(calls.at(-1)?.id).toBe('quiet');
   });
 
-  it('waits for the end of its events when it ends, for as long as it may, and gives the others back', async () => {
-    const { clock, queue, makeQueue, calls } = lab({ workers: 2 });
-    await queue.accept(event('1'));
-    await queue.accept(event('2'));
-    await queue.accept(event('3'));
+  it('waits for the end of its events when it ends, for as long as it may, and begins no other', async () => {
+    const { clock, queue, makeQueue, calls, ended } = lab({ workers: 2, ask: () => done });
+    for (const id of ['1', '2', '3']) {
+      await queue.accept(event(id));
+    }
     await settle();
-    const stopped = queue.stop(5_000);
+    await calls[0]?.call.follower?.sending(sent);
+    await calls[1]?.call.follower?.sending(sent);
+    const stopped = queue.stop(60_000);
     calls[0]?.end(done);
-    await settle();
-    await clock.advance(5_000);
+    await clock.advance(59_999);
+    expect(ended).toEqual(['ok']);
+    await clock.advance(1);
     await stopped;
     expect(calls.map(({ id }) => id)).toEqual(['1', '2']);
     makeQueue();
+    // The claims of this process lapse.
+    await clock.advance(31_000);
+    expect(ended).toEqual(['ok', 'ok']);
+    expect(calls.map(({ id }) => id)).toEqual(['1', '2', '3']);
+  });
+
+  it('withdraws events that no worker has when it ends, and has the next process try them at once', async () => {
+    const { queue, makeQueue, calls, store } = lab({ workers: 2 });
+    await queue.accept(event('waiting'));
+    await queue.accept(event('refused'));
     await settle();
-    expect(calls.map(({ id }) => id).toSorted()).toEqual(['1', '2', '2', '3']);
+    await calls[1]?.call.follower?.sending(sent);
+    const stopped = queue.stop(60_000);
+    await settle();
+    expect(calls.map((call) => call.ended)).toEqual([true, false]);
+    calls[1]?.call.follower?.refused();
+    await stopped;
+    expect(await store.partitions()).toMatchObject([{ dueInMs: 0 }]);
+    makeQueue();
+    await settle();
+    expect(calls.map(({ id }) => id)).toEqual(['waiting', 'refused', 'waiting', 'refused']);
+    // Neither counts as a try that was refused.
+    calls[2]?.fail(unavailable('away'));
+  });
+
+  it('accepts events while those under way end, for the next process', async () => {
+    const { queue, makeQueue, calls } = lab({ workers: 2 });
+    await queue.accept(event('1'));
+    await settle();
+    await calls[0]?.call.follower?.sending(sent);
+    const stopped = queue.stop(60_000);
+    await settle();
+    await queue.accept(event('2'));
+    calls[0]?.end(done);
+    await stopped;
+    expect(calls).toHaveLength(1);
+    makeQueue();
+    await settle();
+    expect(calls.map(({ id }) => id)).toEqual(['1', '2']);
+  });
+
+  it.each([
+    ['ends with the answer that its worker has', done, ['ok'], 1],
+    ['counts the error that its worker has', failed, [], 1],
+    ['tries it again where its worker knows nothing', undefined, [], 2],
+  ])('asks for an event that a killed process had sent, and %s', async (_, answer, expected, tries) => {
+    const asked: SentTry[] = [];
+    const { queue, calls, clock, makeQueue, ended } = lab({
+      ask: (which) => {
+        asked.push(which);
+        return answer;
+      },
+    });
+    await queue.accept(event('1'));
+    await settle();
+    await calls[0]?.call.follower?.sending(sent);
+    const stopped = queue.stop(0);
+    await clock.advance(0);
+    await stopped;
+    makeQueue();
+    await clock.advance(31_000);
+    expect(asked).toEqual([sent]);
+    expect(ended).toEqual(expected);
+    expect(calls).toHaveLength(tries);
+    if (answer === failed) {
+      // As a try of this process: the next one is sent again.
+      await clock.advance(60_000);
+      expect(calls[1]?.call.isRepeated).toBe(true);
+      expect(asked).toHaveLength(1);
+    }
+  });
+
+  it('gives up an event at its age while it waits for a worker, and not once a worker has it', async () => {
+    const { queue, calls, clock, ended } = lab({ workers: 2, settings: { f: { maximumEventAgeSeconds: 60 } } });
+    await queue.accept(event('waits'));
+    await queue.accept(event('runs'));
+    await settle();
+    await calls[1]?.call.follower?.sending(sent);
+    await clock.advance(60_000);
+    expect(ended).toEqual(['EventAgeExceeded']);
+    await clock.advance(60_000);
+    calls[1]?.end(done);
+    await settle();
+    expect(ended).toEqual(['EventAgeExceeded', 'ok']);
+  });
+
+  it('tries as many events as a function takes, and leaves as much room to others', async () => {
+    const { queue, calls, setReady, clock } = lab({ workers: 5_000 });
+    setReady(false);
+    for (let index = 0; index < 900; index += 1) {
+      await queue.accept(event(String(index)));
+    }
+    setReady(true);
+    await clock.advance(200);
+    expect(calls).toHaveLength(900);
+    for (let index = 900; index < 1_200; index += 1) {
+      await queue.accept(event(String(index)));
+    }
+    await settle();
+    expect(calls).toHaveLength(1_024);
+    await queue.accept(event('other', 'g'));
+    await settle();
+    expect(calls).toHaveLength(1_025);
+  });
+
+  it('tries more events of a function as soon as it has grown', async () => {
+    let workers = 1;
+    const { queue, calls, change } = lab({ workers: () => workers });
+    for (const id of ['1', '2', '3']) {
+      await queue.accept(event(id));
+    }
+    await settle();
+    change('f');
+    await settle();
+    expect(calls).toHaveLength(1);
+    workers = 3;
+    change('f');
+    await settle();
+    expect(calls).toHaveLength(3);
+  });
+
+  it('says that the end of a try counts for nothing where another process has the event', async () => {
+    const { queue, calls, clock, ended, store, breakStore } = lab();
+    await queue.accept(event('1'));
+    await settle();
+    breakStore('renew');
+    await clock.advance(31_000);
+    expect((await store.claim('function:f', { events: 1, bytes: 100 }, 30_000)).events).toHaveLength(1);
+    calls[0]?.end(failed);
+    await settle();
+    expect(ended).toEqual(['ClaimLost']);
   });
 
   it('puts an event off that cannot be read, and drops it when it is a week old', async () => {
