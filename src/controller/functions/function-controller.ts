@@ -32,8 +32,7 @@ import { isOwned, OWNER_INDEX, orphanIndex, ownerIndex } from './owner-index.ts'
 import { type FunctionStep, planFunction, type UpdateStep } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
 import { isOnLostNode, livingOf } from './readiness.ts';
-import { refusalIn } from './refusal.ts';
-import { Refusals } from './refusals.ts';
+import { Refusals, refusalIn } from './refusal.ts';
 import { RevisionKeeper } from './revision-keeper.ts';
 import { formerTemplates, hasWorked, rolloutOf, serves, stopMessage, untilDeadline } from './rollout.ts';
 import { Scaler } from './scaler.ts';

@@ -8,7 +8,6 @@ import { hasCode } from '../../common/errors.ts';
 import { LATEST } from '../../common/function-arn.ts';
 import { Limiter } from '../../common/limiter.ts';
 import type { Logger } from '../../common/logger.ts';
-import { SharedTurns } from '../../common/shared-turns.ts';
 import { isOlder } from '../../kube/api/resource-version.ts';
 import type { Informer, KubeClient, KubeObject, ObjectKey } from '../../kube/api/types.ts';
 import type { VersionBook } from '../agents/version-book.ts';
@@ -20,6 +19,7 @@ import { createdDraft, createdObject, objectNameFor } from './created-function.t
 import { draftOf, type FunctionDraft, patchTo } from './function-draft.ts';
 import type { Members } from './members.ts';
 import { inWordsOfLambda } from './refusal.ts';
+import { SharedTurns } from './shared-turns.ts';
 
 /** The account that writes. */
 export type ControlClient = Pick<KubeClient, 'get' | 'patch' | 'delete'>;

@@ -35,6 +35,8 @@ export function refusalOf(error: LambdaError): UrlAnswer {
       return answer(429, { ...(reason === undefined ? {} : { Reason: reason }), Message: 'Rate Exceeded.' }, retry);
     case 431:
       return answer(431, { Message: 'Request Header Fields Too Large' });
+    // The function has no workers yet.
+    case 409:
     case 502:
     case 503:
       return answer(503, { Message: 'Service Unavailable' }, retry);

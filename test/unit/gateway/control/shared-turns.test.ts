@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { SharedTurns } from '../../../src/common/shared-turns.ts';
+import { SharedTurns } from '../../../../src/gateway/control/shared-turns.ts';
 
 /** Tasks that end when a test says so. */
 function tasks() {
