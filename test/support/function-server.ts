@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { KubeClient } from '../../src/kube/api/types.ts';
 import { createKubeClient } from '../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';
-import { type ApiServer, startApiServer } from './api-server.ts';
+import { type ApiServer, type ApiServerOptions, startApiServer } from './api-server.ts';
 import { type FakeNode, startFakeNode } from './fake-node.ts';
 
 /** A real API server with the definitions, roles and policies of the manifests, and one node that plays its workers. */
@@ -16,8 +16,8 @@ export interface FunctionServer {
 }
 
 /** Starts one. The caller closes it, also when the test fails (`afterAll`). */
-export async function startFunctionServer(): Promise<FunctionServer> {
-  const server = await startApiServer();
+export async function startFunctionServer(options: ApiServerOptions = {}): Promise<FunctionServer> {
+  const server = await startApiServer(options);
   const closers: (() => Promise<unknown>)[] = [() => server.stop()];
   const close = async (): Promise<void> => {
     for (const each of closers.splice(0).toReversed()) {

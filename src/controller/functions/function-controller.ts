@@ -29,6 +29,7 @@ import { Departures } from './departures.ts';
 import { changeOf, statusOf } from './function-status.ts';
 import { namesakesOf, otherHolderOf } from './name-holder.ts';
 import { isOwned, OWNER_INDEX, orphanIndex, ownerIndex } from './owner-index.ts';
+import { Pace } from './pace.ts';
 import { type FunctionStep, planFunction, type UpdateStep } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
 import { isOnLostNode, livingOf } from './readiness.ts';
@@ -50,6 +51,8 @@ import { inTurns, outcomeOf, type WriteOutcome } from './write-outcome.ts';
 const CONCURRENCY = 4;
 /** Milliseconds until the cache should have caught up; its event usually comes first. */
 const CACHE_REQUEUE_MS = 500;
+/** Milliseconds until a function that has made or ended as many workers as it may is looked at again. */
+const PACE_LOOK_MS = 1_000;
 
 export interface FunctionControllerOptions {
   readonly client: KubeClient;
@@ -76,6 +79,9 @@ export class FunctionController {
   readonly #changer: WorkerChanger;
   readonly #departures: Departures;
   readonly #refusals: Refusals;
+  /** Of workers that are made, and of those that leave. */
+  readonly #growth: Pace;
+  readonly #shrinking: Pace;
   readonly #queue: Reconciler;
   /** Functions whose template is to be kept: a new leader looks at each, and no scaling waits for that. */
   readonly #history: Reconciler;
@@ -95,6 +101,8 @@ export class FunctionController {
     this.#changer = new WorkerChanger(options);
     this.#departures = new Departures(options);
     this.#refusals = new Refusals(clock);
+    this.#growth = new Pace(clock);
+    this.#shrinking = new Pace(clock);
     this.#urls = urlPolicyOf(options.urls);
     this.#scaler = new Scaler(options);
     const reconcile = (key: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(key, call);
@@ -172,6 +180,8 @@ export class FunctionController {
       this.#changer.forget(key);
       this.#departures.forget(key);
       this.#refusals.forget(key);
+      this.#growth.forget(key);
+      this.#shrinking.forget(key);
       this.#scaler.forget(key);
     } else if (
       adopted.kind === 'behind' ||
@@ -201,7 +211,9 @@ export class FunctionController {
       const growth = isGrowing ? await this.#revisions.sourceOf(owner, former, call) : undefined;
       const isStopped = rollout.state === 'Stopped';
       const steps = planFunction({ owner, groups, owned, isTaken, isStopped, former, growth });
-      const { owner: present, outcomes: carried } = await this.#carryOut(key, owner, owned, groups, steps, call);
+      const carriedOut = await this.#carryOut(key, owner, owned, groups, steps, call);
+      const { owner: present, outcomes: carried } = carriedOut;
+      waits.push(carriedOut.lookAfterMs);
       const { generation } = owner.metadata;
       const set = await this.#refusals.attempt(
         { key, generation, kind: 'set' },
@@ -288,18 +300,25 @@ export class FunctionController {
     groups: readonly WorkerGroup[],
     planned: readonly FunctionStep[],
     call: CallOptions,
-  ): Promise<{ readonly owner: LambdaFunction; readonly outcomes: readonly WriteOutcome[] }> {
+  ): Promise<{
+    readonly owner: LambdaFunction;
+    readonly outcomes: readonly WriteOutcome[];
+    /** Milliseconds until further workers may be made, or may leave. */
+    readonly lookAfterMs?: number;
+  }> {
     const behind = { owner, outcomes: [{ kind: 'behind' }] } as const;
     const living = livingOf(owned);
-    const leaving = planned.filter((step) => step.kind === 'delete').map(({ worker }) => worker);
-    const making = planned.filter((step) => step.kind === 'create');
+    const surplus = planned.filter((step) => step.kind === 'delete').map(({ worker }) => worker);
+    const leaving = this.#shrinking.take(key, surplus);
+    const wanted = planned.filter((step) => step.kind === 'create');
+    const making = this.#growth.take(key, wanted);
     const changing = planned.filter((step) => step.kind === 'update');
     const atOnce = changing.filter(({ isTurn }) => !isTurn);
     const turns = changing.filter(({ isTurn }) => isTurn);
     const created: string[] = [];
     try {
       // The cache may not show yet that others went, by a leader before.
-      const isSure = leaving.length === 0 || leaving.length === living.length;
+      const isSure = surplus.length === 0 || surplus.length === living.length;
       if (!isSure && !(await this.#departures.areLiving(owner, living, call))) {
         return behind;
       }
@@ -335,7 +354,8 @@ export class FunctionController {
         : await this.#refusals.attempt({ key, generation, kind: 'turn' }, turns, takeTurns)),
     );
     this.#report(owner, created, deleted);
-    return { owner: present, outcomes };
+    const isPaced = making.length < wanted.length || leaving.length < surplus.length;
+    return { owner: present, outcomes, ...(isPaced ? { lookAfterMs: PACE_LOOK_MS } : {}) };
   }
 
   /** Keeps the present template of a function as a ControllerRevision. Errors are those of the API server. */

@@ -192,6 +192,28 @@ describe('FunctionController', () => {
     expect(scene.requests.filter((each) => each === 'list lambdaworkers')).toHaveLength(2);
   });
 
+  it('makes and ends workers in steps, be the function Fixed or Auto', async () => {
+    const scene = new FunctionScene();
+    scene.put(functionFixture({ minWorkers: 250, metadata: { resourceVersion: '1' } }));
+    const sizes: number[] = [];
+    for (let second = 0; second < 4; second += 1) {
+      await scene.look();
+      scene.settle();
+      // Another look of the same second changes nothing.
+      await scene.look();
+      scene.settle();
+      sizes.push(scene.stored.size);
+      await scene.clock.advance(1_000);
+    }
+    expect(sizes).toEqual([100, 200, 250, 250]);
+    scene.change(functionFixture({ minWorkers: 0 }));
+    expect((await scene.look()).requeueAfterMs).toBeLessThanOrEqual(1_000);
+    expect(scene.stored.size).toBe(150);
+    await scene.clock.advance(1_000);
+    await scene.look();
+    expect(scene.stored.size).toBe(50);
+  });
+
   it('fails where workers cannot be listed, so that the wait for the next look grows', async () => {
     const scene = new FunctionScene();
     await scene.begin(functionFixture({ minWorkers: 3 }));

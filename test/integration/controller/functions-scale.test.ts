@@ -1,0 +1,72 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import { runController } from '../../../src/controller/main.ts';
+import { controllerFlags } from '../../../src/options/controller.ts';
+import { functionManifest } from '../../support/function-manifest.ts';
+import { type FunctionServer, startFunctionServer } from '../../support/function-server.ts';
+import { optionsOf } from '../../support/options.ts';
+import { type Running, running } from '../../support/running.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const WORKERS = 1_000;
+const waiting = { timeoutMs: 120_000, everyMs: 500 };
+
+describe(`a LambdaFunction of ${WORKERS} workers on a real API server`, () => {
+  let lab: FunctionServer;
+  let controller: Running;
+
+  beforeAll(async () => {
+    lab = await startFunctionServer({ audit: true });
+    const flags = ['--kubeconfig', lab.controllerConfig, '--health', '127.0.0.1:0', '--identity', 'only'];
+    controller = running((signal) =>
+      runController(optionsOf(controllerFlags, flags), { signal, logger: silentLogger() }),
+    );
+  });
+
+  afterAll(async () => {
+    await controller?.stop();
+    await lab?.close();
+  });
+
+  /** Requests of the controller about workers themselves, and not about their status, by verb. */
+  const requests = async (): Promise<ReadonlyMap<string, number>> => {
+    const events = (await lab.server.auditEvents()).filter(
+      ({ objectRef, stage, user, verb }) =>
+        user.username === 'esb:controller' &&
+        stage === 'ResponseComplete' &&
+        objectRef?.resource === lambdaWorkers.plural &&
+        objectRef.subresource === undefined &&
+        verb !== 'watch',
+    );
+    return new Map([...Map.groupBy(events, ({ verb }) => verb)].map(([verb, { length }]) => [verb, length]));
+  };
+  const scale = async (count: number): Promise<readonly (readonly [string, number])[]> => {
+    const before = await requests();
+    await lab.server.kubectl(['scale', 'lf/wide', `--replicas=${count}`]);
+    await waitFor(
+      `${count} workers`,
+      async () => (await lab.admin.list(lambdaWorkers, { namespace: 'default' })).items.length === count,
+      waiting,
+    );
+    return [...(await requests())].map(([verb, all]) => [verb, all - (before.get(verb) ?? 0)] as const);
+  };
+
+  it('asks for at most two requests for each worker that comes or goes, and for none of the others', async () => {
+    // No node has the label: a worker without a node goes at once.
+    const template = { spec: { image: 'hello:1', nodeSelector: { has: 'no-node' } } };
+    const spec = { scaling: { mode: 'Fixed', minWorkers: 1 }, template };
+    await lab.server.kubectl(['apply', '-f', '-'], functionManifest('wide', spec));
+    for (const [from, to] of [
+      [1, WORKERS],
+      [WORKERS, WORKERS / 2],
+      [WORKERS / 2, WORKERS],
+    ] as const) {
+      const asked = await scale(to);
+      const changed = Math.abs(to - from);
+      const sum = asked.reduce((total, [, count]) => total + count, 0);
+      expect([to, asked, sum]).toEqual([to, asked, expect.toSatisfy((count: number) => count <= 2 * changed)]);
+      expect(sum).toBeGreaterThanOrEqual(changed);
+    }
+  }, 480_000);
+});
