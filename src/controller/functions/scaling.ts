@@ -99,10 +99,11 @@ export interface ScalePlan {
 /**
  * Decides how many workers each version has. Each has its floor, one for as many calls as a worker takes, and its
  * spares. Workers that were busy at once stay until the delay is over. Where `maxWorkers` does not suffice for all
- * versions, floors come first, then one for each, then calls and spares by the average of some seconds, then calls that
- * an alias is to bring, then workers that are there, then calls of now, then spares, then those that are kept; in each
- * step the version that has fewest comes first. A version that an alias is to give calls of others has workers for them
- * before. While no gateway is heard, nothing grows or shrinks but for floors and bounds.
+ * versions, one for each with calls comes first, then floors, then one for each, then calls and spares by the average
+ * of some seconds, then calls that an alias is to bring, then workers that are there, then calls of now, then spares,
+ * then those that are kept; in each step the version that has fewest comes first. A version that an alias is to give
+ * calls of others has workers for them before. While no gateway is heard, nothing grows or shrinks but for floors and
+ * bounds.
  *
  * @param state of the last look in this term of the controller; undefined for none
  * @param now monotonic milliseconds
@@ -137,6 +138,7 @@ export function planScale(state: ScaleState | undefined, input: ScaleInput, now:
     groups.map(() => 0),
     maxWorkers,
     [
+      groups.map((group) => Math.min(1, busy(group))),
       groups.map(({ floor }) => floor),
       groups.map(({ isServing }) => (isServing ? 1 : 0)),
       groups.map((group) => Math.min(share(group), all(group))),

@@ -130,6 +130,7 @@ describe('the most workers of a function, for all of its versions together', () 
   it.each<[string, readonly Partial<ScaleGroup>[], readonly number[]]>([
     ['leave each its calls and a spare one where they suffice', [{ calls: 2 }, { calls: 3 }], [3, 4]],
     ['are for least numbers first', [{ calls: 9 }, { floor: 6 }], [4, 6]],
+    ['are for each that has calls before any least number', [{ floor: 5 }, { floor: 5 }, { calls: 50 }], [5, 4, 1]],
     ['are for calls before spare workers', [{ calls: 6 }, { calls: 4 }], [6, 4]],
     ['are for the version that has fewest', [{ calls: 30 }, { calls: 3 }], [7, 3]],
     ['leave no version without one', [{ calls: 30 }, {}, {}], [8, 1, 1]],
