@@ -35,8 +35,14 @@ import type { ReconcilerMetrics } from '../kube/controller/reconciler.ts';
 import { EventRecorder } from '../kube/events/event-recorder.ts';
 import type { ControllerConfig } from '../options/controller.ts';
 import { DemandAddress } from './demand/serve-demand.ts';
-import { CALLED_INDEX, calledIndex } from './functions/name-holder.ts';
-import { ORPHAN_INDEX, OWNER_INDEX, orphanIndex, ownerIndex } from './functions/owner-index.ts';
+import {
+  CALLED_INDEX,
+  calledIndex,
+  ORPHAN_INDEX,
+  OWNER_INDEX,
+  orphanIndex,
+  ownerIndex,
+} from './functions/owner-index.ts';
 import type { LeaderOptions } from './leader-options.ts';
 import { runLeader } from './manager.ts';
 import { type ControllerMetrics, registerControllerMetrics } from './metrics/controller-metrics.ts';

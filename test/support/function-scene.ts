@@ -3,8 +3,14 @@ import type { LambdaVersion } from '../../src/api/lambda-version.ts';
 import type { LambdaWorker, LambdaWorkerStatus } from '../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { FunctionController } from '../../src/controller/functions/function-controller.ts';
-import { CALLED_INDEX, calledIndex } from '../../src/controller/functions/name-holder.ts';
-import { ORPHAN_INDEX, OWNER_INDEX, orphanIndex, ownerIndex } from '../../src/controller/functions/owner-index.ts';
+import {
+  CALLED_INDEX,
+  calledIndex,
+  ORPHAN_INDEX,
+  OWNER_INDEX,
+  orphanIndex,
+  ownerIndex,
+} from '../../src/controller/functions/owner-index.ts';
 import { ApiError } from '../../src/kube/api/api-error.ts';
 import type { ControllerRevision, Namespace } from '../../src/kube/api/resource-types.ts';
 import type {

@@ -132,4 +132,60 @@ describe('a LambdaFunction that grows with its calls, by what a gateway tells th
     const owner = await admin.get(lambdaFunctions, { namespace: 'default', name: 'auto' });
     expect(owner?.spec.scaling).toMatchObject({ mode: 'Auto', minWorkers: 3, maxWorkers: 6 });
   }, 180_000);
+
+  it('grows by the template that works where a change fails, under another leader too', async () => {
+    const change = (image: string) =>
+      server.kubectl(
+        ['apply', '-f', '-'],
+        functionManifest('failing', {
+          scaling: { mode: 'Auto', minWorkers: 4, maxWorkers: 60 },
+          template: { spec: { image, resources: { limits: { memory: '128Mi' } } } },
+        }),
+      );
+    const of = async (image: string): Promise<readonly LambdaWorker[]> =>
+      (await workers()).filter(({ spec }) => spec.image === image);
+    await change('failing:1');
+    const first = await waitFor('four workers with a node', async () => {
+      const found = (await of('failing:1')).filter(({ status }) => status?.assignment !== undefined);
+      return found.length === 4 ? found : undefined;
+    });
+    await Promise.all(first.map((worker) => node.report(worker, 'Running', { status: 'True', reason: 'Running' })));
+    await waitFor('the template to have worked', async () => {
+      const owner = await admin.get(lambdaFunctions, { namespace: 'default', name: 'failing' });
+      return owner?.status?.revisions?.at(-1)?.worked;
+    });
+    await change('failing:bad');
+    const [bad] = await waitFor('the first that changes', async () => {
+      const found = await of('failing:bad');
+      return found.length === 1 ? found : undefined;
+    });
+    const time = { lastTransitionTime: '2026-11-01T00:00:00Z', message: 'exit 1', reason: 'ReplacementFailed' };
+    const conditions = [
+      { type: 'Ready', status: 'False', ...time },
+      { type: 'Stalled', status: 'True', ...time },
+      { type: 'Callable', status: 'True', ...time },
+    ];
+    const body = { status: { phase: 'Running', observedGeneration: bad?.metadata.generation, conditions } };
+    const key = { namespace: 'default', name: bad?.metadata.name ?? '' };
+    const patch = { kind: 'apply', fieldManager: 'esb-agent', body } as const;
+    await admin.patch(lambdaWorkers, key, patch, { subresource: 'status' });
+
+    const hangUp = new AbortController();
+    const calls = Array.from({ length: 40 }, () =>
+      fetch(`${url}/2015-03-31/functions/failing/invocations`, {
+        method: 'POST',
+        body: '{}',
+        signal: hangUp.signal,
+      }).then(
+        ({ status }) => status,
+        () => 0,
+      ),
+    );
+    await controller.stop();
+    controller = startController('third');
+    await waitFor('a worker for each call', async () => (await of('failing:1')).length >= 39, { timeoutMs: 60_000 });
+    expect(await of('failing:bad')).toHaveLength(1);
+    hangUp.abort();
+    await Promise.all(calls);
+  }, 180_000);
 });

@@ -7,8 +7,12 @@ import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { unreachable } from '../../../../src/common/errors.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { FunctionController } from '../../../../src/controller/functions/function-controller.ts';
-import { CALLED_INDEX, calledIndex } from '../../../../src/controller/functions/name-holder.ts';
-import { OWNER_INDEX, ownerIndex } from '../../../../src/controller/functions/owner-index.ts';
+import {
+  CALLED_INDEX,
+  calledIndex,
+  OWNER_INDEX,
+  ownerIndex,
+} from '../../../../src/controller/functions/owner-index.ts';
 import { isUpdated, isWorkerReady } from '../../../../src/controller/functions/readiness.ts';
 import { serves } from '../../../../src/controller/functions/rollout.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
