@@ -32,26 +32,28 @@ describe(`a LambdaFunction of ${WORKERS} workers on a real API server`, () => {
   });
 
   /** Requests of the controller about workers themselves, and not about their status, by verb. */
-  const requests = async (): Promise<ReadonlyMap<string, number>> => {
-    const events = (await lab.server.auditEvents()).filter(
-      ({ objectRef, stage, user, verb }) =>
-        user.username === 'esb:controller' &&
-        stage === 'ResponseComplete' &&
-        objectRef?.resource === lambdaWorkers.plural &&
-        objectRef.subresource === undefined &&
-        verb !== 'watch',
-    );
+  const requests = (): ReadonlyMap<string, number> => {
+    const events = lab.server
+      .auditEvents()
+      .filter(
+        ({ objectRef, stage, user, verb }) =>
+          user.username === 'esb:controller' &&
+          stage === 'ResponseComplete' &&
+          objectRef?.resource === lambdaWorkers.plural &&
+          objectRef.subresource === undefined &&
+          verb !== 'watch',
+      );
     return new Map([...Map.groupBy(events, ({ verb }) => verb)].map(([verb, { length }]) => [verb, length]));
   };
   const scale = async (count: number): Promise<readonly (readonly [string, number])[]> => {
-    const before = await requests();
+    const before = requests();
     await lab.server.kubectl(['scale', 'lf/wide', `--replicas=${count}`]);
     await waitFor(
       `${count} workers`,
       async () => (await lab.admin.list(lambdaWorkers, { namespace: 'default' })).items.length === count,
       waiting,
     );
-    return [...(await requests())].map(([verb, all]) => [verb, all - (before.get(verb) ?? 0)] as const);
+    return [...requests()].map(([verb, all]) => [verb, all - (before.get(verb) ?? 0)] as const);
   };
 
   it('asks for at most two requests for each worker that comes or goes, and lists the others once', async () => {
