@@ -13,7 +13,7 @@ import { listenError } from '../common/net/listen.ts';
 import type { Tracing } from '../common/tracing/span.ts';
 import type { Informer } from '../kube/api/types.ts';
 import { type Access, createOpenAccess } from './access/access.ts';
-import { Admission, type Admitted } from './admission/admission.ts';
+import { Admission } from './admission/admission.ts';
 import { eventsAtOnce } from './admission/admission-policy.ts';
 import { DemandMeter } from './admission/demand-meter.ts';
 import { type GatewayLimits, gatewayLimits } from './admission/gateway-limits.ts';
@@ -22,7 +22,7 @@ import { AgentConnections } from './agents/agent-connections.ts';
 import { loadAgentProtocol } from './agents/agent-protocol.ts';
 import type { ClientIdentity } from './agents/client-identity.ts';
 import { FleetView } from './agents/fleet-view.ts';
-import type { FunctionCall } from './agents/function-call.ts';
+import type { FunctionCall, InvokeResult } from './agents/function-call.ts';
 import { VersionBook } from './agents/version-book.ts';
 import type { ControlClient } from './control/function-writer.ts';
 import { EndpointGuard } from './events/endpoint-guard.ts';
@@ -37,6 +37,7 @@ import type { ClientPatience } from './http/http-guard.ts';
 import { createLambdaApi } from './http/lambda-api.ts';
 import { createUrlDoor } from './http/url-door.ts';
 import { Invoker } from './invoker.ts';
+import type { Caller } from './lambda/caller.ts';
 import { unavailable } from './lambda/lambda-error.ts';
 import { createGatewayMetrics, type GatewayMetrics } from './telemetry/gateway-metrics.ts';
 import { type CallListener, createCallObserver } from './telemetry/observed-call.ts';
@@ -250,26 +251,9 @@ export class Gateway {
       isSwitchedOff: (name) => view.function(name)?.settings.concurrency?.reserved === 0,
       isReady: () => this.#isSynced,
       onNextChange: (name, listener) => view.onNextChange(name, listener),
-      ask: (call, sent, caller) => this.#invoker.ask(call, sent, caller),
+      ask: (call, sent, caller) => this.#inEventRoom(call, caller, () => this.#invoker.ask(call, sent, caller)),
       newRequestId: randomUUID,
-      invoke: async (call, caller) => {
-        const hold = this.#eventRoom.open();
-        caller.hold = hold;
-        hold.add(call.payload.length);
-        let admitted: Admitted | undefined;
-        try {
-          admitted = await this.#admission.enterEvent(call, caller, this.#eventRoom);
-          const result = await this.#invoker.invoke(call, caller, admitted);
-          admitted.answered(result.body.length);
-          if (result.timings !== undefined) {
-            this.metrics.requests.ran(call.reference.name, result.timings);
-          }
-          return result;
-        } finally {
-          admitted?.release();
-          hold.close();
-        }
-      },
+      invoke: (call, caller) => this.#inEventRoom(call, caller, () => this.#runEvent(call, caller)),
       concurrencyOf: (name) => {
         const entry = view.function(name);
         return entry === undefined ? 0 : eventsAtOnce(entry, this.#book.scaling(name)?.maxWorkers);
@@ -279,6 +263,32 @@ export class Gateway {
       onTried: (result) => this.metrics.eventTried(result),
       onEnded: (result) => this.metrics.eventEnded(result),
     });
+  }
+
+  /** Counts the payload of an event, and its answer, for as long as the work takes. */
+  async #inEventRoom<T>({ payload }: FunctionCall, caller: Caller, work: () => Promise<T>): Promise<T> {
+    const hold = this.#eventRoom.open();
+    caller.hold = hold;
+    hold.add(payload.length);
+    try {
+      return await work();
+    } finally {
+      hold.close();
+    }
+  }
+
+  async #runEvent(call: FunctionCall, caller: Caller): Promise<InvokeResult> {
+    const admitted = await this.#admission.enterEvent(call, caller, this.#eventRoom);
+    try {
+      const result = await this.#invoker.invoke(call, caller, admitted);
+      admitted.answered(result.body.length);
+      if (result.timings !== undefined) {
+        this.metrics.requests.ran(call.reference.name, result.timings);
+      }
+      return result;
+    } finally {
+      admitted.release();
+    }
   }
 
   #createDoor(): Door {

@@ -1,11 +1,18 @@
+import { mkdtemp, rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { ListFunctionsCommand, ListVersionsByFunctionCommand, PublishVersionCommand } from '@aws-sdk/client-lambda';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import type { InvocationResult } from '../../../src/agent/model/invocation.ts';
 import { parseIpRange } from '../../../src/common/net/ip-range.ts';
 import { DEFAULT_LIMIT_FLAGS, gatewayLimits } from '../../../src/gateway/admission/gateway-limits.ts';
 import { Room } from '../../../src/gateway/admission/room.ts';
+import { agentServerLab } from '../../support/agent-server-lab.ts';
+import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
 import { functionFixture } from '../../support/function-fixture.ts';
 import { type GatewayLab, gatewayLab } from '../../support/gateway-lab.ts';
+import { inThreadEventStore } from '../../support/in-thread-event-store.ts';
 import { openSocket } from '../../support/raw-http.ts';
 import { OPEN, urlLab } from '../../support/url-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -109,6 +116,36 @@ describe('an answer that comes in', () => {
     await waitFor('the beginning', async () => (await heldBytes(lab)) >= MIB, { everyMs: 5 });
     end.resolve();
     await waitFor('nothing to be held', async () => (await heldBytes(lab)) === 0, { everyMs: 5 });
+  });
+
+  it('of an event that an earlier process has sent is counted as well', async () => {
+    const fleet = fakeFleet();
+    fleet.show(viewFixture());
+    const result = Promise.withResolvers<InvocationResult>();
+    fleet.onInvoke(({ onChunk, onHead }) => {
+      onHead({ status: 200, contentType: 'application/json' });
+      onChunk(Buffer.alloc(MIB / 2, 32));
+      return result.promise;
+    });
+    const folder = await mkdtemp(join(tmpdir(), 'esb-rooms-'));
+    onTestFinished(() => rm(folder, { recursive: true, force: true }));
+    const storeOf = (owner: string) => inThreadEventStore({ file: join(folder, 'events.db'), owner });
+    const server = await agentServerLab({ fleet });
+    const store = storeOf('one');
+    const first = await server.nextGateway({ events: { kind: 'Here', store }, eventDrainMs: 1 });
+    await fetch(`${first.url}/2015-03-31/functions/hello/invocations`, {
+      method: 'POST',
+      headers: { 'x-amz-invocation-type': 'Event' },
+      body: '{}',
+    });
+    await waitFor('the beginning', async () => (await heldBytes(first)) >= MIB / 2, { everyMs: 5 });
+    await first.gateway.stop();
+    await store.close();
+    const second = await server.nextGateway({ events: { kind: 'Here', store: storeOf('two') } });
+    await waitFor('the beginning to be told again', async () => (await heldBytes(second)) >= MIB / 2, { everyMs: 5 });
+    const timings = { queued: 0, wake: 0, run: 0, start: 'running' } as const;
+    result.resolve({ kind: 'Answered', end: { outcome: 'Answered' }, stamp: '', timings });
+    await waitFor('nothing to be held', async () => (await heldBytes(second)) === 0, { everyMs: 5 });
   });
 });
 
