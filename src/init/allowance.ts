@@ -180,6 +180,8 @@ export class Allowance {
 
   /** Milliseconds for which the init has now said more than its share. */
   get overMs(): number {
+    // Nobody may have said anything meanwhile, and the agent may have stood still.
+    this.#all.settle();
     return this.#overSince === undefined ? 0 : this.#clock.monotonic() - this.#overSince;
   }
 

@@ -120,6 +120,22 @@ describe('each word of an init costs', () => {
   });
 });
 
+describe('an init that has named many calls at once', () => {
+  it('is served where it says nothing for long, as all others of its node, and then a word', async () => {
+    const room = new PlayedContainer();
+    const init = room.connect();
+    claim(init);
+    while (room.container.found.running < MOST_CALLS) {
+      await room.clock.advance(100);
+      await settle();
+    }
+    await room.clock.advance(40_000);
+    init.say('P', { phase: 'Ready', idle: false, initMs: 1, restarts: 0 });
+    await settle();
+    expect([init.ended, room.news.at(-1)?.breach]).toEqual([false, undefined]);
+  });
+});
+
 describe('an init that does not name all calls that it knows', () => {
   it('is told of, before its worker counts as lost', async () => {
     const room = new PlayedContainer();
