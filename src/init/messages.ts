@@ -14,6 +14,9 @@ const MAX_WORD = 1024;
 const MAX_ID = 255;
 const MAX_NAME = 16;
 const MAX_LINES = 32;
+const NEWLINE = 0x0a;
+const BACKSLASH = 0x5c;
+const LETTER_N = 0x6e;
 /** Bytes of an offset, and of the length of an id before it. */
 const OFFSET_BYTES = 8;
 
@@ -111,7 +114,7 @@ function fieldsOf(payload: Buffer): Fields {
     if (lines === MAX_LINES) {
       throw new InitBreach('the init sent too many lines in a frame');
     }
-    const next = payload.indexOf(0x0a, at);
+    const next = payload.indexOf(NEWLINE, at);
     const end = next < 0 ? payload.length : next;
     // Looked for in few bytes: a worker may send lines without one before a long text.
     const mark = payload.subarray(at, Math.min(end, at + MAX_NAME)).indexOf(0x3d);
@@ -132,12 +135,28 @@ function textOf(bytes: Buffer, most: number): string {
   while (end < bytes.length && end > 0 && ((bytes[end] ?? 0) & 0xc0) === 0x80) {
     end -= 1;
   }
-  const raw = bytes.toString('utf8', 0, end);
-  const text = raw.includes('\\') ? raw.replace(/\\(.?)/g, (_, each: string) => (each === 'n' ? '\n' : each)) : raw;
+  const kept = bytes.subarray(0, end);
+  const text = (kept.includes(BACKSLASH) ? withoutEscapes(kept) : kept).toString();
   if (text.length > MAX_TEXT) {
     throw new InitBreach('the init sent a text that is too long');
   }
   return text;
+}
+
+/** Byte by byte: a worker may send nothing but escapes, and a function called for each takes a hundred times as long. */
+function withoutEscapes(bytes: Buffer): Buffer {
+  const plain = Buffer.allocUnsafe(bytes.length);
+  let length = 0;
+  for (let at = 0; at < bytes.length; at += 1) {
+    const isEscape = bytes[at] === BACKSLASH;
+    at += isEscape ? 1 : 0;
+    if (at < bytes.length) {
+      const byte = bytes[at] ?? 0;
+      plain[length] = isEscape && byte === LETTER_N ? NEWLINE : byte;
+      length += 1;
+    }
+  }
+  return plain.subarray(0, length);
 }
 
 function numberOf(fields: Fields, name: string): number {

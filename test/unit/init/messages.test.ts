@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { readMessage } from '../../../src/init/messages.ts';
 
 const words = (kind: string, ...lines: readonly string[]): ReturnType<typeof readMessage> =>
@@ -46,6 +46,19 @@ describe('a message', () => {
       },
     });
     expect(words('C', 'id=a', ...end, 'errorBody=no JSON')).toMatchObject({ call: { end: { errorBody: undefined } } });
+  });
+
+  it('of nothing but escapes calls no function for each of them', () => {
+    const replace = vi.spyOn(String.prototype, 'replace');
+    try {
+      const state = ['phase=Failed', 'idle=false', 'initMs=0', 'restarts=0', 'errorType=Sad'];
+      const message = words('P', ...state, `body=${'\\\\\\n\\\u00e4'.repeat(10_000)}\\`);
+      const functions = replace.mock.calls.filter(([, by]) => typeof by === 'function');
+      expect(functions).toEqual([]);
+      expect(message).toMatchObject({ state: { fault: { body: '\\\n\u00e4'.repeat(10_000) } } });
+    } finally {
+      replace.mockRestore();
+    }
   });
 
   it('of bytes of an answer', () => {
