@@ -21,9 +21,13 @@ const FOR_IDLE_WORDS = 2;
 const FOR_NEWS = 20;
 /** A socket is made for each connection. */
 const FOR_CONNECTION = 200;
-/** Bytes of words that count as one piece of work, and bytes that are thrown away. */
+/**
+ * Bytes of words that count as one piece of work, words that are thrown away, and parts of answers that are. After a
+ * restart of the agent, inits send the beginnings of all answers that they keep.
+ */
 const WORD_BYTES = 256;
 const IDLE_BYTES = 1024;
+const UNREAD_BYTES = 4096;
 /** Milliseconds that a pause takes at least: each costs as much as some reads. */
 const LEAST_PAUSE_MS = 20;
 /** Bytes that words of all inits of a node may have the agent keep. */
@@ -180,7 +184,7 @@ export class Allowance {
 
   /** Milliseconds for which the init has now said more than its share. */
   get overMs(): number {
-    // Nobody may have said anything meanwhile, and the agent may have stood still.
+    // Since the last word on the node, or while the agent stood still, time may have passed.
     this.#all.settle();
     return this.#overSince === undefined ? 0 : this.#clock.monotonic() - this.#overSince;
   }
@@ -207,6 +211,11 @@ export class Allowance {
   /** Counts words that are noted, or thrown away. */
   spendIdle(bytes: number): void {
     this.#spend(FOR_IDLE_WORDS + bytes / IDLE_BYTES);
+  }
+
+  /** Counts a part of an answer for which no caller waits. */
+  spendUnread(bytes: number): void {
+    this.#spend(FOR_IDLE_WORDS + bytes / UNREAD_BYTES);
   }
 
   /** Counts what the agent decides upon the words of a read. */

@@ -229,7 +229,7 @@ export class ContainerInit implements InitLink {
         this.#takeCall(connected, message.call);
         return connected.whole ? 'Words' : 'Idle';
       case 'Data':
-        return (this.#calls.get(message.id)?.call ?? connected.found).takeData(message) ? 'Part' : 'Idle';
+        return (this.#calls.get(message.id)?.call ?? connected.found).takeData(message) ? 'Part' : 'Unread';
       case 'Other':
         return 'Words';
       default:
@@ -346,9 +346,12 @@ export class ContainerInit implements InitLink {
 
   /** Tells the news, of all words of a read at once. */
   #told(connected: Connected): void {
+    if (!connected.whole) {
+      return;
+    }
     if (connected.connection.reading) {
       connected.hasNews = true;
-    } else if (connected.whole && connected === this.#connected) {
+    } else if (connected === this.#connected) {
       this.#options.onNews(this.news);
     }
   }

@@ -5,8 +5,8 @@ import type { Allowance } from './allowance.ts';
 import { FrameReader } from './frames.ts';
 import { type InitMessage, readMessage } from './messages.ts';
 
-/** Use of a message: a part of an answer that a call waits for, words to decide by, or to note or throw away. */
-export type MessageUse = 'Part' | 'Words' | 'Idle';
+/** Use of a message: a part of an answer, be it waited for or not, and words to decide by, or to note or throw away. */
+export type MessageUse = 'Part' | 'Unread' | 'Words' | 'Idle';
 
 /** Hears what comes over a connection. */
 export interface ConnectionListener {
@@ -110,6 +110,9 @@ export class InitConnection {
       case 'Part':
         this.#hadParts = true;
         this.#allowance.spendPart(payload.length);
+        break;
+      case 'Unread':
+        this.#allowance.spendUnread(payload.length);
         break;
       case 'Words':
         this.#allowance.spendWords(payload.length);

@@ -121,6 +121,24 @@ describe('each word of an init costs', () => {
 });
 
 describe('an init that has named many calls at once', () => {
+  it('with the beginnings of 100 answers is read without a wait, beside any number of others', async () => {
+    const room = new PlayedContainer();
+    const init = room.connect();
+    const calls = Array.from({ length: 100 }, (_, call) => `call-${call}`);
+    const part = Buffer.alloc(32 * 1024);
+    init.hello({ calls: calls.length, idle: false });
+    for (const id of calls) {
+      init.say('C', { id, stage: 'Running' });
+      init.data(id, 0, part);
+      init.data(id, part.length, part);
+      init.end(id, 'Answered', 64 * 1024);
+    }
+    for (let turn = 0; turn < 200 && room.container.state === undefined; turn += 1) {
+      await settle();
+    }
+    expect(room.container.state).toBeDefined();
+  });
+
   it('is served where it says nothing for long, as all others of its node, and then a word', async () => {
     const room = new PlayedContainer();
     const init = room.connect();
