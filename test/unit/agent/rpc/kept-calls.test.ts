@@ -31,7 +31,7 @@ function lab() {
       { ...key(requestId), from, onHead: () => undefined, onChunk: (chunk) => chunks.push(chunk) },
       namespaces,
     );
-    return answer === undefined ? undefined : answer.then(({ kind }) => `${kind} ${Buffer.concat(chunks)}`);
+    return answer === undefined ? undefined : answer.then(({ kind }) => `${kind} ${Buffer.concat(chunks).toString()}`);
   };
   return { clock, kept, begin, ask };
 }
