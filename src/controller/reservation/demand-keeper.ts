@@ -193,8 +193,8 @@ export class DemandKeeper {
       const { memoryMiB, milliCPU } = piece;
       logger.info({ pod: pod.metadata.name, memoryMiB, milliCPU }, 'demand for a node told');
     } catch (error) {
-      if (hasCode(error, 'Invalid')) {
-        // Workers may have labels and tolerations that Pods may not. Others are asked for all the same.
+      if (hasCode(error, 'Invalid') || hasCode(error, 'Forbidden')) {
+        // Workers may have labels and tolerations that Pods may not, here or anywhere. Others are asked for all the same.
         this.#pause(piece.group, now);
         logger.warn({ error: messageOf(error), pod: pod.metadata.name }, 'demand that is no Pod cannot be told');
       } else if (!hasCode(error, 'AlreadyExists')) {

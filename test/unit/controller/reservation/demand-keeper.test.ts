@@ -184,22 +184,27 @@ describe('DemandKeeper', () => {
     expect(affinity).not.toContain('host-of-new');
   });
 
-  it('asks for others where the API server takes what some ask for as no Pod, and then ever more seldom', async () => {
-    const scene = new Scene();
-    const wrong = { ...worker, nodeSelector: { pool: 'wrong' } };
-    scene.homeless = [wrong, ...scene.homeless, { ...wrong, nodeSelector: { pool: 'wrong', zone: 'b' } }];
-    const invalid = ApiError.fromAnswer('create', 422, '{"reason":"Invalid"}');
-    scene.faults.set('wrong', invalid);
-    await scene.keeper.look();
-    expect(scene.all.map(({ spec }) => spec?.nodeSelector)).toEqual([{ pool: 'a' }]);
-    expect(scene.asked).toBe(3);
-    await scene.clock.advance(10_000);
-    await scene.keeper.look();
-    expect(scene.asked).toBe(3);
-    await scene.clock.advance(20_000);
-    await scene.keeper.look();
-    expect(scene.asked).toBe(5);
-  });
+  it.each([
+    ['takes as no Pod', 422, 'Invalid'],
+    ['forbids in its namespace', 403, 'Forbidden'],
+  ])(
+    'asks for others where the API server %s what some ask for, and then ever more seldom',
+    async (_, status, reason) => {
+      const scene = new Scene();
+      const wrong = { ...worker, nodeSelector: { pool: 'wrong' } };
+      scene.homeless = [wrong, ...scene.homeless, { ...wrong, nodeSelector: { pool: 'wrong', zone: 'b' } }];
+      scene.faults.set('wrong', ApiError.fromAnswer('create', status, JSON.stringify({ reason })));
+      await scene.keeper.look();
+      expect(scene.all.map(({ spec }) => spec?.nodeSelector)).toEqual([{ pool: 'a' }]);
+      expect(scene.asked).toBe(3);
+      await scene.clock.advance(10_000);
+      await scene.keeper.look();
+      expect(scene.asked).toBe(3);
+      await scene.clock.advance(20_000);
+      await scene.keeper.look();
+      expect(scene.asked).toBe(5);
+    },
+  );
 
   it('asks in pieces that fit the nodes of the pool, however large others are', async () => {
     const scene = new Scene();
