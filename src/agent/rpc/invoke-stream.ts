@@ -282,9 +282,14 @@ export class InvokeAnswer {
 
   async #run(request: InvokeRequest, trace: CallTrace | undefined): Promise<InvocationResult> {
     const uid = resolveWorker(this.#callers.fleet, request.worker);
+    const { fleet, kept } = this.#callers;
     const bytes = this.#open(uid);
+    const namespace = fleet.view(uid)?.identity.namespace;
+    const isKept = request.keeps && namespace !== undefined;
+    // A call that may go on without its caller holds its payload for as long.
+    const payloads = isKept ? this.#account(uid) : bytes;
     const payloadBytes = request.payload.length;
-    bytes.take(payloadBytes);
+    payloads.take(payloadBytes);
     try {
       const { atOnce, clientContext, epoch, invokedFunctionArn, payload, requestId, tailLog, traceId, waitedMs } =
         request;
@@ -303,28 +308,30 @@ export class InvokeAnswer {
         atOnce,
       };
       const arrival = request.acknowledges ? () => this.arrival : undefined;
-      const { fleet, kept } = this.#callers;
       const invoke = (way: Way): Promise<InvocationResult> => fleet.invoke({ ...call, ...way, arrival });
-      if (!request.keeps) {
+      if (!isKept) {
         return await this.send(uid, invoke, bytes);
       }
       // Its caller may be another one by its end.
       this.#outlives = true;
-      const namespace = fleet.view(uid)?.identity.namespace ?? '';
       return await this.send(
         uid,
         (way) => kept.run(namespace, call, way, (taker) => invoke({ ...way, ...taker })),
         bytes,
       );
     } finally {
-      bytes.add(-payloadBytes);
+      payloads.add(-payloadBytes);
     }
   }
 
-  #open(uid: string): CallBytes {
+  #account(uid: string): CallBytes {
     const { budget, fleet, peer } = this.#callers;
     const identity = fleet.view(uid)?.identity;
-    const bytes = budget.open(peer, identity === undefined ? '' : `${identity.namespace}/${identity.functionName}`);
+    return budget.open(peer, identity === undefined ? '' : `${identity.namespace}/${identity.functionName}`);
+  }
+
+  #open(uid: string): CallBytes {
+    const bytes = this.#account(uid);
     this.#bytes = bytes;
     if (this.#over) {
       bytes.close();

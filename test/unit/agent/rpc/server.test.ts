@@ -799,6 +799,31 @@ describe('an agent that is given more than it may hold', () => {
     still.session.destroy();
     await waitFor('all to be given back', () => budget.held === 0, { everyMs: 5 });
   });
+
+  it('counts the payload of a call that stays without its caller until its end', async () => {
+    const budget = new CallBudget(64 * MIB, systemClock);
+    const { connect, serve, gateway, fleet } = await agent({ budget });
+    serve();
+    fleet.show(viewFixture());
+    const ended = Promise.withResolvers<InvocationResult>();
+    const invoked = Promise.withResolvers<void>();
+    fleet.onInvoke(() => {
+      invoked.resolve();
+      return ended.promise;
+    });
+    const client = connect(await gateway());
+    const shared = client.duplex('invokeMany');
+    const gone = new Promise((resolve) => shared.on('error', resolve));
+    shared.write({ call: 1, invoke: { ...invoke(), payload: Buffer.alloc(MIB), keeps: true } });
+    await invoked.promise;
+    shared.cancel();
+    await gone;
+    // On the same connection, and so behind the end of the stream.
+    await client.call('list', {});
+    expect(budget.held).toBe(MIB);
+    ended.resolve({ kind: 'Answered', stamp: '', timings });
+    await waitFor('all to be given back', () => budget.held === 0, { everyMs: 5 });
+  });
 });
 
 describe('a gateway whose certificate names namespaces', () => {
@@ -878,6 +903,27 @@ describe('a gateway whose certificate names namespaces', () => {
     expect(recovered).not.toContain('uid-of-till');
     expect(invoked).not.toContain('uid-of-till');
     expect(fleet.asked.filter((asked) => asked.includes('uid-of-till'))).toEqual([]);
+  });
+
+  it('takes the place of no answer that is kept for another', async () => {
+    const { connect, gateway, fleet } = await two();
+    fleet.onInvoke(async ({ onChunk, onHead, uid }) => {
+      if (fleet.view(uid) === undefined) {
+        return { kind: 'Refused', reason: 'NotFound', message: 'no such worker' };
+      }
+      onHead({ status: 200, contentType: '' });
+      onChunk(Buffer.from('kept'));
+      return { kind: 'Answered', stamp: '', timings };
+    });
+    const call = { ...invoke(), worker: till, keeps: true };
+    const shop = connect(await gateway('shop'));
+    await partsOf(shop.stream('invoke', call));
+    await partsOf(connect(await gateway()).stream('invoke', call)).catch(() => undefined);
+    const asked = shop.duplex('recover');
+    asked.write({ worker: till, requestId: 'r-1' });
+    asked.end();
+    const parts = await partsOf(asked);
+    expect(Buffer.concat(parts.map(({ chunk }) => chunk ?? Buffer.alloc(0))).toString()).toBe('kept');
   });
 
   it('of the release before, which says nothing of what has arrived, gets the whole answer of an earlier call', async () => {
