@@ -50,7 +50,7 @@ export class FunctionScene {
   /** Calls of the function, in all gateways. */
   calls = 0;
   refusal: ApiError | undefined;
-  /** Errors by verb and name of an object, or by verb and kind. */
+  /** Errors by verb and name of an object, or by verb and kind, or of the creation of workers by image. */
   readonly faults = new Map<string, ApiError>();
   /** Whether the cache of functions shows nothing new. */
   isBehind = false;
@@ -106,6 +106,10 @@ export class FunctionScene {
         }
         if (this.refusal !== undefined) {
           throw this.refusal;
+        }
+        const fault = this.faults.get(`create ${worker.spec.image}`);
+        if (fault !== undefined) {
+          throw fault;
         }
         // Some take longer than others.
         await settle();

@@ -31,7 +31,7 @@ import { isOwned, namesakesOf, OWNER_INDEX, orphanIndex, otherHolderOf, ownerInd
 import { Pace } from './pace.ts';
 import { type FunctionStep, planFunction, type UpdateStep } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
-import { isOnLostNode, livingOf } from './readiness.ts';
+import { isOnLostNode, isUpdated, livingOf } from './readiness.ts';
 import { Refusals, refusalIn } from './refusal.ts';
 import { RevisionKeeper } from './revision-keeper.ts';
 import { formerTemplates, hasWorked, rolloutOf, serves, stopMessage, untilDeadline } from './rollout.ts';
@@ -207,7 +207,11 @@ export class FunctionController {
       const rollout = rolloutOf({ owner, groups, workers: latest }, clock.now());
       const former = formerTemplates({ owner, groups, workers: latest }, rollout);
       const isGrowing = latest.length < latestOf(groups).wanted;
-      const growth = isGrowing ? await this.#revisions.sourceOf(owner, former, call) : undefined;
+      // The API server may take the one of before no more: the present one would have no worker to be tried by.
+      const isBarred =
+        this.#refusals.has(key, 'create', owner.metadata.generation) &&
+        !latest.some((each) => isUpdated(each, template));
+      const growth = isGrowing && !isBarred ? await this.#revisions.sourceOf(owner, former, call) : undefined;
       const isStopped = rollout.state === 'Stopped';
       const steps = planFunction({ owner, groups, owned, isTaken, isStopped, former, growth });
       const carriedOut = await this.#carryOut(key, owner, owned, groups, steps, call);

@@ -76,6 +76,12 @@ export class Refusals {
     this.#refusals.delete(key);
   }
 
+  /** Whether the last write of a kind was refused for this generation of the function. */
+  has(key: string, kind: WriteKind, generation: number | undefined): boolean {
+    const found = this.#refusals.get(key)?.get(kind);
+    return found !== undefined && found.generation === generation;
+  }
+
   /**
    * Writes some of a kind, or says again why not yet. After a refusal one is tried, and the others follow once that is
    * taken.

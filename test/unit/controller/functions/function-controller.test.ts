@@ -974,6 +974,27 @@ describe('FunctionController', () => {
       expect(scene.images()).toEqual({ ':1': 3, ':bad': 1 });
     });
 
+    it('begin with the present one where the API server takes the one of before no more', async () => {
+      const scene = new FunctionScene();
+      await scene.begin(of('1'));
+      scene.faults.set('create registry.example/hello:1', apiError('Forbidden', 403));
+      scene.stored.clear();
+      scene.see();
+      await scene.look();
+      scene.change(of('2'));
+      await scene.look();
+      expect(scene.images()).toEqual({});
+      await scene.clock.advance(30_000);
+      await scene.look();
+      expect(scene.images()).toEqual({ ':2': 1 });
+      scene.settle();
+      await scene.clock.advance(30_000);
+      await scene.look();
+      scene.see();
+      await scene.look();
+      expect(scene.images()).toEqual({ ':2': 4 });
+    });
+
     it('have the present one where none of before has worked, or is kept any more', async () => {
       const scene = new FunctionScene();
       scene.put({ ...of('bad'), metadata: { ...of('bad').metadata, resourceVersion: '1' } });
