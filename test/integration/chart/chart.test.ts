@@ -109,9 +109,11 @@ describe('the chart', () => {
   });
 
   it('takes the user of a local instance for the controller only where it is asked to', async () => {
-    const policies = ['esb-hold', 'esb-worker-status', 'esb-worker-version'];
+    const policies = ['esb-hold', 'esb-worker-status', 'esb-worker-version', 'esb-destination'];
     for (const name of policies) {
-      expect(JSON.stringify(await named('ValidatingAdmissionPolicy', name))).not.toContain("'esb:controller'");
+      const inCluster = JSON.stringify(await named('ValidatingAdmissionPolicy', name));
+      expect(inCluster).not.toContain("'esb:controller'");
+      expect(inCluster).not.toContain("'esb:gateway'");
       const local = await named('ValidatingAdmissionPolicy', name, set('controller.localUser=true'));
       expect(JSON.stringify(local)).toContain("'esb:controller'");
     }
