@@ -321,17 +321,20 @@ export class UrlService {
       case 'Waiting':
       case undefined: {
         const made = functionError ? undefined : urlAnswerOf(body, contentType);
-        this.#send(visit, made ?? failureOf(outcome));
+        this.#send(visit, made ?? failureOf(outcome), body);
         return made !== undefined;
       }
     }
   }
 
-  #send(visit: UrlVisit, answer: UrlAnswer): void {
+  /** @param counted bytes of the function, which the visit holds already */
+  #send(visit: UrlVisit, answer: UrlAnswer, counted?: Buffer): void {
     if (visit.caller.gone) {
       return;
     }
-    visit.hold.add(answer.body.length);
+    if (answer.body.buffer !== counted?.buffer) {
+      visit.hold.add(answer.body.length);
+    }
     visit.answerBytes = answer.body.length;
     this.#sendHead(visit, answer, answer.body.length);
     visit.response.end(answer.body);

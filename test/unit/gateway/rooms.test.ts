@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -14,7 +15,7 @@ import { functionFixture } from '../../support/function-fixture.ts';
 import { type GatewayLab, gatewayLab } from '../../support/gateway-lab.ts';
 import { inThreadEventStore } from '../../support/in-thread-event-store.ts';
 import { openSocket } from '../../support/raw-http.ts';
-import { OPEN, urlLab } from '../../support/url-lab.ts';
+import { HELLO, OPEN, urlLab } from '../../support/url-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { writingLab } from '../../support/writing-lab.ts';
 
@@ -91,6 +92,22 @@ describe('an answer that comes in', () => {
     await waitFor('the beginning', async () => (await heldBytes(lab)) >= 2 * MIB, { everyMs: 5 });
     end.resolve();
     await answer;
+    await waitFor('nothing to be held', async () => (await heldBytes(lab)) === 0, { everyMs: 5 });
+  });
+
+  it('is counted once where it goes to the client of a function URL as it came', async () => {
+    const lab = await urlLab(OPEN);
+    const answer = JSON.stringify('x'.repeat(5 * MIB));
+    lab.agent.onInvoke((call) => call.answer(answer));
+    const socket = await openSocket(lab.urlPort);
+    onTestFinished(() => void socket.destroy());
+    socket.write(`GET / HTTP/1.1\r\nHost: ${HELLO}\r\n\r\n`);
+    await once(socket, 'data');
+    socket.pause();
+    const held = await heldBytes(lab);
+    expect(held).toBeGreaterThanOrEqual(answer.length);
+    expect(held).toBeLessThan(1.5 * answer.length);
+    socket.resume();
     await waitFor('nothing to be held', async () => (await heldBytes(lab)) === 0, { everyMs: 5 });
   });
 
