@@ -231,8 +231,10 @@ export class FunctionController {
       );
       const isWorking = hasWorked({ groups, workers: latest }, rollout);
       const surplus = surplusVersions(present, living);
-      const collected = await this.#refusals.attempt({ key, generation, kind: 'collect' }, surplus, (some) =>
-        this.#versions.collect(present, some, call),
+      const collected = await this.#refusals.attempt({ key, generation, kind: 'collect' }, surplus, async (some) =>
+        (await this.#isAsSeen(present, call))
+          ? await this.#versions.collect(present, some, call)
+          : [{ kind: 'behind' }],
       );
       outcomes.push(
         ...carried,
@@ -314,7 +316,6 @@ export class FunctionController {
     const surplus = planned.filter((step) => step.kind === 'delete').map(({ worker }) => worker);
     const leaving = this.#shrinking.take(key, surplus);
     const wanted = planned.filter((step) => step.kind === 'create');
-    const making = this.#growth.take(key, wanted);
     const changing = planned.filter((step) => step.kind === 'update');
     const atOnce = changing.filter(({ isTurn }) => !isTurn);
     const turns = changing.filter(({ isTurn }) => isTurn);
@@ -329,14 +330,19 @@ export class FunctionController {
       return { owner, outcomes: [outcomeOf(error)] };
     }
     const { generation } = owner.metadata;
-    const create = async ({ name, source }: (typeof making)[number]): Promise<undefined> => {
+    const create = async ({ name, source }: (typeof wanted)[number]): Promise<undefined> => {
       await this.#create(key, workerOf(owner, name, source), call);
       created.push(name);
     };
+    let isPaced = leaving.length < surplus.length;
     const outcomes = [
-      ...(await this.#refusals.attempt({ key, generation, kind: 'create' }, making, async (steps) =>
-        (await this.#isAsSeen(owner, call)) ? await inTurns(steps, create) : [{ kind: 'behind' }],
-      )),
+      ...(await this.#refusals.attempt({ key, generation, kind: 'create' }, wanted, async (steps) => {
+        // Not before: what waits for the end of a refusal takes no turn, and stays refused.
+        const making = this.#growth.take(key, steps);
+        isPaced ||= making.length < steps.length;
+        const isDue = making.length === 0 || (await this.#isAsSeen(owner, call));
+        return isDue ? await inTurns(making, create) : [{ kind: 'behind' }];
+      })),
     ];
     const { deleted, outcomes: left } = await this.#departures.delete(key, leaving, call);
     outcomes.push(...left);
@@ -357,7 +363,6 @@ export class FunctionController {
         : await this.#refusals.attempt({ key, generation, kind: 'turn' }, turns, takeTurns)),
     );
     this.#report(owner, created, deleted);
-    const isPaced = making.length < wanted.length || leaving.length < surplus.length;
     return { owner: present, outcomes, ...(isPaced ? { lookAfterMs: PACE_LOOK_MS } : {}) };
   }
 
@@ -410,7 +415,10 @@ export class FunctionController {
     }
   }
 
-  /** Whether the function is as the cache shows it. Workers of one that is gone would begin to run, and end at once. */
+  /**
+   * Whether the function is as the cache shows it. Workers of one that is gone would begin to run, and end at once, and an
+   * alias may name a version by now.
+   */
   async #isAsSeen({ metadata }: LambdaFunction, call: CallOptions): Promise<boolean> {
     const present = await this.#options.client.get(lambdaFunctions, objectKey({ metadata }), call);
     return present?.metadata.uid === metadata.uid && present?.metadata.generation === metadata.generation;

@@ -304,6 +304,21 @@ describe('FunctionController', () => {
     expect(scene.stored.size).toBeGreaterThan(30);
   });
 
+  it('tells of a creation that is refused until it is taken, however often it looks meanwhile', async () => {
+    const scene = new FunctionScene();
+    scene.refusal = apiError('Forbidden', 403);
+    scene.put(functionFixture({ minWorkers: 150 }));
+    await scene.look();
+    const reason = (): string | undefined => scene.owners.get('hello')?.status?.conditions?.[0]?.reason;
+    const reasons = new Set<string | undefined>();
+    for (let look = 0; look < 20; look += 1) {
+      await scene.look();
+      reasons.add(reason());
+      await scene.clock.advance(5);
+    }
+    expect([...reasons]).toEqual(['WorkerRefused']);
+  });
+
   it('follows one that is taken again with the others', async () => {
     const scene = new FunctionScene();
     scene.refusal = apiError('Forbidden', 403);

@@ -38,6 +38,21 @@ describe('versions beyond the limit', () => {
     await scene.look();
     expect([...scene.versions.keys()].toSorted()).toEqual(['hello-4', 'hello-5']);
   });
+
+  it('are left alone while the API server has another spec, which may name one by an alias', async () => {
+    const scene = new FunctionScene();
+    for (const version of versions) {
+      scene.versions.set(version.metadata.name, version);
+    }
+    scene.isBehind = true;
+    const spec = { versionHistoryLimit: 2 };
+    const owner = functionFixture({ spec, status: { latestVersion: 5 } });
+    scene.put(owner);
+    scene.seeVersions();
+    scene.owners.set('hello', { ...owner, metadata: { ...owner.metadata, generation: 2 } });
+    await scene.look();
+    expect(scene.versions.size).toBe(5);
+  });
 });
 
 describe('versions that no alias names', () => {
