@@ -115,7 +115,7 @@ class Place implements Admitted {
     }
     const of = this.#queue.of(this.#version);
     if (!of.hasPlace) {
-      return of.wait(caller, true, this.since, this.#counted).then(({ version }) => {
+      return of.wait(caller, true, this.since, this.#counted, this.#held.room).then(({ version }) => {
         this.#version = version;
         this.#running = true;
       });
@@ -263,7 +263,7 @@ export class Admission {
     this.#waiting += 1;
     try {
       const { counted } = coming;
-      const { version } = await queue.of(coming.version).wait(caller, false, since, counted);
+      const { version } = await queue.of(coming.version).wait(caller, false, since, counted, held.room);
       return new Place(queue, this.#queueOf, held, clock.monotonic() - since, since, { version, counted });
     } catch (error) {
       coming.counted?.end();

@@ -33,6 +33,7 @@ export interface FunctionQueueOptions {
     function(name: string): QueuedFunction | undefined;
     readonly onNextChange: FleetView['onNextChange'];
   };
+  /** Of calls that come by no other room. */
   readonly room: Pick<Room, 'freeBytes'>;
   /** Milliseconds that a call waits at most. */
   readonly maxWaitMs: number;
@@ -63,6 +64,8 @@ interface Waiter {
   readonly returns: boolean;
   /** Undefined for a call that stays with its version. */
   readonly heading: Heading | undefined;
+  /** The room that the call is in. */
+  readonly room: Pick<Room, 'freeBytes'>;
   /** The version that the call waits for. */
   of: VersionQueue;
   readonly enter: (of: VersionQueue) => void;
@@ -199,10 +202,17 @@ export class VersionQueue implements FunctionUse {
    * @param returns whether the call had a place before
    * @param since monotonic milliseconds at which the call came: its wait ends that much earlier
    * @param heading undefined for a call that stays with this version
+   * @param room that the call is in
    * @throws {LambdaError} when the caller hung up, the time is over or the function was switched off
    */
-  wait(caller: Caller, returns: boolean, since: number, heading?: Heading): Promise<VersionQueue> {
-    return this.#all.wait(this, caller, returns, since, heading);
+  wait(
+    caller: Caller,
+    returns: boolean,
+    since: number,
+    heading?: Heading,
+    room?: Waiter['room'],
+  ): Promise<VersionQueue> {
+    return this.#all.wait(this, caller, returns, since, heading, room);
   }
 
   get #places(): Places | undefined {
@@ -295,6 +305,7 @@ export class FunctionQueue {
     returns: boolean,
     since: number,
     heading?: Heading,
+    room = this.#options.room,
   ): Promise<VersionQueue> {
     const turn = Promise.withResolvers<VersionQueue>();
     this.#arrivals += 1;
@@ -302,6 +313,7 @@ export class FunctionQueue {
       arrival: this.#arrivals,
       returns,
       heading,
+      room,
       of,
       enter: turn.resolve,
       refuse: turn.reject,
@@ -346,7 +358,7 @@ export class FunctionQueue {
       const { of } = next;
       of.queue(next).delete(next);
       // Its answer would have to be held as well.
-      if (this.#options.room.freeBytes < 0) {
+      if (next.room.freeBytes < 0) {
         next.refuse(overloaded());
       } else {
         of.take();

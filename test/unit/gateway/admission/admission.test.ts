@@ -552,6 +552,21 @@ describe('a gateway that holds as many bytes as it may', () => {
     answer.close();
     atOnce(lab.enter('f'));
   });
+
+  it.each([
+    { full: 'own', result: { place: undefined, error: expect.objectContaining({ status: 429 }) } },
+    { full: 'other', result: { place: expect.anything(), error: undefined } },
+  ])('goes by the room that the request is in ($full room full)', async ({ full, result }) => {
+    const { add, admission, enter, room } = admissionLab();
+    add('hello', 2, { reserved: 1 });
+    const own = new Room(room.limits, { loopDelayMs: 0, heapUse: 0 });
+    const first = atOnce(enter('hello'));
+    const waiting = later(admission.enter(callOf('hello'), new Caller(''), own));
+    (full === 'own' ? own : room).open().add(2 * room.limits.maxBytes);
+    first.release();
+    await settle();
+    expect(waiting).toMatchObject(result);
+  });
 });
 
 describe('callers', () => {
