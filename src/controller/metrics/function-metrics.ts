@@ -1,8 +1,8 @@
 import { Gauge, type Registry } from 'prom-client';
 import { findCondition, functionConditions, isTrue, nodeConditions, workerConditions } from '../../api/condition.ts';
-import type { LambdaFunction } from '../../api/lambda-function.ts';
+import { functionOwnerOf, type LambdaFunction } from '../../api/lambda-function.ts';
 import { isCordoned, isRetired, type LambdaNode } from '../../api/lambda-node.ts';
-import { functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
+import type { LambdaWorker } from '../../api/lambda-worker.ts';
 
 /** The objects that the gauges count. */
 export interface CountedSource {
@@ -76,7 +76,8 @@ export function registerFunctionMetrics(registry: Registry, source: CountedSourc
       const names = new Set(source.functions().map(({ metadata }) => keyOf(metadata.namespace, metadata.name)));
       return source.workers().flatMap((worker) => {
         const { namespace = '' } = worker.metadata;
-        const name = functionNameOf(worker);
+        // Callers may know the function by another name.
+        const { name = '' } = functionOwnerOf(worker.metadata) ?? {};
         return names.has(keyOf(namespace, name)) ? statesOf(worker).map((state) => [namespace, name, state]) : [];
       });
     },

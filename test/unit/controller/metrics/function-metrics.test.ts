@@ -1,8 +1,9 @@
 import { Registry } from 'prom-client';
 import { describe, expect, it } from 'vitest';
 import type { LambdaFunction } from '../../../../src/api/lambda-function.ts';
+import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { registerFunctionMetrics } from '../../../../src/controller/metrics/function-metrics.ts';
-import { functionFixture } from '../../../support/function-fixture.ts';
+import { functionFixture, ownedFixture } from '../../../support/function-fixture.ts';
 import { nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
 
 const condition = (type: string, status: 'True' | 'False', reason = type) => ({
@@ -12,12 +13,15 @@ const condition = (type: string, status: 'True' | 'False', reason = type) => ({
   message: '',
   lastTransitionTime: '2026-11-01T00:00:00Z',
 });
-const worker = (name: string, ...conditions: readonly ReturnType<typeof condition>[]) =>
-  workerFixture({ name, spec: { functionName: 'hello' }, status: { conditions } });
+/** Callers know it by another name. */
+const hello = functionFixture({ spec: { functionName: 'greeting' } });
+const worker = (ordinal: number, ...conditions: readonly ReturnType<typeof condition>[]): LambdaWorker => ({
+  ...ownedFixture(hello, ordinal),
+  status: { conditions },
+});
 
 async function linesOf(isLeader: boolean): Promise<readonly string[]> {
   const registry = new Registry();
-  const hello = functionFixture();
   const status: NonNullable<LambdaFunction['status']> = {
     rollout: { template: 'one', state: 'Stopped', readyWorkers: 0, lastProgressTime: '2026-11-01T00:00:00Z' },
     conditions: [condition('Degraded', 'True'), condition('ScalingActive', 'False', 'NoGatewayHeard')],
@@ -25,10 +29,10 @@ async function linesOf(isLeader: boolean): Promise<readonly string[]> {
   registerFunctionMetrics(registry, {
     functions: () => [{ ...hello, status }],
     workers: () => [
-      worker('one', condition('Ready', 'True')),
-      worker('two', condition('Stalled', 'True')),
-      worker('three', condition('Scheduled', 'False', 'NoneFits')),
-      workerFixture({ name: 'alone' }),
+      worker(1, condition('Ready', 'True')),
+      worker(2, condition('Stalled', 'True')),
+      worker(3, condition('Scheduled', 'False', 'NoneFits')),
+      workerFixture({ name: 'alone', spec: { functionName: 'hello' } }),
     ],
     nodes: () => [nodeFixture({ status: { conditions: [condition('Unheld', 'True')] } }), nodeFixture()],
     isLeader: () => isLeader,
