@@ -19,6 +19,7 @@ interface KeptCall {
   readonly key: string;
   readonly namespace: string;
   readonly result: Promise<InvocationResult>;
+  isRefused: boolean;
   head: AnswerHead | undefined;
   /** Undefined once there is no room for the answer. */
   chunks: Buffer[] | undefined;
@@ -74,6 +75,7 @@ export class KeptCalls {
       key: textOf(key),
       namespace,
       result: ended.promise,
+      isRefused: false,
       head: undefined,
       chunks: [],
       bytes: 0,
@@ -96,7 +98,10 @@ export class KeptCalls {
         }
       },
     })
-      .then(ended.resolve, ended.reject)
+      .then((result) => {
+        kept.isRefused = result.kind === 'Refused';
+        ended.resolve(result);
+      }, ended.reject)
       .finally(() => {
         kept.askers.clear();
         this.#end(kept);
@@ -157,6 +162,11 @@ export class KeptCalls {
   #end(kept: KeptCall): void {
     if (this.#calls.get(kept.key) !== kept) {
       this.#drop(kept);
+      return;
+    }
+    if (kept.isRefused) {
+      // A refused call has no answer, and takes the place of none.
+      this.#forget(kept);
       return;
     }
     kept.endedAt = this.#clock.monotonic();

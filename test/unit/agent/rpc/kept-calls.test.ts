@@ -10,7 +10,7 @@ function lab() {
   const clock = manualClock();
   const kept = new KeptCalls(clock);
   /** Begins a call; the function that is returned ends it. */
-  const begin = (requestId: string, chunks: readonly Buffer[], namespace = 'default'): (() => Promise<void>) => {
+  const begin = (requestId: string, chunks: readonly Buffer[], namespace = 'default') => {
     const ended = Promise.withResolvers<InvocationResult>();
     const taker = { onHead: () => undefined, onChunk: () => undefined };
     void kept.run(namespace, key(requestId), taker, ({ onChunk, onHead }) => {
@@ -20,8 +20,8 @@ function lab() {
       }
       return ended.promise;
     });
-    return async () => {
-      ended.resolve(result);
+    return async (by: InvocationResult = result) => {
+      ended.resolve(by);
       await settle();
     };
   };
@@ -96,5 +96,16 @@ describe('a call whose answer is kept', () => {
     expect(ask('first')).toBeUndefined();
     expect(ask('long')).toBeDefined();
     await end();
+  });
+
+  it('makes no room for one that was refused, and has not begun', async () => {
+    const { ask, begin } = lab();
+    await begin('first', [])();
+    for (let index = 0; index < 8_192; index += 1) {
+      void begin(String(index), [])({ kind: 'Refused', reason: 'Busy', message: 'other calls have all places' });
+    }
+    await settle();
+    expect(ask('first')).toBeDefined();
+    expect(ask('0')).toBeUndefined();
   });
 });
