@@ -22,6 +22,8 @@ const HELLO_MS = 5_000;
 const WHOLE_MS = 15_000;
 /** Milliseconds for which an init may say more than its share without a call. */
 const ABUSE_MS = 30_000;
+/** Most bytes of a frame with a part of an answer. */
+const PART_BYTES = 64 * 1024;
 /** Bytes that the agent keeps of a call that an init has named, beside its id. */
 const KNOWN_BYTES = 256;
 const NONE: Found = { running: 0, requestId: undefined };
@@ -366,8 +368,9 @@ export class ContainerInit implements InitLink {
     this.#acknowledgeAll(connected);
     this.#giveUp(connected);
     const hasCalls = this.#calls.size > 0;
-    // An answer on its way is bounded by its window.
-    this.#allowance.keepFrame(hasCalls ? 0 : connected.connection.heldBytes);
+    // A part of an answer on its way is bounded, and a frame of it is no larger than that.
+    const { heldBytes } = connected.connection;
+    this.#allowance.keepFrame(hasCalls ? Math.max(0, heldBytes - PART_BYTES) : heldBytes);
     if (hasCalls) {
       this.#allowance.forgive();
     } else if (this.#allowance.overMs >= ABUSE_MS) {
