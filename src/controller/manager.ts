@@ -285,6 +285,7 @@ class Term {
       this.#reconciler.forget(key, uid);
     } else {
       freed = this.#assignments.observe(change.object);
+      this.#reconciler.note(change.object);
       this.#workerQueue.add(key);
     }
     this.#quotas.noteWorker(change, before);

@@ -126,6 +126,14 @@ export class WorkerReconciler {
     return [...this.#awaiting.keys()];
   }
 
+  /** Hears each state of a worker that is there: a look may come after several. */
+  note({ metadata }: Pick<LambdaWorker, 'metadata'>): void {
+    const { deletionTimestamp, generation = 0, uid = '' } = metadata;
+    if (deletionTimestamp !== undefined && !this.#deletedAs.has(uid)) {
+      this.#deletedAs.set(uid, generation);
+    }
+  }
+
   forget(key: string, uid: string): void {
     this.#waiting.delete(key);
     this.#awaiting.delete(key);
@@ -228,11 +236,8 @@ export class WorkerReconciler {
   #decide(key: string, worker: LambdaWorker, standing: WorkerStanding, shares?: ShareStanding): WorkerDecision {
     const uid = worker.metadata.uid ?? '';
     const { assignment } = worker.status ?? {};
-    const { deletionTimestamp, generation = 0 } = worker.metadata;
+    const { deletionTimestamp } = worker.metadata;
     const { left, quotas } = this.#options;
-    if (deletionTimestamp !== undefined && !this.#deletedAs.has(uid)) {
-      this.#deletedAs.set(uid, generation);
-    }
     if (!isSilent(standing.liveness) && standing.goneBecause === undefined) {
       this.#lossTold.delete(uid);
     }
@@ -329,6 +334,9 @@ export class WorkerReconciler {
     if (decision.isNodeGone && nodeName !== undefined && !(await snapshot.isGone(nodeName, options))) {
       return;
     }
+    const { generation = 0, uid = '' } = worker.metadata;
+    // Before the write: the news that the worker is gone may come before its answer.
+    const isChangeLost = generation > (this.#deletedAs.get(uid) ?? generation);
     const rest = (worker.metadata.finalizers ?? []).filter((finalizer) => finalizer !== WORKER_FINALIZER);
     await client.patch(lambdaWorkers, objectKey(worker), finalizerPatch(worker, rest), options);
     if (worker.metadata.deletionTimestamp === undefined) {
@@ -336,8 +344,7 @@ export class WorkerReconciler {
     }
     metrics.released();
     logger.info({ worker: keyText(objectKey(worker)), because: decision.because }, 'worker let go');
-    const { generation = 0, uid = '' } = worker.metadata;
-    if (generation > (this.#deletedAs.get(uid) ?? generation)) {
+    if (isChangeLost) {
       events.record({
         regarding: referenceTo(lambdaWorkers, worker),
         type: 'Warning',

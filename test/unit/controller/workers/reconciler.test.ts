@@ -150,6 +150,7 @@ class Scene {
         this.shares.noteWorker(change);
       }
       this.assignments.observe(worker);
+      this.reconciler.note(worker);
     }
   }
 
@@ -487,7 +488,6 @@ describe('WorkerReconciler', () => {
     const metadata = { finalizers: ['esb.dev/worker'], deletionTimestamp: '2026-11-01T00:00:00Z' };
     const status = { assignment: { nodeName: 'node-1', epoch: 1 } };
     scene.put(workerFixture({ metadata: { ...metadata, generation: 2 }, status }));
-    await scene.reconcile('hello');
     const cleanedUp = {
       type: 'CleanedUp',
       status: 'True',
