@@ -81,7 +81,8 @@ describe('the rendered chart', () => {
           plain(object),
         ]),
       );
-    const chart = byName(objectsIn(await renderChart(['--no-hooks'])));
+    // The policies of manifests/ are those of a local instance, too, whose controller is a user.
+    const chart = byName(objectsIn(await renderChart(['--no-hooks', '--set', 'controller.localUser=true'])));
     const manifests = byName(objectsIn(await server.kubectl(['kustomize', join(root, 'manifests')])));
     expect(manifests.get('Namespace /esb-system')).toBeDefined();
     manifests.delete('Namespace /esb-system');
