@@ -49,7 +49,7 @@ export interface ReadOptions {
 
 /**
  * Gives the whole body to `done`, with its SHA-256 in hexadecimal where that was asked for and the body could be large,
- * or the reason for dropping it: RequestTooLargeException above `maxBytes`, before a byte is read where the head
+ * or the reason for dropping it: RequestTooLargeException above `maxBytes`, of which nothing is kept where the head
  * announces them; TooManyRequestsException without room in the gateway; RequestTimeoutException for a slow body. Room is
  * taken for the bytes that have arrived, not for the announcement, which costs a client nothing.
  */
@@ -60,7 +60,9 @@ export function readRequestBody(
   done: (error: Error | null, body?: Buffer, sha256?: string) => void,
 ): void {
   const announced = announcedBytes(request, maxBytes);
-  if (Number(request.headers['content-length'] ?? 0) > maxBytes) {
+  const isAnnouncedTooLarge = Number(request.headers['content-length'] ?? 0) > maxBytes;
+  if (isAnnouncedTooLarge && request.headers.expect !== undefined) {
+    // The client waits for a word, and sends no body after the refusal.
     done(tooLarge(operation, maxBytes));
     return;
   }
@@ -69,7 +71,7 @@ export function readRequestBody(
   const startedAt = clock.monotonic();
   let size = 0;
   let late = 0;
-  let refusal: LambdaError | undefined;
+  let refusal: LambdaError | undefined = isAnnouncedTooLarge ? tooLarge(operation, maxBytes) : undefined;
   const end = (error: Error | null, body?: Buffer): void => {
     timer.cancel();
     request.off('data', onData).off('end', onEnd).off('error', onError).off('close', onClose);
