@@ -445,17 +445,27 @@ describe('attempts at what is not its own', () => {
     await register({});
   });
 
-  it.each(['esb-hold', 'esb-reserve', 'esb-gateway'])('fail of %s on a node: it writes no LambdaNode', async (name) => {
-    const client = await cluster.clientOf({ name, node: 'node-2' });
-    await expect(client.patch(lambdaNodes, { name: 'node-2' }, apply(endpoint), toStatus)).rejects.toMatchObject({
-      code: 'Forbidden',
-    });
-  });
+  it.each(['esb-hold', 'esb-reserve', 'esb-gateway', 'esb-events'])(
+    'fail of %s on a node: it writes no LambdaNode',
+    async (name) => {
+      const client = await cluster.clientOf({ name, node: 'node-2' });
+      await expect(client.patch(lambdaNodes, { name: 'node-2' }, apply(endpoint), toStatus)).rejects.toMatchObject({
+        code: 'Forbidden',
+      });
+    },
+  );
 
   it('are tried by all accounts that the chart makes', async () => {
     const accounts = objectsIn(await renderChart(['--no-hooks']))
       .filter(({ kind }) => kind === 'ServiceAccount')
       .map(({ metadata }) => metadata.name);
-    expect(accounts.toSorted()).toEqual(['esb-agent', 'esb-controller', 'esb-gateway', 'esb-hold', 'esb-reserve']);
+    expect(accounts.toSorted()).toEqual([
+      'esb-agent',
+      'esb-controller',
+      'esb-events',
+      'esb-gateway',
+      'esb-hold',
+      'esb-reserve',
+    ]);
   });
 });

@@ -196,13 +196,15 @@ describe('the chart', () => {
     const events = find('StatefulSet', 'esb-events-shop', 'esb-system')?.spec?.template;
     expect(events?.spec.containers[0]?.args).toContain('--namespace=shop');
     expect(JSON.stringify(events?.spec.volumes)).toContain('"claimName":"esb-events-shop"');
-    for (const template of [gateway, events]) {
-      expect(template?.spec).toMatchObject({ serviceAccountName: 'esb-gateway-shop' });
-    }
+    expect(gateway?.spec).toMatchObject({ serviceAccountName: 'esb-gateway-shop' });
+    expect(events?.spec).toMatchObject({ serviceAccountName: 'esb-events-shop' });
     const subjects = (name: string) => [{ kind: 'ServiceAccount', name, namespace: 'esb-system' }];
     expect(find('RoleBinding', 'esb-gateway-workers', 'shop')).toMatchObject({
       subjects: subjects('esb-gateway-shop'),
     });
+    expect(find('RoleBinding', 'esb-events-workers', 'shop')).toMatchObject({ subjects: subjects('esb-events-shop') });
+    const written = find('ClusterRole', 'esb-events-workers', '') as { rules?: { verbs: string[] }[] } | undefined;
+    expect(new Set(written?.rules?.flatMap(({ verbs }) => verbs))).toEqual(new Set(['list', 'watch', 'serve']));
     expect(find('RoleBinding', 'esb-gateway-workers', 'default')).toMatchObject({ subjects: subjects('esb-gateway') });
     // Services and budgets of one are not those of the other.
     const selected = JSON.stringify(find('Service', 'esb-gateway', 'esb-system')?.spec);
