@@ -119,11 +119,11 @@ async function grant({ api }: AccessLab): Promise<void> {
   ]);
   const roles = parseAllDocuments(rendered).map((document) => document.toJS() as { metadata?: { name?: string } });
   const role = roles.find(({ metadata }) => metadata?.name === 'esb-gateway-control');
-  const bind = (name: string, clusterRole: string, user: string): object => ({
+  const bind = (name: string, roleName: string, user: string, kind = 'ClusterRole'): object => ({
     apiVersion: 'rbac.authorization.k8s.io/v1',
     kind: 'RoleBinding',
     metadata: { name, namespace: 'default' },
-    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: clusterRole },
+    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind, name: roleName },
     subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'User', name: user }],
   });
   const objects = [
@@ -132,6 +132,15 @@ async function grant({ api }: AccessLab): Promise<void> {
     bind('editor-writes', 'esb-edit', 'editor'),
     bind('editor-reads', 'esb-view', 'editor'),
     bind('reader-reads', 'esb-view', 'reader'),
+    {
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      kind: 'Role',
+      metadata: { name: 'calls-letters', namespace: 'default' },
+      rules: [
+        { apiGroups: ['esb.dev'], resources: ['lambdaworkers/invoke'], resourceNames: ['letters'], verbs: ['create'] },
+      ],
+    },
+    bind('editor-calls', 'calls-letters', 'editor', 'Role'),
   ];
   await api.kubectl(['apply', '-f', '-'], objects.map((object) => JSON.stringify(object)).join('\n---\n'));
 }

@@ -86,6 +86,7 @@ describe('images and Secrets of a node with the real agent', () => {
     );
     expect(after.spec.image).toBe(image);
     expect(after.status?.image).toMatch(/@sha256:/);
+    await lab.remove('moved');
   });
 
   it('a variable from a Secret wants a grant, says which, has its value then, and loses it with the grant', async () => {

@@ -282,6 +282,10 @@ describe.each(['javaScript', 'boto3'] as const)('by %s', (which) => {
       MaximumEventAgeInSeconds: 120,
       DestinationConfig,
     });
+    const foreign = { OnSuccess: { Destination: `${arn}:not-to-be-called` } };
+    expect(await fails('PutFunctionEventInvokeConfig', { FunctionName, DestinationConfig: foreign })).toMatchObject({
+      code: 'AccessDeniedException',
+    });
     const queue = { OnFailure: { Destination: 'arn:aws:sqs:us-east-1:123456789012:letters' } };
     expect(await fails('PutFunctionEventInvokeConfig', { FunctionName, DestinationConfig: queue })).toMatchObject({
       error: 'InvalidParameterValueException',
