@@ -2,6 +2,7 @@ import { perWorkerOf } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { FunctionEntry } from '../agents/fleet-view.ts';
 import { type LambdaError, type ThrottleReason, throttled } from '../lambda/lambda-error.ts';
+import type { Load } from './room.ts';
 
 /**
  * Calls of one function that wait in a gateway, unless its workers say otherwise: the default of the resource
@@ -59,12 +60,6 @@ export interface FunctionUse {
   readonly waiting: number;
   /** Bytes of an answer: see {@link largestOfLate}. */
   readonly answerBytes: number;
-}
-
-/** Requests and bytes of a room. */
-export interface RoomUse {
-  readonly requests: number;
-  readonly bytes: number;
 }
 
 /** The decision about a call: admit, wait, or refuse for a reason that the caller is given. */
@@ -157,7 +152,7 @@ export function largestOfLate(known: number, bytes: number): number {
  * @param held by the calls of the function in the room of the call, whether they run or wait, with their payloads
  * @param free for calls of all functions in that room, without this call
  */
-export function decideEntry(use: FunctionUse, held: RoomUse, free: RoomUse): Entry {
+export function decideEntry(use: FunctionUse, held: Load, free: Load): Entry {
   const { settings } = use;
   if (settings?.reserved === 0) {
     return 'ReservedFunctionConcurrentInvocationLimitExceeded';

@@ -9,11 +9,10 @@ import {
   functionBusy,
   largestOfLate,
   overloaded,
-  type RoomUse,
   runningPlaces,
   UNKNOWN_ANSWER_BYTES,
 } from './admission-policy.ts';
-import type { Room } from './room.ts';
+import type { Load, Room } from './room.ts';
 
 /** The function of a queue, as it is now. */
 export interface QueuedFunction {
@@ -225,7 +224,7 @@ export class FunctionQueue {
   readonly target: QueuedFunction;
   readonly #options: FunctionQueueOptions;
   readonly #versions = new Map<number | undefined, VersionQueue>();
-  readonly #held = new Map<Room, RoomUse>();
+  readonly #held = new Map<Room, Load>();
   #arrivals = 0;
   #watching = false;
   #meaning: unknown;
@@ -279,7 +278,7 @@ export class FunctionQueue {
   }
 
   /** Calls of the function in a room, whether they run or wait, and the bytes of their payloads. */
-  heldIn(room: Room): RoomUse {
+  heldIn(room: Room): Load {
     return this.#held.get(room) ?? { requests: 0, bytes: 0 };
   }
 

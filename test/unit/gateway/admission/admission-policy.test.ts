@@ -5,19 +5,19 @@ import {
   eventsAtOnce,
   type FunctionUse,
   largestOfLate,
-  type RoomUse,
   refusalFor,
   runningPlaces,
   UNKNOWN_ANSWER_BYTES,
   waitingPlaces,
 } from '../../../../src/gateway/admission/admission-policy.ts';
+import type { Load } from '../../../../src/gateway/admission/room.ts';
 import type { WorkerEntry } from '../../../../src/gateway/agents/fleet-view.ts';
 import { workerFixture } from '../../../support/worker-fixture.ts';
 
 const plenty = 1_000_000;
 
-const load = (change: Partial<RoomUse> = {}): RoomUse => ({ requests: 0, bytes: 0, ...change });
-const free = (change: Partial<RoomUse> = {}): RoomUse => ({ requests: plenty, bytes: plenty, ...change });
+const load = (change: Partial<Load> = {}): Load => ({ requests: 0, bytes: 0, ...change });
+const free = (change: Partial<Load> = {}): Load => ({ requests: plenty, bytes: plenty, ...change });
 
 function use(change: Partial<FunctionUse> = {}): FunctionUse {
   return {
