@@ -6,7 +6,7 @@ import { compare } from './bench-result.ts';
 import { type Scenario, times } from './scenario.ts';
 
 const SIZE_MIB = 64;
-const BUDGET_MS = 5;
+const BUDGET_MS = 12;
 
 /** Cold starts with a file for `/tmp`, made meanwhile as the agent makes it, against those with a tmpfs, in pairs. */
 export const coldStartTmp: Scenario = {

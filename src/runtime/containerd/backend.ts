@@ -252,11 +252,10 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   }
 
   async stop(): Promise<void> {
-    const { client, images, network, tmp } = this.#parts;
+    const { client, images, network } = this.#parts;
     await images.stop();
     await network.stop();
     client.close();
-    await tmp.files?.stop();
   }
 
   async #ask(containerId: string, call: CallOptions): Promise<FoundTask | Unanswering | undefined> {

@@ -5,7 +5,6 @@ import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Mount } from '../../containerd/snapshot-service.ts';
 import { roomOf } from '../images/node-images.ts';
-import { isSpareName, SpareFiles } from './spare-files.ts';
 import { makeTemplate, runTool, type Template, writeTemplate } from './tmp-template.ts';
 
 /** Room for the files of `/tmp`, in the sizes that workers ask for. */
@@ -17,8 +16,6 @@ export interface TmpRoom {
 export interface TmpFilesOptions {
   /** Measures the disk. */
   readonly roomOf?: typeof roomOf;
-  /** Milliseconds that a removal waits for the empty file of the next container. Default one second. */
-  readonly spareDeadlineMs?: number;
 }
 
 export interface TmpFile {
@@ -36,9 +33,6 @@ const LEAST_OVERHEAD_BYTES = MEBIBYTE;
 const FREE_SHARE = 0.2;
 /** Sizes whose empty file system is kept at hand: some KiB each. */
 const MAX_TEMPLATES = 64;
-const SPARE_DEADLINE_MS = 1_000;
-/** Times that a start has all empty files removed again, where more are made meanwhile. */
-const MAX_DROPS = 2;
 /** Types of tmpfs and ramfs in `statfs(2)`. */
 const IN_MEMORY: ReadonlySet<number> = new Set([0x01021994, 0x858458f6]);
 /** Name of a folder that no container has. */
@@ -62,7 +56,6 @@ export class TmpFiles {
   readonly #roomOf: typeof roomOf;
   /** The one that was used last is the last. */
   readonly #templates = new Map<number, Promise<Template>>();
-  readonly #spares: SpareFiles;
   #folderMade: Promise<unknown> | undefined;
   /** Bytes of all files that were begun, and of those whose making is over. */
   #begunBytes = 0;
@@ -72,11 +65,6 @@ export class TmpFiles {
     this.folder = folder;
     this.#runner = runner;
     this.#roomOf = options.roomOf ?? roomOf;
-    this.#spares = new SpareFiles(
-      folder,
-      (path, sizeMiB, signal) => this.#makeEmpty(path, sizeMiB, true, signal),
-      options.spareDeadlineMs ?? SPARE_DEADLINE_MS,
-    );
   }
 
   /**
@@ -88,29 +76,19 @@ export class TmpFiles {
     const path = this.#path(containerId);
     await this.#prepare();
     await rm(path, { force: true });
-    if (!(await this.#spares.take(sizeMiB, path, signal))) {
-      await this.#makeEmpty(path, sizeMiB, false, signal);
-    }
+    await this.#makeEmpty(path, sizeMiB, signal);
     return { mount: { type: 'ext4', source: path, options: MOUNT_OPTIONS }, skeleton: join(this.folder, SKELETON) };
   }
 
-  /**
-   * Missing is success. The blocks are free once the mount is gone too. An empty file of the same size is made for the
-   * next container: a removal can wait for that, and a start beside it would be slower.
-   */
+  /** Removes the file of a container. Missing is success. The blocks are free once the mount is gone too. */
   async remove(containerId: string): Promise<void> {
-    const path = this.#path(containerId);
-    const removed = await undefinedIfNoFile(stat(path));
-    await rm(path, { force: true });
-    const sizeMiB = this.#templates.keys().find((known) => fileBytes(known) === removed?.size);
-    if (sizeMiB !== undefined) {
-      await this.#spares.keep(sizeMiB);
-    }
+    await rm(this.#path(containerId), { force: true });
   }
 
   /** Containers that have a file. */
   async list(): Promise<readonly string[]> {
-    return (await this.#names()).filter(isContainerName);
+    const names = (await undefinedIfNoFile(readdir(this.folder))) ?? [];
+    return names.filter((name) => !name.startsWith('.'));
   }
 
   /** Whether the folder is no disk: files there would be memory that is counted nowhere. */
@@ -119,40 +97,21 @@ export class TmpFiles {
     return IN_MEMORY.has((await statfs(this.folder)).type);
   }
 
-  /** Measures the room. Empty files count as free, and go where the disk is short. */
+  /** Room that files have and may have, beside the part of the disk that stays free. */
   async room(): Promise<TmpRoom> {
     await this.#prepare();
-    const [{ freeBytes, totalBytes }, names] = await Promise.all([this.#roomOf(this.folder), this.#names()]);
-    const bytesOf = async (files: readonly string[]): Promise<number> => {
-      const found = await Promise.all(files.map((name) => undefinedIfNoFile(stat(join(this.folder, name)))));
-      return found.reduce((sum, file) => sum + (file?.size ?? 0), 0);
-    };
-    const [ownBytes, spareBytes] = await Promise.all([
-      bytesOf(names.filter(isContainerName)),
-      bytesOf(names.filter(isSpareName)),
-    ]);
-    if (freeBytes < totalBytes * FREE_SHARE) {
-      // Images, logs or other programs have made the disk short.
-      await this.#spares.drop();
-    }
-    const usableBytes = Math.max(0, freeBytes + spareBytes - totalBytes * FREE_SHARE);
+    const [{ freeBytes, totalBytes }, names] = await Promise.all([this.#roomOf(this.folder), this.list()]);
+    const files = await Promise.all(names.map((name) => undefinedIfNoFile(stat(join(this.folder, name)))));
+    const ownBytes = files.reduce((sum, file) => sum + (file?.size ?? 0), 0);
+    const usableBytes = Math.max(0, freeBytes - totalBytes * FREE_SHARE);
     const mebibytes = (bytes: number): number => Math.floor(bytes / OVERHEAD / MEBIBYTE);
     return { capacityMiB: mebibytes(usableBytes + ownBytes), allocatedMiB: mebibytes(ownBytes) };
   }
 
-  /** Keeps no empty file from now on. Files of containers stay. */
-  async stop(): Promise<void> {
-    await this.#spares.stop();
-  }
-
-  async #names(): Promise<readonly string[]> {
-    return (await undefinedIfNoFile(readdir(this.folder))) ?? [];
-  }
-
-  async #makeEmpty(path: string, sizeMiB: number, isSpare: boolean, signal?: AbortSignal): Promise<void> {
+  async #makeEmpty(path: string, sizeMiB: number, signal?: AbortSignal): Promise<void> {
     const bytes = fileBytes(sizeMiB);
     // Before the file: a disk that is full takes none.
-    await this.#takeRoom(sizeMiB, bytes, isSpare);
+    await this.#takeRoom(sizeMiB, bytes);
     try {
       await using file = await open(path, 'wx', 0o600);
       const template = await this.#template(sizeMiB, signal);
@@ -167,28 +126,19 @@ export class TmpFiles {
   }
 
   /** Takes room for a file, which is the caller's until the caller adds it to {@link TmpFiles.#endedBytes}. */
-  async #takeRoom(sizeMiB: number, bytes: number, isSpare: boolean): Promise<void> {
-    // A spare leaves as much again: images are not to be collected for that.
-    const neededBytes = isSpare ? 2 * bytes : bytes;
-    for (let drops = 0; ; drops += 1) {
-      const endedBytes = this.#endedBytes;
-      const { freeBytes, totalBytes } = await this.#roomOf(this.folder);
-      // Of all files that were not made when the disk was looked at, as if none of them had its blocks by then.
-      const leftBytes = freeBytes - (this.#begunBytes - endedBytes);
-      if (leftBytes - neededBytes >= totalBytes * FREE_SHARE) {
-        this.#begunBytes += bytes;
-        return;
-      }
-      // One may have been begun since the last drop.
-      if (isSpare || drops > MAX_DROPS || (drops > 0 && !this.#spares.isAny)) {
-        const leftMiB = Math.max(0, Math.floor(leftBytes / MEBIBYTE));
-        const message =
-          `no room for ${sizeMiB} MiB of /tmp: ${this.folder} has ${leftMiB} MiB left, ` +
-          `and ${FREE_SHARE * 100} % of its file system are to stay free`;
-        throw new EsbError(message, { code: 'NodeFull', retryable: true });
-      }
-      await this.#spares.drop();
+  async #takeRoom(sizeMiB: number, bytes: number): Promise<void> {
+    const endedBytes = this.#endedBytes;
+    const { freeBytes, totalBytes } = await this.#roomOf(this.folder);
+    // Of all files that were not made when the disk was looked at, as if none of them had its blocks by then.
+    const leftBytes = freeBytes - (this.#begunBytes - endedBytes);
+    if (leftBytes - bytes < totalBytes * FREE_SHARE) {
+      const leftMiB = Math.max(0, Math.floor(leftBytes / MEBIBYTE));
+      const message =
+        `no room for ${sizeMiB} MiB of /tmp: ${this.folder} has ${leftMiB} MiB left, ` +
+        `and ${FREE_SHARE * 100} % of its file system are to stay free`;
+      throw new EsbError(message, { code: 'NodeFull', retryable: true });
     }
+    this.#begunBytes += bytes;
   }
 
   async #template(sizeMiB: number, signal?: AbortSignal): Promise<Template> {
@@ -231,7 +181,6 @@ export class TmpFiles {
     const skeleton = join(this.folder, SKELETON);
     await mkdir(this.folder, { recursive: true, mode: 0o700 });
     await mkdir(join(skeleton, 'tmp'), { recursive: true });
-    await this.#spares.drop();
     // A layer is seen by the users of workers, under any mask of the agent.
     await chmod(skeleton, 0o755);
     await chmod(join(skeleton, 'tmp'), 0o1777);
@@ -243,10 +192,6 @@ export class TmpFiles {
     }
     return join(this.folder, containerId);
   }
-}
-
-function isContainerName(name: string): boolean {
-  return !name.startsWith('.');
 }
 
 /** Bytes of the file in which a worker can write so many MiB. */
