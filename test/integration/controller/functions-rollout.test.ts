@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type LambdaFunction, lambdaFunctions } from '../../../src/api/lambda-function.ts';
 import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { revisionOf } from '../../../src/api/template-revision.ts';
@@ -15,6 +15,7 @@ import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { controllerFlags } from '../../../src/options/controller.ts';
 import type { ApiServer } from '../../support/api-server.ts';
+import { startCalledFunction } from '../../support/called-function.ts';
 import { clearObjects } from '../../support/clear-objects.ts';
 import type { FakeNode } from '../../support/fake-node.ts';
 import { fastClock } from '../../support/fast-clock.ts';
@@ -278,25 +279,36 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
     await is('late', 'UpToDate');
   }, 120_000);
 
-  it('leaves growth to the template of before where it fails, also by the next leader', async () => {
+  it('leaves growth to the template of before where it fails, and 40 calls at once to it, also by the next leader', async () => {
     const rollout = { progressDeadlineSeconds: 4 };
     await apply('grown', 'hello:1', 4, { rollout });
     await run(await assigned(4));
     await is('grown', 'UpToDate');
+    const called = await startCalledFunction(lab, 'grown', 40);
+    onTestFinished(() => called.stop());
+    await called.more();
     await apply('grown', 'hello:bad', 4, { rollout });
     const [bad] = await have('hello:bad', 1);
     await hang(bad as LambdaWorker, true);
+    await called.more();
     await is('grown', 'ProgressDeadlineExceeded');
     await controller.stop();
+    await called.more();
     controller = startController('grown');
     await server.kubectl(['scale', 'lf', 'grown', '--replicas=12']);
     await run((await assigned(12)).filter(({ spec }) => spec.image === 'hello:1'));
     await is('grown', 'ProgressDeadlineExceeded');
     expect(await ofImage('hello:1')).toHaveLength(11);
     expect(await ofImage('hello:bad')).toHaveLength(1);
+    await called.more();
+    expect(called.answered).toEqual({ 'hello:1': expect.any(Number) });
     await apply('grown', 'hello:2', 12, { rollout: { maxSurge: '100%' } });
     await run(await have('hello:2', 12));
     await is('grown', 'UpToDate');
+    await called.more();
+    await called.stop();
+    expect(called.failed).toEqual([]);
+    expect(Object.keys(called.answered).toSorted()).toEqual(['hello:1', 'hello:2']);
   }, 120_000);
 
   it('is not undone to a template that differs by a default alone, and says so', async () => {
