@@ -157,8 +157,9 @@ export class ScaledGateways {
   readonly clock = manualClock();
   readonly random: () => number;
   ended: Ended[] = [];
-  /** Calls that go on. */
+  /** Calls that go on, and the most that did at once. */
   open = 0;
+  mostOpen = 0;
   /** The longest time for which a worker that all gateways know was free while calls of its version waited. */
   idleMs = 0;
   /** Calls that came, by gateway. */
@@ -321,6 +322,7 @@ export class ScaledGateways {
       traceParent: '',
     };
     this.open += 1;
+    this.mostOpen = Math.max(this.mostOpen, this.open);
     this.#run(gateway, call).then(end, (error: unknown) => end('', String(error)));
   }
 

@@ -65,9 +65,12 @@ describe('calls of a function that grows, where the most workers hardly suffice'
     const world = new ScaledGateways({ random: randomFrom(seed), gateways: 2, startMs: 5_000 });
     await world.run(15, IDLE);
     await world.run(20, { perSecond: 10, meanMs: 100 });
-    // Calls that stayed with a worker until its start was over made 7 seconds of it, and 10 workers.
+    // Calls that stayed with a worker until its start was over made 7 seconds of it, and 9 calls at once.
     expect(world.p99).toBeLessThan(1_000);
-    expect(world.workersOf(undefined)).toBeLessThan(10);
+    // Of 300 loads of this kind, all but one have at most 8; how many there are is up to the load, which has no bound.
+    expect(world.mostOpen).toBeLessThan(8);
+    // A worker for each call at once, and a spare one.
+    expect(world.workersOf(undefined)).toBeLessThanOrEqual(world.mostOpen + 1);
     await world.run(10, IDLE);
     expect([world.open, world.errors]).toEqual([0, []]);
   });
