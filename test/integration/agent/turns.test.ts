@@ -1,18 +1,9 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
-import { expect, it, onTestFinished } from 'vitest';
-import { WorkerConnection } from '../../../src/agent/invoke/emulator-client.ts';
+import { expect, it } from 'vitest';
 import type { Fleet } from '../../../src/agent/model/fleet.ts';
-import { createFleet } from '../../../src/agent/worker/worker-manager.ts';
-import { systemClock } from '../../../src/common/clock.ts';
-import { silentLogger } from '../../../src/common/logger.ts';
 import { agentServerLab } from '../../support/agent-server-lab.ts';
-import { FakeRuntime } from '../../support/fake-runtime.ts';
+import { emulatorFleet } from '../../support/emulator-fleet.ts';
 import { desiredFixture } from '../../support/fleet-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { workerFixture } from '../../support/worker-fixture.ts';
@@ -25,41 +16,11 @@ const PER_SECOND = (1.3 * names.length * 1_000) / CALL_MS;
 
 /** An agent whose workers answer after so many milliseconds as the payload says. */
 async function fleetOfEmulators(): Promise<Fleet> {
-  const folder = mkdtempSync(join(tmpdir(), 'esb-turns-'));
-  const emulator = createServer((request, response) => {
+  const fleet = await emulatorFleet((request, response) => {
     void text(request)
       .then((ms) => delay(Number(ms)))
       .then(() => response.end('{}'));
   });
-  await new Promise<void>((resolve) => {
-    emulator.listen(0, '127.0.0.1', resolve);
-  });
-  const { port } = emulator.address() as AddressInfo;
-  const fleet = createFleet({
-    runtime: new FakeRuntime(),
-    clock: systemClock,
-    logger: silentLogger(),
-    stateDir: join(folder, 'state'),
-    runDir: join(folder, 'run'),
-    capacity: { memoryMiB: 1_000, workers: 10 },
-    secretReader: { read: () => Promise.resolve(undefined) },
-    connect: (address) => {
-      const way = new WorkerConnection({ ip: '127.0.0.1', port }, systemClock);
-      return {
-        address,
-        call: (request) => way.call(request),
-        abort: (message) => way.abort(message),
-        close: () => way.close(),
-      };
-    },
-  });
-  onTestFinished(async () => {
-    await fleet.stop(0);
-    emulator.close();
-    emulator.closeAllConnections();
-    rmSync(folder, { recursive: true, force: true });
-  });
-  await fleet.adopt();
   for (const name of names) {
     const { identity } = desiredFixture({ name });
     fleet.apply(desiredFixture({ name, identity: { ...identity, functionName: 'hello' } }));

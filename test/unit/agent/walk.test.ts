@@ -1,16 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { expect, it, onTestFinished } from 'vitest';
-import { WorkerConnection } from '../../../src/agent/invoke/emulator-client.ts';
-import { createFleet } from '../../../src/agent/worker/worker-manager.ts';
+import { expect, it } from 'vitest';
 import { type Clock, systemClock } from '../../../src/common/clock.ts';
-import { silentLogger } from '../../../src/common/logger.ts';
 import { agentServerLab } from '../../support/agent-server-lab.ts';
-import { FakeRuntime } from '../../support/fake-runtime.ts';
+import { emulatorFleet } from '../../support/emulator-fleet.ts';
 import { desiredFixture } from '../../support/fleet-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { filesEntered } from '../../support/walk.ts';
@@ -26,39 +18,10 @@ const most = {
 };
 
 it('one invocation of a running worker, and one reconcile, enter few files', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'esb-walk-'));
-  const emulator = createServer((request, response) => {
-    request.resume().on('end', () => response.end('{"answer":1}'));
-  });
-  await new Promise<void>((resolve) => {
-    emulator.listen(0, '127.0.0.1', resolve);
-  });
-  const { port } = emulator.address() as AddressInfo;
   const timers = heldTimers();
-  const fleet = createFleet({
-    runtime: new FakeRuntime(),
-    clock: timers.clock,
-    logger: silentLogger(),
-    stateDir: join(folder, 'state'),
-    runDir: join(folder, 'run'),
-    capacity: { memoryMiB: 1_000, workers: 10 },
-    secretReader: { read: () => Promise.resolve(undefined) },
-    connect: (address) => {
-      const way = new WorkerConnection({ ip: '127.0.0.1', port }, systemClock);
-      return {
-        address,
-        call: (request) => way.call(request),
-        abort: (message) => way.abort(message),
-        close: () => way.close(),
-      };
-    },
-  });
-  onTestFinished(async () => {
-    await fleet.stop(0);
-    emulator.close();
-    rmSync(folder, { recursive: true, force: true });
-  });
-  await fleet.adopt();
+  const fleet = await emulatorFleet((request, response) => {
+    request.resume().on('end', () => response.end('{"answer":1}'));
+  }, timers.clock);
   fleet.apply(desiredFixture());
   await waitFor('the worker to run', () => fleet.view('uid-of-hello')?.phase === 'Running', { everyMs: 5 });
   const lab = await agentServerLab({ fleet });
