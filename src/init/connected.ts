@@ -8,6 +8,8 @@ import type { SentCall } from './sent-call.ts';
 /** A connection, and how far its init has come with what it knows. */
 export interface Connected {
   readonly connection: InitConnection;
+  /** Its end, after which no word of it comes. */
+  readonly ended: PromiseWithResolvers<void>;
   /** With the monotonic milliseconds at which it came. */
   hello: (Hello & { readonly at: number }) | undefined;
   state: InitState | undefined;

@@ -106,6 +106,10 @@ export class ContainerInit implements InitLink {
     return { containerId: this.containerId, state: this.state ?? this.#failed, breach: this.#breach };
   }
 
+  async disconnected(): Promise<void> {
+    await this.#connected?.ended.promise;
+  }
+
   /** Takes the connection of an init. The one before has ended. */
   accept(socket: Duplex): void {
     if (this.#closed || this.#breach !== undefined || this.#connected !== undefined) {
@@ -124,6 +128,7 @@ export class ContainerInit implements InitLink {
     );
     const connected: Connected = {
       connection,
+      ended: Promise.withResolvers(),
       hello: undefined,
       state: undefined,
       named: new Set(),
@@ -398,6 +403,7 @@ export class ContainerInit implements InitLink {
     if (connected.whole || breach !== undefined) {
       this.#options.onNews(this.news);
     }
+    connected.ended.resolve();
     if (!this.#closed && breach === undefined) {
       this.#options.onFree();
     }

@@ -115,6 +115,8 @@ export interface InitLink {
   readonly state: InitState | undefined;
   /** Calls under way in the connected init that this run of the agent has not sent. */
   readonly found: Found;
+  /** Resolves once no init is connected, and all its words are taken: soon after its process has ended. */
+  disconnected(): Promise<void>;
   /** Never rejects. Several at a time, where the worker was made for that. */
   call(request: InitRequest): Promise<InitAnswer>;
   /**

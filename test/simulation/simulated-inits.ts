@@ -48,6 +48,7 @@ export class SimulatedInits implements Pick<WorkerInits, 'link' | 'subscribe'> {
       containerId,
       ...this.#wordOf(containerId),
       call: (request) => this.#call(containerId, request),
+      disconnected: () => Promise.resolve(),
       serveAlone: (hasLost) => this.#serve(containerId, true, hasLost && !this.#told.has(containerId)),
       serveBeside: () => this.#serve(containerId, false, true),
       neverHad: (requestId, sentMs) => this.#neverHad(containerId, requestId, sentMs),

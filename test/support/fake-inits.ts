@@ -55,6 +55,10 @@ class FakeLink implements InitLink {
     this.state = state;
   }
 
+  async disconnected(): Promise<void> {
+    this.#inits.readLast(this.containerId);
+  }
+
   call(request: InitRequest): Promise<InitAnswer> {
     return this.#inits.take(this, request);
   }
@@ -116,6 +120,8 @@ export class FakeInits implements WorkerInits {
   /** Most calls of one worker at a time. */
   perWorker = 1;
   readonly heldBytes = 0;
+  /** Last words of inits by container, which the agent has not read when their processes end. */
+  readonly unread = new Map<string, InitFault>();
   /** Takers of answers of {@link FakeInits.left}, by request id. */
   readonly #askers = new Map<string, { readonly taker: AnswerTaker; readonly end: (answer: InitAnswer) => void }>();
   readonly #links = new Map<string, FakeLink>();
@@ -228,6 +234,9 @@ export class FakeInits implements WorkerInits {
 
   /** The init of a container is gone, and with it the calls in the container. */
   gone(containerId: string, message = 'the init ended'): void {
+    if (this.unread.has(containerId)) {
+      return;
+    }
     for (const call of this.calls.filter((one) => one.containerId === containerId)) {
       call.end({ kind: 'Unknown', message });
     }
@@ -239,6 +248,16 @@ export class FakeInits implements WorkerInits {
       link.state = undefined;
       link.found = foundOf([]);
       this.#news(containerId);
+    }
+  }
+
+  /** The agent reads the last words of an init whose process has ended. */
+  readLast(containerId: string): void {
+    const fault = this.unread.get(containerId);
+    if (fault !== undefined) {
+      this.unread.delete(containerId);
+      this.fail(containerId, fault);
+      this.gone(containerId);
     }
   }
 

@@ -23,6 +23,8 @@ const listenInGateMs = 2_000;
 /** Milliseconds after which a pause or a removal waits for something else than for this machine. */
 const longestInGateMs = 2_000;
 const lastOutputBytes = 2 * 1024;
+/** Milliseconds in which the words are read that an init has left in its socket. */
+const lastWordsMs = 1_000;
 
 /** An action to be done to a container. */
 export interface ActionOrder {
@@ -226,15 +228,22 @@ export class ActionRunner {
     }
   }
 
-  /** Reads what there is of a container and, where its process has ended, what it wrote last. */
+  /** Reads what there is of a container and, where its process has ended, what it wrote and what its init said last. */
   async #see(
     containerId: string,
     options: { readonly signal?: AbortSignal; readonly deadlineMs: number },
   ): Promise<Omit<Seen, 'lost'>> {
-    const { runtime } = this.#context;
+    const { inits, runtime } = this.#context;
     const info = await runtime.inspect(containerId, options);
     let output = '';
     if (info?.task.kind === 'Stopped') {
+      try {
+        // The runtime may tell the end before the words are read by which the init says why.
+        const read = async (): Promise<void> => await inits.link(containerId)?.disconnected();
+        await withDeadline('last words of an init', lastWordsMs, options.signal, read);
+      } catch (error) {
+        this.#logger.debug({ err: error }, 'cannot read the last words of an init');
+      }
       try {
         output = (await runtime.readLog(containerId, lastOutputBytes)).toString('utf8');
       } catch (error) {

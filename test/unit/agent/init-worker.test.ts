@@ -318,6 +318,18 @@ describe('a worker with an init', () => {
     expect(limits()).toBeUndefined();
   });
 
+  it('is shown to have broken a bound, also where its end is seen before the last words of its init', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    const message = 'the worker broke a bound of the Runtime API: 60 connections';
+    lab.inits.unread.set(lab.container(), { errorType: 'Runtime.Unknown', message, bound: '60 connections' });
+    lab.runtime.exit(lab.container(), 1);
+    await settle();
+    expect(lab.fleet.view('uid-of-hello')).toMatchObject({
+      restartCount: 1,
+      lastTermination: { reason: 'RuntimeApiAbused', message: expect.stringContaining('60 connections') },
+    });
+  });
+
   it('that breaks a bound in its start has the condition, and the pauses of a start that fails', async () => {
     const lab = new FleetLab();
     lab.inits.initial = { phase: 'Starting', idle: false, initMs: 0, restarts: 0 };

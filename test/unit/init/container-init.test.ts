@@ -235,6 +235,20 @@ describe('a worker', () => {
 });
 
 describe('a connection that is lost', () => {
+  it('is known to be over once the last words of its init were told', async () => {
+    const room = new PlayedContainer();
+    await room.container.disconnected();
+    const init = await room.connected();
+    const phases: (string | undefined)[] = [];
+    const over = room.container.disconnected().then(() => phases.push(...room.news.map(({ state }) => state?.phase)));
+    await settle();
+    expect(phases).toEqual([]);
+    init.say('P', { phase: 'Failed', idle: false, initMs: 0, restarts: 0, errorType: 'Sad', message: 'm', bound: 'b' });
+    init.socket.end();
+    await over;
+    expect(phases).toEqual(['Ready', 'Failed', undefined]);
+  });
+
   it('is waited for, and the calls go on where they were', async () => {
     const room = new PlayedContainer();
     const first = await room.connected();
