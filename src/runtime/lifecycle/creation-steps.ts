@@ -44,8 +44,8 @@ interface Wait {
   readonly runtimeInterface: RuntimeInterface;
 }
 
-/** Milliseconds that the last word of an init may come later than the news of its end. */
-const LAST_WORDS_MS = 100;
+/** Milliseconds that the last word of an init may come later than the news of its end, on a busy machine. */
+const LAST_WORDS_MS = 1_000;
 const LOG_TAIL_BYTES = 2048;
 /** Lines of the init about an initialization, as text and as JSON. */
 const INIT_LINE = /^(EXTENSION\t|INIT_REPORT |\{"time":"[^"]*","type":"platform\.)/;

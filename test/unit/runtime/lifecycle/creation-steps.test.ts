@@ -139,10 +139,19 @@ describe('a started worker of interface Lambda', () => {
     },
   );
 
+  it('fails by the word of its init, also where a busy agent reads that 0.9 seconds after the news of the end', async () => {
+    const found = await outcome(async () => {
+      exited.resolve(1);
+      await clock.advance(900);
+      inits.fail('w', { errorType: 'Runtime.Unknown', message: 'a flood', bound: '60 connections' });
+    });
+    expect(found).toMatchObject({ code: 'InitFailed', abused: true });
+  });
+
   it('fails with its exit where its init said nothing', async () => {
     const found = await outcome(async () => {
       exited.resolve(125);
-      await clock.advance(100);
+      await clock.advance(1_000);
     });
     expect(found).toMatchObject({
       code: 'ExitedAtOnce',
