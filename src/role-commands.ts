@@ -7,6 +7,7 @@ import { controllerFlags } from './options/controller.ts';
 import { eventsFlags } from './options/events.ts';
 import { addFlags, type FlagGroups, type OptionsOf } from './options/flag.ts';
 import { gatewayFlags } from './options/gateway.ts';
+import { refuseGoneFlags } from './options/gone.ts';
 import { logLevel } from './options/shared.ts';
 
 function addRole<Groups extends FlagGroups>(
@@ -21,6 +22,7 @@ function addRole<Groups extends FlagGroups>(
     .description(description)
     .action(role(name, flags, run));
   addFlags(command, flags);
+  refuseGoneFlags(command);
 }
 
 /** Adds the roles: controller, gateway, events, agent, and what Pods of the release before run. */

@@ -131,7 +131,6 @@ async function onContainerd(
     subnet: flags.subnet,
     maxWorkers: capacity.maxWorkers,
     slots: flags.slots,
-    mostSlots: flags.mostSlots,
     deniedRanges: flags.denyCidr.map((cidr) => formatRange(parseIpRange(cidr))),
     allowedRanges: flags.allowCidr.map((cidr) => formatRange(parseIpRange(cidr))),
     defaultEgress: flags.egress,

@@ -44,10 +44,8 @@ export interface NodeNetworkOptions {
   /** How many workers the node is to hold; decides how many bridges there are. Default 1,000. */
   readonly maxWorkers?: number;
   readonly logger: Logger;
-  /** Namespaces kept ready with their address, at least. Default 4. */
+  /** Namespaces kept ready with their address. Default 4. */
   readonly slots?: number;
-  /** Namespaces kept ready at most, after bursts that took more. Default: no more than the least. */
-  readonly mostSlots?: number;
   /** Destinations that workers are denied, beside the node itself and the metadata address. */
   readonly deniedRanges?: readonly string[];
   /** Destinations that workers reach although a denied range has them. */
@@ -105,7 +103,7 @@ class CniNodeNetwork implements NodeNetwork {
   #verifying: Promise<void> | undefined;
 
   constructor(options: NodeNetworkOptions) {
-    const { logger, slots = DEFAULT_SLOTS, stateDir } = options;
+    const { logger, stateDir } = options;
     const folder = join(stateDir, 'cni');
     const runner = options.runner ?? systemCommandRunner;
     const clock = options.clock ?? systemClock;
@@ -132,8 +130,7 @@ class CniNodeNetwork implements NodeNetwork {
     this.#pool = new SlotPool({
       ...common,
       disposal: this.#disposal,
-      least: slots,
-      most: options.mostSlots ?? slots,
+      wanted: options.slots ?? DEFAULT_SLOTS,
       makeDeadlineMs: options.makeDeadlineMs ?? MAKE_DEADLINE_MS,
       closedFor: async (families) => closedAddresses(families, await this.#nameServers()),
       newId: () => `${prefix}${randomBytes(4).toString('hex')}`,
@@ -223,7 +220,7 @@ class CniNodeNetwork implements NodeNetwork {
   }
 
   get slots(): SlotCounts {
-    return { ready: this.#pool.size, wanted: this.#pool.wanted };
+    return { ready: this.#pool.size, wanted: this.#options.slots ?? DEFAULT_SLOTS };
   }
 
   async health(options: CallOptions = {}): Promise<Health> {
@@ -330,7 +327,6 @@ class CniNodeNetwork implements NodeNetwork {
     unclaimed?: ReadonlySet<string>,
   ): Promise<string[]> {
     await this.#load();
-    this.#pool.adjust();
     const setup = await this.#readSetup();
     const removed: string[] = [];
     for (const { containerId, id } of this.#book.attached()) {

@@ -93,8 +93,7 @@ export const agentFlags = {
   network: {
     cniBinDir: text('--cni-bin-dir <dir>', 'folder of the CNI plugins').or('/opt/cni/bin'),
     cniConfig: text('--cni-config <file>', "network configuration; the program's own by default"),
-    slots: wholeNumber('--slots <n>', 'network attachments prepared in advance, at least', 0).or(4),
-    mostSlots: wholeNumber('--most-slots <n>', 'the same at most, after bursts that took more', 0).or(64),
+    slots: wholeNumber('--slots <n>', 'network attachments prepared in advance', 0).or(4),
     subnet: text('--subnet <cidr>', 'addresses of the workers').or('10.234.0.0/16'),
     hostPorts: text('--host-ports <first-last>', 'ports of the node for workers in network mode Host').or(
       '25000-26999',

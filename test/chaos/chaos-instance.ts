@@ -91,7 +91,7 @@ async function bringUp(root: string): Promise<ChaosInstance> {
   const clockFile = join(home.root, 'clock');
   await writeFile(clockFile, '+0');
   const specs = JSON.parse(await readFile(join(home.run, 'parts'), 'utf8')) as PartSpec[];
-  await supervisor.apply(specs.map((spec) => forTheWalk(clocked.has(spec.name) ? withClock(spec, clockFile) : spec)));
+  await supervisor.apply(specs.map((spec) => withAudits(clocked.has(spec.name) ? withClock(spec, clockFile) : spec)));
   const client = createKubeClient({
     source: createKubeConnectionSource({ kubeconfig: home.kubeconfig }),
     userAgent: 'esb-chaos',
@@ -141,12 +141,9 @@ function withClock(spec: PartSpec, file: string): PartSpec {
   };
 }
 
-/**
- * Leftovers of a creation that died with its agent are found by the second audit. As many slots stay prepared as there
- * were before the walk, after any burst of it.
- */
-function forTheWalk(spec: PartSpec): PartSpec {
-  const options = ['--audit-period', String(AUDIT_SECONDS), '--most-slots', '4'];
+/** The part with audits so often that the second one finds the leftovers of a creation that died with its agent. */
+function withAudits(spec: PartSpec): PartSpec {
+  const options = ['--audit-period', String(AUDIT_SECONDS)];
   return spec.name.startsWith('agent-') ? { ...spec, args: [...spec.args, ...options] } : spec;
 }
 

@@ -44,22 +44,17 @@ export async function exhaustionOf(setup: NetworkSetup, book: Counts): Promise<E
   return new EsbError(why, { code: 'AddressesExhausted' });
 }
 
-/** Whether so little is left, with `spare` of what is taken, that a shortage is reported. */
-export function isShort(setup: NetworkSetup, book: Counts, spare = 0): boolean {
-  return usedOf(setup, book) - spare >= roomOf(setup) * WARN_AT;
-}
-
 /**
  * A shortage before it becomes a fault.
  *
  * @param spare number of attachments that are ready for any container
  */
 export function shortageOf(setup: NetworkSetup, book: Counts, spare: number): Extract<Health, { ok: true }>['warning'] {
-  if (!isShort(setup, book, spare)) {
+  const total = roomOf(setup);
+  const used = setup.planned.reduce((sum, { index }) => sum + book.count(index), 0) - spare;
+  if (used < total * WARN_AT) {
     return undefined;
   }
-  const total = roomOf(setup);
-  const used = usedOf(setup, book) - spare;
   return limitOf(setup) === 'ports'
     ? {
         reason: 'PortsLow',
@@ -89,10 +84,6 @@ export async function releaseUnclaimed(
     }
   }
   return released;
-}
-
-function usedOf(setup: NetworkSetup, book: Counts): number {
-  return setup.planned.reduce((sum, { index }) => sum + book.count(index), 0);
 }
 
 function roomOf(setup: NetworkSetup): number {

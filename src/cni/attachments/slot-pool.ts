@@ -9,16 +9,14 @@ import { cniTarget, INTERFACE, type NetworkSetup, type NodeSegment } from '../ho
 import { addressesOf } from '../spec/cni-result.ts';
 import { networkFailure } from '../spec/network-error.ts';
 import type { ReadyRecord } from './attachment-store.ts';
-import { exhaustionOf, isShort, releaseUnclaimed, roomiest } from './segments.ts';
-import { SlotDemand } from './slot-demand.ts';
+import { exhaustionOf, releaseUnclaimed, roomiest } from './segments.ts';
 import type { TeardownQueue, TeardownQueueOptions } from './teardown-queue.ts';
 
 interface SlotPoolOptions extends Omit<TeardownQueueOptions, 'table'> {
   readonly disposal: TeardownQueue;
   readonly runner: CommandRunner;
-  /** How many are kept ready at least, and at most where bursts take more. */
-  readonly least: number;
-  readonly most: number;
+  /** How many are kept ready. */
+  readonly wanted: number;
   /** Milliseconds that making one may take. */
   readonly makeDeadlineMs: number;
   /** Addresses to which a slot with addresses of these families has no way. */
@@ -27,7 +25,7 @@ interface SlotPoolOptions extends Omit<TeardownQueueOptions, 'table'> {
   readonly newId: () => string;
 }
 
-/** Slots below the least are filled again this long after one was taken: the work is not in the way of that start. */
+/** Slots are filled again this long after one was taken: the work is not in the way of that start. */
 const REFILL_DELAY_MS = 250;
 /** Waits after a slot could not be made. */
 const BACKOFF = { firstMs: 1000, maxMs: 30_000 } as const;
@@ -41,19 +39,14 @@ const MOST_ATTEMPTS = 3;
 /** Namespaces with their addresses, some of them made ahead of demand. */
 export class SlotPool {
   readonly #options: SlotPoolOptions;
-  readonly #demand: SlotDemand;
   /** Ids of what a container can be given, oldest first. */
   readonly #ready: string[] = [];
-  /** Slots of an earlier run beyond the least, each of which is checked before it is ready. */
-  #unchecked: readonly ReadyRecord[] = [];
   readonly #waiters: PromiseWithResolvers<ReadyRecord>[] = [];
   #open = false;
   #stopped = false;
   #making = 0;
   #refillDue = false;
   #timer: Timer | undefined;
-  /** Monotonic milliseconds at which `#timer` fires. */
-  #dueAt = 0;
   /** Monotonic milliseconds before which none is made ahead of demand, since one could not be made; 0 for at any time. */
   #retryAt = 0;
   readonly #backoff = new Backoff(BACKOFF);
@@ -61,12 +54,11 @@ export class SlotPool {
 
   constructor(options: SlotPoolOptions) {
     this.#options = options;
-    this.#demand = new SlotDemand(options);
   }
 
   /** Why the last attempt to make one failed, until one succeeds, or all is undone and none is missing. */
   get error(): EsbError | undefined {
-    const isOver = this.#ready.length >= this.#demand.least && this.#options.book.discarded().length === 0;
+    const isOver = this.#ready.length >= this.#options.wanted && this.#options.book.discarded().length === 0;
     return isOver ? undefined : this.#error;
   }
 
@@ -74,19 +66,12 @@ export class SlotPool {
     return this.#ready.length;
   }
 
-  /** How many are to be ready. */
-  get wanted(): number {
-    return this.#demand.wanted;
-  }
-
   /**
-   * Takes over the records of an earlier run: slots that still work go into the pool, the least of them now, and others
-   * as the pool is filled. Records of a reboot or a crash are marked for removal, which follows one by one: after a
-   * reboot there may be a thousand.
+   * Takes over the records of an earlier run: slots that still work go into the pool. Records of a reboot or a crash are
+   * marked for removal, which follows one by one: after a reboot there may be a thousand.
    */
   async takeOver(setup: NetworkSetup): Promise<void> {
     const { book, namespaces } = this.#options;
-    const found: ReadyRecord[] = [];
     await Promise.all(
       book.records().map(async (record) => {
         if (book.isDiscarded(record.id) || this.#ready.includes(record.id) || record.state === 'Making') {
@@ -95,18 +80,7 @@ export class SlotPool {
         if (!(await namespaces.isPinned(namespaces.path(record.id)))) {
           book.discard(record.id);
         } else if (record.state === 'Ready') {
-          found.push(record);
-        }
-      }),
-    );
-    this.#demand.takeOver(found.length);
-    this.#unchecked = found.slice(this.#demand.least);
-    await Promise.all(
-      found.slice(0, this.#demand.least).map(async (slot) => {
-        if (await this.#works(setup, slot)) {
-          this.#hand(slot);
-        } else {
-          book.discard(slot.id);
+          await this.#takeOverSlot(setup, record);
         }
       }),
     );
@@ -116,21 +90,8 @@ export class SlotPool {
   open(): void {
     this.#open = true;
     this.#retryAt = 0;
+    this.#cancelTimer();
     this.#schedule(0);
-  }
-
-  /** Removes the oldest of the slots that are no longer wanted, and makes those that there was no room for before. */
-  adjust(): void {
-    const rest = Math.max(0, this.wanted - this.#ready.length);
-    const unwanted = [
-      ...this.#ready.splice(0, Math.max(0, this.#ready.length - this.wanted)),
-      ...this.#unchecked.slice(rest).map(({ id }) => id),
-    ];
-    this.#unchecked = this.#unchecked.slice(0, rest);
-    for (const id of unwanted) {
-      this.#options.disposal.discard(id);
-    }
-    this.#refillLater();
   }
 
   /** Makes no more slots, and rejects the waiting callers. Ready slots stay. */
@@ -145,12 +106,11 @@ export class SlotPool {
   /** A slot for a container: a prepared one, else the next to be made. */
   async take(signal: AbortSignal): Promise<ReadyRecord> {
     const { book, disposal, namespaces } = this.#options;
-    this.#demand.note();
     for (let id = this.#ready.shift(); id !== undefined; id = this.#ready.shift()) {
       const record = book.get(id);
       if (record?.state === 'Ready') {
         if (await namespaces.isPinned(namespaces.path(id))) {
-          this.#refillLater();
+          this.#schedule(REFILL_DELAY_MS);
           return record;
         }
         disposal.discard(id);
@@ -172,7 +132,7 @@ export class SlotPool {
     if (signal.aborted) {
       leave();
     }
-    this.#refillLater();
+    this.#schedule(REFILL_DELAY_MS);
     this.#pump();
     try {
       return await waiter.promise;
@@ -186,15 +146,16 @@ export class SlotPool {
     this.#ready.unshift(slot.id);
   }
 
-  /** Whether a slot of an earlier run can be used. */
-  async #works(setup: NetworkSetup, slot: ReadyRecord): Promise<boolean> {
+  /** Takes over a slot of an earlier run where it still works. */
+  async #takeOverSlot(setup: NetworkSetup, slot: ReadyRecord): Promise<void> {
     try {
       await this.#checkSlot(setup, slot);
-      return true;
     } catch (error) {
       this.#options.logger.info({ err: error, netns: slot.id }, 'a prepared slot no longer works');
-      return false;
+      this.#options.book.discard(slot.id);
+      return;
     }
+    this.#hand(slot);
   }
 
   /** Checks that namespace, interface and addresses are still as the record and the plugins' result say. */
@@ -218,16 +179,14 @@ export class SlotPool {
       waiter.resolve(slot);
       return;
     }
-    if (this.#ready.length < this.wanted) {
+    if (this.#ready.length < this.#options.wanted) {
       this.#ready.push(slot.id);
     } else {
       // The caller gave up while the slot was made.
       this.#options.disposal.discard(slot.id);
     }
-    if (this.#ready.length >= this.wanted) {
+    if (this.#ready.length >= this.#options.wanted) {
       this.#refillDue = false;
-    } else if (this.#refillDue && this.#isSurplus && this.#demand.quietInMs > 0) {
-      this.#refillLater();
     }
   }
 
@@ -236,7 +195,7 @@ export class SlotPool {
     if (this.#stopped) {
       return;
     }
-    const missing = this.wanted - this.#ready.length;
+    const missing = this.#options.wanted - this.#ready.length;
     // Filling up is done one at a time; a container in need gets what is ready first.
     const refill = this.#refillDue && missing > 0 ? 1 : 0;
     const wanted = Math.min(MAKING_AT_ONCE, Math.max(this.#waiters.length, refill));
@@ -249,17 +208,11 @@ export class SlotPool {
   /** Makes a slot and hands it on. Never throws. */
   async #makeOne(): Promise<void> {
     try {
-      const setup = await this.#options.setup();
-      const checked = await this.#nextChecked(setup);
-      if (checked === undefined && this.#isSurplus && isShort(setup, this.#options.book)) {
-        this.#refillDue = false;
-      } else {
-        const slot = checked ?? (await this.#make(setup));
-        this.#error = undefined;
-        this.#retryAt = 0;
-        this.#backoff.reset();
-        this.#hand(slot);
-      }
+      const slot = await this.#make(await this.#options.setup());
+      this.#error = undefined;
+      this.#retryAt = 0;
+      this.#backoff.reset();
+      this.#hand(slot);
     } catch (error) {
       this.#failed(error);
     } finally {
@@ -279,18 +232,6 @@ export class SlotPool {
       this.#retryAt = this.#options.clock.monotonic() + this.#backoff.next();
       this.#schedule(0);
     }
-  }
-
-  /** The next slot of an earlier run that still works. */
-  async #nextChecked(setup: NetworkSetup): Promise<ReadyRecord | undefined> {
-    for (let [slot, ...rest] = this.#unchecked; slot !== undefined; [slot, ...rest] = this.#unchecked) {
-      this.#unchecked = rest;
-      if (await this.#works(setup, slot)) {
-        return slot;
-      }
-      this.#options.disposal.discard(slot.id);
-    }
-    return undefined;
   }
 
   async #make(setup: NetworkSetup): Promise<ReadyRecord> {
@@ -352,39 +293,20 @@ export class SlotPool {
     }
   }
 
-  /** Whether the next slot is for a later burst alone. */
-  get #isSurplus(): boolean {
-    return this.#waiters.length === 0 && this.#ready.length >= this.#demand.least;
-  }
-
-  /** Fills the pool soon, or after the burst that goes on where the least is ready still. */
-  #refillLater(): void {
-    const isSurplus = this.#isSurplus;
-    this.#refillDue &&= !isSurplus;
-    this.#schedule(isSurplus ? this.#demand.quietInMs : REFILL_DELAY_MS);
-  }
-
-  /** Fills the pool after so long, unless that is to be done earlier. */
+  /** Fills the pool after so long. A refill that is due stands; none begins within the wait after a failure. */
   #schedule(delayMs: number): void {
     const { clock } = this.#options;
-    const now = clock.monotonic();
-    const dueAt = Math.max(now + delayMs, this.#retryAt);
-    if (this.#stopped || !this.#open || (this.#timer !== undefined && this.#dueAt <= dueAt)) {
+    if (this.#stopped || !this.#open || this.#timer !== undefined) {
       return;
     }
-    this.#cancelTimer();
-    this.#dueAt = dueAt;
-    this.#timer = clock.setTimer(() => this.#refill(), dueAt - now);
+    const now = clock.monotonic();
+    this.#timer = clock.setTimer(() => this.#refill(), Math.max(delayMs, this.#retryAt - now));
   }
 
   #refill(): void {
     this.#timer = undefined;
     this.#retryAt = 0;
-    if (this.#isSurplus && this.#demand.quietInMs > 0) {
-      this.#refillLater();
-      return;
-    }
-    this.#refillDue = this.#ready.length < this.wanted;
+    this.#refillDue = this.#ready.length < this.#options.wanted;
     this.#pump();
   }
 

@@ -11,7 +11,7 @@ import type { Instance } from './instance.ts';
 
 /**
  * How much of each kind of thing a node holds: what has to be the same again once a worker is gone. Prepared slots are
- * left out: there are as many as the last burst took.
+ * left out: some of them may be missing at the moment.
  */
 export interface NodeFootprint {
   readonly containers: number;

@@ -81,7 +81,7 @@ describe(`a node with ${living} containers whose power is cut`, { timeout: timeo
     client = createKubeClient({
       source: createKubeConnectionSource({ kubeconfig: lab.api.adminKubeconfig }),
     });
-    await lab.startAgent(['--slots', String(slots), '--most-slots', String(slots), '--memory', '100000']);
+    await lab.startAgent(['--slots', String(slots), '--memory', '100000']);
     await lab.untilServing();
   });
   afterAll(async () => {
@@ -104,7 +104,7 @@ describe(`a node with ${living} containers whose power is cut`, { timeout: timeo
     expect(await reservations()).toHaveLength(living + slots);
     const cut = performance.now();
     await lab.lab.startContainerd();
-    await lab.startAgent(['--slots', String(slots), '--most-slots', String(slots), '--memory', '100000']);
+    await lab.startAgent(['--slots', String(slots), '--memory', '100000']);
     const after = await untilAtRest(
       ({ metadata, spec, status }) =>
         spec.desiredState === 'Absent' || status?.startedAt !== startedAt.get(metadata.name),

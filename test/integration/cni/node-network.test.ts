@@ -315,23 +315,6 @@ describe('prepared slots', () => {
     expect((await reservations(lab)).length).toBe(3);
   });
 
-  it('of a burst are filled after it, and taken over by the next run', async () => {
-    const lab = await createNetworkLab();
-    const options = { slots: 2, mostSlots: 16 };
-    const earlier = lab.network(options);
-    await earlier.start();
-    await Promise.all(Array.from({ length: 6 }, (_, index) => earlier.attach(`w-${index}`)));
-    await waitFor('eight slots', async () => (await readySlots(lab.stateDir)).length === 8);
-    await earlier.stop();
-    const slots = await readySlots(lab.stateDir);
-
-    const later = lab.network(options);
-    await later.start();
-    expect(later.slots.wanted).toBe(8);
-    await waitFor('eight slots', () => later.slots.ready === 8);
-    expect(await readySlots(lab.stateDir)).toEqual(slots);
-  });
-
   it('that no longer work are replaced by the next run', async () => {
     const lab = await createNetworkLab();
     const earlier = await started(lab, 3);
