@@ -57,7 +57,7 @@ const runtime: RoomTable = {
     images: { holds: 'pulls, credentials, the images of a node', imports: ['contract'] },
     logs: { holds: 'the logs of workers: rotation, reading', imports: ['contract'] },
     lifecycle: {
-      holds: 'the lifecycle of workers, one for both backends: order, deadlines, prepared containers',
+      holds: 'the lifecycle of workers, one for both backends: order and deadlines',
       imports: ['contract', 'start', 'logs'],
     },
     tmp: { holds: 'the files on disk that are `/tmp` of workers', imports: ['contract', 'images'] },

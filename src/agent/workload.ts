@@ -48,7 +48,6 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
     stateDir,
     runDir,
     capacity: cluster.promised(),
-    limits: { maxPrepared: config.capacity.preparedWorkers },
     metrics: {
       action: metrics.action,
       orphan: (outcome, containerId, why) => {

@@ -56,11 +56,6 @@ export const agentFlags = {
       'where /tmp of workers is: on the disk of --state-dir where that can be (auto), or in memory',
       ['auto', 'memory'],
     ).or('auto'),
-    preparedWorkers: wholeNumber(
-      '--prepared-workers <n>',
-      'workers resting Absent whose container is made in advance and not started, at about 8 MiB each',
-      0,
-    ).or(0),
   },
   images: {
     certsDir: text('--certs-dir <dir>', "containerd's registry configuration").or('/etc/containerd/certs.d'),

@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 /** Flags that each command had, with the sentence that tells what serves in their place. */
 const GONE: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   agent: {
+    '--prepared-workers': 'A worker that is to answer without a cold start rests Paused.',
     '--most-slots': 'The node prepares as many network attachments as --slots says.',
   },
 };

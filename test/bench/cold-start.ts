@@ -5,50 +5,23 @@ import { type BenchResult, compare } from './bench-result.ts';
 import { type Bench, type Scenario, times } from './scenario.ts';
 import { timedPost } from './timed-call.ts';
 
-/** Milliseconds after a call in which its worker is removed again, and may be prepared again. */
+/** Milliseconds after a call in which its worker is removed again. */
 const REST_MS = 3_000;
+/** Largest p50, as a share of the bare one. */
+const SHARE = 0.9;
 
 /** A call of a worker that rests Absent, without what the function itself took, against the bare sequence. */
-export const coldStart: Scenario = {
-  name: 'cold-start',
-  run: (bench) => measure(bench, { name: 'cold-start', share: 0.9, functions: 1 }),
-};
+export const coldStart: Scenario = { name: 'cold-start', run: measure };
 
-/** The same where the agent keeps the containers of absent workers made in advance. */
-export const coldStartPrepared: Scenario = {
-  name: 'cold-start-prepared',
-  agentOptions: ['--prepared-workers=4'],
-  run: (bench) => measure(bench, { name: 'cold-start-prepared', share: 0.5, functions: 1 }),
-};
-
-/** The same agent with more absent workers than it keeps containers for, called at random. */
-export const coldStartMany: Scenario = {
-  name: 'cold-start-many',
-  agentOptions: ['--prepared-workers=4'],
-  run: (bench) => measure(bench, { name: 'cold-start-many', share: 0.9, functions: 100 }),
-};
-
-interface ColdStart {
-  readonly name: string;
-  /** Largest p50, as a share of the bare one. */
-  readonly share: number;
-  readonly functions: number;
-}
-
-async function measure(bench: Bench, { name, share, functions }: ColdStart): Promise<BenchResult> {
+async function measure(bench: Bench): Promise<BenchResult> {
   const { instance, bare } = bench;
   const agent = new Agent({ keepAlive: true });
-  const workers = Array.from({ length: functions }, (_, index) => `cold-${index}`);
-  for (const worker of workers) {
-    await instance.apply(worker, { desiredState: 'Absent', idlePolicy: { pauseAfterSeconds: 1 } });
-  }
-  for (const worker of workers) {
-    await instance.waitForPhase(worker, 'Absent');
-  }
+  const worker = 'cold-0';
+  await instance.apply(worker, { desiredState: 'Absent', idlePolicy: { pauseAfterSeconds: 1 } });
+  await instance.waitForPhase(worker, 'Absent');
   const ours: number[] = [];
   const baseline: number[] = [];
   for (let round = 0; round < times(bench, 60); round += 1) {
-    const worker = workers[Math.floor(Math.random() * functions)] ?? 'cold-0';
     const began = performance.now();
     const container = await bare.create();
     baseline.push(performance.now() - began);
@@ -70,16 +43,16 @@ async function measure(bench: Bench, { name, share, functions }: ColdStart): Pro
     );
   }
   agent.destroy();
-  await Promise.all(workers.map((worker) => instance.delete(worker)));
+  await instance.delete(worker);
   return compare({
-    name,
+    name: 'cold-start',
     unit: 'ms',
     ours,
     baseline: {
       what: 'snapshot, container, ip netns, bridge ADD, task create, start, port open by raw stubs',
       sample: baseline,
     },
-    budget: `p50 ≤ ${share} × bare`,
-    met: (mine, bareOnes) => mine.p50 <= share * bareOnes.p50,
+    budget: `p50 ≤ ${SHARE} × bare`,
+    met: (mine, bareOnes) => mine.p50 <= SHARE * bareOnes.p50,
   });
 }

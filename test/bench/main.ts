@@ -10,7 +10,7 @@ import { BenchInstance } from './bench-instance.ts';
 import { type BenchResult, tableOf } from './bench-result.ts';
 import { burst, burstCreated, burstRefilled } from './burst.ts';
 import { busyWrites } from './busy-writes.ts';
-import { coldStart, coldStartMany, coldStartPrepared } from './cold-start.ts';
+import { coldStart } from './cold-start.ts';
 import { coldStartTmp } from './cold-start-tmp.ts';
 import { density } from './density.ts';
 import { firstCall } from './first-call.ts';
@@ -46,8 +46,6 @@ const scenarios: readonly Scenario[] = [
   warmOverhead,
   warmThroughput,
   applyToRunning,
-  coldStartPrepared,
-  coldStartMany,
   workerMemory,
   density,
   gatewayOverhead,

@@ -5,7 +5,7 @@ import type { FakeOperation } from '../support/fake-runtime.ts';
 import type { SimulatedClock } from './simulated-clock.ts';
 
 /** Operations that change something: an agent may be killed right before each. */
-const changes: ReadonlySet<string> = new Set(['ensure', 'prepare', 'pause', 'resume', 'settle', 'destroy', 'clear']);
+const changes: ReadonlySet<string> = new Set(['ensure', 'pause', 'resume', 'settle', 'destroy', 'clear']);
 const operations = [
   ...changes,
   ...['removeLogsOf', 'resolveImage', 'list', 'inspect', 'inventory', 'readLog', 'logOffset', 'readLogSince'],

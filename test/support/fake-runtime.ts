@@ -22,16 +22,7 @@ import type { TmpOfNode } from '../../src/runtime/contract/tmp-storage.ts';
 import type { WorkerUsage } from '../../src/runtime/contract/usage.ts';
 import type { FakeInits } from './fake-inits.ts';
 
-export type FakeOperation =
-  | 'ensure'
-  | 'prepare'
-  | 'pause'
-  | 'resume'
-  | 'settle'
-  | 'destroy'
-  | 'clear'
-  | 'list'
-  | 'inspect';
+export type FakeOperation = 'ensure' | 'pause' | 'resume' | 'settle' | 'destroy' | 'clear' | 'list' | 'inspect';
 
 export interface FakeFault {
   readonly error: Error;
@@ -115,7 +106,6 @@ export class FakeRuntime implements ContainerRuntime {
   readonly #faults = new Map<FakeOperation, FakeFault[]>();
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
   readonly #now: () => number;
-  readonly #prepared = new Map<string, WorkerInfo>();
   #addresses = 1;
   #nextPid = 0;
 
@@ -210,13 +200,10 @@ export class FakeRuntime implements ContainerRuntime {
       return;
     }
     this.#end(containerId);
-    if (this.#prepared.get(containerId)?.shapeHash !== shapeHash) {
-      if (this.pulls) {
-        onProgress?.('Pulling');
-      }
-      onProgress?.('Creating');
+    if (this.pulls) {
+      onProgress?.('Pulling');
     }
-    this.#prepared.delete(containerId);
+    onProgress?.('Creating');
     this.containers.set(containerId, this.#created(request, present));
     if (this.made === undefined) {
       this.#begin(containerId);
@@ -248,15 +235,6 @@ export class FakeRuntime implements ContainerRuntime {
     if (task !== undefined && isAlive(task)) {
       this.onEnd(containerId, task.kind === 'Running' ? 'SIGTERM' : 'SIGKILL');
     }
-  }
-
-  async prepare(request: EnsureRequest, options: CallOptions = {}): Promise<void> {
-    await this.#operate('prepare', request.containerId, options, () => {
-      if (!this.containers.has(request.containerId)) {
-        this.#prepared.set(request.containerId, this.#created(request, undefined));
-      }
-      this.emit({ kind: 'Created', containerId: request.containerId });
-    });
   }
 
   async resolveImage({ reference }: ImageRequest): Promise<void> {
@@ -321,7 +299,6 @@ export class FakeRuntime implements ContainerRuntime {
       }
       this.#end(containerId);
       this.hung.delete(containerId);
-      this.#prepared.delete(containerId);
       this.#initGone(containerId);
       this.containers.delete(containerId);
       this.outputLost.delete(containerId);
@@ -388,7 +365,6 @@ export class FakeRuntime implements ContainerRuntime {
     for (const containerId of this.containers.keys()) {
       this.#end(containerId);
     }
-    this.#prepared.clear();
     this.containers.clear();
     return [...(this.obstacles.shift() ?? [])];
   }
@@ -460,12 +436,7 @@ export class FakeRuntime implements ContainerRuntime {
     return Promise.resolve();
   }
 
-  /** Leaves what was prepared to the next run. */
   stop(): Promise<void> {
-    for (const [containerId, info] of this.#prepared) {
-      this.containers.set(containerId, info);
-    }
-    this.#prepared.clear();
     return Promise.resolve();
   }
 
@@ -525,7 +496,7 @@ export class FakeRuntime implements ContainerRuntime {
     if (this.reusesAddresses) {
       this.#addresses = 1;
     }
-    const taken = [...this.containers.values(), ...this.#prepared.values()].map(({ address, ip = address?.ip }) => ip);
+    const taken = [...this.containers.values()].map(({ address, ip = address?.ip }) => ip);
     let address: string;
     do {
       this.#addresses += 1;

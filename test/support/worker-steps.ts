@@ -14,7 +14,6 @@ import { desiredFixture } from './fleet-lab.ts';
 /** A node with room for everything, whose runtime answers. */
 export const roomyNode: NodeFacts = {
   runtimeDown: false,
-  precreates: false,
   tmpOnDisk: false,
   allocated: { memoryMiB: 0, workers: 0 },
   limits: { memoryMiB: 10_000, workers: 100 },

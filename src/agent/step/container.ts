@@ -107,8 +107,6 @@ export interface Container {
   /** Resumes that failed in a row. */
   readonly failedResumes: number;
   readonly removal: Removal;
-  /** Whether it was made in advance, or may be. */
-  readonly precreated: boolean;
 }
 
 /** How the removal of a container goes. */
@@ -147,7 +145,6 @@ export function newContainer(make: ContainerMake, now: number, word?: InitWord):
     retries: noRetries,
     failedResumes: 0,
     removal: { kind: 'Untried' },
-    precreated: false,
   };
 }
 

@@ -210,7 +210,7 @@ function begin(draft: Draft, { make }: Container, action: Action): boolean {
     urgent: isUrgent(draft.state, container),
     ...(action.kind === 'WarmUp' ? { call: warmUpCall(draft, container) } : {}),
   };
-  draft.change(make.id, (before) => ({ ...before, activity, turn: before.turn + 1, precreated: false }));
+  draft.change(make.id, (before) => ({ ...before, activity, turn: before.turn + 1 }));
   if (action.kind === 'Ensure') {
     beginEnsure(draft, container);
   } else if (action.kind === 'Resume') {

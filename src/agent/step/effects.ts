@@ -45,8 +45,6 @@ export type Effect =
   | ({ readonly kind: 'Free' } & OfContainer)
   /** Asks whether the image can be had. */
   | { readonly kind: 'Resolve'; readonly image: string }
-  /** Offers the container to be made in advance. */
-  | ({ readonly kind: 'Offer' } & OfContainer)
   | { readonly kind: 'Turn'; readonly want: 'Take' | 'Wait' | 'Give'; readonly resting: boolean }
   /** Fails those that wait for the worker to be brought somewhere. */
   | { readonly kind: 'Reject'; readonly reason: RefusalReason; readonly message: string }

@@ -68,8 +68,6 @@ export type WorkerEvent =
     }
   /** Whether the image can be had; `error` tells why not. */
   | { readonly kind: 'Resolved'; readonly image: string; readonly error: EsbError | undefined }
-  /** A container is made in advance. */
-  | { readonly kind: 'Precreated'; readonly containerId: string }
   /** An operator asks that it runs, or that it rests there. */
   | { readonly kind: 'Woken' }
   | { readonly kind: 'Lowered'; readonly rest: Rest }

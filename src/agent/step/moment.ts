@@ -4,8 +4,6 @@ import type { InitWord } from './init-sight.ts';
 export interface NodeFacts {
   /** Whether the last that was heard of the runtime is that it does not answer. */
   readonly runtimeDown: boolean;
-  /** Whether containers are made in advance. */
-  readonly precreates: boolean;
   /** Whether `/tmp` of the next container is on disk, and counts as no memory. */
   readonly tmpOnDisk: boolean;
   readonly allocated: NodeAmounts;

@@ -101,10 +101,6 @@ function take(draft: Draft, event: WorkerEvent): void {
     case 'Resolved':
       resolved(draft, event);
       return;
-    case 'Precreated':
-      // The removal of the worker has to look for the container.
-      draft.change(event.containerId, (container) => ({ ...container, precreated: true, traces: true }));
-      return;
     case 'Woken':
       draft.touch();
       return;
@@ -366,11 +362,7 @@ function settled(draft: Draft, { containerId, outcome }: Extract<WorkerEvent, { 
 
 /** Lets actions that waited for something outside be tried again now. */
 function retried(draft: Draft): void {
-  draft.changeAll((container) => ({
-    ...container,
-    retries: atOnce(container.retries),
-    precreated: false,
-  }));
+  draft.changeAll((container) => ({ ...container, retries: atOnce(container.retries) }));
   askAgain(draft);
 }
 

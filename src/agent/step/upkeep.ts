@@ -2,9 +2,8 @@ import { noBackoff } from '../model/backoff.ts';
 import type { Goal } from '../model/goal.ts';
 import { isAlive } from '../model/plan.ts';
 import { type Acting, type Container, observedOf } from './container.ts';
-import { renew } from './rollout.ts';
 import { resyncRetryMs } from './sightings.ts';
-import { type Draft, imageKeyOf, isInUse, isOutdated, isQuiet, isUrgent, resolutionOf, restOf } from './state.ts';
+import { type Draft, imageKeyOf, isInUse, isQuiet, isUrgent, resolutionOf, restOf } from './state.ts';
 
 /** Tells the runtime's tools of a container that was thawed below them, while no call is in it. */
 export function resync(draft: Draft, container: Container): void {
@@ -70,7 +69,7 @@ export function rest(draft: Draft, goal: Goal): void {
       draft.emit({ kind: 'Free', containerId: make.id });
     }
   }
-  const { activity, make, precreated, setbacks, sight, traces } = draft.state.present;
+  const { activity, make, setbacks, sight, traces } = draft.state.present;
   if (activity.kind === 'Acting') {
     return;
   }
@@ -89,12 +88,6 @@ export function rest(draft: Draft, goal: Goal): void {
       draft.set({ nodeFull: undefined });
     }
     resolve(draft);
-    if (isOutdated(draft.state) && draft.at.node.precreates) {
-      // A container that is made in advance is to be of the present shape.
-      renew(draft);
-    } else if (!precreated && draft.at.node.precreates && resolutionOf(draft.state)?.kind === 'Known') {
-      draft.emit({ kind: 'Offer', containerId: make.id });
-    }
   }
   if (goal.kind === 'Gone' && !traces && draft.state.others.length === 0 && draft.state.places.length === 0) {
     draft.emit({ kind: 'RemoveRecord' });

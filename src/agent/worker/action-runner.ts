@@ -192,7 +192,7 @@ export class ActionRunner {
   }
 
   async #perform(order: ActionOrder, running: Running): Promise<ActionOutcome> {
-    const { answers, clock, gates, precreated, runtime } = this.#context;
+    const { answers, clock, gates, runtime } = this.#context;
     const { action, container } = order;
     const { id } = container.make;
     const { signal } = running.abort;
@@ -202,7 +202,6 @@ export class ActionRunner {
         return { kind: 'Inspected', seen: { ...seen, lost: answers.judge(id, seen.info) } };
       }
       case 'Ensure':
-        precreated.release(id);
         return await this.#ensure(order, running);
       case 'WarmUp':
         return { kind: 'WarmedUp', call: await warmUp(this.#dispatcher, order, signal) };
@@ -330,7 +329,7 @@ export class ActionRunner {
     { why, ...action }: DestroyAction,
     signal: AbortSignal,
   ): Promise<void> {
-    const { answers, precreated, records, runtime } = this.#context;
+    const { answers, records, runtime } = this.#context;
     const { id } = container.make;
     const graceSeconds = why === 'Unusable' ? 0 : desired.terminationGraceSeconds;
     const { kind } = observedOf(container);
@@ -345,7 +344,6 @@ export class ActionRunner {
       await records.saved(desired.identity.uid);
     }
     this.#logger.info({ container: id, why, reason: container.unusable }, 'removing a container');
-    precreated.release(id);
     await runtime.destroy(id, {
       signal,
       graceSeconds,

@@ -13,7 +13,6 @@ import type { Answers } from './answers.ts';
 import type { ContainerClaims } from './claims.ts';
 import type { ImageResolver } from './image-resolver.ts';
 import type { NodeCapacity } from './node-capacity.ts';
-import type { PrecreatedContainers } from './precreated-containers.ts';
 import type { ViewFeed } from './publisher.ts';
 import type { RolloutLimiter } from './rollout-limiter.ts';
 import type { SetAsides } from './set-aside.ts';
@@ -66,7 +65,6 @@ export interface WorkerContext {
   readonly claims: ContainerClaims;
   readonly gates: WorkerGates;
   readonly limiter: RolloutLimiter;
-  readonly precreated: PrecreatedContainers;
   readonly resolver: ImageResolver;
   readonly setAsides: SetAsides;
   /** Which containers the runtime tells of. */

@@ -91,7 +91,7 @@ export class EffectRunner {
   }
 
   #do(effect: Effect, state: WorkerState, at: Moment): void {
-    const { capacity, claims, feed, precreated, records, resolver } = this.#context;
+    const { capacity, claims, feed, records, resolver } = this.#context;
     switch (effect.kind) {
       case 'Send':
         this.#send(effect.call, effect.containerId, state);
@@ -159,11 +159,6 @@ export class EffectRunner {
         void resolver.resolve(state.desired).then((error) => {
           this.#raise({ kind: 'Resolved', image: effect.image, error });
         });
-        return;
-      case 'Offer':
-        if (precreated.offer(effect.containerId, state.desired)) {
-          this.#raise({ kind: 'Precreated', containerId: effect.containerId });
-        }
         return;
       case 'Turn':
         this.#turn(effect, state);

@@ -1,14 +1,14 @@
 import type { NodeFacts } from '../step/state.ts';
 import type { WorkerContext } from './context.ts';
 
-type Parts = Pick<WorkerContext, 'capacity' | 'claims' | 'inits' | 'limiter' | 'outlook' | 'precreated'> & {
+type Parts = Pick<WorkerContext, 'capacity' | 'claims' | 'inits' | 'limiter' | 'outlook'> & {
   readonly holdsShare: NodeFacts['holdsShare'];
   readonly tmpOnDisk: () => boolean;
 };
 
 /** Facts of the node for its workers' decisions, as they are at each question. */
 export function factsOf(parts: Parts): NodeFacts {
-  const { capacity, claims, holdsShare, inits, limiter, outlook, precreated, tmpOnDisk } = parts;
+  const { capacity, claims, holdsShare, inits, limiter, outlook, tmpOnDisk } = parts;
   return {
     get runtimeDown() {
       return outlook.isDown;
@@ -19,7 +19,6 @@ export function factsOf(parts: Parts): NodeFacts {
     get limits() {
       return capacity.limits;
     },
-    precreates: precreated.enabled,
     get tmpOnDisk() {
       return tmpOnDisk();
     },

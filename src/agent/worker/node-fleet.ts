@@ -27,8 +27,6 @@ export interface FleetLimits {
   readonly maxRemovals?: number;
   /** Workers whose container is replaced at once. Default 4 that rest, 16 that do not. */
   readonly replacements?: ReplacementLimits;
-  /** Workers resting Absent whose container is made in advance. Default 0. */
-  readonly maxPrepared?: number;
   /** Milliseconds that a container which no resource claims has to exist before it is removed. Default 30,000. */
   readonly minOrphanAgeMs?: number;
   /** Milliseconds for which the shim of a container has to fail to answer until it is made again. Default 30,000. */

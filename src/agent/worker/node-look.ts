@@ -7,7 +7,6 @@ import type { ContainerRuntime, RuntimeEvent, WorkerInfo } from '../../runtime/c
 import type { WorkerRecord } from '../model/worker-record.ts';
 import type { Answers } from './answers.ts';
 import type { RuntimeOutlook } from './context.ts';
-import type { PrecreatedContainers } from './precreated-containers.ts';
 import type { WorkerRegistry } from './registry.ts';
 import type { SetAsides } from './set-aside.ts';
 
@@ -29,7 +28,6 @@ export interface NodeLookOptions {
   readonly random: () => number;
   readonly registry: WorkerRegistry;
   readonly answers: Answers;
-  readonly precreated: PrecreatedContainers;
   readonly setAsides: SetAsides;
 }
 
@@ -168,7 +166,6 @@ export class NodeLook implements RuntimeOutlook {
   }
 
   #onEvent({ containerId, kind }: RuntimeEvent): void {
-    const { precreated, registry } = this.#options;
     if (kind === 'Disconnected') {
       this.heard(false);
       return;
@@ -179,10 +176,7 @@ export class NodeLook implements RuntimeOutlook {
       this.#retryAll();
       return;
     }
-    if (kind === 'Exited') {
-      precreated.ended(containerId);
-    }
-    registry.ofContainer(containerId)?.hint(containerId, kind);
+    this.#options.registry.ofContainer(containerId)?.hint(containerId, kind);
   }
 
   /** Tries again what had to wait. */

@@ -22,7 +22,6 @@ import { factsOf } from './node-facts.ts';
 import type { FleetOptions, KnownWorkers, LeavingWorker, NodeFleet } from './node-fleet.ts';
 import { NodeLook, standingOf } from './node-look.ts';
 import { type ConfirmGone, OrphanSweep } from './orphan-sweep.ts';
-import { PrecreatedContainers } from './precreated-containers.ts';
 import { ViewFeed } from './publisher.ts';
 import { atMost, WorkerRegistry } from './registry.ts';
 import { RolloutLimiter } from './rollout-limiter.ts';
@@ -77,16 +76,7 @@ class WorkerManager implements NodeFleet {
         capacity.free(containerId);
       },
     });
-    const precreated = new PrecreatedContainers({
-      runtime,
-      secrets,
-      capacity,
-      clock,
-      logger,
-      limit: limits.maxPrepared ?? 0,
-      onAgain: (containerId) => registry.ofContainer(containerId)?.step({ kind: 'Retried' }),
-    });
-    const node = new NodeLook({ runtime, clock, logger, random, registry, answers, precreated, setAsides });
+    const node = new NodeLook({ runtime, clock, logger, random, registry, answers, setAsides });
     this.#registry = registry;
     this.#node = node;
     this.#orphans = new OrphanSweep({
@@ -118,7 +108,6 @@ class WorkerManager implements NodeFleet {
         inits,
         limiter,
         outlook: node,
-        precreated,
         tmpOnDisk: options.tmpOnDisk ?? (() => false),
       }),
       capacity,
@@ -129,7 +118,6 @@ class WorkerManager implements NodeFleet {
         removals: gateOf(limits.maxRemovals ?? 16),
       },
       limiter,
-      precreated,
       resolver: new ImageResolver({ runtime, secrets }),
       setAsides,
       answers,
@@ -328,7 +316,7 @@ class WorkerManager implements NodeFleet {
   }
 
   async stop(drainMs: number, onRefusing?: () => void): Promise<void> {
-    const { clock, precreated, records, resolver, setAsides } = this.#context;
+    const { clock, records, resolver, setAsides } = this.#context;
     const lastMs = drainMs * lastCallsShare;
     const running = this.#registry.currentCalls;
     await atMost(drainMs - lastMs, running, clock);
@@ -346,7 +334,6 @@ class WorkerManager implements NodeFleet {
     await Promise.all(workers.map((worker) => worker.stop()));
     await this.#node.stop();
     await setAsides.stop();
-    await precreated.stop();
     await resolver.stop();
     await records.flush();
   }

@@ -18,7 +18,7 @@ import { FILES_KEY_PREFIX } from '../images/user-files.ts';
 import type { WorkerPlace } from '../lifecycle/creation-steps.ts';
 import type { Freezing, Listing, RemovalRequest, RuntimeBackend } from '../lifecycle/runtime-backend.ts';
 import type { TmpFiles } from '../tmp/tmp-files.ts';
-import type { MadeWorker, WorkerCreation } from './create.ts';
+import type { WorkerCreation } from './create.ts';
 import { takeNodeInventory } from './inventory.ts';
 import { CONTAINERD_NAMESPACE, type ContainerdParts } from './parts.ts';
 import { isStandIn, type WorkerRemoval } from './remove.ts';
@@ -42,7 +42,7 @@ const TRIAL_DEADLINE_MS = 30_000;
 type Unanswering = Extract<TaskState, { readonly kind: 'Unanswering' }>;
 
 /** Workers as tasks of containerd. */
-export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
+export class ContainerdBackend implements RuntimeBackend {
   readonly nodeImages: NodeImages;
   readonly freezing: Freezing;
   readonly images: ImageStore;
@@ -119,14 +119,10 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     return await tryTmpFile(this.#parts, this.#removal, files, { deadlineMs: TRIAL_DEADLINE_MS, ...options });
   }
 
-  async make(request: EnsureRequest, signal: AbortSignal): Promise<MadeWorker> {
-    this.#parts.limits.reset(request.containerId);
-    return await this.#creation.make(request, signal);
-  }
-
-  async launch(request: EnsureRequest, made: MadeWorker, signal: AbortSignal): Promise<WorkerInfo> {
+  async create(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo> {
     const { background, limits } = this.#parts;
-    const info = await this.#creation.launch(request, made, signal);
+    limits.reset(request.containerId);
+    const info = await this.#creation.create(request, signal);
     limits.watch(request.containerId);
     if (!this.#parts.isolation.isLimited) {
       background.run('limiting the workers together', () => this.#limitAll());

@@ -34,7 +34,7 @@ interface Prepared {
 }
 
 /** A complete worker of whose image nothing has run. */
-export interface MadeWorker {
+interface MadeWorker {
   readonly record: ContainerRecord;
   readonly pid: number;
 }
@@ -53,41 +53,40 @@ export class WorkerCreation {
   }
 
   /**
-   * Makes everything of a worker but its first process. Nothing may exist of the worker but an attachment and a log.
-   * Leaves nothing when it fails.
+   * Makes a worker, starts it, and waits until it can take calls. Nothing may exist of the worker but an attachment and a
+   * log. Leaves nothing when it fails.
    */
-  async make(request: EnsureRequest, signal: AbortSignal): Promise<MadeWorker> {
+  async create(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo> {
     const { containerId } = request;
-    // Until the container's record refers to the image.
-    const release = this.#parts.images.hold(request.shape.image.reference);
     try {
-      return await this.#make(request, signal);
-    } catch (error) {
-      await this.#undo(containerId, error);
-      throw error;
-    } finally {
-      release();
-    }
-  }
-
-  /** Starts a worker that was made, and waits until it can take calls. Leaves nothing when that fails. */
-  async launch(request: EnsureRequest, made: MadeWorker, signal: AbortSignal): Promise<WorkerInfo> {
-    const { client, steps } = this.#parts;
-    const { containerId } = request;
-    const info = workerInfoOf(made.record, { kind: 'Running', pid: made.pid });
-    try {
-      await creationStep('StartFailed', signal, () =>
-        steps.observed('start', client.tasks.start(containerId, { deadlineMs: TASK_DEADLINE_MS })),
-      );
-      request.onProgress?.('Starting');
-      const place = placeOf(info, made.pid, request.shape);
-      await steps.observed('listen', this.untilReady(containerId, place, signal));
-      return info;
+      return await this.#start(request, await this.#made(request, signal), signal);
     } catch (thrown) {
       const error = this.#starved(containerId, thrown);
       await this.#undo(containerId, error);
       throw error;
     }
+  }
+
+  /** Holds the image until the container's record refers to it. */
+  async #made(request: EnsureRequest, signal: AbortSignal): Promise<MadeWorker> {
+    const release = this.#parts.images.hold(request.shape.image.reference);
+    try {
+      return await this.#make(request, signal);
+    } finally {
+      release();
+    }
+  }
+
+  async #start(request: EnsureRequest, { pid, record }: MadeWorker, signal: AbortSignal): Promise<WorkerInfo> {
+    const { client, steps } = this.#parts;
+    const { containerId } = request;
+    await creationStep('StartFailed', signal, () =>
+      steps.observed('start', client.tasks.start(containerId, { deadlineMs: TASK_DEADLINE_MS })),
+    );
+    request.onProgress?.('Starting');
+    const info = workerInfoOf(record, { kind: 'Running', pid });
+    await steps.observed('listen', this.untilReady(containerId, placeOf(info, pid, request.shape), signal));
+    return info;
   }
 
   /** The kernel may end runc's first process for want of memory before its start: containerd calls that stopped only. */

@@ -180,12 +180,6 @@ export interface ContainerRuntime {
    */
   ensure(request: EnsureRequest, options?: CallOptions): Promise<WorkerInfo>;
   /**
-   * Makes everything of a worker in advance and starts nothing, for an {@link ContainerRuntime.ensure} with the same
-   * request to start. Until then, or `destroy`, `inspect` and `list` leave the container out. Does nothing where a
-   * container of the worker exists. Default deadline as for `ensure`.
-   */
-  prepare(request: EnsureRequest, options?: CallOptions): Promise<void>;
-  /**
    * Succeeds where a start would have the image: it is on the node and may be used from there, or the registry has its
    * manifest and its configuration for this node. Keeps no layers. Default deadline 60,000 ms. Errors as for `ensure`.
    */

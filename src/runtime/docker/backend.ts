@@ -35,9 +35,6 @@ export interface DockerParts extends RuntimeParts {
   readonly oomScoreAdj: number | undefined;
 }
 
-/** The engine's id of a worker that was made and not started. */
-export type MadeDockerWorker = string;
-
 const READ_DEADLINE_MS = 10_000;
 const LIST_DEADLINE_MS = 60_000;
 const STEP_DEADLINE_MS = 60_000;
@@ -53,7 +50,7 @@ const OLDEST_API = [1, 41] as const;
  * cannot: how far a log is copied, and a later epoch. Calls that change something are never cut off, since their effect
  * would not be known: a caller that gives up is heard between two calls, and everything made so far is removed.
  */
-export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
+export class DockerBackend implements RuntimeBackend {
   readonly nodeImages = unmanagedImages;
   readonly freezing: Freezing;
   readonly images: DockerImages;
@@ -105,38 +102,33 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
     await this.network.prepare(options);
   }
 
-  async make(request: EnsureRequest, signal: AbortSignal): Promise<MadeDockerWorker> {
+  async create(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo> {
     try {
-      return await this.#make(request, signal);
+      return await this.#start(request, await this.#make(request, signal), signal);
     } catch (error) {
       await this.#undo(request.containerId, error);
       throw error;
     }
   }
 
-  async launch(request: EnsureRequest, made: MadeDockerWorker, signal: AbortSignal): Promise<WorkerInfo> {
+  async #start(request: EnsureRequest, engineId: string, signal: AbortSignal): Promise<WorkerInfo> {
     const { copier, steps } = this.#parts;
     const { containerId } = request;
-    try {
-      await this.#step('StartFailed', signal, () =>
-        steps.observed('start', this.#containers.start(made, { deadlineMs: STEP_DEADLINE_MS })),
-      );
-      copier.follow(containerId, made);
-      request.onProgress?.('Starting');
-      const info = this.#infoOf(await this.#containers.inspect(made, { deadlineMs: READ_DEADLINE_MS }));
-      const { runtimeInterface, task } = info;
-      const pid = task.kind === 'Running' ? task.pid : undefined;
-      // An init that has ended may have told why.
-      if (pid === undefined && runtimeInterface === 'Emulator') {
-        throw await steps.exitError(containerId, await this.#exitOf(containerId, made), runtimeInterface);
-      }
-      const place = placeOf(info, pid ?? 0, request.shape);
-      await steps.observed('listen', this.untilReady(containerId, place, signal));
-      return info;
-    } catch (error) {
-      await this.#undo(containerId, error);
-      throw error;
+    await this.#step('StartFailed', signal, () =>
+      steps.observed('start', this.#containers.start(engineId, { deadlineMs: STEP_DEADLINE_MS })),
+    );
+    copier.follow(containerId, engineId);
+    request.onProgress?.('Starting');
+    const info = this.#infoOf(await this.#containers.inspect(engineId, { deadlineMs: READ_DEADLINE_MS }));
+    const { runtimeInterface, task } = info;
+    const pid = task.kind === 'Running' ? task.pid : undefined;
+    // An init that has ended may have told why.
+    if (pid === undefined && runtimeInterface === 'Emulator') {
+      throw await steps.exitError(containerId, await this.#exitOf(containerId, engineId), runtimeInterface);
     }
+    const place = placeOf(info, pid ?? 0, request.shape);
+    await steps.observed('listen', this.untilReady(containerId, place, signal));
+    return info;
   }
 
   async untilReady(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
@@ -261,7 +253,8 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
     return dockerWorkerInfo(container, this.#parts.epochs.of(container.name));
   }
 
-  async #make(request: EnsureRequest, signal: AbortSignal): Promise<MadeDockerWorker> {
+  /** Makes the container of a worker, and returns the engine's id of it. */
+  async #make(request: EnsureRequest, signal: AbortSignal): Promise<string> {
     const { copier, hostPorts, images, logs, oomScoreAdj, steps } = this.#parts;
     const { containerId, identity, shape: wanted } = request;
     const { namespace, functionName } = identity;

@@ -2,7 +2,7 @@ import { dirname, join } from 'node:path';
 import { createDockerClient } from '../../docker/docker-client.ts';
 import { createRuntimeParts, type RuntimeOptions } from '../lifecycle/runtime-parts.ts';
 import { WorkerRuntime } from '../lifecycle/worker-runtime.ts';
-import { DockerBackend, type MadeDockerWorker } from './backend.ts';
+import { DockerBackend } from './backend.ts';
 import { EpochStore } from './epoch-store.ts';
 import { dockerEvents } from './events.ts';
 import { DockerImages } from './images.ts';
@@ -20,7 +20,7 @@ export interface DockerRuntimeOptions extends RuntimeOptions {
 }
 
 /** Makes the runtime of workers as containers of a Docker engine. Nothing happens before its start. */
-export function createDockerRuntime(options: DockerRuntimeOptions): WorkerRuntime<MadeDockerWorker> {
+export function createDockerRuntime(options: DockerRuntimeOptions): WorkerRuntime {
   const { docker, images, logs, oomScoreAdj } = options;
   const parts = createRuntimeParts(options);
   const client = createDockerClient(docker.socketPath, parts.clock);

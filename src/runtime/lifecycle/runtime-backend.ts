@@ -2,11 +2,10 @@ import type { CallOptions } from '../../common/deadline.ts';
 import type { Health } from '../../common/health.ts';
 import type { NodeImages } from '../contract/images.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
-import type { ImageRequest, KernelState, ResolveOptions, WorkerInfo } from '../contract/runtime.ts';
+import type { EnsureRequest, ImageRequest, KernelState, ResolveOptions, WorkerInfo } from '../contract/runtime.ts';
 import type { TmpOfNode } from '../contract/tmp-storage.ts';
 import type { WorkerUsage } from '../contract/usage.ts';
 import type { WorkerPlace } from './creation-steps.ts';
-import type { TwoStepCreation } from './precreated.ts';
 
 /** How a worker's container is removed. */
 export interface RemovalRequest {
@@ -40,7 +39,7 @@ export interface Freezing {
  * Work of one container engine, without order, deadlines and memory: a `WorkerRuntime` calls the methods that change a
  * container one at a time for each container. Errors are those of `ContainerRuntime`.
  */
-export interface RuntimeBackend<Made> extends TwoStepCreation<Made> {
+export interface RuntimeBackend {
   readonly nodeImages: NodeImages;
   readonly freezing: Freezing;
   readonly images: {
@@ -60,6 +59,11 @@ export interface RuntimeBackend<Made> extends TwoStepCreation<Made> {
   /** Prepares network and limits of the node. */
   prepareNode(options: CallOptions): Promise<void>;
 
+  /**
+   * Makes a worker, of which nothing may exist but network and log, and waits until it can take calls. Leaves nothing when
+   * it fails.
+   */
+  create(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo>;
   find(containerId: string, options?: CallOptions): Promise<WorkerInfo | undefined>;
   usage(containerId: string, options: CallOptions): Promise<WorkerUsage | undefined>;
   list(signal: AbortSignal): Promise<Listing>;

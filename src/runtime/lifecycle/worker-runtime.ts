@@ -25,7 +25,6 @@ import type { TmpOfNode } from '../contract/tmp-storage.ts';
 import type { WorkerUsage } from '../contract/usage.ts';
 import { HOST_MODE_IP } from '../start/host-port.ts';
 import { placeOf } from './creation-steps.ts';
-import { PrecreatedTasks } from './precreated.ts';
 import type { RuntimeBackend } from './runtime-backend.ts';
 import type { RuntimeParts } from './runtime-parts.ts';
 
@@ -51,25 +50,22 @@ const MAX_REMOVED = 4_096;
 const OWN_REASONS: ReadonlySet<string> = new Set(['RuntimeTooOld', 'SnapshotterMissing']);
 
 /**
- * Lifecycle of workers over one container engine: one piece of work at a time for each container, deadlines, prepared
- * containers, logs, events. The backend does the work on the engine.
+ * Lifecycle of workers over one container engine: one piece of work at a time for each container, deadlines, logs,
+ * events. The backend does the work on the engine.
  */
-export class WorkerRuntime<Made> implements ContainerRuntime {
-  readonly #backend: RuntimeBackend<Made>;
+export class WorkerRuntime implements ContainerRuntime {
+  readonly #backend: RuntimeBackend;
   readonly #parts: RuntimeParts;
   readonly #queue = new KeyedQueue();
-  readonly #prepared: PrecreatedTasks<Made>;
   /** Last containers that this run removed: those of workers that rest Absent, which a call may start soon. */
   readonly #removed = new Set<string>();
   readonly #settled = new Limiter(SETTLED_AT_ONCE);
   #following: Promise<void> | undefined;
   #pruneAfter = 0;
 
-  constructor(backend: RuntimeBackend<Made>, parts: RuntimeParts) {
+  constructor(backend: RuntimeBackend, parts: RuntimeParts) {
     this.#backend = backend;
     this.#parts = parts;
-    this.#prepared = new PrecreatedTasks(backend);
-    parts.events.subscribe((event) => this.#onEvent(event));
   }
 
   async start(options: StartOptions = {}): Promise<void> {
@@ -119,14 +115,10 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
   async #ensure(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo> {
     const backend = this.#backend;
     const { containerId, epoch, shape } = request;
-    const started = await this.#prepared.start(request, signal);
-    if (started !== undefined) {
-      return started;
-    }
     // A container that this run removed is gone, and no other program makes containers of ours.
     const found = this.#removed.delete(containerId) ? undefined : await backend.find(containerId);
     if (found === undefined || found.identity.uid === '') {
-      return await this.#create(request, signal);
+      return await backend.create(request, signal);
     }
     refuseForeign(found.identity.uid, request);
     if (found.task.kind === 'Unanswering') {
@@ -138,7 +130,7 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
       const keepNetwork = (found.address?.ip === HOST_MODE_IP) === (shape.networkMode === 'Host');
       const graceMs = shape.terminationGraceSeconds * 1000;
       await backend.remove(containerId, { graceMs, keepNetwork, keepLog: true });
-      return await this.#create(request, signal);
+      return await backend.create(request, signal);
     }
     if (found.task.kind === 'Paused') {
       request.onProgress?.('Resuming');
@@ -152,21 +144,6 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
     const { pid } = found.task;
     await backend.untilReady(containerId, placeOf(found, pid, shape), signal);
     return { ...found, epoch, task: { kind: 'Running', pid } };
-  }
-
-  async #create(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo> {
-    return await this.#backend.launch(request, await this.#backend.make(request, signal), signal);
-  }
-
-  async prepare(request: EnsureRequest, options: CallOptions = {}): Promise<void> {
-    const { containerId, shapeHash } = request;
-    const call = callOf(`preparing ${containerId}`, ENSURE_DEADLINE_MS, options);
-    await this.#queue.run(containerId, `prepare ${shapeHash}`, call, async (signal) => {
-      if ((await this.#backend.find(containerId)) === undefined) {
-        this.#removed.delete(containerId);
-        await this.#prepared.make(request, signal);
-      }
-    });
   }
 
   async resolveImage(request: ImageRequest, options: ResolveOptions = {}): Promise<void> {
@@ -220,10 +197,9 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
     const what = `destroying ${containerId}`;
     const keepLog = options.keepLog === true;
     const kind = `${graceMs === 0 ? 'kill' : 'destroy'}${keepLog ? ', keeping its log' : ''}`;
-    this.#queue.cancel(containerId, (each) => /^(ensure|prepare) /.test(each), what);
+    this.#queue.cancel(containerId, (each) => each.startsWith('ensure '), what);
     // A removal that has begun ignores its signal: half a removal is of no use.
     await this.#queue.run(containerId, kind, callOf(what, DESTROY_DEADLINE_MS + graceMs, options), async () => {
-      this.#prepared.forget(containerId);
       await this.#backend.remove(containerId, { graceMs, keepLog });
       if (this.#removed.size >= MAX_REMOVED) {
         this.#removed.clear();
@@ -239,7 +215,6 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
       if (await this.#backend.has(containerId)) {
         return false;
       }
-      this.#prepared.forget(containerId);
       await this.#backend.clear(containerId, keepLog);
       return true;
     });
@@ -264,12 +239,11 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
       this.#backend.list(signal),
     );
     this.#prune(containerIds);
-    return workers.filter(({ containerId }) => !this.#prepared.has(containerId));
+    return [...workers];
   }
 
   async inspect(containerId: string, options: CallOptions = {}): Promise<WorkerInfo | undefined> {
-    const found = await this.#backend.find(containerId, { deadlineMs: READ_DEADLINE_MS, ...options });
-    return this.#prepared.has(containerId) ? undefined : found;
+    return await this.#backend.find(containerId, { deadlineMs: READ_DEADLINE_MS, ...options });
   }
 
   get workerLogs(): WorkerLogReader {
@@ -341,14 +315,6 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
     background.run('removing old logs', () => logs.prune(containerIds, before));
     background.run('giving ports back', async () => void (await hostPorts.prune(containerIds)));
     background.run('upkeep of the node', () => this.#backend.upkeep(containerIds, before));
-  }
-
-  #onEvent({ containerId, kind }: RuntimeEvent): void {
-    if (kind === 'Exited' && this.#prepared.forget(containerId)) {
-      this.#parts.background.run('removing a prepared worker that ended', () =>
-        this.destroy(containerId, { graceSeconds: 0 }),
-      );
-    }
   }
 }
 

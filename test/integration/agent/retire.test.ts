@@ -22,7 +22,7 @@ describe('a node that is retired', () => {
 
   beforeAll(async () => {
     lab = await startAgentLab();
-    await lab.startAgent(['--prepared-workers', '4']);
+    await lab.startAgent();
     await lab.untilServing();
     await Promise.all([
       lab.apply('runs'),

@@ -81,14 +81,6 @@ describe('/tmp on disk', () => {
     expect(await attempt(again, 'read /tmp/kept')).toEqual([expect.stringMatching(/ENOENT|no such/i)]);
   });
 
-  it('is made with a worker that is made in advance', async () => {
-    const request = wish('early');
-    await runtime.prepare(request);
-    expect(await attached()).toEqual([request.containerId]);
-    const { address } = await runtime.ensure(request);
-    expect(await attempt(address, 'fill /tmp/full 24')).toEqual(['ok']);
-  });
-
   it.each([
     ['without such a folder', 'bare', []],
     ['that removes such a folder of its base', 'removing', [{ path: '/.wh.tmp', content: '' }]],

@@ -278,19 +278,3 @@ describe('replacements of workers that rest', () => {
     });
   });
 });
-
-describe('a prepared container that dies', () => {
-  it('gives its place back, and is made again', async () => {
-    const lab = await FleetLab.with(desiredFixture({ restingState: 'Absent' }), {
-      limits: { maxPrepared: 1 },
-    });
-    expect(lab.runtime.count('prepare')).toBe(1);
-    expect(lab.fleet.allocation().memoryMiB).toBe(8);
-    lab.runtime.emit({ kind: 'Exited', containerId: lab.container() });
-    await lab.clock.advance(1_000);
-    expect(lab.fleet.allocation().memoryMiB).toBe(0);
-    await lab.clock.advance(60_000);
-    expect(lab.runtime.count('prepare')).toBe(2);
-    expect(lab.fleet.allocation().memoryMiB).toBe(8);
-  });
-});

@@ -7,18 +7,18 @@ function headingsOf(name: string): Readonly<Record<string, string | undefined>> 
   return Object.fromEntries((command?.options ?? []).map(({ helpGroupHeading, long }) => [long, helpGroupHeading]));
 }
 
-it.each([['--most-slots', '64', 'as --slots says']])(
-  'the agent refuses the flag %s, which is gone, by its name',
-  (...row) => {
-    const [flag, value, instead] = row;
-    const program = createProgram();
-    const agent = program.commands.find((each) => each.name() === 'agent');
-    agent?.exitOverride().configureOutput({ writeErr: () => undefined });
-    const refusal = new RegExp(`option '${flag} <value>'.*The flag is gone.*${instead}`);
-    expect(() => program.parse(['agent', '--node-name', 'node-1', flag, value], { from: 'user' })).toThrow(refusal);
-    expect(agent?.helpInformation()).not.toContain(flag);
-  },
-);
+it.each([
+  ['--most-slots', '64', 'as --slots says'],
+  ['--prepared-workers', '4', 'rests Paused'],
+])('the agent refuses the flag %s, which is gone, by its name', (...row) => {
+  const [flag, value, instead] = row;
+  const program = createProgram();
+  const agent = program.commands.find((each) => each.name() === 'agent');
+  agent?.exitOverride().configureOutput({ writeErr: () => undefined });
+  const refusal = new RegExp(`option '${flag} <value>'.*The flag is gone.*${instead}`);
+  expect(() => program.parse(['agent', '--node-name', 'node-1', flag, value], { from: 'user' })).toThrow(refusal);
+  expect(agent?.helpInformation()).not.toContain(flag);
+});
 
 it('a flag that several commands share stands under the subject that it has in each', () => {
   expect(headingsOf('gateway')).toMatchObject({ '--otlp-endpoint': 'Observation:', '--kubeconfig': 'Cluster:' });

@@ -123,19 +123,6 @@ export const lambdaContract: ConformanceTests = (bench) => {
     expect(await callByInit(inits, frozen.containerId, { n: 2 })).toBe('{"n":2}');
   });
 
-  it('may be made in advance', async () => {
-    const { inits, runtime } = await run();
-    const request = wanted('prepared');
-    await runtime.prepare(request);
-    expect(await runtime.list()).toEqual([]);
-    await runtime.ensure(request);
-    expect(await callByInit(inits, request.containerId, { n: 1 })).toBe('{"n":1}');
-    const other = wanted('unused');
-    await runtime.prepare(other);
-    await runtime.destroy(other.containerId);
-    expect(await inits.list()).toEqual([request.containerId]);
-  });
-
   it('that a crash kept from being made leave files, which are found and removed', async () => {
     const { inits, runtime } = await run();
     const containerId = `crashed-${'0'.repeat(32)}`;
@@ -160,7 +147,6 @@ export const lambdaContract: ConformanceTests = (bench) => {
   it('leave a node with all their files', async () => {
     const { inits, runtime } = await run();
     await runtime.ensure(wanted('running'));
-    await runtime.prepare(wanted('prepared'));
     await inits.open(`crashed-${'0'.repeat(32)}`);
     expect(await runtime.leave()).toEqual([]);
     expect(await inits.list()).toEqual([]);

@@ -125,7 +125,6 @@ export const lifeContract: ConformanceTests = (bench) => {
     const refusal = { code: 'CreateFailed', message: expect.stringContaining('another worker') };
     await expect(runtime.ensure({ ...wanted, identity })).rejects.toMatchObject(refusal);
     await expect(runtime.ensure({ ...wanted, identity, shapeHash: 'another' })).rejects.toMatchObject(refusal);
-    await runtime.prepare({ ...wanted, identity });
     expect(await runtime.list()).toEqual([first]);
     expect(await call(first)).toMatchObject({ counter: 1 });
   });

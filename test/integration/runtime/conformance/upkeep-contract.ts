@@ -110,43 +110,6 @@ export const upkeepContract: ConformanceTests = (bench) => {
     expect(await log()).toBe('listening on 0.0.0.0:8080\nmeanwhile\nafterwards\n');
   });
 
-  it('starts what was prepared, and shows it to nobody before', async () => {
-    const { call, request, runtime } = bench();
-    const wanted = request('ready');
-    await runtime.prepare(wanted);
-    await runtime.prepare(wanted);
-    expect(await runtime.list()).toEqual([]);
-    expect(await runtime.inspect(wanted.containerId)).toBeUndefined();
-    const steps: string[] = [];
-    const info = await runtime.ensure({ ...wanted, onProgress: (step) => steps.push(step) });
-    expect(steps).toEqual(['Starting']);
-    expect(await call(info)).toMatchObject({ counter: 1 });
-    expect(await runtime.list()).toEqual([info]);
-  });
-
-  it('makes a prepared worker anew for another shape, and removes one that nobody wants', async () => {
-    const { call, lab, request, runtime } = bench();
-    const wanted = request('outdated');
-    await runtime.prepare(wanted);
-    const info = await runtime.ensure({ ...wanted, shapeHash: 'another' });
-    expect(info.shapeHash).toBe('another');
-    expect(await call(info)).toMatchObject({ counter: 1 });
-    await runtime.destroy(wanted.containerId);
-    await runtime.prepare(wanted);
-    await runtime.destroy(wanted.containerId);
-    expect(await lab.leftovers()).toEqual([]);
-  });
-
-  it('leaves to the next run a prepared worker that was never started', async () => {
-    const { call, lab, request, runtime, state } = bench();
-    const wanted = request('left');
-    const first = await lab.runtime();
-    await first.prepare(wanted);
-    await first.stop();
-    expect(await state(wanted.containerId)).toBe('Created');
-    expect(await call(await runtime.ensure(wanted))).toMatchObject({ counter: 1 });
-  });
-
   it('sees and removes nothing that is not its own', async () => {
     const { lab, request, runtime } = bench();
     const own = request('own');
@@ -185,11 +148,10 @@ export const upkeepContract: ConformanceTests = (bench) => {
 export const departureContract: ConformanceTests = (bench) => {
   it('takes everything of ours off the node, and nothing else', async () => {
     const { lab, request, runtime } = bench();
-    const [running, frozen, prepared] = [request('running'), request('frozen'), request('prepared')];
+    const [running, frozen] = [request('running'), request('frozen')];
     await runtime.ensure(running);
     await runtime.ensure(frozen);
     await runtime.pause(frozen.containerId);
-    await runtime.prepare(prepared);
     const foreign = await lab.startForeign('foreign-1a2b3c4d');
     expect(await runtime.leave()).toEqual([]);
     expect(await runtime.leave()).toEqual([]);

@@ -37,7 +37,7 @@ it('a creation that fails at once leaves no log, however late the log begins', a
   const creation = new WorkerCreation(parts, new WorkerRemoval(parts));
   const image = { reference: 'registry.example/none:1', pullPolicy: 'Never' } as const;
   const request = ensureRequest({ image: image.reference }, 'hasty', { image });
-  const made = creation.make(request, new AbortController().signal);
+  const made = creation.create(request, new AbortController().signal);
   const failed = expect(made).rejects.toMatchObject({ code: 'ImageNotFound' });
   // Time for an undo that does not wait for the log.
   await Promise.race([failed, sleep(200)]);

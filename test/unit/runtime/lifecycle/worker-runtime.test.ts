@@ -42,28 +42,24 @@ class FakeBackend {
     return { workers: [...this.containers.values()], containerIds: new Set(this.containers.keys()) };
   }
 
-  async make(request: EnsureRequest, signal: AbortSignal): Promise<string> {
-    this.calls.push(`make ${request.containerId}`);
+  async create(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo> {
+    this.calls.push(`create ${request.containerId}`);
     await this.made;
     signal.throwIfAborted();
     const { containerId, epoch, identity, shape, shapeHash } = request;
-    this.containers.set(containerId, {
+    const made: WorkerInfo = {
       containerId,
       identity,
       epoch,
       shapeHash,
       image: '',
-      task: { kind: 'Created' },
+      task: { kind: 'Running', pid: 1 },
       runtimeInterface: shape.runtimeInterface,
       ...(shape.runtimeInterface === 'Lambda' ? {} : { address: { ip: '10.0.0.2', port: 8080 } }),
       createdAt: new Date(0),
-    });
-    return containerId;
-  }
-
-  async launch(_request: EnsureRequest, made: string): Promise<WorkerInfo> {
-    this.#set('launch', made, { kind: 'Running', pid: 1 });
-    return this.containers.get(made) as WorkerInfo;
+    };
+    this.containers.set(containerId, made);
+    return made;
   }
 
   async untilReady(containerId: string, place: WorkerPlace): Promise<void> {
@@ -97,14 +93,14 @@ describe('the lifecycle of workers', () => {
   let backend: FakeBackend;
   let inits: FakeInits;
   let parts: RuntimeParts;
-  let runtime: WorkerRuntime<string>;
+  let runtime: WorkerRuntime;
 
   beforeEach(async () => {
     const folder = await mkdtemp(join(tmpdir(), 'esb-lifecycle-'));
     backend = new FakeBackend();
     inits = new FakeInits();
     parts = createRuntimeParts({ logs: { folder: join(folder, 'logs') }, inits, logger: silentLogger() });
-    runtime = new WorkerRuntime(backend as unknown as RuntimeBackend<string>, parts);
+    runtime = new WorkerRuntime(backend as unknown as RuntimeBackend, parts);
     onTestFinished(async () => {
       await runtime.stop();
       await rm(folder, { recursive: true });
@@ -114,27 +110,27 @@ describe('the lifecycle of workers', () => {
   it('makes a missing worker, and waits for the port of one that runs', async () => {
     await runtime.ensure(request);
     await runtime.ensure({ ...request, epoch: 2 });
-    expect(backend.calls).toEqual(['make w', 'launch w', 'epoch w 2', 'listen w']);
+    expect(backend.calls).toEqual(['create w', 'epoch w 2', 'listen w']);
   });
 
   it('waits for the init of a worker that runs, whatever the resource has asked for since', async () => {
     const lambda = { ...request.shape, runtimeInterface: 'Lambda' } as const;
     await runtime.ensure({ ...request, shape: lambda });
     await runtime.ensure(request);
-    expect(backend.calls).toEqual(['make w', 'launch w', 'ready w']);
+    expect(backend.calls).toEqual(['create w', 'ready w']);
   });
 
   it('replaces a worker of another shape, and leaves its network to the next container', async () => {
     await runtime.ensure(request);
     await runtime.ensure({ ...request, shapeHash: 'other' });
-    expect(backend.calls.slice(2)).toEqual(['remove w, keeping its network', 'make w', 'launch w']);
+    expect(backend.calls.slice(1)).toEqual(['remove w, keeping its network', 'create w']);
   });
 
   it('listens for inits before the engine answers', async () => {
     const started: string[] = [];
     inits.start = async () => void started.push('inits');
     const check = (): Promise<void> => Promise.reject(new Error('no engine'));
-    const runtime = new WorkerRuntime(Object.assign(backend, { check }) as unknown as RuntimeBackend<string>, parts);
+    const runtime = new WorkerRuntime(Object.assign(backend, { check }) as unknown as RuntimeBackend, parts);
     await expect(runtime.start()).rejects.toThrow('no engine');
     expect(started).toEqual(['inits']);
   });
@@ -143,7 +139,7 @@ describe('the lifecycle of workers', () => {
     const listening = Promise.withResolvers<void>();
     inits.start = () => listening.promise;
     const check = (): Promise<void> => Promise.reject(new Error('no engine'));
-    const runtime = new WorkerRuntime(Object.assign(backend, { check }) as unknown as RuntimeBackend<string>, parts);
+    const runtime = new WorkerRuntime(Object.assign(backend, { check }) as unknown as RuntimeBackend, parts);
     let ended = false;
     const started = runtime.start({ deadlineMs: 20 }).finally(() => {
       ended = true;
@@ -168,7 +164,7 @@ describe('the lifecycle of workers', () => {
     await runtime.resume('w');
     backend.canThaw = false;
     await runtime.resume('w');
-    expect(backend.calls.slice(2)).toEqual(['pause w', 'thaw w', 'thaw w', 'resume w']);
+    expect(backend.calls.slice(1)).toEqual(['pause w', 'thaw w', 'thaw w', 'resume w']);
   });
 
   it('ends a creation for a removal, which waits for its end', async () => {
@@ -178,23 +174,18 @@ describe('the lifecycle of workers', () => {
     await settle();
     const destroyed = runtime.destroy('w');
     await settle();
-    expect(backend.calls).toEqual(['make w']);
+    expect(backend.calls).toEqual(['create w']);
     made.resolve();
     await destroyed;
     expect(await ensured).toBe('Aborted');
-    expect(backend.calls).toEqual(['make w', 'remove w']);
+    expect(backend.calls).toEqual(['create w', 'remove w']);
   });
 
-  it('hides a prepared container until its start, and removes one that ended', async () => {
-    await runtime.prepare(request);
-    expect([await runtime.list(), await runtime.inspect('w')]).toEqual([[], undefined]);
-    parts.events.publish({ kind: 'Exited', containerId: 'w' });
-    await settle();
-    expect(backend.calls).toEqual(['make w', 'remove w']);
-    await runtime.prepare(request);
+  it('makes a worker anew that a crash left made and not started', async () => {
+    const made = await runtime.ensure(request);
+    backend.containers.set('w', { ...made, task: { kind: 'Created' } });
     await runtime.ensure(request);
-    expect(backend.calls.slice(2)).toEqual(['make w', 'launch w']);
-    expect(await runtime.inspect('w')).toMatchObject({ task: { kind: 'Running' } });
+    expect(backend.calls.slice(1)).toEqual(['remove w, keeping its network', 'create w']);
   });
 
   it('tells by the time of its log whether a worker wrote while a disk was full', async () => {
