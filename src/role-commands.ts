@@ -8,7 +8,6 @@ import { eventsFlags } from './options/events.ts';
 import { addFlags, type FlagGroups, type OptionsOf } from './options/flag.ts';
 import { gatewayFlags } from './options/gateway.ts';
 import { refuseGoneFlags } from './options/gone.ts';
-import { logLevel } from './options/shared.ts';
 
 function addRole<Groups extends FlagGroups>(
   program: Command,
@@ -25,7 +24,7 @@ function addRole<Groups extends FlagGroups>(
   refuseGoneFlags(command);
 }
 
-/** Adds the roles: controller, gateway, events, agent, and what Pods of the release before run. */
+/** Adds the roles: controller, gateway, events, agent. */
 export function addRoles(program: Command): void {
   program.commandsGroup('Parts of ESB, as a cluster or a local instance runs them:');
   addRole(
@@ -67,14 +66,4 @@ export function addRoles(program: Command): void {
     const { runAgent } = await import('./agent/main.ts');
     await runAgent(options, context, spawner);
   });
-  addRole(
-    program,
-    'hold',
-    'wait for the end: the Pod that stood for the workers of a node in the release before',
-    { server: { logLevel } },
-    async (_options, context) => {
-      const { runHold } = await import('./cli/hold.ts');
-      await runHold(context);
-    },
-  );
 }

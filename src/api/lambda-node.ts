@@ -39,7 +39,7 @@ export const HOLD_SELECTOR = Object.entries(holdLabels)
   .map(([name, value]) => `${name}=${value}`)
   .join(',');
 
-/** Label that tells hold Pods apart. That of an earlier release, which was both, has none. */
+/** Label that tells hold Pods apart. */
 export const HOLD_ROLE_LABEL = 'esb.dev/hold-role';
 export const GUARD_ROLE = 'guard';
 export const RESERVE_ROLE = 'reserve';

@@ -11,7 +11,6 @@ const clusterCommands = [
   'events',
   'top',
   'agent',
-  'hold',
   'init',
   'deploy',
   'invoke',

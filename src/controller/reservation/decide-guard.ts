@@ -95,9 +95,6 @@ function decidePresent(input: GuardInput, pod: HoldView): GuardDecision {
   if (isEmpty(input)) {
     return { action: { kind: 'remove', because: 'its node has no workers' } };
   }
-  if (pod.isEarlier) {
-    return { action: { kind: 'remove', because: 'it is that of an earlier release' } };
-  }
   if (!pod.guarded || pod.graceSeconds < input.wanted.graceSeconds) {
     return { action: { kind: 'remove', because: 'finalizer or grace are not as they should be' } };
   }

@@ -23,8 +23,6 @@ export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 're
   readonly isEmpty: boolean;
   /** Whether workers are to leave the node. */
   readonly isDraining: boolean;
-  /** Whether a Pod of an earlier release still has the memory. */
-  readonly isHeldBefore: boolean;
   readonly image: string;
   /** MiB that the node is to have. */
   readonly wantedMiB: number;
@@ -188,8 +186,8 @@ function refusalOf({ state, deferral }: ReserveView): string | undefined {
   return state.kind === 'ended' ? state.refusal : deferral;
 }
 
-function mayGrow({ exists, isDraining, isHeldBefore, lost, retired, yieldsForMs }: ReserveInput): boolean {
-  return exists && !lost && !retired && !isDraining && !isHeldBefore && yieldsForMs <= 0;
+function mayGrow({ exists, isDraining, lost, retired, yieldsForMs }: ReserveInput): boolean {
+  return exists && !lost && !retired && !isDraining && yieldsForMs <= 0;
 }
 
 /**

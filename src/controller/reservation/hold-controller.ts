@@ -304,12 +304,10 @@ export class HoldController implements NodeClosures {
     track.lower.isNew(String(requestedMiB(pods) > look.wantedMiB), now);
     const cpu = askCPU(track, pods, look.wantedMilliCPU, now);
     track.yieldsUntil = pods.some(({ isPreempted }) => isPreempted) ? now + YIELD_MS : track.yieldsUntil;
-    const earlierMiB = guardIs?.isEarlier === true && guardIs.state.kind === 'held' ? guardIs.memoryMiB : 0;
     const reserve = decideReserve({
       ...presence,
       isEmpty: isEmpty({ ...presence, ...counts }),
       isDraining: guard.draining !== undefined,
-      isHeldBefore: guardIs?.isEarlier === true,
       image,
       wantedMiB: look.wantedMiB,
       stepMiB: look.stepMiB,
@@ -322,7 +320,7 @@ export class HoldController implements NodeClosures {
       raisedForMs: now - track.raisedAt,
       yieldsForMs: track.yieldsUntil - now,
     });
-    const promiseMiB = reserve.promiseMiB + earlierMiB;
+    const { promiseMiB } = reserve;
     const isShort = !presence.isOutside && promiseMiB < look.wantedMiB;
     track.refusal = guard.refusal ?? reserve.refusal ?? track.refusal;
     const isUnguarded = guard.action.kind === 'create' && track.refusal !== undefined;

@@ -119,7 +119,7 @@ export function guardPod(
  * The Pod that asks for the memory and CPU of a node's workers, so that scheduler, kubelet and autoscalers count them.
  * The kubelet of the node decides whether they are free, as it does for a Pod that is resized.
  *
- * @param owner goes with the release: after a rollback to one that knows no reservations, Kubernetes removes them
+ * @param owner goes with the release, and Kubernetes removes the Pod with it
  */
 export function reservePod(
   settings: HoldSettings,
@@ -268,8 +268,6 @@ export interface HoldView {
   readonly state: HoldState;
   /** Whether the finalizer delays the deletion of the Pod. */
   readonly guarded: boolean;
-  /** Whether an earlier release made it, which had one Pod for both roles. */
-  readonly isEarlier: boolean;
   /** The requested image; of a Pod without that annotation, its image. */
   readonly image: string;
   readonly graceSeconds: number;
@@ -300,7 +298,6 @@ export function holdView(pod: Pod): HoldView {
   return {
     state: stateOf(pod),
     guarded: isGuarded(pod),
-    isEarlier: pod.metadata.labels?.[HOLD_ROLE_LABEL] === undefined,
     image: pod.metadata.annotations?.[IMAGE_ANNOTATION] ?? container?.image ?? '',
     graceSeconds: pod.spec?.terminationGracePeriodSeconds ?? 0,
     memoryMiB: Math.max(0, quantityToMiB(container?.resources?.requests?.memory, 0) - OWN_MIB),

@@ -446,58 +446,6 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     );
   });
 
-  it('puts guard and reservation in the place of the one Pod of an earlier release, and moves nobody', async () => {
-    const fake = await node('earlier-1');
-    await admin.create(pods, {
-      metadata: {
-        name: 'esb-hold-earlier-1',
-        namespace: 'esb-system',
-        labels: {
-          'app.kubernetes.io/name': 'esb',
-          'app.kubernetes.io/component': 'hold',
-          'app.kubernetes.io/managed-by': 'esb',
-        },
-        finalizers: ['esb.dev/hold'],
-        ownerReferences: [
-          {
-            apiVersion: 'esb.dev/v1alpha1',
-            kind: 'LambdaNode',
-            name: 'earlier-1',
-            uid: (await admin.get(lambdaNodes, { name: 'earlier-1' }))?.metadata.uid ?? '',
-            controller: true,
-          },
-        ],
-      },
-      spec: {
-        nodeName: 'earlier-1',
-        serviceAccountName: 'esb-hold',
-        tolerations: [{ operator: 'Exists' }],
-        containers: [
-          {
-            name: 'hold',
-            image: 'registry.example/esb:0',
-            args: ['hold'],
-            resources: { requests: { memory: '1536Mi' } },
-          },
-        ],
-      },
-    });
-    await create('earlier-a');
-    await assigned('earlier-a', 'earlier-1');
-    await present(fake, 1);
-    await node('earlier-2');
-    await holdWhen('earlier-1', 'let go', ({ metadata }) => metadata.finalizers === undefined);
-    await confirmEnd('earlier-1');
-    const guard = await admit('earlier-1');
-    expect(guard.metadata.labels).toMatchObject({ 'esb.dev/hold-role': 'guard' });
-    const stayed = await find('earlier-a');
-    expect(stayed?.status?.assignment).toEqual({ nodeName: 'earlier-1', epoch: 1 });
-    // Events are written later, in the order of what they tell of.
-    await create('earlier-b');
-    await waitFor('a later Event', async () => (await eventsOf('LambdaWorker', 'earlier-b')).includes('Assigned'));
-    expect(await nodeEvents('earlier-1')).not.toContain('Draining');
-  });
-
   it('moves the workers of a node that an autoscaler is about to take, before it evicts anything', async () => {
     const fake = await node('leaving-1');
     await create('leaving-a');

@@ -34,25 +34,6 @@ const ofDaemonSet: Pod = {
   },
   spec: { containers: [{ name: 'agent', resources: { requests: { cpu: '100m', memory: '256Mi' } } }] },
 };
-const earlier: Pod = {
-  metadata: {
-    name: 'esb-hold-node-1',
-    annotations: { 'cluster-autoscaler.kubernetes.io/safe-to-evict': 'false' },
-    ownerReferences: guard.metadata.ownerReferences ?? [],
-  },
-  spec: {
-    affinity: {
-      nodeAffinity: {
-        requiredDuringSchedulingIgnoredDuringExecution: {
-          nodeSelectorTerms: [{ matchFields: [{ key: 'metadata.name', operator: 'In', values: ['node-1'] }] }],
-        },
-      },
-    },
-    tolerations: [{ operator: 'Exists' }],
-    containers: [],
-  },
-};
-
 /** A node of 8 GiB with the taint that the Pods of its node tolerate. */
 function nodeOf(name: string, labels: Readonly<Record<string, string>> = {}): Node {
   return {
@@ -139,7 +120,7 @@ describe('the Pod of workers without room', () => {
 describe.each([
   ['Karpenter', karpenter],
   ['cluster-autoscaler', clusterAutoscaler],
-])('%s', (name, autoscaler) => {
+])('%s', (_name, autoscaler) => {
   const template = nodeOf('new', { pool: 'a' });
   const other = (...pods: readonly Pod[]): FilledNode => ({ node: nodeOf('node-2'), pods: [ofDaemonSet, ...pods] });
   const node = (...pods: readonly Pod[]): FilledNode => ({ node: nodeOf('node-1'), pods: [ofDaemonSet, ...pods] });
@@ -183,12 +164,6 @@ describe.each([
     const bound = demand && { ...demand, spec: { containers: [], ...demand.spec, nodeName: 'new' } };
     const filled = { node: template, pods: bound === undefined ? [] : [bound] };
     expect(autoscaler.removes(filled, [other()])).toBe(false);
-  });
-
-  it('finds the Pod of an earlier release at fault', () => {
-    expect(autoscaler.isMovable(earlier)).toBe(false);
-    expect(karpenter.isWaitedFor(earlier, 0)).toBe(false);
-    expect(autoscaler.removes(node(earlier), [other()]), name).toBe(false);
   });
 });
 

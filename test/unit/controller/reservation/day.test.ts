@@ -141,7 +141,6 @@ class Day {
       retired: false,
       isEmpty: false,
       isDraining: false,
-      isHeldBefore: false,
       image: 'esb:1',
       wantedMiB: wanted,
       stepMiB: STEP_MIB,

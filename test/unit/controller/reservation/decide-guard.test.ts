@@ -7,7 +7,6 @@ const wanted = { image: 'esb:1', graceSeconds: 120 };
 const guard = (state: HoldState, changes: Partial<HoldView> = {}): HoldView => ({
   state,
   guarded: state.kind !== 'leaving',
-  isEarlier: false,
   image: 'esb:1',
   graceSeconds: 120,
   memoryMiB: 0,
@@ -81,9 +80,8 @@ describe('a node with a guard', () => {
     expect(decision({ pod: { ...pod, graceSeconds: 960 } })).toEqual(nothing);
   });
 
-  it('gets another one where the finalizer is gone, or an earlier release made it', () => {
+  it('gets another one where the finalizer is gone', () => {
     expect(decision({ pod: { ...pod, guarded: false } }).action.kind).toBe('remove');
-    expect(decision({ pod: { ...pod, isEarlier: true, graceSeconds: 5 } }).action.kind).toBe('remove');
   });
 
   it('gets another image in its place', () => {
@@ -108,12 +106,6 @@ describe('a node whose guard was evicted', () => {
     expect(decision({ pod, cordoned: true, assigned: 0, present: 0 })).toEqual({
       action: { kind: 'release', because: 'drained' },
     });
-  });
-
-  it('is drained in the same way where the guard is that of an earlier release', () => {
-    const earlier = { ...pod, isEarlier: true };
-    expect(decision({ pod: earlier, cordoned: true }).draining).toBeDefined();
-    expect(decision({ pod: earlier, cordoned: true, assigned: 0, present: 0 }).action.kind).toBe('release');
   });
 
   it('keeps its workers as soon as it is back', () => {
@@ -182,7 +174,7 @@ describe('whatever is known of the node', () => {
       graceSeconds: fc.constantFrom(120, 960),
     }),
     pod: fc.option(
-      fc.tuple(states, fc.boolean()).map(([state, isEarlier]) => guard(state, { isEarlier })),
+      states.map((state) => guard(state)),
       { nil: undefined },
     ),
     sinceMs: fc.integer({ min: 0, max: 100_000 }),

@@ -34,7 +34,6 @@ const decision = (changes: Partial<ReserveInput> = {}) =>
     retired: false,
     isEmpty: false,
     isDraining: false,
-    isHeldBefore: false,
     image: 'esb:1',
     wantedMiB: 512,
     stepMiB: 256,
@@ -61,10 +60,6 @@ describe('a node without a reservation', () => {
     for (const change of [{ lost: true }, { exists: false }, { retired: true }, { isDraining: true }]) {
       expect(decision(change).action).toEqual(nothing);
     }
-  });
-
-  it('gets none beside the Pod of an earlier release, which has the memory', () => {
-    expect(decision({ isHeldBefore: true }).action).toEqual(nothing);
   });
 });
 

@@ -386,21 +386,6 @@ describe('HoldController', () => {
     expect(scene.closings).toEqual([]);
   });
 
-  it('puts guard and reservation in the place of the one Pod of an earlier release, and moves nobody', async () => {
-    const scene = new Scene();
-    scene.workers(2);
-    scene.show('guard', held, { labels: { 'app.kubernetes.io/component': 'hold' } });
-    await scene.look();
-    expect(scene.writes).toEqual(guardIsLetGo);
-    scene.show('guard', held, { deletionTimestamp: 'now', finalizers: [], labels: {} });
-    await scene.look();
-    scene.vanish('guard');
-    await scene.look();
-    expect(scene.writes.slice(2)).toEqual([guardIsMade, reserveIsMade]);
-    expect(scene.closings).toEqual([]);
-    expect(scene.events).toEqual([]);
-  });
-
   it('drains a node whose guard is evicted, and lets the guard go when the node is empty', async () => {
     const scene = new Scene();
     scene.presence = { ...scene.presence, cordoned: true };

@@ -83,7 +83,7 @@ describe('the reservation of a node', () => {
       args: ['reserve'],
       resources: { requests: { memory: '1540Mi' } },
     });
-    expect(holdView(reservation)).toMatchObject({ guarded: false, isEarlier: false, memoryMiB: 1_536 });
+    expect(holdView(reservation)).toMatchObject({ guarded: false, memoryMiB: 1_536 });
   });
 
   it('has limits above its requests, so that the default of a namespace adds none', () => {
@@ -93,7 +93,7 @@ describe('the reservation of a node', () => {
     });
   });
 
-  it('goes with its account, which a release of before does not have, and has no finalizer', () => {
+  it('goes with its account, and has no finalizer', () => {
     expect(reservation.metadata.ownerReferences).toEqual([
       { apiVersion: 'v1', kind: 'ServiceAccount', name: 'esb-reserve', uid: 'uid-of-account', controller: true },
     ]);
@@ -126,12 +126,9 @@ describe('holdView', () => {
   it('tells what it is made of', () => {
     expect(holdView(pod())).toMatchObject({
       guarded: true,
-      isEarlier: false,
       image: 'registry.example/esb:1',
       graceSeconds: 120,
     });
-    const { 'esb.dev/hold-role': _, ...labels } = guard.metadata.labels ?? {};
-    expect(holdView(pod({}, { labels }))).toMatchObject({ isEarlier: true });
   });
 });
 
@@ -180,7 +177,7 @@ describe('reserveView', () => {
     const containerStatuses = [running({ memory: '516Mi', cpu: '1' })];
     expect(view({ startTime, containerStatuses })).toMatchObject({ milliCPU: 1_500, allocatedMilliCPU: 1_000 });
     expect(view({ startTime, containerStatuses: [running()] })?.allocatedMilliCPU).toBe(1_500);
-    // A Pod of the release before asks for none.
+    // One that asks for none.
     const before = { ...reservation, status: { startTime, containerStatuses: [running({ memory: '516Mi' })] } };
     expect(reserveView(before)).toMatchObject({ milliCPU: 0, allocatedMilliCPU: 0 });
     const message = "Node didn't have enough resource: cpu, requested: 1500, used: 900, capacity: 2000";
