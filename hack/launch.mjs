@@ -13,7 +13,7 @@ const stampFile = join(modules, '.esb-lock-hash');
 const lockFolder = join(root, '.esb-install.lock');
 const INSTALL_WAIT_MS = 600_000;
 
-/** What the person at the keyboard has to put right. */
+/** Fault that the person at the keyboard has to put right. */
 class SetupError extends Error {}
 
 /** Installs what is missing, then runs `script` (relative to the repository) under Node 26 with `args`, and exits as it does. */

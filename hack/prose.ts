@@ -50,6 +50,9 @@ const SUBJECTS: readonly RegExp[] = [
   /^(?:What|Who)\b(?![^.!?]*(?:\?|\]\())/,
 ];
 
+/** Beginnings of docstrings that point at another declaration in place of their own subject. */
+const POINTERS = /^(?:The same|Those|That of|That|As (?:in|the)|What|Which)\b/;
+
 export interface ProseFault {
   readonly line: number;
   readonly message: string;
@@ -59,6 +62,8 @@ export interface ProseFault {
 interface Paragraph {
   readonly line: number;
   readonly text: string;
+  /** Whether a docstring begins with it. */
+  readonly opensDocstring?: boolean;
 }
 
 /**
@@ -113,14 +118,17 @@ export function documentFaults(text: string): readonly ProseFault[] {
 /** Faults of the comments of a source file. */
 export function commentFaults(text: string): readonly ProseFault[] {
   const paragraphs: Paragraph[] = [];
-  let open: { line: number; texts: string[] } | undefined;
+  let open: { line: number; texts: string[]; opensDocstring: boolean } | undefined;
+  let begins = false;
   const close = (): void => {
     if (open !== undefined) {
-      paragraphs.push({ line: open.line, text: open.texts.join(' ') });
+      const { line, texts, opensDocstring } = open;
+      paragraphs.push({ line, text: texts.join(' '), opensDocstring });
       open = undefined;
     }
   };
   for (const [index, raw] of text.split('\n').entries()) {
+    begins ||= /^\s*\/\*\*/.test(raw);
     const comment = /^\s*(?:\/\*\*|\*(?!\/)|\/\/)\s?(.*?)(?:\*\/)?\s*$/.exec(raw);
     const words = comment?.[1]?.trim();
     if (words === undefined || words === '') {
@@ -130,14 +138,15 @@ export function commentFaults(text: string): readonly ProseFault[] {
     if (words.startsWith('@') || words.startsWith('- ') || raw.includes('/**')) {
       close();
     }
-    open ??= { line: index + 1, texts: [] };
+    open ??= { line: index + 1, texts: [], opensDocstring: begins };
+    begins = false;
     open.texts.push(words.replace(/^- |^@\w+\s+(?:\{[^}]*\}\s*)?/, ''));
   }
   close();
   return paragraphs.flatMap(paragraphFaults);
 }
 
-function paragraphFaults({ line, text }: Paragraph): readonly ProseFault[] {
+function paragraphFaults({ line, text, opensDocstring = false }: Paragraph): readonly ProseFault[] {
   const plain = text.replaceAll(/`[^`]*`/g, 'X').replaceAll(/"[^"]*"/g, 'X');
   const words = WORDS.flatMap(([word, way]) => {
     const found = word.exec(plain);
@@ -148,7 +157,10 @@ function paragraphFaults({ line, text }: Paragraph): readonly ProseFault[] {
     .map((each) => each.replace(/^[^A-Za-z]+/, ''))
     .filter((sentence) => SUBJECTS.some((subject) => subject.test(sentence)))
     .map((sentence) => ({ line, message: `subject names nothing: "${sentence.slice(0, 60)}"` }));
-  return [...words, ...subjects];
+  const pointer = opensDocstring ? POINTERS.exec(plain) : null;
+  const pointers =
+    pointer === null ? [] : [{ line, message: `a docstring begins with its subject, not with "${pointer[0]}"` }];
+  return [...words, ...subjects, ...pointers];
 }
 
 function filesOf(path: string): readonly string[] {

@@ -135,7 +135,7 @@ const pythonRun = {
   Env: pythonEnv,
   WorkingDir: '/var/task',
 };
-/** The same for JavaScript. */
+/** Sample image for JavaScript. */
 const nodeRun = {
   Entrypoint: ['node', '/var/runtime/bootstrap.mjs'],
   Env: [path, 'LAMBDA_TASK_ROOT=/var/task'],

@@ -29,7 +29,7 @@ export const workerConditions = {
   ready: 'Ready',
   /** Agent, and the controller before there was one: what keeps it from being ready passes by itself; only while True. */
   reconciling: 'Reconciling',
-  /** The same writers: what keeps it from being ready lasts until somebody changes something; only while True. */
+  /** Writers as above: the cause lasts until somebody changes something; only while True. */
   stalled: 'Stalled',
   /** Agent: whether a call would be answered. Its last word while Ready is the controller's, as of a lost node. */
   callable: 'Callable',

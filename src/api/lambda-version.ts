@@ -28,7 +28,7 @@ export function versionName({ metadata }: LambdaFunction, version: number): stri
 }
 
 /**
- * The same by the name of the LambdaFunction.
+ * Name of a version, by the name of the LambdaFunction.
  *
  * @param owner name of the resource
  */

@@ -15,7 +15,7 @@ export const SCHEMA_REVISION = 17;
 /** Names of the CustomResourceDefinitions that every role goes by. */
 export const DEFINITION_NAMES = ['lambdanodes.esb.dev', 'lambdaquotas.esb.dev', 'lambdaworkers.esb.dev'] as const;
 
-/** The same for those that go by functions as well: the controller and gateways. */
+/** Definitions for roles that go by functions as well: the controller and gateways. */
 export const FUNCTION_DEFINITIONS: readonly string[] = [
   ...DEFINITION_NAMES,
   'lambdafunctions.esb.dev',
@@ -76,7 +76,7 @@ export interface SchemaWaitOptions {
   /** Reason of the health while the API server cannot be read. */
   readonly unreadable: HealthReason;
   readonly report: (health: Health) => void;
-  /** Those that the role needs; {@link DEFINITION_NAMES} by default. */
+  /** Definitions that the role needs; {@link DEFINITION_NAMES} by default. */
   readonly definitions?: readonly string[];
 }
 

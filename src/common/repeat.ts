@@ -5,7 +5,7 @@ export interface Repetition {
   readonly clock: Clock;
   /** Milliseconds from the end of one run to the next. */
   readonly everyMs: number | (() => number);
-  /** The same after a failed run; as usual when absent. */
+  /** Milliseconds after a failed run; `everyMs` when absent. */
   readonly retryMs?: number;
   readonly onError: (error: unknown) => void;
 }

@@ -47,7 +47,7 @@ import { ShareKeeper } from './workers/share-keeper.ts';
 const CONCURRENCY = 32;
 /** Milliseconds of changes of the nodes that lead to one look at the workers that wait for a node. */
 const WAKE_AFTER_MS = 200;
-/** The same for each waiting worker: a look takes some 0.05 ms, so that looks take at most a quarter of the time. */
+/** Milliseconds for each waiting worker: a look takes some 0.05 ms, so looks take at most a quarter of the time. */
 const WAKE_EACH_MS = 0.2;
 /** Milliseconds that the first reading of all Leases may take; workers are placed without one where it takes longer. */
 const FIRST_READING_MS = 5_000;

@@ -37,7 +37,7 @@ const ASKED_MS = 60_000;
 /** Parts of the hub that a container needs. */
 export interface ContainerInitOptions {
   readonly clock: Clock;
-  /** Those of the node. Default: of this container alone. */
+  /** Allowances of the node. Default: of this container alone. */
   readonly allowances?: Allowances | undefined;
   /** Absent for none. */
   readonly namespace?: string | undefined;

@@ -111,7 +111,7 @@ export type InitAnswer =
 /** The agent's way to the init of one container, for as long as the container is there. */
 export interface InitLink {
   readonly containerId: string;
-  /** As the connected init reported last; undefined while none is connected. */
+  /** State that the connected init reported last; undefined while none is connected. */
   readonly state: InitState | undefined;
   /** Calls under way in the connected init that this run of the agent has not sent. */
   readonly found: Found;
@@ -135,7 +135,7 @@ export interface InitLink {
   neverHad(requestId: string, sentMs: number): boolean;
   /** Ends the wait for a call: its outcome is `Unknown`, or `NotSent`. The worker goes on with the call. */
   abort(requestId: string, message: string): void;
-  /** The same at the end of the agent: the answer is kept for the next run. */
+  /** Ends the wait for a call at the end of the agent: the answer is kept for the next run. */
   leave(requestId: string, message: string): void;
   /**
    * Takes the answer of a call that was found, from a byte on. An earlier asker hears that the outcome is unknown.

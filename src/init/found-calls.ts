@@ -26,7 +26,7 @@ export class FoundCalls {
   readonly #running = new Map<string, boolean>();
   readonly #ended = new Set<string>();
   readonly #asked = new Map<string, FoundAnswer>();
-  /** Those of the running for whose answer somebody waits. */
+  /** Running calls for whose answer somebody waits. */
   readonly #awaited = new Set<string>();
   /** Calls whose time to be asked for is over, of which the init has yet to hear. */
   #expiring: string[] = [];

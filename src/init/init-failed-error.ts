@@ -62,12 +62,12 @@ export class InitFailedError extends EsbError {
     return new InitFailedError(message, {});
   }
 
-  /** The same with more words. */
+  /** This error with more words. */
   explained(words: string): InitFailedError {
     return new InitFailedError(`${this.message}; ${words}`, this, this);
   }
 
-  /** The same of a worker of which the kernel ended a process for want of memory. */
+  /** This error for a worker of which the kernel ended a process for want of memory. */
   starved(): InitFailedError {
     const message = `${this.message}; the worker used more memory than its limit`;
     const { abused, exitCode, fault } = this;

@@ -29,7 +29,7 @@ export class KeptAnswers {
   readonly #forget: (ids: readonly string[]) => void;
   /** The oldest first. */
   readonly #answers = new Map<string, KeptAnswer>();
-  /** Those that have arrived. */
+  /** Ids of answers that have arrived. */
   readonly #arrived = new Set<string>();
   #bytes = 0;
   #timer: Timer | undefined;

@@ -3,7 +3,7 @@ import { InitBreach } from './frames.ts';
 
 /** Bytes of an answer that an init may send beyond what was acknowledged. */
 const WINDOW_BYTES = 64 * 1024;
-/** The same of a call whose receiver tells what has arrived, by the word of its order. */
+/** Window of a call whose receiver tells what has arrived, in bytes. */
 export const ARRIVAL_WINDOW_BYTES = 256 * 1024;
 /** Largest answer that is not streamed, and largest event, in bytes: 6 MiB and what Lambda adds for its envelope. */
 export const MAX_BUFFERED_BYTES = 6 * 1024 * 1024 + 100;

@@ -38,7 +38,7 @@ export interface EntriesOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The same for every build: the same content has the same digest. */
+/** Time of each file, equal for every build: equal content has one digest. */
 const MODIFIED = new Date(0);
 
 /**

@@ -53,7 +53,7 @@ const ACCEPTED_TYPES = [
   'application/vnd.docker.distribution.manifest.list.v2+json',
   'application/vnd.docker.distribution.manifest.v2+json',
 ].join(', ');
-/** Those of the OCI image specification. */
+/** Digest algorithms of the OCI image specification. */
 const DIGEST_ALGORITHMS: ReadonlySet<string> = new Set(['sha256', 'sha512']);
 /** The servers of registries whose name is not that of their server. */
 const SERVERS: Readonly<Record<string, string>> = { 'docker.io': 'registry-1.docker.io' };

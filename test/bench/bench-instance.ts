@@ -128,7 +128,7 @@ export class BenchInstance {
     await this.#apply(workersPath, 'LambdaWorker', name, this.#workerSpec(spec));
   }
 
-  /** The same of a LambdaFunction of the mode Auto, whose workers have `spec`. */
+  /** Applies a LambdaFunction of the mode Auto, whose workers have `spec`. */
   async applyFunction(name: string, scaling: object, spec: object): Promise<void> {
     await this.#apply(functionsPath, 'LambdaFunction', name, {
       scaling: { mode: 'Auto', minWorkers: 0, ...scaling },

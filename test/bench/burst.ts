@@ -23,7 +23,7 @@ export const small = { resources: { limits: { memory: '64Mi' } }, ephemeralStora
 
 /** A hundred calls at once of a function whose spare workers are paused: when the last of these was thawed. */
 export const burst = burstOf('burst', CALLS);
-/** The same where the controller may make the next spare workers meanwhile. */
+/** Burst during which the controller may make the next spare workers. */
 export const burstRefilled = burstOf('burst-refilled', 2 * CALLS);
 
 function burstOf(name: string, maxWorkers: number): Scenario {

@@ -81,7 +81,7 @@ function conditions(): Record<string, string | number> {
   };
 }
 
-/** Those that can share an instance, by the options of its agent. */
+/** Scenarios that can share an instance, by the options of its agent. */
 function byAgentOptions(chosen: readonly Scenario[]): Map<string, Scenario[]> {
   return Map.groupBy(chosen, ({ agentOptions = [] }) => agentOptions.join(' '));
 }
@@ -136,7 +136,7 @@ function tell(given: BenchResult | readonly BenchResult[], say: (text: string) =
   return those;
 }
 
-/** Those that are named, else those of the group, else those of none. */
+/** Scenarios that are named, else those of the group, else those without a group. */
 function chosenBy<T extends { readonly name: string; readonly group?: string }>(
   those: readonly T[],
   group: string | undefined,

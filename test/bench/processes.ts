@@ -49,7 +49,7 @@ export async function containerProcesses(containerId: string): Promise<Process[]
   return all.filter((_, index) => groups[index]?.includes(containerId));
 }
 
-/** Those of the processes whose parent is one of the others. */
+/** Processes whose parent is one of the others. */
 export async function childrenOf(those: readonly Process[], parents: readonly Process[]): Promise<Process[]> {
   const pids = new Set(parents.map(({ pid }) => pid));
   const stats = await Promise.all(those.map(({ pid }) => readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '')));

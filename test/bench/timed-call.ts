@@ -20,7 +20,7 @@ export function timedPost(agent: Agent, url: string, body: string): Promise<Time
   return timedRequest(agent, url, 'POST', body);
 }
 
-/** The same with any method. */
+/** Times a request of any method. */
 export function timedRequest(agent: Agent, url: string, method: string, body: string): Promise<TimedCall> {
   const done = Promise.withResolvers<TimedCall>();
   const began = performance.now();

@@ -3,7 +3,7 @@ export function ofResources(writes: ReadonlyMap<string, number>, isMeant: (what:
   return [...writes].reduce((sum, [what, count]) => sum + (isMeant(what) ? count : 0), 0);
 }
 
-/** The same for people. */
+/** Counts in words, for people. */
 export function told(writes: ReadonlyMap<string, number>): string {
   const parts = [...writes]
     .toSorted(([one], [other]) => one.localeCompare(other))

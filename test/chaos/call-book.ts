@@ -57,7 +57,7 @@ export class CallBook {
     this.#gateways = gateways;
   }
 
-  /** Those that have ended. */
+  /** Calls that have ended. */
   get calls(): readonly Call[] {
     return this.#calls;
   }

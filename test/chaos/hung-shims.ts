@@ -42,14 +42,14 @@ export class HungShims {
     return this.#all.some(({ shim }) => shim.pid === pid && shim.startTicks === startTicks);
   }
 
-  /** Those that are still there. */
+  /** Shims that are still there. */
   left(): readonly string[] {
     return this.#all
       .filter(({ done }) => done.to === Number.POSITIVE_INFINITY)
       .map(({ worker, node, shim }) => `the stopped shim of ${worker} on ${node} is there: process ${shim.pid}`);
   }
 
-  /** Those that were there for longer than they may. */
+  /** Shims that were there for longer than they may. */
   verdicts(done: readonly DoneFault[]): readonly string[] {
     return this.#all.flatMap((hung) => {
       const tookMs = Math.min(hung.done.to, performance.now()) - hung.done.from;

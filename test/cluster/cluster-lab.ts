@@ -26,7 +26,7 @@ export interface ClusterLab {
   readonly nodes: readonly ClusterNode[];
   /** Runs kubectl as the administrator; gives what it prints. Rejects when it fails, with that. */
   kubectl(args: readonly string[], input?: string): Promise<string>;
-  /** The same with the kubeconfig of somebody else, and as a result also when it fails. */
+  /** Runs kubectl with the kubeconfig of somebody else, and gives a result also when it fails. */
   kubectlAs(kubeconfig: string, args: readonly string[], input?: string): Promise<CommandResult>;
   /** Runs Helm as the administrator; gives what it prints. Rejects when it fails, with that. */
   helm(args: readonly string[]): Promise<string>;
@@ -48,7 +48,7 @@ export interface ClusterLab {
 }
 
 const NODES = 2;
-/** Those and the spare one. */
+/** Nodes with the spare one. */
 const MACHINES = NODES + 1;
 const COMMAND_TIMEOUT_MS = 6 * 60_000;
 

@@ -46,7 +46,7 @@ describe('an agent that is killed and started again', () => {
     return { running, paused, counted, identity, before: [await identity(running), await identity(paused)] };
   }
 
-  /** That both workers go on as if nothing had been: same container, same memory, the paused one still frozen. */
+  /** Checks that both workers go on undisturbed: same container, same memory, the paused one still frozen. */
   async function expectUntouched(workers: Awaited<ReturnType<typeof twoWorkers>>): Promise<void> {
     const { running, paused, counted, before } = workers;
     expect(await esb.taskState(before[1]?.containerID ?? '')).toBe('PAUSED');

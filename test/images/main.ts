@@ -113,7 +113,7 @@ async function callImages(caller: ImageCaller, tried: readonly Shape[], interrup
   return bad;
 }
 
-/** The same of web applications. */
+/** Checks of web applications. */
 async function callByUrl(caller: WebCaller, tried: readonly WebShape[], interrupted: Promise<never>): Promise<number> {
   let bad = 0;
   for (const shape of tried) {

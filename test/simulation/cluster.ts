@@ -130,7 +130,7 @@ export class Cluster {
     }
   }
 
-  /** The same, and then the agent looks for containers without a resource. */
+  /** Lists, and then the agent looks for containers without a resource. */
   async sweep(): Promise<void> {
     const { fleet } = this.life ?? {};
     if (!this.watching || fleet === undefined || this.life?.serves !== true) {

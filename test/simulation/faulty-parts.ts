@@ -98,7 +98,7 @@ export class FaultyParts {
     return loud ? Number.POSITIVE_INFINITY : this.#nodeQuietSince;
   }
 
-  /** The same for a container, without the faults of the node. */
+  /** Faults of a container, without the faults of the node. */
   quietSince(containerId: string): number {
     const loud = [...this.#active].some((each) => each.containerId === containerId);
     return loud ? Number.POSITIVE_INFINITY : (this.#quietSince.get(containerId) ?? 0);

@@ -13,7 +13,7 @@ export interface FileGuard {
 }
 
 const files = new Map<string, string>();
-/** The same as they are after a loss of power, of folders that were written through to the disk. */
+/** Files as they are after a loss of power, of folders that were written through to the disk. */
 const durable = new Map<string, string>();
 /** Files whose content was not written through to the disk. */
 const unsynced = new Set<string>();

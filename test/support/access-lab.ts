@@ -205,7 +205,7 @@ export function sdk(gateway: Pick<AccessGateway, 'url'>, config: Partial<LambdaC
   return client;
 }
 
-/** The same with a signer of our own, which adds these headers. */
+/** Signed request by a signer of our own, which adds these headers. */
 export function sdkWith(
   gateway: Pick<AccessGateway, 'url'>,
   headers: Readonly<Record<string, string>>,

@@ -101,7 +101,7 @@ export interface AgentLab {
   close(): Promise<void>;
 }
 
-/** The same node with a Docker engine in place of containerd. */
+/** Node with a Docker engine in place of containerd. */
 export interface DockerAgentLab extends Omit<AgentLab, 'lab' | 'taskState' | 'tasks'> {
   readonly lab: DockerLab;
 }
@@ -166,7 +166,7 @@ export async function startAgentLab(options: ApiServerOptions & LabOptions = {})
   });
 }
 
-/** The same with a Docker engine. */
+/** Starts an agent with a Docker engine. */
 export async function startDockerAgentLab(options: ApiServerOptions = {}): Promise<DockerAgentLab> {
   let lab: DockerLab | undefined;
   const built = await startAround(options, async () => {

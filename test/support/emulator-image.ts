@@ -20,7 +20,7 @@ export async function emulatorImage(): Promise<TestImage> {
   });
 }
 
-/** The same runtime without the emulator, which the image names all the same. */
+/** Image of the runtime without the emulator, which the image names all the same. */
 export async function runtimeImage(user = ''): Promise<TestImage> {
   const program = await goProgram('test-runtime', source);
   return await testImage({

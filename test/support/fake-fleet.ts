@@ -14,7 +14,7 @@ export interface FakeFleet extends Fleet {
   remove(uid: string): void;
   /** Behaviour of the next calls. */
   onInvoke(run: (invocation: Invocation) => Promise<InvocationResult>): void;
-  /** The same for calls of an earlier run. */
+  /** Fake of the calls of an earlier run. */
   onRecover(run: (recovery: Recovery) => Promise<InvocationResult>): void;
 }
 

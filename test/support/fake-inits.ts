@@ -103,7 +103,7 @@ export class FakeInits implements WorkerInits {
   readonly left: FakeInitCall[] = [];
   /** Request ids of all that were sent, in order. */
   readonly sent: string[] = [];
-  /** The same, each with its container before it. */
+  /** Words of all inits, each with its container before it. */
   readonly had = new Set<string>();
   /** Containers whose files were removed, in order. */
   readonly removed: string[] = [];

@@ -231,7 +231,7 @@ export class FunctionScene {
     }
   }
 
-  /** The same for versions and functions. */
+  /** Cache of versions and functions. */
   seeVersions(): void {
     this.versionCache.replace([...this.versions.values()]);
     for (const owner of this.owners.values()) {

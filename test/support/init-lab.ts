@@ -44,7 +44,7 @@ export function checkedInitProgram(): Promise<string> {
   return checkedProgram('init-checked', '-DMAX_BREACHES=1000000');
 }
 
-/** The same, which ends by breaches as that of workers does. */
+/** Init with checks, which ends by breaches as that of workers does. */
 export function strictInitProgram(): Promise<string> {
   return checkedProgram('init-strict', '');
 }

@@ -19,7 +19,7 @@ export class MemoryLogFiles implements LogFiles {
   /** Awaited in every call, so that others get their turn. */
   yield: () => Promise<void> = () => Promise.resolve();
 
-  /** As the shim does. */
+  /** Writes as the shim does. */
   write(name: string, text: string): void {
     this.files.set(name, Buffer.concat([this.files.get(name) ?? Buffer.alloc(0), Buffer.from(text)]));
   }

@@ -59,7 +59,7 @@ export function ensurePythonClients(progress: Progress): Promise<PythonClients> 
 }
 
 /**
- * The same of `web-function/requirements.txt`, and gives their folder.
+ * Installs the packages of `web-function/requirements.txt`, and gives their folder.
  *
  * @throws {EsbError} as {@link ensurePythonClients}
  */

@@ -344,7 +344,7 @@ export class ScaledGateways {
     }
   }
 
-  /** As the controller does. */
+  /** Scales as the controller does. */
   #reconcile(): void {
     const owner = this.#owner;
     const owned = [...this.#stored.values()];

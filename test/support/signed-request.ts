@@ -75,7 +75,7 @@ export async function signedRequest(by: Signer, request: RequestToSign = {}): Pr
   return accessRequest(prepared.method, prepared.path, signed.query ?? {}, signed.headers, request.body);
 }
 
-/** The same as a presigned URL; its headers stay headers unless they are to be hoisted into the query. */
+/** Presigned URL; its headers stay headers unless they are to be hoisted into the query. */
 export async function presignedRequest(
   by: Signer,
   request: RequestToSign & { readonly expiresSeconds?: number; readonly hoist?: boolean } = {},

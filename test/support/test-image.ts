@@ -187,7 +187,7 @@ export async function layoutImage(folder: string): Promise<TestImage> {
   return { manifest, blobs: await Promise.all([config, ...layers].map(load)) };
 }
 
-/** The same image with one more layer. */
+/** Image with one more layer. */
 export async function withFiles({ blobs, manifest }: TestImage, files: readonly TestImageFile[]): Promise<TestImage> {
   const tar = await tarOf(files);
   const layer = blobOf('application/vnd.oci.image.layer.v1.tar+gzip', compressions.gzip.compress(tar));

@@ -10,7 +10,7 @@ export interface TestRegistry {
   readonly host: string;
   /** Serves `image` as `repository:tag` and returns the full reference. */
   put(name: string, image: TestImage): string;
-  /** The same for an index. */
+  /** Adds an index. */
   putIndex(name: string, index: TestIndex): string;
   /** Requests so far, as `METHOD path`. */
   readonly requests: readonly string[];

@@ -71,7 +71,7 @@ function named(page: string, pattern: RegExp): readonly { readonly where: string
   );
 }
 
-/** Those names that are not there, with where they stand. */
+/** Names that are not there, with where they stand. */
 function missing(
   found: readonly { readonly where: string; readonly name: string }[],
   exists: (name: string) => boolean,

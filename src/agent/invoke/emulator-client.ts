@@ -33,7 +33,7 @@ export interface WorkerRequest {
   readonly clientContext: string;
   /** With a qualifier; empty or absent for the ARN without one. The emulator has one of its own. */
   readonly invokedFunctionArn?: string | undefined;
-  /** As the caller sent it; empty or absent for none. */
+  /** Trace header as the caller sent it; empty or absent for none. */
   readonly traceId?: string | undefined;
   /** Seconds that the function has. */
   readonly timeoutSeconds: number;

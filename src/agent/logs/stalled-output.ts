@@ -18,7 +18,7 @@ export interface StalledOutputOptions {
 
 /** Milliseconds between two looks at the disk: the disk may have filled up so long before a look. */
 const lookMs = 5_000;
-/** The same for the first look of an agent, which may have been started with a full disk. */
+/** Milliseconds before the first look of an agent in which the disk may have been full already. */
 const firstLookMs = 60 * 60_000;
 const listMs = 60_000;
 const retryMs = 5_000;

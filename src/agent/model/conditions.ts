@@ -24,7 +24,7 @@ export const imageCodes: ReadonlySet<string> = new Set([
 ]);
 /** Why no container is made of a worker that asks for more than it was granted. */
 export const AWAITS_GRANT = 'the quotas of its namespace have not granted what it asks for';
-/** The same once they have refused: without numbers, which change with every worker of the namespace. */
+/** Message after a refusal: without numbers, which change with every worker of the namespace. */
 export const GRANT_REFUSED =
   'the quotas of its namespace have no room for what it asks for beyond its grant, as Scheduled tells';
 const networkCodes: ReadonlySet<string> = new Set(['NetworkFailed', 'AddressesExhausted']);

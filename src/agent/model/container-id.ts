@@ -8,7 +8,7 @@ const digestLength = 32;
 
 /**
  * Name of a worker's container of one shape: the same whenever it is asked for, so that a record lost costs nothing.
- * Those of two shapes stand side by side while one replaces the other.
+ * Containers of two shapes stand side by side while one replaces the other.
  *
  * @param generation counts the containers of one shape, where one stands beside another of the same shape
  */

@@ -12,7 +12,7 @@ export interface LivingGoal {
   readonly shapeHash: string;
   /** Whether the container that calls go to is to be called once before it is ready. */
   readonly warmUp: boolean;
-  /** The same for one that is made ready while another one serves. */
+  /** Whether a container that is made ready while another one serves is to be called once before it is ready. */
   readonly warmUpBeside: boolean;
 }
 

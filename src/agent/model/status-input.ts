@@ -24,7 +24,7 @@ export interface Failure {
 export interface Replacement {
   /** Progress of the new container. */
   readonly step: EnsureStep | undefined;
-  /** The same for people. */
+  /** Progress in words, for people. */
   readonly detail: string | undefined;
   readonly failure: Failure | undefined;
   /** Reason why the node has no room for the new container; undefined while there is room. */
@@ -43,7 +43,7 @@ export interface StatusInput {
   readonly acting: Action['kind'] | undefined;
   /** Progress of an `Ensure`. */
   readonly step: EnsureStep | undefined;
-  /** The same for people. */
+  /** Progress in words, for people. */
   readonly detail: string | undefined;
   readonly failure: Failure | undefined;
   /** Wall-clock milliseconds by which the calls in the worker have ended; undefined without calls. */

@@ -11,7 +11,7 @@ export interface ConditionView {
 /** Calls of one caller that are in a worker or wait for it. */
 export interface CallerCalls {
   readonly inFlight: number;
-  /** Those that have a place, or will have one as soon as the worker is ready. */
+  /** Calls that have a place, or will have one as soon as the worker is ready. */
   readonly placed: number;
 }
 
@@ -23,7 +23,7 @@ export interface WorkerView {
   /** Whether phase is one to rest in, or one that should be published only when it lasts. */
   readonly transient: boolean;
   readonly inFlight: number;
-  /** Those of each caller that has a name, with the number of those that have a place. Absent for none. */
+  /** Calls of each caller that has a name, and how many of these calls have a place. Absent for none. */
   readonly callers?: ReadonlyMap<string, CallerCalls>;
   /** Calls that its container may take at once; absent for one. */
   readonly perWorker?: number | undefined;

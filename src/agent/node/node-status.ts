@@ -84,7 +84,7 @@ export function nodeStatus(facts: NodeFacts, { metadata, status: present }: Lamb
   };
 }
 
-/** The same conditions, with the one that says what becomes of a node that is not ready. */
+/** Conditions of the node, with the one that says what becomes of a node that is not ready. */
 function withProgress(conditions: readonly NodeCondition[]): readonly Omit<Condition, 'lastTransitionTime'>[] {
   const ready = findCondition(conditions, nodeConditions.ready);
   const progress = ready === undefined ? undefined : progressOf(ready);

@@ -68,9 +68,9 @@ export async function serveInvokeMany(
   listener: InvokeListener,
 ): Promise<void> {
   const answers = new Map<number, InvokeAnswer>();
-  /** Those whose last bytes may not have left. */
+  /** Answers whose last bytes may not have left. */
   const unsent = new Set<InvokeAnswer>();
-  /** Those that have left, and of which the caller will say that they have arrived. */
+  /** Answers that have left, and of which the caller will say that they have arrived. */
   const unconfirmed = new Map<number, ArrivedBytes>();
   const ended = Promise.withResolvers<void>();
   let closing = false;

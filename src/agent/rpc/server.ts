@@ -69,10 +69,10 @@ export interface GrpcServerParts {
   readonly tracing?: Tracing | undefined;
 }
 
-/** The same as one client may see it. */
+/** Parts of the server as one client may see them. */
 interface ClientParts extends Omit<GrpcServerParts, 'fleet'> {
   readonly fleet: ServedFleet;
-  /** Those that the client serves; undefined for all. */
+  /** Namespaces that the client serves; undefined for all. */
   readonly namespaces: ReadonlySet<string> | undefined;
 }
 

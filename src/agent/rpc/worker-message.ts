@@ -40,7 +40,7 @@ export function workerStateMessage(view: WorkerView, caller?: string): WorkerSta
   };
 }
 
-/** The same with what the worker uses. */
+/** Message of a worker's state with its usage. */
 export function usedStateMessage(view: WorkerView, usage: WorkerUsage | undefined): WorkerState {
   const { cpuUs = 0, memoryBytes = 0, takenAt = 0 } = usage ?? {};
   const message = { cpuUs: Math.round(cpuUs), memoryBytes, takenAtMs: takenAt };

@@ -47,7 +47,7 @@ type Told = EncodedData | undefined;
 const readDeadlineMs = 10_000;
 /** Milliseconds: a frozen API server must not keep a worker from its start when an earlier value will do. */
 const knownDeadlineMs = 2_000;
-/** The same after a wait within {@link freshMs}: the answer then serves the next start. */
+/** Milliseconds after a wait within {@link freshMs}: the answer then serves the next start. */
 const slowMs = 100;
 const freshMs = 5 * 60_000;
 

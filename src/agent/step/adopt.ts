@@ -273,7 +273,7 @@ function wantedMake(desired: DesiredWorker, taken: readonly string[], at: Moment
   return claimable(desired, wanted, taken, at);
 }
 
-/** The same under the first name that no other worker has, nor a container that is there or was set aside. */
+/** A container under the first name that no worker, no present container and no container set aside has. */
 function claimable(
   { identity }: DesiredWorker,
   wanted: ContainerMake,

@@ -283,7 +283,7 @@ export function capacityOf(container: Container): number {
     : perWorker;
 }
 
-/** The same for calls of this run of the agent. */
+/** Places of a container for calls of this run of the agent. */
 export function placesIn(container: Container): number {
   return capacityOf(container) - leftIn(container);
 }

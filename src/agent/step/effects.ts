@@ -35,7 +35,7 @@ export type Effect =
   | ({ readonly kind: 'Unwatch' } & OfContainer)
   /** The container is no longer the worker's: all that was kept for it is given back. */
   | ({ readonly kind: 'Drop' } & OfContainer)
-  /** The same of one that cannot be removed, and keeps what it takes. */
+  /** The container is no longer the worker's, cannot be removed, and keeps what it takes. */
   | ({ readonly kind: 'SetAside'; readonly memoryMiB: number; readonly message: string } & OfContainer)
   /** Writes the mark of a call that is in the container already. */
   | ({ readonly kind: 'Mark'; readonly call: MarkedCall } & OfContainer)

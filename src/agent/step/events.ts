@@ -138,7 +138,7 @@ export type CallOutcome =
       readonly sentAt: number;
       readonly answeredAt: number;
       readonly logTail?: Buffer | undefined;
-      /** As the init of the container told it. */
+      /** End that the init of the container has reported. */
       readonly end?: FunctionEnd | undefined;
     } & Answering);
 

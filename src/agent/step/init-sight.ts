@@ -3,8 +3,9 @@ import type { InitNews, InitPhase } from '../../init/contract.ts';
 /** Milliseconds for which a container may run without its init, after it was connected to this run of the agent. */
 const lostMs = 5_000;
 /**
- * The same before this run of the agent has heard it: each init of a node connects again then, on a machine that may
- * hold up the agent itself for seconds, and the memory of a worker that is given up is gone.
+ * Milliseconds for which a container may run without its init, before this run of the agent has heard it: each init of
+ * a node connects again then, on a machine that may hold up the agent itself for seconds, and the memory of a worker
+ * that is given up is gone.
  */
 const awaitedMs = 20_000;
 /** Milliseconds of a run for which an init may not be ready: the longest start that a resource may ask for, and some more. */

@@ -10,7 +10,7 @@ export interface NodeFacts {
   readonly limits: NodeAmounts;
   /** Whether a container has room beside all others but `without`. */
   fits(containerId: string, memoryMiB: number, without: readonly string[]): boolean;
-  /** The same, if as much were reserved for workers as the node may have: the reservation grows within seconds. */
+  /** Whether a container would have room with all reserved that the node may have: reservations grow within seconds. */
   mayFitLater(containerId: string, memoryMiB: number, without: readonly string[]): boolean;
   /** Whether a worker may have one of its containers replaced now. */
   mayReplace(uid: string, replaced: { readonly namespace: string; readonly resting: boolean }): boolean;

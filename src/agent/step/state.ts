@@ -57,7 +57,7 @@ export interface QueueLimits {
   readonly bytes: number;
 }
 
-/** Which of its containers are known. */
+/** Knowledge of the worker's containers. */
 export type Listing =
   /** None has been looked for yet. `record` is what an earlier run knew. */
   | {
@@ -159,7 +159,7 @@ export function demandOf({ places, waiting }: WorkerState): number {
   return waiting.length + places.length;
 }
 
-/** The same with those that an earlier run of the agent has left. */
+/** Calls in the worker, with those that an earlier run of the agent has left. */
 export function inFlightOf(state: WorkerState): number {
   let left = leftIn(state.present);
   for (const other of state.others) {
@@ -168,7 +168,7 @@ export function inFlightOf(state: WorkerState): number {
   return demandOf(state) + left;
 }
 
-/** The same of each caller that has a name. */
+/** Calls of each caller that has a name. */
 export function callersOf(state: WorkerState): ReadonlyMap<string, CallerCalls> {
   const { places, waiting } = state;
   const callers = new Map<string, CallerCalls>();
@@ -202,7 +202,7 @@ export function imageKeyOf({ image, imagePullPolicy, imagePullSecrets }: Desired
   return [imagePullPolicy, image, ...imagePullSecrets].join(' ');
 }
 
-/** The same of the image that the worker asks for now; undefined where the registry was not asked. */
+/** Resolution of the image that the worker asks for now; undefined if the registry was not asked. */
 export function resolutionOf({ desired, resolution }: WorkerState): Resolution | undefined {
   return resolution?.image === imageKeyOf(desired) ? resolution : undefined;
 }

@@ -24,7 +24,7 @@ export class ActivityQueue<T> {
   readonly #clock: Clock;
   /** Monotonic milliseconds since which something of each differs, in that order. */
   readonly #since = new Map<T, number>();
-  /** Those that ask for a write at once, in order. */
+  /** Entries that ask for a write at once, in order. */
   readonly #asking = new Set<T>();
   #tokens = burst;
   #refilledAt: number;

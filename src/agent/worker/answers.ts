@@ -4,7 +4,7 @@ import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
 
 /** Milliseconds for which the shim of a container has to fail to answer until the container is given up. */
 const patienceMs = 30_000;
-/** The same where the kernel says that no process is left in the container. */
+/** Milliseconds of that patience if the kernel says that no process is left in the container. */
 const goneMs = 5_000;
 
 export interface AnswersOptions {
@@ -17,7 +17,7 @@ export interface AnswersOptions {
 }
 
 /**
- * Which containers of a node the runtime could tell the state of, and when. Shows whether one that does not answer is
+ * Containers of a node whose state the runtime could tell, and when. Shows whether one that does not answer is
  * alone in that. Where none answers, one container is given up first: the next one only after that one answers again,
  * or is gone.
  */

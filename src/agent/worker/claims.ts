@@ -4,7 +4,7 @@ import type { Answers } from './answers.ts';
 /** Stands for the uid of a worker that has a container which is set aside. */
 const setAside = '';
 
-/** Which worker of the node has which container. One that no worker has is removed as an orphan. */
+/** Containers of a node and their workers. A container that no worker has is removed as an orphan. */
 export class ContainerClaims {
   readonly #byContainer = new Map<string, string>();
   readonly #answers: Answers;

@@ -67,7 +67,7 @@ export interface WorkerContext {
   readonly limiter: RolloutLimiter;
   readonly resolver: ImageResolver;
   readonly setAsides: SetAsides;
-  /** Which containers the runtime tells of. */
+  /** Containers whose state the runtime could tell. */
   readonly answers: Answers;
   readonly outlook: RuntimeOutlook;
   readonly feed: ViewFeed;

@@ -29,7 +29,7 @@ export interface DispatcherOptions {
   /** The way to the init of a container, where there is one. */
   readonly initOf: (containerId: string) => InitLink | undefined;
   readonly mark: SharedMarker;
-  /** Those of the worker. */
+  /** Stamps of the worker. */
   readonly stamps: IssuedStamps;
 }
 

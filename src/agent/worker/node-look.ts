@@ -13,9 +13,9 @@ import type { SetAsides } from './set-aside.ts';
 /** Milliseconds between two looks at the whole node; the last one is cut short by up to a quarter, so that nodes differ. */
 const lookEveryMs = 60_000;
 const lookJitter = 0.25;
-/** The same while a container does not answer. */
+/** Milliseconds between two looks while a container does not answer. */
 const doubtMs = 10_000;
-/** The same while the runtime does not answer. */
+/** Milliseconds between two looks while the runtime does not answer. */
 const relistMs = 1_000;
 /** Workers that a look is told to without a pause. */
 const toldAtOnce = 50;

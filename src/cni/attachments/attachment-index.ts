@@ -56,7 +56,7 @@ export class AttachmentIndex {
     return [...this.#bySegment.keys()];
   }
 
-  /** Which record a container has, also when its removal has begun. */
+  /** Id of the record of a container, also when its removal has begun. */
   idOf(containerId: string): string | undefined {
     return this.#byContainer.get(containerId);
   }

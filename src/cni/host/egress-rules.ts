@@ -21,7 +21,7 @@ export function egressOf(word: string): EgressClass {
 
 /** The map of a verdict for each worker that has a class, by its link address; for packets to elsewhere. */
 export const EGRESS_MAP = 'egress';
-/** The same for packets to the node itself. */
+/** Map of verdicts for packets to the node itself. */
 export const EGRESS_INPUT_MAP = 'egress_input';
 
 /** Name of the set of destinations that are no addresses of the Internet, and of the set of the cluster's own ranges. */

@@ -31,7 +31,7 @@ export interface NetworkPlanOptions {
 }
 
 /**
- * Which bridges a node has for so many workers.
+ * Bridges that a node has for so many workers.
  *
  * @throws {EsbError} `SubnetTooSmall`, with a sufficient subnet in the message
  */

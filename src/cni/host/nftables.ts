@@ -29,7 +29,7 @@ const TABLE = `inet ${RULES_TABLE}`;
  * own (RFC 3927), and the addresses of Azure (`WireServer`) and Alibaba outside of these.
  */
 const METADATA_RANGES = ['169.254.0.0/16', '168.63.129.16/32', '100.100.100.200/32'] as const;
-/** The same of IPv6: link-local addresses (RFC 4291), and those of Amazon, Google and Oracle. */
+/** Metadata addresses of IPv6: link-local (RFC 4291), and those of Amazon, Google and Oracle. */
 const METADATA_RANGES_V6 = ['fe80::/10', 'fd00:ec2::254/128', 'fd20:ce::254/128', 'fd00:c1::a9fe:a9fe/128'];
 
 /**

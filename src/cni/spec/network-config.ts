@@ -52,7 +52,7 @@ export function parseNetworkConfig(text: string, origin: string): NetworkConfig 
 
 /** The fields of the configuration that the agent itself needs. */
 export interface BridgeNetwork {
-  /** As the file has it. */
+  /** Configuration as the file has it. */
   readonly config: NetworkConfig;
   /** Name of the first bridge. */
   readonly bridge: string;

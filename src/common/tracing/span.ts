@@ -4,7 +4,7 @@ export type SpanAttributes = Readonly<Record<string, string | number | boolean>>
 
 export interface SpanOptions {
   /**
-   * As in OpenTelemetry: `server` for an incoming request, `client` for an outgoing one, `internal` for a stage of it.
+   * Kind as in OpenTelemetry: `server` for an incoming request, `client` for an outgoing one, `internal` for a stage.
    */
   readonly kind: 'server' | 'client' | 'internal';
   /** The span that it belongs to; without it a trace begins here. */

@@ -33,7 +33,7 @@ export interface ChangeInput {
   readonly group: WorkerGroup;
   /** Workers of the group that are to stay. */
   readonly staying: readonly LambdaWorker[];
-  /** Those that are about to go, and may be changing until then. */
+  /** Workers of the group that are about to go, and may be changing until then. */
   readonly leaving: readonly LambdaWorker[];
   readonly settings: RolloutSettings;
   /** Whether the deadline of the template has passed. */
@@ -46,9 +46,9 @@ export interface ChangeInput {
 
 /** Outdated workers that may have the present template now. */
 export interface NextToChange {
-  /** Those that are not ready: no call depends on them, or they have a container beside already. */
+  /** Workers that are not ready: no call depends on them, or they have a container beside already. */
   readonly atOnce: readonly LambdaWorker[];
-  /** Those that serve, as far as the budget goes. */
+  /** Workers that serve, as far as the budget goes. */
   readonly inTurn: readonly LambdaWorker[];
 }
 

@@ -77,7 +77,7 @@ interface Share {
 export interface ScaleState {
   /** By version, the most busy workers first: a later entry counts once those before it are over. */
   readonly kept: ReadonlyMap<number | undefined, readonly Kept[]>;
-  /** The same of workers for calls that an alias was to bring. */
+  /** Workers for calls that an alias was to bring, by version, the most busy first. */
   readonly awaited: ReadonlyMap<number | undefined, readonly Kept[]>;
   readonly shares: ReadonlyMap<number | undefined, Share>;
   /** By version, as they were wished last. */

@@ -44,9 +44,9 @@ export interface VersionKeeperOptions {
 
 /** The versions of a function, as the cache has them. */
 export interface KnownVersions {
-  /** Those that the function owns by its uid. */
+  /** Versions that the function owns by its uid. */
   readonly versions: readonly LambdaVersion[];
-  /** Those among them that are not being deleted. */
+  /** Versions of the function that are not being deleted. */
   readonly living: readonly LambdaVersion[];
   /** Highest number among those that bear its name, of any owner. */
   readonly highest: number;

@@ -67,7 +67,7 @@ export interface EarlierLife {
 const FRESH_FOR_MS = 20_000;
 /** Overdue milliseconds after which a node is lost: four renewals. */
 const LOST_AFTER_MS = 40_000;
-/** The same while the Pod of the agent is being started: as long as Kubernetes leaves Pods on a silent node. */
+/** Overdue milliseconds while the agent's Pod is being started: as long as Kubernetes leaves Pods on a silent node. */
 const LOST_AFTER_START_MS = 300_000;
 /**
  * Most milliseconds that the time between two reads counts: an absent or frozen API server, or a stopped controller,
@@ -110,7 +110,7 @@ export class NodeLiveness {
     return this.life(node).kind;
   }
 
-  /** The same, with the reason why the workers of an unreachable node stay. */
+  /** Life of a node, with the reason why the workers of an unreachable node stay. */
   life(node: string): NodeLife {
     return this.#tracks.get(node)?.life ?? fresh;
   }

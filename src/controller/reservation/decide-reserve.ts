@@ -40,7 +40,7 @@ export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 're
   readonly replaceAfterMs: number;
   /** Milliseconds for which less was wanted than the Pods ask for. */
   readonly lowerForMs: number;
-  /** The same, of CPU. */
+  /** Milliseconds for which less CPU was wanted than the Pods ask for. */
   readonly lowerCPUForMs: number;
   /** Milliseconds since the agent was told that its workers may have more. */
   readonly raisedForMs: number;
@@ -191,7 +191,7 @@ function mayGrow({ exists, isDraining, lost, retired, yieldsForMs }: ReserveInpu
 }
 
 /**
- * The same with the change of CPU that is due. No worker waits for CPU, so that no promise leads or follows: CPU goes
+ * Decision with the change of CPU that is due. No worker waits for CPU, so that no promise leads or follows: CPU goes
  * along with a change of memory, or changes alone in a Pod that can be resized.
  */
 function withCPU(decision: ReserveDecision, input: ReserveInput, pods: readonly ReserveView[]): ReserveDecision {

@@ -8,7 +8,7 @@ export function nodeWord({ status = {} }: LambdaNode): string {
   return JSON.stringify([allocated, capacity, ephemeralStorage?.medium, promised, unschedulable]);
 }
 
-/** The same of a worker: where it is, and what it takes. */
+/** Fingerprint of a worker: its place, and what it takes. */
 export function holdFingerprint(worker: LambdaWorker): string {
   const { metadata, spec, status } = worker;
   const { resources, ephemeralStorage, timeoutSeconds, wakePolicy } = spec;

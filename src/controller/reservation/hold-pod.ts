@@ -25,7 +25,7 @@ export interface HoldSettings {
 const IMAGE_ANNOTATION = 'esb.dev/image';
 /** Service account of guards, without rights; it brings the pull secrets of the image. */
 const GUARD_ACCOUNT = 'esb-hold';
-/** That of reservations, and their owner. */
+/** Service account of reservations, and their owner. */
 export const RESERVE_ACCOUNT = 'esb-reserve';
 /** Also the prefix of the one Pod that a node had before guard and reservation were two. */
 const GUARD_PREFIX = 'esb-hold-';

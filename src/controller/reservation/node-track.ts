@@ -22,7 +22,7 @@ export interface NodeTrack {
   refusal: string | undefined;
   /** Whether less is wanted than the reservation asks for. */
   readonly lower: StateAge;
-  /** The same, of CPU. */
+  /** Whether less CPU is wanted than the reservation asks for. */
   readonly lowerCPU: StateAge;
   /** Until when (monotonic milliseconds) no more CPU is asked for than the kubelet has given. */
   lacksCPUUntil: number;

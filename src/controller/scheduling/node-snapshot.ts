@@ -180,7 +180,7 @@ export class NodeSnapshot {
     return lambdaNode !== undefined && isNodeDeleted(lambdaNode, node, this.#isFresh(name));
   }
 
-  /** The same, by a read of the API server. */
+  /** Whether a node is deleted, by a read of the API server. */
   async isNodeDeleted(name: string, options?: CallOptions): Promise<boolean> {
     const [lambdaNode, node] = await this.#read(name, options);
     return lambdaNode !== undefined && isNodeDeleted(lambdaNode, node, this.#isFresh(name));

@@ -44,7 +44,7 @@ export function decideDeleting(input: DecisionInput): WorkerDecision {
   return forMs > 0 ? { kind: 'wait', forMs } : decision;
 }
 
-/** The same, by the present node of the worker alone. */
+/** Decision on a worker that is being deleted, by its present node alone. */
 function decideDeletingHere(input: DecisionInput): WorkerDecision {
   const { worker, standing } = input;
   const assignment = worker.status?.assignment;

@@ -36,13 +36,13 @@ export interface ConcurrencySettings {
 /** A version of a function, and its calls in one gateway. */
 export interface FunctionUse {
   readonly settings: ConcurrencySettings | undefined;
-  /** Those of all versions. */
+  /** Workers of all versions. */
   readonly workers: number;
   /** Calls that the workers of the version take at once. */
   readonly places: number;
   /** The sum of their shares of the reserved concurrency; undefined where they have none. */
   readonly shares: number | undefined;
-  /** Those that are not without a share. */
+  /** Workers that have a share. */
   readonly sharers: number;
   /** Whether the function gets more workers where calls wait for one. */
   readonly mayGrow: boolean;
@@ -56,7 +56,7 @@ export interface FunctionUse {
   readonly elsewhere: number;
   /** Calls that have not had a place of the version yet. */
   readonly ahead: number;
-  /** The same of all versions, which counts against the queue. */
+  /** Calls of all versions that have not had a place yet, which count against the queue. */
   readonly waiting: number;
   /** Bytes of an answer: see {@link largestOfLate}. */
   readonly answerBytes: number;

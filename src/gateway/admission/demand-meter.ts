@@ -98,7 +98,7 @@ export class DemandMeter {
     return this.changes();
   }
 
-  /** Those that have changed since they were told, and that they were told. */
+  /** Returns the counters that have changed since the last report, and marks them reported. */
   changes(): readonly Demand[] {
     const told = [...this.#changed].map((counter) => ({ ...counter }));
     for (const counter of this.#changed) {

@@ -140,7 +140,7 @@ export class VersionQueue implements FunctionUse {
     return this.#all.runningBeside(this);
   }
 
-  /** Those of {@link VersionQueue.running} that run at once, at most. */
+  /** Largest number of {@link VersionQueue.running} that run at once. */
   get able(): number {
     return Math.min(
       this.running,

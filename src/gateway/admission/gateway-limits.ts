@@ -10,7 +10,7 @@ export interface GatewayLimits {
   readonly maxQueueWaitMs: number;
   /** Connections of clients; further ones are closed at once. */
   readonly maxConnections: number;
-  /** The same of one address: by default half, so that no address alone keeps others out. */
+  /** Connections of one address: by default half of all, so that no address alone keeps others out. */
   readonly maxConnectionsPerAddress: number;
 }
 

@@ -98,7 +98,7 @@ export interface CallWay {
   withdraw?(): void;
   /** Hears how many bytes of the answer, from the first one on, have been read; absent where the agent does not ask. */
   onRead?(bytes: number): void;
-  /** The same of bytes that have arrived. */
+  /** Hears how many bytes of the answer have arrived. */
   onArrived?(bytes: number): void;
   /** Hears that the whole answer is there. */
   onWhole?(): void;

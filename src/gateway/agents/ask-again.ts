@@ -30,7 +30,7 @@ export function askAgain(
 }
 
 /**
- * The same of an agent of the release before, which names no run. The agent takes one message, waits for the end of the
+ * Asks an agent of the release before, which names no run. The agent takes one message, waits for the end of the
  * request, and tells the whole answer: of one that has begun to go to its caller no more is known.
  */
 export function askEarlier(

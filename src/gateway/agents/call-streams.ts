@@ -28,7 +28,7 @@ export function openStream(
   }
 }
 
-/** The same to an agent of an earlier release. */
+/** Sends a call to an agent of an earlier release. */
 function sendAlone(session: ClientHttp2Session, protocol: AgentProtocol, request: NewCall, call: AgentCall): void {
   const stream = openStream(session, protocol, protocol.invokePath, call, (end) => settle(call, end));
   if (stream !== undefined) {

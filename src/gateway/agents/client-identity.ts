@@ -81,7 +81,7 @@ export class ClientIdentity {
     return this.#current;
   }
 
-  /** The same where it has the names and usages that are asked for: one of an earlier release may be without. */
+  /** Present key, if its certificate has the names and usages that are asked for. */
   get fitting(): CertifiedKey | undefined {
     const isFitting = this.#current !== undefined && this.#isFitting(new X509Certificate(this.#current.certificate));
     return isFitting ? this.#current : undefined;

@@ -38,11 +38,11 @@ export interface WorkerEntry extends RoutableWorker {
 export interface Places {
   /** Calls that they take at once, by their resources. */
   readonly places: number;
-  /** The same of those that a call reaches now. */
+  /** Places of the workers that a call reaches now. */
   readonly readyPlaces: number;
   /** The sum of their shares of the reserved concurrency; undefined where the controller gives none. */
   readonly shares: number | undefined;
-  /** Those that are assigned, and not without a share. */
+  /** Workers that are assigned and have a share. */
   readonly sharers: number;
   /** Ready places that calls of others have, by the agents. */
   readonly foreignPlaces: number;
@@ -52,7 +52,7 @@ export interface Places {
 
 export interface FunctionEntry {
   readonly name: string;
-  /** Those of all its versions. */
+  /** Workers of all versions of the function. */
   readonly workers: readonly WorkerEntry[];
   /** Workers that are gone, for as long as calls of this gateway end there. */
   readonly leaving: ReadonlySet<WorkerEntry>;

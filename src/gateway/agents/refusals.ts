@@ -83,7 +83,7 @@ export class Refusals {
   passing: Refusal | undefined;
   /** The epochs in which workers refused, by uid. One that has moved since may be asked at once. */
   readonly workers = new Map<string, number>();
-  /** The same of those that have no place at the moment. */
+  /** Epochs of the workers that have no place at the moment, by uid. */
   readonly busy = new Map<string, number>();
   /** Monotonic milliseconds of the last of them. */
   at = Number.NEGATIVE_INFINITY;

@@ -66,7 +66,7 @@ export class EventQueue implements EventKeeper {
   readonly #runs: TaskGroup;
   /** Events under way, by request id. */
   readonly #claimed = new Map<string, RunningEvent>();
-  /** The same, counted by partition, and the bytes of their payloads. */
+  /** Number of events under way by partition; below, the bytes of their payloads. */
   readonly #counts = new Tally();
   readonly #bytesOf = new Tally();
   #bytes = 0;

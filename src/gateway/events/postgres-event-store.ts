@@ -81,7 +81,7 @@ export class PostgresEventStore implements EventStore {
   /** Settled once the events were counted, or could not be. */
   readonly #firstCount = Promise.withResolvers<void>();
   #counted: EventLoad = NO_LOAD;
-  /** The same by partition. */
+  /** Counted events by partition. */
   #countedByPartition: ReadonlyMap<string, EventLoad> = new Map();
   /** Puts that the last count may not have seen. */
   readonly #recent = new Set<RecentPut>();

@@ -49,7 +49,7 @@ export class SqliteEventTable {
   readonly #owner: string;
   readonly #statements: ReturnType<typeof prepare>;
   #load: EventLoad;
-  /** The same by partition. */
+  /** Load by partition. */
   #byPartition = new Map<string, EventLoad>();
   #claims = 0;
 

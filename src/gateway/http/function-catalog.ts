@@ -38,7 +38,7 @@ export interface FunctionCatalogOptions {
 export interface CatalogFunction {
   /** The worker that speaks for it. */
   readonly speaker: DescribedWorker;
-  /** Those of the version that is named. */
+  /** Workers of the version that is named. */
   readonly workers: readonly DescribedWorker[];
   /** Calls that the workers of all versions take at once. */
   readonly places: number;

@@ -27,7 +27,7 @@ const failureCodes: ReadonlyMap<string, string> = new Map([
   ['WarmUpFailed', 'FunctionError'],
 ]);
 
-/** The same for what cannot be initialized, by the type of the error; any other type is the runtime's. */
+/** Codes for what cannot be initialized, by the type of the error; any other type is the runtime's. */
 const initCodes: ReadonlyMap<string, string> = new Map([
   ['Runtime.InvalidEntrypoint', 'FunctionError.InvalidEntryPoint'],
   ['Sandbox.Timedout', 'FunctionError.InitTimeout'],

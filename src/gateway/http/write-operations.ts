@@ -17,7 +17,7 @@ import type { UnsupportedOperation } from './unsupported-operations.ts';
 export interface WriteInput {
   /** The function of the path. Empty for CreateFunction, whose path names none. */
   readonly reference: FunctionReference;
-  /** The same without its qualifier. The caller has the right that the operation needs. */
+  /** Function of the path without its qualifier. The caller has the right that the operation needs. */
   readonly target: FunctionTarget;
   /** The other name in the path: an alias. Empty for none. */
   readonly item: string;

@@ -66,7 +66,7 @@ export const localSubjectAccessReviews = kind<LocalSubjectAccessReview>(
   'LocalSubjectAccessReview',
   true,
 );
-/** The same question where the namespace stands in the question alone. */
+/** Access review whose namespace stands in its body alone. */
 export const subjectAccessReviews = kind<LocalSubjectAccessReview>(
   'authorization.k8s.io',
   'SubjectAccessReview',

@@ -33,6 +33,6 @@ export interface WorkerLogReader {
   newest(uid: string): Promise<string | undefined>;
   /** The earlier container of the same worker that began to write last; undefined for none. */
   before(containerId: string): Promise<string | undefined>;
-  /** The same of the later ones, as of one that failed to replace it. */
+  /** The later container of the same worker that began to write last, such as one that failed to replace this one. */
   after(containerId: string): Promise<string | undefined>;
 }

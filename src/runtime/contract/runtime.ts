@@ -20,7 +20,7 @@ export interface WorkerIdentity {
 
 /** An image and the way to obtain it. */
 export interface ImageRequest {
-  /** As the user wrote it; short names are normalised as Docker does. */
+  /** Reference as the user wrote it; short names are normalised as Docker does. */
   readonly reference: string;
   readonly pullPolicy: 'Always' | 'IfNotPresent' | 'Never';
   /** Reads the pull secrets; called only when the image is pulled. None when absent. */
@@ -122,7 +122,7 @@ export interface WorkerInfo {
   readonly handlerInItsPlace?: string;
   /** Limits that the worker reached and survived; absent for none. */
   readonly limits?: LimitHits;
-  /** That of the container; the resource may name another by now. */
+  /** Interface of the container; the resource may name another by now. */
   readonly runtimeInterface: RuntimeInterface;
   /** Destinations that were asked for; absent for the default of the node. */
   readonly egress?: EgressClass;
@@ -246,7 +246,7 @@ export interface ContainerRuntime {
   readonly tmp: TmpOfNode;
   /** Image references (normalised) present on the node. */
   images(options?: CallOptions): Promise<string[]>;
-  /** The same images, for the collector that keeps the disk from filling up. */
+  /** Images of the node, for the collector that keeps the disk from filling up. */
   readonly nodeImages: NodeImages;
   /** Connects, checks versions, prepares the network. Retried by the caller when it fails. */
   start(options?: StartOptions): Promise<void>;

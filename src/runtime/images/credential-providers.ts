@@ -36,7 +36,7 @@ interface Answer {
   readonly cacheMs: number;
 }
 
-/** As the kubelet's. */
+/** Milliseconds that a provider may run, as with the kubelet. */
 const RUN_DEADLINE_MS = 60_000;
 /** A thousand registries and their tokens. */
 const MAX_ANSWER_BYTES = 1024 * 1024;

@@ -20,7 +20,7 @@ interface ImageProofsOptions {
 const PRUNE_ABOVE = 200;
 
 /**
- * Which namespaces have shown at the registry that they may use which image, as the kubelet does it (KEP-2535): a pull
+ * Namespaces that have shown at the registry that they may use an image, as the kubelet does it (KEP-2535): a pull
  * without credentials of a Secret gives an image to everybody, any other pull to the namespace of the worker. An image
  * without a record is everybody's: it was brought by an administrator, or pulled by an earlier release. A name is written
  * down before its pull, so that an agent that dies before the record leaves no image of that kind.

@@ -49,7 +49,7 @@ const LAST_WORDS_MS = 1_000;
 const LOG_TAIL_BYTES = 2048;
 /** Lines of the init about an initialization, as text and as JSON. */
 const INIT_LINE = /^(EXTENSION\t|INIT_REPORT |\{"time":"[^"]*","type":"platform\.)/;
-/** That about an extension which failed. */
+/** Line about an extension which failed. */
 const FAILED_EXTENSION = /^EXTENSION\t.*\tError Type: |"type":"platform\.extension".*"errorType":/;
 const WAITING = 'waiting for the worker';
 /** Milliseconds in which an init is started and says that its own deadline is over. */

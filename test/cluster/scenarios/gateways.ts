@@ -25,7 +25,7 @@ const WAITING_EVENTS = 12;
 const RUN_SECONDS = 3;
 /** Milliseconds that a call may take which goes to a gateway that is gone. */
 const CALL_TIMEOUT_MS = 10_000;
-/** The same for an event, which a gateway refuses after ten seconds without an acknowledgement. */
+/** Milliseconds for an event, which a gateway refuses after ten seconds without an acknowledgement. */
 const EVENT_TIMEOUT_MS = 15_000;
 /** More than the five minutes that an event may wait between two tries. */
 const RUN_TIMEOUT_MS = 480_000;

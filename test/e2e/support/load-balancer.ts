@@ -90,7 +90,7 @@ export class LoadBalancer {
     this.#agent.destroy();
   }
 
-  /** Those that are ready, and after them the others, which may have become so since they were asked. */
+  /** Targets that are ready, and after them the others, which may have become ready since they were asked. */
   #inTurn(): readonly BalancedGateway[] {
     this.#next += 1;
     const from = this.#next % this.#gateways.length;

@@ -18,7 +18,7 @@ describe('a worker on a node with the real agent and a Docker engine', () => {
   afterAll(async () => {
     await lab?.close();
   });
-  /** As the engine has it, such as `running`; empty for none. */
+  /** State in the engine, such as `running`; empty for none. */
   const state = async (containerId: string | undefined): Promise<string> =>
     (
       await lab.lab.docker(

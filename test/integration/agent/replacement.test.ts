@@ -11,7 +11,7 @@ import { waitFor } from '../../support/wait-for.ts';
 
 /** Milliseconds that a new container takes until its port is open: far longer than a call. */
 const startMs = 1_500;
-/** The same where times are compared: so long that a busy machine holds up no call for half of it. */
+/** Length of a call where times are compared: a busy machine holds up no call for half of it. */
 const slowStartMs = 6_000;
 /**
  * Workers that rest and have two containers at once: four turns, and as many again of one namespace whose new process

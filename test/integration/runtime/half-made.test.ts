@@ -21,7 +21,7 @@ const STEPS = [
   'tasks.start',
   'tasks.wait',
 ] as const;
-/** Those that have an answer before the end of the worker. */
+/** Operations that have an answer before the end of the worker. */
 const ENDING = STEPS.filter((step) => step !== 'tasks.wait');
 
 function newClient(lab: Lab): ContainerdClient {

@@ -346,7 +346,7 @@ function workerRequest(index: number, spec: object = {}): RawRequest {
   };
 }
 
-/** Those of the chart, for the users that the roles are here. */
+/** Rights of the chart, for the users that the roles are here. */
 async function flowSchemas(): Promise<string> {
   const text = await readFile(join(root, 'manifests/flow-schemas.yaml'), 'utf8');
   const account = /- kind: ServiceAccount\n\s+serviceAccount: \{name: esb-(\w+), namespace: esb-system\}/g;

@@ -26,7 +26,7 @@ import { SimulatedCalls } from './simulated-calls.ts';
 
 /** How long a container takes to be made, frozen and thawed, in milliseconds; about what the real ones do. */
 const takes = { ensure: 100, pause: 5, resume: 1 } as const;
-/** The same of a call. */
+/** Milliseconds of a call. */
 const callMs = 200;
 /** As long as a real one: a P-256 certificate in PEM. */
 const certificate = `-----BEGIN CERTIFICATE-----\n${'A'.repeat(560)}\n-----END CERTIFICATE-----\n`;

@@ -83,7 +83,7 @@ export class WorkerFollower {
     await this.#until(count, { state: 'assigned', has: ({ assignedAt }) => assignedAt !== undefined }, options);
   }
 
-  /** The same for workers in their resting state. */
+  /** Waits for workers in their resting state. */
   async untilRested(count: number, options?: FollowOptions): Promise<void> {
     await this.#until(count, { state: 'rested', has: ({ restedAt }) => restedAt !== undefined }, options);
   }

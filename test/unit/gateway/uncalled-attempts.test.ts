@@ -218,7 +218,7 @@ const forbidden: Refusal = [403, '', '{"Message":"Forbidden"}'];
 /** An attempt, its refusal, and the same by one who may; undefined where no caller may. */
 type Row = readonly [what: string, attempt: Attempt, refusal: Refusal, control: Attempt | undefined, runs?: 0 | 1];
 
-/** The same request by MALLORY, and by ALICE. */
+/** One request by MALLORY, and by ALICE. */
 const both = (what: string, options: RequestToSign, runs: 0 | 1 = 1): Row => [
   what,
   signed(MALLORY, options),

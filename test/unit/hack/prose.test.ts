@@ -32,3 +32,12 @@ it('reads the comments of a source file and not its code', () => {
     { line: 7, message: 'subject names nothing: "It is"' },
   ]);
 });
+
+it('refuses a docstring that begins with a pointer to another declaration', () => {
+  const text =
+    '/** The same for a node. */\nconst a = 1;\n/**\n * Those of\n * a worker. As in OCI.\n */\n// As in OCI.\n';
+  expect(commentFaults(text)).toEqual([
+    { line: 1, message: 'a docstring begins with its subject, not with "The same"' },
+    { line: 4, message: 'a docstring begins with its subject, not with "Those"' },
+  ]);
+});

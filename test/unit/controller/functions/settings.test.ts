@@ -14,7 +14,7 @@ const withTemplate = functionFixture({
   },
 });
 
-/** The same function with settings of its own. */
+/** Function with settings of its own. */
 function set(owner: LambdaFunction, settings: Partial<LambdaFunction['spec']>): LambdaFunction {
   return { ...owner, spec: { ...owner.spec, ...settings } };
 }
