@@ -1,4 +1,5 @@
 import type { Clock } from '../../common/clock.ts';
+import { TokenBucket } from '../../common/token-bucket.ts';
 
 /** Milliseconds that activity waits for its write at most. */
 const longestMs = 300_000;
@@ -26,13 +27,13 @@ export class ActivityQueue<T> {
   readonly #since = new Map<T, number>();
   /** Entries that ask for a write at once, in order. */
   readonly #asking = new Set<T>();
-  #tokens = burst;
-  #refilledAt: number;
-  #nodes = assumedNodes;
+  readonly #bucket: TokenBucket;
+  /** Milliseconds until the node may write once more. */
+  #everyMs = everyMsOf(assumedNodes);
 
   constructor(clock: Clock) {
     this.#clock = clock;
-    this.#refilledAt = clock.monotonic();
+    this.#bucket = new TokenBucket({ burst, everyMs: this.#everyMs }, clock.monotonic());
   }
 
   /** Number of those that wait. */
@@ -42,8 +43,10 @@ export class ActivityQueue<T> {
 
   /** The cluster has so many nodes now; undefined for no news of that. */
   shareAmong(nodes: number | undefined): void {
-    this.#refill();
-    this.#nodes = Math.max(1, nodes ?? this.#nodes);
+    if (nodes !== undefined) {
+      this.#everyMs = everyMsOf(nodes);
+      this.#bucket.fillEvery(this.#everyMs, this.#clock.monotonic());
+    }
   }
 
   has(item: T): boolean {
@@ -70,19 +73,19 @@ export class ActivityQueue<T> {
 
   /** Takes out one that is to be written now; undefined for none. */
   take(): T | undefined {
-    this.#refill();
     const item = this.#due();
     if (item !== undefined) {
       this.delete(item);
       // One that could wait no longer is paid for by those that still can: the sum stays the same.
-      this.#tokens = Math.max(-longestMs * this.#perMs, this.#tokens - 1);
+      const debt = longestMs / this.#everyMs + this.#bucket.level(this.#clock.monotonic());
+      this.#bucket.take(Math.min(1, debt));
     }
     return item;
   }
 
   /** One that was taken needed no write for its activity. */
   giveBack(): void {
-    this.#tokens = Math.min(burst, this.#tokens + 1);
+    this.#bucket.take(-1);
   }
 
   /** Monotonic milliseconds of the next {@link ActivityQueue.take} that may find something; infinite for never. */
@@ -93,7 +96,7 @@ export class ActivityQueue<T> {
     }
     const now = this.#clock.monotonic();
     const asksAt = this.#asking.size > 0 ? now : first + stampsMs;
-    const tokenAt = this.#refilledAt + Math.ceil(Math.max(0, 1 - this.#tokens) / this.#perMs);
+    const tokenAt = now + Math.ceil(this.#bucket.waitMs(now));
     return Math.min(first + longestMs, Math.max(asksAt, tokenAt));
   }
 
@@ -103,20 +106,15 @@ export class ActivityQueue<T> {
     if (since + longestMs <= now) {
       return first;
     }
-    if (this.#tokens < 1) {
+    if (this.#bucket.waitMs(now) > 0) {
       return undefined;
     }
     const [asking] = this.#asking;
     return asking ?? (since + stampsMs <= now ? first : undefined);
   }
+}
 
-  get #perMs(): number {
-    return clusterRate / this.#nodes / 1_000;
-  }
-
-  #refill(): void {
-    const now = this.#clock.monotonic();
-    this.#tokens = Math.min(burst, this.#tokens + (now - this.#refilledAt) * this.#perMs);
-    this.#refilledAt = now;
-  }
+/** Milliseconds between two writes of one node, where the cluster has so many nodes. */
+function everyMsOf(nodes: number): number {
+  return (Math.max(1, nodes) / clusterRate) * 1_000;
 }

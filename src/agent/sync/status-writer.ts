@@ -3,6 +3,7 @@ import { backoffDelay } from '../../common/backoff.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { isAborted } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
+import { TokenBucket } from '../../common/token-bucket.ts';
 import { ApiError, isUnavailable } from '../../kube/api/api-error.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import { createStatusApplier, type StatusApplier } from '../../kube/client/status-apply.ts';
@@ -50,8 +51,7 @@ interface Entry {
   writing: boolean;
   /** Whether its activity may be written. */
   granted: boolean;
-  tokens: number;
-  refilledAt: number;
+  readonly bucket: TokenBucket;
 }
 
 /**
@@ -157,8 +157,7 @@ export class StatusWriter {
         dueAt: 0,
         writing: false,
         granted: false,
-        tokens: burst,
-        refilledAt: now,
+        bucket: new TokenBucket({ burst, everyMs: refillMs }, now),
       };
       this.#entries.set(uid, made);
       this.#schedule(made);
@@ -206,23 +205,13 @@ export class StatusWriter {
 
   #schedule(entry: Entry, leastMs = 0): void {
     const now = this.#options.clock.monotonic();
-    const dueAt = Math.max(now + leastMs, this.#settledAt(entry), this.#grantedAt(entry, now));
+    const dueAt = Math.max(now + leastMs, this.#settledAt(entry), now + Math.ceil(entry.bucket.waitMs(now)));
     if (entry.timer !== undefined && entry.dueAt <= dueAt && !entry.view.transient) {
       return;
     }
     entry.timer?.cancel();
     entry.dueAt = dueAt;
     entry.timer = this.#options.clock.setTimer(() => this.#enqueue(entry), dueAt - now);
-  }
-
-  /** Monotonic milliseconds from which the worker may be written again. */
-  #grantedAt(entry: Entry, now: number): number {
-    const earned = Math.floor((now - entry.refilledAt) / refillMs);
-    if (earned > 0) {
-      entry.tokens = Math.min(burst, entry.tokens + earned);
-      entry.refilledAt += earned * refillMs;
-    }
-    return entry.tokens > 0 ? now : entry.refilledAt + refillMs;
   }
 
   #enqueue(entry: Entry): void {
@@ -331,7 +320,7 @@ export class StatusWriter {
       this.#failures = 0;
       this.#allowed = Math.min(concurrency, this.#allowed + 1 / this.#allowed);
       if (kind === 'written') {
-        entry.tokens -= 1;
+        entry.bucket.take();
         onWrite?.('written');
       }
       // The watch reports a worker that is gone or belongs to another node.

@@ -1,4 +1,5 @@
 import { createHmac } from 'node:crypto';
+import { BoundedMap } from '../../common/bounded-map.ts';
 import { EsbError } from '../../common/errors.ts';
 import type { Principal } from './principal.ts';
 
@@ -49,7 +50,8 @@ export function parseAccessKey(id: string, value: string): AccessKey {
   if (Number.isNaN(expiresAtMs)) {
     throw invalid('expires must be a time such as 2030-01-31T12:00:00Z');
   }
-  const signingKeys = new Map<string, Buffer>();
+  // Callers choose the region, and could make any number of keys.
+  const signingKeys = new BoundedMap<string, Buffer>(MAX_SIGNING_KEYS);
   return {
     id,
     principal: {
@@ -65,10 +67,6 @@ export function parseAccessKey(id: string, value: string): AccessKey {
       let key = signingKeys.get(scope);
       if (key === undefined) {
         key = deriveSigningKey(secretAccessKey, date, region, service);
-        // Callers choose the region, and could make any number of keys.
-        if (signingKeys.size >= MAX_SIGNING_KEYS) {
-          signingKeys.clear();
-        }
         signingKeys.set(scope, key);
       }
       return key;

@@ -1,58 +1,31 @@
 import type { Clock } from '../../common/clock.ts';
+import { type Rate, TokenBucket } from '../../common/token-bucket.ts';
 
-export interface Rate {
-  /** So many at once, before they are spaced. */
-  readonly burst: number;
-  /** Milliseconds between two from then on. */
-  readonly everyMs: number;
+/** Rate of Events, and the clock that measures it. */
+interface Pace extends Rate {
   readonly clock: Clock;
-}
-
-class TokenBucket {
-  readonly #rate: Rate;
-  #tokens: number;
-  #at: number;
-
-  constructor(rate: Rate) {
-    this.#rate = rate;
-    this.#tokens = rate.burst;
-    this.#at = rate.clock.monotonic();
-  }
-
-  /** Tokens by now; below 0 for those that were taken in advance. */
-  level(): number {
-    const { burst, clock, everyMs } = this.#rate;
-    const now = clock.monotonic();
-    this.#tokens = Math.min(burst, this.#tokens + (now - this.#at) / everyMs);
-    this.#at = now;
-    return this.#tokens;
-  }
-
-  take(): void {
-    this.#tokens -= 1;
-  }
 }
 
 /** Spaces the writes of one writer, after those of a burst. */
 export class RateLimiter {
-  readonly #rate: Rate;
+  readonly #pace: Pace;
   readonly #bucket: TokenBucket;
   readonly #hurried = Promise.withResolvers<void>();
   #isHurried = false;
 
-  constructor(rate: Rate) {
-    this.#rate = rate;
-    this.#bucket = new TokenBucket(rate);
+  constructor(pace: Pace) {
+    this.#pace = pace;
+    this.#bucket = new TokenBucket(pace, pace.clock.monotonic());
   }
 
   /** Resolves when one more write may follow. */
   async turn(): Promise<void> {
-    const { clock, everyMs } = this.#rate;
-    const left = this.#bucket.level() - 1;
+    const { clock } = this.#pace;
+    const waitMs = this.#bucket.waitMs(clock.monotonic());
     this.#bucket.take();
-    if (left < 0 && !this.#isHurried) {
+    if (waitMs > 0 && !this.#isHurried) {
       const waited = Promise.withResolvers<void>();
-      const timer = clock.setTimer(waited.resolve, -left * everyMs);
+      const timer = clock.setTimer(waited.resolve, waitMs);
       await Promise.race([waited.promise, this.#hurried.promise]);
       timer.cancel();
     }
@@ -67,18 +40,19 @@ export class RateLimiter {
 
 /** Bounds the Events of one object, after client-go's spam filter. */
 export class SpamFilter {
-  readonly #rate: Rate;
+  readonly #pace: Pace;
   readonly #buckets = new Map<string, TokenBucket>();
 
-  constructor(rate: Rate) {
-    this.#rate = rate;
+  constructor(pace: Pace) {
+    this.#pace = pace;
   }
 
   /** Whether the object may have one more Event, which is then counted. */
   spend(subject: string): boolean {
-    const bucket = this.#buckets.get(subject) ?? new TokenBucket(this.#rate);
+    const now = this.#pace.clock.monotonic();
+    const bucket = this.#buckets.get(subject) ?? new TokenBucket(this.#pace, now);
     this.#buckets.set(subject, bucket);
-    if (bucket.level() < 1) {
+    if (bucket.waitMs(now) > 0) {
       return false;
     }
     bucket.take();
@@ -87,8 +61,9 @@ export class SpamFilter {
 
   /** Forgets objects that may have a whole burst again. */
   forget(): void {
+    const now = this.#pace.clock.monotonic();
     for (const [subject, bucket] of this.#buckets) {
-      if (bucket.level() >= this.#rate.burst) {
+      if (bucket.isFull(now)) {
         this.#buckets.delete(subject);
       }
     }

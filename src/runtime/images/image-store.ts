@@ -1,3 +1,4 @@
+import { BoundedMap } from '../../common/bounded-map.ts';
 import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { hasCode, undefinedIfNotFound } from '../../common/errors.ts';
 import { TaskTracker } from '../../common/task-group.ts';
@@ -47,10 +48,10 @@ export class ImageStore {
   readonly #proofs: ImageProofs;
   readonly #source: ImageSource<LocalImage>;
   /** Resolved images by the digest of their name: a digest never changes its meaning. */
-  readonly #known = new Map<string, KnownImage>();
+  readonly #known = new BoundedMap<string, KnownImage>(MAX_KNOWN);
 
   /** Digests by name as of the last look: a guess, which saves a round trip to containerd. */
-  readonly #digests = new Map<string, string>();
+  readonly #digests = new BoundedMap<string, string>(MAX_KNOWN);
   /** By name: the holds of an image, and a number that changes with each hold. */
   readonly #holds = new Map<string, { now: number; mark: number }>();
   #marks = 0;
@@ -247,11 +248,6 @@ export class ImageStore {
     const complete = needsUserFiles(resolved.config)
       ? { ...resolved, userFiles: await readUserFiles(client, clock, resolved.chainId, options) }
       : resolved;
-    if (this.#known.size >= MAX_KNOWN) {
-      // Rebuilt on demand.
-      this.#known.clear();
-      this.#digests.clear();
-    }
     this.#known.set(digest, complete);
     return complete;
   }

@@ -1,3 +1,4 @@
+import { BoundedMap } from '../../common/bounded-map.ts';
 import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
@@ -58,7 +59,7 @@ export class WorkerRuntime implements ContainerRuntime {
   readonly #parts: RuntimeParts;
   readonly #queue = new KeyedQueue();
   /** Last containers that this run removed: those of workers that rest Absent, which a call may start soon. */
-  readonly #removed = new Set<string>();
+  readonly #removed = new BoundedMap<string, true>(MAX_REMOVED);
   readonly #settled = new Limiter(SETTLED_AT_ONCE);
   #following: Promise<void> | undefined;
   #pruneAfter = 0;
@@ -201,10 +202,7 @@ export class WorkerRuntime implements ContainerRuntime {
     // A removal that has begun ignores its signal: half a removal is of no use.
     await this.#queue.run(containerId, kind, callOf(what, DESTROY_DEADLINE_MS + graceMs, options), async () => {
       await this.#backend.remove(containerId, { graceMs, keepLog });
-      if (this.#removed.size >= MAX_REMOVED) {
-        this.#removed.clear();
-      }
-      this.#removed.add(containerId);
+      this.#removed.set(containerId, true);
     });
   }
 

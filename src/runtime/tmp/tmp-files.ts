@@ -1,5 +1,6 @@
 import { chmod, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
+import { BoundedMap } from '../../common/bounded-map.ts';
 import { abortable } from '../../common/deadline.ts';
 import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
@@ -55,7 +56,7 @@ export class TmpFiles {
   readonly #runner: CommandRunner;
   readonly #roomOf: typeof roomOf;
   /** The one that was used last is the last. */
-  readonly #templates = new Map<number, Promise<Template>>();
+  readonly #templates = new BoundedMap<number, Promise<Template>>(MAX_TEMPLATES);
   #folderMade: Promise<unknown> | undefined;
   /** Bytes of all files that were begun, and of those whose making is over. */
   #begunBytes = 0;
@@ -142,15 +143,9 @@ export class TmpFiles {
   }
 
   async #template(sizeMiB: number, signal?: AbortSignal): Promise<Template> {
-    const known = this.#templates.get(sizeMiB);
-    this.#templates.delete(sizeMiB);
-    // One that somebody else waits for is not cut off by the signal of the first.
-    const template = known ?? this.#newTemplate(sizeMiB);
+    // A template that somebody else waits for is not cut off by the signal of the first.
+    const template = this.#templates.get(sizeMiB) ?? this.#newTemplate(sizeMiB);
     this.#templates.set(sizeMiB, template);
-    const [oldest] = this.#templates.keys();
-    if (this.#templates.size > MAX_TEMPLATES && oldest !== undefined) {
-      this.#templates.delete(oldest);
-    }
     return await abortable<Template>(`making an empty file system of ${sizeMiB} MiB`, signal, (resolve, reject) => {
       template.then(resolve, reject);
       return undefined;

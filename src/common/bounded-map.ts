@@ -1,0 +1,19 @@
+/** Map of bounded size: an entry too many takes the place of the entry that was set longest ago. */
+export class BoundedMap<K, V> extends Map<K, V> {
+  readonly #max: number;
+
+  constructor(max: number) {
+    super();
+    this.#max = max;
+  }
+
+  override set(key: K, value: V): this {
+    this.delete(key);
+    super.set(key, value);
+    const [oldest] = this.keys();
+    if (this.size > this.#max && oldest !== undefined) {
+      this.delete(oldest);
+    }
+    return this;
+  }
+}
