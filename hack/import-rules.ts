@@ -13,6 +13,7 @@ export interface RoomTable {
 
 const common: RoomTable = {
   rooms: {
+    bounds: { holds: 'rates and tables of bounded size', imports: [] },
     exec: { holds: 'running programs, in this process or in one beside it', imports: [] },
     net: { holds: 'addresses, listening, the HTTP server of probes and metrics', imports: [] },
     tracing: { holds: 'spans, trace contexts, and the way of spans to a collector', imports: [] },

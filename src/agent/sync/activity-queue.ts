@@ -1,5 +1,5 @@
+import { TokenBucket } from '../../common/bounds/token-bucket.ts';
 import type { Clock } from '../../common/clock.ts';
-import { TokenBucket } from '../../common/token-bucket.ts';
 
 /** Milliseconds that activity waits for its write at most. */
 const longestMs = 300_000;

@@ -1,9 +1,9 @@
 import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import { backoffDelay } from '../../common/backoff.ts';
+import { TokenBucket } from '../../common/bounds/token-bucket.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { isAborted } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
-import { TokenBucket } from '../../common/token-bucket.ts';
 import { ApiError, isUnavailable } from '../../kube/api/api-error.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import { createStatusApplier, type StatusApplier } from '../../kube/client/status-apply.ts';

@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto';
-import { BoundedMap } from '../../common/bounded-map.ts';
+import { BoundedMap } from '../../common/bounds/bounded-map.ts';
 import { EsbError } from '../../common/errors.ts';
 import type { Principal } from './principal.ts';
 

@@ -1,5 +1,5 @@
-import { BoundedMap } from '../../common/bounded-map.ts';
-import { TokenBucket } from '../../common/token-bucket.ts';
+import { BoundedMap } from '../../common/bounds/bounded-map.ts';
+import { TokenBucket } from '../../common/bounds/token-bucket.ts';
 
 /** A token bucket: its rate and its size. */
 export interface RateLimit {

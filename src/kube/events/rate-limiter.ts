@@ -1,5 +1,5 @@
+import { type Rate, TokenBucket } from '../../common/bounds/token-bucket.ts';
 import type { Clock } from '../../common/clock.ts';
-import { type Rate, TokenBucket } from '../../common/token-bucket.ts';
 
 /** Rate of Events, and the clock that measures it. */
 interface Pace extends Rate {

@@ -1,4 +1,4 @@
-import { BoundedMap } from '../../common/bounded-map.ts';
+import { BoundedMap } from '../../common/bounds/bounded-map.ts';
 import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { hasCode, undefinedIfNotFound } from '../../common/errors.ts';
 import { TaskTracker } from '../../common/task-group.ts';

@@ -1,6 +1,6 @@
 import { chmod, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BoundedMap } from '../../common/bounded-map.ts';
+import { BoundedMap } from '../../common/bounds/bounded-map.ts';
 import { abortable } from '../../common/deadline.ts';
 import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';

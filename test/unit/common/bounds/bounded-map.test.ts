@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { BoundedMap } from '../../../src/common/bounded-map.ts';
+import { BoundedMap } from '../../../../src/common/bounds/bounded-map.ts';
 
 it('an entry too many takes the place of the entry that was set longest ago', () => {
   const map = new BoundedMap<string, number>(2);

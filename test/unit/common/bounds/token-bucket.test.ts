@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { TokenBucket } from '../../../src/common/token-bucket.ts';
+import { TokenBucket } from '../../../../src/common/bounds/token-bucket.ts';
 
 describe('a token bucket', () => {
   it('gives a burst, then a token for each interval', () => {
