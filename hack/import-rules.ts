@@ -108,8 +108,8 @@ const controller: RoomTable = {
       holds: 'assignment, moves and deletion of workers',
       imports: ['nodes', 'scheduling', 'metrics', 'quota'],
     },
-    demand: { holds: 'the calls of gateways, by function and version', imports: ['certificates'] },
-    functions: { holds: 'workers and versions of each LambdaFunction', imports: ['demand'] },
+    load: { holds: 'the calls of gateways, by function and version', imports: ['certificates'] },
+    functions: { holds: 'workers and versions of each LambdaFunction', imports: ['load'] },
     reservation: { holds: 'guard and reservation of each node', imports: ['nodes', 'scheduling'] },
   },
 };
@@ -131,7 +131,7 @@ const gateway: RoomTable = {
       holds: 'what callers see',
       imports: ['lambda', 'access', 'agents', 'admission', 'telemetry', 'url', 'control'],
     },
-    demand: { holds: 'the way of demand to the leading controller', imports: ['admission'] },
+    load: { holds: 'the way of load to the leading controller', imports: ['admission'] },
     handover: {
       holds: 'events on their way from gateways to the role that keeps them',
       imports: ['lambda', 'agents', 'admission', 'events', 'http'],

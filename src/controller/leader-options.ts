@@ -10,8 +10,8 @@ import type { CertificateSigningRequest, Node, Pod } from '../kube/api/resource-
 import type { Informer, KubeClient } from '../kube/api/types.ts';
 import type { ReconcilerMetrics } from '../kube/controller/reconciler.ts';
 import type { EventSink } from '../kube/events/event-recorder.ts';
-import type { DemandAddress, DemandPlace } from './demand/serve-demand.ts';
 import type { UrlSource } from './functions/url-source.ts';
+import type { LoadAddress, LoadPlace } from './load/serve-load.ts';
 import type { ControllerMetrics } from './metrics/controller-metrics.ts';
 import type { NodeLiveness } from './nodes/liveness.ts';
 import type { HoldSource } from './reservation/hold-controller.ts';
@@ -41,9 +41,9 @@ export interface LeaderOptions {
   /** Pods of agents; AGENT_NODE_INDEX is among its indexes. Empty where agents run outside of Pods. */
   readonly agentPods: Informer<Pod>;
   readonly strategy: PlacementStrategy;
-  /** Where gateways tell their demand. */
-  readonly demandPlace: DemandPlace;
-  readonly demandAddress: DemandAddress;
+  /** Where gateways tell their load. */
+  readonly loadPlace: LoadPlace;
+  readonly loadAddress: LoadAddress;
   /** Undefined where no hold Pods are made. */
   readonly holds: HoldSource | undefined;
   /** Of this term: knows what the leader before has found. */

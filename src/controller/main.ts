@@ -34,7 +34,6 @@ import { LeaderElector } from '../kube/controller/leader-elector.ts';
 import type { ReconcilerMetrics } from '../kube/controller/reconciler.ts';
 import { EventRecorder } from '../kube/events/event-recorder.ts';
 import type { ControllerConfig } from '../options/controller.ts';
-import { DemandAddress } from './demand/serve-demand.ts';
 import {
   CALLED_INDEX,
   calledIndex,
@@ -44,6 +43,7 @@ import {
   ownerIndex,
 } from './functions/owner-index.ts';
 import type { LeaderOptions } from './leader-options.ts';
+import { LoadAddress } from './load/serve-load.ts';
 import { runLeader } from './manager.ts';
 import { type ControllerMetrics, registerControllerMetrics } from './metrics/controller-metrics.ts';
 import { registerFunctionMetrics } from './metrics/function-metrics.ts';
@@ -107,9 +107,9 @@ export async function runController(
     const { metrics, reconcilerMetrics } = observation;
     const { strategy } = config.placement;
     const { advertise, listen } = config.demand;
-    const demand = { demandPlace: { listen: parseHostPort(listen), advertise }, demandAddress: new DemandAddress() };
+    const load = { loadPlace: { listen: parseHostPort(listen), advertise }, loadAddress: new LoadAddress() };
     await competeForLead(
-      { ...informers, ...clients, ...demand, systemNamespace, strategy, metrics, reconcilerMetrics, clock, logger },
+      { ...informers, ...clients, ...load, systemNamespace, strategy, metrics, reconcilerMetrics, clock, logger },
       identity,
       observation,
       signal,
@@ -251,7 +251,7 @@ async function competeForLead(
     identity,
     logger,
     clock,
-    annotations: () => given.demandAddress.annotations,
+    annotations: () => given.loadAddress.annotations,
     onChange: (isLeader) => metrics.leader(isLeader),
     mayRelease: () => settling.doubtMs() === 0,
   });

@@ -19,10 +19,10 @@ import {
 import { referenceTo } from '../kube/events/event-series.ts';
 import { CaController } from './certificates/ca-controller.ts';
 import { requeueAfter, signRequest } from './certificates/csr-signer.ts';
-import { DemandBook } from './demand/demand-book.ts';
-import { serveDemand } from './demand/serve-demand.ts';
 import { FunctionController } from './functions/function-controller.ts';
 import type { LeaderOptions } from './leader-options.ts';
+import { LoadBook } from './load/load-book.ts';
+import { serveLoad } from './load/serve-load.ts';
 import { AGENT_NODE_INDEX, isAgentStarting } from './nodes/agent-pod.ts';
 import { type LeaseReaderOptions, readLeases, readLeasesOnce } from './nodes/lease-reader.ts';
 import type { ReadNode } from './nodes/liveness.ts';
@@ -89,7 +89,7 @@ class Term {
   readonly #states: StateKeeper;
   readonly #quotas: QuotaController;
   readonly #functions: FunctionController;
-  readonly #demand: DemandBook;
+  readonly #load: LoadBook;
   #unsubscribe: readonly (() => void)[] = [];
   #waking: Timer | undefined;
 
@@ -132,8 +132,8 @@ class Term {
       onRoom: () => this.#wakeWaiting(),
       onBounds: (namespace) => this.#lookAtWorkersIn(namespace),
     });
-    this.#demand = new DemandBook(clock, (change) => this.#functions.noteDemand(change));
-    this.#functions = new FunctionController({ ...options, demand: this.#demand, metrics: options.reconcilerMetrics });
+    this.#load = new LoadBook(clock, (change) => this.#functions.noteLoad(change));
+    this.#functions = new FunctionController({ ...options, load: this.#load, metrics: options.reconcilerMetrics });
     this.#reconciler = new WorkerReconciler({
       ...options,
       shares: this.#shares,
@@ -220,7 +220,7 @@ class Term {
   }
 
   #startTasks(): void {
-    const { clock, demandAddress: address, demandPlace: place, holds, logger, metrics, nodes } = this.#options;
+    const { clock, loadAddress: address, loadPlace: place, holds, logger, metrics, nodes } = this.#options;
     this.#tasks.run('leases', (signal) => readLeases(this.#leaseReading(), signal));
     if (holds === undefined) {
       this.#tasks.run('holds', (signal) => removeHoldPods(this.#options, signal));
@@ -237,8 +237,8 @@ class Term {
       this.#tasks.run('demand', (signal) => keeper.run(signal));
     }
     this.#tasks.run('ranges', (signal) => publishRanges({ ...this.#options, nodes: nodes.cache }, signal));
-    const demand = { place, address, book: this.#demand, authority: this.#authority, clock, logger, metrics };
-    this.#tasks.run('demand of gateways', (signal) => serveDemand(demand, signal));
+    const load = { place, address, book: this.#load, authority: this.#authority, clock, logger, metrics };
+    this.#tasks.run('load of gateways', (signal) => serveLoad(load, signal));
     const onError = (error: unknown): void =>
       logger.warn({ error: messageOf(error) }, 'client authority could not be refreshed');
     const period = { clock, everyMs: AUTHORITY_EVERY_MS, retryMs: AUTHORITY_RETRY_MS, onError };

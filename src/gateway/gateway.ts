@@ -15,8 +15,8 @@ import type { Informer } from '../kube/api/types.ts';
 import { type Access, createOpenAccess } from './access/access.ts';
 import { Admission } from './admission/admission.ts';
 import { eventsAtOnce } from './admission/admission-policy.ts';
-import { DemandMeter } from './admission/demand-meter.ts';
 import { type GatewayLimits, gatewayLimits } from './admission/gateway-limits.ts';
+import { LoadMeter } from './admission/load-meter.ts';
 import { ProcessPressure, partOf, Room } from './admission/room.ts';
 import { AgentConnections } from './agents/agent-connections.ts';
 import { loadAgentProtocol } from './agents/agent-protocol.ts';
@@ -143,7 +143,7 @@ export class Gateway {
   readonly #urlDoor: Door | undefined;
   readonly metrics: GatewayMetrics;
   /** The calls by which functions are scaled. */
-  readonly demand: DemandMeter;
+  readonly loadMeter: LoadMeter;
   #draining = false;
 
   constructor(options: GatewayOptions) {
@@ -173,10 +173,10 @@ export class Gateway {
       tracing: options.observation?.tracing,
       ...(options.maxWaitMs === undefined ? {} : { maxWaitMs: options.maxWaitMs }),
     });
-    this.demand = new DemandMeter(this.#book, random);
+    this.loadMeter = new LoadMeter(this.#book, random);
     this.#admission = new Admission({
       view,
-      demand: this.demand,
+      loadMeter: this.loadMeter,
       mayGrow,
       meaningOf: (name) => this.#book.function(name),
       room: this.#room,

@@ -20,7 +20,6 @@ import type { EventsConfig } from '../options/events.ts';
 import type { GatewayConfig } from '../options/gateway.ts';
 import { gatewayLimits } from './admission/gateway-limits.ts';
 import { ClientIdentity } from './agents/client-identity.ts';
-import { DemandReporter, leaderByLease } from './demand/demand-reporter.ts';
 import { EndpointGuard } from './events/endpoint-guard.ts';
 import { openEventStore } from './events/event-store-choice.ts';
 import { type EventPlace, Gateway, type GatewayOptions } from './gateway.ts';
@@ -29,6 +28,7 @@ import { createFunctionUrls, hostsOf } from './gateway-urls.ts';
 import { ClientTrust } from './handover/client-trust.ts';
 import { createEventIntake, type EventIntake } from './handover/event-intake.ts';
 import { RemoteEventKeeper } from './handover/remote-event-keeper.ts';
+import { LoadReporter, leaderByLease } from './load/load-reporter.ts';
 import { createAccessLog } from './telemetry/access-log.ts';
 
 /** Times that no flag sets; each is that of every gateway when absent. */
@@ -122,8 +122,8 @@ async function run<Config extends CommonConfig>(
     cluster.versions.start();
     cluster.trust.start();
     start();
-    const demand = new DemandReporter({
-      meter: gateway.demand,
+    const load = new LoadReporter({
+      meter: gateway.loadMeter,
       namespace: config.cluster.namespace,
       leader: (stop) => leaderByLease(cluster.client, config.cluster.systemNamespace, stop),
       identity: () => identity.current,
@@ -131,7 +131,7 @@ async function run<Config extends CommonConfig>(
       clock: systemClock,
       logger: context.logger,
     });
-    cluster.tasks.run('demand', (stop) => demand.run(stop));
+    cluster.tasks.run('load', (stop) => load.run(stop));
     cluster.tasks.run('client certificate', (stop) => identity.run(stop));
     cluster.tasks.run('resource definitions', (stop) =>
       waitForSchema(

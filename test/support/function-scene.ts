@@ -72,7 +72,7 @@ export class FunctionScene {
           this.events.push(`${reason}: ${note}`);
         },
       },
-      demand: { calls: () => this.calls, isHeard: () => this.isHeard },
+      load: { calls: () => this.calls, isHeard: () => this.isHeard },
       clock: this.clock,
       logger: silentLogger(),
       metrics: {},

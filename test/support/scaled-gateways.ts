@@ -1,15 +1,15 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Demand } from '../../src/api/demand-report.ts';
 import type { EffectiveAlias, LambdaFunction } from '../../src/api/lambda-function.ts';
 import type { LambdaVersion } from '../../src/api/lambda-version.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
-import { DemandBook, type DemandStream } from '../../src/controller/demand/demand-book.ts';
+import type { FunctionLoad } from '../../src/api/load-report.ts';
 import { planFunction } from '../../src/controller/functions/plan.ts';
 import { livingOf } from '../../src/controller/functions/readiness.ts';
 import { Scaler } from '../../src/controller/functions/scaler.ts';
 import { effectiveAliases, groupsOf } from '../../src/controller/functions/worker-groups.ts';
+import { LoadBook, type LoadStream } from '../../src/controller/load/load-book.ts';
 import { Admission } from '../../src/gateway/admission/admission.ts';
-import { DemandMeter } from '../../src/gateway/admission/demand-meter.ts';
+import { LoadMeter } from '../../src/gateway/admission/load-meter.ts';
 import { Room } from '../../src/gateway/admission/room.ts';
 import type { AgentAnswer } from '../../src/gateway/agents/agent-call.ts';
 import type { AgentSession } from '../../src/gateway/agents/agent-session.ts';
@@ -104,12 +104,12 @@ const BUSY: AgentAnswer = { kind: 'Refused', reason: 'Busy', message: 'another c
 const WITHDRAWN: AgentAnswer = { kind: 'Refused', reason: 'CallerGone', message: 'the call was taken back' };
 const LEAVES: AgentAnswer = { kind: 'Refused', reason: 'NotFound', message: 'the worker is being removed' };
 
-/** Admission, routing and demand of one gateway. */
+/** Admission, routing and load of one gateway. */
 class SimulatedGateway {
   readonly view = new FleetView('default');
   readonly workers = fakeInformer<LambdaWorker>();
   readonly functions = fakeInformer<LambdaFunction>();
-  readonly meter: DemandMeter;
+  readonly meter: LoadMeter;
   readonly admission: Admission;
   readonly invoker: Invoker;
   /** Until when news of the API server are on their way, by informer. */
@@ -127,10 +127,10 @@ class SimulatedGateway {
     });
     const mayGrow = (name: string): boolean => book.scaling(name) !== undefined;
     const limits = { maxRequests: 8_192, maxBytes: 2 ** 29, maxLoopDelayMs: 3_000, maxHeapUse: 1 };
-    this.meter = new DemandMeter(book, random);
+    this.meter = new LoadMeter(book, random);
     this.admission = new Admission({
       ...{ clock, mayGrow, view },
-      demand: this.meter,
+      loadMeter: this.meter,
       meaningOf: (name) => book.function(name),
       room: new Room(limits, { loopDelayMs: 0, heapUse: 0 }),
       callerRate: { perSecond: 0, burst: 1 },
@@ -170,7 +170,7 @@ export class ScaledGateways {
   readonly #reserved: number | undefined;
   readonly #versions: readonly LambdaVersion[];
   readonly #gateways: readonly SimulatedGateway[];
-  readonly #streams: readonly DemandStream[];
+  readonly #streams: readonly LoadStream[];
   readonly #scaler: Scaler;
   readonly #stored = new Map<string, LambdaWorker>();
   readonly #held = new Map<string, Held>();
@@ -214,8 +214,8 @@ export class ScaledGateways {
       { length: gateways },
       (_, at) => new SimulatedGateway({ clock: this.clock, random, session: sessionOf(at) }, this.#versions),
     );
-    const book = new DemandBook(this.clock, (change) => void this.#scaler.note(change));
-    this.#scaler = new Scaler({ demand: book, clock: this.clock });
+    const book = new LoadBook(this.clock, (change) => void this.#scaler.note(change));
+    this.#scaler = new Scaler({ load: book, clock: this.clock });
     this.#streams = this.#gateways.map((_, at) => book.open('default', `gateway-${at}`));
     this.#tellFunction();
   }
@@ -264,20 +264,20 @@ export class ScaledGateways {
         const ms = meanMs * (0.2 + 1.6 * this.random());
         this.clock.setTimer(() => this.#call(ms, qualifier), this.random() * TICK_MS);
       }
-      const demands = this.#gateways.map(({ meter }) => meter.all());
-      for (const [at, demand] of demands.entries()) {
-        this.#streams[at]?.take({ kind: 'all', demand });
+      const loads = this.#gateways.map(({ meter }) => meter.all());
+      for (const [at, load] of loads.entries()) {
+        this.#streams[at]?.take({ kind: 'all', load });
       }
-      this.#noteIdle(demands.flat());
+      this.#noteIdle(loads.flat());
       this.#reconcile();
       await this.clock.advance(TICK_MS);
     }
   }
 
-  #noteIdle(demands: readonly Demand[]): void {
+  #noteIdle(loads: readonly FunctionLoad[]): void {
     const held = [...this.#held.values()].map((each) => ({ ...each, worker: this.#stored.get(each.name) }));
     for (const version of [undefined, 1, 2]) {
-      const calls = demands.reduce((sum, each) => sum + (each.version === version ? each.calls : 0), 0);
+      const calls = loads.reduce((sum, each) => sum + (each.version === version ? each.calls : 0), 0);
       const own = held.filter(({ worker, uid }) => worker?.metadata.uid === uid && worker.spec.version === version);
       const waiting = calls - own.reduce((sum, each) => sum + countOf(each), 0);
       const isFree = own.some(

@@ -24,7 +24,7 @@ import {
 } from '../../kube/controller/reconciler.ts';
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
-import type { DemandBook, DemandChange } from '../demand/demand-book.ts';
+import type { LoadBook, LoadChange } from '../load/load-book.ts';
 import { Departures } from './departures.ts';
 import { changeOf, statusOf } from './function-status.ts';
 import { isOwned, namesakesOf, OWNER_INDEX, orphanIndex, otherHolderOf, ownerIndex } from './owner-index.ts';
@@ -63,7 +63,7 @@ export interface FunctionControllerOptions {
   readonly versions: Informer<LambdaVersion>;
   /** The URLs of functions; none when absent. */
   readonly urls?: UrlSource | undefined;
-  readonly demand: Pick<DemandBook, 'calls' | 'isHeard'>;
+  readonly load: Pick<LoadBook, 'calls' | 'isHeard'>;
   readonly events: EventSink<EventReason>;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -154,7 +154,7 @@ export class FunctionController {
   }
 
   /** Takes in a change of the calls of a function. */
-  noteDemand(change: DemandChange): void {
+  noteLoad(change: LoadChange): void {
     for (const { afterMs, key } of this.#scaler.note(change)) {
       this.#queue.addAfter(key, afterMs);
     }

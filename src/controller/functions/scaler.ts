@@ -3,14 +3,14 @@ import { autoScalingOf, calledNameOf, type LambdaFunction, withSettings } from '
 import { type LambdaWorker, perWorkerOf } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import { keyText, objectKey } from '../../kube/api/object-key.ts';
-import type { DemandBook, DemandChange } from '../demand/demand-book.ts';
+import type { LoadBook, LoadChange } from '../load/load-book.ts';
 import { isWorkerStalled } from './readiness.ts';
 import { serves } from './rollout.ts';
 import { planScale, type ScaleGroup, type ScaleInput, type ScalePlan } from './scaling.ts';
 import { inheritanceOf, namedVersions, readyOf, type WorkerGroup } from './worker-groups.ts';
 
 export interface ScalerOptions {
-  readonly demand: Pick<DemandBook, 'calls' | 'isHeard'>;
+  readonly load: Pick<LoadBook, 'calls' | 'isHeard'>;
   readonly clock: Pick<Clock, 'monotonic' | 'now'>;
 }
 
@@ -75,7 +75,7 @@ export class Scaler {
       reserved: withSettings(owner, owner.spec.template.spec).concurrency?.reserved ?? Number.POSITIVE_INFINITY,
       groups: groups.map(({ source, wanted }): ScaleGroup => {
         const { template, version } = source;
-        const calls = this.#options.demand.calls(namespace, functionName, version);
+        const calls = this.#options.load.calls(namespace, functionName, version);
         return {
           version,
           floor: wanted,
@@ -124,8 +124,8 @@ export class Scaler {
 
   /** Whether a function hears of no calls for long enough to say so; one of which a leader before has said so at once. */
   #listen(key: string, { metadata, status }: LambdaFunction): { isDeaf: boolean; untilDeafMs: number | undefined } {
-    const { clock, demand } = this.#options;
-    if (demand.isHeard(metadata.namespace ?? '')) {
+    const { clock, load } = this.#options;
+    if (load.isHeard(metadata.namespace ?? '')) {
       this.#deafSince.delete(key);
       return { isDeaf: false, untilDeafMs: undefined };
     }
@@ -137,8 +137,8 @@ export class Scaler {
     return isTold || untilDeafMs <= 0 ? { isDeaf: true, untilDeafMs: undefined } : { isDeaf: false, untilDeafMs };
   }
 
-  /** Takes in a change of demand; returns the functions that are to be looked at, and after how many milliseconds. */
-  note(change: DemandChange): readonly { readonly key: string; readonly afterMs: number }[] {
+  /** Takes in a change of load; returns the functions that are to be looked at, and after how many milliseconds. */
+  note(change: LoadChange): readonly { readonly key: string; readonly afterMs: number }[] {
     const { namespace } = change;
     if (change.kind === 'heard') {
       return [...this.#scaled]
@@ -154,7 +154,7 @@ export class Scaler {
       const { input, peaks, plan } = scaled;
       peaks.set(version, Math.max(peak, peaks.get(version) ?? 0));
       const groups = input.groups.map((group) => {
-        const calls = this.#options.demand.calls(namespace, functionName, group.version);
+        const calls = this.#options.load.calls(namespace, functionName, group.version);
         return { ...group, calls, peak: Math.max(calls, peaks.get(group.version) ?? 0) };
       });
       const next = this.#plan(key, { ...scaled, input: { ...input, groups } });
@@ -180,9 +180,9 @@ export class Scaler {
   }
 
   #plan(key: string, { functionName, input, namespace, uid }: Omit<Scaled, 'peaks' | 'plan'>): ScalePlan {
-    const { clock, demand } = this.#options;
+    const { clock, load } = this.#options;
     const state = this.#scaled.get(key)?.plan.state;
-    const plan = planScale(state, { ...input, isHeard: demand.isHeard(namespace) }, clock.monotonic());
+    const plan = planScale(state, { ...input, isHeard: load.isHeard(namespace) }, clock.monotonic());
     this.#scaled.set(key, { uid, namespace, functionName, input, plan, peaks: new Map() });
     const name = nameKey(namespace, functionName);
     this.#keys.set(name, (this.#keys.get(name) ?? new Set()).add(key));

@@ -54,7 +54,7 @@ export interface ScaleInput extends AutoScaling {
   readonly reserved: number;
   /** $LATEST first. */
   readonly groups: readonly ScaleGroup[];
-  /** Whether gateways of the namespace tell their demand. */
+  /** Whether gateways of the namespace tell their load. */
   readonly isHeard: boolean;
 }
 

@@ -6,8 +6,8 @@ export interface ControllerMetrics {
   released(): void;
   signed(): void;
   leader(isLeader: boolean): void;
-  demandStreams(count: number): void;
-  demandDropped(): void;
+  loadStreams(count: number): void;
+  loadDropped(): void;
 }
 
 const causes = ['assigned', 'moved', 'refused', 'unassigned', 'lost', 'told', 'shared'] as const;
@@ -81,7 +81,7 @@ export function registerControllerMetrics(registry: Registry, fleet: FleetSource
     released: () => releases.inc(),
     signed: () => signatures.inc(),
     leader: (isLeader) => leader.set(isLeader ? 1 : 0),
-    demandStreams: (count) => streams.set(count),
-    demandDropped: () => dropped.inc(),
+    loadStreams: (count) => streams.set(count),
+    loadDropped: () => dropped.inc(),
   };
 }

@@ -6,8 +6,8 @@ import type { FunctionCall } from '../agents/function-call.ts';
 import type { Caller } from '../lambda/caller.ts';
 import { CallerRates, type RateLimit } from '../lambda/caller-rate.ts';
 import { decideEntry, overloaded, refusalFor } from './admission-policy.ts';
-import type { CountedCall, DemandMeter } from './demand-meter.ts';
 import { FunctionQueue, type Held } from './function-queue.ts';
+import type { CountedCall, LoadMeter } from './load-meter.ts';
 import type { Room } from './room.ts';
 
 /** Callers that are remembered for their rates. */
@@ -21,7 +21,7 @@ export interface AdmissionOptions {
   /** Milliseconds that a call waits for a place. */
   readonly maxWaitMs: number;
   /** Draws for calls of aliases, and counts those by which functions are scaled; all go to $LATEST when absent. */
-  readonly demand?: Pick<DemandMeter, 'expect'>;
+  readonly loadMeter?: Pick<LoadMeter, 'expect'>;
   /** Whether a function gets more workers where calls wait for one; none does when absent. */
   readonly mayGrow?: (functionName: string) => boolean;
   /** Another value once aliases of a function may name other versions; they never do when absent. */
@@ -218,7 +218,7 @@ export class Admission {
    * @throws {LambdaError} TooManyRequestsException with its Reason
    */
   enter(call: FunctionCall, caller: Caller, room: Room = this.#options.room): Promise<Admitted> | Admitted {
-    const { demand, view } = this.#options;
+    const { loadMeter, view } = this.#options;
     const target = view.function(call.reference.name);
     if (target === undefined) {
       return NOWHERE;
@@ -229,7 +229,7 @@ export class Admission {
       throw overloaded();
     }
     const bytes = call.payload.length;
-    const coming = demand?.expect(call.reference);
+    const coming = loadMeter?.expect(call.reference);
     const of = queue.of(coming?.version);
     const entry = decideEntry(of, queue.heldIn(room), { requests: room.freeRequests, bytes: room.freeBytes });
     if (entry === 'Enter' || entry === 'Wait') {

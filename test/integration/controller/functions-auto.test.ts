@@ -91,7 +91,7 @@ describe('a LambdaFunction that grows with its calls, by what a gateway tells th
       const response = await fetch(`${url}/2015-03-31/functions/auto/configuration`);
       return response.status === 200;
     });
-    const lease = await waitFor('the leader to tell where it takes demand', async () => {
+    const lease = await waitFor('the leader to tell where it takes load', async () => {
       const found = await admin.get(leases, { namespace: 'esb-system', name: 'esb-controller' });
       const address = found?.metadata.annotations?.['esb.dev/demand-address'] ?? '';
       return address === '' ? undefined : address;
@@ -106,7 +106,7 @@ describe('a LambdaFunction that grows with its calls, by what a gateway tells th
     // Another leader knows of no call yet, and takes no worker away.
     await controller.stop();
     controller = startController('second');
-    const later = await waitFor('the next leader to take demand', async () => {
+    const later = await waitFor('the next leader to take load', async () => {
       const found = await admin.get(leases, { namespace: 'esb-system', name: 'esb-controller' });
       const address = found?.metadata.annotations?.['esb.dev/demand-address'] ?? '';
       return address !== '' && address !== lease ? found : undefined;

@@ -2,11 +2,11 @@ import { connect } from 'node:http2';
 import { request } from 'node:https';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { AgentGrpcServer } from '../../../src/agent/rpc/server.ts';
-import { DEMAND_PATH, encodeReport } from '../../../src/api/demand-report.ts';
+import { encodeReport, LOAD_PATH } from '../../../src/api/load-report.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import { DemandBook } from '../../../src/controller/demand/demand-book.ts';
-import { DemandServer } from '../../../src/controller/demand/demand-server.ts';
+import { LoadBook } from '../../../src/controller/load/load-book.ts';
+import { LoadServer } from '../../../src/controller/load/load-server.ts';
 import { loadAgentProtocol } from '../../../src/gateway/agents/agent-protocol.ts';
 import { grpcFrame } from '../../../src/gateway/agents/grpc-stream.ts';
 import { createEventIntake } from '../../../src/gateway/handover/event-intake.ts';
@@ -102,21 +102,20 @@ async function agentDoor(authority: CertificateAuthority): Promise<Door> {
   };
 }
 
-async function demandDoor(authority: CertificateAuthority): Promise<Door> {
+async function loadDoor(authority: CertificateAuthority): Promise<Door> {
   let changes = 0;
-  const book = new DemandBook(systemClock, () => {
+  const book = new LoadBook(systemClock, () => {
     changes += 1;
   });
-  const server = new DemandServer({ book, clock: systemClock, logger: silentLogger() });
+  const server = new LoadServer({ book, clock: systemClock, logger: silentLogger() });
   const { certificate, key } = await authority.issueServer();
   server.configure({ certificate, privateKey: key }, authority.certificate);
   const port = await server.listen({ host: '127.0.0.1', port: 0 });
   onTestFinished(() => server.close());
-  const demand = [{ functionName: 'hello', version: undefined, calls: 3, peak: 3 }];
+  const load = [{ functionName: 'hello', version: undefined, calls: 3, peak: 3 }];
   return {
     isDone: () => changes > 0,
-    ask: (shown) =>
-      ask(port, `${DEMAND_PATH}?namespace=default&gateway=one`, encodeReport({ kind: 'all', demand }), shown),
+    ask: (shown) => ask(port, `${LOAD_PATH}?namespace=default&gateway=one`, encodeReport({ kind: 'all', load }), shown),
   };
 }
 
@@ -152,7 +151,7 @@ async function eventDoor(authority: CertificateAuthority): Promise<Door> {
 
 const doors = [
   ['an agent', agentDoor],
-  ['the leader that takes demand', demandDoor],
+  ['the leader that takes load', loadDoor],
   ['the role that keeps events', eventDoor],
 ] as const;
 
@@ -164,7 +163,7 @@ type Reasons = Readonly<Record<(typeof doors)[number][0], string>>;
 
 const all = (reason: string): Reasons => ({
   'an agent': reason,
-  'the leader that takes demand': reason,
+  'the leader that takes load': reason,
   'the role that keeps events': reason,
 });
 

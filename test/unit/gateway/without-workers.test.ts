@@ -104,13 +104,13 @@ describe.each(Object.entries(ways))('a function that %s', (_, way) => {
 });
 
 describe('a call of a function without workers', () => {
-  it('goes to the first worker that comes, and is demand until then', async () => {
+  it('goes to the first worker that comes, and is load until then', async () => {
     const lab = await gatewayLab();
     lab.functions.put(
       functionFixture({ spec: { scaling: { mode: 'Auto', minWorkers: 0, maxWorkers: 4, spareWorkers: 0 } as never } }),
     );
     const answer = lab.invoke('hello');
-    await expect.poll(() => lab.gateway.demand.all()).toMatchObject([{ functionName: 'hello', calls: 1 }]);
+    await expect.poll(() => lab.gateway.loadMeter.all()).toMatchObject([{ functionName: 'hello', calls: 1 }]);
     await lab.addWorker('hello');
     expect((await answer).StatusCode).toBe(200);
     expect(lab.agent.calls).toHaveLength(1);

@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { LambdaFunction } from '../../../../src/api/lambda-function.ts';
-import { DemandBook, type DemandStream } from '../../../../src/controller/demand/demand-book.ts';
 import { Scaler } from '../../../../src/controller/functions/scaler.ts';
 import { groupsOf } from '../../../../src/controller/functions/worker-groups.ts';
+import { LoadBook, type LoadStream } from '../../../../src/controller/load/load-book.ts';
 import { functionFixture, ownedFixture, sourceOf, versionFixture } from '../../../support/function-fixture.ts';
 import { type ManualClock, manualClock } from '../../../support/manual-clock.ts';
 
@@ -13,20 +13,20 @@ function scaled(scaling: Partial<LambdaFunction['spec']['scaling']> = {}, more: 
 describe('the scaling of functions', () => {
   let clock: ManualClock;
   let looks: { readonly key: string; readonly afterMs: number }[];
-  let book: DemandBook;
+  let book: LoadBook;
   let scaler: Scaler;
-  let stream: DemandStream;
+  let stream: LoadStream;
 
   beforeEach(() => {
     clock = manualClock();
     looks = [];
-    book = new DemandBook(clock, (change) => looks.push(...scaler.note(change)));
-    scaler = new Scaler({ demand: book, clock });
+    book = new LoadBook(clock, (change) => looks.push(...scaler.note(change)));
+    scaler = new Scaler({ load: book, clock });
     stream = book.open('default', 'gateway');
   });
 
   const tell = (calls: number, peak = calls, version?: number): void =>
-    stream.take({ kind: 'changes', demand: [{ functionName: 'hello', version, calls, peak }] });
+    stream.take({ kind: 'changes', load: [{ functionName: 'hello', version, calls, peak }] });
   function wanted(owner: LambdaFunction, present = 0, versions: readonly ReturnType<typeof versionFixture>[] = []) {
     const groups = groupsOf({ owner, template: sourceOf(owner).hash, versions, isAwaited: false });
     const living = Array.from({ length: present }, (_, ordinal) => ownedFixture(owner, ordinal));
@@ -74,7 +74,7 @@ describe('the scaling of functions', () => {
 
   it('looks at the functions of a namespace once its gateways are heard', () => {
     expect(wanted(scaled(), 4).numbers).toEqual([[4, 1]]);
-    stream.take({ kind: 'all', demand: [] });
+    stream.take({ kind: 'all', load: [] });
     expect(looks).toEqual([{ key: 'default/hello', afterMs: 0 }]);
   });
 

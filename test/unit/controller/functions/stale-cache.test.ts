@@ -120,7 +120,7 @@ class World {
       workers: { cache: this.#cache },
       versions: fakeInformer<LambdaVersion>(),
       events: { record: () => undefined },
-      demand: { calls: () => 0, isHeard: () => false },
+      load: { calls: () => 0, isHeard: () => false },
       clock: this.clock,
       logger: silentLogger(),
       metrics: {},

@@ -100,10 +100,10 @@ const busy = {
   reason: 'ReservedFunctionConcurrentInvocationLimitExceeded',
 };
 
-describe('the demand of a function', () => {
+describe('the load of a function', () => {
   it('has calls from their arrival to their end, whether they wait or run, and none that was refused', async () => {
     let counted = 0;
-    const demand = {
+    const loadMeter = {
       expect: () => ({
         version: undefined,
         count: () => {
@@ -119,7 +119,7 @@ describe('the demand of a function', () => {
         },
       }),
     };
-    const lab = admissionLab({ demand, mayGrow: () => true });
+    const lab = admissionLab({ loadMeter, mayGrow: () => true });
     lab.add('f', 1, { queueDepth: 2 });
     const running = atOnce(lab.enter('f'));
     const waiting = later(lab.enter('f'));
@@ -246,7 +246,7 @@ describe('a call of a function', () => {
 });
 
 describe('a call of a version', () => {
-  const demand = {
+  const loadMeter = {
     expect: ({ qualifier }: { readonly qualifier?: string | undefined }) => ({
       version: Number(qualifier),
       count: () => {
@@ -266,10 +266,10 @@ describe('a call of a version', () => {
     options: {
       readonly reserved?: number;
       readonly shares?: readonly number[];
-      readonly demand?: NonNullable<AdmissionOptions['demand']>;
+      readonly loadMeter?: NonNullable<AdmissionOptions['loadMeter']>;
     } = {},
   ) => {
-    const lab = admissionLab({ demand: options.demand ?? demand });
+    const lab = admissionLab({ loadMeter: options.loadMeter ?? loadMeter });
     const { reserved, shares } = options;
     for (const version of [1, 2]) {
       const share = shares?.[version - 1];
@@ -385,7 +385,7 @@ describe('a call of a version', () => {
         end: () => undefined,
       }),
     });
-    const lab = versionsLab({ demand: { expect: expecting } });
+    const lab = versionsLab({ loadMeter: { expect: expecting } });
     const away = atOnce(lab.enter(1));
     away.stepAside();
     const other = atOnce(lab.enter(1));

@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { Demand } from '../../../../src/api/demand-report.ts';
-import { DemandBook, type DemandChange } from '../../../../src/controller/demand/demand-book.ts';
+import type { FunctionLoad } from '../../../../src/api/load-report.ts';
+import { LoadBook, type LoadChange } from '../../../../src/controller/load/load-book.ts';
 import { type ManualClock, manualClock } from '../../../support/manual-clock.ts';
 
-const hello = (calls: number, peak = calls, version?: number): Demand => ({
+const hello = (calls: number, peak = calls, version?: number): FunctionLoad => ({
   functionName: 'hello',
   version,
   calls,
@@ -12,13 +12,13 @@ const hello = (calls: number, peak = calls, version?: number): Demand => ({
 
 describe('the calls of all gateways', () => {
   let clock: ManualClock;
-  let news: DemandChange[];
-  let book: DemandBook;
+  let news: LoadChange[];
+  let book: LoadBook;
 
   beforeEach(() => {
     clock = manualClock();
     news = [];
-    book = new DemandBook(clock, (change) => news.push(change));
+    book = new LoadBook(clock, (change) => news.push(change));
   });
 
   const calls = (version?: number): number => book.calls('default', 'hello', version);
@@ -26,16 +26,16 @@ describe('the calls of all gateways', () => {
 
   it('are those of each gateway together, by version and namespace', () => {
     const [one, other] = [book.open('default', 'one'), book.open('default', 'other')];
-    one.take({ kind: 'all', demand: [hello(3), hello(2, 2, 7)] });
-    other.take({ kind: 'all', demand: [hello(4)] });
-    book.open('shop', 'third').take({ kind: 'all', demand: [hello(50)] });
+    one.take({ kind: 'all', load: [hello(3), hello(2, 2, 7)] });
+    other.take({ kind: 'all', load: [hello(4)] });
+    book.open('shop', 'third').take({ kind: 'all', load: [hello(50)] });
     expect([calls(), calls(7), book.calls('shop', 'hello', undefined)]).toEqual([7, 2, 50]);
   });
 
   it('are heard of from the first report on', () => {
     const stream = book.open('default', 'one');
     expect(book.isHeard('default')).toBe(false);
-    stream.take({ kind: 'all', demand: [] });
+    stream.take({ kind: 'all', load: [] });
     expect(book.isHeard('default')).toBe(true);
     expect(book.isHeard('shop')).toBe(false);
     expect(news).toEqual([{ kind: 'heard', namespace: 'default' }]);
@@ -43,16 +43,16 @@ describe('the calls of all gateways', () => {
 
   it('are told with the most at once, over all gateways', () => {
     const [one, other] = [book.open('default', 'one'), book.open('default', 'other')];
-    one.take({ kind: 'all', demand: [hello(3)] });
-    other.take({ kind: 'all', demand: [hello(1, 9)] });
-    one.take({ kind: 'changes', demand: [hello(0, 3)] });
+    one.take({ kind: 'all', load: [hello(3)] });
+    other.take({ kind: 'all', load: [hello(1, 9)] });
+    one.take({ kind: 'changes', load: [hello(0, 3)] });
     expect(peaks()).toEqual([3, 12, 4]);
     expect(calls()).toBe(1);
   });
 
   it('leave out those of a gateway that says goodbye, at once', () => {
     const stream = book.open('default', 'one');
-    stream.take({ kind: 'all', demand: [hello(2)] });
+    stream.take({ kind: 'all', load: [hello(2)] });
     stream.take({ kind: 'bye' });
     stream.end();
     expect([calls(), book.isHeard('default')]).toEqual([0, false]);
@@ -60,7 +60,7 @@ describe('the calls of all gateways', () => {
 
   it('count for a minute where the stream of a gateway breaks off', async () => {
     const stream = book.open('default', 'one');
-    stream.take({ kind: 'all', demand: [hello(2)] });
+    stream.take({ kind: 'all', load: [hello(2)] });
     stream.end();
     await clock.advance(59_999);
     expect([calls(), book.isHeard('default')]).toEqual([2, true]);
@@ -73,28 +73,28 @@ describe('the calls of all gateways', () => {
     const many = (from: number) =>
       Array.from({ length: 10_000 }, (_, at) => ({ ...hello(1), functionName: `f${from + at}` }));
     const stream = book.open('default', 'one');
-    stream.take({ kind: 'changes', demand: many(0) });
-    stream.take({ kind: 'changes', demand: many(10_000) });
+    stream.take({ kind: 'changes', load: many(0) });
+    stream.take({ kind: 'changes', load: many(10_000) });
     expect(book.calls('default', 'f9999', undefined)).toBe(1);
     expect(book.calls('default', 'f10000', undefined)).toBe(0);
   });
 
   it('count once for a gateway that comes back, also before its former stream is known to be over', async () => {
     const former = book.open('default', 'one');
-    former.take({ kind: 'all', demand: [hello(2), hello(5, 5, 1)] });
+    former.take({ kind: 'all', load: [hello(2), hello(5, 5, 1)] });
     const next = book.open('default', 'one');
-    next.take({ kind: 'all', demand: [hello(3)] });
+    next.take({ kind: 'all', load: [hello(3)] });
     former.end();
-    former.take({ kind: 'changes', demand: [hello(100)] });
+    former.take({ kind: 'changes', load: [hello(100)] });
     await clock.advance(120_000);
     expect([calls(), calls(1), book.size]).toEqual([3, 0, 1]);
   });
 
   it('come from the later of two streams of a gateway, whichever is heard first', async () => {
     const [former, next] = [book.open('default', 'one'), book.open('default', 'one')];
-    former.take({ kind: 'all', demand: [hello(2)] });
-    next.take({ kind: 'all', demand: [hello(3)] });
-    former.take({ kind: 'all', demand: [hello(4)] });
+    former.take({ kind: 'all', load: [hello(2)] });
+    next.take({ kind: 'all', load: [hello(3)] });
+    former.take({ kind: 'all', load: [hello(4)] });
     former.end();
     await clock.advance(120_000);
     expect([calls(), book.size]).toEqual([3, 1]);
@@ -103,15 +103,15 @@ describe('the calls of all gateways', () => {
   it('are no news while they stay as they are', () => {
     const stream = book.open('default', 'one');
     for (const kind of ['all', 'all', 'changes'] as const) {
-      stream.take({ kind, demand: [hello(2), hello(0, 0, 5)] });
+      stream.take({ kind, load: [hello(2), hello(0, 0, 5)] });
     }
     expect(peaks()).toEqual([2]);
-    stream.take({ kind: 'changes', demand: [hello(2, 3)] });
+    stream.take({ kind: 'changes', load: [hello(2, 3)] });
     expect(peaks()).toEqual([2, 3]);
   });
 
   it('count once for a function that a report names again and again', () => {
-    book.open('default', 'one').take({ kind: 'all', demand: [hello(2), hello(3), hello(4)] });
+    book.open('default', 'one').take({ kind: 'all', load: [hello(2), hello(3), hello(4)] });
     expect([calls(), ...peaks()]).toEqual([2, 2]);
   });
 
@@ -120,26 +120,26 @@ describe('the calls of all gateways', () => {
       Array.from({ length: 10_000 }, (_, at) => ({ ...hello(1), functionName: `f${from + at}` }));
     for (let round = 0; round < 7; round += 1) {
       const stream = book.open('shop', `made-up-${round}`);
-      stream.take({ kind: 'all', demand: many(round * 10_000) });
+      stream.take({ kind: 'all', load: many(round * 10_000) });
       stream.end();
     }
     expect(book.calls('shop', 'f49999', undefined)).toBe(1);
     expect(book.calls('shop', 'f50000', undefined)).toBe(0);
-    book.open('default', 'one').take({ kind: 'all', demand: [hello(1)] });
+    book.open('default', 'one').take({ kind: 'all', load: [hello(1)] });
     expect(calls()).toBe(1);
     await clock.advance(60_000);
-    book.open('shop', 'one').take({ kind: 'all', demand: many(50_000) });
+    book.open('shop', 'one').take({ kind: 'all', load: many(50_000) });
     expect(book.calls('shop', 'f50000', undefined)).toBe(1);
   });
 
   it('are those of a bounded number of gateways of a namespace', async () => {
     for (let round = 0; round < 300; round += 1) {
       const stream = book.open('shop', `made-up-${round}`);
-      stream.take({ kind: 'all', demand: [] });
+      stream.take({ kind: 'all', load: [] });
       stream.end();
     }
     expect(book.size).toBe(256);
-    book.open('default', 'one').take({ kind: 'all', demand: [] });
+    book.open('default', 'one').take({ kind: 'all', load: [] });
     expect(book.isHeard('default')).toBe(true);
     await clock.advance(60_000);
     expect(book.size).toBe(1);
@@ -148,7 +148,7 @@ describe('the calls of all gateways', () => {
   it('hold no timer once the term is over', () => {
     const streams = ['one', 'other'].map((id) => book.open('default', id));
     for (const stream of streams) {
-      stream.take({ kind: 'all', demand: [hello(1)] });
+      stream.take({ kind: 'all', load: [hello(1)] });
     }
     streams[0]?.end();
     book.close();

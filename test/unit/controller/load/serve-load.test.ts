@@ -18,10 +18,10 @@ import {
   readGatewayRequest,
   signGatewayRequest,
 } from '../../../../src/controller/certificates/ca.ts';
-import { DemandBook, type DemandChange } from '../../../../src/controller/demand/demand-book.ts';
-import { DemandAddress, serveDemand } from '../../../../src/controller/demand/serve-demand.ts';
-import { DemandMeter } from '../../../../src/gateway/admission/demand-meter.ts';
-import { DemandReporter } from '../../../../src/gateway/demand/demand-reporter.ts';
+import { LoadBook, type LoadChange } from '../../../../src/controller/load/load-book.ts';
+import { LoadAddress, serveLoad } from '../../../../src/controller/load/serve-load.ts';
+import { LoadMeter } from '../../../../src/gateway/admission/load-meter.ts';
+import { LoadReporter } from '../../../../src/gateway/load/load-reporter.ts';
 import { type ManualClock, manualClock } from '../../../support/manual-clock.ts';
 import { type Running, running } from '../../../support/running.ts';
 import { waitFor } from '../../../support/wait-for.ts';
@@ -32,11 +32,11 @@ async function gatewayIdentity(authority: Authority, ...namespaces: readonly str
   return { certificate: await signGatewayRequest(authority.current, read, Date.now()), privateKey };
 }
 
-describe('the demand of gateways at the leader', () => {
+describe('the load of gateways at the leader', () => {
   let authority: Authority;
-  let book: DemandBook;
-  let news: DemandChange[];
-  let address: DemandAddress;
+  let book: LoadBook;
+  let news: LoadChange[];
+  let address: LoadAddress;
   let stops: Running[];
   /** The number of streams at last, and how many were refused. */
   let counted: { streams: number; dropped: number };
@@ -56,8 +56,8 @@ describe('the demand of gateways at the leader', () => {
     const own = { streams: 0, dropped: 0 };
     counted = own;
     news = [];
-    book = new DemandBook(systemClock, (change) => news.push(change));
-    address = new DemandAddress();
+    book = new LoadBook(systemClock, (change) => news.push(change));
+    address = new LoadAddress();
     const options = {
       place: { listen: { host: '127.0.0.1', port: 0 }, advertise: undefined },
       address,
@@ -67,15 +67,15 @@ describe('the demand of gateways at the leader', () => {
       logger: silentLogger(),
       maxConnections,
       metrics: {
-        demandStreams(streams: number) {
+        loadStreams(streams: number) {
           own.streams = streams;
         },
-        demandDropped() {
+        loadDropped() {
           own.dropped += 1;
         },
       },
     };
-    const term = running((signal) => serveDemand(options, signal));
+    const term = running((signal) => serveLoad(options, signal));
     stops.push(term);
     return term;
   }
@@ -89,10 +89,10 @@ describe('the demand of gateways at the leader', () => {
     identity: CertifiedKey,
     namespace = 'default',
     clock: Clock = systemClock,
-  ): { readonly meter: DemandMeter } & Running {
+  ): { readonly meter: LoadMeter } & Running {
     const scaling = { maxWorkers: 10, spareWorkers: 1, delayMs: 1_000 };
-    const meter = new DemandMeter({ scaling: () => scaling, resolve: () => ({ kind: 'Latest' }) }, () => 0);
-    const reporter = new DemandReporter({
+    const meter = new LoadMeter({ scaling: () => scaling, resolve: () => ({ kind: 'Latest' }) }, () => 0);
+    const reporter = new LoadReporter({
       meter,
       namespace,
       leader,

@@ -3,14 +3,14 @@ import type { ClientRequest } from 'node:http';
 import { request } from 'node:https';
 import type { PeerCertificate } from 'node:tls';
 import {
-  DEMAND_ADDRESS_ANNOTATION,
-  DEMAND_EVERY_MS,
-  DEMAND_PATH,
-  DEMAND_SILENCE_MS,
-  type DemandReport,
   encodeReport,
-  MAX_DEMANDS,
-} from '../../api/demand-report.ts';
+  LOAD_ADDRESS_ANNOTATION,
+  LOAD_EVERY_MS,
+  LOAD_PATH,
+  LOAD_SILENCE_MS,
+  type LoadReport,
+  MAX_LOADS,
+} from '../../api/load-report.ts';
 import { CONTROLLER_COMMON_NAME, CONTROLLER_LEASE } from '../../api/name.ts';
 import { Backoff } from '../../common/backoff.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
@@ -21,7 +21,7 @@ import type { Logger } from '../../common/logger.ts';
 import type { CertifiedKey } from '../../common/x509.ts';
 import { leases } from '../../kube/api/resource-types.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
-import type { DemandMeter } from '../admission/demand-meter.ts';
+import type { LoadMeter } from '../admission/load-meter.ts';
 
 /** Milliseconds between two reports of changes. The first one after a rest goes out at once. */
 const REPORT_EVERY_MS = 100;
@@ -34,10 +34,10 @@ const RETRIES = { firstMs: 500, maxMs: 5_000 } as const;
 /** Bytes that the leader has not taken yet, above which changes wait. */
 const MAX_UNSENT_BYTES = 256 * 1024;
 
-export interface DemandReporterOptions {
-  readonly meter: DemandMeter;
+export interface LoadReporterOptions {
+  readonly meter: LoadMeter;
   readonly namespace: string;
-  /** Where the leader takes demand; undefined while none does. */
+  /** Where the leader takes load; undefined while none does. */
   readonly leader: (signal: AbortSignal) => Promise<HostPort | undefined>;
   /** The certificate of this gateway; undefined while there is none. */
   readonly identity: () => CertifiedKey | undefined;
@@ -54,7 +54,7 @@ export async function leaderByLease(
   signal: AbortSignal,
 ): Promise<HostPort | undefined> {
   const lease = await client.get(leases, { namespace: systemNamespace, name: CONTROLLER_LEASE }, { signal });
-  const address = lease?.metadata.annotations?.[DEMAND_ADDRESS_ANNOTATION] ?? '';
+  const address = lease?.metadata.annotations?.[LOAD_ADDRESS_ANNOTATION] ?? '';
   return address === '' ? undefined : parseHostPort(address);
 }
 
@@ -69,14 +69,14 @@ export function controllerRefusal({ subject }: Pick<PeerCertificate, 'subject'>)
 }
 
 /**
- * Streams the demand of a gateway to the leading controller. No call waits for it: while no leader takes the demand,
+ * Streams the load of a gateway to the leading controller. No call waits for it: while no leader takes the load,
  * functions stay as large as they are.
  */
-export class DemandReporter {
-  readonly #options: DemandReporterOptions;
+export class LoadReporter {
+  readonly #options: LoadReporterOptions;
   readonly #id = randomUUID();
 
-  constructor(options: DemandReporterOptions) {
+  constructor(options: LoadReporterOptions) {
     this.#options = options;
   }
 
@@ -89,18 +89,18 @@ export class DemandReporter {
       try {
         const address = await leader(signal);
         if (address === undefined) {
-          throw new EsbError('no controller leads that takes demand', { code: 'Unavailable' });
+          throw new EsbError('no controller leads that takes load', { code: 'Unavailable' });
         }
         await this.#stream(address, signal, () => {
           isTold = false;
           retries.reset();
-          logger.info({ address }, 'the controller takes the demand of this gateway');
+          logger.info({ address }, 'the controller takes the load of this gateway');
         });
       } catch (error) {
         signal.throwIfAborted();
         const log = isTold ? logger.debug : logger.warn;
         isTold = true;
-        log.call(logger, { error: messageOf(error) }, 'demand is not told: functions stay as large as they are');
+        log.call(logger, { error: messageOf(error) }, 'load is not told: functions stay as large as they are');
       }
       await sleep(clock, retries.next(), signal);
     }
@@ -118,7 +118,7 @@ export class DemandReporter {
     const sending = request({
       ...address,
       method: 'POST',
-      path: `${DEMAND_PATH}?${new URLSearchParams({ namespace, gateway: this.#id }).toString()}`,
+      path: `${LOAD_PATH}?${new URLSearchParams({ namespace, gateway: this.#id }).toString()}`,
       agent: false,
       ca: trusted,
       cert: shown.certificate,
@@ -132,11 +132,11 @@ export class DemandReporter {
     let silence = clock.setTimer(silent, ANSWER_MS);
     const hear = (): void => {
       silence.cancel();
-      silence = clock.setTimer(silent, DEMAND_SILENCE_MS);
+      silence = clock.setTimer(silent, LOAD_SILENCE_MS);
     };
     let stop: (() => void) | undefined;
     try {
-      await abortable<void>('the stream of demand', signal, (resolve, reject) => {
+      await abortable<void>('the stream of load', signal, (resolve, reject) => {
         sending.on('error', reject);
         sending.once('close', () => resolve());
         sending.once('response', (response) => {
@@ -183,20 +183,20 @@ export class DemandReporter {
         return;
       }
       const now = clock.monotonic();
-      const isWhole = now - wholeAt >= DEMAND_EVERY_MS;
+      const isWhole = now - wholeAt >= LOAD_EVERY_MS;
       if (sending.writableLength < MAX_UNSENT_BYTES) {
         const kind = isWhole ? 'all' : 'changes';
-        const demand = isWhole ? meter.all() : meter.changes();
-        if (demand.length > MAX_DEMANDS) {
-          logger.error({ functions: demand.length, told: MAX_DEMANDS }, 'more functions have calls than can be told');
+        const load = isWhole ? meter.all() : meter.changes();
+        if (load.length > MAX_LOADS) {
+          logger.error({ functions: load.length, told: MAX_LOADS }, 'more functions have calls than can be told');
         }
-        const line = encodeReport({ kind, demand: demand.slice(0, MAX_DEMANDS) } satisfies DemandReport);
+        const line = encodeReport({ kind, load: load.slice(0, MAX_LOADS) } satisfies LoadReport);
         sending.write(line);
         sentAt = now;
         everyMs = reportEveryMs(line.length);
         wholeAt = isWhole ? now : wholeAt;
       }
-      wait(DEMAND_EVERY_MS);
+      wait(LOAD_EVERY_MS);
     };
     const wait = (delayMs: number): void => {
       timer?.cancel();

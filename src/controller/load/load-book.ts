@@ -1,4 +1,4 @@
-import { type DemandReport, MAX_DEMANDS } from '../../api/demand-report.ts';
+import { type LoadReport, MAX_LOADS } from '../../api/load-report.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { Tally } from '../../common/tally.ts';
 
@@ -14,8 +14,8 @@ const HOLD_MS = 60_000;
 const MAX_GATEWAYS = 256;
 const MAX_COUNTED = 50_000;
 
-/** News of demand in a namespace. */
-export type DemandChange =
+/** News of load in a namespace. */
+export type LoadChange =
   /** Gateways are heard from now on, or are not any more. */
   | { readonly kind: 'heard'; readonly namespace: string }
   | {
@@ -46,16 +46,16 @@ interface Counted {
 }
 
 /** The stream of one gateway. */
-export interface DemandStream {
-  take(report: DemandReport): void;
+export interface LoadStream {
+  take(report: LoadReport): void;
   /** The stream is over. Without an earlier goodbye the calls count for a while. */
   end(): void;
 }
 
 /** The calls of all gateways, by namespace, function and version, as gateways tell of them. */
-export class DemandBook {
+export class LoadBook {
   readonly #clock: Clock;
-  readonly #onChange: (change: DemandChange) => void;
+  readonly #onChange: (change: LoadChange) => void;
   /** By namespace and id of the gateway. */
   readonly #sources = new Map<string, Source>();
   /** By namespace, function and version. */
@@ -67,7 +67,7 @@ export class DemandBook {
   #streams = 0;
   #isClosed = false;
 
-  constructor(clock: Clock, onChange: (change: DemandChange) => void) {
+  constructor(clock: Clock, onChange: (change: LoadChange) => void) {
     this.#clock = clock;
     this.#onChange = onChange;
   }
@@ -91,7 +91,7 @@ export class DemandBook {
    *
    * @param id of the process
    */
-  open(namespace: string, id: string): DemandStream {
+  open(namespace: string, id: string): LoadStream {
     const key = `${namespace}/${id}`;
     this.#streams += 1;
     const stream = this.#streams;
@@ -148,7 +148,7 @@ export class DemandBook {
 
   #drop(key: string, source: Source): void {
     this.#sources.delete(key);
-    this.#take(source, { kind: 'all', demand: [] });
+    this.#take(source, { kind: 'all', load: [] });
     this.#countHeard(source.namespace, -1);
   }
 
@@ -160,9 +160,9 @@ export class DemandBook {
     }
   }
 
-  #take(source: Source, { demand, kind }: Exclude<DemandReport, { kind: 'bye' }>): void {
+  #take(source: Source, { load, kind }: Exclude<LoadReport, { kind: 'bye' }>): void {
     const told = new Set<string>();
-    for (const { calls, functionName, peak, version } of demand) {
+    for (const { calls, functionName, peak, version } of load) {
       const key = counterKey(functionName, version);
       if (!told.has(key)) {
         told.add(key);
@@ -182,7 +182,7 @@ export class DemandBook {
     const before = known.get(key)?.calls ?? 0;
     const isNew = before === 0 && calls > 0;
     // A gateway that names more functions than it can tell of at once is none of ours.
-    const isTooMuch = isNew && (known.size >= MAX_DEMANDS || this.#counted.get(namespace) >= MAX_COUNTED);
+    const isTooMuch = isNew && (known.size >= MAX_LOADS || this.#counted.get(namespace) >= MAX_COUNTED);
     const isSame = calls === before && peak <= calls;
     if (isTooMuch || isSame) {
       return;

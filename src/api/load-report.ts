@@ -1,26 +1,26 @@
 import { EsbError } from '../common/errors.ts';
 
 /**
- * Where a gateway streams its demand to the leading controller, as lines of JSON. The number goes up with a change that
+ * Where a gateway streams its load to the leading controller, as lines of JSON. The number goes up with a change that
  * earlier programs cannot read.
  */
-export const DEMAND_PATH = '/demand/v1';
-/** Annotation of the Lease of controllers: `HOST:PORT` at which the leader takes demand. */
-export const DEMAND_ADDRESS_ANNOTATION = 'esb.dev/demand-address';
-/** Milliseconds after which a gateway repeats its whole demand, also as a sign of life. */
-export const DEMAND_EVERY_MS = 5_000;
+export const LOAD_PATH = '/demand/v1';
+/** Annotation of the Lease of controllers: `HOST:PORT` at which the leader takes load. */
+export const LOAD_ADDRESS_ANNOTATION = 'esb.dev/demand-address';
+/** Milliseconds after which a gateway repeats its whole load, also as a sign of life. */
+export const LOAD_EVERY_MS = 5_000;
 /** Milliseconds without a line, or without an answer to one, after which a stream counts as dead. */
-export const DEMAND_SILENCE_MS = 20_000;
+export const LOAD_SILENCE_MS = 20_000;
 /** Bytes of a line at most. */
-export const MAX_DEMAND_BYTES = 1024 * 1024;
+export const MAX_LOAD_BYTES = 1024 * 1024;
 /** Functions and versions in a report at most: as many as fit in a line with the longest names. */
-export const MAX_DEMANDS = 10_000;
+export const MAX_LOADS = 10_000;
 /** More calls than any gateway holds. */
 const MAX_CALLS = 1_000_000;
 const FUNCTION_NAME = /^[a-zA-Z0-9_-]{1,64}$/;
 
 /** Calls of a function, or of one of its versions, in one gateway. */
-export interface Demand {
+export interface FunctionLoad {
   readonly functionName: string;
   /** Undefined for $LATEST. */
   readonly version: number | undefined;
@@ -31,17 +31,17 @@ export interface Demand {
 }
 
 /** One word of a gateway. */
-export type DemandReport =
+export type LoadReport =
   /** All of its calls: what is not in the list has none. */
-  | { readonly kind: 'all'; readonly demand: readonly Demand[] }
-  | { readonly kind: 'changes'; readonly demand: readonly Demand[] }
+  | { readonly kind: 'all'; readonly load: readonly FunctionLoad[] }
+  | { readonly kind: 'changes'; readonly load: readonly FunctionLoad[] }
   /** The gateway ends, and all of its calls have. */
   | { readonly kind: 'bye' };
 
 /** One line, with its end. */
-export function encodeReport(report: DemandReport): string {
-  const demand = report.kind === 'bye' ? [] : report.demand;
-  const rows = demand.map(({ calls, functionName, peak, version }) => [functionName, version ?? 0, calls, peak]);
+export function encodeReport(report: LoadReport): string {
+  const load = report.kind === 'bye' ? [] : report.load;
+  const rows = load.map(({ calls, functionName, peak, version }) => [functionName, version ?? 0, calls, peak]);
   return `${JSON.stringify(report.kind === 'bye' ? { kind: 'bye' } : { kind: report.kind, demand: rows })}\n`;
 }
 
@@ -50,24 +50,24 @@ export function encodeReport(report: DemandReport): string {
  *
  * @throws {EsbError} `InvalidArgument` for a line that is no report
  */
-export function decodeReport(line: string): DemandReport {
+export function decodeReport(line: string): LoadReport {
   let value: { readonly kind?: unknown; readonly demand?: unknown };
   try {
     value = Object(JSON.parse(line)) as typeof value;
   } catch (cause) {
     throw noReport('the line is no JSON', cause);
   }
-  const { demand, kind } = value;
+  const { demand: load, kind } = value;
   if (kind === 'bye') {
     return { kind };
   }
-  if ((kind !== 'all' && kind !== 'changes') || !Array.isArray(demand) || demand.length > MAX_DEMANDS) {
+  if ((kind !== 'all' && kind !== 'changes') || !Array.isArray(load) || load.length > MAX_LOADS) {
     throw noReport('its form is another');
   }
-  return { kind, demand: demand.map(demandOf) };
+  return { kind, load: load.map(loadOf) };
 }
 
-function demandOf(row: unknown): Demand {
+function loadOf(row: unknown): FunctionLoad {
   const [functionName, version, calls, peak]: readonly unknown[] = Array.isArray(row) ? row : [];
   if (typeof functionName !== 'string' || !FUNCTION_NAME.test(functionName)) {
     throw noReport('a row names no function');
@@ -83,5 +83,5 @@ function isCount(value: unknown, most: number): value is number {
 }
 
 function noReport(why: string, cause?: unknown): EsbError {
-  return new EsbError(`a report of demand cannot be read: ${why}`, { code: 'InvalidArgument', cause });
+  return new EsbError(`a report of load cannot be read: ${why}`, { code: 'InvalidArgument', cause });
 }

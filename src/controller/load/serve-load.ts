@@ -1,4 +1,4 @@
-import { DEMAND_ADDRESS_ANNOTATION } from '../../api/demand-report.ts';
+import { LOAD_ADDRESS_ANNOTATION } from '../../api/load-report.ts';
 import type { Clock } from '../../common/clock.ts';
 import { aborted, sleep } from '../../common/deadline.ts';
 import { messageOf } from '../../common/errors.ts';
@@ -9,8 +9,8 @@ import { repeat } from '../../common/repeat.ts';
 import { type CertifiedKey, validityOf } from '../../common/x509.ts';
 import { controllerIdentity } from '../certificates/ca.ts';
 import type { CaController } from '../certificates/ca-controller.ts';
-import type { DemandBook } from './demand-book.ts';
-import { type DemandMetrics, DemandServer } from './demand-server.ts';
+import type { LoadBook } from './load-book.ts';
+import { type LoadMetrics, LoadServer } from './load-server.ts';
 
 /** Milliseconds until a port that another has, such as the end of the term before, is tried again. */
 const LISTEN_RETRY_MS = 1_000;
@@ -18,20 +18,20 @@ const LISTEN_RETRY_MS = 1_000;
 const AUTHORITY_EVERY_MS = 60_000;
 const AUTHORITY_RETRY_MS = 200;
 
-/** Where the leader takes demand. */
-export interface DemandPlace {
+/** Where the leader takes load. */
+export interface LoadPlace {
   readonly listen: HostPort;
   /** `HOST:PORT` that gateways are told; the first address of the machine when undefined. */
   readonly advertise: string | undefined;
 }
 
-/** The address at which this process takes demand now, for the Lease by which gateways find the leader. */
-export class DemandAddress {
+/** The address at which this process takes load now, for the Lease by which gateways find the leader. */
+export class LoadAddress {
   #text = '';
 
   /** Annotations of the Lease. */
   get annotations(): Readonly<Record<string, string>> {
-    return { [DEMAND_ADDRESS_ANNOTATION]: this.#text };
+    return { [LOAD_ADDRESS_ANNOTATION]: this.#text };
   }
 
   /** @param endpoint `HOST:PORT`; empty for none */
@@ -40,21 +40,21 @@ export class DemandAddress {
   }
 }
 
-export interface ServeDemandOptions {
-  readonly place: DemandPlace;
-  readonly address: DemandAddress;
-  readonly book: DemandBook;
+export interface ServeLoadOptions {
+  readonly place: LoadPlace;
+  readonly address: LoadAddress;
+  readonly book: LoadBook;
   readonly authority: Pick<CaController, 'bundle' | 'current'>;
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly metrics?: DemandMetrics;
+  readonly metrics?: LoadMetrics;
   readonly maxConnections?: number;
 }
 
-/** Takes the demand of gateways until the signal fires, with a certificate that is valid and of the present authority. */
-export async function serveDemand(options: ServeDemandOptions, signal: AbortSignal): Promise<void> {
+/** Takes the load of gateways until the signal fires, with a certificate that is valid and of the present authority. */
+export async function serveLoad(options: ServeLoadOptions, signal: AbortSignal): Promise<void> {
   const { address, authority, book, clock, logger, place } = options;
-  const server = new DemandServer(options);
+  const server = new LoadServer(options);
   const port = await listen(server, options, signal);
   address.set(endpointOf(place.advertise, { ...place.listen, port }));
   let shown: { readonly by: CertifiedKey; readonly bundle: string; readonly until: number } | undefined;
@@ -84,8 +84,8 @@ export async function serveDemand(options: ServeDemandOptions, signal: AbortSign
 }
 
 async function listen(
-  server: DemandServer,
-  { clock, logger, place }: ServeDemandOptions,
+  server: LoadServer,
+  { clock, logger, place }: ServeLoadOptions,
   signal: AbortSignal,
 ): Promise<number> {
   for (let failures = 0; ; failures += 1) {
@@ -93,10 +93,7 @@ async function listen(
       return await server.listen(place.listen);
     } catch (error) {
       if (failures === 0) {
-        logger.warn(
-          { error: messageOf(error) },
-          'demand of gateways is not taken: functions stay as large as they are',
-        );
+        logger.warn({ error: messageOf(error) }, 'load of gateways is not taken: functions stay as large as they are');
       }
       await sleep(clock, LISTEN_RETRY_MS, signal);
     }

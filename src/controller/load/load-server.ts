@@ -3,8 +3,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { DEMAND_PATH, DEMAND_SILENCE_MS, decodeReport, MAX_DEMAND_BYTES } from '../../api/demand-report.ts';
 import { clientRefusal } from '../../api/gateway-peer.ts';
+import { decodeReport, LOAD_PATH, LOAD_SILENCE_MS, MAX_LOAD_BYTES } from '../../api/load-report.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { messageOf } from '../../common/errors.ts';
 import type { HostPort } from '../../common/host-port.ts';
@@ -12,7 +12,7 @@ import type { Logger } from '../../common/logger.ts';
 import { listenOn } from '../../common/net/listen.ts';
 import { Tally } from '../../common/tally.ts';
 import { type CertifiedKey, certificatesIn } from '../../common/x509.ts';
-import type { DemandBook, DemandStream } from './demand-book.ts';
+import type { LoadBook, LoadStream } from './load-book.ts';
 
 /**
  * Connections at most: two gateways and a role of events for each of 1,300 namespaces, and 150 to 200 MiB. Milliseconds
@@ -32,27 +32,27 @@ const LINES_PER_SECOND = 500;
 const STREAM_MS = 3_600_000;
 const GATEWAY_ID = /^[0-9a-zA-Z-]{1,64}$/;
 
-export interface DemandServerOptions {
-  readonly book: Pick<DemandBook, 'open'>;
+export interface LoadServerOptions {
+  readonly book: Pick<LoadBook, 'open'>;
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly metrics?: DemandMetrics;
+  readonly metrics?: LoadMetrics;
   /** Default {@link MAX_CONNECTIONS}. */
   readonly maxConnections?: number;
 }
 
-export interface DemandMetrics {
-  demandStreams(count: number): void;
+export interface LoadMetrics {
+  loadStreams(count: number): void;
   /** A connection or a stream was refused for the number of those that are there. */
-  demandDropped(): void;
+  loadDropped(): void;
 }
 
 /**
- * Takes the demand of gateways: one long request of each, whose body is lines of {@link decodeReport}. A gateway is let
+ * Takes the load of gateways: one long request of each, whose body is lines of {@link decodeReport}. A gateway is let
  * in for the namespaces that its certificate names. Until the server has an identity, every handshake fails.
  */
-export class DemandServer {
-  readonly #options: DemandServerOptions;
+export class LoadServer {
+  readonly #options: LoadServerOptions;
   readonly #server: Server;
   #authorities: readonly X509Certificate[] = [];
   /** Streams, by namespace. */
@@ -64,7 +64,7 @@ export class DemandServer {
   /** Connections, those included that are still in the handshake. */
   readonly #sockets = new Set<Socket>();
 
-  constructor(options: DemandServerOptions) {
+  constructor(options: LoadServerOptions) {
     this.#options = options;
     this.#server = createServer(
       {
@@ -118,13 +118,13 @@ export class DemandServer {
   #count(namespace: string, more: number): void {
     this.#streams.add(namespace, more);
     this.#open += more;
-    this.#options.metrics?.demandStreams(this.#open);
+    this.#options.metrics?.loadStreams(this.#open);
   }
 
   /** Logs that once in a while: gateways try again at once. */
   #drop(fields: object, message: string): void {
     const { clock, logger, metrics } = this.#options;
-    metrics?.demandDropped();
+    metrics?.loadDropped();
     const now = clock.monotonic();
     if (now - this.#droppedAt >= TOLD_EVERY_MS) {
       this.#droppedAt = now;
@@ -137,8 +137,8 @@ export class DemandServer {
     const [path, query] = (request.url ?? '').split('?');
     const asked = new URLSearchParams(query);
     const [namespace, gateway] = [asked.get('namespace') ?? '', asked.get('gateway') ?? ''];
-    if (request.method !== 'POST' || path !== DEMAND_PATH || !GATEWAY_ID.test(gateway)) {
-      refuse(response, 404, `gateways send POST ${DEMAND_PATH}?namespace=NAMESPACE&gateway=ID`);
+    if (request.method !== 'POST' || path !== LOAD_PATH || !GATEWAY_ID.test(gateway)) {
+      refuse(response, 404, `gateways send POST ${LOAD_PATH}?namespace=NAMESPACE&gateway=ID`);
       return;
     }
     const why = clientRefusal(namespace, this.#authorities, request.socket as TLSSocket, clock.now());
@@ -157,25 +157,25 @@ export class DemandServer {
     }
     this.#count(namespace, 1);
     response.once('close', () => this.#count(namespace, -1));
-    logger.info({ namespace, gateway, remote: request.socket.remoteAddress }, 'a gateway tells its demand');
+    logger.info({ namespace, gateway, remote: request.socket.remoteAddress }, 'a gateway tells its load');
     response.writeHead(200, { 'content-type': 'text/plain' }).flushHeaders();
     this.#follow(request, response, book.open(namespace, gateway));
   }
 
   /** Takes reports until the stream ends, is silent or breaks a rule. */
-  #follow(request: IncomingMessage, response: ServerResponse, stream: DemandStream): void {
+  #follow(request: IncomingMessage, response: ServerResponse, stream: LoadStream): void {
     const { clock, logger } = this.#options;
     const cut = (): void => {
       request.destroy();
     };
     const over = clock.setTimer(cut, STREAM_MS);
-    let silence: Timer = clock.setTimer(cut, DEMAND_SILENCE_MS);
+    let silence: Timer = clock.setTimer(cut, LOAD_SILENCE_MS);
     let rest = '';
     let second = { since: clock.monotonic(), bytes: 0, lines: 0 };
     request.setEncoding('utf8');
     request.on('data', (text: string) => {
       silence.cancel();
-      silence = clock.setTimer(cut, DEMAND_SILENCE_MS);
+      silence = clock.setTimer(cut, LOAD_SILENCE_MS);
       // A line of many small parts is put together once, at its end.
       const lines = text.includes('\n') ? (rest + text).split('\n') : [rest + text];
       rest = lines.pop() ?? '';
@@ -184,7 +184,7 @@ export class DemandServer {
       second.bytes += text.length;
       second.lines += lines.length;
       if (second.lines > LINES_PER_SECOND) {
-        logger.warn({ remote: request.socket.remoteAddress }, 'demand comes in more lines than a gateway sends');
+        logger.warn({ remote: request.socket.remoteAddress }, 'load comes in more lines than a gateway sends');
         cut();
         return;
       }
@@ -198,10 +198,10 @@ export class DemandServer {
           }
         }
       } catch (error) {
-        logger.warn({ remote: request.socket.remoteAddress, error: messageOf(error) }, 'demand cannot be read');
+        logger.warn({ remote: request.socket.remoteAddress, error: messageOf(error) }, 'load cannot be read');
         cut();
       }
-      if (rest.length > MAX_DEMAND_BYTES) {
+      if (rest.length > MAX_LOAD_BYTES) {
         cut();
       }
       if (second.bytes > BYTES_PER_SECOND) {

@@ -54,14 +54,14 @@ describe('a gateway with a function that grows with its calls', () => {
     });
     const long = lab.invoke('hello');
     const short = lab.invoke('hello');
-    await waitFor('two calls', () => lab.gateway.demand.all()[0]?.calls === 2, { everyMs: 5 });
+    await waitFor('two calls', () => lab.gateway.loadMeter.all()[0]?.calls === 2, { everyMs: 5 });
     await lab.addWorker('hello-latest-1', { functionName: 'hello' });
     expect(payloadOf(await short)).toBe('"hello-latest-1"');
-    expect(lab.gateway.demand.all()).toEqual([{ functionName: 'hello', version: undefined, calls: 1, peak: 2 }]);
+    expect(lab.gateway.loadMeter.all()).toEqual([{ functionName: 'hello', version: undefined, calls: 1, peak: 2 }]);
     held.resolve();
     expect(payloadOf(await long)).toBe('"hello-latest-0"');
-    await waitFor('the end of the call', () => lab.gateway.demand.all()[0]?.calls === 0, { everyMs: 5 });
-    expect(lab.gateway.demand.all()).toEqual([]);
+    await waitFor('the end of the call', () => lab.gateway.loadMeter.all()[0]?.calls === 0, { everyMs: 5 });
+    expect(lab.gateway.loadMeter.all()).toEqual([]);
   });
 
   it('has a call go to a worker that is free before another one has started', async () => {
@@ -77,7 +77,7 @@ describe('a gateway with a function that grows with its calls', () => {
     await waitFor('the first call', () => lab.agent.calls.length === 1, { everyMs: 5 });
     await lab.addWorker('hello-latest-1', { functionName: 'hello', phase: 'PHASE_CREATING' });
     const second = lab.invoke('hello');
-    await waitFor('both', () => lab.gateway.demand.all()[0]?.calls === 2, { everyMs: 5 });
+    await waitFor('both', () => lab.gateway.loadMeter.all()[0]?.calls === 2, { everyMs: 5 });
     held.resolve();
     await Promise.all([first, second]);
     expect(lab.agent.calls.map(({ worker }) => worker.name)).toEqual(['hello-latest-0', 'hello-latest-0']);
@@ -161,7 +161,7 @@ describe('a gateway with a function that grows with its calls', () => {
       void begun.then(() => call.answer('{}'));
     });
     const long = Array.from({ length: 4 }, () => lab.invoke('hello', { Qualifier: 'live' }));
-    await waitFor('the long calls', () => lab.gateway.demand.all()[0]?.calls === 4, { everyMs: 5 });
+    await waitFor('the long calls', () => lab.gateway.loadMeter.all()[0]?.calls === 4, { everyMs: 5 });
     expect((await lab.invoke('hello', { Qualifier: 'next' })).ExecutedVersion).toBe('2');
     held.resolve();
     await Promise.all(long);
@@ -187,15 +187,15 @@ describe('a gateway with a function that grows with its calls', () => {
     const long = lab.invoke('hello', { Qualifier: 'live' });
     await waitFor('the long call', () => lab.agent.calls.length === 1, { everyMs: 5 });
     const others = Array.from({ length: 20 }, () => lab.invoke('hello', { Qualifier: 'live' }));
-    await waitFor('the others', () => lab.gateway.demand.all()[0]?.calls === 21, { everyMs: 5 });
+    await waitFor('the others', () => lab.gateway.loadMeter.all()[0]?.calls === 21, { everyMs: 5 });
     lab.functions.put(ofAlias(2));
     if (leaves) {
       lab.workers.remove({ namespace: 'default', name: 'hello-1-0' });
     }
     const versions = (await Promise.all(others)).map(({ ExecutedVersion }) => ExecutedVersion);
     expect(new Set(versions)).toEqual(new Set(['2']));
-    // The demand that is left is the long call.
-    const left = lab.gateway.demand.all().filter(({ calls }) => calls > 0);
+    // The load that is left is the long call.
+    const left = lab.gateway.loadMeter.all().filter(({ calls }) => calls > 0);
     expect(left).toMatchObject([{ version: 1, calls: 1 }]);
     held.resolve();
     expect((await long).ExecutedVersion).toBe('1');
@@ -292,7 +292,7 @@ describe('a gateway with a function that grows with its calls', () => {
       // The SDK makes 50 calls at once.
       const url = `${lab.url}/2015-03-31/functions/hello/invocations`;
       const beyondItsDepth = Array.from({ length: 103 }, () => fetch(url, { method: 'POST' }));
-      await waitFor('all of them', () => lab.gateway.demand.all()[0]?.calls === 104, { everyMs: 5 });
+      await waitFor('all of them', () => lab.gateway.loadMeter.all()[0]?.calls === 104, { everyMs: 5 });
       lab.agent.onInvoke((call) => {
         call.answer('{}');
       });
@@ -315,10 +315,10 @@ describe('a gateway with a function that grows with its calls', () => {
       void held.promise.then(() => call.answer('{}'));
     });
     const calls = [0, 1].map(() => lab.invoke('hello', { Qualifier: 'live' }));
-    await waitFor('both', () => lab.gateway.demand.all().reduce((sum, each) => sum + each.calls, 0) === 2, {
+    await waitFor('both', () => lab.gateway.loadMeter.all().reduce((sum, each) => sum + each.calls, 0) === 2, {
       everyMs: 5,
     });
-    const versions = lab.gateway.demand.all().map(({ version }) => version);
+    const versions = lab.gateway.loadMeter.all().map(({ version }) => version);
     expect(new Set(versions)).toEqual(new Set([1, 2]));
     held.resolve();
     const ran = await Promise.all(calls);

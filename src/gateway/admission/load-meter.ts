@@ -1,4 +1,4 @@
-import type { Demand } from '../../api/demand-report.ts';
+import type { FunctionLoad } from '../../api/load-report.ts';
 import { drawOf, type VersionBook } from '../agents/version-book.ts';
 import type { FunctionReference } from '../lambda/function-name.ts';
 
@@ -31,7 +31,7 @@ interface Counter {
 }
 
 /** Counts the calls of a gateway that run or wait, of each function that is scaled by its calls, and each version. */
-export class DemandMeter {
+export class LoadMeter {
   readonly #book: Pick<VersionBook, 'resolve' | 'scaling'>;
   readonly #random: () => number;
   readonly #counters = new Map<string, Counter>();
@@ -45,7 +45,7 @@ export class DemandMeter {
     this.#random = random;
   }
 
-  /** Draws for a call once, and counts nothing yet: a call that is refused is no demand. */
+  /** Draws for a call once, and counts nothing yet: a call that is refused is no load. */
   expect({ name, qualifier }: FunctionReference): ComingCall {
     let drawn: number | undefined;
     const draw = (): number => {
@@ -91,7 +91,7 @@ export class DemandMeter {
   }
 
   /** All that there are, and that they were told. */
-  all(): readonly Demand[] {
+  all(): readonly FunctionLoad[] {
     for (const counter of this.#counters.values()) {
       this.#changed.add(counter);
     }
@@ -99,7 +99,7 @@ export class DemandMeter {
   }
 
   /** Returns the counters that have changed since the last report, and marks them reported. */
-  changes(): readonly Demand[] {
+  changes(): readonly FunctionLoad[] {
     const told = [...this.#changed].map((counter) => ({ ...counter }));
     for (const counter of this.#changed) {
       counter.peak = counter.calls;

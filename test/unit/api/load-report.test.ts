@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { type DemandReport, decodeReport, encodeReport } from '../../../src/api/demand-report.ts';
+import { decodeReport, encodeReport, type LoadReport } from '../../../src/api/load-report.ts';
 
-describe('a report of demand', () => {
-  it.each<DemandReport>([
-    { kind: 'all', demand: [{ functionName: 'hello', version: undefined, calls: 2, peak: 3 }] },
-    { kind: 'changes', demand: [{ functionName: 'hello', version: 7, calls: 0, peak: 1 }] },
-    { kind: 'all', demand: [] },
+describe('a report of load', () => {
+  it.each<LoadReport>([
+    { kind: 'all', load: [{ functionName: 'hello', version: undefined, calls: 2, peak: 3 }] },
+    { kind: 'changes', load: [{ functionName: 'hello', version: 7, calls: 0, peak: 1 }] },
+    { kind: 'all', load: [] },
     { kind: 'bye' },
   ])('is one line that says the same on both sides: %o', (report) => {
     const line = encodeReport(report);
@@ -26,6 +26,6 @@ describe('a report of demand', () => {
     '{"kind":"all","demand":[{}]}',
     `{"kind":"all","demand":[${Array.from({ length: 10_001 }, () => '["a",0,1,1]').join()}]}`,
   ])('is refused where it is none: %.60s', (line) => {
-    expect(() => decodeReport(line)).toThrow('a report of demand cannot be read');
+    expect(() => decodeReport(line)).toThrow('a report of load cannot be read');
   });
 });

@@ -1,13 +1,13 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { DemandMeter } from '../../../../src/gateway/admission/demand-meter.ts';
+import { LoadMeter } from '../../../../src/gateway/admission/load-meter.ts';
 import { type Resolution, versionFor } from '../../../../src/gateway/agents/version-book.ts';
 
 const live = { name: 'live', version: 3, routing: [{ version: 4, permille: 100 }] };
 
 const versionAs = (version: number): Resolution => ({ kind: 'Version', version, isNamed: true, isPublished: true });
 
-describe('the demand of a gateway', () => {
-  let meter: DemandMeter;
+describe('the load of a gateway', () => {
+  let meter: LoadMeter;
   let random: number;
   let told: number;
   /** Meaning of the alias; undefined for its versions. */
@@ -22,7 +22,7 @@ describe('the demand of a gateway', () => {
       resolve: (_name: string, qualifier: string | undefined, draw: () => number): Resolution =>
         qualifier === undefined ? { kind: 'Latest' } : (meaning ?? versionAs(versionFor(live, draw()))),
     };
-    meter = new DemandMeter(book, () => random);
+    meter = new LoadMeter(book, () => random);
     meter.onChange = () => {
       told += 1;
     };
@@ -30,8 +30,8 @@ describe('the demand of a gateway', () => {
 
   const count = (name = 'hello', qualifier?: string) =>
     meter.expect({ name, ...(qualifier === undefined ? {} : { qualifier }) }).count();
-  const rows = (demand: ReturnType<DemandMeter['all']>) =>
-    demand.map(({ calls, functionName, peak, version }) => [functionName, version, calls, peak]);
+  const rows = (load: ReturnType<LoadMeter['all']>) =>
+    load.map(({ calls, functionName, peak, version }) => [functionName, version, calls, peak]);
 
   it('has nothing of a function with a fixed number of workers', () => {
     const call = count('fixed', 'live');
