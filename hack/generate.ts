@@ -1,8 +1,8 @@
 /**
  * Generates files from other files of the repository: the TypeScript types in src/api/generated from the resource
- * definitions in crds/ and those in src/protocol/generated from proto/esb, the pages of docs/reference for flags,
- * fields, metrics and reasons, the parts of the chart that follow from its values and from crds/, and manifests/ from
- * the chart.
+ * definitions in crds/ and those in src/protocol/generated from proto/esb, the table of Lambda's operations from
+ * hack/aws, the pages of docs/reference for flags, fields, metrics and reasons, the parts of the chart that follow from
+ * its values and from crds/, and manifests/ from the chart.
  *
  *   node hack/generate.ts            writes them
  *   node hack/generate.ts --check    fails when what is there is not what would be written
@@ -14,6 +14,7 @@ import { messageOf } from '../src/common/errors.ts';
 import { chartDocuments } from './chart-document.ts';
 import { chartDefinitions, chartManifests } from './chart-manifests.ts';
 import { commandDocument } from './command-document.ts';
+import { generatedOperationsFolder, lambdaOperations } from './lambda-operations.ts';
 import { layoutDocument } from './layout-document.ts';
 import { metricsDocument } from './metrics-document.ts';
 import type { Product, ProductMaker } from './product.ts';
@@ -36,6 +37,7 @@ const makers: readonly ProductMaker[] = [
   resourceTypes,
   templateFields,
   protocolTypes,
+  lambdaOperations,
   resourceDocuments,
   commandDocument,
   metricsDocument,
@@ -48,7 +50,12 @@ const makers: readonly ProductMaker[] = [
 ];
 
 /** Folders in which nothing is but what is made, so that what is no longer made is removed. */
-const ownedFolders: readonly string[] = [generatedTypesFolder, generatedProtocolFolder, 'charts/esb/files/crds'];
+const ownedFolders: readonly string[] = [
+  generatedTypesFolder,
+  generatedProtocolFolder,
+  generatedOperationsFolder,
+  'charts/esb/files/crds',
+];
 
 /** Products that are missing or out of date on disk. */
 async function driftOf(products: readonly Product[]): Promise<readonly Product[]> {

@@ -46,6 +46,8 @@ export interface ModeledOperation {
 export interface Boto3Caller extends LambdaCaller {
   /** Every operation, asked about one function. */
   operations(functionName: string): Promise<readonly ModeledOperation[]>;
+  /** Method, path and status of every operation, by its name. */
+  bindings(): Promise<Members>;
 }
 
 /** boto3, calling a gateway; one Python process takes all calls. */
@@ -140,6 +142,9 @@ export function startBoto3(clients: PythonClients, endpoint: string): Boto3Calle
     async operations(functionName) {
       const told = await ask({ operationsFor: functionName }, {});
       return told.returned as readonly ModeledOperation[];
+    },
+    async bindings() {
+      return (await ask({ bindings: true }, {})).returned as Members;
     },
     async close() {
       python.stdin.end();

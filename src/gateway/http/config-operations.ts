@@ -7,16 +7,11 @@ import { checkRevision } from '../control/function-writer.ts';
 import { invalid, type Members, numberIn, textIn } from '../control/members.ts';
 import { withoutUrl, withUrl } from '../control/url-config.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
+import type { OperationName } from '../lambda/generated/operations.ts';
 import { LambdaError, shown } from '../lambda/lambda-error.ts';
 import { aliasOf, eventConfigOf, urlConfigOf } from './config-description.ts';
 import { provisionedConfigOf } from './provisioned-config.ts';
 import { checkLatest, type WriteInput, type WriteOperation, type WriteParts } from './write-operations.ts';
-
-const ALIASES = '/2015-03-31/functions/:name/aliases';
-const EVENTS = '/2019-09-25/functions/:name/event-invoke-config';
-const RESERVED = '/2017-10-31/functions/:name/concurrency';
-const PROVISIONED = '/2019-09-30/functions/:name/provisioned-concurrency';
-const URLS = '/2021-10-31/functions/:name/url';
 
 const MAX_RESERVED = 100_000;
 const MAX_PROVISIONED = 1_000_000;
@@ -25,17 +20,11 @@ const MAX_ALIAS = 128;
 
 type Run = WriteOperation['run'];
 
-const change = (
-  name: string,
-  method: WriteOperation['method'],
-  url: string,
-  status: WriteOperation['status'],
-  run: Run,
-): WriteOperation => ({ name, method, url, status, action: 'change', run });
+const change = (name: OperationName, run: Run): WriteOperation => ({ name, action: 'change', run });
 
 /** The operations about settings of a function that have a resource of their own in Lambda. */
 export const functionConfigOperations: readonly WriteOperation[] = [
-  change('CreateAlias', 'POST', ALIASES, 201, async (parts, input) => {
+  change('CreateAlias', async (parts, input) => {
     const { members } = input;
     const name = textIn(members, 'Name') ?? '';
     if (name.length > MAX_ALIAS || !/^(?![0-9]+$)[a-zA-Z0-9_-]+$/.test(name)) {
@@ -48,7 +37,7 @@ export const functionConfigOperations: readonly WriteOperation[] = [
       }
     });
   }),
-  change('UpdateAlias', 'PUT', `${ALIASES}/:item`, 200, async (parts, input) => {
+  change('UpdateAlias', async (parts, input) => {
     const { item, members, reference } = input;
     const revisionId = textIn(members, 'RevisionId');
     return await writeAlias(parts, input, item, (present, owner) => {
@@ -58,12 +47,12 @@ export const functionConfigOperations: readonly WriteOperation[] = [
       checkRevision(revisionId, aliasOf(owner, present, reference.name).RevisionId);
     });
   }),
-  change('DeleteAlias', 'DELETE', `${ALIASES}/:item`, 204, async ({ writer }, { author, item, reference, target }) => {
+  change('DeleteAlias', async ({ writer }, { author, item, reference, target }) => {
     checkLatest(reference);
     await writer.change(target, (draft) => withoutAlias(draft, item), author);
     return undefined;
   }),
-  change('PutFunctionConcurrency', 'PUT', RESERVED, 200, async ({ writer }, { author, members, reference, target }) => {
+  change('PutFunctionConcurrency', async ({ writer }, { author, members, reference, target }) => {
     checkLatest(reference);
     const name = 'ReservedConcurrentExecutions';
     refuseUnknown(members, new Set([name]));
@@ -71,12 +60,12 @@ export const functionConfigOperations: readonly WriteOperation[] = [
     await writer.change(target, (draft) => withReserved(draft, reserved), author);
     return { ReservedConcurrentExecutions: reserved };
   }),
-  change('DeleteFunctionConcurrency', 'DELETE', RESERVED, 204, async ({ writer }, { author, reference, target }) => {
+  change('DeleteFunctionConcurrency', async ({ writer }, { author, reference, target }) => {
     checkLatest(reference);
     await writer.change(target, (draft) => withoutReserved(draft), author);
     return undefined;
   }),
-  change('PutProvisionedConcurrencyConfig', 'PUT', PROVISIONED, 202, async (parts, input) => {
+  change('PutProvisionedConcurrencyConfig', async (parts, input) => {
     const { author, members, reference, target } = input;
     const name = 'ProvisionedConcurrentExecutions';
     refuseUnknown(members, new Set([name]));
@@ -88,44 +77,26 @@ export const functionConfigOperations: readonly WriteOperation[] = [
     );
     return { ...provisionedConfigOf(parts.catalog, written, aliasNamed(written, reference)), FunctionArn: undefined };
   }),
-  change('DeleteProvisionedConcurrencyConfig', 'DELETE', PROVISIONED, 204, async ({ writer }, input) => {
+  change('DeleteProvisionedConcurrencyConfig', async ({ writer }, input) => {
     const { author, reference, target } = input;
     await writer.change(target, (draft) => withProvisioned(draft, aliasNamed(draft, reference), undefined), author);
     return undefined;
   }),
-  change(
-    'PutFunctionEventInvokeConfig',
-    'PUT',
-    EVENTS,
-    200,
-    async (parts, input) => await writeEvents(parts, input, false),
-  ),
-  change(
-    'UpdateFunctionEventInvokeConfig',
-    'POST',
-    EVENTS,
-    200,
-    async (parts, input) => await writeEvents(parts, input, true),
-  ),
-  change(
-    'DeleteFunctionEventInvokeConfig',
-    'DELETE',
-    EVENTS,
-    204,
-    async ({ writer }, { author, reference, target }) => {
-      checkLatest(reference);
-      await writer.change(
-        target,
-        (draft) => {
-          checkThere(eventConfigIn(draft.spec), reference);
-          return withoutEventConfig(draft);
-        },
-        author,
-      );
-      return undefined;
-    },
-  ),
-  change('CreateFunctionUrlConfig', 'POST', URLS, 201, async (parts, input) => {
+  change('PutFunctionEventInvokeConfig', async (parts, input) => await writeEvents(parts, input, false)),
+  change('UpdateFunctionEventInvokeConfig', async (parts, input) => await writeEvents(parts, input, true)),
+  change('DeleteFunctionEventInvokeConfig', async ({ writer }, { author, reference, target }) => {
+    checkLatest(reference);
+    await writer.change(
+      target,
+      (draft) => {
+        checkThere(eventConfigIn(draft.spec), reference);
+        return withoutEventConfig(draft);
+      },
+      author,
+    );
+    return undefined;
+  }),
+  change('CreateFunctionUrlConfig', async (parts, input) => {
     const made = await writeUrl(parts, input, (present) => {
       if (present !== undefined) {
         const arn = functionArn({ name: input.reference.name });
@@ -137,14 +108,14 @@ export const functionConfigOperations: readonly WriteOperation[] = [
     });
     return { ...made, LastModifiedTime: undefined };
   }),
-  change('UpdateFunctionUrlConfig', 'PUT', URLS, 200, async (parts, input) => {
+  change('UpdateFunctionUrlConfig', async (parts, input) => {
     return await writeUrl(parts, input, (present) => {
       if (present === undefined) {
         throw nothingThere();
       }
     });
   }),
-  change('DeleteFunctionUrlConfig', 'DELETE', URLS, 204, async ({ writer }, { author, reference, target }) => {
+  change('DeleteFunctionUrlConfig', async ({ writer }, { author, reference, target }) => {
     checkLatest(reference);
     await writer.change(
       target,

@@ -6,6 +6,7 @@ import { isPresigned } from '../access/signature.ts';
 import type { FunctionTarget, FunctionWriter } from '../control/function-writer.ts';
 import { parseMembers } from '../control/members.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
+import { lambdaOperations } from '../lambda/generated/operations.ts';
 import { LambdaError } from '../lambda/lambda-error.ts';
 import { observing, type RouteOptions } from './answer.ts';
 import { functionConfigOperations } from './config-operations.ts';
@@ -29,9 +30,10 @@ const NO_BODY = Buffer.alloc(0);
 export function addControlRoutes(api: FastifyInstance, options: ControlRoutesOptions): void {
   const { entrance, observer, writer } = options;
   for (const operation of writeOperations) {
+    const { method, path } = lambdaOperations[operation.name];
     api.route<OperationRoute>({
-      method: operation.method,
-      url: operation.url,
+      method,
+      url: path,
       config: { operation: operation.name },
       onRequest: [
         observing(observer, operation.name),
@@ -54,7 +56,7 @@ function serve(
   options: ControlRoutesOptions,
 ): Promise<FastifyReply> {
   const { access, catalog, entrance, notReady, writer } = options;
-  return serveOperation(request, reply, options, operation.status, async (observation) => {
+  return serveOperation(request, reply, options, lambdaOperations[operation.name].status, async (observation) => {
     const identity: Identity = entrance.prove(request, observation);
     const reference = referenceOf(request);
     takePlace(request, identity, reference.name);

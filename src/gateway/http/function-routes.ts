@@ -2,12 +2,14 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Access } from '../access/access.ts';
 import type { FunctionWriter } from '../control/function-writer.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
+import { lambdaOperations } from '../lambda/generated/operations.ts';
 import { observing, type RouteOptions } from './answer.ts';
 import { addControlRoutes, writeOperations } from './control-routes.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
+import { invokeOperations } from './invoke-route.ts';
 import { allValues, type OperationRoute, serveOperation, takePlace } from './operation-route.ts';
 import { type ReadOperation, readOperations } from './read-operations.ts';
-import { type UnsupportedOperation, unsupported, unsupportedOperations } from './unsupported-operations.ts';
+import { insteadOf, unsupported, unsupportedOperations } from './unsupported-operations.ts';
 
 export interface FunctionRoutesOptions extends RouteOptions {
   readonly access: Access;
@@ -18,12 +20,12 @@ export interface FunctionRoutesOptions extends RouteOptions {
 
 /** An operation that runs no function: one that reads, or one that ESB refuses by its name. */
 export interface Operation extends Omit<ReadOperation, 'action'> {
-  readonly method: UnsupportedOperation['method'];
   /** The right that its caller needs; undefined for an operation that is always refused, after the proof of the sender. */
   readonly action: ReadOperation['action'] | undefined;
 }
 
-const written = new Set(writeOperations.map(({ name }) => name));
+const written = new Set<string>(writeOperations.map(({ name }) => name));
+const answered: readonly string[] = [...readOperations, ...invokeOperations].map(({ name }) => name);
 
 /**
  * The operations that run no function and change none.
@@ -32,17 +34,14 @@ const written = new Set(writeOperations.map(({ name }) => name));
  */
 export function operationsOf(areWritten: boolean): readonly Operation[] {
   return [
-    ...readOperations.map((operation) => ({ ...operation, method: 'GET' as const })),
-    ...unsupportedOperations
-      .filter(({ name }) => !areWritten || !written.has(name))
-      .map((operation) => ({
-        ...operation,
-        action: undefined,
-        answer: () => {
-          const { instead, name } = operation;
-          throw unsupported(name, written.has(name) ? `${instead} ${SWITCHED_OFF}` : instead);
-        },
-      })),
+    ...readOperations,
+    ...unsupportedOperations(new Set([...answered, ...(areWritten ? written : [])])).map((name) => ({
+      name,
+      action: undefined,
+      answer: () => {
+        throw written.has(name) ? unsupported(name, `${insteadOf(name)} ${SWITCHED_OFF}`) : unsupported(name);
+      },
+    })),
   ];
 }
 
@@ -55,14 +54,15 @@ export function addFunctionRoutes(api: FastifyInstance, options: FunctionRoutesO
     addControlRoutes(api, { ...options, writer });
   }
   for (const operation of operationsOf(writer !== undefined)) {
-    const { action } = operation;
+    const { action, name } = operation;
+    const { method, path } = lambdaOperations[name];
     api.route<OperationRoute>({
-      method: operation.method,
-      url: operation.url,
-      config: { operation: operation.name },
+      method,
+      url: path,
+      config: { operation: name },
       exposeHeadRoute: false,
       onRequest: [
-        observing(options.observer, operation.name),
+        observing(options.observer, name),
         options.entrance.hook((request) => {
           if (action === undefined) {
             return undefined;

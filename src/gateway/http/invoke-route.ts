@@ -7,6 +7,7 @@ import type { Admission } from '../admission/admission.ts';
 import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
 import type { Invoker } from '../invoker.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
+import { lambdaOperations, type OperationName } from '../lambda/generated/operations.ts';
 import { checkPayload, MAX_EVENT_BYTES, MAX_PAYLOAD_BYTES, payloadOf } from '../lambda/json-payload.ts';
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
 import { type CallObservation, startKind } from '../telemetry/observed-call.ts';
@@ -45,8 +46,7 @@ type InvocationType = 'RequestResponse' | 'Event' | 'DryRun';
 
 /** An operation that runs a function. */
 export interface InvokeOperation {
-  readonly name: string;
-  readonly url: string;
+  readonly name: OperationName;
   /** The first one where the request names none. */
   readonly types: readonly InvocationType[];
   /** Whether the answer is a stream of events. */
@@ -55,19 +55,9 @@ export interface InvokeOperation {
 
 /** InvokeAsync is the predecessor of an Invoke of type Event, which old programs call. */
 export const invokeOperations: readonly InvokeOperation[] = [
-  {
-    name: 'Invoke',
-    url: '/2015-03-31/functions/:name/invocations',
-    types: ['RequestResponse', 'Event', 'DryRun'],
-    streams: false,
-  },
-  { name: 'InvokeAsync', url: '/2014-11-13/functions/:name/invoke-async', types: ['Event'], streams: false },
-  {
-    name: 'InvokeWithResponseStream',
-    url: '/2021-11-15/functions/:name/response-streaming-invocations',
-    types: ['RequestResponse', 'DryRun'],
-    streams: true,
-  },
+  { name: 'Invoke', types: ['RequestResponse', 'Event', 'DryRun'], streams: false },
+  { name: 'InvokeAsync', types: ['Event'], streams: false },
+  { name: 'InvokeWithResponseStream', types: ['RequestResponse', 'DryRun'], streams: true },
 ];
 
 interface InvokeRoute {
@@ -81,9 +71,10 @@ type InvokeRouteRequest = FastifyRequest<InvokeRoute>;
 export function addInvokeRoutes(api: FastifyInstance, options: InvokeRouteOptions): void {
   const { entrance, observer } = options;
   for (const operation of invokeOperations) {
+    const { method, path } = lambdaOperations[operation.name];
     api.route<InvokeRoute>({
-      method: 'POST',
-      url: operation.url,
+      method,
+      url: path,
       config: { operation: operation.name, maxBodyBytes: MAX_PAYLOAD_BYTES },
       onRequest: [
         observing(observer, operation.name),

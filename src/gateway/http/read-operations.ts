@@ -2,12 +2,13 @@ import type { LambdaFunction } from '../../api/lambda-function.ts';
 import { LATEST } from '../../common/function-arn.ts';
 import { tagsOf } from '../control/tags.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
+import type { OperationName } from '../lambda/generated/operations.ts';
 import { constraintError, LambdaError, shown } from '../lambda/lambda-error.ts';
 import { aliasOf, eventConfigOf, urlConfigOf } from './config-description.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { describeFunction } from './function-description.ts';
 import { provisionedConfigOf } from './provisioned-config.ts';
-import { NOTHING, unsupported } from './unsupported-operations.ts';
+import { unsupported } from './unsupported-operations.ts';
 
 /** Most functions on a page, even if more are asked for; as in Lambda. */
 const MAX_PAGE = 50;
@@ -27,31 +28,26 @@ export interface ReadInput {
 }
 
 export interface ReadOperation {
-  /** As SDKs name it. */
-  readonly name: string;
-  /** Path, with `:name` for the function and `:item` for anything else. */
-  readonly url: string;
+  readonly name: OperationName;
   /** The right that its caller needs. */
   readonly action: 'get' | 'list';
   /** The answer: an object of the service model, in which JSON leaves out what is undefined. */
   answer(catalog: FunctionCatalog, input: ReadInput): object;
 }
 
-const FUNCTION = '/2015-03-31/functions/:name';
-
-const get = (name: string, url: string, answer: ReadOperation['answer']): ReadOperation => {
-  return { name, url, action: 'get', answer };
+const get = (name: OperationName, answer: ReadOperation['answer']): ReadOperation => {
+  return { name, action: 'get', answer };
 };
 
-const list = (name: string, url: string, answer: ReadOperation['answer']): ReadOperation => {
-  return { name, url, action: 'list', answer };
+const list = (name: OperationName, answer: ReadOperation['answer']): ReadOperation => {
+  return { name, action: 'list', answer };
 };
 
 /**
  * Every operation that reads and has an answer. For features that ESB does not have, the answer is Lambda's for none.
  */
 export const readOperations: readonly ReadOperation[] = [
-  get('GetFunction', FUNCTION, (catalog, { reference }) => {
+  get('GetFunction', (catalog, { reference }) => {
     const found = catalog.find(reference);
     const { speaker } = found;
     const { spec, status } = speaker.resource;
@@ -64,10 +60,10 @@ export const readOperations: readonly ReadOperation[] = [
       Concurrency: reserved === undefined ? undefined : { ReservedConcurrentExecutions: reserved },
     };
   }),
-  get('GetFunctionConfiguration', `${FUNCTION}/configuration`, (catalog, { reference }) => {
+  get('GetFunctionConfiguration', (catalog, { reference }) => {
     return describeFunction(catalog.find(reference), reference);
   }),
-  list('ListFunctions', '/2015-03-31/functions', (catalog, { query }) => {
+  list('ListFunctions', (catalog, { query }) => {
     const version = query.FunctionVersion;
     if (version !== undefined && version !== '' && version !== 'ALL') {
       throw constraintError('functionVersion', version, 'Member must satisfy enum value set: [ALL]');
@@ -80,14 +76,14 @@ export const readOperations: readonly ReadOperation[] = [
     );
     return { Functions: items, NextMarker: nextMarker };
   }),
-  get('ListVersionsByFunction', `${FUNCTION}/versions`, (catalog, { reference, query }) => {
+  get('ListVersionsByFunction', (catalog, { reference, query }) => {
     const { name } = reference;
     catalog.find(reference);
     const keys = catalog.versions(name).map((version) => pageKey(name, version));
     const { items, nextMarker } = pageOfFunctions(catalog, keys, query, referenceOf);
     return { Versions: items, NextMarker: nextMarker };
   }),
-  get('ListAliases', `${FUNCTION}/aliases`, (catalog, { reference, query }) => {
+  get('ListAliases', (catalog, { reference, query }) => {
     catalog.find(reference);
     const version = query.FunctionVersion ?? '';
     const aliases = aliasesOf(catalog, reference.name).filter(
@@ -105,54 +101,50 @@ export const readOperations: readonly ReadOperation[] = [
       NextMarker: page.nextMarker,
     };
   }),
-  get('GetAlias', `${FUNCTION}/aliases/:item`, (catalog, { reference, item }) => {
+  get('GetAlias', (catalog, { reference, item }) => {
     const alias = aliasesOf(catalog, reference.name).find(({ name }) => name === item);
     if (alias === undefined) {
       throw notFound(`Cannot find alias arn: ${functionArn({ name: reference.name, qualifier: shown(item) })}`);
     }
     return aliasOf(catalog.owner(reference.name), alias, reference.name);
   }),
-  get('GetPolicy', `${FUNCTION}/policy`, nothingOfFunction),
-  get('ListTags', '/2017-03-31/tags/:name', (catalog, { reference }) => ({
+  get('GetPolicy', nothingOfFunction),
+  get('ListTags', (catalog, { reference }) => ({
     Tags: tagsOf(catalog.find(reference).speaker.resource.metadata),
   })),
-  get('GetFunctionConcurrency', '/2019-09-30/functions/:name/concurrency', (catalog, { reference }) => {
+  get('GetFunctionConcurrency', (catalog, { reference }) => {
     const { concurrency } = catalog.find(reference).speaker.resource.spec;
     return { ReservedConcurrentExecutions: concurrency?.reserved };
   }),
-  get(
-    'GetProvisionedConcurrencyConfig',
-    '/2019-09-30/functions/:name/provisioned-concurrency',
-    (catalog, { reference, query }) => {
-      const { name, qualifier } = reference;
-      catalog.find({ name });
-      const owner = catalog.owner(name);
-      const aliases = aliasesOf(catalog, name).filter(({ provisionedWorkers }) => provisionedWorkers !== undefined);
-      if (query.List === 'ALL') {
-        const page = pageOf(
-          aliases.map((alias) => alias.name),
-          query.Marker,
-          query.MaxItems,
-        );
-        const listed = owner === undefined ? [] : aliases.filter((alias) => page.names.includes(alias.name));
-        return {
-          ProvisionedConcurrencyConfigs: listed.map((alias) =>
-            provisionedConfigOf(catalog, owner as LambdaFunction, alias),
-          ),
-          NextMarker: page.nextMarker,
-        };
-      }
-      const alias = aliases.find((each) => each.name === qualifier);
-      if (owner === undefined || alias === undefined) {
-        throw new LambdaError(
-          'ProvisionedConcurrencyConfigNotFoundException',
-          'No Provisioned Concurrency Config found for this function',
-        );
-      }
-      return { ...provisionedConfigOf(catalog, owner, alias), FunctionArn: undefined };
-    },
-  ),
-  get('GetFunctionEventInvokeConfig', '/2019-09-25/functions/:name/event-invoke-config', (catalog, { reference }) => {
+  get('GetProvisionedConcurrencyConfig', (catalog, { reference, query }) => {
+    const { name, qualifier } = reference;
+    catalog.find({ name });
+    const owner = catalog.owner(name);
+    const aliases = aliasesOf(catalog, name).filter(({ provisionedWorkers }) => provisionedWorkers !== undefined);
+    if (query.List === 'ALL') {
+      const page = pageOf(
+        aliases.map((alias) => alias.name),
+        query.Marker,
+        query.MaxItems,
+      );
+      const listed = owner === undefined ? [] : aliases.filter((alias) => page.names.includes(alias.name));
+      return {
+        ProvisionedConcurrencyConfigs: listed.map((alias) =>
+          provisionedConfigOf(catalog, owner as LambdaFunction, alias),
+        ),
+        NextMarker: page.nextMarker,
+      };
+    }
+    const alias = aliases.find((each) => each.name === qualifier);
+    if (owner === undefined || alias === undefined) {
+      throw new LambdaError(
+        'ProvisionedConcurrencyConfigNotFoundException',
+        'No Provisioned Concurrency Config found for this function',
+      );
+    }
+    return { ...provisionedConfigOf(catalog, owner, alias), FunctionArn: undefined };
+  }),
+  get('GetFunctionEventInvokeConfig', (catalog, { reference }) => {
     const config = eventConfigOf(catalog.find(reference).speaker.resource, reference);
     if (config === undefined) {
       const arn = functionArn({ qualifier: '$LATEST', ...reference });
@@ -160,43 +152,39 @@ export const readOperations: readonly ReadOperation[] = [
     }
     return config;
   }),
-  get(
-    'ListFunctionEventInvokeConfigs',
-    '/2019-09-25/functions/:name/event-invoke-config/list',
-    (catalog, { reference }) => {
-      const config = eventConfigOf(catalog.find(reference).speaker.resource, reference);
-      return { FunctionEventInvokeConfigs: config === undefined ? [] : [config] };
-    },
-  ),
-  get('GetFunctionUrlConfig', '/2021-10-31/functions/:name/url', (catalog, { reference }) => {
+  get('ListFunctionEventInvokeConfigs', (catalog, { reference }) => {
+    const config = eventConfigOf(catalog.find(reference).speaker.resource, reference);
+    return { FunctionEventInvokeConfigs: config === undefined ? [] : [config] };
+  }),
+  get('GetFunctionUrlConfig', (catalog, { reference }) => {
     const config = urlConfigOf(catalog, reference);
     if (config === undefined) {
       throw notFound('The resource you requested does not exist.');
     }
     return config;
   }),
-  get('ListFunctionUrlConfigs', '/2021-10-31/functions/:name/urls', (catalog, { reference }) => {
+  get('ListFunctionUrlConfigs', (catalog, { reference }) => {
     const config = urlConfigOf(catalog, reference);
     return { FunctionUrlConfigs: config === undefined ? [] : [config] };
   }),
-  get('GetFunctionRecursionConfig', '/2024-08-31/functions/:name/recursion-config', (catalog, { reference }) => {
+  get('GetFunctionRecursionConfig', (catalog, { reference }) => {
     catalog.find(reference);
     // ESB does not detect functions that call each other in a circle.
     return { RecursiveLoop: 'Allow' };
   }),
-  list('GetAccountSettings', '/2016-08-19/account-settings', accountSettings),
-  list('ListEventSourceMappings', '/2015-03-31/event-source-mappings', () => ({ EventSourceMappings: [] })),
-  list('GetEventSourceMapping', '/2015-03-31/event-source-mappings/:item', () => {
+  list('GetAccountSettings', accountSettings),
+  list('ListEventSourceMappings', () => ({ EventSourceMappings: [] })),
+  list('GetEventSourceMapping', () => {
     throw notFound('The resource you requested does not exist.');
   }),
-  list('ListLayers', '/2018-10-31/layers', (_catalog, { query }) => {
+  list('ListLayers', (_catalog, { query }) => {
     // GetLayerVersionByArn has the same path, and says by this that it is meant.
     if (query.find === 'LayerVersion') {
-      throw unsupported('GetLayerVersionByArn', NOTHING);
+      throw unsupported('GetLayerVersionByArn');
     }
     return { Layers: [] };
   }),
-  list('ListCodeSigningConfigs', '/2020-04-22/code-signing-configs', () => ({ CodeSigningConfigs: [] })),
+  list('ListCodeSigningConfigs', () => ({ CodeSigningConfigs: [] })),
 ];
 
 /** Calls at once are as many as all workers take, of which some functions may have reserved theirs. */

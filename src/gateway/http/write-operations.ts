@@ -8,11 +8,11 @@ import type { Author, FunctionTarget, FunctionWriter } from '../control/function
 import { booleanIn, invalid, type Members, textIn, textMapIn } from '../control/members.ts';
 import { withoutTags, withTags } from '../control/tags.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
+import type { OperationName } from '../lambda/generated/operations.ts';
 import { constraintError, LambdaError, shown } from '../lambda/lambda-error.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { describeFunction } from './function-description.ts';
 import { type Failure, failureCode } from './function-state.ts';
-import type { UnsupportedOperation } from './unsupported-operations.ts';
 
 export interface WriteInput {
   /** The function of the path. Empty for CreateFunction, whose path names none. */
@@ -43,20 +43,11 @@ export interface WriteParts {
 
 /** An operation that writes LambdaFunctions. */
 export interface WriteOperation {
-  /** As SDKs name it. */
-  readonly name: string;
-  readonly method: UnsupportedOperation['method'];
-  /** Path, with `:name` for the function and `:item` for anything else. */
-  readonly url: string;
-  /** Status of its answer; 204 has no body. */
-  readonly status: 200 | 201 | 202 | 204;
+  readonly name: OperationName;
   /** The right that its caller needs, before the body is read. */
   readonly action: 'create' | 'change' | 'delete';
   run(parts: WriteParts, input: WriteInput): Promise<object | undefined>;
 }
-
-const FUNCTIONS = '/2015-03-31/functions';
-const FUNCTION = `${FUNCTIONS}/:name`;
 
 /** Milliseconds that a version may take to be published before the request is answered without. */
 const PUBLISH_MS = 40_000;
@@ -67,9 +58,6 @@ const MAX_DESCRIPTION = 256;
 export const functionOperations: readonly WriteOperation[] = [
   {
     name: 'CreateFunction',
-    method: 'POST',
-    url: FUNCTIONS,
-    status: 201,
     action: 'create',
     async run(parts, { author, members }) {
       const { catalog, writer } = parts;
@@ -92,9 +80,6 @@ export const functionOperations: readonly WriteOperation[] = [
   },
   {
     name: 'UpdateFunctionCode',
-    method: 'PUT',
-    url: `${FUNCTION}/code`,
-    status: 200,
     action: 'change',
     async run(parts, { author, members, reference, target }) {
       checkLatest(reference);
@@ -116,9 +101,6 @@ export const functionOperations: readonly WriteOperation[] = [
   },
   {
     name: 'UpdateFunctionConfiguration',
-    method: 'PUT',
-    url: `${FUNCTION}/configuration`,
-    status: 200,
     action: 'change',
     async run({ catalog, writer }, { author, members, reference, target }) {
       checkLatest(reference);
@@ -129,9 +111,6 @@ export const functionOperations: readonly WriteOperation[] = [
   },
   {
     name: 'DeleteFunction',
-    method: 'DELETE',
-    url: FUNCTION,
-    status: 204,
     action: 'delete',
     async run({ writer }, { author, reference, target }) {
       const { qualifier } = reference;
@@ -145,9 +124,6 @@ export const functionOperations: readonly WriteOperation[] = [
   },
   {
     name: 'PublishVersion',
-    method: 'POST',
-    url: `${FUNCTION}/versions`,
-    status: 201,
     action: 'change',
     async run(parts, { author, members, reference, target }) {
       checkLatest(reference);
@@ -170,9 +146,6 @@ export const functionOperations: readonly WriteOperation[] = [
   },
   {
     name: 'TagResource',
-    method: 'POST',
-    url: '/2017-03-31/tags/:name',
-    status: 204,
     action: 'change',
     async run({ writer }, { author, members, reference, target }) {
       checkLatest(reference);
@@ -183,9 +156,6 @@ export const functionOperations: readonly WriteOperation[] = [
   },
   {
     name: 'UntagResource',
-    method: 'DELETE',
-    url: '/2017-03-31/tags/:name',
-    status: 204,
     action: 'change',
     async run({ writer }, { author, query, reference, target }) {
       checkLatest(reference);

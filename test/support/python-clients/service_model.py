@@ -148,3 +148,8 @@ def _least(shape, function_name, name=""):
             return f"arn:aws:lambda:us-east-1:012345678912:function:{function_name}"
         return shape.enum[0] if shape.enum else "x" * max(1, shape.metadata.get("min", 1))
     return max(1, shape.metadata.get("min", 1))
+
+
+def bindings_of(service_model):
+    """Method, path and status of every operation, as the service model has them."""
+    return {name: service_model.operation_model(name).http for name in sorted(service_model.operation_names)}

@@ -6,6 +6,7 @@ import { EVENTS_PATH } from '../../../src/gateway/handover/event-message.ts';
 import { writeOperations } from '../../../src/gateway/http/control-routes.ts';
 import { operationsOf } from '../../../src/gateway/http/function-routes.ts';
 import { invokeOperations } from '../../../src/gateway/http/invoke-route.ts';
+import { lambdaOperations, type OperationName } from '../../../src/gateway/lambda/generated/operations.ts';
 import { LambdaError } from '../../../src/gateway/lambda/lambda-error.ts';
 import { createCertificateAuthority } from '../../support/certificate-authority.ts';
 import { functionFixture } from '../../support/function-fixture.ts';
@@ -41,17 +42,15 @@ interface Route {
   readonly isCall: boolean;
 }
 
-const pathOf = (url: string): string => url.replace(/:[a-z]+/g, 'hello');
+function routeOf(operation: OperationName, isCall: boolean): Route {
+  const { method, path } = lambdaOperations[operation];
+  return { operation, method, path: path.replace(/:\w+/g, 'hello'), isCall };
+}
 
 /** Every route of the Lambda API, with the operations that write and those that are refused where callers may not write. */
 const routes: readonly Route[] = [
-  ...invokeOperations.map(({ name, url }) => ({ operation: name, method: 'POST', path: pathOf(url), isCall: true })),
-  ...[...writeOperations, ...operationsOf(true)].map(({ method, name, url }) => ({
-    operation: name,
-    method,
-    path: pathOf(url),
-    isCall: false,
-  })),
+  ...invokeOperations.map(({ name }) => routeOf(name, true)),
+  ...[...writeOperations, ...operationsOf(true)].map(({ name }) => routeOf(name, false)),
 ];
 
 interface Sent {

@@ -28,6 +28,11 @@ afterAll(async () => {
   server?.close();
 });
 
+it('the extract of the service model, of which the table of operations is made, is that of boto3', async () => {
+  const extract = `${JSON.stringify(await boto3.bindings(), null, 1)}\n`;
+  await expect(extract).toMatchFileSnapshot('../../../../hack/aws/lambda-operations.json');
+});
+
 describe('the oracle of form', () => {
   const read = () => boto3.call('GetFunctionConfiguration', { FunctionName: 'hello' });
 
