@@ -151,10 +151,11 @@ const cli: RoomTable = {
     'age.ts': ['rollout'],
     'command-context.ts': ['deploy', 'doctor', 'rollout'],
     'invoke.ts': ['deploy'],
-    'pause.ts': ['build', 'deploy', 'rollout'],
+    'kube-client.ts': ['deploy', 'rollout'],
     'progress.ts': ['build', 'deploy'],
-    'table.ts': ['rollout'],
-    'usual-kubeconfig.ts': ['deploy', 'rollout'],
+    'retry.ts': ['build'],
+    'table.ts': ['doctor', 'rollout'],
+    'wait.ts': ['build', 'deploy', 'rollout'],
   },
 };
 

@@ -67,7 +67,7 @@ export async function command(
 ): Promise<void> {
   const { signal, received } = watchSignals();
   try {
-    const code = await run({ signal, openInstance });
+    const code = await run({ signal, openInstance, write: (text) => void process.stdout.write(text) });
     const interrupted = received();
     const own = typeof code === 'number' ? code : exitCodes.ok;
     process.exit(interrupted === undefined ? own : 128 + interrupted);

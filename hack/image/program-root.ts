@@ -1,8 +1,8 @@
 import { copyFile, cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { runCommand } from '../../local/common/command.ts';
-import { retry } from '../../local/common/retry.ts';
 import type { Step } from '../../src/cli/progress.ts';
+import { retry } from '../../src/cli/retry.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
 import { messageOf } from '../../src/common/errors.ts';
 import { normaliseModes, walkTree } from './file-tree.ts';

@@ -29,7 +29,6 @@ const NEEDED_DISK_BYTES = 8 * 2 ** 30;
  * @returns the exit code: 1 when there is a problem
  */
 export async function runDoctor(options: DoctorOptions, context: CommandContext): Promise<number> {
-  const write = context.write ?? ((text) => void process.stdout.write(text));
   const findings: Finding[] = [];
   for (const check of checks) {
     try {
@@ -38,7 +37,7 @@ export async function runDoctor(options: DoctorOptions, context: CommandContext)
       findings.push({ what: check.name, level: 'problem', message: messageOf(error) });
     }
   }
-  write(formatFindings(findings, options.json));
+  context.write(formatFindings(findings, options.json));
   return exitCodeOf(findings);
 }
 

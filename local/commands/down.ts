@@ -38,8 +38,7 @@ const MOST_NODES = 8;
 export async function runDown(_options: object, context: CommandContext): Promise<void> {
   requireRootOnLinux('down');
   const began = performance.now();
-  const write = context.write ?? ((text) => void process.stdout.write(text));
-  const progress = createProgress({ write, quietBelowMs: 300 });
+  const progress = createProgress({ write: context.write, quietBelowMs: 300 });
   const home = openHome();
   const lock = await lockProgram(home.lockFile, {
     signal: context.signal,
@@ -52,7 +51,7 @@ export async function runDown(_options: object, context: CommandContext): Promis
       (await instanceProcesses(home.root)).length > 0;
     if (!there) {
       await removeFiles(home);
-      write(`There is no local instance in ${home.root}.\n`);
+      context.write(`There is no local instance in ${home.root}.\n`);
       return;
     }
     progress.say(`Taking down the local instance in ${home.root}`);
@@ -62,7 +61,7 @@ export async function runDown(_options: object, context: CommandContext): Promis
         code: localCode('NotClean'),
       });
     }
-    write(`ESB is down (${formatDuration(performance.now() - began)}); nothing of it is left.\n`);
+    context.write(`ESB is down (${formatDuration(performance.now() - began)}); nothing of it is left.\n`);
   } finally {
     // Removed while the lock is held: another program that waits for it finds nothing to do either way.
     await rm(home.lockFile, { force: true });

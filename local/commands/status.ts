@@ -1,5 +1,5 @@
 import type { CommandContext } from '../../src/cli/command-context.ts';
-import { formatTable } from '../../src/cli/table.ts';
+import { formatJson, formatTable } from '../../src/cli/table.ts';
 import { hasCode } from '../../src/common/errors.ts';
 import { localCode } from '../common/error-codes.ts';
 import { openHome } from '../common/home.ts';
@@ -16,11 +16,10 @@ export interface StatusOptions {
  *
  * @returns the exit code: 0 when everything is healthy, 1 when something is not, 3 when nothing runs
  */
-export async function runStatus(options: StatusOptions, context: CommandContext): Promise<number> {
-  const write = context.write ?? ((text) => void process.stdout.write(text));
+export async function runStatus(options: StatusOptions, { signal, write }: CommandContext): Promise<number> {
   const home = openHome();
   const instance = await openInstance(home);
-  const status = instance === undefined ? undefined : await ask(instance, context.signal);
+  const status = instance === undefined ? undefined : await ask(instance, signal);
   if (instance === undefined || status === undefined) {
     write(
       options.json
@@ -33,7 +32,7 @@ export async function runStatus(options: StatusOptions, context: CommandContext)
   }
   const isHealthy = status.parts.every((part) => part.health === 'healthy');
   if (options.json) {
-    write(`${JSON.stringify({ home: home.root, ...status }, undefined, 2)}\n`);
+    write(formatJson({ home: home.root, ...status }));
   } else {
     write(
       formatTable([

@@ -2,8 +2,8 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ACCESS_KEYS_SECRET } from '../../src/api/name.ts';
 import type { CommandContext } from '../../src/cli/command-context.ts';
-import { pause } from '../../src/cli/pause.ts';
 import { createProgress, formatDuration, type Progress } from '../../src/cli/progress.ts';
+import { lookUntil } from '../../src/cli/wait.ts';
 import { writeFileAtomically } from '../../src/common/atomic-file.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
 import { localCode } from '../common/error-codes.ts';
@@ -83,10 +83,9 @@ export async function runUp(options: UpOptions, context: CommandContext): Promis
     });
   }
   const began = performance.now();
-  const write = context.write ?? ((text) => void process.stdout.write(text));
+  const { signal, write } = context;
   const progress = createProgress({ write, quietBelowMs: 300 });
   const home = openHome();
-  const { signal } = context;
   progress.say(`Bringing up a local instance in ${home.root}`);
   await ensureNeeds(runningNeeds, progress, signal);
   const lock = await lockProgram(home.lockFile, {
@@ -285,27 +284,23 @@ interface NodeList {
 }
 
 async function waitForNodes(instance: Instance, note: (text: string) => void, signal: AbortSignal): Promise<void> {
-  const end = performance.now() + NODES_DEADLINE_MS;
-  for (;;) {
+  const look = async (): Promise<string> => {
     const { stdout } = await kubectl(instance.home, ['get', 'lambdanodes', '-o', 'json'], { signal });
     const { items } = JSON.parse(stdout) as NodeList;
-    const why = new Map<string, string>();
-    for (const name of nodeNames(instance.state.nodes)) {
+    const why = nodeNames(instance.state.nodes).flatMap((name) => {
       const node = items.find((item) => item.metadata.name === name);
       const ready = node?.status?.conditions?.find((condition) => condition.type === 'Ready');
-      if (ready?.status !== 'True') {
-        why.set(name, ready?.message ?? 'not registered yet');
-      }
+      return ready?.status === 'True' ? [] : [`${name}: ${ready?.message ?? 'not registered yet'}`];
+    });
+    if (why.length > 0) {
+      note(`waiting for ${why.join('; ')}`);
     }
-    if (why.size === 0) {
-      return;
-    }
-    const text = [...why].map(([name, message]) => `${name}: ${message}`).join('; ');
-    note(`waiting for ${text}`);
-    if (performance.now() > end) {
-      throw new EsbError(`not every node is ready: ${text}`, { code: localCode('NodeNotReady') });
-    }
-    await pause(signal, 300);
+    return why.join('; ');
+  };
+  const wait = { withinMs: NODES_DEADLINE_MS, everyMs: 300, signal };
+  const left = await lookUntil(look, (why) => why === '', wait);
+  if (left !== '') {
+    throw new EsbError(`not every node is ready: ${left}`, { code: localCode('NodeNotReady') });
   }
 }
 

@@ -1,11 +1,11 @@
 import { mkdir, readdir, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Step } from '../../src/cli/progress.ts';
+import { retry } from '../../src/cli/retry.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
 import { runCommand } from '../common/command.ts';
 import { localCode } from '../common/error-codes.ts';
-import { retry } from '../common/retry.ts';
 import { aptGetUpdate, hasAptGet } from '../tools/debian-packages.ts';
 
 const APT_DEADLINE_MS = 5 * 60_000;

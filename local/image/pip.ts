@@ -1,10 +1,10 @@
 import { rm } from 'node:fs/promises';
-import { pipCommands, wheelOptions } from '../../src/cli/build/python-packages.ts';
+import { findPip as usersPip, wheelOptions } from '../../src/cli/build/python-packages.ts';
 import type { Progress, Step } from '../../src/cli/progress.ts';
-import { EsbError, messageOf } from '../../src/common/errors.ts';
+import { retry } from '../../src/cli/retry.ts';
+import { EsbError, hasCode, messageOf } from '../../src/common/errors.ts';
 import { runCommand } from '../common/command.ts';
 import { localCode } from '../common/error-codes.ts';
-import { retry } from '../common/retry.ts';
 import { ensureNeeds } from '../tools/debian-packages.ts';
 
 /** A working pip. */
@@ -97,14 +97,13 @@ export async function installWheels(
 }
 
 async function look(signal: AbortSignal | undefined): Promise<Pip | undefined> {
-  for (const command of pipCommands) {
-    const [program, ...args] = command;
-    try {
-      await runCommand(program, [...args, '--version'], { signal });
-      return args[0] === '-m' ? { command, python: program } : { command };
-    } catch {
-      // This one does not work.
+  try {
+    const command = await usersPip(process.cwd(), { signal });
+    return command[1] === '-m' ? { command, python: command[0] } : { command };
+  } catch (error) {
+    if (hasCode(error, 'ProgramMissing')) {
+      return undefined;
     }
+    throw error;
   }
-  return undefined;
 }

@@ -3,8 +3,8 @@ import { closeSync, openSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readInstanceKey } from '../../src/cli/call-credentials.ts';
-import { pause } from '../../src/cli/pause.ts';
 import type { Step } from '../../src/cli/progress.ts';
+import { lookUntil } from '../../src/cli/wait.ts';
 import { writeFileAtomically } from '../../src/common/atomic-file.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
 import { EsbError, hasCode } from '../../src/common/errors.ts';
@@ -12,7 +12,7 @@ import { type CommandResult, lastLines, runCommand } from '../common/command.ts'
 import { localCode } from '../common/error-codes.ts';
 import type { Home } from '../common/home.ts';
 import { INSTANCE_VARIABLE } from '../common/process-table.ts';
-import type { PartSpec } from '../supervisor/part.ts';
+import type { PartSpec, PartStatus } from '../supervisor/part.ts';
 import { createSupervisorClient, type SupervisorClient } from '../supervisor/supervisor-client.ts';
 import { type InstanceState, portOf, readInstanceState } from './instance-state.ts';
 
@@ -122,14 +122,12 @@ export async function ensureSupervisor(home: Home, options: CallOptions = {}): P
   child.once('error', started.reject);
   await started.promise;
   child.unref();
-  const end = performance.now() + SUPERVISOR_DEADLINE_MS;
-  while (!(await answers())) {
-    if (child.exitCode !== null || child.signalCode !== null || performance.now() > end) {
-      throw new EsbError(`the supervisor does not answer; the end of ${logFile}:\n${await tail(logFile, LOG_LINES)}`, {
-        code: localCode('SupervisorGone'),
-      });
-    }
-    await pause(options.signal);
+  const hasEnded = (): boolean => child.exitCode !== null || child.signalCode !== null;
+  const wait = { withinMs: SUPERVISOR_DEADLINE_MS, signal: options.signal };
+  if (!(await lookUntil(answers, (isUp) => isUp || hasEnded(), wait))) {
+    throw new EsbError(`the supervisor does not answer; the end of ${logFile}:\n${await tail(logFile, LOG_LINES)}`, {
+      code: localCode('SupervisorGone'),
+    });
   }
   return client;
 }
@@ -146,29 +144,26 @@ export async function waitForParts(
   step: Step,
   options: CallOptions & { readonly deadlineMs: number },
 ): Promise<void> {
-  const end = performance.now() + options.deadlineMs;
   const names = new Set(parts.map((part) => part.name));
-  for (;;) {
+  const look = async (): Promise<readonly PartStatus[]> => {
     const { parts: all } = await client.status({ signal: options.signal });
     const waiting = all.filter((part) => names.has(part.name) && part.health !== 'healthy');
-    const [first] = waiting;
-    if (first === undefined) {
-      return;
+    if (waiting.length > 0) {
+      const healths = waiting.map((part) => `${part.name}: ${part.health}`).join('; ');
+      step.note(`waiting for ${healths.slice(0, 200)}`);
     }
-    step.note(
-      `waiting for ${waiting
-        .map((part) => `${part.name}: ${part.health}`)
-        .join('; ')
-        .slice(0, 200)}`,
+    return waiting;
+  };
+  const [first] = await lookUntil(look, (waiting) => waiting.length === 0, {
+    withinMs: options.deadlineMs,
+    signal: options.signal,
+  });
+  if (first !== undefined) {
+    const logFile = parts.find((part) => part.name === first.name)?.logFile ?? '';
+    throw new EsbError(
+      `${first.name} is not healthy: ${first.health}\nthe end of ${logFile}:\n${await tail(logFile, LOG_LINES)}`,
+      { code: localCode('PartUnhealthy') },
     );
-    if (performance.now() > end) {
-      const logFile = parts.find((part) => part.name === first.name)?.logFile ?? '';
-      throw new EsbError(
-        `${first.name} is not healthy: ${first.health}\nthe end of ${logFile}:\n${await tail(logFile, LOG_LINES)}`,
-        { code: localCode('PartUnhealthy') },
-      );
-    }
-    await pause(options.signal);
   }
 }
 

@@ -1,5 +1,5 @@
 import { open } from 'node:fs/promises';
-import { pause } from '../../src/cli/pause.ts';
+import { pause } from '../../src/cli/wait.ts';
 import { EsbError, errnoOf } from '../../src/common/errors.ts';
 import { lastLines } from '../common/command.ts';
 

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { request } from 'undici';
 import { parse } from 'yaml';
 import { callCredentials, provenHeaders } from '../../src/cli/call-credentials.ts';
-import { pause } from '../../src/cli/pause.ts';
 import type { Step } from '../../src/cli/progress.ts';
+import { lookUntil, pause } from '../../src/cli/wait.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
 import { localCode } from '../common/error-codes.ts';
 import { repositoryRoot } from '../common/repository.ts';
@@ -84,18 +84,13 @@ async function waitForReady(instance: Instance, signal: AbortSignal): Promise<vo
 async function rest(instance: Instance, state: 'Absent' | 'Paused', signal: AbortSignal): Promise<void> {
   const patch = JSON.stringify({ spec: { desiredState: state } });
   await kubectl(instance.home, ['patch', 'lambdaworker', FUNCTION, '--type=merge', '-p', patch], { signal });
-  const end = performance.now() + PHASE_DEADLINE_MS;
-  for (;;) {
-    const args = ['get', 'lambdaworker', FUNCTION, '-o', 'jsonpath={.status.phase}'];
-    if ((await kubectl(instance.home, args, { signal })).stdout === state) {
-      return;
-    }
-    if (performance.now() > end) {
-      throw new EsbError(`the sample worker is not ${state}:\n${await describe(instance, signal)}`, {
-        code: localCode('SampleFailed'),
-      });
-    }
-    await pause(signal);
+  const args = ['get', 'lambdaworker', FUNCTION, '-o', 'jsonpath={.status.phase}'];
+  const look = async (): Promise<string> => (await kubectl(instance.home, args, { signal })).stdout;
+  const phase = await lookUntil(look, (found) => found === state, { withinMs: PHASE_DEADLINE_MS, signal });
+  if (phase !== state) {
+    throw new EsbError(`the sample worker is not ${state}:\n${await describe(instance, signal)}`, {
+      code: localCode('SampleFailed'),
+    });
   }
 }
 

@@ -1,10 +1,10 @@
 import { access } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import type { Progress } from '../../src/cli/progress.ts';
+import { retry } from '../../src/cli/retry.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
 import { runCommand } from '../common/command.ts';
 import { localCode } from '../common/error-codes.ts';
-import { retry } from '../common/retry.ts';
 
 /** A part of the operating system that ESB needs, and its Debian package. */
 export interface SystemNeed {

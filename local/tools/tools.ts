@@ -1,13 +1,13 @@
 import { access, mkdir, mkdtemp, readlink, rename, rm, symlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Progress, Step } from '../../src/cli/progress.ts';
+import { retry } from '../../src/cli/retry.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
 import { EsbError, errnoOf, hasCode, messageOf } from '../../src/common/errors.ts';
 import { runCommand } from '../common/command.ts';
 import { localCode } from '../common/error-codes.ts';
 import { lockProgram } from '../common/program-lock.ts';
 import { repositoryRoot } from '../common/repository.ts';
-import { retry } from '../common/retry.ts';
 import { ensureNeeds, runcBuildNeeds } from './debian-packages.ts';
 import { findTools } from './found-tools.ts';
 import { cacheFolder, familyFolder, toolSetFolder } from './tool-cache.ts';

@@ -5,7 +5,7 @@ import { EsbError } from '../common/errors.ts';
 import { formatHostPort, parseHostPort } from '../common/host-port.ts';
 import type { CertifiedKey } from '../common/x509.ts';
 import { loadAgentProto } from '../protocol/agent-proto.ts';
-import { type Cluster, kubectlText } from './kubectl-command.ts';
+import { type Cluster, kubectlObject } from './kubectl-command.ts';
 
 /** A connection to the agent of a node. */
 export interface AgentClient {
@@ -54,9 +54,7 @@ async function readNode(
   cluster: Cluster,
   signal: AbortSignal,
 ): Promise<{ readonly endpoint: string; readonly certificate: string; readonly trusted: readonly Buffer[] }> {
-  const node = JSON.parse(
-    await kubectlText(['get', 'lambdanode', name, '-o', 'json'], cluster, { signal }),
-  ) as LambdaNode;
+  const node = await kubectlObject<LambdaNode>(['lambdanode', name], cluster, { signal });
   const { endpoint, certificate } = node.status ?? {};
   if (endpoint === undefined || endpoint === '' || certificate === undefined || certificate === '') {
     throw new EsbError(`LambdaNode ${name} does not say where its agent is`, { code: 'NotFound' });

@@ -1,18 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import { gatewayUri } from '../api/gateway-name.ts';
 import { GATEWAY_COMMON_NAME, GATEWAY_SIGNER } from '../api/name.ts';
-import { systemClock } from '../common/clock.ts';
-import { type CallOptions, sleep, withDeadline } from '../common/deadline.ts';
+import { type CallOptions, withDeadline } from '../common/deadline.ts';
 import { EsbError } from '../common/errors.ts';
 import { type CertifiedKey, certificateRequest } from '../common/x509.ts';
 import type { CertificateSigningRequest } from '../kube/api/resource-types.ts';
-import { type Cluster, kubectlText } from './kubectl-command.ts';
+import { type Cluster, kubectlObject, kubectlText } from './kubectl-command.ts';
+import { lookUntil } from './wait.ts';
 
 const REQUEST_PREFIX = 'esb-cli-';
 /** Least validity that the API server takes; the certificate is not kept. */
 const LIFETIME_SECONDS = 600;
 const DEADLINE_MS = 30_000;
-const POLL_MS = 100;
 
 /**
  * Gets a certificate that agents accept, for some minutes and for this process alone: a request for the signer of the
@@ -58,19 +57,17 @@ export async function requestClientCertificate(
 }
 
 async function issued(name: string, cluster: Cluster, signal: AbortSignal): Promise<string> {
-  for (;;) {
-    const text = await kubectlText(['get', 'certificatesigningrequest', name, '-o', 'json'], cluster, { signal });
-    const { status } = JSON.parse(text) as CertificateSigningRequest;
+  const look = async (): Promise<string> => {
+    const args = ['certificatesigningrequest', name];
+    const { status } = await kubectlObject<CertificateSigningRequest>(args, cluster, { signal });
     const refusal = status?.conditions?.find(({ type }) => type === 'Denied' || type === 'Failed');
     if (refusal !== undefined) {
       throw new EsbError(`the certificate was refused (${refusal.reason ?? ''}): ${refusal.message ?? ''}`, {
         code: 'RequestDenied',
       });
     }
-    const certificate = status?.certificate ?? '';
-    if (certificate !== '') {
-      return Buffer.from(certificate, 'base64').toString('utf8');
-    }
-    await sleep(systemClock, POLL_MS, signal);
-  }
+    return status?.certificate ?? '';
+  };
+  const certificate = await lookUntil(look, (found) => found !== '', { signal });
+  return Buffer.from(certificate, 'base64').toString('utf8');
 }

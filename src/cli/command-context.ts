@@ -1,8 +1,8 @@
 /** The surroundings of a command. */
 export interface CommandContext {
   readonly signal: AbortSignal;
-  /** Takes the text for the user. Default: standard output. */
-  readonly write?: (text: string) => void;
+  /** Takes the text for the user. */
+  readonly write: (text: string) => void;
   /** Opens the instance that stands for an unnamed cluster. Absent in the program of a Pod. */
   readonly openInstance?: InstanceOpener | undefined;
 }

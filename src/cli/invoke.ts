@@ -39,11 +39,10 @@ const CALL_DEADLINE_MS = 16 * 60_000;
  * @returns the exit code: 0 for an answer of the function, 1 when it failed or was not called
  */
 export async function runInvoke(options: InvokeOptions, context: CommandContext): Promise<number> {
-  const write = context.write ?? ((text) => void process.stdout.write(text));
   const gateway = await gatewayOf(options, context);
   const credentials = await callCredentials(process.env, gateway.keyFile);
   const url = `${gateway.url}${pathOf(options)}`;
-  const { answer, fault, tail, milliseconds } = await post(url, options, credentials, write, context.signal);
+  const { answer, fault, tail, milliseconds } = await post(url, options, credentials, context.write, context.signal);
   if (tail !== undefined) {
     const shown = new LogText({ emulator: false });
     process.stderr.write(shown.take(Buffer.from(tail, 'base64')) + shown.end());

@@ -58,3 +58,12 @@ export async function kubectlText(
       : new EsbError(`${program} cannot be run: ${messageOf(error)}`, { code: 'CommandFailed', cause: error });
   }
 }
+
+/**
+ * Reads objects by `kubectl get`.
+ *
+ * @throws {EsbError} as {@link kubectlText}
+ */
+export async function kubectlObject<T>(args: readonly string[], cluster: Cluster, options: CallOptions): Promise<T> {
+  return JSON.parse(await kubectlText(['get', ...args, '-o', 'json'], cluster, options)) as T;
+}

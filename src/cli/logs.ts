@@ -6,10 +6,11 @@ import { LogFolder } from '../runtime/logs/log-folder.ts';
 import { logFolderReader } from '../runtime/logs/log-reader.ts';
 import { type FoundWorker, readAgentLogs } from './agent-logs.ts';
 import type { CommandContext } from './command-context.ts';
-import { type Cluster, type ClusterOptions, clusterOf, kubectlText } from './kubectl-command.ts';
+import { type Cluster, type ClusterOptions, clusterOf } from './kubectl-command.ts';
 import { LogText } from './log-text.ts';
-import { pause } from './pause.ts';
 import { parseSince } from './since.ts';
+import { pause } from './wait.ts';
+import { readWorkers } from './worker-list.ts';
 
 export interface LogsOptions extends ClusterOptions {
   /** Name of a worker or of a function, or of a process of the local instance such as `agent-node-1`. */
@@ -40,8 +41,7 @@ const FOLLOW_MS = 300;
  *   and the errors of {@link readAgentLogs}
  */
 export async function runLogs(options: LogsOptions, context: CommandContext): Promise<void> {
-  const write = context.write ?? ((text) => void process.stdout.write(text));
-  const { signal } = context;
+  const { signal, write } = context;
   const cluster = await clusterOf(options, context);
   const { instance } = cluster;
   if ((await instance?.showLog(options.worker, options, write, signal)) === true) {
@@ -53,7 +53,7 @@ export async function runLogs(options: LogsOptions, context: CommandContext): Pr
     requestId: options.requestId ?? '',
     previous: options.previous,
   };
-  const workers = await readWorkers(options, cluster, signal);
+  const workers = await findWorkers(options, cluster, signal);
   const show = (worker: LambdaWorker, to: (text: string) => void): Promise<void> =>
     showWorker(worker, query, options, { cluster, write: to, signal });
   const [only] = workers;
@@ -130,13 +130,12 @@ async function showWorker(
   write(shown.end());
 }
 
-async function readWorkers(
+async function findWorkers(
   { namespace, worker: name }: LogsOptions,
   cluster: Cluster,
   signal: AbortSignal,
 ): Promise<readonly LambdaWorker[]> {
-  const text = await kubectlText(['get', 'lambdaworkers', '--namespace', namespace, '-o', 'json'], cluster, { signal });
-  const found = workersNamed(name, (JSON.parse(text) as { readonly items: readonly LambdaWorker[] }).items);
+  const found = workersNamed(name, await readWorkers(namespace, cluster, signal));
   if (found.length === 0) {
     throw new EsbError(
       `the namespace ${namespace} has no worker ${name}, and no function of this name has one: esb ps lists them`,

@@ -1,10 +1,11 @@
 import { findCondition, workerConditions } from '../api/condition.ts';
-import { functionNameOf, type LambdaWorker } from '../api/lambda-worker.ts';
+import type { LambdaWorker } from '../api/lambda-worker.ts';
 import { formatHostPort } from '../common/host-port.ts';
 import { ageOf } from './age.ts';
 import type { CommandContext } from './command-context.ts';
-import { type ClusterOptions, clusterOf, kubectlText } from './kubectl-command.ts';
-import { formatTable } from './table.ts';
+import { type ClusterOptions, clusterOf } from './kubectl-command.ts';
+import { formatList } from './table.ts';
+import { readWorkers, WORKER_HEADER, workerCells } from './worker-list.ts';
 
 export interface PsOptions extends ClusterOptions {
   /** Default: every namespace. */
@@ -14,33 +15,21 @@ export interface PsOptions extends ClusterOptions {
 
 /** Lists the workers, their nodes and their states. */
 export async function runPs(options: PsOptions, context: CommandContext): Promise<void> {
-  const write = context.write ?? ((text) => void process.stdout.write(text));
-  const scope = options.namespace === undefined ? ['--all-namespaces'] : ['--namespace', options.namespace];
-  const text = await kubectlText(['get', 'lambdaworkers', ...scope, '-o', 'json'], await clusterOf(options, context), {
-    signal: context.signal,
-  });
-  const workers = (JSON.parse(text) as { readonly items: readonly LambdaWorker[] }).items;
-  write(
-    options.json
-      ? `${JSON.stringify(workers, undefined, 2)}\n`
-      : formatTable([header, ...workers.map((worker) => rowOf(worker, Date.now()))]),
-  );
+  const workers = await readWorkers(options.namespace, await clusterOf(options, context), context.signal);
+  const now = Date.now();
+  context.write(formatList(workers, options.json, { header, rowOf: (worker) => rowOf(worker, now) }));
 }
 
 /** Characters of the last column: a cause and the way out. The conditions have the whole message. */
 const whyLength = 320;
 
-const header = ['NAMESPACE', 'NAME', 'FUNCTION', 'PHASE', 'NODE', 'ADDRESS', 'CONTAINER', 'LAST CALL', 'WHY'];
+const header = [...WORKER_HEADER, 'ADDRESS', 'CONTAINER', 'LAST CALL', 'WHY'];
 
 /** One line of the list; `now` in milliseconds since the epoch. */
 export function rowOf(worker: LambdaWorker, now: number): string[] {
-  const { metadata, status } = worker;
+  const { status } = worker;
   return [
-    metadata.namespace ?? '',
-    metadata.name,
-    functionNameOf(worker),
-    status?.phase ?? 'Pending',
-    status?.assignment?.nodeName ?? '-',
+    ...workerCells(worker),
     addressOf(status?.address),
     status?.containerID ?? '-',
     status?.lastInvocationTime === undefined ? '-' : ageOf(status.lastInvocationTime, now),

@@ -10,15 +10,12 @@ import {
 import { type LambdaWorker, lambdaWorkers, WORKER_FINALIZER } from '../api/lambda-worker.ts';
 import { CLIENT_CA_NAME, CLUSTER_RANGES_NAME, CONTROLLER_LEASE } from '../api/name.ts';
 import type { Clock } from '../common/clock.ts';
-import { sleep } from '../common/deadline.ts';
 import { EsbError, hasCode } from '../common/errors.ts';
 import { configMaps, leases, pods, secrets } from '../kube/api/resource-types.ts';
 import type { KubeClient } from '../kube/api/types.ts';
-import { createKubeClient } from '../kube/client/client.ts';
-import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import type { CommandContext } from './command-context.ts';
-import { waitingClock } from './pause.ts';
-import { usualKubeconfig } from './usual-kubeconfig.ts';
+import { withKubeClient } from './kube-client.ts';
+import { lookUntil, waitingClock } from './wait.ts';
 
 export interface RetireOptions {
   /** Names of the nodes to retire. */
@@ -62,28 +59,11 @@ export async function runRetire(options: RetireOptions, context: CommandContext)
   if (kinds !== 1) {
     throw new EsbError('name nodes, or give --all or --leftovers, and no two of these', { code: 'InvalidArgument' });
   }
-  const write = context.write ?? ((text) => void process.stdout.write(text));
-  const client = createKubeClient({
-    source: createKubeConnectionSource({
-      kubeconfig: options.kubeconfig ?? (await usualKubeconfig(process.env, context)),
-    }),
-    userAgent: 'esb-retire',
-  });
-  const parts: RetireParts = {
-    client,
-    clock: waitingClock,
-    signal: context.signal,
-    say: (line) => write(`${line}\n`),
-  };
-  try {
-    if (options.leftovers) {
-      await removeLeftovers(options, parts);
-    } else {
-      await retireNodes(options, parts);
-    }
-  } finally {
-    await client.close();
-  }
+  const { signal, write } = context;
+  const work = options.leftovers ? removeLeftovers : retireNodes;
+  await withKubeClient('esb-retire', options, context, (client) =>
+    work(options, { client, clock: waitingClock, signal, say: (line) => write(`${line}\n`) }),
+  );
 }
 
 /** Retires the named nodes or all of them; with all, their LambdaNodes and Leases are removed, too. */
@@ -161,19 +141,12 @@ async function untilLeft(
 }
 
 /** Looks until nothing is found any more, for so many milliseconds at most. Returns the rest. */
-async function untilNone<T>(
+function untilNone<T>(
   find: () => Promise<readonly T[]>,
   withinMs: number,
   { clock, signal }: RetireParts,
 ): Promise<readonly T[]> {
-  const end = clock.monotonic() + withinMs;
-  for (;;) {
-    const found = await find();
-    if (found.length === 0 || clock.monotonic() >= end) {
-      return found;
-    }
-    await sleep(clock, LOOK_EVERY_MS, signal);
-  }
+  return lookUntil(find, ({ length }) => length === 0, { withinMs, everyMs: LOOK_EVERY_MS, clock, signal });
 }
 
 /** The reason why a node is not left yet; undefined for a left node. */

@@ -16,3 +16,24 @@ export function formatTable(rows: readonly (readonly string[])[]): string {
     .map((line) => `${line}\n`)
     .join('');
 }
+
+/** JSON for programs, which people can read as well. */
+export function formatJson(value: unknown): string {
+  return `${JSON.stringify(value, undefined, 2)}\n`;
+}
+
+/** A list in the two forms that a command has: a table for people, and JSON. */
+export interface ListForm<T> {
+  readonly header: readonly string[];
+  readonly rowOf: (item: T) => readonly string[];
+  /** Default: the item itself. */
+  readonly entryOf?: (item: T) => unknown;
+}
+
+/** The text of a list, as JSON where `json` is set. */
+export function formatList<T>(items: readonly T[], json: boolean, { entryOf, header, rowOf }: ListForm<T>): string {
+  if (json) {
+    return formatJson(entryOf === undefined ? items : items.map(entryOf));
+  }
+  return formatTable([header, ...items.map(rowOf)]);
+}

@@ -1,5 +1,5 @@
 import { MAX_NAMESPACES } from '../api/gateway-name.ts';
-import { functionNameOf, type LambdaWorker } from '../api/lambda-worker.ts';
+import type { LambdaWorker } from '../api/lambda-worker.ts';
 import { withDeadline } from '../common/deadline.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
 import { Limiter } from '../common/limiter.ts';
@@ -8,9 +8,10 @@ import type { ListResponse, Usage } from '../protocol/generated/agent.ts';
 import { type AgentClient, agentFault, openAgent } from './agent-client.ts';
 import { requestClientCertificate } from './client-certificate.ts';
 import type { CommandContext } from './command-context.ts';
-import { type Cluster, type ClusterOptions, clusterOf, kubectlText } from './kubectl-command.ts';
-import { pause } from './pause.ts';
-import { formatTable } from './table.ts';
+import { type Cluster, type ClusterOptions, clusterOf } from './kubectl-command.ts';
+import { formatList } from './table.ts';
+import { pause } from './wait.ts';
+import { readWorkers, WORKER_HEADER, workerCells } from './worker-list.ts';
 
 export interface TopOptions extends ClusterOptions {
   /** Default: every namespace. */
@@ -30,7 +31,7 @@ interface Used {
 const LOOK_EVERY_MS = 2_000;
 const LIST_DEADLINE_MS = 15_000;
 const NODES_AT_ONCE = 16;
-const HEADER = ['NAMESPACE', 'NAME', 'FUNCTION', 'PHASE', 'NODE', 'CPU', 'MEMORY'];
+const HEADER = [...WORKER_HEADER, 'CPU', 'MEMORY'];
 const NONE = '-';
 
 /**
@@ -41,11 +42,8 @@ const NONE = '-';
  */
 export async function runTop(options: TopOptions, context: CommandContext): Promise<void> {
   const { signal } = context;
-  const write = context.write ?? ((text) => void process.stdout.write(text));
   const cluster = await clusterOf(options, context);
-  const scope = options.namespace === undefined ? ['--all-namespaces'] : ['--namespace', options.namespace];
-  const text = await kubectlText(['get', 'lambdaworkers', ...scope, '-o', 'json'], cluster, { signal });
-  const workers = (JSON.parse(text) as { readonly items: readonly LambdaWorker[] }).items;
+  const workers = await readWorkers(options.namespace, cluster, signal);
   const used = new Map<string, Used>();
   const namespaces = [...new Set(workers.flatMap(({ metadata }) => metadata.namespace ?? []))];
   for (let at = 0; at < namespaces.length; at += MAX_NAMESPACES) {
@@ -63,9 +61,7 @@ export async function runTop(options: TopOptions, context: CommandContext): Prom
   const shown = workers
     .map((worker) => ({ worker, used: used.get(worker.metadata.uid ?? '') }))
     .toSorted((a, b) => weightOf(b.used, options.sort) - weightOf(a.used, options.sort));
-  write(
-    options.json ? `${JSON.stringify(shown.map(entryOf), undefined, 2)}\n` : formatTable([HEADER, ...shown.map(rowOf)]),
-  );
+  context.write(formatList(shown, options.json, { header: HEADER, rowOf, entryOf }));
 }
 
 async function lookAtNodes(
@@ -133,13 +129,8 @@ function weightOf(used: Used | undefined, sort: TopOptions['sort']): number {
 
 /** One line of the list. */
 export function rowOf({ used, worker }: Shown): string[] {
-  const { metadata, status } = worker;
   return [
-    metadata.namespace ?? '',
-    metadata.name,
-    functionNameOf(worker),
-    status?.phase ?? 'Pending',
-    status?.assignment?.nodeName ?? NONE,
+    ...workerCells(worker),
     used === undefined ? NONE : `${used.cpuMilli}m`,
     used === undefined ? NONE : `${(used.memoryBytes / 2 ** 20).toFixed(1)}Mi`,
   ];

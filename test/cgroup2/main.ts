@@ -7,7 +7,6 @@ import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runCommand } from '../../local/common/command.ts';
 import { repositoryRoot } from '../../local/common/repository.ts';
-import { retry } from '../../local/common/retry.ts';
 import { ensurePackageLists } from '../../local/image/debian-root.ts';
 import { ensureSampleImage } from '../../local/image/sample-image.ts';
 import { requireRootOnLinux } from '../../local/instance/machine.ts';
@@ -16,6 +15,7 @@ import { ensureNeeds, runningNeeds } from '../../local/tools/debian-packages.ts'
 import { cacheFolder } from '../../local/tools/tool-cache.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
 import { createProgress, type Step } from '../../src/cli/progress.ts';
+import { retry } from '../../src/cli/retry.ts';
 import { foreignCode } from '../../src/common/error-codes.ts';
 import { EsbError } from '../../src/common/errors.ts';
 import { runHeldApart } from '../support/held-apart.ts';

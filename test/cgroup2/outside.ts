@@ -26,9 +26,11 @@ function compiledFolder(): string {
   return join(openHome().root, 'compiled');
 }
 
+const write = (text: string): void => void process.stdout.write(text);
+
 async function startInstance(signal: AbortSignal): Promise<void> {
   const size = { nodes: 1, gateways: 1, controllers: 1 };
-  await runUp({ ...size, audit: false, agentOption: [], sample: false }, { signal });
+  await runUp({ ...size, audit: false, agentOption: [], sample: false }, { signal, write });
   const home = openHome();
   const { supervisor } = await requireInstance(home);
   // Node.js writes it down as it ends.
@@ -94,7 +96,7 @@ async function main(modules: string, tests: readonly string[]): Promise<number> 
     }
     return 130;
   } finally {
-    await runDown({}, { signal: new AbortController().signal });
+    await runDown({}, { signal: new AbortController().signal, write });
     await rm(instance, { recursive: true, force: true });
     await rm(folder, { recursive: true, force: true });
   }

@@ -3,7 +3,7 @@ import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { runCommand } from '../../local/common/command.ts';
-import { retry } from '../../local/common/retry.ts';
+import { retry } from '../../src/cli/retry.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { sleep } from '../../src/common/deadline.ts';
 import { untilAborted } from '../support/held-apart.ts';

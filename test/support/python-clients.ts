@@ -3,10 +3,10 @@ import { access, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs
 import { join } from 'node:path';
 import { runCommand } from '../../local/common/command.ts';
 import { lockProgram } from '../../local/common/program-lock.ts';
-import { retry } from '../../local/common/retry.ts';
 import { findPip } from '../../local/image/pip.ts';
 import { cacheFolder } from '../../local/tools/tool-cache.ts';
 import type { Progress } from '../../src/cli/progress.ts';
+import { retry } from '../../src/cli/retry.ts';
 import { foreignCode } from '../../src/common/error-codes.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
 

@@ -1,10 +1,10 @@
 import { createReadStream } from 'node:fs';
 import type { CallOptions } from '../../common/deadline.ts';
-import { EsbError, errnoOf } from '../../common/errors.ts';
+import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
 import type { ImageReference } from '../../oci/image-reference.ts';
 import type { RegistryClient } from '../../oci/registry-client.ts';
-import { pause } from '../pause.ts';
 import type { Step } from '../progress.ts';
+import { retry } from '../retry.ts';
 import type { FunctionImage } from './function-image.ts';
 
 export interface PushTarget {
@@ -19,12 +19,12 @@ export interface PushSource {
 }
 
 export interface PushOptions extends CallOptions {
-  /** Milliseconds before each further attempt. */
-  readonly pausesMs?: readonly number[];
+  /** Milliseconds before the second attempt of a part, as {@link retry} has it. */
+  readonly firstDelayMs?: number;
 }
 
-/** A registry that restarts, or sheds load, is back within these. */
-const PAUSES_MS: readonly number[] = [1_000, 3_000, 9_000];
+/** Milliseconds, then three and nine times as many: a registry that restarts, or sheds load, is back by then. */
+const FIRST_DELAY_MS = 1_000;
 /** Faults of connections that pass; an unknown name, or the certificate of another, stays so. */
 const PASSING_FAULTS: ReadonlySet<string> = new Set([
   'EAI_AGAIN',
@@ -49,9 +49,15 @@ export async function pushImage(
   { client, repository }: PushTarget,
   source: PushSource | undefined,
   step: Step,
-  { pausesMs = PAUSES_MS, ...options }: PushOptions,
+  { firstDelayMs = FIRST_DELAY_MS, ...options }: PushOptions,
 ): Promise<boolean> {
-  const again = <T>(part: () => Promise<T>): Promise<T> => repeated(part, pausesMs, step, options.signal);
+  const again = <T>(part: () => Promise<T>): Promise<T> =>
+    retry(part, {
+      firstDelayMs,
+      signal: options.signal,
+      worthRetrying: passes,
+      onRetry: (error) => step.note(`again, since ${messageOf(error)}`),
+    });
   if (await again(() => client.hasManifest(repository, image.digest, options))) {
     return false;
   }
@@ -78,28 +84,7 @@ export async function pushImage(
   return true;
 }
 
-/** Runs a part of a push until it succeeds, meets a fault that stays, or has no pause left. */
-async function repeated<T>(
-  part: () => Promise<T>,
-  pausesMs: readonly number[],
-  step: Step,
-  signal: AbortSignal | undefined,
-): Promise<T> {
-  for (const pauseMs of pausesMs) {
-    try {
-      return await part();
-    } catch (error) {
-      if (!passes(error)) {
-        throw error;
-      }
-      step.note(`again, since ${error.message}`);
-      await pause(signal, pauseMs);
-    }
-  }
-  return part();
-}
-
-function passes(error: unknown): error is EsbError {
+function passes(error: unknown): boolean {
   return (
     error instanceof EsbError &&
     error.retryable &&

@@ -9,7 +9,7 @@ import { runTool } from './tool.ts';
 const REQUIREMENTS = 'requirements.txt';
 const WAY_OUT = 'install Python with pip, which puts the packages of requirements.txt into the image';
 /** pip as it may be called; the first one that answers is taken, since a name on PATH may stand for none. */
-export const pipCommands: readonly (readonly [string, ...string[]])[] = [
+const pipCommands: readonly (readonly [string, ...string[]])[] = [
   ['python3', '-m', 'pip'],
   ['/usr/bin/python3', '-m', 'pip'],
   ['pip3'],
@@ -155,7 +155,12 @@ async function dropPaths(target: string): Promise<void> {
   }
 }
 
-async function findPip(
+/**
+ * The first pip that answers: program and first arguments.
+ *
+ * @throws {EsbError} `ProgramMissing` without one
+ */
+export async function findPip(
   cwd: string,
   options: CallOptions & { readonly runner?: CommandRunner | undefined },
 ): Promise<readonly [string, ...string[]]> {

@@ -6,8 +6,6 @@ import { type LambdaFunction, lambdaFunctions } from '../../api/lambda-function.
 import { fieldManagers } from '../../api/name.ts';
 import { EsbError, errnoOf, hasCode, messageOf } from '../../common/errors.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
-import { createKubeClient } from '../../kube/client/client.ts';
-import { createKubeConnectionSource } from '../../kube/client/kube-config.ts';
 import { linuxPlatform } from '../../oci/image-config.ts';
 import { parseImageReference } from '../../oci/image-reference.ts';
 import { RegistryClient } from '../../oci/registry-client.ts';
@@ -19,9 +17,8 @@ import { type PushSource, pushImage } from '../build/push-image.ts';
 import { findLogin } from '../build/registry-login.ts';
 import type { CommandContext } from '../command-context.ts';
 import { runInvoke } from '../invoke.ts';
-import { waitingClock } from '../pause.ts';
+import { withKubeClient } from '../kube-client.ts';
 import { createProgress, type Progress } from '../progress.ts';
-import { usualKubeconfig } from '../usual-kubeconfig.ts';
 import {
   type DeployedCode,
   type FunctionSettings,
@@ -96,9 +93,8 @@ interface ImagePlan extends Plan {
  *   registries, `NotFound`, `Forbidden`, `Conflict` and `Invalid` of the API server, `NotDeployed`
  */
 export async function runDeploy(options: DeployOptions, context: CommandContext): Promise<number> {
-  const write = context.write ?? ((text) => void process.stdout.write(text));
+  const { signal, write } = context;
   const progress = createProgress({ write });
-  const { signal } = context;
   checkPayload(options.invoke);
   const instance = await instanceOf(options, context);
   const plan = await planOf(options, instance?.registry);
@@ -112,35 +108,12 @@ export async function runDeploy(options: DeployOptions, context: CommandContext)
       { code: 'InvalidArgument' },
     );
   }
-  const client = createKubeClient({
-    source: createKubeConnectionSource({
-      kubeconfig: options.kubeconfig ?? (await usualKubeconfig(process.env, context)),
-    }),
-    userAgent: DEPLOY_MANAGER,
+  const functionName = await withKubeClient(DEPLOY_MANAGER, options, context, async (client) => {
+    const applied = await deployImage(client, plan, options, progress, signal);
+    const name = applied.spec.functionName ?? plan.name;
+    progress.say(callText(name, gateway, gateway === usual));
+    return name;
   });
-  const staging = await mkdtemp(join(tmpdir(), 'esb-deploy-'));
-  let functionName = plan.name;
-  try {
-    // First of all: a cluster without the resource, or a user without the right, is refused before anything is built.
-    const present = await lookAt(client, plan.name, options, signal);
-    checkReplacement(present, { ...plan, namespace: options.namespace }, options.name !== undefined);
-    const hasCommand = (present?.spec.template.spec.command ?? []).length > 0;
-    const image = await imageOf({ ...plan, hasCommand }, options, staging, progress, signal);
-    const reference = `${plan.target.registry}/${plan.target.repository}@${image.digest}`;
-    const { applied, isSame } = await progress.step(
-      `applying LambdaFunction ${options.namespace}/${plan.name}${replacedText(present, reference)}`,
-      () => applyFunction(client, { ...plan, image: reference }, options, signal),
-    );
-    await progress.step('waiting until the function is up to date', (step) =>
-      untilCurrent(client, applied, { step, clock: waitingClock, waitMs: options.wait * 1_000, signal }),
-    );
-    progress.say(isSame ? `\n${plan.name} is as it was: nothing has changed.` : `\n${plan.name} is up to date.`);
-    functionName = applied.spec.functionName ?? plan.name;
-    progress.say(callText(functionName, gateway, gateway === usual));
-  } finally {
-    await client.close();
-    await rm(staging, { recursive: true, force: true });
-  }
   if (options.invoke === undefined) {
     return 0;
   }
@@ -156,6 +129,36 @@ export async function runDeploy(options: DeployOptions, context: CommandContext)
     },
     context,
   );
+}
+
+/** Builds and pushes the image, applies the function, and waits for it. Returns the function as it was applied. */
+async function deployImage(
+  client: KubeClient,
+  plan: Plan,
+  options: DeployOptions,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<LambdaFunction> {
+  const staging = await mkdtemp(join(tmpdir(), 'esb-deploy-'));
+  try {
+    // First of all: a cluster without the resource, or a user without the right, is refused before anything is built.
+    const present = await lookAt(client, plan.name, options, signal);
+    checkReplacement(present, { ...plan, namespace: options.namespace }, options.name !== undefined);
+    const hasCommand = (present?.spec.template.spec.command ?? []).length > 0;
+    const image = await imageOf({ ...plan, hasCommand }, options, staging, progress, signal);
+    const reference = `${plan.target.registry}/${plan.target.repository}@${image.digest}`;
+    const { applied, isSame } = await progress.step(
+      `applying LambdaFunction ${options.namespace}/${plan.name}${replacedText(present, reference)}`,
+      () => applyFunction(client, { ...plan, image: reference }, options, signal),
+    );
+    await progress.step('waiting until the function is up to date', (step) =>
+      untilCurrent(client, applied, { step, waitMs: options.wait * 1_000, signal }),
+    );
+    progress.say(isSame ? `\n${plan.name} is as it was: nothing has changed.` : `\n${plan.name} is up to date.`);
+    return applied;
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+  }
 }
 
 /** @throws {EsbError} `InvalidArgument` for a payload that no function could read, before anything is made */

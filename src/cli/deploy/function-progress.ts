@@ -1,5 +1,6 @@
 import { findCondition, workerConditions } from '../../api/condition.ts';
 import type { LambdaFunction } from '../../api/lambda-function.ts';
+import { EsbError } from '../../common/errors.ts';
 
 /** How far a function has come towards its spec, as kstatus has it. */
 export type FunctionProgress =
@@ -25,4 +26,12 @@ export function functionProgress({ metadata, status }: LambdaFunction): Function
   return ready?.status === 'True'
     ? { kind: 'Current' }
     : { kind: 'InProgress', message: ready?.message ?? 'nothing is known of its workers yet' };
+}
+
+/** The error of a change that has stopped. */
+export function stoppedError(
+  name: string,
+  { message, reason }: Extract<FunctionProgress, { readonly kind: 'Failed' }>,
+): EsbError {
+  return new EsbError(`${name} cannot become up to date: ${reason}: ${message}`, { code: 'NotDeployed' });
 }

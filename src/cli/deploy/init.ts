@@ -19,8 +19,7 @@ export interface InitOptions {
  * @throws {EsbError} `AlreadyExists` with the files that are there, `InvalidArgument` for a folder whose name makes no
  *   name of a function
  */
-export async function runInit({ folder, language }: InitOptions, context: CommandContext): Promise<void> {
-  const write = context.write ?? ((text) => void process.stdout.write(text));
+export async function runInit({ folder, language }: InitOptions, { write }: CommandContext): Promise<void> {
   const path = resolve(folder);
   const name = functionNameFrom(undefined, basename(path));
   const files = firstFunction(language, name);

@@ -1,3 +1,5 @@
+import { formatJson } from '../table.ts';
+
 /** Result of one check. */
 export interface Finding {
   readonly what: string;
@@ -23,7 +25,7 @@ export function problem(what: string, message: string, mend: string): Finding {
 /** Text for people, or JSON for programs. */
 export function formatFindings(findings: readonly Finding[], json: boolean): string {
   if (json) {
-    return `${JSON.stringify(findings, undefined, 2)}\n`;
+    return formatJson(findings);
   }
   const signs = { ok: '✓', warning: '!', problem: '✗' } as const;
   return findings

@@ -39,12 +39,11 @@ export interface NodeDoctorOptions extends MachineNeeds, Omit<NetworkNeeds, 'bri
  * @returns the exit code: 1 when there is a problem
  */
 export async function runNodeDoctor(options: NodeDoctorOptions, context: CommandContext): Promise<number> {
-  const write = context.write ?? ((text) => void process.stdout.write(text));
   const socketPath = resolve(options.containerdSocket);
   const findings = await examineNode(options, systemProbe(context.signal), () =>
     createContainerdClient({ socketPath, namespace: 'esb', snapshotter: 'overlayfs' }),
   );
-  write(formatFindings(findings, options.json));
+  context.write(formatFindings(findings, options.json));
   return exitCodeOf(findings);
 }
 

@@ -1,8 +1,7 @@
-import { EsbError, unreachable } from '../../common/errors.ts';
+import { unreachable } from '../../common/errors.ts';
 import type { CommandContext } from '../command-context.ts';
-import { functionProgress } from '../deploy/function-progress.ts';
+import { functionProgress, stoppedError } from '../deploy/function-progress.ts';
 import { untilCurrent } from '../deploy/function-wait.ts';
-import { waitingClock } from '../pause.ts';
 import { type TargetOptions, withTarget } from './target.ts';
 
 export interface StatusOptions extends TargetOptions {
@@ -29,7 +28,7 @@ export function runStatus(options: StatusOptions, context: CommandContext): Prom
     };
     if (options.watch) {
       const waitMs = options.timeout === 0 ? Number.POSITIVE_INFINITY : options.timeout * 1_000;
-      await untilCurrent(client, owner, { step: { note }, clock: waitingClock, waitMs, signal });
+      await untilCurrent(client, owner, { step: { note }, waitMs, signal });
     } else {
       const progress = functionProgress(owner);
       switch (progress.kind) {
@@ -39,9 +38,7 @@ export function runStatus(options: StatusOptions, context: CommandContext): Prom
           note(progress.message);
           return;
         case 'Failed':
-          throw new EsbError(`${name} cannot become up to date: ${progress.reason}: ${progress.message}`, {
-            code: 'NotDeployed',
-          });
+          throw stoppedError(name, progress);
         default:
           unreachable(progress);
       }

@@ -4,10 +4,8 @@ import { revisionName, type TemplateRevision } from '../../api/template-revision
 import { EsbError, hasCode } from '../../common/errors.ts';
 import { controllerRevisions } from '../../kube/api/resource-types.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
-import { createKubeClient } from '../../kube/client/client.ts';
-import { createKubeConnectionSource } from '../../kube/client/kube-config.ts';
 import type { CommandContext } from '../command-context.ts';
-import { usualKubeconfig } from '../usual-kubeconfig.ts';
+import { withKubeClient } from '../kube-client.ts';
 
 export interface TargetOptions {
   /** Name of the LambdaFunction, with or without `lf/` or `lambdafunction/` before it. */
@@ -34,18 +32,10 @@ export async function withTarget(
   context: CommandContext,
   work: (target: Target) => Promise<void>,
 ): Promise<void> {
-  const kubeconfig = options.kubeconfig ?? (await usualKubeconfig(process.env, context));
-  const client = createKubeClient({
-    source: createKubeConnectionSource({ kubeconfig }),
-    userAgent: fieldManagers.rollout,
+  const { signal, write } = context;
+  await withKubeClient(fieldManagers.rollout, options, context, async (client) => {
+    await work({ client, owner: await functionOf(client, options, signal), signal, write });
   });
-  const write = context.write ?? ((text) => void process.stdout.write(text));
-  try {
-    const owner = await functionOf(client, options, context.signal);
-    await work({ client, owner, signal: context.signal, write });
-  } finally {
-    await client.close();
-  }
 }
 
 async function functionOf(

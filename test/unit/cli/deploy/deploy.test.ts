@@ -20,7 +20,9 @@ it('a cluster without the resource, and a user without the right, are refused wi
 
 it('a payload that is not JSON is refused before anything is made', async () => {
   const options = { folder: '/', namespace: 'team', plainHttp: false, forceConflicts: false, wait: 1 };
-  await expect(runDeploy({ ...options, invoke: '{name: Ada}' }, { signal })).rejects.toThrow(/--invoke.*not JSON/);
+  await expect(runDeploy({ ...options, invoke: '{name: Ada}' }, { signal, write: () => undefined })).rejects.toThrow(
+    /--invoke.*not JSON/,
+  );
 });
 
 it('settings that a scaler has taken over while the image was built are left to the scaler', async () => {

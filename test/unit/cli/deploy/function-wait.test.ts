@@ -4,7 +4,6 @@ import { untilCurrent } from '../../../../src/cli/deploy/function-wait.ts';
 import { EsbError } from '../../../../src/common/errors.ts';
 import type { KubeClient } from '../../../../src/kube/api/types.ts';
 import { functionReads } from '../../../support/function-reads.ts';
-import { manualClock } from '../../../support/manual-clock.ts';
 
 const { signal } = new AbortController();
 const hello = (observedGeneration: number, ready: 'True' | 'False'): LambdaFunction =>
@@ -19,7 +18,7 @@ const hello = (observedGeneration: number, ready: 'True' | 'False'): LambdaFunct
 async function wait(client: Pick<KubeClient, 'get'>, waitMs = 60_000): Promise<readonly string[]> {
   const notes: string[] = [];
   const step = { note: (text: string) => void notes.push(text) };
-  await untilCurrent(client, hello(0, 'False'), { step, clock: manualClock(), waitMs, signal });
+  await untilCurrent(client, hello(0, 'False'), { step, waitMs, signal });
   return notes;
 }
 

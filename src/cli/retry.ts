@@ -1,5 +1,6 @@
-import { type Clock, systemClock } from '../../src/common/clock.ts';
-import { type CallOptions, isAborted, sleep } from '../../src/common/deadline.ts';
+import type { Clock } from '../common/clock.ts';
+import { type CallOptions, isAborted, sleep } from '../common/deadline.ts';
+import { waitingClock } from './wait.ts';
 
 export interface RetryOptions extends Pick<CallOptions, 'signal'> {
   /** Attempts in all. Default 4. */
@@ -28,13 +29,7 @@ export async function retry<T>(work: () => Promise<T>, options: RetryOptions = {
         throw error;
       }
       options.onRetry?.(error, delayMs);
-      // Timers of the clock do not keep the process alive, and there may be nothing else to do.
-      const alive = setInterval(() => undefined, 1_000);
-      try {
-        await sleep(options.clock ?? systemClock, delayMs, options.signal);
-      } finally {
-        clearInterval(alive);
-      }
+      await sleep(options.clock ?? waitingClock, delayMs, options.signal);
       delayMs *= 3;
       await options.beforeRetry?.().catch(() => undefined);
     }

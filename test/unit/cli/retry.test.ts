@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { retry } from '../../../../local/common/retry.ts';
-import { AbortedError } from '../../../../src/common/deadline.ts';
+import { retry } from '../../../src/cli/retry.ts';
+import { AbortedError } from '../../../src/common/deadline.ts';
 
 /** Fails that often, then answers with the number of the attempt. */
 function failing(times: number): () => Promise<number> {
