@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { copyFile, link, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../src/common/errors.ts';
+import { imageDocuments, ociTypes } from '../../src/oci/image-documents.ts';
 import type { LayerDescriptor } from '../../src/oci/image-layer.ts';
 
 /** A layer and the file that holds it. */
@@ -39,36 +40,27 @@ export async function writeImageLayout(
   for (const layer of layers) {
     await linkOrCopy(layer.file, join(blobs, layer.digest.slice('sha256:'.length)));
   }
-  const writeBlob = async (value: object): Promise<{ readonly digest: string; readonly size: number }> => {
-    const content = Buffer.from(JSON.stringify(value));
-    const hash = createHash('sha256').update(content).digest('hex');
-    await writeFile(join(blobs, hash), content);
-    return { digest: `sha256:${hash}`, size: content.length };
-  };
-  const config = await writeBlob({
-    created: created.toISOString().replace('.000Z', 'Z'),
-    architecture,
-    os: 'linux',
-    config: run,
-    rootfs: { type: 'layers', diff_ids: layers.map((layer) => layer.diffId) },
-  });
-  const manifestType = 'application/vnd.oci.image.manifest.v1+json';
-  const manifest = await writeBlob({
-    schemaVersion: 2,
-    mediaType: manifestType,
-    config: { mediaType: 'application/vnd.oci.image.config.v1+json', ...config },
-    layers: layers.map(({ digest, size }) => ({
-      mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip',
-      digest,
-      size,
-    })),
-  });
+  const { config, digest, manifest } = imageDocuments(
+    {
+      created: created.toISOString().replace('.000Z', 'Z'),
+      architecture,
+      os: 'linux',
+      config: run,
+      rootfs: { type: 'layers', diff_ids: layers.map((layer) => layer.diffId) },
+    },
+    layers.map(({ digest: layer, size }) => ({ mediaType: ociTypes.layer, digest: layer, size })),
+  );
+  await writeFile(join(blobs, config.digest.slice('sha256:'.length)), config.content);
+  await writeFile(join(blobs, digest.slice('sha256:'.length)), manifest.content);
   await writeFile(join(folder, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
   await writeFile(
     join(folder, 'index.json'),
-    JSON.stringify({ schemaVersion: 2, manifests: [{ mediaType: manifestType, ...manifest }] }),
+    JSON.stringify({
+      schemaVersion: 2,
+      manifests: [{ mediaType: manifest.mediaType, digest, size: manifest.content.length }],
+    }),
   );
-  return manifest.digest;
+  return digest;
 }
 
 /**

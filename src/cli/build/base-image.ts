@@ -1,18 +1,12 @@
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import { type ImageConfig, linuxPlatform, parseImageConfig, resolveManifest } from '../../oci/image-config.ts';
+import { type ListedLayer, ociTypes } from '../../oci/image-documents.ts';
 import { type ImageReference, parseImageReference } from '../../oci/image-reference.ts';
 import type { RegistryClient } from '../../oci/registry-client.ts';
 
 /** Name of the base that has nothing in it, as in a Dockerfile. */
 export const NO_BASE = 'scratch';
-
-/** One layer as a manifest lists it. */
-export interface BaseLayer {
-  readonly mediaType: string;
-  readonly digest: string;
-  readonly size: number;
-}
 
 /** An image that another one is built on. */
 export interface BaseImage {
@@ -20,14 +14,11 @@ export interface BaseImage {
   readonly reference: ImageReference | undefined;
   readonly manifestType: string;
   readonly configType: string;
-  readonly layers: readonly BaseLayer[];
+  readonly layers: readonly ListedLayer[];
   /** The configuration as its author wrote it. */
   readonly document: Readonly<Record<string, unknown>>;
   readonly config: ImageConfig;
 }
-
-const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
-const OCI_CONFIG = 'application/vnd.oci.image.config.v1+json';
 
 /** The base of a static program: no file at all. */
 export function emptyBase(architecture: string): BaseImage {
@@ -39,8 +30,8 @@ export function emptyBase(architecture: string): BaseImage {
   };
   return {
     reference: undefined,
-    manifestType: OCI_MANIFEST,
-    configType: OCI_CONFIG,
+    manifestType: ociTypes.manifest,
+    configType: ociTypes.config,
     layers: [],
     document,
     config: parseImageConfig(document, NO_BASE),
@@ -110,8 +101,8 @@ export async function readBaseImage(
   }
   return {
     reference,
-    manifestType: types.get(manifest.digest) ?? OCI_MANIFEST,
-    configType: configDescriptor?.mediaType ?? OCI_CONFIG,
+    manifestType: types.get(manifest.digest) ?? ociTypes.manifest,
+    configType: configDescriptor?.mediaType ?? ociTypes.config,
     layers,
     document,
     config,
@@ -134,8 +125,8 @@ export function checkEntrypoint(base: BaseImage, name: string, handler: string):
 }
 
 /** Whether a layer is one. Digests become parts of addresses: a registry may put nothing else there. */
-function isLayer(found: unknown): found is BaseLayer {
-  const { digest, mediaType, size } = (found ?? {}) as Partial<Readonly<Record<keyof BaseLayer, unknown>>>;
+function isLayer(found: unknown): found is ListedLayer {
+  const { digest, mediaType, size } = (found ?? {}) as Partial<Readonly<Record<keyof ListedLayer, unknown>>>;
   const isDigest = typeof digest === 'string' && /^[a-z0-9]+:[0-9a-f]{64,}$/.test(digest);
   return isDigest && typeof mediaType === 'string' && Number.isSafeInteger(size) && Number(size) >= 0;
 }

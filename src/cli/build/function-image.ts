@@ -1,6 +1,6 @@
+import { type ImageDocuments, imageDocuments, type ListedLayer, ociTypes } from '../../oci/image-documents.ts';
 import type { LayerDescriptor } from '../../oci/image-layer.ts';
-import { digestOf } from '../../oci/registry-client.ts';
-import type { BaseImage, BaseLayer } from './base-image.ts';
+import type { BaseImage } from './base-image.ts';
 
 /** A layer that a build adds, and the file with it. */
 export interface AddedLayer extends LayerDescriptor {
@@ -17,13 +17,9 @@ export interface FunctionCommand {
   readonly workingDir: string;
 }
 
-/** The documents of an image. */
-export interface FunctionImage {
-  /** Digest of the manifest. */
-  readonly digest: string;
-  readonly manifest: { readonly content: Buffer; readonly mediaType: string };
-  readonly config: { readonly content: Buffer; readonly digest: string };
-  readonly baseLayers: readonly BaseLayer[];
+/** The documents of an image, and its layers. */
+export interface FunctionImage extends ImageDocuments {
+  readonly baseLayers: readonly ListedLayer[];
   readonly added: readonly AddedLayer[];
 }
 
@@ -50,47 +46,29 @@ export function functionImage(
   const { document } = base;
   const run = document.config as object | null | undefined;
   const { history } = document as { readonly history?: readonly object[] };
-  const config = Buffer.from(
-    JSON.stringify({
-      ...document,
-      config: {
-        ...run,
-        ...(entrypoint === undefined ? {} : { Entrypoint: entrypoint }),
-        Cmd: cmd,
-        WorkingDir: workingDir,
-      },
-      rootfs: { type: 'layers', diff_ids: [...base.config.diffIds, ...added.map(({ diffId }) => diffId)] },
-      // Each layer has its line there, or the list counts for nothing.
-      ...(history === undefined
-        ? {}
-        : { history: [...history, ...added.map(({ holds }) => ({ created_by: `esb deploy: ${holds}` }))] }),
-    }),
-  );
-  const configDigest = digestOf(config);
-  const layers = [
-    ...base.layers,
-    ...added.map(({ digest, size }) => ({ mediaType: layerTypeOf(base.manifestType), digest, size })),
-  ];
-  const manifest = Buffer.from(
-    JSON.stringify({
-      schemaVersion: 2,
-      mediaType: base.manifestType,
-      config: { mediaType: base.configType, digest: configDigest, size: config.length },
-      layers: layers.map(({ digest, mediaType, size }) => ({ mediaType, digest, size })),
-    }),
-  );
-  return {
-    digest: digestOf(manifest),
-    manifest: { content: manifest, mediaType: base.manifestType },
-    config: { content: config, digest: configDigest },
-    baseLayers: base.layers,
-    added,
+  const config = {
+    ...document,
+    config: {
+      ...run,
+      ...(entrypoint === undefined ? {} : { Entrypoint: entrypoint }),
+      Cmd: cmd,
+      WorkingDir: workingDir,
+    },
+    rootfs: { type: 'layers', diff_ids: [...base.config.diffIds, ...added.map(({ diffId }) => diffId)] },
+    // Each layer has its line there, or the list counts for nothing.
+    ...(history === undefined
+      ? {}
+      : { history: [...history, ...added.map(({ holds }) => ({ created_by: `esb deploy: ${holds}` }))] }),
   };
+  const mediaType = layerTypeOf(base.manifestType);
+  const layers = [...base.layers, ...added.map(({ digest, size }) => ({ mediaType, digest, size }))];
+  const documents = imageDocuments(config, layers, { manifest: base.manifestType, config: base.configType });
+  return { ...documents, baseLayers: base.layers, added };
 }
 
 /** The media type of a compressed layer in a manifest of a kind. */
 function layerTypeOf(manifestType: string): string {
   return manifestType.startsWith('application/vnd.docker.')
     ? 'application/vnd.docker.image.rootfs.diff.tar.gzip'
-    : 'application/vnd.oci.image.layer.v1.tar+gzip';
+    : ociTypes.layer;
 }
