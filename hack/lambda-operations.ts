@@ -5,13 +5,24 @@ import type { Product } from './product.ts';
 /** Folder of the table of operations; everything in it is generated. */
 export const generatedOperationsFolder = 'src/gateway/lambda/generated';
 
-const MODEL = 'hack/aws/lambda-operations.json';
+const MODEL = 'hack/aws/lambda-model.json';
 
-/** The `http` of an operation, as AWS's service model has it. */
-interface ModelBinding {
-  readonly method: string;
-  readonly requestUri: string;
-  readonly responseCode?: number;
+/** The extract of AWS's service model. */
+interface Model {
+  readonly operations: Readonly<
+    Record<
+      string,
+      {
+        readonly method: string;
+        readonly requestUri: string;
+        readonly responseCode?: number;
+        /** Names of the members of a request's body. */
+        readonly members: readonly string[];
+      }
+    >
+  >;
+  /** Rules for values, and names of the members of structures. */
+  readonly shapes: Readonly<Record<string, object>>;
 }
 
 /** Parts of a path that name a function: by itself, and by an ARN of its tags. */
@@ -29,15 +40,18 @@ function routeOf(path: string): string {
   });
 }
 
+function rowOf(name: string, row: object): string {
+  return `  ${name}: ${JSON.stringify(row)},`;
+}
+
 /** Writes the table of Lambda's operations from the extract of AWS's service model. */
 export async function lambdaOperations(root: string): Promise<readonly Product[]> {
-  const model = JSON.parse(await readFile(join(root, MODEL), 'utf8')) as Readonly<Record<string, ModelBinding>>;
-  const rows = Object.entries(model).map(([name, { method, requestUri, responseCode = 200 }]) => {
+  const { operations, shapes } = JSON.parse(await readFile(join(root, MODEL), 'utf8')) as Model;
+  const rows = Object.entries(operations).map(([name, { members, method, requestUri, responseCode: status = 200 }]) => {
     const [path = '', query] = requestUri.split('?');
-    const told = query === undefined ? '' : `, query: '${query}'`;
-    const trimmed = path.replace(/\/$/, '');
-    return `  ${name}: { method: '${method}', path: '${routeOf(trimmed)}', status: ${responseCode}${told} },`;
+    return rowOf(name, { method, path: routeOf(path.replace(/\/$/, '')), status, query, members });
   });
+  const ruled = Object.entries(shapes).filter(([, shape]) => Object.keys(shape).length > 0);
   const text = `// Made from ${MODEL} by \`npm run generate\`; do not edit.
 
 export interface LambdaOperation {
@@ -48,11 +62,28 @@ export interface LambdaOperation {
   readonly status: number;
   /** The query that tells the operation from another one of the same path. */
   readonly query?: string;
+  /** Names of the members of a request's body. */
+  readonly members: readonly string[];
+}
+
+/** Rules for a value of a request, by the name of its shape; names of the members of a structure. */
+export interface LambdaShape {
+  /** Least number, length of a text in characters, or length of a list. */
+  readonly min?: number;
+  /** Largest number, length of a text in characters, or length of a list. */
+  readonly max?: number;
+  readonly enum?: readonly string[];
+  readonly pattern?: string;
+  readonly members?: readonly string[];
 }
 
 export const lambdaOperations = {
 ${rows.join('\n')}
 } as const satisfies Readonly<Record<string, LambdaOperation>>;
+
+export const lambdaShapes = {
+${ruled.map(([name, shape]) => rowOf(name, shape)).join('\n')}
+} as const satisfies Readonly<Record<string, LambdaShape>>;
 
 /** The name of an operation, as SDKs know it. */
 export type OperationName = keyof typeof lambdaOperations;

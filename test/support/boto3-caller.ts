@@ -46,8 +46,8 @@ export interface ModeledOperation {
 export interface Boto3Caller extends LambdaCaller {
   /** Every operation, asked about one function. */
   operations(functionName: string): Promise<readonly ModeledOperation[]>;
-  /** Method, path and status of every operation, by its name. */
-  bindings(): Promise<Members>;
+  /** The part of the service model of which the gateway's table of operations is made, as JSON. */
+  extract(): Promise<string>;
 }
 
 /** boto3, calling a gateway; one Python process takes all calls. */
@@ -143,8 +143,8 @@ export function startBoto3(clients: PythonClients, endpoint: string): Boto3Calle
       const told = await ask({ operationsFor: functionName }, {});
       return told.returned as readonly ModeledOperation[];
     },
-    async bindings() {
-      return (await ask({ bindings: true }, {})).returned as Members;
+    async extract() {
+      return (await ask({ extract: true }, {})).returned as string;
     },
     async close() {
       python.stdin.end();

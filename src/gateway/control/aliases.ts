@@ -1,4 +1,5 @@
 import type { LambdaFunctionSpec } from '../../api/lambda-function.ts';
+import { lambdaShapes } from '../lambda/generated/operations.ts';
 import { shown } from '../lambda/lambda-error.ts';
 import type { FunctionDraft } from './function-draft.ts';
 import { structureIn } from './function-settings.ts';
@@ -29,7 +30,7 @@ export function aliasWith(present: WrittenAlias | undefined, name: string, membe
   if (version === undefined) {
     throw invalid('FunctionVersion is needed.');
   }
-  const config = structureIn(members, 'RoutingConfig', ['AdditionalVersionWeights']);
+  const config = structureIn(members, 'RoutingConfig', lambdaShapes.AliasRoutingConfiguration.members);
   const routing = config === undefined ? present?.routing : routingIn(config);
   const { routing: _before, ...rest } = present ?? { name };
   return { ...rest, version, ...(routing === undefined || routing.length === 0 ? {} : { routing }) };

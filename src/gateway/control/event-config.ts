@@ -1,16 +1,13 @@
 import type { LambdaFunctionSpec } from '../../api/lambda-function.ts';
 import type { EventDestination } from '../../api/lambda-worker.ts';
 import { parseFunctionIdentifier } from '../lambda/function-name.ts';
+import { lambdaShapes } from '../lambda/generated/operations.ts';
 import { shown } from '../lambda/lambda-error.ts';
 import type { FunctionDraft } from './function-draft.ts';
 import { structureIn } from './function-settings.ts';
 import { invalid, type Members, numberIn, textIn } from './members.ts';
 
 type EventConfig = NonNullable<LambdaFunctionSpec['asyncInvoke']>;
-
-const MAX_RETRIES = 2;
-const MIN_AGE_SECONDS = 60;
-const MAX_AGE_SECONDS = 21_600;
 
 /**
  * A function whose events are handled as a request says.
@@ -23,8 +20,8 @@ export function withEventConfig(
   present: EventConfig | undefined,
   members: Members,
 ): FunctionDraft {
-  const retries = numberIn(members, 'MaximumRetryAttempts', 0, MAX_RETRIES);
-  const age = numberIn(members, 'MaximumEventAgeInSeconds', MIN_AGE_SECONDS, MAX_AGE_SECONDS);
+  const retries = numberIn(members, 'MaximumRetryAttempts', lambdaShapes.MaximumRetryAttempts);
+  const age = numberIn(members, 'MaximumEventAgeInSeconds', lambdaShapes.MaximumEventAgeInSeconds);
   const asyncInvoke = {
     ...present,
     ...(retries === undefined ? {} : { maximumRetryAttempts: retries }),
@@ -45,7 +42,7 @@ export function destinationsIn(members: Members): readonly string[] {
 }
 
 function destinationsOf(members: Members): Partial<Record<'onSuccess' | 'onFailure', EventDestination | undefined>> {
-  const destinations = structureIn(members, 'DestinationConfig', ['OnFailure', 'OnSuccess']) ?? {};
+  const destinations = structureIn(members, 'DestinationConfig', lambdaShapes.DestinationConfig.members) ?? {};
   return {
     ...destinationIn(destinations, 'OnSuccess', 'onSuccess'),
     ...destinationIn(destinations, 'OnFailure', 'onFailure'),
@@ -69,7 +66,7 @@ function destinationIn(
   member: 'OnSuccess' | 'OnFailure',
   field: 'onSuccess' | 'onFailure',
 ): Partial<Record<'onSuccess' | 'onFailure', EventDestination | undefined>> {
-  const given = structureIn(members, member, ['Destination']);
+  const given = structureIn(members, member, lambdaShapes[member].members);
   if (given === undefined) {
     return {};
   }

@@ -1,16 +1,16 @@
 import type { KeptProperties } from '../../api/kept-properties.ts';
 import type { LambdaFunctionSpec, WorkerTemplate } from '../../api/lambda-function.ts';
+import { lambdaShapes } from '../lambda/generated/operations.ts';
 import { shown } from '../lambda/lambda-error.ts';
 import type { FunctionDraft } from './function-draft.ts';
 import { asksForNothing, invalid, type Members, numberIn, objectIn, textIn, textMapIn, textsIn } from './members.ts';
 
 type WorkerSpec = WorkerTemplate['spec'];
 
-/** Most MiB that the schema of workers takes as memory, and as ephemeral storage; its least of memory. */
-const MAX_MEMORY_MIB = 2 ** 20;
-const MIN_MEMORY_MIB = 6;
-const MAX_STORAGE_MIB = 64 * 1024;
-const MAX_TIMEOUT_SECONDS = 900;
+/** Bounds of the schema of workers, which are others than those of Lambda. */
+const MEMORY_MIB = { min: 6, max: 2 ** 20 };
+const STORAGE_MIB = { min: 1, max: 64 * 1024 };
+const TIMEOUT_SECONDS = { min: 1, max: 900 };
 
 /** Members of CreateFunction and UpdateFunctionConfiguration that become fields, or are kept. */
 const KNOWN = new Set([
@@ -24,8 +24,6 @@ const KNOWN = new Set([
   'Role',
   'Timeout',
 ]);
-
-const LOGGING = ['ApplicationLogLevel', 'LogFormat', 'LogGroup', 'SystemLogLevel'];
 
 /** Values that ask for what is there anyway. */
 const USUAL: ReadonlyMap<string, (value: Members) => boolean> = new Map([
@@ -107,11 +105,11 @@ export function configured(
 }
 
 function configuredWorker(spec: WorkerSpec, members: Members, functionName: string): WorkerSpec {
-  const timeoutSeconds = numberIn(members, 'Timeout', 1, MAX_TIMEOUT_SECONDS);
-  const memory = numberIn(members, 'MemorySize', MIN_MEMORY_MIB, MAX_MEMORY_MIB);
+  const timeoutSeconds = numberIn(members, 'Timeout', TIMEOUT_SECONDS);
+  const memory = numberIn(members, 'MemorySize', MEMORY_MIB);
   const handler = textIn(members, 'Handler');
-  const storage = structureIn(members, 'EphemeralStorage', ['Size']);
-  const size = storage === undefined ? undefined : numberIn(storage, 'Size', 1, MAX_STORAGE_MIB);
+  const storage = structureIn(members, 'EphemeralStorage', lambdaShapes.EphemeralStorage.members);
+  const size = storage === undefined ? undefined : numberIn(storage, 'Size', STORAGE_MIB);
   return {
     ...spec,
     ...(timeoutSeconds === undefined ? {} : { timeoutSeconds }),
@@ -128,7 +126,7 @@ function configuredWorker(spec: WorkerSpec, members: Members, functionName: stri
 
 /** Variables out of Secrets are never told to callers, and so stay unless a request gives them a value. */
 function environment(spec: WorkerSpec, members: Members): Pick<WorkerSpec, 'env'> | undefined {
-  const given = structureIn(members, 'Environment', ['Variables']);
+  const given = structureIn(members, 'Environment', lambdaShapes.Environment.members);
   if (given === undefined) {
     return undefined;
   }
@@ -153,7 +151,7 @@ function imageConfig(members: Members): Pick<WorkerSpec, 'args' | 'command'> | u
 }
 
 function logging(spec: WorkerSpec, members: Members, functionName: string): Pick<WorkerSpec, 'logging'> | undefined {
-  const given = structureIn(members, 'LoggingConfig', LOGGING);
+  const given = structureIn(members, 'LoggingConfig', lambdaShapes.LoggingConfig.members);
   if (given === undefined) {
     return undefined;
   }
@@ -217,8 +215,8 @@ export function withArchitecture(draft: FunctionDraft, members: Members): Functi
   if (architecture === undefined) {
     return draft;
   }
-  if (further.length > 0 || !['x86_64', 'arm64'].includes(architecture)) {
-    throw invalid('Architectures has to be one of x86_64 and arm64.');
+  if (further.length > 0 || !lambdaShapes.Architecture.enum.some((each) => each === architecture)) {
+    throw invalid(`Architectures has to be one of ${lambdaShapes.Architecture.enum.join(' and ')}.`);
   }
   return { ...draft, kept: { ...draft.kept, architecture } satisfies KeptProperties };
 }

@@ -1,4 +1,4 @@
-import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
+import { type Bounds, boundsError, LambdaError } from '../lambda/lambda-error.ts';
 
 /** Members of a request's body, or of an object in it. */
 export type Members = Readonly<Record<string, unknown>>;
@@ -35,13 +35,12 @@ export function booleanIn(members: Members, name: string): boolean | undefined {
 }
 
 /** @throws {LambdaError} InvalidParameterValueException, for a number out of the bounds too */
-export function numberIn(members: Members, name: string, least: number, most: number): number | undefined {
+export function numberIn(members: Members, name: string, bounds: Bounds): number | undefined {
   const value = read(members, name, 'whole number', Number.isSafeInteger) as number | undefined;
-  if (value !== undefined && value < least) {
-    throw constraintError(name, String(value), `Member must have value greater than or equal to ${least}`);
-  }
-  if (value !== undefined && value > most) {
-    throw constraintError(name, String(value), `Member must have value less than or equal to ${most}`);
+  const error =
+    value === undefined ? undefined : boundsError(name, String(value), { amount: value, of: 'value' }, bounds);
+  if (error !== undefined) {
+    throw error;
   }
   return value;
 }
@@ -80,6 +79,11 @@ export function asksForNothing(value: unknown, levels = MAX_LEVELS): boolean {
   return (
     typeof value === 'object' && levels > 0 && Object.values(value).every((each) => asksForNothing(each, levels - 1))
   );
+}
+
+/** Whether a text has the length, in characters, and the pattern of a shape. */
+export function isOf({ max, min, pattern }: Required<Bounds> & { readonly pattern: string }, text: string): boolean {
+  return new RegExp(`^(?=.{${min},${max}}$)${pattern}$`, 'su').test(text);
 }
 
 export function invalid(message: string): LambdaError {

@@ -1,9 +1,10 @@
 import { keptPropertiesOf } from '../../api/kept-properties.ts';
 import { LABEL_PREFIX } from '../../api/label.ts';
 import type { ObjectMeta } from '../../kube/api/types.ts';
+import { lambdaShapes } from '../lambda/generated/operations.ts';
 import { shown } from '../lambda/lambda-error.ts';
 import type { FunctionDraft } from './function-draft.ts';
-import { invalid } from './members.ts';
+import { invalid, isOf } from './members.ts';
 
 /** Most tags of a function; as in Lambda. */
 const MAX_TAGS = 50;
@@ -11,10 +12,6 @@ const MAX_TAGS = 50;
 const LABEL_KEY =
   /^(?:(?=.{1,253}\/)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 const LABEL_VALUE = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/;
-
-/** Keys and values of tags, by the service model. */
-const TAG_KEY = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]{1,128}$/u;
-const TAG_VALUE = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]{0,256}$/u;
 
 /** Tags of a function: its labels, without those of ESB, and what no label can be. */
 export function tagsOf(metadata: Pick<ObjectMeta, 'annotations' | 'labels'>): Readonly<Record<string, string>> {
@@ -34,7 +31,7 @@ export function withTags(draft: FunctionDraft, tags: Readonly<Record<string, str
   if (own !== undefined) {
     throw invalid(`The tag ${shown(own[0])} is one of ESB's own labels.`);
   }
-  const wrong = entries.find(([key, value]) => !TAG_KEY.test(key) || !TAG_VALUE.test(value));
+  const wrong = entries.find(([key, value]) => !isOf(lambdaShapes.TagKey, key) || !isOf(lambdaShapes.TagValue, value));
   if (wrong !== undefined) {
     throw invalid(`The tag ${shown(wrong[0])} has characters that tags cannot have, or too many.`);
   }

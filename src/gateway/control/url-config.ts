@@ -1,10 +1,8 @@
 import type { LambdaFunctionSpecUrl, LambdaFunctionSpecUrlCors } from '../../api/lambda-function.ts';
+import { lambdaShapes } from '../lambda/generated/operations.ts';
 import type { FunctionDraft } from './function-draft.ts';
 import { structureIn } from './function-settings.ts';
 import { booleanIn, invalid, type Members, numberIn, textIn, textsIn } from './members.ts';
-
-const MAX_AGE_SECONDS = 86_400;
-const CORS = ['AllowCredentials', 'AllowHeaders', 'AllowMethods', 'AllowOrigins', 'ExposeHeaders', 'MaxAge'];
 
 /**
  * A function with a URL as a request says; what the request does not name stays.
@@ -17,12 +15,12 @@ export function withUrl(
   present: LambdaFunctionSpecUrl | undefined,
   members: Members,
 ): FunctionDraft {
-  const authType = choiceIn(members, 'AuthType', ['AWS_IAM', 'NONE']) ?? present?.authType;
+  const authType = choiceIn(members, 'AuthType', lambdaShapes.FunctionUrlAuthType.enum) ?? present?.authType;
   if (authType === undefined) {
     throw invalid('AuthType is needed.');
   }
-  const invokeMode = choiceIn(members, 'InvokeMode', ['BUFFERED', 'RESPONSE_STREAM']) ?? present?.invokeMode;
-  const given = structureIn(members, 'Cors', CORS);
+  const invokeMode = choiceIn(members, 'InvokeMode', lambdaShapes.InvokeMode.enum) ?? present?.invokeMode;
+  const given = structureIn(members, 'Cors', lambdaShapes.Cors.members);
   const cors = given === undefined ? present?.cors : corsIn(given);
   const url = {
     authType,
@@ -50,7 +48,7 @@ function corsIn(members: Members): LambdaFunctionSpecUrlCors | undefined {
     allowMethods: texts('AllowMethods'),
     allowOrigins: texts('AllowOrigins'),
     exposeHeaders: texts('ExposeHeaders'),
-    maxAgeSeconds: numberIn(members, 'MaxAge', 0, MAX_AGE_SECONDS),
+    maxAgeSeconds: numberIn(members, 'MaxAge', lambdaShapes.MaxAge),
   }).filter(([, value]) => value !== undefined);
   return entries.length === 0 ? undefined : Object.fromEntries(entries);
 }
@@ -58,7 +56,7 @@ function corsIn(members: Members): LambdaFunctionSpecUrlCors | undefined {
 function choiceIn(members: Members, name: string, choices: readonly string[]): string | undefined {
   const value = textIn(members, name);
   if (value !== undefined && !choices.includes(value)) {
-    throw invalid(`${name} has to be one of ${choices.join(', ')}.`);
+    throw invalid(`${name} has to be one of ${choices.toSorted().join(', ')}.`);
   }
   return value;
 }

@@ -4,19 +4,18 @@ import { withoutReserved, withProvisioned, withReserved, workersFor } from '../c
 import { destinationsIn, eventConfigIn, withEventConfig, withoutEventConfig } from '../control/event-config.ts';
 import { refuseUnknown } from '../control/function-settings.ts';
 import { checkRevision } from '../control/function-writer.ts';
-import { invalid, type Members, numberIn, textIn } from '../control/members.ts';
+import { invalid, isOf, type Members, numberIn, textIn } from '../control/members.ts';
 import { withoutUrl, withUrl } from '../control/url-config.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
-import type { OperationName } from '../lambda/generated/operations.ts';
-import { LambdaError, shown } from '../lambda/lambda-error.ts';
+import { lambdaOperations, lambdaShapes, type OperationName } from '../lambda/generated/operations.ts';
+import { type Bounds, LambdaError, shown } from '../lambda/lambda-error.ts';
 import { aliasOf, eventConfigOf, urlConfigOf } from './config-description.ts';
 import { provisionedConfigOf } from './provisioned-config.ts';
 import { checkLatest, type WriteInput, type WriteOperation, type WriteParts } from './write-operations.ts';
 
-const MAX_RESERVED = 100_000;
-const MAX_PROVISIONED = 1_000_000;
-/** Longest name of an alias, in characters. */
-const MAX_ALIAS = 128;
+/** Bounds of the schema of functions where Lambda has no largest number. */
+const RESERVED = { ...lambdaShapes.ReservedConcurrentExecutions, max: 100_000 };
+const PROVISIONED = { ...lambdaShapes.PositiveInteger, max: 1_000_000 };
 
 type Run = WriteOperation['run'];
 
@@ -27,7 +26,7 @@ export const functionConfigOperations: readonly WriteOperation[] = [
   change('CreateAlias', async (parts, input) => {
     const { members } = input;
     const name = textIn(members, 'Name') ?? '';
-    if (name.length > MAX_ALIAS || !/^(?![0-9]+$)[a-zA-Z0-9_-]+$/.test(name)) {
+    if (!isOf(lambdaShapes.Alias, name)) {
       throw invalid(`Name '${shown(name)}' is no name of an alias, such as live.`);
     }
     return await writeAlias(parts, input, name, (present) => {
@@ -56,7 +55,7 @@ export const functionConfigOperations: readonly WriteOperation[] = [
     checkLatest(reference);
     const name = 'ReservedConcurrentExecutions';
     refuseUnknown(members, new Set([name]));
-    const reserved = needed(members, name, 0, MAX_RESERVED);
+    const reserved = needed(members, name, RESERVED);
     await writer.change(target, (draft) => withReserved(draft, reserved), author);
     return { ReservedConcurrentExecutions: reserved };
   }),
@@ -69,7 +68,7 @@ export const functionConfigOperations: readonly WriteOperation[] = [
     const { author, members, reference, target } = input;
     const name = 'ProvisionedConcurrentExecutions';
     refuseUnknown(members, new Set([name]));
-    const calls = needed(members, name, 1, MAX_PROVISIONED);
+    const calls = needed(members, name, PROVISIONED);
     const written = await parts.writer.change(
       target,
       (draft) => withProvisioned(draft, aliasNamed(draft, reference), workersFor(calls, draft.spec.template)),
@@ -138,7 +137,7 @@ async function writeAlias(
   name: string,
   check: (present: WrittenAlias | undefined, owner: LambdaFunction) => void,
 ): Promise<object> {
-  refuseUnknown(members, new Set(['Description', 'FunctionVersion', 'Name', 'RevisionId', 'RoutingConfig']));
+  refuseUnknown(members, new Set([...lambdaOperations.CreateAlias.members, ...lambdaOperations.UpdateAlias.members]));
   const description = textIn(members, 'Description');
   checkLatest(reference);
   const owner = await writer.read(target);
@@ -167,7 +166,7 @@ async function writeEvents(
   keeps: boolean,
 ): Promise<object | undefined> {
   checkLatest(reference);
-  refuseUnknown(members, new Set(['DestinationConfig', 'MaximumEventAgeInSeconds', 'MaximumRetryAttempts']));
+  refuseUnknown(members, new Set(lambdaOperations.PutFunctionEventInvokeConfig.members));
   for (const functionName of destinationsIn(members)) {
     // The gateway calls a destination with each record, for the author.
     await authorize('invoke', { name: functionName, objectName: functionName });
@@ -191,7 +190,7 @@ async function writeUrl(
   { author, members, reference, target }: WriteInput,
   check: (present: LambdaFunction['spec']['url']) => void,
 ): Promise<object | undefined> {
-  refuseUnknown(members, new Set(['AuthType', 'Cors', 'InvokeMode']));
+  refuseUnknown(members, new Set(lambdaOperations.CreateFunctionUrlConfig.members));
   checkLatest(reference);
   if (catalog.urlOf(await writer.read(target)) === undefined) {
     throw new LambdaError(
@@ -243,8 +242,8 @@ function checkThere(config: object | undefined, { name }: FunctionReference): vo
   }
 }
 
-function needed(members: Members, name: string, least: number, most: number): number {
-  const value = numberIn(members, name, least, most);
+function needed(members: Members, name: string, bounds: Bounds): number {
+  const value = numberIn(members, name, bounds);
   if (value === undefined) {
     throw invalid(`${name} is needed.`);
   }

@@ -7,9 +7,9 @@ import type { Admission } from '../admission/admission.ts';
 import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
 import type { Invoker } from '../invoker.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
-import { lambdaOperations, type OperationName } from '../lambda/generated/operations.ts';
+import { lambdaOperations, lambdaShapes, type OperationName } from '../lambda/generated/operations.ts';
 import { checkPayload, MAX_EVENT_BYTES, MAX_PAYLOAD_BYTES, payloadOf } from '../lambda/json-payload.ts';
-import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
+import { choiceError, LambdaError } from '../lambda/lambda-error.ts';
 import { type CallObservation, startKind } from '../telemetry/observed-call.ts';
 import {
   headerOf,
@@ -42,12 +42,12 @@ export interface InvokeRouteOptions extends RouteOptions {
   readonly timingHeaders: boolean;
 }
 
-type InvocationType = 'RequestResponse' | 'Event' | 'DryRun';
+type InvocationType = (typeof lambdaShapes.InvocationType.enum)[number];
 
 /** An operation that runs a function. */
 export interface InvokeOperation {
   readonly name: OperationName;
-  /** The first one where the request names none. */
+  /** RequestResponse where the request names none. */
   readonly types: readonly InvocationType[];
   /** Whether the answer is a stream of events. */
   readonly streams: boolean;
@@ -55,9 +55,9 @@ export interface InvokeOperation {
 
 /** InvokeAsync is the predecessor of an Invoke of type Event, which old programs call. */
 export const invokeOperations: readonly InvokeOperation[] = [
-  { name: 'Invoke', types: ['RequestResponse', 'Event', 'DryRun'], streams: false },
+  { name: 'Invoke', types: lambdaShapes.InvocationType.enum, streams: false },
   { name: 'InvokeAsync', types: ['Event'], streams: false },
-  { name: 'InvokeWithResponseStream', types: ['RequestResponse', 'DryRun'], streams: true },
+  { name: 'InvokeWithResponseStream', types: lambdaShapes.ResponseStreamingInvocationType.enum, streams: true },
 ];
 
 interface InvokeRoute {
@@ -275,14 +275,9 @@ function serverTiming({ queued, wake, run, start }: InvokeTimings): string {
 /** How a request wants its function called, of the types that its operation has. */
 function invocationType(request: FastifyRequest, types: readonly InvocationType[]): InvocationType {
   const value = headerOf(request, 'x-amz-invocation-type');
-  const [usual] = types;
-  const type = value === '' ? usual : types.find((each) => each === value);
+  const type = value === '' ? 'RequestResponse' : types.find((each) => each === value);
   if (type === undefined) {
-    throw constraintError(
-      'invocationType',
-      value,
-      `Member must satisfy enum value set: [${[...types].sort().join(', ')}]`,
-    );
+    throw choiceError('invocationType', value, types);
   }
   return type;
 }
@@ -290,8 +285,8 @@ function invocationType(request: FastifyRequest, types: readonly InvocationType[
 /** Whether the answer is to have the end of the function's log. */
 function isTailWanted(request: FastifyRequest): boolean {
   const value = headerOf(request, 'x-amz-log-type');
-  if (value !== '' && value !== 'None' && value !== 'Tail') {
-    throw constraintError('logType', value, 'Member must satisfy enum value set: [None, Tail]');
+  if (value !== '' && !lambdaShapes.LogType.enum.some((each) => each === value)) {
+    throw choiceError('logType', value, lambdaShapes.LogType.enum);
   }
   return value === 'Tail';
 }

@@ -2,8 +2,8 @@ import type { LambdaFunction } from '../../api/lambda-function.ts';
 import { LATEST } from '../../common/function-arn.ts';
 import { tagsOf } from '../control/tags.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
-import type { OperationName } from '../lambda/generated/operations.ts';
-import { constraintError, LambdaError, shown } from '../lambda/lambda-error.ts';
+import { lambdaShapes, type OperationName } from '../lambda/generated/operations.ts';
+import { boundsError, choiceError, LambdaError, shown } from '../lambda/lambda-error.ts';
 import { aliasOf, eventConfigOf, urlConfigOf } from './config-description.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { describeFunction } from './function-description.ts';
@@ -16,8 +16,6 @@ const MAX_PAGE = 50;
 const PAGE_BYTES = 2 ** 20;
 /** Digits of the highest number of a version. */
 const VERSION_DIGITS = 10;
-/** Largest `MaxItems` that the service model allows. */
-const MAX_ITEMS = 10_000;
 
 export interface ReadInput {
   /** The function of the path. Empty for operations whose path names none. */
@@ -66,7 +64,7 @@ export const readOperations: readonly ReadOperation[] = [
   list('ListFunctions', (catalog, { query }) => {
     const version = query.FunctionVersion;
     if (version !== undefined && version !== '' && version !== 'ALL') {
-      throw constraintError('functionVersion', version, 'Member must satisfy enum value set: [ALL]');
+      throw choiceError('functionVersion', version, lambdaShapes.FunctionVersion.enum);
     }
     const all = catalog
       .names()
@@ -297,12 +295,11 @@ function itemsOf(maxItems: string | undefined): number {
   if (maxItems === undefined || maxItems === '') {
     return MAX_PAGE;
   }
-  const items = /^[0-9]{1,9}$/.test(maxItems) ? Number(maxItems) : Number.NaN;
-  if (Number.isNaN(items) || items < 1) {
-    throw constraintError('maxItems', maxItems, 'Member must have value greater than or equal to 1');
-  }
-  if (items > MAX_ITEMS) {
-    throw constraintError('maxItems', maxItems, `Member must have value less than or equal to ${MAX_ITEMS}`);
+  // Text that is no number is refused as a number below the least.
+  const items = /^[0-9]{1,9}$/.test(maxItems) ? Number(maxItems) : 0;
+  const error = boundsError('maxItems', maxItems, { amount: items, of: 'value' }, lambdaShapes.MaxListItems);
+  if (error !== undefined) {
+    throw error;
   }
   return items;
 }

@@ -8,8 +8,8 @@ import type { Author, FunctionTarget, FunctionWriter } from '../control/function
 import { booleanIn, invalid, type Members, textIn, textMapIn } from '../control/members.ts';
 import { withoutTags, withTags } from '../control/tags.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
-import type { OperationName } from '../lambda/generated/operations.ts';
-import { constraintError, LambdaError, shown } from '../lambda/lambda-error.ts';
+import { lambdaShapes, type OperationName } from '../lambda/generated/operations.ts';
+import { boundsError, LambdaError, shown } from '../lambda/lambda-error.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { describeFunction } from './function-description.ts';
 import { type Failure, failureCode } from './function-state.ts';
@@ -51,8 +51,6 @@ export interface WriteOperation {
 
 /** Milliseconds that a version may take to be published before the request is answered without. */
 const PUBLISH_MS = 40_000;
-/** Characters of the description of a version; as in Lambda. */
-const MAX_DESCRIPTION = 256;
 
 /** The operations about functions themselves and their versions. */
 export const functionOperations: readonly WriteOperation[] = [
@@ -202,12 +200,10 @@ function withToken(draft: FunctionDraft, publishToken: string, description = '')
 /** The description of a version, as long as its resource takes. */
 function descriptionIn(members: Members): string | undefined {
   const description = textIn(members, 'Description');
-  if (description !== undefined && description.length > MAX_DESCRIPTION) {
-    throw constraintError(
-      'description',
-      description,
-      `Member must have length less than or equal to ${MAX_DESCRIPTION}`,
-    );
+  const length = { amount: description?.length ?? 0, of: 'length' } as const;
+  const error = boundsError('description', description ?? '', length, lambdaShapes.Description);
+  if (error !== undefined) {
+    throw error;
   }
   return description;
 }

@@ -1,4 +1,5 @@
 import { functionArn as arnOf } from '../../common/function-arn.ts';
+import { lambdaShapes } from './generated/operations.ts';
 import { constraintError, LambdaError } from './lambda-error.ts';
 
 export interface FunctionReference {
@@ -8,11 +9,8 @@ export interface FunctionReference {
   readonly qualifier?: string;
 }
 
-/** Longest bare name, and longest qualifier, in characters. */
+/** Longest bare name, in characters. */
 const MAX_FUNCTION_NAME = 64;
-const MAX_QUALIFIER = 128;
-/** Longest identifier in any form, in characters, by the service model of 2026 (170 before). */
-const MAX_FUNCTION_IDENTIFIER = 256;
 
 /**
  * The pattern of `NamespacedFunctionName` in Lambda's API model, with groups. Its optional parts are greedy from the
@@ -32,8 +30,8 @@ const QUALIFIER = /^(?:\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9-_$]+)$/;
  * @throws {LambdaError} InvalidParameterValueException with the violated rule
  */
 export function parseFunctionIdentifier(identifier: string, queryQualifier?: string): FunctionReference {
-  if (identifier.length > MAX_FUNCTION_IDENTIFIER) {
-    throw constraintError('functionName', identifier, lengthRule(MAX_FUNCTION_IDENTIFIER));
+  if (identifier.length > lambdaShapes.NamespacedFunctionName.max) {
+    throw constraintError('functionName', identifier, lengthRule(lambdaShapes.NamespacedFunctionName.max));
   }
   const [, name, derived] = IDENTIFIER.exec(identifier) ?? [];
   if (name === undefined) {
@@ -43,7 +41,7 @@ export function parseFunctionIdentifier(identifier: string, queryQualifier?: str
     throw constraintError('functionName', name, lengthRule(MAX_FUNCTION_NAME));
   }
   if (queryQualifier !== undefined && queryQualifier !== '') {
-    if (queryQualifier.length > MAX_QUALIFIER || !QUALIFIER.test(queryQualifier)) {
+    if (queryQualifier.length > lambdaShapes.Qualifier.max || !QUALIFIER.test(queryQualifier)) {
       throw constraintError('qualifier', queryQualifier, patternRule(QUALIFIER));
     }
     if (derived !== undefined && derived !== queryQualifier) {

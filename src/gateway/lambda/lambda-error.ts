@@ -133,3 +133,33 @@ export function constraintError(member: string, value: string, rule: string): La
     `1 validation error detected: Value '${shown(value)}' at '${member}' failed to satisfy constraint: ${rule}`,
   );
 }
+
+/** The refusal of a value that an enumeration of the service model does not have. */
+export function choiceError(member: string, value: string, choices: readonly string[]): LambdaError {
+  return constraintError(member, value, `Member must satisfy enum value set: [${choices.toSorted().join(', ')}]`);
+}
+
+/** Least and largest amount of something, as the service model bounds it. */
+export interface Bounds {
+  readonly min?: number;
+  readonly max?: number;
+}
+
+/**
+ * The refusal of a value out of its bounds; undefined within.
+ *
+ * @param amount the value of a number, the length of a text
+ */
+export function boundsError(
+  member: string,
+  value: string,
+  { amount, of }: { readonly amount: number; readonly of: 'value' | 'length' },
+  { min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY }: Bounds,
+): LambdaError | undefined {
+  if (amount < min) {
+    return constraintError(member, value, `Member must have ${of} greater than or equal to ${min}`);
+  }
+  return amount > max
+    ? constraintError(member, value, `Member must have ${of} less than or equal to ${max}`)
+    : undefined;
+}

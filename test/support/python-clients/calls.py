@@ -132,8 +132,8 @@ def perform(call):
     _call.headers = call.get("headers", {})
     if "operationsFor" in call:
         return service_model.operations_of(client.meta.service_model, call["operationsFor"])
-    if "bindings" in call:
-        return service_model.bindings_of(client.meta.service_model)
+    if "extract" in call:
+        return service_model.extract_of(client.meta.service_model)
     arguments = decode(call.get("arguments", {}))
     try:
         if "paginator" in call:

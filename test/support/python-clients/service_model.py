@@ -150,6 +150,30 @@ def _least(shape, function_name, name=""):
     return max(1, shape.metadata.get("min", 1))
 
 
-def bindings_of(service_model):
-    """Method, path and status of every operation, as the service model has them."""
-    return {name: service_model.operation_model(name).http for name in sorted(service_model.operation_names)}
+def extract_of(service_model):
+    """What the gateway's table of operations is made of: an operation or a shape of their inputs a line."""
+    operations, shapes = {}, {}
+    for name in sorted(service_model.operation_names):
+        model = service_model.operation_model(name)
+        members = {} if model.input_shape is None else model.input_shape.members
+        body = {each: shape for each, shape in members.items() if shape.serialization.get("location") is None}
+        operations[name] = {**model.http, "members": list(body)}
+        for shape in members.values():
+            _collect(shape, shapes)
+    parts = {"operations": operations, "shapes": dict(sorted(shapes.items()))}
+    return "{\n" + ",\n".join(f'"{name}": {_rows(part)}' for name, part in parts.items()) + "\n}\n"
+
+
+def _rows(part):
+    return "{\n" + ",\n".join(f" {json.dumps(name)}: {json.dumps(row)}" for name, row in part.items()) + "\n}"
+
+
+def _collect(shape, shapes):
+    if shape.name in shapes:
+        return
+    rules = {key: shape.metadata[key] for key in ("min", "max", "enum", "pattern") if key in shape.metadata}
+    members = getattr(shape, "members", {})
+    shapes[shape.name] = {**rules, "members": list(members)} if members else rules
+    parts = [getattr(shape, part) for part in ("member", "key", "value") if hasattr(shape, part)]
+    for each in [*members.values(), *parts]:
+        _collect(each, shapes)
