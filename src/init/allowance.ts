@@ -8,8 +8,12 @@ const PER_SECOND = 2_000;
 const NODE_PER_SECOND = 25_000;
 /** Milliseconds between two looks at who talks. */
 const STEP_MS = 20;
-/** Work from which on an init that was above its share is not any more. */
+/** Work that the containers of a namespace may cause at once, together: an eighth of a second of a processor. */
+const NAMESPACE_BURST = 30_000;
+/** Work from which on, or from a whole burst on, an init is below its share. */
 const QUIET = BURST / 4;
+/** Seconds above its share that an init is forgiven for each second below its share. */
+const FORGIVEN = 10;
 /** Bytes from which a part of an answer, or a read, is free: the window of its call bounds it. */
 const FREE_BYTES = 1024;
 /** Work that each call allows beyond. */
@@ -19,8 +23,8 @@ const FOR_WORDS = 10;
 /** Words that lead to no decision. */
 const FOR_IDLE_WORDS = 2;
 const FOR_NEWS = 20;
-/** A socket is made for each connection. */
-const FOR_CONNECTION = 200;
+/** A socket is made for each connection. An init that does nothing but connect is above its share. */
+const FOR_CONNECTION = 300;
 /**
  * Bytes of words that count as one piece of work, words that are thrown away, and parts of answers that are. After a
  * restart of the agent, inits send the beginnings of all answers that they keep.
@@ -75,6 +79,11 @@ export class Allowances {
     return Math.min(PER_SECOND, NODE_PER_SECOND / all);
   }
 
+  /** For {@link Allowance}. Work of one container at once, as many talk now. */
+  burstOf(namespace: string): number {
+    return Math.min(BURST, NAMESPACE_BURST / Math.max(1, this.#namespaces.get(namespace)?.talking.size ?? 0));
+  }
+
   /** For {@link Allowance}. */
   talks(namespace: string, allowance: Allowance): void {
     const each = this.#of(namespace);
@@ -104,7 +113,7 @@ export class Allowances {
     for (const { talking } of [...this.#talking]) {
       const each = Math.min(seconds * PER_SECOND, share / talking.size);
       for (const allowance of [...talking]) {
-        allowance.receive(each);
+        allowance.receive(each, seconds);
       }
     }
   }
@@ -286,12 +295,14 @@ export class Allowance {
   }
 
   /** For {@link Allowances}. */
-  receive(work: number): void {
-    this.#words = Math.min(BURST, this.#words + work);
-    if (this.#words >= QUIET) {
-      this.#overSince = undefined;
+  receive(work: number, seconds: number): void {
+    const burst = this.#all.burstOf(this.#namespace);
+    this.#words = Math.min(burst, this.#words + work);
+    if (this.#overSince !== undefined && this.#words >= Math.min(burst, QUIET)) {
+      const since = this.#overSince + FORGIVEN * seconds * 1_000;
+      this.#overSince = since < this.#clock.monotonic() ? since : undefined;
     }
-    if (this.#words === BURST) {
+    if (this.#words === burst) {
       this.#all.falls(this.#namespace, this);
     }
   }
@@ -303,8 +314,8 @@ export class Allowance {
   }
 
   #spend(work: number): void {
-    this.#words -= work;
     this.#all.talks(this.#namespace, this);
+    this.#words = Math.min(this.#words, this.#all.burstOf(this.#namespace)) - work;
   }
 }
 

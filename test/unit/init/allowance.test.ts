@@ -94,6 +94,21 @@ it('lets a worker that says little speak at once, beside those of its namespace 
   expect(talkers.every(({ overMs }) => overMs >= 59_000)).toBe(true);
 });
 
+it('lets the workers of a namespace cause little more at once than a few of them may', () => {
+  const all = new Allowances(manualClock());
+  const atOnce = (count: number): number => {
+    let words = 0;
+    for (const talker of Array.from({ length: count }, () => all.open(`team-${count}`, () => undefined))) {
+      for (; talker.hasLeft; words += 1) {
+        talker.spendWords(0);
+      }
+    }
+    return words;
+  };
+  const few = atOnce(7);
+  expect(atOnce(110)).toBeLessThan(5 * few);
+});
+
 it('counts no talk above its share as such while calls come', async () => {
   const clock = manualClock();
   const allowance = alone(clock);
