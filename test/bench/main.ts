@@ -18,6 +18,7 @@ import { functionStorm } from './function-storm.ts';
 import { gatewayOverhead } from './gateway-overhead.ts';
 import { gatewayStorm } from './gateway-storm.ts';
 import { gatewayThroughput } from './gateway-throughput.ts';
+import { hostileWords } from './hostile-words.ts';
 import { placement } from './placement.ts';
 import { runtimeConcurrent } from './runtime-concurrent.ts';
 import { runtimeOverhead } from './runtime-overhead.ts';
@@ -56,7 +57,7 @@ const scenarios: readonly Scenario[] = [
   burstCreated,
   functionStorm,
 ];
-const clusterScenarios: readonly ClusterScenario[] = [placement, takeover, busyWrites];
+const clusterScenarios: readonly ClusterScenario[] = [placement, takeover, busyWrites, hostileWords];
 const all = [...scenarios, ...clusterScenarios];
 const groups = new Set(all.flatMap(({ group }) => group ?? []));
 
@@ -163,7 +164,7 @@ async function measure(group: string | undefined, options: BenchOptions): Promis
     }
   }
   for (const scenario of chosenBy(clusterScenarios, group, options.only)) {
-    say(`${scenario.name}: an API server and its agents ...`);
+    say(`${scenario.name} ...`);
     results.push(...(await measureAlone(scenario, Number(options.scale), say, interrupted)));
   }
   const output = { conditions: described, results };

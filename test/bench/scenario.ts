@@ -27,13 +27,13 @@ export function times(bench: Bench, full: number): number {
   return Math.max(3, Math.round(full * bench.scale));
 }
 
-/** Input of a measurement on a cluster of its own. */
+/** Input of a measurement without an instance. */
 export interface ClusterBench extends Pick<Bench, 'scale' | 'say'> {
   /** Rejects when the measurement is to end early. */
   readonly interrupted: Promise<never>;
 }
 
-/** One measurement of the controller: an API server and simulated agents, without an instance. */
+/** One measurement without an instance: the controller on an API server with simulated agents, or a part alone. */
 export interface ClusterScenario {
   readonly name: string;
   readonly group: string;
