@@ -19,6 +19,7 @@ import { gatewayOverhead } from './gateway-overhead.ts';
 import { gatewayStorm } from './gateway-storm.ts';
 import { gatewayThroughput } from './gateway-throughput.ts';
 import { hostileWords } from './hostile-words.ts';
+import { loopHeld } from './loop-held.ts';
 import { placement } from './placement.ts';
 import { runtimeConcurrent } from './runtime-concurrent.ts';
 import { runtimeOverhead } from './runtime-overhead.ts';
@@ -57,7 +58,7 @@ const scenarios: readonly Scenario[] = [
   burstCreated,
   functionStorm,
 ];
-const clusterScenarios: readonly ClusterScenario[] = [placement, takeover, busyWrites, hostileWords];
+const clusterScenarios: readonly ClusterScenario[] = [placement, takeover, busyWrites, hostileWords, loopHeld];
 const all = [...scenarios, ...clusterScenarios];
 const groups = new Set(all.flatMap(({ group }) => group ?? []));
 

@@ -26,6 +26,8 @@ export interface LaunchedGateway {
   /** The one that was started last. */
   readonly process: OwnedProcess;
   readonly port: number;
+  /** Port of /healthz, /readyz and /metrics. */
+  readonly healthPort: number;
   /** SIGKILL; resolves when it is gone. */
   kill(): Promise<void>;
   /** Starts it again after {@link LaunchedGateway.kill}. Does not wait until it is ready. */
@@ -174,6 +176,7 @@ async function build(
         return current;
       },
       port,
+      healthPort,
       kill: () => current.kill(),
       async start() {
         current = await spawn();
@@ -205,12 +208,13 @@ async function build(
   await role?.ready();
   const given = hasRole ? roleFlag : [];
   const gateway = await launchGateway('state', main, given);
-  const { port } = gateway;
+  const { healthPort, port } = gateway;
   return {
     get process() {
       return gateway.process;
     },
     port,
+    healthPort,
     kill: gateway.kill,
     start: gateway.start,
     ready: gateway.ready,

@@ -1,23 +1,33 @@
+import { connect } from 'node:http2';
 import { request as httpsRequest } from 'node:https';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { AgentGrpcServer } from '../../../src/agent/rpc/server.ts';
+import { LOAD_PATH } from '../../../src/api/load-report.ts';
+import { systemClock } from '../../../src/common/clock.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import { LoadBook } from '../../../src/controller/load/load-book.ts';
+import { LoadServer } from '../../../src/controller/load/load-server.ts';
 import { type Access, createOpenAccess } from '../../../src/gateway/access/access.ts';
+import { loadAgentProtocol } from '../../../src/gateway/agents/agent-protocol.ts';
+import { grpcFrame } from '../../../src/gateway/agents/grpc-stream.ts';
 import { createEventIntake } from '../../../src/gateway/handover/event-intake.ts';
 import { EVENTS_PATH } from '../../../src/gateway/handover/event-message.ts';
-import { writeOperations } from '../../../src/gateway/http/control-routes.ts';
-import { operationsOf } from '../../../src/gateway/http/function-routes.ts';
-import { invokeOperations } from '../../../src/gateway/http/invoke-route.ts';
-import { lambdaOperations, type OperationName } from '../../../src/gateway/lambda/generated/operations.ts';
 import { LambdaError } from '../../../src/gateway/lambda/lambda-error.ts';
-import { createCertificateAuthority } from '../../support/certificate-authority.ts';
+import {
+  type CertificateAuthority,
+  createCertificateAuthority,
+  type IssuedCertificate,
+} from '../../support/certificate-authority.ts';
+import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
 import { functionFixture } from '../../support/function-fixture.ts';
 import { gatewayLab } from '../../support/gateway-lab.ts';
 import { ALICE, keyedAccess } from '../../support/keyed-access.ts';
-import { openSocket } from '../../support/raw-http.ts';
+import { memoryWorkerLogs } from '../../support/memory-worker-logs.ts';
 import { signedRequest } from '../../support/signed-request.ts';
 import { HELLO, OPEN, urlSettings } from '../../support/url-lab.ts';
-import { waitFor } from '../../support/wait-for.ts';
 import { meterWork, type WorkMeter } from '../../support/work-meter.ts';
 import { workerFixture } from '../../support/worker-fixture.ts';
+import { type ApiRoute, apiRoutes, sendBody, WORST } from '../../support/worst-bodies.ts';
 import { writingLab } from '../../support/writing-lab.ts';
 
 const MIB = 2 ** 20;
@@ -25,60 +35,6 @@ const MIB = 2 ** 20;
 const PIECE = 64 * 1024;
 /** Bytes that may be copied for each that arrives: a buffer that doubles copies each twice. */
 const COPIES = 3;
-
-/** Bodies that cost most: to parse, to keep as objects, to write as JSON, to encode. */
-const WORST: Readonly<Record<string, Buffer>> = {
-  'nested arrays': Buffer.alloc(6 * MIB, '['),
-  'many small values': Buffer.concat([Buffer.from('{"a":['), Buffer.alloc(6 * MIB - 8, '[],'), Buffer.from(']}')]),
-  'control characters': Buffer.alloc(6 * MIB, 1),
-  'no text': Buffer.alloc(6 * MIB, 200),
-};
-
-interface Route {
-  readonly operation: string;
-  readonly method: string;
-  readonly path: string;
-  /** Whether a body may have 6 MiB. */
-  readonly isCall: boolean;
-}
-
-function routeOf(operation: OperationName, isCall: boolean): Route {
-  const { method, path } = lambdaOperations[operation];
-  return { operation, method, path: path.replace(/:\w+/g, 'hello'), isCall };
-}
-
-/** Every route of the Lambda API, with the operations that write and those that are refused where callers may not write. */
-const routes: readonly Route[] = [
-  ...invokeOperations.map(({ name }) => routeOf(name, true)),
-  ...[...writeOperations, ...operationsOf(true)].map(({ name }) => routeOf(name, false)),
-];
-
-interface Sent {
-  readonly method: string;
-  readonly path: string;
-  readonly headers: readonly string[];
-}
-
-/** The status of the answer to a request whose body is announced, or comes in chunks. */
-async function send(port: number, { headers, method, path }: Sent, body: Buffer, how: 'announced' | 'chunked') {
-  const socket = await openSocket(port);
-  let text = '';
-  socket.on('data', (data) => {
-    text += String(data);
-  });
-  const length = how === 'announced' ? `content-length: ${body.length}` : 'transfer-encoding: chunked';
-  socket.write([`${method} ${path} HTTP/1.1`, ...headers, length, '', ''].join('\r\n'));
-  if (how === 'chunked') {
-    socket.write(`${body.length.toString(16)}\r\n`);
-  }
-  socket.write(body);
-  if (how === 'chunked') {
-    socket.write('\r\n0\r\n\r\n');
-  }
-  await waitFor('an answer', () => text.length > 12, { everyMs: 1 });
-  socket.destroy();
-  return Number(text.slice(9, 12));
-}
 
 function metered(): WorkMeter {
   const meter = meterWork();
@@ -97,7 +53,7 @@ function expectLittle(meter: WorkMeter, what: object, arrived: number): void {
 const host = 'host: gateway.example';
 
 /** Senders by what they lack. */
-const senders: readonly (readonly [who: string, access: Access, headers: (route: Route) => Promise<string[]>])[] = [
+const senders: readonly (readonly [who: string, access: Access, headers: (route: ApiRoute) => Promise<string[]>])[] = [
   ['nobody', keyedAccess(), async () => [host]],
   [
     'one whose signature is wrong, as the body shows',
@@ -130,14 +86,14 @@ describe.each(senders)('the worst body of %s', (_who, access, headersOf) => {
       workerFixture({ name: 'hello', spec: { functionName: 'hello', concurrency: { reserved: 0, queueDepth: 1 } } }),
     );
     const meter = metered();
-    for (const route of routes) {
+    for (const route of apiRoutes) {
       const sent = { method: route.method, path: route.path, headers: await headersOf(route) };
       for (const [body, bytes] of Object.entries(WORST)) {
         // Bodies are bounded where they arrive: beyond that bound all are alike.
         const tried = route.isCall ? bytes : bytes.subarray(0, 2 * PIECE);
         for (const how of ['announced', 'chunked'] as const) {
           meter.reset();
-          const status = await send(port, sent, tried, how);
+          const status = await sendBody(port, sent, tried, how);
           expect(status).toBeGreaterThanOrEqual(route.method === 'GET' ? 200 : 400);
           expectLittle(meter, { ...route, body, how, status }, tried.length);
         }
@@ -159,12 +115,34 @@ it('the worst body costs little at a function URL of a function without a place'
       for (const how of ['announced', 'chunked'] as const) {
         meter.reset();
         const headers = [`host: ${HELLO}`, `content-type: ${type}`];
-        expect(await send(port, { method: 'POST', path: '/', headers }, bytes, how)).toBe(429);
+        expect(await sendBody(port, { method: 'POST', path: '/', headers }, bytes, how)).toBe(429);
         expectLittle(meter, { body, type, how }, bytes.length);
       }
     }
   }
 });
+
+/** A request over mutual TLS. */
+interface PeerRequest {
+  readonly port: number;
+  readonly path: string;
+  readonly shown: IssuedCertificate | undefined;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** Status of the answer; undefined if the connection was cut. */
+async function post({ headers = {}, path, port, shown }: PeerRequest, body: Buffer): Promise<number | undefined> {
+  const { promise, resolve } = Promise.withResolvers<number | undefined>();
+  const identity = shown === undefined ? {} : { cert: shown.certificate, key: shown.key };
+  const options = { port, path, method: 'POST', agent: false, rejectUnauthorized: false, headers };
+  const sent = httpsRequest({ ...options, ...identity }, (answer) => {
+    answer.resume();
+    resolve(answer.statusCode);
+  });
+  sent.on('error', () => resolve(undefined));
+  sent.end(body);
+  return await promise;
+}
 
 it('the worst body of a gateway costs little at the role that keeps events', async () => {
   const authority = await createCertificateAuthority();
@@ -183,19 +161,7 @@ it('the worst body of a gateway costs little at the role that keeps events', asy
       },
     },
   });
-  const post = async (body: Buffer, headers: Readonly<Record<string, string>>): Promise<number> => {
-    const answered = Promise.withResolvers<number>();
-    const { port } = new URL(lab.url);
-    const identity = { ca: authority.certificate, cert: own.certificate, key: own.key, rejectUnauthorized: false };
-    const sent = httpsRequest({ ...identity, port, method: 'POST', path: EVENTS_PATH, agent: false, headers });
-    sent.on('response', (answer) => {
-      answer.resume();
-      answered.resolve(answer.statusCode ?? 0);
-    });
-    sent.on('error', answered.reject);
-    sent.end(body);
-    return await answered.promise;
-  };
+  const port = Number(new URL(lab.url).port);
   const meter = metered();
   for (const [body, bytes] of Object.entries(WORST)) {
     for (const [tried, headers, status] of [
@@ -204,8 +170,79 @@ it('the worst body of a gateway costs little at the role that keeps events', asy
       [bytes.subarray(0, MIB), {}, 400],
     ] as const) {
       meter.reset();
-      expect(await post(tried, headers)).toBe(status);
+      expect(await post({ port, path: EVENTS_PATH, shown: own, headers }, tried)).toBe(status);
       expectLittle(meter, { body, status }, tried.length);
     }
   }
 });
+
+/** Clients of listeners for gateways alone that are none, and whether the connection is cut. */
+const strangers = [
+  ['without a certificate', async () => undefined, true],
+  [
+    'whose certificate is of another cluster',
+    async () => (await createCertificateAuthority()).issueGateway(['default']),
+    true,
+  ],
+  ['that is a gateway of another namespace', async (authority) => await authority.issueGateway(['shop']), false],
+] as const satisfies readonly (readonly [
+  string,
+  (authority: CertificateAuthority) => Promise<IssuedCertificate | undefined>,
+  boolean,
+])[];
+
+describe.each(strangers)('the worst body of a client %s', (_who, certificateOf, isCut) => {
+  it('costs little at the leader that takes load', async () => {
+    const authority = await createCertificateAuthority();
+    const book = new LoadBook(systemClock, () => undefined);
+    const server = new LoadServer({ book, clock: systemClock, logger: silentLogger() });
+    const { certificate, key } = await authority.issueServer();
+    server.configure({ certificate, privateKey: key }, authority.certificate);
+    const port = await server.listen({ host: '127.0.0.1', port: 0 });
+    onTestFinished(() => server.close());
+    const asked = { port, path: `${LOAD_PATH}?namespace=default&gateway=one`, shown: await certificateOf(authority) };
+    const meter = metered();
+    for (const [body, bytes] of Object.entries(WORST)) {
+      meter.reset();
+      expect(await post(asked, bytes)).toBe(isCut ? undefined : 403);
+      expectLittle(meter, { body }, bytes.length);
+    }
+    expect(book.size).toBe(0);
+  });
+
+  it('costs little at an agent', async () => {
+    const authority = await createCertificateAuthority();
+    const fleet = fakeFleet();
+    fleet.show(viewFixture());
+    const server = new AgentGrpcServer({ logger: silentLogger(), clock: systemClock });
+    const { port } = await server.bind({ host: '127.0.0.1', port: 0 });
+    onTestFinished(() => server.close());
+    const { certificate, key } = await authority.issueServer();
+    server.configure({ certificate, privateKey: key, clientAuthority: authority.certificate });
+    const logs = { workerLogs: memoryWorkerLogs(new Map()) };
+    server.serve({ fleet, logs, metricsPage: async () => ({ contentType: 'text/plain', text: '' }) });
+    const shown = await certificateOf(authority);
+    const meter = metered();
+    for (const [body, bytes] of Object.entries(WORST)) {
+      meter.reset();
+      await sendMessage(port, shown, bytes);
+      expectLittle(meter, { body }, bytes.length);
+    }
+  });
+});
+
+/** Sends bytes as the message of an Invoke, until the agent has answered or cut the connection. */
+async function sendMessage(port: number, shown: IssuedCertificate | undefined, bytes: Buffer): Promise<void> {
+  const identity = shown === undefined ? {} : { cert: shown.certificate, key: shown.key };
+  const session = connect(`https://127.0.0.1:${port}`, { ...identity, rejectUnauthorized: false });
+  session.on('error', () => undefined);
+  const headers = { 'content-type': 'application/grpc', te: 'trailers' };
+  const stream = session.request({ ':method': 'POST', ':path': loadAgentProtocol().invokePath, ...headers });
+  const closed = Promise.withResolvers<void>();
+  stream.on('close', closed.resolve);
+  stream.on('error', () => undefined);
+  stream.resume();
+  stream.end(grpcFrame(bytes));
+  await closed.promise;
+  session.destroy();
+}
