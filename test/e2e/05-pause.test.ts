@@ -38,6 +38,7 @@ describe('a paused worker', () => {
 
     const pid = await esb.taskPid(containerId);
     const used = await cpuTicks(pid);
+    // Nothing may happen meanwhile.
     await delay(1_500);
     expect(await cpuTicks(pid)).toBe(used);
 

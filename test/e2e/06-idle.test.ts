@@ -29,6 +29,7 @@ describe('the idle policy', () => {
   it('leaves a worker alone that has none', async () => {
     await esb.apply('steady', { nodeName: 'node-1' });
     const worker = await esb.ready('steady');
+    // Nothing may happen meanwhile.
     await new Promise((resolve) => setTimeout(resolve, 4_000));
     expect(await esb.taskState(worker.status?.containerID ?? '')).toBe('RUNNING');
   });

@@ -24,6 +24,7 @@ describe('activity by status patch', () => {
     await waitFor('the worker to be woken', async () => (await parts.resumes()) === before + 1);
     await esb.waitForWorker('nudged', 'acknowledged', (worker) => worker.status?.observedInvocationTime === stamp);
     await waitFor('the worker to be PAUSED again', async () => (await esb.taskState(containerId)) === 'PAUSED');
+    // Nothing may happen meanwhile.
     await delay(3_000);
     expect(await parts.resumes()).toBe(before + 1);
     expect(await esb.taskState(containerId)).toBe('PAUSED');
@@ -49,6 +50,7 @@ describe('activity by status patch', () => {
     );
     await waitFor('the worker to be PAUSED again', async () => (await esb.taskState(containerId)) === 'PAUSED');
     const resumed = await parts.resumes();
+    // Nothing may happen meanwhile.
     await delay(4_000);
     expect(await parts.resumes()).toBe(resumed);
     expect(resumed - before).toBeLessThanOrEqual(2);

@@ -61,6 +61,7 @@ describe('removal', () => {
     for (const afterMs of [0, 40, 80, 120, 160, 200, 250, 300, 400]) {
       const name = `unborn-${afterMs}`;
       await esb.apply(name, { nodeName: 'node-1' });
+      // Faults and calls come at any moment.
       await delay(afterMs);
       await esb.delete(name);
     }

@@ -88,6 +88,7 @@ describe('an agent that is killed and started again', () => {
     const until = performance.now() + outageSeconds * 1_000;
     await replaceAgent();
     await expectUntouched(workers);
+    // The length of the outage is what is tested.
     await delay(Math.max(0, until - performance.now()));
     await waitFor(
       'the worker to be frozen again',
@@ -142,6 +143,7 @@ describe('an agent that is killed and started again', () => {
       const before = await footprintAtRest(esb);
       const name = `midcreate-${after}`;
       await esb.apply(name, onNode);
+      // Faults and calls come at any moment.
       await delay(after);
       await replaceAgent();
       await esb.ready(name);
@@ -165,6 +167,7 @@ describe('an agent that is killed and started again', () => {
       async () => (await esb.taskState(status?.containerID ?? '')) !== 'RUNNING' || after > 0,
       { everyMs: 10 },
     );
+    // Faults and calls come at any moment.
     await delay(after);
     await replaceAgent();
     await waitFor('the worker to be frozen', async () => (await esb.taskState(status?.containerID ?? '')) === 'PAUSED');
@@ -181,6 +184,7 @@ describe('an agent that is killed and started again', () => {
       ({ payload }) => payload.errorMessage ?? `answered ${payload.counter}`,
       (error: Error) => error.message,
     );
+    // Faults and calls come at any moment.
     await delay(after);
     await replaceAgent();
     // Answered before the kill, or by the new agent when nothing had been sent; else unknown. Nothing in between.

@@ -25,6 +25,7 @@ describe('containerd', () => {
         } catch (error) {
           failures.push(String(error));
         }
+        // The pace of the calls.
         await delay(100);
       }
     })();
@@ -90,6 +91,7 @@ describe('containerd', () => {
       ]);
       return stdout === 'False';
     });
+    // The length of the outage is what is tested.
     await delay(awaySeconds * 1_000);
     await parts.start('containerd-node-1');
     await waitFor('its socket', async () => (await esb.ctr(['version'])).code === 0, { everyMs: 50 });

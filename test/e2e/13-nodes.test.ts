@@ -68,6 +68,7 @@ describe('two nodes', () => {
     const before = await assignmentsOf(names);
     {
       await using _frozen = await parts.freeze('apiserver');
+      // The length of the outage is what is tested.
       await delay(outageSeconds * 1_000);
     }
     // A controller reads the Leases of nodes every five seconds.

@@ -52,6 +52,7 @@ describe('two controllers', () => {
       await esb.apply(name);
       await esb.ready(name);
     }
+    // Nothing may happen meanwhile.
     await delay(5_000);
     expect(await parts.leader()).not.toBe(leader);
     const events = await auditEvents(esb);

@@ -63,6 +63,7 @@ describe('a fault is told, and gone when its cause is gone:', () => {
     expect(told.message).toContain('bridge');
     // node-1 has the same folder, so there is no other place for the worker.
     await esb.apply('pluginless', onNode2);
+    // Nothing may happen meanwhile.
     await delay(2_000);
     const waiting = await esb.worker('pluginless');
     expect(workerCondition(waiting, 'Ready')?.status ?? 'False').toBe('False');
@@ -132,6 +133,7 @@ describe('a fault is told, and gone when its cause is gone:', () => {
     await waitForNode('Ready', 'True');
     const before = await parts.pidOf('containerd-node-2');
     await esb.apply('interrupted', onNode2);
+    // Faults and calls come at any moment.
     await delay(150);
     process.kill(before, 'SIGKILL');
     await esb.ready('interrupted');
@@ -237,9 +239,11 @@ describe('a fault is told, and gone when its cause is gone:', () => {
     };
     onTestFinished(remove);
     await esb.kubectl(['apply', '-f', '-'], { input: JSON.stringify(manifest) });
+    // The API server takes up the change after a while, and tells no client of that.
     await delay(3_000);
     for (const counter of [1, 2]) {
       expect((await esb.invoke('throttled')).payload.counter).toBe(counter);
+      // The length of the outage is what is tested.
       await delay(2_000);
     }
     await remove();
@@ -310,6 +314,7 @@ describe('a fault is told, and gone when its cause is gone:', () => {
     };
     onTestFinished(remove);
     await esb.kubectl(['apply', '-f', '-'], { input: JSON.stringify(webhook) });
+    // The API server takes up the change after a while, and tells no client of that.
     await delay(2_000);
     return remove;
   }

@@ -123,12 +123,14 @@ describe('what other systems fell over in a cluster:', () => {
     const callers = names.map(async (name) => {
       while (!load.signal.aborted) {
         tally.add(await balancer.call(name, {}));
+        // The pace of the calls.
         await delay(20);
       }
     });
     for (const part of ['gateway-1', 'gateway-2', 'agent-node-1', 'agent-node-2', 'controller-1', 'controller-2']) {
       await parts.stop(part);
       await parts.start(part);
+      // Faults have a rest between them.
       await delay(1_000);
     }
     load.abort();

@@ -114,12 +114,14 @@ describe('two gateways on two nodes', () => {
         const { name, event } = callOf(begun);
         begun += 1;
         void begin(name, event);
+        // The pace of the calls.
         await delay(Math.max(0, beganAt + (begun * 1_000) / CALLS_PER_SECOND - performance.now()));
       }
     })();
     const restart = async (part: string): Promise<void> => {
       await parts.stop(part);
       await parts.start(part);
+      // Faults have a rest between them.
       await delay(BETWEEN_MS);
     };
     /** Kills a process under a call of the function; the answer of that call has to say so. */
@@ -149,6 +151,7 @@ describe('two gateways on two nodes', () => {
       const agent = `agent-node-${node}`;
       await strike(agent, [...onNode(node), 'spread'], `slow-${node}`, () => parts.kill(agent));
       await parts.start(agent);
+      // Faults have a rest between them.
       await delay(BETWEEN_MS);
       // A worker of its own each time: one that dies again and again is started later and later.
       const victim = `victim-${round}`;
@@ -160,6 +163,7 @@ describe('two gateways on two nodes', () => {
       });
       // A call without such a kill is served again.
       await begin(victim, {});
+      // Faults have a rest between them.
       await delay(BETWEEN_MS);
       round += 1;
     } while (performance.now() - beganAt < rollingSeconds * 1_000);

@@ -36,6 +36,7 @@ describe('a worker that stays awake', () => {
         const began = performance.now();
         expect(await lab.invoke(worker)).toMatchObject({ outcome: 'OUTCOME_ANSWERED', start: 'running' });
         slow.push(performance.now() - began);
+        // The pace of the calls.
         await delay(150);
         return (await told()) === 'RUNNING';
       },

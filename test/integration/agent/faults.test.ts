@@ -219,6 +219,7 @@ describe('a node with the real agent', () => {
     lab.api.pause();
     try {
       expect((await lab.invoke(worker)).outcome).toBe('OUTCOME_ANSWERED');
+      // The length of the outage is what is tested.
       await delay(outageSeconds * 1_000);
       expect((await lab.invoke(worker)).outcome).toBe('OUTCOME_ANSWERED');
     } finally {

@@ -59,6 +59,7 @@ describe('a shim that hangs', () => {
         counters.set(name, counter);
       }
       expect(performance.now()).toBeLessThan(end);
+      // The pace of the calls.
       await delay(500);
     } while (!(await done()));
   };

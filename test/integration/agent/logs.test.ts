@@ -149,6 +149,7 @@ describe('the log of a worker', () => {
     }
     for (let round = 0; round < 20; round += 1) {
       await lab.invoke(worker, { payload: { lines: lines / 20 } });
+      // The pace of the calls.
       await delay(300);
     }
     const answer = await lab.invoke(worker, { requestId, payload: { lines: 3 }, tailLog: true });
@@ -181,6 +182,7 @@ describe('the log of a worker', () => {
   it('is given since a time, also by an agent that was killed and started again', async () => {
     const worker = await running('since');
     await lab.invoke(worker, { payload: { print: 'long ago\n' } });
+    // The time is what is tested.
     await delay(2_500);
     const before = Date.now();
     await lab.invoke(worker, { payload: { print: 'just now\n' } });
@@ -189,6 +191,7 @@ describe('the log of a worker', () => {
     // By then it counts as silent, and how long it is at that time is kept beside it.
     await delay(5_000);
     await lab.invoke(worker, { payload: { print: 'later\n' } });
+    // No word tells when the other side has come so far.
     await delay(1_500);
     await lab.killAgent();
     await lab.startAgent(['--log-max-size', '64Ki', '--log-max-files', '4']);

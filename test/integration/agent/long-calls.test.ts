@@ -120,6 +120,7 @@ describe('a long call in a worker', () => {
         if (answer !== undefined) {
           answered.push({ ...answer, at: performance.now() });
         }
+        // The pace of the calls.
         await delay(50);
       }
     })();

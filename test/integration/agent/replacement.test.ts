@@ -83,10 +83,14 @@ describe('a worker whose shape changes', () => {
         last = now;
       }
     })();
-    await delay(1_000);
+    const moreCalls = async (): Promise<void> => {
+      const sofar = samples.length;
+      await waitFor('calls', () => samples.length >= sofar + 20);
+    };
+    await moreCalls();
     await lab.patch('stream', { spec: { env: greet('new', [], slowStartMs) } });
     const after = await untilReplaced('stream', before, 'Running');
-    await delay(1_000);
+    await moreCalls();
     ended.yet = true;
     await stream;
     expect(samples.filter(({ outcome }) => outcome !== 'OUTCOME_ANSWERED')).toEqual([]);
@@ -106,8 +110,10 @@ describe('a worker whose shape changes', () => {
     const before = await lab.waitForPhase('stream', 'Running');
     // Longer than the new one takes on a busy machine until it can be called.
     const inside = call(before, { sleepMs: 5 * startMs });
+    // No word tells when the other side has come so far.
     await delay(200);
     await lab.patch('stream', { spec: { env: greet('newer') } });
+    // No word tells when the other side has come so far.
     await delay(startMs + 200);
     const next = call(before);
     expect((await inside).env.GREETING).toBe('new');
@@ -197,6 +203,7 @@ describe('a worker whose shape changes', () => {
     await lab.apply('away', { desiredState: 'Absent', env: greet('old') });
     await lab.waitForPhase('away', 'Absent');
     await lab.patch('away', { spec: { env: greet('new') } });
+    // Nothing may happen meanwhile.
     await delay(500);
     expect(await containersOf('away')).toEqual([]);
     expect((await call(await lab.worker('away'))).env.GREETING).toBe('new');
@@ -229,6 +236,7 @@ describe('a worker whose shape changes', () => {
         lab.patch('stream', { spec: { env: greet(text) } }),
         lab.patch('sleeper', { spec: { env: greet(text) } }),
       ]);
+      // Faults and calls come at any moment.
       await delay(ms);
       await lab.killAgent();
       await lab.startAgent();

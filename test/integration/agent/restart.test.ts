@@ -50,6 +50,7 @@ describe('an agent that is killed and started again', () => {
     await lab.killAgent();
     await lab.startAgent();
     await lab.untilServing();
+    // Nothing may happen meanwhile.
     await delay(2_000);
     expect(await lab.tasks()).toEqual(before);
     const counter = await counterOf(running);
@@ -123,6 +124,7 @@ describe('an agent that is killed and started again', () => {
     { tags: ['M6'] },
     async (ms) => {
       await lab.apply('half');
+      // Faults and calls come at any moment.
       await delay(ms);
       await lab.killAgent();
       await lab.startAgent();

@@ -76,6 +76,7 @@ describe('a node that is retired', () => {
   it('keeps no rollout waiting, and is not registered anew', async () => {
     expect(await lab.health('/readyz')).toMatch(/^200/);
     await lab.api.kubectl(['delete', 'ln', lab.nodeName]);
+    // Nothing may happen meanwhile.
     await delay(3_000);
     expect((await lab.api.kubectl(['get', 'ln', '-o', 'name'])).trim()).toBe('');
     expect(lab.agent.ended()).toBe(false);

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
@@ -124,7 +125,8 @@ describe('a worker with several calls at once, by the real agent and a runtime i
     });
     while (!isOver) {
       expect(await lab.taskState(containerId)).toBe('RUNNING');
-      await waitFor('a moment', () => new Promise<boolean>((go) => void setTimeout(() => go(true), 100)));
+      // The test looks again and again.
+      await delay(100);
     }
     expect((await long).outcome).toBe('OUTCOME_ANSWERED');
     await waitFor('the worker to rest', async () => (await lab.taskState(containerId)) === 'PAUSED');

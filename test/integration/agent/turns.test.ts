@@ -64,6 +64,7 @@ it('calls of two gateways, nine of ten at one, have their turn in the order in w
       };
       ended.push(call());
     }
+    // The pace of the calls.
     await delay(Math.max(0, began + ((calls + 1) * 1_000) / PER_SECOND - performance.now()));
   }
   isOver = true;

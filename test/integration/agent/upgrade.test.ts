@@ -61,6 +61,7 @@ describe('a worker that names no interface, made before ESB served the Runtime A
     await ageRecords();
     await lab.startAgent();
     await lab.untilServing();
+    // Nothing may happen meanwhile.
     await delay(2_000);
     expect(await lab.tasks()).toEqual(tasksBefore);
     expect(await answerOf(running, { n: 2 })).toEqual({ body: { n: 2 }, start: 'running' });

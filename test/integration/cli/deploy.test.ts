@@ -112,6 +112,7 @@ describe('esb deploy, with a real registry and API server', () => {
             { subresource: 'status' },
           );
         }
+        // The part that the test plays takes as long.
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
     };

@@ -417,6 +417,7 @@ describe('an agent that is killed at any moment', () => {
       });
       onTestFinished(() => agent.kill());
       await waitFor('the agent to start', () => agent.output().includes('started'), { everyMs: 5 });
+      // Faults and calls come at any moment.
       await delay(aliveMs);
       await agent.kill();
     }

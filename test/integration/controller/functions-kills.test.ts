@@ -213,6 +213,7 @@ describe(`${KILLS} kills of controllers in the middle of growth, a rollout and a
       let isOver = false;
       const agent = (async () => {
         while (!isOver) {
+          // The part that the test plays takes as long.
           await delay(random.next() * 60);
           const due = workers.cache
             .list()

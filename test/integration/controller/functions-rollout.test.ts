@@ -140,6 +140,7 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
     const seen = new Set<string>();
     for (let begun = 2; begun <= 8; begun += 1) {
       const next = await have('hello:2', begun);
+      // Nothing may happen meanwhile.
       await delay(300);
       expect(await ofImage('hello:2')).toHaveLength(begun);
       const fresh = next.filter(({ metadata }) => !seen.has(metadata.name));
@@ -179,6 +180,7 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
     const agent = (async () => {
       while (!isOver) {
         const chosen = changing().toSorted(() => Math.random() - 0.5);
+        // The part that the test plays takes as long.
         await delay(Math.random() * 150);
         await run(chosen.slice(0, 1 + Math.round(Math.random())));
       }
@@ -187,6 +189,7 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
       for (let change = 1; change <= 8; change += 1) {
         await apply('storm', `hello:${change}`, 8, { rollout });
         for (const end of ['one', 'other']) {
+          // Faults and calls come at any moment.
           await delay(Math.random() * 500);
           await controller.stop();
           controller = startController(`storm-${change}-${end}`);
@@ -218,6 +221,7 @@ describe('a change of a LambdaFunction, with the roles and policies of the manif
     await apply('full', 'hello:2', 4, { rollout: { maxSurge: 1, maxUnavailable: 0 } });
     await run(third.filter(({ metadata }) => metadata.name !== one?.metadata.name));
     await when('full', 'the second budget', ({ status }) => status?.conditions?.[0]?.reason === 'Progressing');
+    // Nothing may happen meanwhile.
     await delay(1_000);
     expect(await ofImage('hello:2')).toHaveLength(3);
     await run(third);

@@ -218,6 +218,7 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
     await when('rolled', 'ready', (owner) => says(owner, 'Ready', 'UpToDate'));
     await apply('rolled', { minWorkers: 3 }, { image: 'missing:2', env: [{ name: 'A', value: 'b' }] });
     const [first = ''] = await haveImages({ 'missing:2': 1, 'hello:1': 2 });
+    // Nothing may happen meanwhile.
     await delay(500);
     await haveImages({ 'missing:2': 1, 'hello:1': 2 });
     const broken = await named(first);
@@ -544,6 +545,7 @@ describe('the workers of a LambdaFunction, with the roles and policies of the ma
     for (let change = 1; change <= 6; change += 1) {
       await apply('often', { minWorkers: 1 }, { image: `hello:${change}` }, { publish: 'OnChange' });
       const killer = (async () => {
+        // Faults and calls come at any moment.
         await delay(change * 40);
         await controller.stop();
         kills += 1;

@@ -103,11 +103,13 @@ describe('two controllers', () => {
     await leads('second');
     await createWorkers(names('late', 3));
     await allAssigned(46);
+    // The length of the outage is what is tested.
     await delay(5_000);
     processes.get('first')?.signal('SIGCONT');
     const continuedAt = new Date().toISOString();
     await createWorkers(names('after', 3));
     await allAssigned(49);
+    // Nothing may happen meanwhile.
     await delay(5_000);
 
     // A request that was stopped between the fence and the wire goes out when it continues. The API server refuses it

@@ -152,6 +152,7 @@ describe('nodes that die', () => {
     expect((await nodesOf('late')).filter((node) => dead.includes(node ?? ''))).toEqual([]);
     expect(late).toMatchObject(settled);
 
+    // Nothing may happen meanwhile.
     await delay(2 * MINUTE_MS);
     expect(await assignments()).toEqual(late);
     expect((await conditionsOf('node-0')).Lost).toBe('True LeaseExpired');
@@ -212,6 +213,7 @@ describe('nodes that die', () => {
     await startController('second');
     await controllers.get('first')?.kill();
     await leads('second');
+    // Nothing may happen meanwhile.
     await delay(2 * MINUTE_MS);
     expect(await assignments()).toEqual(before);
     expect((await workers()).map(({ status }) => status?.phase)).toEqual(Array(20).fill(undefined));
@@ -222,6 +224,7 @@ describe('nodes that die', () => {
     for (const { name } of fleet) {
       await told(name, 'Unreachable', undefined);
     }
+    // Nothing may happen meanwhile.
     await delay(MINUTE_MS);
     expect(await assignments()).toEqual(before);
   });
@@ -275,6 +278,7 @@ describe('nodes that die', () => {
     const before = await assignments();
     await die(0);
     await told('node-0', 'Unreachable', 'True AgentStarting');
+    // Nothing may happen meanwhile.
     await delay(2 * MINUTE_MS);
     expect(await assignments()).toEqual(before);
     await podStatus('CrashLoopBackOff');

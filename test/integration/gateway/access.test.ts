@@ -318,6 +318,7 @@ describe('a gateway with authentication', () => {
           (error: Error) => error.name === 'ServiceException',
         ),
       );
+      // The time is what is tested.
       await delay(CACHE_OVER_MS);
       expect(await invoke(served)).toBe('"hi"');
     } finally {

@@ -37,6 +37,7 @@ it('takes over the folder of a gateway, and keeps the events of two that have no
 
   // Both are there for a while, as in an upgrade: the role waits for the folder.
   const role = await old.startRole('state');
+  // Nothing may happen meanwhile.
   await delay(2_000);
   expect(role.process.ended()).toBe(false);
   await old.terminate(60_000);

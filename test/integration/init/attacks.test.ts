@@ -67,8 +67,10 @@ describe('memory', () => {
     const id = init.agent.send(large, { timeoutMs: 300 });
     await init.agent.ended(id);
     init.agent.forget(id);
+    // No word tells when the other side has come so far.
     await delay(100);
     peer.socket.resetAndDestroy();
+    // No word tells when the other side has come so far.
     await delay(100);
     await waiting(init);
   });
@@ -81,10 +83,12 @@ describe('memory', () => {
       peer.extension('GET', 'event/next', { ...identity, Expect: '100-continue' });
       peer.socket.resetAndDestroy();
     }
+    // No word tells when the other side has come so far.
     await delay(50);
     const runtime = await init.connect();
     runtime.next();
     const id = init.agent.send({});
+    // No word tells when the other side has come so far.
     await delay(50);
     const last = await init.connect();
     last.extension('GET', 'event/next', identity);
@@ -110,6 +114,7 @@ describe('a call', () => {
     await init.agent.until('the call to run', () => init.agent.events.includes(`C ${id} Running`));
     const second = await init.connect();
     second.next();
+    // No word tells when the other side has come so far.
     await delay(50);
     first.socket.resetAndDestroy();
     expect((await second.answer()).headers['lambda-runtime-aws-request-id']).toBe(id);
@@ -132,6 +137,7 @@ describe('a call', () => {
   it('that is forgotten and asked for again in one breath runs', async () => {
     const init = await start();
     init.agent.raw(order('again'));
+    // No word tells when the other side has come so far.
     await delay(50);
     init.agent.raw(Buffer.concat([frame('F', 'id=again\n'), order('again')]));
     const runtime = await init.connect();
@@ -186,6 +192,7 @@ describe('a call', () => {
     const id = init.agent.send({});
     await peer.answer();
     peer.stream(id, 'one ');
+    // The time is what is tested.
     await delay(1_500);
     peer.chunk('two');
     peer.send('0\r\n\r\n');
@@ -341,11 +348,13 @@ describe('the end of a worker', () => {
     const id = init.agent.send({});
     await peer.answer();
     init.agent.stop(1_000);
+    // No word tells when the other side has come so far.
     await delay(50);
     peer.respond(id, '1');
     expect((await peer.answer()).status).toBe(202);
     expect((await init.agent.ended(id)).facts.outcome).toEqual({ kind: 'Answered' });
     peer.next();
+    // Nothing may happen meanwhile.
     await delay(200);
     expect(peer.ended).toBe(false);
   });
@@ -481,6 +490,7 @@ describe('an agent', () => {
       const length = (): number | false =>
         init.agent.events.includes(`C ${id} Running`) && init.agent.known(id).answer.length;
       await waitFor(`${bytes} bytes`, () => length() === bytes);
+      // Nothing may happen meanwhile.
       await delay(100);
       expect(length()).toBe(bytes);
     };
@@ -533,6 +543,7 @@ describe('an agent', () => {
       socket.destroy();
     }).listen(path);
     onTestFinished(() => void server.close());
+    // The time is what is tested.
     await delay(1_000);
     expect(count).toBeGreaterThan(1);
     expect(count).toBeLessThan(15);

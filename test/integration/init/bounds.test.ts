@@ -79,6 +79,7 @@ describe('a worker is ended', () => {
       for (const peer of peers) {
         peer.send('G');
       }
+      // The pace of the calls.
       await delay(100);
     }
     expect(await bound(init)).toBe('10 seconds for the header of a request');
@@ -91,6 +92,7 @@ describe('a worker is ended', () => {
     peer.send('POST /2018-06-01/runtime/init/error HTTP/1.1\r\nContent-Length: 1000\r\n\r\n');
     for (let round = 0; round < 50 && init.agent.phase?.fault === undefined; round += 1) {
       peer.send('x');
+      // The pace of the calls.
       await delay(100);
     }
     expect(await bound(init)).toBe('60 seconds for the body of a request');
@@ -134,6 +136,7 @@ describe('a worker goes on', () => {
     peer.send(`1400000\r\n${'x'.repeat(20 * 1024 * 1024)}\r\n0\r\n\r\n`);
     expect((await peer.answer()).status).toBe(413);
     expect((await init.agent.ended(id)).facts.outcome).toMatchObject({ kind: 'TooLarge' });
+    // The time is what is tested.
     await delay(2_500);
     await isServed(init);
   });
@@ -184,10 +187,13 @@ describe('a worker goes on', () => {
     for (const peer of peers) {
       peer.send('GET /nothing HTTP/1.1\r\nX-');
     }
+    // No word tells when the other side has come so far.
     await delay(100);
     init.stand(true);
+    // The time is what is tested.
     await delay(4_000);
     init.stand(false);
+    // No word tells when the other side has come so far.
     await delay(200);
     for (const peer of peers) {
       peer.send('A: b\r\n\r\n');
@@ -201,6 +207,7 @@ describe('a worker goes on', () => {
     for (let round = 0; round < 2; round += 1) {
       peer.send('GET /nothing HTTP/1.1\r\n\r\n\r\n');
       expect((await peer.answer()).status).toBe(404);
+      // The time is what is tested.
       await delay(2_500);
     }
     expect(peer.ended).toBe(false);
@@ -218,9 +225,11 @@ describe('an answer that a runtime wrote before it ended', () => {
     const { id } = await called(init);
     init.stand(true);
     await writeFile(join(init.folder, 'end'), '');
+    // No word tells when the other side has come so far.
     await delay(100);
     const peer = await init.connect();
     peer.stream(id, 'half');
+    // No word tells when the other side has come so far.
     await delay(100);
     init.stand(false);
     const { facts, answer } = await init.agent.ended(id);
@@ -241,9 +250,11 @@ describe('a request for the next call that the init reads before the answer', ()
     peer.send('GET /2018-06-01/');
     const answers = await init.connect();
     answers.send(answerOf(id, 'buffered') + (whole ? '1\r\n1\r\n0\r\n\r\n' : '1\r\n1\r\n'));
+    // No word tells when the other side has come so far.
     await delay(50);
     answers.socket.end();
     peer.send('runtime/invocation/next HTTP/1.1\r\n\r\n');
+    // No word tells when the other side has come so far.
     await delay(50);
     init.stand(false);
     expect((await init.agent.ended(id)).facts.outcome).toEqual(expect.objectContaining(outcome));

@@ -25,6 +25,7 @@ async function called(init: BareInit): Promise<{ readonly peer: Peer; readonly i
 /** Has the init stand still for longer than it has patience. */
 async function freeze(init: BareInit): Promise<void> {
   init.stand(true);
+  // The time is what is tested.
   await delay(frozenMs);
   init.stand(false);
 }

@@ -220,6 +220,7 @@ describe('the init of a worker', () => {
       const id = worker.agent.send({ sleep: 1, print: 'once' });
       await worker.agent.until('the call to run', () => worker.agent.events.includes(`C ${id} Running`));
       await worker.agent.die();
+      // The length of the outage is what is tested.
       await new Promise((resolve) => setTimeout(resolve, 1_500));
       await worker.agent.listen();
       const { facts, answer } = await worker.agent.ended(id);
@@ -251,6 +252,7 @@ describe('the init of a worker', () => {
       await waitFor('some of it', () => worker.agent.known(id).answer.length > 100_000, { everyMs: 5 });
       const first = worker.agent.known(id).answer;
       await worker.agent.die();
+      // The length of the outage is what is tested.
       await new Promise((resolve) => setTimeout(resolve, 500));
       await worker.agent.listen();
       const { facts, answer } = await worker.agent.ended(id, 30_000);
@@ -271,6 +273,7 @@ describe('the init of a worker', () => {
       const id = worker.agent.send({ stream }, { timeoutMs: 3_000 });
       await waitFor('some of it', () => worker.agent.known(id).answer.length > 0, { everyMs: 5 });
       await worker.agent.die();
+      // The length of the outage is what is tested.
       await new Promise((resolve) => setTimeout(resolve, 4_000));
       await worker.agent.listen();
       const { facts } = await worker.agent.ended(id, 30_000);

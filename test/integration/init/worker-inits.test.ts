@@ -183,6 +183,7 @@ describe('a worker', () => {
     peer.stream('large', ...Array.from({ length: 40 }, () => 'a'.repeat(10_000)));
     peer.send('0\r\n\r\n');
     await waitFor('a full window', () => sent.bytes() === 64 * KiB, { everyMs: 5 });
+    // Nothing may happen meanwhile.
     await new Promise((resolve) => setTimeout(resolve, 100));
     expect(sent.bytes()).toBe(64 * KiB);
     room.resolve();
@@ -209,6 +210,7 @@ describe('a worker', () => {
     const lab = await start();
     const peer = await waiting(lab);
     lab.link().serveAlone(false);
+    // The time is what is tested.
     await delay(1_000);
     const arrival = new ArrivedBytes();
     const sent = send(lab, 'had', { arrival: () => arrival });
@@ -216,6 +218,7 @@ describe('a worker', () => {
     peer.respond('had', '{}');
     expect(await sent.answer).toEqual(ended('Answered'));
     arrival.end();
+    // The time is what is tested.
     await delay(1_000);
     await lab.restart();
     await waitFor('the init', () => lab.link()?.state, { everyMs: 5 });

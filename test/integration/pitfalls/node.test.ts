@@ -55,6 +55,7 @@ describe('what other systems fell over on a node:', () => {
     await lab.apply('doomed', { desiredState: ms % 100 === 0 ? 'Paused' : 'Running' });
     await lab.waitForPhase('doomed', ms % 100 === 0 ? 'Paused' : 'Running');
     await lab.api.kubectl(['delete', 'lw', 'doomed', '--wait=false']);
+    // Faults and calls come at any moment.
     await delay(ms);
     await lab.killAgent();
     await lab.startAgent(['--log-level', 'info']);

@@ -41,6 +41,7 @@ describe('calls that race with the pause of their worker', () => {
 
     const pause = async (worker: LambdaWorker, afterMs: number): Promise<void> => {
       const { namespace, name, uid } = worker.metadata;
+      // Faults and calls come at any moment.
       await delay(afterMs);
       try {
         await lab.unary('pause', { worker: { namespace, name, uid }, epoch: 1 });
@@ -55,6 +56,7 @@ describe('calls that race with the pause of their worker', () => {
       // From five milliseconds before the call, so that it meets the freeze and what follows, to some after it began.
       const pauseAfterMs = (number % 12) - 5;
       const pausing = pause(worker, Math.max(0, pauseAfterMs));
+      // Faults and calls come at any moment.
       await delay(Math.max(0, -pauseAfterMs));
       const sent = performance.now();
       const answer = await lab.invoke(worker, {

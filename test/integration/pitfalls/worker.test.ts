@@ -64,6 +64,7 @@ describe('what other systems fell over with one worker:', () => {
     for (let round = 0; round < 100; round += 1) {
       const pausing = runtime.pause(id);
       if (round % 2 === 1) {
+        // Faults and calls come at any moment.
         await delay(1);
       }
       await runtime.resume(id);
@@ -79,6 +80,7 @@ describe('what other systems fell over with one worker:', () => {
   it.each([0, 10, 40, 80, 150])('a pause %i ms into its creation', { tags: ['M3'] }, async (ms) => {
     const request = ensureRequest(lab, 'early');
     const making = runtime.ensure(request);
+    // Faults and calls come at any moment.
     await delay(ms);
     const pausing = runtime.pause(request.containerId).catch((error: unknown) => error);
     await making;
@@ -108,6 +110,7 @@ describe('what other systems fell over with one worker:', () => {
           state === 'paused'
             ? Promise.resolve()
             : (state === 'pausing' ? runtime.pause(id) : runtime.resume(id)).catch((error: unknown) => error);
+        // Faults and calls come at any moment.
         await delay(ms);
         const began = performance.now();
         await runtime.destroy(id, { graceSeconds: 1 });
@@ -131,6 +134,7 @@ describe('what other systems fell over with one worker:', () => {
       );
     for (const ms of [0, 5, 10, 20, 40]) {
       const probing = ctr();
+      // Faults and calls come at any moment.
       await delay(ms);
       await runtime.pause(id, { deadlineMs: 20_000 });
       expect(await kind(id)).toBe('Paused');
@@ -191,6 +195,7 @@ describe('what other systems fell over with one worker:', () => {
       expect([await use(), await use()]).toEqual(['new', 'kept']);
 
       await runtime.pause(id);
+      // The time is what is tested.
       await delay(seconds * 1_000);
       expect(await kind(id)).toBe('Paused');
       await runtime.resume(id);
@@ -198,6 +203,7 @@ describe('what other systems fell over with one worker:', () => {
 
       await runtime.pause(id);
       server.dropAll();
+      // The time is what is tested.
       await delay(seconds * 1_000);
       await runtime.resume(id);
       // The function sees it at once: it is neither kept waiting nor given an answer of somebody else.

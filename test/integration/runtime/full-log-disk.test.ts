@@ -39,6 +39,7 @@ describe('workers whose logs were on a full disk', () => {
     }
     await call('written', { print: 'before' });
     await call('frozen', { print: 'before' });
+    // No word tells when the other side has come so far.
     await delay(copyMs);
     // The kernel's times of files are up to ten milliseconds behind.
     full.from = Date.now() - 100;
@@ -47,6 +48,7 @@ describe('workers whose logs were on a full disk', () => {
     await call('written', { print: 'x'.repeat(6_000) });
     await call('frozen', { print: 'x'.repeat(6_000) });
     await runtime.pause(worker('frozen').containerId);
+    // No word tells when the other side has come so far.
     await delay(copyMs);
     await rm(filler);
     full.until = Date.now();

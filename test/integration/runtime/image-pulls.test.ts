@@ -182,6 +182,7 @@ describe('pulling an image', () => {
       new Set(requestsSince(before, /\/manifests\//).map((line) => /pull-\d+/.exec(line)?.[0])).size;
     await waitFor('two pulls', () => repositories() === 2);
     await waitFor('two others to wait', () => details.filter((line) => /turn/.test(line)).length === 2);
+    // Nothing may happen meanwhile.
     await delay(300);
     expect(repositories()).toBe(2);
     release.resolve();
@@ -214,6 +215,7 @@ describe('pulling an image', () => {
     const before = lab.registry.requests.length;
     await expect(ensure('early', reference)).rejects.toMatchObject(refusal);
     expect(lab.registry.requests.length).toBe(before);
+    // The time is what is tested.
     await delay(1_600);
     const info = await ensure('back', reference);
     expect(info.task.kind).toBe('Running');

@@ -213,6 +213,7 @@ describe('the log of a worker that writes as fast as it can', () => {
       const rotator = await startRotator();
       await waitFor('the rotator', () => rotator.output().includes('watching'), { everyMs: 5 });
       const written = lab.caller.call(address ?? nowhere, { lines }, 100_000);
+      // Faults and calls come at any moment.
       await sleep(systemClock, 100 + ((round * 37) % 150));
       await rotator.kill();
       await written;

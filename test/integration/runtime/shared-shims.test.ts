@@ -96,6 +96,7 @@ describe('workers that share shims', () => {
             recorded.resolve();
             // The new one has its group by now, and no task.
             await deleting.promise;
+            // Faults and calls come at any moment.
             await sleep(delayMs);
             return record;
           },

@@ -81,6 +81,7 @@ describe('a worker thawed below containerd', () => {
       await runtime.resume(id);
       const call = new AbortController();
       const settling = runtime.settle(id, { signal: call.signal });
+      // Faults and calls come at any moment.
       await delay(((round % 15) / 7) * usual);
       call.abort();
       settled += (await settling) ? 1 : 0;
@@ -110,9 +111,11 @@ describe('a worker thawed below containerd', () => {
     await runtime.resume(id);
     const call = new AbortController();
     const settling = runtime.settle(id, { signal: call.signal });
+    // Faults and calls come at any moment.
     await delay(2);
     lab.containerd.signal('SIGSTOP');
     try {
+      // Faults and calls come at any moment.
       await delay(20);
       call.abort();
       await settling;

@@ -213,6 +213,7 @@ describe('the network of a node', () => {
         most = Math.max(most, running);
         // Until as many as may have come; then one more would have time to come as well.
         do {
+          // The part that the test plays takes as long.
           await new Promise((done) => setTimeout(done, 2));
         } while (most < 4);
         running -= 1;
@@ -265,6 +266,7 @@ describe('the network of a node', () => {
       }
       running += 1;
       most = Math.max(most, running);
+      // The part that the test plays takes as long.
       await new Promise((done) => setTimeout(done, 1));
       running -= 1;
       return { code: 1, stdout: '{"code":100,"msg":"no"}', stderr: '' };

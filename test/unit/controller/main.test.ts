@@ -139,6 +139,7 @@ it('a leader that comes back looks only once the writes that its last term has l
   let lostAt = clock.monotonic();
   // The Lease is lost ten seconds after its last renewal.
   const end = clock.monotonic() + 12_000;
+  // The test looks again and again.
   for (let writes = 0; clock.monotonic() < end; await delay(5)) {
     lostAt = count(isWrite) > writes ? clock.monotonic() : lostAt;
     writes = count(isWrite);

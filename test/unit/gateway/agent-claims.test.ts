@@ -35,6 +35,7 @@ describe('an agent that claims a worker of another node', () => {
     await lab.addWorker('pay', { epoch: 4 });
     for (const epoch of [4, 5, Number.MAX_SAFE_INTEGER]) {
       liar?.put({ name: 'pay', epoch });
+      // Nothing may happen meanwhile.
       await delay(20);
       expect((await lab.invoke('pay')).StatusCode).toBe(200);
     }
@@ -52,6 +53,7 @@ describe('an agent that claims a worker of another node', () => {
     const lab = await gatewayLab({ nodes: ['node-1', 'node-2'] });
     const [, two] = lab.agents;
     two?.put({ name: 'late', epoch: 7 });
+    // Nothing may happen meanwhile.
     await delay(20);
     lab.workers.put(workerFixture({ name: 'late', status: { assignment: { nodeName: 'node-1', epoch: 7 } } }));
     expect(lab.gateway.view.worker('uid-of-late')?.holding).toBeUndefined();
@@ -99,11 +101,13 @@ describe('a LambdaNode', () => {
       lab.nodes.put({ ...liar.node, status: { ...liar.node.status, certificate } });
     }
     await waitFor('the refusals', () => lines.filter(({ msg }) => msg.includes('cannot be read')).length === 4);
+    // Nothing may happen meanwhile.
     await delay(100);
     expect(liar.connections()).toBe(0);
     expect((await lab.invoke('hello')).StatusCode).toBe(200);
     // An unreadable value later on does not part the gateway from its agent.
     lab.nodes.put({ ...lab.agent.node, status: { ...lab.agent.node.status, certificate: rubbish } });
+    // Nothing may happen meanwhile.
     await delay(50);
     expect(lab.agent.watchers()).toBe(1);
     const good = await startHostileAgent('node-9');
@@ -135,6 +139,7 @@ describe('a LambdaNode', () => {
     await fc.assert(
       fc.asyncProperty(fc.constantFrom('evil-1', 'evil-2'), text, pem, async (name, endpoint, certificate) => {
         lab.nodes.put(nodeFixture({ name, status: { endpoint, certificate } }));
+        // The pace of the calls.
         await delay(2);
       }),
       { numRuns: 300 },
@@ -248,6 +253,7 @@ describe('an agent that says anything', () => {
           lab.nodes.remove({ name: 'node-9' });
           lab.nodes.put(liar.node);
           await waitFor('a connection', () => liar.connections() > 0, { everyMs: 1 });
+          // No word tells when the other side has come so far.
           await delay(5);
           for (const bytes of later) {
             liar.tell(bytes);
@@ -267,6 +273,7 @@ describe('an agent that says anything', () => {
           const honest = await lab.invoke('hello', { Payload: payload });
           expect(payloadOf(honest)).toBe('"honest"');
           expect(lab.gateway.health()).toEqual({ ok: true });
+          // Faults and calls come at any moment.
           await Promise.race([evil, delay(20)]);
           hangUp.abort();
           await evil;

@@ -60,6 +60,7 @@ it('no call is lost or unknown while an agent is replaced again and again', { ti
   for (let round = 0; round < 8; round += 1) {
     const sofar = answered;
     await waitFor('calls to be answered', () => answered > sofar + 20, { everyMs: 2 });
+    // Faults and calls come at any moment.
     await delay(Math.random() * 20);
     await lab.stopAgent(drain);
     goOn();

@@ -90,6 +90,7 @@ describe('a URL that nobody may call', () => {
   ])('is answered for %s after a look: the time of an answer tells no names', async (_what, call) => {
     let isLooked = false;
     const look = async (): Promise<void> => {
+      // The part that the test plays takes as long.
       await new Promise((resolve) => setTimeout(resolve, 50));
       isLooked = true;
     };

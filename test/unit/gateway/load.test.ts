@@ -116,6 +116,7 @@ describe('a gateway with a function that grows with its calls', () => {
     await waitFor('a refusal', () => lab.agent.calls.length >= 2, { everyMs: 5 });
     for (let change = 0; change < 50; change += 1) {
       lab.agent.put({ name: 'hello-latest-0', functionName: 'hello', inFlight: 1 + (change % 2) });
+      // The pace of the calls.
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     expect(lab.agent.calls.length).toBeLessThan(10);
@@ -139,6 +140,7 @@ describe('a gateway with a function that grows with its calls', () => {
     await waitFor('a refusal', () => lab.agent.calls.length > 0, { everyMs: 5 });
     for (let change = 0; change < 50; change += 1) {
       lab.agent.put({ name: 'hello-1-0', functionName: 'hello', inFlight: change % 2 });
+      // The pace of the calls.
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     expect(lab.agent.calls.length).toBeLessThan(10);

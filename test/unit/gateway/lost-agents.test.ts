@@ -31,10 +31,13 @@ describe('calls while agents are killed and come back', () => {
     const killer = async (): Promise<void> => {
       for (let turn = 0; !over; turn += 1) {
         const agent = lab.agents[turn % lab.agents.length];
+        // Faults have a rest between them.
         await delay(40);
         await agent?.kill();
+        // The length of the outage is what is tested.
         await delay(20);
         await agent?.revive();
+        // Faults have a rest between them.
         await delay(40);
       }
     };

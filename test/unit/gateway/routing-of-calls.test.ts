@@ -33,6 +33,7 @@ describe('a function with several workers', () => {
     for (const name of ['c', 'd']) {
       lab.agent.put({ name, functionName: 'f' });
     }
+    // No word tells when the other side has come so far.
     await delay(50);
     for (const name of ['a', 'b']) {
       lab.workers.remove({ namespace: 'default', name });
@@ -41,7 +42,7 @@ describe('a function with several workers', () => {
       const status = { assignment: { nodeName: 'node-1', epoch: 1 } };
       lab.workers.put(workerFixture({ name, spec: { functionName: 'f' }, status }));
     }
-    await delay(200);
+    await waitFor('calls at the new workers', () => held.length >= 4, { everyMs: 5 });
     expect(held.map(({ request }) => request.worker.name).toSorted()).toEqual(['a', 'b', 'c', 'd']);
     lab.agent.onInvoke((call) => call.answer('{}'));
     for (const call of held) {
@@ -138,6 +139,7 @@ describe('a refusal that passes', () => {
     lab.agent.onInvoke((call) => call.answer('{}'));
     caller.abort();
     await given;
+    // Nothing may happen meanwhile.
     await delay(500);
     expect(lab.agent.calls).toHaveLength(1);
   });
@@ -161,6 +163,7 @@ describe('a worker that is being moved', () => {
     await lab.addWorker('hello', { epoch: 1 });
     lab.workers.put(workerFixture({ name: 'hello', status: { assignment: { nodeName: 'node-2', epoch: 2 } } }));
     const given = lab.invoke('hello');
+    // Nothing may happen meanwhile.
     await delay(30);
     expect(one?.calls).toHaveLength(0);
     two?.put({ name: 'hello', epoch: 2, phase: 'PHASE_CREATING' });
@@ -177,6 +180,7 @@ describe('a worker that is being moved', () => {
     two?.put({ name: 'hello', epoch: 2 });
     await waitFor('the removal', () => lab.gateway.view.worker('uid-of-hello')?.holding === undefined);
     const given = lab.invoke('hello');
+    // Nothing may happen meanwhile.
     await delay(50);
     expect(two?.calls).toHaveLength(0);
     lab.workers.put(workerFixture({ name: 'hello', status: { assignment: { nodeName: 'node-2', epoch: 2 } } }));
@@ -241,6 +245,7 @@ describe('an agent that is restarted', () => {
     await lab.agent.kill();
     await lab.connected(0);
     const given = lab.invoke('hello');
+    // No word tells when the other side has come so far.
     await delay(50);
     await lab.agent.revive();
     expect((await given).StatusCode).toBe(200);
@@ -282,12 +287,14 @@ describe('an agent that is restarted', () => {
       ...lab.agent.node,
       status: { ...lab.agent.node.status, certificate: other.agent.certificate },
     });
+    // Nothing may happen meanwhile.
     await delay(100);
     // The connection that stood goes on until there is a better one.
     expect(lab.gateway.view.connected.size).toBe(1);
     await lab.agent.kill();
     await lab.agent.revive();
     await lab.connected(0);
+    // Nothing may happen meanwhile.
     await delay(150);
     expect(lab.agent.watchers()).toBe(0);
     lab.nodes.put(lab.agent.node);
@@ -328,11 +335,13 @@ describe('a caller who hangs up', () => {
     await lab.connected(0);
     const hangUp = new AbortController();
     const given = lab.invoke('hello', {}, hangUp.signal);
+    // No word tells when the other side has come so far.
     await delay(50);
     hangUp.abort();
     await expect(given).rejects.toMatchObject({ name: 'AbortError' });
     await lab.agent.revive();
     await lab.connected();
+    // Nothing may happen meanwhile.
     await delay(50);
     expect(lab.agent.calls).toHaveLength(0);
   });

@@ -23,6 +23,7 @@ describe('the wait for workers of a scale test', () => {
       put(worker('one', waiting('Scheduled')));
       const all = follower.untilAssigned(3, { stalledMs: 1_000 });
       for (const name of ['one', 'two', 'three']) {
+        // The time is what is tested.
         await new Promise((resolve) => setTimeout(resolve, 500));
         put(worker(name, assigned));
       }

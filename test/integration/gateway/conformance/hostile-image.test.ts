@@ -110,6 +110,7 @@ describe('a hostile image', () => {
         functionError: undefined,
         counter: 'number',
       });
+      // The pace of the calls.
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
     return ((await ticks()) - before) / TICKS / ((performance.now() - begun) / 1_000);

@@ -155,13 +155,15 @@ describe('the connection to a worker', () => {
 
   it('gives up a call when it is told to, and can be used again', async () => {
     let silent = true;
+    const arrived = Promise.withResolvers<void>();
     const { connection } = await emulator((_incoming, response) => {
+      arrived.resolve();
       if (!silent) {
         response.end('{}');
       }
     });
     const call = connection.call(request({ onSending: () => undefined }).made);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await arrived.promise;
     connection.abort('the worker exited');
     expect(await call).toEqual({ kind: 'Unknown', message: 'the worker exited' });
     silent = false;
@@ -172,6 +174,7 @@ describe('the connection to a worker', () => {
     const { connection, server, connections } = await emulator((_incoming, response) => response.end('{}'));
     expect(await connection.call(request().made)).toMatchObject({ kind: 'Answered' });
     server.closeAllConnections();
+    // No word tells when the other side has come so far.
     await new Promise((resolve) => setTimeout(resolve, 50));
     expect(await connection.call(request().made)).toMatchObject({ kind: 'Answered' });
     expect(connections()).toBe(2);

@@ -11,6 +11,7 @@ it('the delay of the event loop is how late it was since it was asked for last',
   while (performance.now() < until) {
     // No other task runs meanwhile.
   }
+  // The time is what is tested.
   await delay(150);
   const busy = ask();
   // Of a stall of 400 ms at least what lies behind the next sample, due within 100 ms.

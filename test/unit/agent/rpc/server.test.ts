@@ -218,8 +218,10 @@ describe("the agent's gRPC server", () => {
     fleet.onInvoke(async (invocation): Promise<InvocationResult> => {
       invocation.onHead({ status: 200, contentType: 'application/json' });
       invocation.onChunk(Buffer.from('{"got":'));
+      // The part that the test plays takes as long.
       await elapse(5);
       invocation.onChunk(Buffer.concat([invocation.payload, Buffer.from('}')]));
+      // The part that the test plays takes as long.
       await elapse(5);
       return { kind: 'Answered', stamp: '2026-11-01T00:00:00.000001Z', timings };
     });
@@ -581,6 +583,7 @@ describe("the agent's gRPC server", () => {
     shared.on('error', () => undefined);
     shared.write({ call: 1, invoke: invoke() });
     await waitFor('the call', () => signals.length === 1);
+    // Nothing may happen meanwhile.
     await elapse(1_500);
     expect(signals[0]?.aborted, 'one that answers stays').toBe(false);
     relay.silence();
@@ -638,6 +641,7 @@ describe("the agent's gRPC server", () => {
     shared.write({ call: 1, invoke: invoke() });
     await waitFor('the call', () => begun);
     server.refuse();
+    // Nothing may happen meanwhile.
     await elapse(20);
     expect(seen).toEqual([]);
     finish.resolve();

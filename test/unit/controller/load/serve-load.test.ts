@@ -270,6 +270,7 @@ describe('the load of gateways at the leader', () => {
   async function pass(clock: ManualClock, seconds: number): Promise<void> {
     for (let second = 0; second < seconds; second += 1) {
       await clock.advance(1_000);
+      // No word tells when the other side has come so far.
       await sleepMs(10);
     }
   }
@@ -281,6 +282,7 @@ describe('the load of gateways at the leader', () => {
       .meter.expect(hello)
       .count();
     await waitFor('the first stream', () => silent.streams() === 1, { everyMs: 5 });
+    // No word tells when the other side has come so far.
     await sleepMs(20);
     await pass(clock, 15);
     expect(silent.streams()).toBe(1);
@@ -309,6 +311,7 @@ describe('the load of gateways at the leader', () => {
     socket.on('error', () => undefined);
     socket.once('close', () => ended.resolve());
     await new Promise<void>((resolve) => socket.once('connect', resolve));
+    // No word tells when the other side has come so far.
     await sleepMs(50);
     const since = performance.now();
     await stops[0]?.stop();

@@ -113,6 +113,7 @@ describe('a server that ends', () => {
     const silent = connect(lab.port, '127.0.0.1');
     silent.on('error', () => undefined);
     const ended = lab.drain(200, 200);
+    // The time is what is tested.
     await delay(150);
     const late = connect(lab.port, '127.0.0.1');
     const text = Promise.withResolvers<string>();

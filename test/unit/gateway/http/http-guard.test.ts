@@ -100,6 +100,7 @@ describe('a guarded server', () => {
     socket.pause();
     socket.write(post);
     await waitFor('the request', () => open() === 1, { everyMs: 5 });
+    // Nothing may happen meanwhile.
     await delay(200);
     expect(open()).toBe(1);
     let bytes = 0;

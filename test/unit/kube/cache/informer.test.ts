@@ -286,6 +286,7 @@ describe('watching', () => {
     watchThem({ backoffFirstMs: 20, backoffMaxMs: 1000 });
     await waitFor('some watches', () => server.requests.filter(watchesOf(configMaps)).length >= 3, soon);
     const before = server.requests.length;
+    // The time is what is tested.
     await new Promise((resolve) => setTimeout(resolve, 60));
     expect(server.requests.length - before).toBeLessThan(5);
   });

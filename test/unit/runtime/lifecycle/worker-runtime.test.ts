@@ -145,6 +145,7 @@ describe('the lifecycle of workers', () => {
       ended = true;
     });
     const failure = expect(started).rejects.toThrow('no engine');
+    // Nothing may happen meanwhile.
     await delay(60);
     expect(ended).toBe(false);
     listening.resolve();

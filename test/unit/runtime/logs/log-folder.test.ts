@@ -105,6 +105,7 @@ describe('the logs of workers', () => {
     await logs.begin('old', 'uid');
     await write('old', 1_000);
     await logs.keep('old');
+    // Files of one millisecond have no order.
     await delay(2);
     await logs.begin('new', 'uid');
     await logs.begin('stranger', 'other');
