@@ -42,6 +42,9 @@ export interface InvokeRouteOptions extends RouteOptions {
   readonly timingHeaders: boolean;
 }
 
+/** Choices for the end of the log, read once: each call may ask for that. */
+const LOG_TYPES: readonly string[] = lambdaShapes.LogType.enum;
+
 type InvocationType = (typeof lambdaShapes.InvocationType.enum)[number];
 
 /** An operation that runs a function. */
@@ -285,8 +288,8 @@ function invocationType(request: FastifyRequest, types: readonly InvocationType[
 /** Whether the answer is to have the end of the function's log. */
 function isTailWanted(request: FastifyRequest): boolean {
   const value = headerOf(request, 'x-amz-log-type');
-  if (value !== '' && !lambdaShapes.LogType.enum.some((each) => each === value)) {
-    throw choiceError('logType', value, lambdaShapes.LogType.enum);
+  if (value !== '' && !LOG_TYPES.includes(value)) {
+    throw choiceError('logType', value, LOG_TYPES);
   }
   return value === 'Tail';
 }

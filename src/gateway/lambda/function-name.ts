@@ -9,6 +9,9 @@ export interface FunctionReference {
   readonly qualifier?: string;
 }
 
+/** Characters of an identifier and of a qualifier at most, read once: each call is held to them. */
+const MAX_IDENTIFIER = lambdaShapes.NamespacedFunctionName.max;
+const MAX_QUALIFIER = lambdaShapes.Qualifier.max;
 /** Longest bare name, in characters. */
 const MAX_FUNCTION_NAME = 64;
 
@@ -30,8 +33,8 @@ const QUALIFIER = /^(?:\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9-_$]+)$/;
  * @throws {LambdaError} InvalidParameterValueException with the violated rule
  */
 export function parseFunctionIdentifier(identifier: string, queryQualifier?: string): FunctionReference {
-  if (identifier.length > lambdaShapes.NamespacedFunctionName.max) {
-    throw constraintError('functionName', identifier, lengthRule(lambdaShapes.NamespacedFunctionName.max));
+  if (identifier.length > MAX_IDENTIFIER) {
+    throw constraintError('functionName', identifier, lengthRule(MAX_IDENTIFIER));
   }
   const [, name, derived] = IDENTIFIER.exec(identifier) ?? [];
   if (name === undefined) {
@@ -41,7 +44,7 @@ export function parseFunctionIdentifier(identifier: string, queryQualifier?: str
     throw constraintError('functionName', name, lengthRule(MAX_FUNCTION_NAME));
   }
   if (queryQualifier !== undefined && queryQualifier !== '') {
-    if (queryQualifier.length > lambdaShapes.Qualifier.max || !QUALIFIER.test(queryQualifier)) {
+    if (queryQualifier.length > MAX_QUALIFIER || !QUALIFIER.test(queryQualifier)) {
       throw constraintError('qualifier', queryQualifier, patternRule(QUALIFIER));
     }
     if (derived !== undefined && derived !== queryQualifier) {

@@ -13,7 +13,7 @@ import { filesEntered } from '../../support/walk.ts';
  * grow.
  */
 const most = {
-  invocation: { agent: 16, all: 54 },
+  invocation: { agent: 16, all: 53 },
   reconcile: { agent: 32 },
 };
 
