@@ -28,12 +28,10 @@ export class ActivityQueue<T> {
   /** Entries that ask for a write at once, in order. */
   readonly #asking = new Set<T>();
   readonly #bucket: TokenBucket;
-  /** Milliseconds until the node may write once more. */
-  #everyMs = everyMsOf(assumedNodes);
 
   constructor(clock: Clock) {
     this.#clock = clock;
-    this.#bucket = new TokenBucket({ burst, everyMs: this.#everyMs }, clock.monotonic());
+    this.#bucket = new TokenBucket({ burst, everyMs: everyMsOf(assumedNodes) }, clock.monotonic());
   }
 
   /** Number of those that wait. */
@@ -44,8 +42,7 @@ export class ActivityQueue<T> {
   /** The cluster has so many nodes now; undefined for no news of that. */
   shareAmong(nodes: number | undefined): void {
     if (nodes !== undefined) {
-      this.#everyMs = everyMsOf(nodes);
-      this.#bucket.fillEvery(this.#everyMs, this.#clock.monotonic());
+      this.#bucket.fillEvery(everyMsOf(nodes), this.#clock.monotonic());
     }
   }
 
@@ -77,7 +74,7 @@ export class ActivityQueue<T> {
     if (item !== undefined) {
       this.delete(item);
       // One that could wait no longer is paid for by those that still can: the sum stays the same.
-      const debt = longestMs / this.#everyMs + this.#bucket.level(this.#clock.monotonic());
+      const debt = longestMs / this.#bucket.everyMs + this.#bucket.level(this.#clock.monotonic());
       this.#bucket.take(Math.min(1, debt));
     }
     return item;

@@ -10,9 +10,8 @@ export class BoundedMap<K, V> extends Map<K, V> {
   override set(key: K, value: V): this {
     this.delete(key);
     super.set(key, value);
-    const [oldest] = this.keys();
-    if (this.size > this.#max && oldest !== undefined) {
-      this.delete(oldest);
+    if (this.size > this.#max) {
+      this.delete(this.keys().next().value as K);
     }
     return this;
   }

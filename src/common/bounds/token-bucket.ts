@@ -23,6 +23,11 @@ export class TokenBucket {
     this.#at = now;
   }
 
+  /** Milliseconds until one more token is there. */
+  get everyMs(): number {
+    return this.#everyMs;
+  }
+
   /** Tokens by now; below 0 after tokens were taken in advance. */
   level(now: number): number {
     this.#tokens = Math.min(this.#burst, this.#tokens + (now - this.#at) / this.#everyMs);
