@@ -1,15 +1,8 @@
-import { connect } from 'node:http2';
-import { request as httpsRequest } from 'node:https';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { AgentGrpcServer } from '../../../src/agent/rpc/server.ts';
 import { LOAD_PATH } from '../../../src/api/load-report.ts';
 import { systemClock } from '../../../src/common/clock.ts';
-import { silentLogger } from '../../../src/common/logger.ts';
 import { LoadBook } from '../../../src/controller/load/load-book.ts';
-import { LoadServer } from '../../../src/controller/load/load-server.ts';
 import { type Access, createOpenAccess } from '../../../src/gateway/access/access.ts';
-import { loadAgentProtocol } from '../../../src/gateway/agents/agent-protocol.ts';
-import { grpcFrame } from '../../../src/gateway/agents/grpc-stream.ts';
 import { createEventIntake } from '../../../src/gateway/handover/event-intake.ts';
 import { EVENTS_PATH } from '../../../src/gateway/handover/event-message.ts';
 import { LambdaError } from '../../../src/gateway/lambda/lambda-error.ts';
@@ -22,7 +15,13 @@ import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
 import { functionFixture } from '../../support/function-fixture.ts';
 import { gatewayLab } from '../../support/gateway-lab.ts';
 import { ALICE, keyedAccess } from '../../support/keyed-access.ts';
-import { memoryWorkerLogs } from '../../support/memory-worker-logs.ts';
+import {
+  invokeAsPeer,
+  type PeerRequest,
+  postAsPeer,
+  serveAsAgent,
+  serveAsLeader,
+} from '../../support/peer-requests.ts';
 import { signedRequest } from '../../support/signed-request.ts';
 import { HELLO, OPEN, urlSettings } from '../../support/url-lab.ts';
 import { meterWork, type WorkMeter } from '../../support/work-meter.ts';
@@ -122,26 +121,10 @@ it('the worst body costs little at a function URL of a function without a place'
   }
 });
 
-/** A request over mutual TLS. */
-interface PeerRequest {
-  readonly port: number;
-  readonly path: string;
-  readonly shown: IssuedCertificate | undefined;
-  readonly headers?: Readonly<Record<string, string>>;
-}
-
 /** Status of the answer; undefined if the connection was cut. */
-async function post({ headers = {}, path, port, shown }: PeerRequest, body: Buffer): Promise<number | undefined> {
-  const { promise, resolve } = Promise.withResolvers<number | undefined>();
-  const identity = shown === undefined ? {} : { cert: shown.certificate, key: shown.key };
-  const options = { port, path, method: 'POST', agent: false, rejectUnauthorized: false, headers };
-  const sent = httpsRequest({ ...options, ...identity }, (answer) => {
-    answer.resume();
-    resolve(answer.statusCode);
-  });
-  sent.on('error', () => resolve(undefined));
-  sent.end(body);
-  return await promise;
+async function post(asked: PeerRequest, body: Buffer): Promise<number | undefined> {
+  const answer = await postAsPeer(asked, body);
+  return answer === 'Cut' ? undefined : answer.status;
 }
 
 it('the worst body of a gateway costs little at the role that keeps events', async () => {
@@ -195,11 +178,7 @@ describe.each(strangers)('the worst body of a client %s', (_who, certificateOf, 
   it('costs little at the leader that takes load', async () => {
     const authority = await createCertificateAuthority();
     const book = new LoadBook(systemClock, () => undefined);
-    const server = new LoadServer({ book, clock: systemClock, logger: silentLogger() });
-    const { certificate, key } = await authority.issueServer();
-    server.configure({ certificate, privateKey: key }, authority.certificate);
-    const port = await server.listen({ host: '127.0.0.1', port: 0 });
-    onTestFinished(() => server.close());
+    const port = await serveAsLeader(authority, book);
     const asked = { port, path: `${LOAD_PATH}?namespace=default&gateway=one`, shown: await certificateOf(authority) };
     const meter = metered();
     for (const [body, bytes] of Object.entries(WORST)) {
@@ -214,35 +193,13 @@ describe.each(strangers)('the worst body of a client %s', (_who, certificateOf, 
     const authority = await createCertificateAuthority();
     const fleet = fakeFleet();
     fleet.show(viewFixture());
-    const server = new AgentGrpcServer({ logger: silentLogger(), clock: systemClock });
-    const { port } = await server.bind({ host: '127.0.0.1', port: 0 });
-    onTestFinished(() => server.close());
-    const { certificate, key } = await authority.issueServer();
-    server.configure({ certificate, privateKey: key, clientAuthority: authority.certificate });
-    const logs = { workerLogs: memoryWorkerLogs(new Map()) };
-    server.serve({ fleet, logs, metricsPage: async () => ({ contentType: 'text/plain', text: '' }) });
+    const port = await serveAsAgent(authority, fleet);
     const shown = await certificateOf(authority);
     const meter = metered();
     for (const [body, bytes] of Object.entries(WORST)) {
       meter.reset();
-      await sendMessage(port, shown, bytes);
+      await invokeAsPeer(port, shown, bytes);
       expectLittle(meter, { body }, bytes.length);
     }
   });
 });
-
-/** Sends bytes as the message of an Invoke, until the agent has answered or cut the connection. */
-async function sendMessage(port: number, shown: IssuedCertificate | undefined, bytes: Buffer): Promise<void> {
-  const identity = shown === undefined ? {} : { cert: shown.certificate, key: shown.key };
-  const session = connect(`https://127.0.0.1:${port}`, { ...identity, rejectUnauthorized: false });
-  session.on('error', () => undefined);
-  const headers = { 'content-type': 'application/grpc', te: 'trailers' };
-  const stream = session.request({ ':method': 'POST', ':path': loadAgentProtocol().invokePath, ...headers });
-  const closed = Promise.withResolvers<void>();
-  stream.on('close', closed.resolve);
-  stream.on('error', () => undefined);
-  stream.resume();
-  stream.end(grpcFrame(bytes));
-  await closed.promise;
-  session.destroy();
-}
