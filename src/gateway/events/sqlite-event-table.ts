@@ -12,7 +12,7 @@ import {
 } from './event-store.ts';
 
 /** Layout of the file, kept in its `user_version`. */
-const LAYOUT = 2;
+const LAYOUT = 1;
 /** Bytes beyond which the write-ahead log is cut after a checkpoint. */
 const LOG_LIMIT_BYTES = 64 * 1024 * 1024;
 /** SQLite's result codes for a file that another connection has locked. */
@@ -258,9 +258,6 @@ function open(file: string): DatabaseSync {
         CREATE INDEX events_due ON events (lane, visible_at, seq);
         PRAGMA user_version = ${LAYOUT};
       `);
-    }
-    if (layout === 1) {
-      database.exec(`ALTER TABLE events ADD COLUMN sent TEXT; PRAGMA user_version = ${LAYOUT};`);
     }
     database.exec('COMMIT');
     return database;

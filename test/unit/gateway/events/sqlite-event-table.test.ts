@@ -1,7 +1,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import {
   DEFAULT_EVENT_SETTINGS,
@@ -74,24 +73,6 @@ describe('a file of events that is opened again', () => {
     next.transaction(() => next.postpone('a', 'two:1', '{}', 0));
     expect(next.transaction(() => next.claim('function:f', all, 30_000))[0]).not.toHaveProperty('sent');
     next.close();
-  });
-
-  it('is taken over from the release before', async () => {
-    const file = join(await folder(), 'events.db');
-    const database = new DatabaseSync(file);
-    database.exec(`
-      CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, lane TEXT NOT NULL,
-        visible_at INTEGER NOT NULL, accepted_at INTEGER NOT NULL, claim TEXT, head TEXT NOT NULL, progress TEXT NOT NULL,
-        payload BLOB NOT NULL) STRICT;
-      CREATE INDEX events_due ON events (lane, visible_at, seq);
-      INSERT INTO events (id, lane, visible_at, accepted_at, claim, head, progress, payload)
-        VALUES ('a', 'function:f', 90000, 0, '7', '{}', '{}', x'7b7d');
-      PRAGMA user_version = 1;
-    `);
-    database.close();
-    const table = new SqliteEventTable(file, limits, () => 1_000, 'one');
-    expect(table.transaction(() => table.claim('function:f', all, 30_000))).toMatchObject([{ id: 'a' }]);
-    table.close();
   });
 });
 
