@@ -132,8 +132,6 @@ export interface FakeAgentOptions {
   readonly clientAuthority: string;
   /** In place of one of its own. */
   readonly identity?: IssuedCertificate;
-  /** Whether it is of the release before: without a name of its run, and asked again by one message. */
-  readonly earlier?: boolean;
 }
 
 /** Stream that a call is answered on: one of its own, or its share of one. */
@@ -181,11 +179,7 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
       handle(fakeCall(stream, nextStamp));
     },
     Recover: (stream: Omit<InvokeStream, 'request'> & { readonly request: SeenRecover & SeenInvoke }): void => {
-      if (options.earlier === true) {
-        recovered(fakeCall(stream, nextStamp), stream.request);
-      } else {
-        stream.once('data', (request: SeenRecover) => recovered(fakeCall(stream, nextStamp), request));
-      }
+      stream.once('data', (request: SeenRecover) => recovered(fakeCall(stream, nextStamp), request));
     },
     InvokeMany: (shared: ServerDuplexStream<ManyRequest, object>): void => {
       const open = new Map<number, InvokeStream>();
@@ -215,12 +209,12 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
       const gone = (): boolean => watches.delete(stream);
       stream.on('cancelled', gone);
       stream.on('close', gone);
-      stream.write({ snapshot: { workers: [...workers.values()], run: options.earlier === true ? '' : `run-${run}` } });
+      stream.write({ snapshot: { workers: [...workers.values()], run: `run-${run}` } });
     },
   };
   const listen = async (port: number): Promise<{ readonly server: Server; readonly port: number }> => {
     const server = new Server({ 'grpc.max_receive_message_length': 16 * 1024 * 1024 });
-    server.addService(agentService(options.earlier === true), service);
+    server.addService(agentService(), service);
     const bound = Promise.withResolvers<number>();
     server.bindAsync(
       `127.0.0.1:${port}`,
@@ -366,7 +360,7 @@ function fakeCall(stream: InvokeStream, nextStamp: () => string): FakeCall {
   };
 }
 
-function agentService(earlier: boolean): ServiceDefinition {
+function agentService(): ServiceDefinition {
   const definition = loadSync('esb/agent/v1/agent.proto', {
     keepCase: false,
     longs: Number,
@@ -380,9 +374,7 @@ function agentService(earlier: boolean): ServiceDefinition {
       readonly agent: { readonly v1: { readonly Agent: { readonly service: ServiceDefinition } } };
     };
   };
-  const { service } = loaded.esb.agent.v1.Agent;
-  const { Recover, ...others } = service;
-  return earlier && Recover !== undefined ? { ...others, Recover: { ...Recover, requestStream: false } } : service;
+  return loaded.esb.agent.v1.Agent.service;
 }
 
 /** A self-signed certificate as an agent makes it. */

@@ -19,8 +19,6 @@ export interface GatewayLabOptions {
   /** Names of the nodes, each with an agent. Default one, `node-1`. */
   readonly nodes?: readonly string[];
   readonly maxWaitMs?: number;
-  /** Whether the agents are of the release before. */
-  readonly earlier?: boolean;
   /** Options of the gateway, in place of those of the lab. */
   readonly gateway?: Partial<GatewayOptions>;
 }
@@ -65,7 +63,7 @@ export async function gatewayLab(options: GatewayLabOptions = {}): Promise<Gatew
   const identity: CertifiedKey = { certificate, privateKey: key };
   const agents = await Promise.all(
     (options.nodes ?? ['node-1']).map((nodeName) =>
-      startFakeAgent({ nodeName, clientAuthority: authority.certificate, earlier: options.earlier === true }),
+      startFakeAgent({ nodeName, clientAuthority: authority.certificate }),
     ),
   );
   const [agent] = agents;

@@ -44,9 +44,7 @@ export async function serveRecover(call: RecoverCall, callers: Callers, ownRun: 
       confirms,
     }),
   );
-  const { from, requestId, run, tailLog, window, worker } = first.request;
-  // A gateway of the release before says nothing of what has arrived and was read.
-  const progress = window > 0 ? first : undefined;
+  const { from, requestId, run, tailLog, worker } = first.request;
   const sentMs = run === '' || run === ownRun ? undefined : first.request.sentMs;
   return await serveAlone(
     call,
@@ -57,10 +55,10 @@ export async function serveRecover(call: RecoverCall, callers: Callers, ownRun: 
         uid,
         ({ arrival, ...way }) =>
           callers.kept.recover({ uid, requestId, from, ...way }, callers.namespaces) ??
-          callers.fleet.recover({ uid, requestId, sentMs, from, tailLog, ...way, arrival: progress && arrival }),
+          callers.fleet.recover({ uid, requestId, sentMs, from, tailLog, ...way, arrival }),
       );
     },
-    progress,
+    first,
     true,
   );
 }

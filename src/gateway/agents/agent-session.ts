@@ -6,16 +6,9 @@ import type { HostPort } from '../../common/host-port.ts';
 import { type CertifiedKey, certificatesIn } from '../../common/x509.ts';
 import type { WatchEvent } from '../../protocol/generated/agent.ts';
 import type { Caller } from '../lambda/caller.ts';
-import {
-  type AgentAnswer,
-  AgentCall,
-  type AnswerSink,
-  type AnswerSoFar,
-  type NewCall,
-  nothingSoFar,
-} from './agent-call.ts';
+import { type AgentAnswer, AgentCall, type AnswerSink, type AnswerSoFar, type NewCall } from './agent-call.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
-import { askAgain, askEarlier, type LostCall } from './ask-again.ts';
+import { askAgain, type LostCall } from './ask-again.ts';
 import { sendStreamed } from './call-streams.ts';
 import { GrpcStream } from './grpc-stream.ts';
 import { SharedCallStream } from './shared-call-stream.ts';
@@ -120,7 +113,7 @@ export class AgentSession {
     return this.#state.kind === 'Open';
   }
 
-  /** Name of the process of the agent; empty before it has told, and of an earlier release. */
+  /** Name of the process of the agent; empty before it has told. */
   get run(): string {
     return this.#run;
   }
@@ -176,11 +169,6 @@ export class AgentSession {
     sink?: AnswerSink,
   ): Promise<AgentAnswer> {
     const { protocol } = this.#options;
-    if (this.#run === '') {
-      const call = this.#begin(caller, limitMs, sink, nothingSoFar(soFar.streamed));
-      askEarlier(this.#http2, protocol, request, call, soFar);
-      return call.answer;
-    }
     const call = this.#begin(caller, limitMs, sink, soFar);
     askAgain(this.#http2, protocol, request, call, soFar);
     return call.answer;

@@ -29,32 +29,6 @@ export function askAgain(
   }
 }
 
-/**
- * Asks an agent of the release before, which names no run. The agent takes one message, waits for the end of the
- * request, and tells the whole answer: of one that has begun to go to its caller no more is known.
- */
-export function askEarlier(
-  session: ClientHttp2Session,
-  protocol: AgentProtocol,
-  { requestId, worker }: LostCall,
-  call: AgentCall,
-  { streamed }: AnswerSoFar,
-): void {
-  if (streamed) {
-    settle(call, {
-      kind: 'Error',
-      code: 'Unimplemented',
-      message: 'the agent does not go on in the middle of an answer',
-    });
-    return;
-  }
-  const stream = openRecovery(session, protocol, call);
-  if (stream !== undefined) {
-    call.way = stream;
-    stream.end(protocol.encodeRecover({ requestId, worker }));
-  }
-}
-
 function openRecovery(session: ClientHttp2Session, protocol: AgentProtocol, call: AgentCall): GrpcStream | undefined {
   const stream = openStream(session, protocol, protocol.recoverPath, call, (end) => {
     settle(call, stream?.isUnimplemented === true ? { ...end, code: 'Unimplemented' } : end);

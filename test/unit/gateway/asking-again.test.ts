@@ -6,11 +6,8 @@ import { waitFor } from '../../support/wait-for.ts';
 const answered = { outcome: 'FUNCTION_OUTCOME_ANSWERED' } as const;
 
 /** A gateway whose agent dies in each call, once it has sent a part of the answer, and comes back. */
-async function dyingAgent(
-  worker: { readonly runtimeInterface?: 'Emulator' } = {},
-  more: { readonly earlier?: boolean } = {},
-): Promise<GatewayLab> {
-  const lab = await gatewayLab({ maxWaitMs: 3_000, ...more });
+async function dyingAgent(worker: { readonly runtimeInterface?: 'Emulator' } = {}): Promise<GatewayLab> {
+  const lab = await gatewayLab({ maxWaitMs: 3_000 });
   await lab.addWorker('hello', worker);
   lab.agent.onInvoke((call) => {
     call.begin('ha');
@@ -144,15 +141,6 @@ describe('a call whose agent ended in the middle of it', () => {
     });
     expect(payloadOf(await lab.invoke('hello'))).toBe('"again"');
     expect(lab.agent.calls).toHaveLength(2);
-  });
-});
-
-describe('a call whose agent of the release before ended in the middle of it', () => {
-  it('has the whole answer that the next run of the agent knows, once', async () => {
-    const lab = await dyingAgent({}, { earlier: true });
-    lab.agent.onRecover((call) => call.answer('half and half', { end: answered }));
-    expect(payloadOf(await lab.invoke('hello'))).toBe('half and half');
-    expect(lab.agent.calls).toHaveLength(1);
   });
 });
 

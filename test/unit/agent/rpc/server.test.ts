@@ -930,24 +930,6 @@ describe('a gateway whose certificate names namespaces', () => {
     expect(Buffer.concat(parts.map(({ chunk }) => chunk ?? Buffer.alloc(0))).toString()).toBe('kept');
   });
 
-  it('of the release before, which says nothing of what has arrived, gets the whole answer of an earlier call', async () => {
-    const lab = await two();
-    const { connect, gateway, fleet } = lab;
-    const part = Buffer.alloc(20_000, 'x');
-    const waits: unknown[] = [];
-    fleet.onRecover(async ({ onHead, onChunk, room, arrival }) => {
-      onHead({ status: 200, contentType: '' });
-      onChunk(part);
-      waits.push(room?.(), arrival?.());
-      return { kind: 'Answered', stamp: '', timings };
-    });
-    const asked = connect(await gateway()).duplex('recover');
-    asked.write({ worker: { namespace: 'default', name: 'hello', uid: 'uid-of-hello' }, requestId: 'r-1' });
-    asked.end();
-    await partsOf(asked);
-    expect(waits).toEqual([undefined, undefined]);
-  });
-
   it('has all of that in each namespace that is named', async () => {
     const { connect, gateway, invoked, recovered } = await two();
     const client = connect(await gateway('shop', 'pay'));
