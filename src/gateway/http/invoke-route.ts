@@ -8,7 +8,7 @@ import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
 import type { Invoker } from '../invoker.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
 import { lambdaOperations, lambdaShapes, type OperationName } from '../lambda/generated/operations.ts';
-import { checkPayload, MAX_EVENT_BYTES, MAX_PAYLOAD_BYTES, payloadOf } from '../lambda/json-payload.ts';
+import { checkInPieces, checkPayload, MAX_EVENT_BYTES, MAX_PAYLOAD_BYTES, payloadOf } from '../lambda/json-payload.ts';
 import { choiceError, LambdaError } from '../lambda/lambda-error.ts';
 import { type CallObservation, startKind } from '../telemetry/observed-call.ts';
 import {
@@ -123,7 +123,7 @@ async function serveInvoke(
     const call = functionCall(request, reference, type, tailLog, observation);
     switch (type) {
       case 'DryRun':
-        checkPayload(call.payload);
+        await checkInPieces(call.payload);
         result = 'dry_run';
         return sendNothing(reply, 204, call);
       case 'Event':
@@ -136,7 +136,10 @@ async function serveInvoke(
         const admitted = entrance instanceof Promise ? await entrance : entrance;
         try {
           observation.admitted(admitted.queuedMs);
-          checkPayload(call.payload);
+          const checking = checkInPieces(call.payload);
+          if (checking !== undefined) {
+            await checking;
+          }
           if (operation.streams) {
             const headers = headersOf(call, options);
             stream = new StreamedAnswer({ reply, hold: request.hold, headers });

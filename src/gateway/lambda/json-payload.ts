@@ -1,10 +1,14 @@
 import { isUtf8 } from 'node:buffer';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { LambdaError } from './lambda-error.ts';
 
 /** Largest request and answer of a synchronous call, in bytes (6 MiB; AWS writes "6 MB" and counts so). */
 export const MAX_PAYLOAD_BYTES = 6 * 1024 * 1024;
 /** Largest payload of an Event, in bytes. */
 export const MAX_EVENT_BYTES = 1024 * 1024;
+
+/** Bytes that are checked in one turn of the event loop: they take about 10 ms. */
+const PIECE_BYTES = MAX_EVENT_BYTES;
 
 /** How deep arrays and objects may be nested. */
 const MAX_JSON_DEPTH = 10_000;
@@ -24,6 +28,7 @@ const END = 16;
 const ARRAY = 1;
 const OBJECT = 2;
 
+const NO_TEXT = 'it is not UTF-8';
 const EMPTY_OBJECT = Buffer.from('{}');
 
 /** The payload that goes to the function: the body as it came, or `{}` for an empty one as in AWS. */
@@ -32,29 +37,72 @@ export function payloadOf(body: Buffer | undefined): Buffer {
 }
 
 /**
- * Checks that a payload is JSON. Nothing is made of it: the function gets the caller's own bytes.
+ * Checks in one piece that a payload is JSON. Nothing is made of it: the function gets the caller's own bytes.
  *
+ * @param payload of an Event, so that it is small
  * @throws {LambdaError} InvalidRequestContentException when it is not
  */
 export function checkPayload(payload: Buffer): void {
-  const fault = isUtf8(payload) ? jsonFault(payload) : 'it is not UTF-8';
+  refuseFault(isUtf8(payload) ? faultUntil(payload.length, payload, beginning()) : NO_TEXT);
+}
+
+/**
+ * Checks as {@link checkPayload} does, with a turn of the event loop after each piece of a payload of any size.
+ *
+ * @returns undefined for a payload of one piece, which has been checked
+ */
+export function checkInPieces(payload: Buffer, pieceBytes = PIECE_BYTES): Promise<void> | undefined {
+  if (payload.length > pieceBytes) {
+    return checkEach(payload, pieceBytes);
+  }
+  checkPayload(payload);
+  return undefined;
+}
+
+async function checkEach(payload: Buffer, pieceBytes: number): Promise<void> {
+  if (!isUtf8(payload)) {
+    refuseFault(NO_TEXT);
+  }
+  const place = beginning();
+  while (place.at < payload.length) {
+    refuseFault(faultUntil(place.at + pieceBytes, payload, place));
+    // At the end too: the payload that is sent now takes a turn of its own.
+    await nextTurn();
+  }
+}
+
+function refuseFault(fault: string | undefined): void {
   if (fault !== undefined) {
     throw new LambdaError('InvalidRequestContentException', `Could not parse request body into json: ${fault}`);
   }
 }
 
+/** How far a JSON text has been read: to the end of a token. */
+interface JsonPlace {
+  at: number;
+  depth: number;
+  /** Tokens that may come next. */
+  next: number;
+  /** Kind of the array or object at each depth. */
+  inside: Uint8Array<ArrayBuffer>;
+}
+
+function beginning(): JsonPlace {
+  return { at: 0, depth: 0, next: VALUE, inside: new Uint8Array(FIRST_LEVELS) };
+}
+
 /**
- * The first fault of a JSON text (RFC 8259); undefined for none. Reads each byte once and makes no objects: no text
- * costs much more time or memory than another of its length.
+ * Reads a JSON text (RFC 8259) on from a place, which it moves, to the first fault or to the token that ends at
+ * `until` or behind it; undefined for no fault. Reads each byte once and makes no objects: no text costs much more time
+ * or memory than another of its length.
  *
  * @param text UTF-8, which is not checked
  */
-export function jsonFault(text: Uint8Array): string | undefined {
+function faultUntil(until: number, text: Uint8Array, place: JsonPlace): string | undefined {
   const { length } = text;
-  let inside = new Uint8Array(FIRST_LEVELS);
-  let depth = 0;
-  let next = VALUE;
-  for (let at = 0; at < length; ) {
+  const stop = Math.min(until, length);
+  let { at, depth, inside, next } = place;
+  while (at < stop) {
     const byte = text[at] ?? 0;
     let end = at + 1;
     let allowed = 0;
@@ -107,7 +155,11 @@ export function jsonFault(text: Uint8Array): string | undefined {
     }
     at = end;
   }
-  return next === 0 ? undefined : 'the JSON ends too early';
+  place.at = at;
+  place.depth = depth;
+  place.inside = inside;
+  place.next = next;
+  return next === 0 || at < length ? undefined : 'the JSON ends too early';
 }
 
 function longer(levels: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {

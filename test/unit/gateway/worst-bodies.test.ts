@@ -101,6 +101,18 @@ describe.each(senders)('the worst body of %s', (_who, access, headersOf) => {
   });
 });
 
+it('the fault at the end of the largest payload is found, where there is a place for the call', async () => {
+  const lab = await gatewayLab();
+  await lab.addWorker('hello');
+  const port = Number(new URL(lab.url).port);
+  for (const type of ['RequestResponse', 'DryRun']) {
+    const headers = [host, `x-amz-invocation-type: ${type}`];
+    const sent = { method: 'POST', path: '/2015-03-31/functions/hello/invocations', headers };
+    expect(await sendBody(port, sent, WORST['many small values'] ?? Buffer.alloc(0), 'announced')).toBe(400);
+  }
+  expect(lab.agent.calls).toEqual([]);
+});
+
 it('the worst body costs little at a function URL of a function without a place', { timeout: 30_000 }, async () => {
   const lab = await gatewayLab({ gateway: { urls: urlSettings() } });
   const port = await lab.gateway.listenForUrls({ host: '127.0.0.1', port: 0 });

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { checkPayload, payloadOf } from '../../../../src/gateway/lambda/json-payload.ts';
+import { checkInPieces, checkPayload, payloadOf } from '../../../../src/gateway/lambda/json-payload.ts';
 
 /** Whether a text is JSON to the engine, read as the gateway reads it. */
 function isParsed(text: Buffer): boolean {
@@ -16,6 +16,16 @@ function isParsed(text: Buffer): boolean {
 function isTaken(text: Buffer): boolean {
   try {
     checkPayload(text);
+    return true;
+  } catch (error) {
+    expect(error).toMatchObject({ code: 'InvalidRequestContentException' });
+    return false;
+  }
+}
+
+async function isTakenInPieces(text: Buffer, pieceBytes: number): Promise<boolean> {
+  try {
+    await checkInPieces(text, pieceBytes);
     return true;
   } catch (error) {
     expect(error).toMatchObject({ code: 'InvalidRequestContentException' });
@@ -105,5 +115,32 @@ describe('a payload', () => {
     const before = process.memoryUsage().heapUsed;
     checkPayload(text);
     expect(process.memoryUsage().heapUsed - before).toBeLessThan(32 * 2 ** 20);
+  });
+
+  it('is judged alike in pieces of any size', async () => {
+    const text = fc.oneof(
+      fc.json(),
+      fc
+        .array(fc.constantFrom(...'{}[],:"\\ 1-.e'.split(''), 'true', '[1,', '{"a":'), { maxLength: 12 })
+        .map((all) => all.join('')),
+    );
+    await fc.assert(
+      fc.asyncProperty(text.map(Buffer.from), fc.integer({ min: 1, max: 8 }), async (payload, pieceBytes) => {
+        expect(await isTakenInPieces(payload, pieceBytes)).toBe(isTaken(payload));
+      }),
+    );
+  });
+
+  it('of 6 MiB takes a turn of the event loop for each MiB', async () => {
+    const payload = Buffer.from(`[${'1,'.repeat(3 * 2 ** 20 - 2)}1]`);
+    let turns = 0;
+    const count = (): void => {
+      turns += 1;
+      turning = setImmediate(count);
+    };
+    let turning = setImmediate(count);
+    await checkInPieces(payload);
+    clearImmediate(turning);
+    expect(turns).toBeGreaterThanOrEqual(6);
   });
 });
