@@ -31,6 +31,9 @@ const USUAL: ReadonlyMap<string, (value: Members) => boolean> = new Map([
   ['SnapStart', ({ ApplyOn }) => ApplyOn === 'None'],
 ]);
 
+/** The way to give a function its code, for those who send it. */
+export const CODE_ADVICE = 'Functions are images: name one by ImageUri, or use esb deploy FOLDER.';
+
 /** The way to what a refused member is for. */
 const INSTEAD: ReadonlyMap<string, string> = new Map([
   ['CodeSigningConfigArn', 'Admission policies of the cluster decide about images.'],
@@ -181,7 +184,7 @@ export function withImage(draft: FunctionDraft, code: Members, known: readonly s
   const archive = ['ZipFile', 'S3Bucket', 'S3Key', 'S3ObjectVersion', 'S3ObjectStorageMode', 'SourceKMSKeyArn'];
   const named = archive.find((name) => !asksForNothing(code[name]));
   if (named !== undefined) {
-    throw invalid(`${named} is not supported. Functions are images: name one by ImageUri, or use esb deploy FOLDER.`);
+    throw invalid(`${named} is not supported. ${CODE_ADVICE}`);
   }
   refuseUnknown(code, new Set(['ImageUri', ...known]));
   const image = textIn(code, 'ImageUri') ?? '';

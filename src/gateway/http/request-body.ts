@@ -4,6 +4,8 @@ import type { Clock } from '../../common/clock.ts';
 import { GrowingBuffer } from '../../common/growing-buffer.ts';
 import { overloaded } from '../admission/admission-policy.ts';
 import type { Hold } from '../admission/room.ts';
+import { CODE_ADVICE } from '../control/function-settings.ts';
+import type { OperationName } from '../lambda/generated/operations.ts';
 import { MAX_PAYLOAD_BYTES } from '../lambda/json-payload.ts';
 import { LambdaError } from '../lambda/lambda-error.ts';
 
@@ -15,6 +17,8 @@ export const MAX_OPERATION_BYTES = 64 * 1024;
  * look. Beyond these the connection is cut.
  */
 const MAX_DROPPED_BYTES = 64 * 1024 * 1024;
+/** Operations whose body has the code of a function in Lambda. */
+const TAKE_CODE: ReadonlySet<string> = new Set<OperationName>(['CreateFunction', 'UpdateFunctionCode']);
 /** Milliseconds that every body may take, and bytes a second that one has to come with which takes longer. */
 const FREE_MS = 10_000;
 const LEAST_BYTES_PER_SECOND = 8 * 1024;
@@ -113,7 +117,7 @@ export function readRequestBody(
 }
 
 function tooLarge(operation: string, maxBytes: number): LambdaError {
-  const instead = maxBytes < MAX_PAYLOAD_BYTES ? '. Code comes as an image: name one by ImageUri.' : '';
+  const instead = TAKE_CODE.has(operation) ? `. ${CODE_ADVICE}` : '';
   return new LambdaError(
     'RequestTooLargeException',
     `Request must be smaller than ${maxBytes} bytes for the ${operation} operation${instead}`,

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { describe, expect, it } from 'vitest';
-import { type BodySource, readRequestBody } from '../../../../src/gateway/http/request-body.ts';
+import { type BodySource, MAX_OPERATION_BYTES, readRequestBody } from '../../../../src/gateway/http/request-body.ts';
 import { type ManualClock, manualClock } from '../../../support/manual-clock.ts';
 
 interface Reading {
@@ -65,6 +65,23 @@ describe('a body', () => {
     source.emit('end');
     expect((ends[0] as Buffer).length).toBe(count);
     expect(grown / count).toBeLessThan(64);
+  });
+
+  it.each([
+    ['CreateFunction', /operation\. Functions are images: name one by ImageUri, or use esb deploy FOLDER\.$/],
+    ['UpdateFunctionCode', /operation\. Functions are images: name one by ImageUri, or use esb deploy FOLDER\.$/],
+    ['CreateAlias', /operation$/],
+  ])('that is too large for %s is refused with what to do instead, where it may be code', (operation, message) => {
+    const source = Object.assign(new EventEmitter(), {
+      headers: { 'content-length': '65537', expect: '100-continue' },
+      destroy: () => undefined,
+      resume: () => undefined,
+    });
+    const errors: (Error | null)[] = [];
+    const options = { clock: manualClock(), maxBytes: MAX_OPERATION_BYTES, operation };
+    const hold = { take: () => true, drop: () => undefined };
+    readRequestBody(source as unknown as BodySource, hold, options, (error) => void errors.push(error));
+    expect(errors.map((error) => error?.message)).toEqual([expect.stringMatching(message)]);
   });
 
   it('that is slow has ten seconds, and after that has to come with 8 KiB a second', {
