@@ -36,6 +36,7 @@ export interface SeenInvoke {
   readonly traceId: string;
   readonly atOnce: boolean;
   readonly waitedMs: number;
+  readonly keeps: boolean;
 }
 
 /** A Recover as an agent receives it. */
@@ -132,6 +133,8 @@ export interface FakeAgentOptions {
   readonly clientAuthority: string;
   /** In place of one of its own. */
   readonly identity?: IssuedCertificate;
+  /** Whether it keeps the answers of calls that are to be kept, as agents do. Default no. */
+  readonly keepsAnswers?: boolean;
 }
 
 /** Stream that a call is answered on: one of its own, or its share of one. */
@@ -172,14 +175,31 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
       watch.write(event);
     }
   };
+  const kept = new Map<string, KeptAnswer>();
+  const take = (stream: InvokeStream): void => {
+    calls.push(stream.request);
+    let taken = stream;
+    if (options.keepsAnswers === true && stream.request.keeps) {
+      const answer = new KeptAnswer(stream);
+      kept.set(keyOf(stream.request), answer);
+      taken = answer;
+    }
+    handle(fakeCall(taken, nextStamp));
+  };
   const service = {
     Invoke: (stream: InvokeStream): void => {
       alone += 1;
-      calls.push(stream.request);
-      handle(fakeCall(stream, nextStamp));
+      take(stream);
     },
     Recover: (stream: Omit<InvokeStream, 'request'> & { readonly request: SeenRecover & SeenInvoke }): void => {
-      stream.once('data', (request: SeenRecover) => recovered(fakeCall(stream, nextStamp), request));
+      stream.once('data', (request: SeenRecover & SeenInvoke) => {
+        const answer = kept.get(keyOf(request));
+        if (answer === undefined) {
+          recovered(fakeCall(stream, nextStamp), request);
+        } else {
+          answer.tell(stream);
+        }
+      });
     },
     InvokeMany: (shared: ServerDuplexStream<ManyRequest, object>): void => {
       const open = new Map<number, InvokeStream>();
@@ -193,8 +213,7 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
         } else if (invoke !== null) {
           const share = shareOf(shared, call, invoke, () => open.delete(call));
           open.set(call, share);
-          calls.push(invoke);
-          handle(fakeCall(share, nextStamp));
+          take(share);
         }
       });
       shared.on('end', () => shared.end());
@@ -291,6 +310,51 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
     },
     stop: kill,
   };
+}
+
+/** The part of a call by which a later process asks for its answer. */
+function keyOf({ requestId, worker }: Pick<SeenInvoke, 'requestId' | 'worker'>): string {
+  return `${worker.uid}/${requestId}`;
+}
+
+/** An answer that the end of its caller does not end, and that is told to each who asks, from its beginning. */
+class KeptAnswer extends EventEmitter implements InvokeStream {
+  readonly request: SeenInvoke;
+  readonly #told: object[] = [];
+  readonly #askers = new Set<Pick<InvokeStream, 'write' | 'end'>>();
+  #hasEnded = false;
+
+  constructor(caller: InvokeStream) {
+    super();
+    this.request = caller.request;
+    caller.once('withdrawn', () => this.emit('withdrawn'));
+    this.tell(caller);
+  }
+
+  tell(asker: Pick<InvokeStream, 'write' | 'end' | 'on'>): void {
+    this.#askers.add(asker);
+    asker.on('cancelled', () => this.#askers.delete(asker));
+    for (const message of this.#told) {
+      asker.write(message);
+    }
+    if (this.#hasEnded) {
+      asker.end();
+    }
+  }
+
+  write(message: object): void {
+    this.#told.push(message);
+    for (const asker of this.#askers) {
+      asker.write(message);
+    }
+  }
+
+  end(): void {
+    this.#hasEnded = true;
+    for (const asker of this.#askers) {
+      asker.end();
+    }
+  }
 }
 
 /** One call's share of a stream for many. */

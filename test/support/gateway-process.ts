@@ -100,7 +100,7 @@ async function build(
   const admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: api.adminKubeconfig }) });
   closers.push(() => admin.close());
   const authority = await advanceAuthority(undefined, Date.now());
-  const agent = await startFakeAgent({ clientAuthority: authority.current.certificate });
+  const agent = await startFakeAgent({ clientAuthority: authority.current.certificate, keepsAnswers: true });
   closers.push(() => agent.stop());
   const apply = (resource: object): Promise<string> =>
     api.kubectl(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'esb.dev/v1alpha1', ...resource }));
