@@ -275,6 +275,7 @@ describe('an answer that its function streams', () => {
     await heldUp('the function to be held up for three seconds', () => sent, 30);
     expect(sent).toBeLessThan(total / 2);
     const held = /^esb_gateway_held_bytes (\d+)$/m.exec((await gateway.metrics.page()).text)?.[1];
+    expect(Number(held)).toBeGreaterThan(0);
     expect(Number(held)).toBeLessThan(MIB);
     const bytes = (await answer.arrayBuffer()).byteLength;
     expect(sent).toBe(total);

@@ -1,0 +1,72 @@
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { writeOperations } from '../../../src/gateway/http/control-routes.ts';
+import { lambdaOperations } from '../../../src/gateway/lambda/generated/operations.ts';
+import { functionFixture } from '../../support/function-fixture.ts';
+import type { GatewayLab } from '../../support/gateway-lab.ts';
+import { openSocket } from '../../support/raw-http.ts';
+import { waitFor } from '../../support/wait-for.ts';
+import { type ApiRoute, apiRoutes } from '../../support/worst-bodies.ts';
+import { writingLab } from '../../support/writing-lab.ts';
+
+/** Operations whose answers are empty. */
+const EMPTY: ReadonlySet<string> = new Set([
+  'InvokeAsync',
+  'DeleteFunction',
+  ...writeOperations.map(({ name }) => name).filter((name) => lambdaOperations[name].status === 204),
+]);
+
+const routes = apiRoutes.filter(({ operation }) => !EMPTY.has(operation));
+
+/** A version that is published is waited for, as no controller makes it: this one is refused. */
+function bodyOf({ method, operation }: Pick<ApiRoute, 'method' | 'operation'>): string {
+  return method === 'GET' ? '' : operation === 'PublishVersion' ? '{"RevisionId":"other"}' : '{}';
+}
+
+function requestOf(route: Pick<ApiRoute, 'method' | 'operation' | 'path'>): string {
+  const body = bodyOf(route);
+  const { method, path } = route;
+  return `${method} ${path} HTTP/1.1\r\nhost: gateway.example\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
+}
+
+/** Requests, and bytes of them, that the room of a gateway counts. */
+async function heldBy({ gateway }: Pick<GatewayLab, 'gateway'>): Promise<{ requests: number; bytes: number }> {
+  const { text } = await gateway.metrics.page();
+  const read = (name: string): number => Number(new RegExp(`^esb_gateway_${name} (\\d+)`, 'm').exec(text)?.[1]);
+  return { requests: read('requests'), bytes: read('held_bytes') };
+}
+
+describe('an answer that cannot go out to its client', () => {
+  it('is counted for every operation, until its connection ends', { timeout: 60_000 }, async () => {
+    const lab = await writingLab({ maxWaitMs: 100 });
+    await lab.addWorker('hello-0', { functionName: 'hello' });
+    await lab.addWorker('endless');
+    lab.agent.onInvoke((call) => (call.request.worker.name === 'endless' ? undefined : call.answer('"hello"')));
+    for (const [at, route] of routes.entries()) {
+      lab.functions.put(functionFixture());
+      const socket = await openSocket(Number(new URL(lab.url).port));
+      onTestFinished(() => void socket.destroy());
+      // Answers go out in the order of their requests.
+      socket.write(
+        requestOf({ operation: 'Invoke', method: 'POST', path: '/2015-03-31/functions/endless/invocations' }),
+      );
+      await waitFor(
+        'the call before',
+        () => lab.agent.calls.filter(({ worker }) => worker.name === 'endless').length > at,
+        { everyMs: 1 },
+      );
+      const before = await heldBy(lab);
+      socket.write(requestOf(route));
+      await waitFor(
+        `${route.operation} to be counted`,
+        async () => {
+          const { bytes, requests } = await heldBy(lab);
+          return requests === before.requests + 1 && bytes > before.bytes + bodyOf(route).length;
+        },
+        { everyMs: 1 },
+      );
+      socket.destroy();
+      await waitFor('nothing to be held', async () => (await heldBy(lab)).bytes === 0, { everyMs: 1 });
+      expect((await heldBy(lab)).requests).toBe(0);
+    }
+  });
+});
