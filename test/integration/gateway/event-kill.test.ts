@@ -43,7 +43,7 @@ function expectNothingLost(result: EventRunResult): void {
   expect(new Set(kills.map(({ moment }) => moment))).toEqual(new Set(MOMENTS));
 }
 
-/** No worker was given an event again that one had ended, whoever was killed. */
+/** Ended events ran in no second worker, in spite of all kills. */
 function expectNoneRunAgain({ runs }: EventRunResult): void {
   const again = [...Map.groupBy(runs, ({ requestId }) => requestId).values()].filter(
     (seen) =>
@@ -52,7 +52,7 @@ function expectNoneRunAgain({ runs }: EventRunResult): void {
   expect(again).toEqual([]);
 }
 
-/** What was run again is what a killed gateway had under way: this store has no row that tells where a try was sent. */
+/** Second runs are of events that a killed gateway had under way: this store does not tell where a try was sent. */
 function expectRunAgainByKillsAlone({ kills, runs }: EventRunResult): void {
   const successes = Map.groupBy(
     runs.filter(({ failed }) => !failed),
