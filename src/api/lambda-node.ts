@@ -12,7 +12,7 @@ export const lambdaNodes: ResourceType<LambdaNode> = {
   namespaced: false,
 };
 
-/** Amounts of a node: memory in MiB and number of workers. */
+/** Amounts of a node: memory in MiB, CPU in thousandths of a core, and number of workers. */
 export type NodeAmounts = NonNullable<LambdaNodeStatus['capacity']>;
 
 /** Whether `/tmp` of workers there is on disk, and counts as no memory. */

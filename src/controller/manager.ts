@@ -119,7 +119,6 @@ class Term {
     this.#shares = new ShareKeeper({
       client,
       workers: options.workers.cache,
-      lambdaNodes,
       snapshot,
       silence: this.#silence,
       onLapse: (keys) => this.#lookAt(keys),

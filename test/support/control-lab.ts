@@ -74,7 +74,9 @@ async function build(closers: (() => unknown)[], close: () => Promise<void>): Pr
     [READER.accessKeyId]: { secretAccessKey: READER.secretAccessKey, user: 'reader' },
     [DEPLOYER.accessKeyId]: { secretAccessKey: DEPLOYER.secretAccessKey, user: 'deployer' },
   });
-  const node = await startFakeNode(admin, 'node-of-functions', { capacity: { memoryMiB: 100_000, workers: 1_000 } });
+  const node = await startFakeNode(admin, 'node-of-functions', {
+    capacity: { memoryMiB: 100_000, milliCPU: 100_000, workers: 1_000 },
+  });
   closers.push(() => node.die());
   const stopping = new AbortController();
   const controller = runController(

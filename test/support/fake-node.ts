@@ -97,7 +97,7 @@ export async function startFakeNode(
     { kind: 'apply', fieldManager: 'esb-agent', body: { metadata: { labels } } },
   );
   await tell({
-    capacity: { memoryMiB: 1536, workers: 10 },
+    capacity: { memoryMiB: 1536, milliCPU: 2_800, workers: 10 },
     conditions: [{ type: 'Ready', status: 'True', lastTransitionTime: stamp(), reason: 'Ready', message: '' }],
     ...status,
   });

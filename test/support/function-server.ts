@@ -31,7 +31,9 @@ export async function startFunctionServer(options: ApiServerOptions = {}): Promi
     }
     const admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
     closers.push(() => admin.close());
-    const node = await startFakeNode(admin, 'node-1', { capacity: { memoryMiB: 100_000, workers: 1_000 } });
+    const node = await startFakeNode(admin, 'node-1', {
+      capacity: { memoryMiB: 100_000, milliCPU: 100_000, workers: 1_000 },
+    });
     closers.push(() => node.die());
     return { server, admin, controllerConfig: await server.kubeconfig('esb:controller'), node, close };
   } catch (error) {

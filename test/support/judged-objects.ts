@@ -147,7 +147,7 @@ export async function reported(node: LambdaNode, faults: NodeFaults = {}): Promi
   await health.look();
   const facts = {
     ...{ endpoint: '127.0.0.1:9443', certificate: '', versions: {}, images: [], setAside: [], leaving: [] },
-    capacity: { memoryMiB: 1_536, workers: 10 },
+    capacity: { memoryMiB: 1_536, milliCPU: 100_000, workers: 10 },
     allocated: { memoryMiB: 0, workers: 0 },
     promisedMiB: 1_536,
     unschedulable: undefined,

@@ -137,7 +137,7 @@ export class ShareWorld {
   constructor(nodes: number) {
     this.agents = Array.from({ length: nodes }, (_, index) => new Agent(`node-${index}`, this.clock));
     for (const { name } of this.agents) {
-      this.#nodes.set(nodeFixture({ name, status: { holdsShares: true } }));
+      this.#nodes.set(nodeFixture({ name }));
       this.#stamps.set(name, '0');
     }
     this.#term = this.newTerm();
@@ -178,7 +178,6 @@ export class ShareWorld {
     const shares = new ShareKeeper({
       client,
       workers,
-      lambdaNodes,
       snapshot,
       silence,
       onLapse: () => undefined,

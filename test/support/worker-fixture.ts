@@ -63,7 +63,7 @@ export function nodeFixture(fixture: NodeFixture = {}): LambdaNode {
     spec: { unschedulable: fixture.unschedulable ?? false, retired: fixture.retired ?? false },
     status: {
       endpoint: '127.0.0.1:9443',
-      capacity: { memoryMiB: 1536, workers: 10 },
+      capacity: { memoryMiB: 1536, milliCPU: 100_000, workers: 10 },
       allocated: { memoryMiB: 0, workers: 0 },
       images: [],
       conditions: [

@@ -23,7 +23,7 @@ export interface ClusterCidrsOptions {
   readonly given: readonly string[];
   /** The Node of the agent. */
   readonly ownNode: Pick<ObjectCache<Node>, 'list'>;
-  /** The ConfigMap with the Pod ranges of all Nodes; empty beside an older controller. */
+  /** The ConfigMap with the Pod ranges of all Nodes; empty until a controller has published them. */
   readonly published: Pick<ObjectCache<ConfigMap>, 'list'>;
   /** Whether both were read in this run. */
   readonly hasSynced: () => boolean;

@@ -26,7 +26,7 @@ export interface NodeFacts {
   readonly certificate: string;
   readonly versions: NonNullable<LambdaNodeStatus['versions']>;
   readonly capacity: NodeAmounts;
-  readonly allocated: NodeAmounts;
+  readonly allocated: NonNullable<LambdaNodeStatus['allocated']>;
   /** MiB that workers may have together now. */
   readonly promisedMiB: number;
   /** Where `/tmp` of workers is; undefined while that is not known. */
@@ -60,7 +60,6 @@ export function nodeStatus(facts: NodeFacts, { metadata, status: present }: Lamb
     capacity: facts.capacity,
     allocated: facts.allocated,
     promised: { memoryMiB: facts.promisedMiB },
-    holdsShares: true,
     ...(facts.ephemeralStorage === undefined ? {} : { ephemeralStorage: facts.ephemeralStorage }),
     images: facts.images
       .filter((image) => image.length <= maxImageLength)

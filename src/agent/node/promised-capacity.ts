@@ -29,7 +29,7 @@ export function promisedCapacity(
   node: Node | undefined,
   machineMiB: number,
   processors: number,
-): Required<NodeAmounts> {
+): NodeAmounts {
   const forPodsMiB = Math.min(machineMiB, quantityToMiB(node?.status?.allocatable?.memory, machineMiB));
   const defaultMiB = Math.floor((forPodsMiB * DEFAULT_SHARE) / DEFAULT_STEP_MIB) * DEFAULT_STEP_MIB;
   const wishedMiB = wished?.memoryMiB === undefined ? undefined : Math.min(wished.memoryMiB, Math.floor(machineMiB));

@@ -56,8 +56,7 @@ export class NodeCapacity {
 
   /**
    * Whether a worker of that size has room, its own present share not counted, nor those of `without`. A worker keeps
-   * the share that it has, also on a node that has promised too much: an earlier version counted less, or the capacity
-   * was made smaller.
+   * the share that it has, also on a node that has promised too much since its capacity was made smaller.
    */
   fits(uid: string, memoryMiB: number, without: readonly string[] = []): boolean {
     return this.#fitsInto(this.#limits, uid, memoryMiB, without);

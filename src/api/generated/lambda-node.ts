@@ -82,15 +82,11 @@ export interface LambdaNodeStatus {
    */
   readonly setAside?: readonly LambdaNodeStatusSetAside[];
   /**
-   * Uids of workers that are assigned to this node no more, since they were moved, taken away or deleted, and that may still have a container here. The deletion of such a worker waits for that. Absent where the agent is one of an earlier release.
+   * Uids of workers that are assigned to this node no more, since they were moved, taken away or deleted, and that may still have a container here. The deletion of such a worker waits for that.
    *
    * Items: One uid.
    */
   readonly leaving?: readonly string[];
-  /**
-   * Whether the agent lets each worker run no more calls than its share of reserved concurrency. Absent where the agent is one of an earlier release.
-   */
-  readonly holdsShares?: boolean;
   /**
    * Whether the Node of the same name is cordoned.
    */
@@ -138,9 +134,9 @@ export interface LambdaNodeStatusCapacity {
    */
   readonly workers: number;
   /**
-   * CPU in thousandths of a core. Absent where the agent is one of an earlier release; then CPU is not counted.
+   * CPU in thousandths of a core.
    */
-  readonly milliCPU?: number;
+  readonly milliCPU: number;
 }
 /**
  * Capacity that is promised to workers that exist there, running, paused or being removed.
@@ -166,10 +162,10 @@ export interface LambdaNodeStatusReserved {
   /**
    * CPU in thousandths of a core, by which the workers of the node together are weighed against its Pods.
    */
-  readonly milliCPU?: number;
+  readonly milliCPU: number;
 }
 /**
- * Memory that the agent lets workers have together now, the lesser of capacity and reserved. Absent where the agent is one of an earlier release, which heeds no reservation.
+ * Memory that the agent lets workers have together now, the lesser of capacity and reserved.
  */
 export interface LambdaNodeStatusPromised {
   /**
@@ -178,7 +174,7 @@ export interface LambdaNodeStatusPromised {
   readonly memoryMiB: number;
 }
 /**
- * Where the /tmp of workers is, and how much of it they may have together. Absent where the agent is one of an earlier release, which has it in memory, or has not tried yet.
+ * Where the /tmp of workers is, and how much of it they may have together. Absent until the agent has tried the disk, and once it leaves the node.
  */
 export interface LambdaNodeStatusEphemeralStorage {
   /**

@@ -30,8 +30,8 @@ export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 're
   readonly stepMiB: number;
   /** Thousandths of a core that the node is to have. */
   readonly wantedMilliCPU: number;
-  /** MiB that the agent lets workers have; undefined where an agent of an earlier release heeds no reservation. */
-  readonly promisedMiB: number | undefined;
+  /** MiB that the agent lets workers have. */
+  readonly promisedMiB: number;
   /** The Pods of the reservation. */
   readonly pods: readonly ReserveView[];
   /** Milliseconds since a Pod was last found to have ended, also where that was removed; infinite for never. */
@@ -166,7 +166,7 @@ function decideLess(input: ReserveInput, pods: readonly ReserveView[], byMiB: nu
     return { action: nothing, promiseMiB: allocated(pods), againAfterMs };
   }
   const { action, leftMiB: promiseMiB } = shrink(pods, byMiB, input.wantedMilliCPU);
-  const isTakenIn = input.promisedMiB === undefined || input.promisedMiB <= promiseMiB || input.lost;
+  const isTakenIn = input.promisedMiB <= promiseMiB || input.lost;
   return { action: isTakenIn ? action : nothing, promiseMiB };
 }
 

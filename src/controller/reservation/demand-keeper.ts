@@ -116,7 +116,7 @@ export class DemandKeeper {
     if (views.length === 0) {
       return undefined;
     }
-    // A node that does not say how much CPU or disk it has counts none.
+    // A node whose /tmp is memory counts no disk.
     const part = (amounts: readonly (number | undefined)[]): number =>
       Math.floor(Math.min(...amounts.map((amount = Number.POSITIVE_INFINITY) => amount)) * PIECE_SHARE);
     return {

@@ -75,7 +75,7 @@ interface Look extends HeldNode {
   readonly wantedMiB: number;
   /** MiB of one step of the reservation. */
   readonly stepMiB: number;
-  /** Thousandths of a core; 0 where the agent does not say how many it has. */
+  /** Thousandths of a core. */
   readonly wantedMilliCPU: number;
 }
 
@@ -236,7 +236,7 @@ export class HoldController implements NodeClosures {
     const workers = workersOf(nodeName);
     const tmpOnDisk = snapshot.isTmpOnDisk(nodeName);
     const { assigned, used } = assignments.load(nodeName, tmpOnDisk);
-    const { allocated, promised } = node?.status ?? {};
+    const allocated = node?.status?.allocated;
     const counts = { assigned, present: allocated?.workers ?? 0 };
     const { memoryMiB: capacityMiB, milliCPU } = snapshot.capacity(nodeName);
     const resting = restingOf(workers, tmpOnDisk);
@@ -253,15 +253,11 @@ export class HoldController implements NodeClosures {
       guard: pods.cache.get({ namespace, name: guardPodName(nodeName) }),
       reserves,
       counts,
-      wantedMiB:
-        // An agent of an earlier release lets workers have the whole capacity.
-        promised === undefined && node !== undefined && assigned + counts.present > 0
-          ? capacityMiB
-          : // Containers that are there keep their memory, also where the node may promise less than before.
-            Math.max(
-              wantedMiB({ ...resting, usedMiB, capacityMiB }),
-              Math.min(heldMiB, requestedMiB(reserves.map(({ view }) => view))),
-            ),
+      // Containers that are there keep their memory, also where the node may promise less than before.
+      wantedMiB: Math.max(
+        wantedMiB({ ...resting, usedMiB, capacityMiB }),
+        Math.min(heldMiB, requestedMiB(reserves.map(({ view }) => view))),
+      ),
       stepMiB: stepMiB(capacityMiB),
       wantedMilliCPU: wantedMilliCPU(used.milliCPU, resting, milliCPU),
       graceSeconds: guardGraceSeconds(Math.max(0, ...workers.map(({ spec }) => spec.timeoutSeconds))),
@@ -300,6 +296,7 @@ export class HoldController implements NodeClosures {
       sinceMs: track.guard.ms(now),
       replaceAfterMs: replaceAfterMs(track),
     });
+    const promisedMiB = node?.status?.promised?.memoryMiB ?? 0;
     const pods = reserves.map(({ view }) => view);
     track.lower.isNew(String(requestedMiB(pods) > look.wantedMiB), now);
     const cpu = askCPU(track, pods, look.wantedMilliCPU, now);
@@ -312,7 +309,7 @@ export class HoldController implements NodeClosures {
       wantedMiB: look.wantedMiB,
       stepMiB: look.stepMiB,
       ...cpu.input,
-      promisedMiB: node?.status?.promised?.memoryMiB,
+      promisedMiB,
       pods,
       endedForMs: now - track.endedAt,
       replaceAfterMs: replaceAfterMs(track),
@@ -339,8 +336,7 @@ export class HoldController implements NodeClosures {
       unheldForMs: track.unheldSince === undefined ? undefined : now - track.unheldSince,
     });
     this.#close(look, track, closing, guard.action);
-    const promised = node?.status?.promised?.memoryMiB ?? promiseMiB;
-    const isSmaller = closing === undefined && (isShort || promised < promiseMiB);
+    const isSmaller = closing === undefined && (isShort || promisedMiB < promiseMiB);
     const growsForMs = this.#grow(nodeName, track, isSmaller, now);
     const settlesMs = unsettledMs > 0 ? unsettledMs : undefined;
     const all = [guard.againAfterMs, reserve.againAfterMs, againAfterMs, growsForMs, settlesMs, cpu.againAfterMs];

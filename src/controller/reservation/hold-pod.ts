@@ -27,7 +27,6 @@ const IMAGE_ANNOTATION = 'esb.dev/image';
 const GUARD_ACCOUNT = 'esb-hold';
 /** Service account of reservations, and their owner. */
 export const RESERVE_ACCOUNT = 'esb-reserve';
-/** Also the prefix of the one Pod that a node had before guard and reservation were two. */
 const GUARD_PREFIX = 'esb-hold-';
 const RESERVE_PREFIX = 'esb-reserve-';
 /** Of further Pods of a reservation; no node's name makes a name of the first kind of it. */

@@ -94,11 +94,9 @@ export class HoldWriter {
   async promise(held: HeldNode, memoryMiB: number, options: CallOptions): Promise<void> {
     const { node, nodeName, presence, reserves } = held;
     const before = node?.status?.reserved;
-    // An agent of an earlier release is told nothing of CPU.
-    const countsCPU = node?.status?.capacity?.milliCPU !== undefined;
-    const cpu = countsCPU ? { milliCPU: allocatedMilliCPU(reserves.map(({ view }) => view)) } : {};
+    const milliCPU = allocatedMilliCPU(reserves.map(({ view }) => view));
     // No kubelet allocates anything on a node that is none of Kubernetes: its workers may have all.
-    const reserved = presence.isOutside ? null : { memoryMiB, ...cpu };
+    const reserved = presence.isOutside ? null : { memoryMiB, milliCPU };
     if (node === undefined || (before?.memoryMiB === reserved?.memoryMiB && before?.milliCPU === reserved?.milliCPU)) {
       return;
     }

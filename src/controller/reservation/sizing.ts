@@ -88,16 +88,13 @@ export function stepMilliCPU(capacity: number): number {
  * Thousandths of a core that a node is to have reserved, by the rules of {@link wantedMiB}: workers that are awake take
  * CPU, and a call may wake one that is not.
  *
- * @param capacity most that the node may promise; undefined where its agent does not say, and none is reserved
+ * @param capacity most that the node may promise
  */
 export function wantedMilliCPU(
   used: number,
   { isCallable, largestMilliCPU }: Pick<Resting, 'isCallable' | 'largestMilliCPU'>,
-  capacity: number | undefined,
+  capacity: number,
 ): number {
-  if (capacity === undefined) {
-    return 0;
-  }
   const step = stepMilliCPU(capacity);
   const headroom = isCallable ? Math.max(step, largestMilliCPU) : 0;
   return Math.min(capacity, Math.ceil((used + headroom) / step) * step);

@@ -42,7 +42,7 @@ export function isSameGrant(a: Granted | undefined, b: Granted | undefined): boo
 
 /** Sums of one node. */
 export interface NodeLoad {
-  readonly used: Required<NodeAmounts>;
+  readonly used: NodeAmounts;
   /** MiB of `/tmp` of workers that have a container or soon will, on a disk. */
   readonly usedDiskMiB: number;
   readonly assigned: number;

@@ -6,7 +6,7 @@ import { isSilent, type Liveness, type StayReason } from '../nodes/liveness.ts';
 import type { Closure } from './place.ts';
 import { departureTaints, OUT_OF_SERVICE_TAINT, type Taint, UNSCHEDULABLE_TAINT } from './taint.ts';
 
-const none = { memoryMiB: 0, workers: 0 } as const;
+const none = { memoryMiB: 0, milliCPU: 0, workers: 0 } as const;
 /** Label by which the kubelet tells the processor of its Node. */
 export const ARCHITECTURE_LABEL = 'kubernetes.io/arch';
 /** MiB that guard and reservation of a node take themselves. */
@@ -99,7 +99,7 @@ export interface NodeView {
   /** The promise that the agent reports, at most what its Node has for Pods and the wish of its owner. */
   readonly capacity: NodeAmounts;
   /** Promised amounts, as the node reports. */
-  readonly said: NodeAmounts;
+  readonly said: Omit<NodeAmounts, 'milliCPU'>;
   /** Room for `/tmp` on disk; undefined where that is memory. */
   readonly disk: { readonly capacityMiB: number; readonly saidMiB: number } | undefined;
   readonly images: ReadonlySet<string>;
@@ -153,7 +153,7 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
     capacity: {
       memoryMiB: Math.min(memoryMiB, most, wished?.memoryMiB ?? most),
       workers: Math.min(workers, wished?.workers ?? workers),
-      ...(milliCPU === undefined ? {} : { milliCPU: Math.min(milliCPU, forPodsMilli, wished?.milliCPU ?? milliCPU) }),
+      milliCPU: Math.min(milliCPU, forPodsMilli, wished?.milliCPU ?? milliCPU),
     },
     said: lambdaNode?.status?.allocated ?? none,
     disk: diskOf(lambdaNode),

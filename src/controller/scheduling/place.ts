@@ -141,12 +141,10 @@ function obstacleOf(
   if (request.takesRoom && (used.memoryMiB + memoryMiB > capacity.memoryMiB || used.workers >= capacity.workers)) {
     return 'full';
   }
-  // A node whose agent says nothing of CPU counts none.
-  const { milliCPU = Number.POSITIVE_INFINITY } = capacity;
-  if (request.milliCPU > milliCPU) {
+  if (request.milliCPU > capacity.milliCPU) {
     return 'tooSlow';
   }
-  if (request.takesRoom && (used.milliCPU ?? 0) + request.milliCPU > milliCPU) {
+  if (request.takesRoom && used.milliCPU + request.milliCPU > capacity.milliCPU) {
     return 'busy';
   }
   if (request.takesRoom && disk !== undefined && disk.usedMiB + request.tmpMiB > disk.capacityMiB) {
@@ -166,12 +164,11 @@ function roomLeft(candidate: Candidate, request: PlacementRequest): number {
   const { capacity, used } = candidate;
   const memory = used.memoryMiB + (request.takesRoom ? memoryOn(candidate, request) : 0);
   const workers = used.workers + (request.takesRoom ? 1 : 0);
-  const cpu = (used.milliCPU ?? 0) + (request.takesRoom ? request.milliCPU : 0);
-  const { milliCPU } = capacity;
+  const cpu = used.milliCPU + (request.takesRoom ? request.milliCPU : 0);
   return Math.min(
     1 - memory / capacity.memoryMiB,
     1 - workers / capacity.workers,
-    milliCPU === undefined || milliCPU === 0 ? 1 : 1 - cpu / milliCPU,
+    capacity.milliCPU === 0 ? 1 : 1 - cpu / capacity.milliCPU,
   );
 }
 

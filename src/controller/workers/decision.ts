@@ -7,8 +7,8 @@ import type { StatusDraft } from './status-draft.ts';
 
 /** A node that the worker was on, and that may have a container of it. */
 export interface LeftNode extends Pick<NodeStanding, 'liveness' | 'goneBecause'> {
-  /** Whether its agent reports a container; undefined for an agent of an earlier version, which reports none. */
-  readonly lists: boolean | undefined;
+  /** Whether its agent reports a container. */
+  readonly lists: boolean;
   /** Milliseconds since the worker was taken away from there, as far as this controller knows. */
   readonly leftMs: number;
 }

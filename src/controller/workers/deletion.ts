@@ -22,7 +22,7 @@ export function hasFinalizer(worker: LambdaWorker): boolean {
 /** Milliseconds for which the deletion of a worker waits for a node that it left. */
 function waitsForMs({ worker, deletingMs }: DecisionInput, node: LeftNode): number {
   const { goneBecause, leftMs, lists, liveness } = node;
-  if (goneBecause !== undefined || liveness === 'lost' || lists === undefined) {
+  if (goneBecause !== undefined || liveness === 'lost') {
     return 0;
   }
   const { terminationGracePeriodSeconds, timeoutSeconds } = worker.spec;

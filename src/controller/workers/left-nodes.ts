@@ -82,7 +82,7 @@ export class LeftNodes {
       return {
         liveness,
         goneBecause,
-        lists: lambdaNodes.get({ name })?.status?.leaving?.includes(uid),
+        lists: lambdaNodes.get({ name })?.status?.leaving?.includes(uid) === true,
         leftMs: now - (leftAt?.get(name) ?? this.#beganAt),
       };
     });

@@ -1,6 +1,5 @@
 import { findCondition, isTrue, type WorkerReason, workerConditions } from '../../api/condition.ts';
 import { speakerOf } from '../../api/function-settings.ts';
-import type { LambdaNode } from '../../api/lambda-node.ts';
 import { type Assignment, type LambdaWorker, lambdaWorkers, perWorkerOf } from '../../api/lambda-worker.ts';
 import { shareOverMs } from '../../api/share.ts';
 import type { Clock } from '../../common/clock.ts';
@@ -62,7 +61,6 @@ export interface ShareKeeperOptions {
   readonly client: Pick<KubeClient, 'list'>;
   /** {@link FUNCTION_INDEX} is among its indexes. */
   readonly workers: Pick<ObjectCache<LambdaWorker>, 'byIndex' | 'get'>;
-  readonly lambdaNodes: Pick<ObjectCache<LambdaNode>, 'get'>;
   readonly snapshot: Pick<NodeSnapshot, 'standing'>;
   readonly silence: Silence;
   /** Called with the keys of workers whose share may be another one, since a share has lapsed. */
@@ -291,7 +289,6 @@ export class ShareKeeper {
     }
     const perWorker = perWorkerOf(worker);
     const share = assignment.share ?? perWorker;
-    const node = this.#options.lambdaNodes.get({ name: assignment.nodeName });
     const isReached = !deleting && this.#isReached(worker, assignment);
     const down = downReason(worker);
     const base = {
@@ -300,9 +297,6 @@ export class ShareKeeper {
       isCallable: isReached && down === undefined,
       isPassing: isReached && down !== undefined && changingReasons.includes(down),
     };
-    if (node !== undefined && node.status?.holdsShares !== true) {
-      return { ...base, inForce: share };
-    }
     if (this.#hasLapsed(worker, assignment)) {
       return { ...base, inForce: deleting ? 0 : share, ...(deleting ? { share: 0 } : {}) };
     }

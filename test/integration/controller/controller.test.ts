@@ -203,7 +203,7 @@ describe('the controller, as the user esb:controller of a real API server', () =
   });
 
   it('never promises more than there is, and fills a place as soon as it is free', async () => {
-    const only = await node('tight-1', { capacity: { memoryMiB: 384, workers: 10 } });
+    const only = await node('tight-1', { capacity: { memoryMiB: 384, milliCPU: 100_000, workers: 10 } });
     await Promise.all(['a', 'b', 'c'].map((letter) => create(`tight-${letter}`)));
     const workers = await waitFor('two of three to be assigned', async () => {
       const all = await Promise.all(['a', 'b', 'c'].map((letter) => get(`tight-${letter}`)));
@@ -355,7 +355,7 @@ describe('the controller, as the user esb:controller of a real API server', () =
 
   it('takes a Node with the out-of-service taint for gone', async () => {
     await node('taint-1');
-    await node('taint-2', { capacity: { memoryMiB: 1, workers: 1 } });
+    await node('taint-2', { capacity: { memoryMiB: 1, milliCPU: 100_000, workers: 1 } });
     await create('taint-a');
     await create('taint-b', { nodeName: 'taint-1' });
     await assigned('taint-a', 'taint-1');
@@ -372,7 +372,7 @@ describe('the controller, as the user esb:controller of a real API server', () =
     await waitFor('taint-b to be let go', async () => (await find('taint-b')) === undefined, {
       timeoutMs: 60_000,
     });
-    await fakeNodes[1]?.tell({ capacity: { memoryMiB: 1024, workers: 10 } });
+    await fakeNodes[1]?.tell({ capacity: { memoryMiB: 1024, milliCPU: 100_000, workers: 10 } });
     await assigned('taint-a', 'taint-2');
   });
 

@@ -78,7 +78,11 @@ describe('nodes that die', () => {
     );
   const startNodes = async (): Promise<void> => {
     for (let number = 0; number < NODES; number++) {
-      fleet.push(await startFakeNode(admin, `node-${number}`, { capacity: { memoryMiB: 65_536, workers: 100 } }));
+      fleet.push(
+        await startFakeNode(admin, `node-${number}`, {
+          capacity: { memoryMiB: 65_536, milliCPU: 100_000, workers: 100 },
+        }),
+      );
     }
   };
   const die = (...numbers: readonly number[]) => Promise.all(numbers.map(async (number) => await fleet[number]?.die()));

@@ -255,7 +255,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
   it('spreads a function over zones', async () => {
     await node('zones-1', { zone: 'a' });
     await node('zones-2', { zone: 'a' });
-    await node('zones-3', { zone: 'b' }, { capacity: { memoryMiB: 384, workers: 2 } });
+    await node('zones-3', { zone: 'b' }, { capacity: { memoryMiB: 384, milliCPU: 2_800, workers: 2 } });
     const spec = {
       functionName: 'zones',
       topologySpread: { topologyKey: 'zone', maxSkew: 1, whenUnsatisfiable: 'DoNotSchedule' as const },
@@ -295,7 +295,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
       spec: {
         serviceAccountName: 'esb-reserve',
         nodeName: 'hold-1',
-        containers: [{ image: holdImage, args: ['reserve'], resources: { requests: { memory: '1540Mi' } } }],
+        containers: [{ image: holdImage, args: ['reserve'], resources: { requests: { memory: '516Mi' } } }],
       },
     });
     const restricted = await server.kubectl([
@@ -341,7 +341,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     await assigned('drain-b', 'drain-1');
     await present(fake, 2);
     await admit('drain-1');
-    const other = await node('drain-2', {}, { capacity: { memoryMiB: 192, workers: 1 } });
+    const other = await node('drain-2', {}, { capacity: { memoryMiB: 192, milliCPU: 2_800, workers: 1 } });
     let drained = false;
     const drain = server.kubectl(['drain', 'drain-1', '--ignore-daemonsets', '--timeout=120s']).finally(() => {
       drained = true;
@@ -362,7 +362,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     await told('drain-c', 'NoneFits');
     expect(drained).toBe(false);
 
-    await other.tell({ capacity: { memoryMiB: 384, workers: 2 } });
+    await other.tell({ capacity: { memoryMiB: 384, milliCPU: 2_800, workers: 2 } });
     await assigned(name, 'drain-2');
     expect((await hold('drain-1'))?.metadata.finalizers).toEqual(['esb.dev/hold']);
     // Only once the agent has removed its containers.
@@ -476,7 +476,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     const promised = { memoryMiB: 1536 };
     const fake = await node('sized-1', {}, { promised });
     // The API server refuses a resize beyond that.
-    const allocatable = { memory: '4Gi', pods: '110' };
+    const allocatable = { memory: '4Gi', cpu: '4', pods: '110' };
     const toStatus = { subresource: 'status' } as const;
     await admin.patch(nodes, { name: 'sized-1' }, { kind: 'merge', body: { status: { allocatable } } }, toStatus);
     const reservedIs = (memoryMiB: number) =>
@@ -575,7 +575,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
       const { items } = await admin.list(pods, selected);
       return items.filter(({ spec }) => spec?.nodeSelector?.pool === 'more');
     };
-    await node('more-1', {}, { capacity: { memoryMiB: 256, workers: 10 } });
+    await node('more-1', {}, { capacity: { memoryMiB: 256, milliCPU: 2_800, workers: 10 } });
     await create('more-a');
     await assigned('more-a', 'more-1');
     await create('more-b');
@@ -645,7 +645,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     }
     await present(fake, 3);
     await admit('deleted-1');
-    await node('deleted-2', {}, { capacity: { memoryMiB: 192, workers: 1 } });
+    await node('deleted-2', {}, { capacity: { memoryMiB: 192, milliCPU: 2_800, workers: 1 } });
     await admin.delete(lambdaWorkers, { namespace: 'default', name: 'deleted-a' });
     await fake.die();
     await admin.delete(nodes, { name: 'deleted-1' });

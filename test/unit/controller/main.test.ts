@@ -76,7 +76,7 @@ it('a leader publishes the Pod ranges of all Nodes', async () => {
 
 it('a leader looks at the workers that wait once it gives up room that it had taken for another', async () => {
   const { api, lease } = await world((server) => {
-    server.put(lambdaNodes, nodeFixture({ status: { capacity: { memoryMiB: 1_536, workers: 1 } } }));
+    server.put(lambdaNodes, nodeFixture({ status: { capacity: { memoryMiB: 1_536, milliCPU: 100_000, workers: 1 } } }));
   });
   await waitFor('the leader', () => lease()?.holderIdentity);
   const status = (name: string) => api.get(lambdaWorkers, { namespace: 'default', name })?.status;

@@ -18,6 +18,7 @@ const text = fc.string({ maxLength: 20 });
 const amounts = fc.record({
   memoryMiB: fc.oneof(fc.nat(), fc.constantFrom(0, 1_073_741_824)),
   workers: fc.oneof(fc.nat(1_000_000), fc.constantFrom(0, 1_000_000)),
+  milliCPU: fc.nat(1_000_000),
 });
 /** Claims of an agent about its own node, as far as the schema lets them through. */
 const claims = fc.record({

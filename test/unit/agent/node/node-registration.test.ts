@@ -42,7 +42,7 @@ async function world(given?: FakeApiServer) {
     endpoint: '10.0.0.7:9443',
     certificate: '-----BEGIN CERTIFICATE-----',
     versions: { agent: '0.1.0' },
-    capacity: { memoryMiB: 1000, workers: 10 },
+    capacity: { memoryMiB: 1000, milliCPU: 100_000, workers: 10 },
     allocated: { memoryMiB: 0, workers: 0 },
     promisedMiB: 1536,
     images: [] as string[],
@@ -96,7 +96,7 @@ describe('the registration of a node', () => {
     await registration.write();
     expect(stored()?.status).toMatchObject({
       endpoint: '10.0.0.7:9443',
-      capacity: { memoryMiB: 1000, workers: 10 },
+      capacity: { memoryMiB: 1000, milliCPU: 100_000, workers: 10 },
       conditions: [{ type: 'Ready', status: 'True' }, {}, {}, {}, {}, {}],
     });
     const before = writes();

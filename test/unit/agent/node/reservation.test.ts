@@ -23,7 +23,7 @@ async function scene(kept?: string) {
   await reservation.load();
   const told = async (memoryMiB: number | undefined) => {
     const before = changes;
-    reservation.note(nodeFixture({ status: memoryMiB === undefined ? {} : { reserved: { memoryMiB } } }));
+    reservation.note(nodeFixture({ status: memoryMiB === undefined ? {} : { reserved: { memoryMiB, milliCPU: 0 } } }));
     await waitFor('the file', () => changes > before);
   };
   return { fleet, file, told, reservation, freed: () => freed, changes: () => changes };
@@ -73,7 +73,7 @@ describe('the reservation of a node', () => {
   it('is taken in once', async () => {
     const { told, reservation, changes } = await scene();
     await told(512);
-    reservation.note(nodeFixture({ status: { reserved: { memoryMiB: 512 } } }));
+    reservation.note(nodeFixture({ status: { reserved: { memoryMiB: 512, milliCPU: 0 } } }));
     expect(changes()).toBe(1);
   });
 
@@ -82,7 +82,7 @@ describe('the reservation of a node', () => {
     await told(512);
     await reservation.end();
     await rm(file);
-    reservation.note(nodeFixture({ status: { reserved: { memoryMiB: 256 } } }));
+    reservation.note(nodeFixture({ status: { reserved: { memoryMiB: 256, milliCPU: 0 } } }));
     await reservation.end();
     await expect(readFile(file)).rejects.toMatchObject({ code: 'ENOENT' });
     expect(fleet.limits.memoryMiB).toBe(512);

@@ -151,7 +151,7 @@ describe('the controller that leads next', () => {
     );
   });
 
-  it('finds nothing in a LambdaNode of the release before', () => {
+  it('finds nothing in a LambdaNode without such conditions', () => {
     expect(
       earlierLives([nodeFixture(), { metadata: { name: 'bare' }, spec: { unschedulable: false, retired: false } }], NOW)
         .size,

@@ -286,10 +286,3 @@ describe('the CPU of a reservation', () => {
     expect(decision({ pods: [reserve()] }).action).toEqual(nothing);
   });
 });
-
-describe('an agent of an earlier release', () => {
-  it('takes nothing in, and is not waited for', () => {
-    const less = { pods: [reserve()], wantedMiB: 256, lowerForMs: 60_000, promisedMiB: undefined };
-    expect(decision(less).action.kind).toBe('resize');
-  });
-});

@@ -84,7 +84,7 @@ class Scene {
 
   /** A node of 2 GiB. */
   addNode(name: string, pool = 'a', memoryMiB = 2_048): void {
-    this.lambdaNodes.set(nodeFixture({ name, status: { capacity: { memoryMiB, workers: 10 } } }));
+    this.lambdaNodes.set(nodeFixture({ name, status: { capacity: { memoryMiB, milliCPU: 100_000, workers: 10 } } }));
     this.addBareNode(name, 0, pool);
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
+import type { LambdaNode, LambdaNodeStatus } from '../../../../src/api/lambda-node.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { HOLD_INDEX, HoldController, holdIndex } from '../../../../src/controller/reservation/hold-controller.ts';
@@ -56,8 +56,8 @@ class Scene {
   readonly notes: string[] = [];
   readonly closings: string[] = [];
   capacityMiB = 1_536;
-  /** Thousandths of a core; undefined for an agent of an earlier release. */
-  capacityMilliCPU: number | undefined;
+  /** Thousandths of a core. */
+  capacityMilliCPU = 0;
   tmpOnDisk = false;
   presence: NodePresence = {
     exists: true,
@@ -77,8 +77,8 @@ class Scene {
   readonly reconciler: HoldController;
   #workers: readonly LambdaWorker[] = [];
   #version = 1;
-  #promisedMiB: number | undefined;
-  #reservedMiB = 0;
+  #promisedMiB = 1_536;
+  #reservedMiB: number | undefined;
 
   constructor() {
     this.lambdaNodes.set(nodeFixture());
@@ -120,7 +120,7 @@ class Scene {
         capacity: () => ({
           memoryMiB: this.capacityMiB,
           workers: 10,
-          ...(this.capacityMilliCPU === undefined ? {} : { milliCPU: this.capacityMilliCPU }),
+          milliCPU: this.capacityMilliCPU,
         }),
         isTmpOnDisk: () => this.tmpOnDisk,
       },
@@ -152,7 +152,7 @@ class Scene {
         return Promise.reject(promiseFault);
       }
       const { reserved } = (body as { status: { reserved: { memoryMiB: number } | null } }).status;
-      this.#reservedMiB = reserved?.memoryMiB ?? 0;
+      this.#reservedMiB = reserved?.memoryMiB;
       this.promises.push(reserved?.memoryMiB ?? 'all');
       return Promise.resolve({});
     }
@@ -162,6 +162,7 @@ class Scene {
 
   /** The agent takes in what it was told, and tells that. */
   hear(): void {
+    this.#reservedMiB ??= 0;
     this.#promisedMiB = this.#reservedMiB;
     this.workers(this.#workers.length);
   }
@@ -184,20 +185,22 @@ class Scene {
         metadata: { resourceVersion: String(this.#version) },
         status: {
           allocated: { memoryMiB: 192 * count, workers: count },
-          ...(this.#promisedMiB === undefined
-            ? {}
-            : { reserved: { memoryMiB: this.#reservedMiB }, promised: { memoryMiB: this.#promisedMiB } }),
+          ...this.#reserved,
+          promised: { memoryMiB: this.#promisedMiB },
         },
       }),
     );
+  }
+
+  get #reserved(): Pick<LambdaNodeStatus, 'reserved'> {
+    return this.#reservedMiB === undefined ? {} : { reserved: { memoryMiB: this.#reservedMiB, milliCPU: 0 } };
   }
 
   /** The agent tells of so many containers, also of workers that have another node. */
   tell(count: number): void {
     this.#version++;
     const allocated = { memoryMiB: 192 * count, workers: count };
-    const memoryMiB = this.#reservedMiB;
-    const status = { allocated, reserved: { memoryMiB }, promised: { memoryMiB } };
+    const status = { allocated, ...this.#reserved, promised: { memoryMiB: this.#reservedMiB ?? 0 } };
     this.lambdaNodes.set(nodeFixture({ metadata: { resourceVersion: String(this.#version) }, status }));
   }
 
@@ -275,16 +278,17 @@ describe('HoldController', () => {
     const scene = new Scene();
     await scene.look();
     expect(scene.writes).toEqual([]);
-    scene.workers(1);
+    scene.workers(2);
     await scene.look();
     expect(scene.writes).toEqual([guardIsMade, reserveIsMade]);
-    scene.showBoth();
+    scene.show('guard', held);
+    scene.showReserve(768);
     await scene.clock.advance(10_000);
     await scene.look();
     for (let round = 0; round < 3; round++) {
       expect(await scene.look()).toEqual({});
     }
-    scene.workers(2);
+    scene.workers(1);
     await scene.look();
     expect(scene.writes).toHaveLength(2);
     scene.workers(0);
@@ -447,7 +451,8 @@ describe('HoldController', () => {
   it('calls a drain off at once when the node is uncordoned', async () => {
     const scene = new Scene();
     scene.workers(1);
-    scene.showBoth();
+    scene.show('guard', held);
+    scene.showReserve(512);
     await scene.look();
     scene.show('guard', held, { deletionTimestamp: 'later' });
     scene.presence = { ...scene.presence, cordoned: true };

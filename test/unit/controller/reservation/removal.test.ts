@@ -11,7 +11,10 @@ const made = guardPod({ image: 'esb:1', pullPolicy: 'Never' }, nodeFixture(), 'e
 
 /** @param answers what lists are answered with, one after the other */
 function scene(...answers: readonly (object | Error)[]) {
-  const lambdaNodes = [nodeFixture({ status: { reserved: { memoryMiB: 512 } } }), nodeFixture({ name: 'node-2' })];
+  const lambdaNodes = [
+    nodeFixture({ status: { reserved: { memoryMiB: 512, milliCPU: 0 } } }),
+    nodeFixture({ name: 'node-2' }),
+  ];
   const calls: string[] = [];
   const clock = manualClock();
   let asked = 0;

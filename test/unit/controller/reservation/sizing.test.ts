@@ -58,10 +58,6 @@ describe('the CPU that a node wants', () => {
     expect(wanted(0, 2_000, 0, false)).toBe(0);
   });
 
-  it('is none where the agent does not say how much it has', () => {
-    expect(wantedMilliCPU(500, { isCallable: true, largestMilliCPU: 10 }, undefined)).toBe(0);
-  });
-
   it('of 100 workers of defaults that are awake is a core and a step, and of 100 paused ones one step', () => {
     expect(wanted(100 * 10, 11_200)).toBe(2_100);
     expect(wanted(0, 11_200)).toBe(700);

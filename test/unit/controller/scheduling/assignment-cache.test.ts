@@ -83,7 +83,7 @@ describe('AssignmentCache', () => {
     expect(cpuOf(asking('Paused', quarter))).toBe(0);
     expect(cpuOf(asking('Absent', quarter))).toBe(0);
     expect(cpuOf(asking('Running', {}))).toBe(10);
-    // One of a release whose schema does not hold the request to the limit.
+    // A request above the limit counts as the limit.
     expect(cpuOf(asking('Running', { requests: { cpu: 2 }, limits: { memory: '128Mi', cpu: '500m' } }))).toBe(500);
     const assignments = new AssignmentCache();
     assignments.observe(asking('Running', quarter));

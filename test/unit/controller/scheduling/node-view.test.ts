@@ -46,7 +46,9 @@ describe('placementFingerprint', () => {
     expect(placementFingerprint(nodeFixture({ unschedulable: true }))).not.toBe(before);
     expect(placementFingerprint(nodeFixture({ retired: true }))).not.toBe(before);
     expect(placementFingerprint(nodeFixture({ metadata: { labels: { a: 'b' } } }))).not.toBe(before);
-    expect(placementFingerprint(nodeFixture({ status: { capacity: { memoryMiB: 1, workers: 1 } } }))).not.toBe(before);
+    expect(
+      placementFingerprint(nodeFixture({ status: { capacity: { memoryMiB: 1, milliCPU: 100_000, workers: 1 } } })),
+    ).not.toBe(before);
   });
 });
 
@@ -85,20 +87,20 @@ describe('nodeView', () => {
   });
 
   it('has no more memory than its Node has for Pods, whatever its agent says', () => {
-    const lambdaNode = nodeFixture({ status: { capacity: { memoryMiB: 1_000_000, workers: 10 } } });
+    const lambdaNode = nodeFixture({ status: { capacity: { memoryMiB: 1_000_000, milliCPU: 100_000, workers: 10 } } });
     const sized = { ...node(), status: { allocatable: { memory: '2097152Ki' } } };
-    expect(view({ lambdaNode, node: sized }).capacity).toEqual({ memoryMiB: 2_040, workers: 10 });
+    expect(view({ lambdaNode, node: sized }).capacity).toMatchObject({ memoryMiB: 2_040, workers: 10 });
     expect(view({ lambdaNode, node: node() }).capacity.memoryMiB).toBe(1_000_000);
   });
 
   it('has no more capacity than its owner wishes, whatever its agent says', () => {
-    const capacity = { memoryMiB: 8_192, workers: 100 };
+    const capacity = { memoryMiB: 8_192, milliCPU: 4_000, workers: 100 };
     const wishing = (wish: NonNullable<LambdaNode['spec']['capacity']>) => {
       const base = nodeFixture({ status: { capacity } });
       return { ...base, spec: { ...base.spec, capacity: wish } };
     };
-    expect(view({ lambdaNode: wishing({ memoryMiB: 1_024 }) }).capacity).toEqual({ memoryMiB: 1_024, workers: 100 });
-    expect(view({ lambdaNode: wishing({ workers: 3 }) }).capacity).toEqual({ memoryMiB: 8_192, workers: 3 });
+    expect(view({ lambdaNode: wishing({ memoryMiB: 1_024 }) }).capacity).toEqual({ ...capacity, memoryMiB: 1_024 });
+    expect(view({ lambdaNode: wishing({ workers: 3 }) }).capacity).toEqual({ ...capacity, workers: 3 });
     // The agent takes the larger wish over and says so.
     expect(view({ lambdaNode: wishing({ memoryMiB: 100_000, workers: 1_000 }) }).capacity).toEqual(capacity);
     expect(placementFingerprint(wishing({ workers: 3 }))).not.toBe(placementFingerprint(wishing({ workers: 4 })));

@@ -8,8 +8,8 @@ const candidate = (name: string, changes: Partial<Candidate> = {}): Candidate =>
   ready: true,
   fresh: true,
   taints: 'free',
-  capacity: { memoryMiB: 1024, workers: 10 },
-  used: { memoryMiB: 0, workers: 0 },
+  capacity: { memoryMiB: 1024, milliCPU: 100_000, workers: 10 },
+  used: { memoryMiB: 0, milliCPU: 0, workers: 0 },
   assigned: 0,
   assignedMiB: 0,
   sameFunction: 0,
@@ -57,13 +57,13 @@ describe('place', () => {
   });
 
   it('prefers the node that has the image to one with more room', () => {
-    const fuller = candidate('b', { hasImage: true, used: { memoryMiB: 896, workers: 7 }, assigned: 7 });
+    const fuller = candidate('b', { hasImage: true, used: { memoryMiB: 896, milliCPU: 0, workers: 7 }, assigned: 7 });
     expect(chosen([candidate('a'), fuller])).toBe('b');
   });
 
   it('prefers the node with more room', () => {
-    expect(chosen([candidate('a', { used: { memoryMiB: 512, workers: 1 } }), candidate('b')])).toBe('b');
-    expect(chosen([candidate('a', { used: { memoryMiB: 0, workers: 9 } }), candidate('b')])).toBe('b');
+    expect(chosen([candidate('a', { used: { memoryMiB: 512, milliCPU: 0, workers: 1 } }), candidate('b')])).toBe('b');
+    expect(chosen([candidate('a', { used: { memoryMiB: 0, milliCPU: 0, workers: 9 } }), candidate('b')])).toBe('b');
   });
 
   it('puts a worker where the CPU that it asks for is free, and counts none where an agent says nothing of CPU', () => {
@@ -99,7 +99,7 @@ describe('place', () => {
       reason: 'WrongArchitecture',
       message: 'no node will do: all with a processor that the image is not made for (amd64, arm64)',
     });
-    // A node of an earlier release says nothing of its processor.
+    // A node whose processor is unknown is not ruled out.
     expect(chosen([candidate('c')], { unfitArchitectures: ['amd64'] })).toBe('c');
   });
 
@@ -112,8 +112,12 @@ describe('place', () => {
       chosen(candidates, { strategy: 'pack', ...changes });
 
     it('prefers the fullest node that has room', () => {
-      const half = candidate('b', { used: { memoryMiB: 512, workers: 4 }, assigned: 4, assignedMiB: 512 });
-      const full = candidate('c', { used: { memoryMiB: 1_000, workers: 8 }, assigned: 8, assignedMiB: 1_000 });
+      const half = candidate('b', { used: { memoryMiB: 512, milliCPU: 0, workers: 4 }, assigned: 4, assignedMiB: 512 });
+      const full = candidate('c', {
+        used: { memoryMiB: 1_000, milliCPU: 0, workers: 8 },
+        assigned: 8,
+        assignedMiB: 1_000,
+      });
       expect(packed([candidate('a'), half, full])).toBe('b');
     });
 
@@ -130,26 +134,30 @@ describe('place', () => {
         sameFunction: 10,
         assigned: 10,
         assignedMiB: 640,
-        used: { memoryMiB: 640, workers: 9 },
+        used: { memoryMiB: 640, milliCPU: 0, workers: 9 },
         hasImage: true,
       };
       expect(packed([candidate('a', more), candidate('b', { sameFunction: 9 })], { memoryMiB: 64 })).toBe('b');
     });
 
     it('spreads the workers of one function all the same', () => {
-      const one = { sameFunction: 1, assigned: 1, assignedMiB: 128, used: { memoryMiB: 128, workers: 1 } };
+      const one = { sameFunction: 1, assigned: 1, assignedMiB: 128, used: { memoryMiB: 128, milliCPU: 0, workers: 1 } };
       expect(packed([candidate('a', one), candidate('b')])).toBe('b');
     });
 
     it('prefers the node that has the image to a fuller one', () => {
-      const fuller = candidate('b', { used: { memoryMiB: 512, workers: 4 }, assigned: 4, assignedMiB: 512 });
+      const fuller = candidate('b', {
+        used: { memoryMiB: 512, milliCPU: 0, workers: 4 },
+        assigned: 4,
+        assignedMiB: 512,
+      });
       expect(packed([candidate('a', { hasImage: true }), fuller])).toBe('a');
     });
   });
 
   it('takes a silent node only when there is no other', () => {
     const silent = candidate('a', { fresh: false, hasImage: true });
-    expect(chosen([silent, candidate('b', { used: { memoryMiB: 512, workers: 5 } })])).toBe('b');
+    expect(chosen([silent, candidate('b', { used: { memoryMiB: 512, milliCPU: 0, workers: 5 } })])).toBe('b');
     expect(chosen([silent])).toBe('a');
   });
 
@@ -180,7 +188,7 @@ describe('place', () => {
       const nodes = [
         inZone('a1', 'a', { sameFunction: 1 }),
         inZone('a2', 'a'),
-        inZone('b1', 'b', { sameFunction: 0, assigned: 9, used: { memoryMiB: 800, workers: 9 } }),
+        inZone('b1', 'b', { sameFunction: 0, assigned: 9, used: { memoryMiB: 800, milliCPU: 0, workers: 9 } }),
       ];
       expect(chosen(nodes, { spread })).toBe('b1');
       expect(chosen(nodes, { spread: { ...spread, maxSkew: 2 } })).toBe('a2');
@@ -189,7 +197,7 @@ describe('place', () => {
     it('waits while the zone that is behind has no room, and takes what is there where it may', () => {
       const nodes = [
         inZone('a1', 'a', { sameFunction: 1 }),
-        inZone('b1', 'b', { used: { memoryMiB: 1024, workers: 9 } }),
+        inZone('b1', 'b', { used: { memoryMiB: 1024, milliCPU: 0, workers: 9 } }),
       ];
       expect(chosen(nodes, { spread })).toBe('SpreadUnmet');
       expect(chosen(nodes, { spread: { ...spread, whenUnsatisfiable: 'ScheduleAnyway' } })).toBe('a1');
@@ -207,7 +215,7 @@ describe('place', () => {
       const nodes = [
         inZone('a1', 'a', { sameFunction: 1, closed: 'draining' }),
         inZone('a2', 'a'),
-        inZone('b1', 'b', { sameFunction: 0, used: { memoryMiB: 1024, workers: 9 } }),
+        inZone('b1', 'b', { sameFunction: 0, used: { memoryMiB: 1024, milliCPU: 0, workers: 9 } }),
       ];
       expect(chosen(nodes, { spread })).toBe('SpreadUnmet');
       expect(chosen(nodes, { spread, leaves: 'a1' })).toBe('a2');
@@ -237,8 +245,20 @@ describe('place', () => {
     ['all are drained', [candidate('a', { closed: 'draining' })], {}, 'AllCordoned', 'all being drained'],
     ['Pods have the memory', [candidate('a', { closed: 'unheld' })], {}, 'NoneHeld', 'reservation'],
     ['none has the labels', [candidate('a')], { nodeSelector: { zone: 'a' } }, 'NoneMatches', 'spec.nodeSelector'],
-    ['all are full', [candidate('a', { used: { memoryMiB: 1000, workers: 1 } })], {}, 'NoneFits', 'without 128 MiB'],
-    ['no place is left', [candidate('a', { used: { memoryMiB: 0, workers: 10 } })], {}, 'NoneFits', 'to spare'],
+    [
+      'all are full',
+      [candidate('a', { used: { memoryMiB: 1000, milliCPU: 0, workers: 1 } })],
+      {},
+      'NoneFits',
+      'without 128 MiB',
+    ],
+    [
+      'no place is left',
+      [candidate('a', { used: { memoryMiB: 0, milliCPU: 0, workers: 10 } })],
+      {},
+      'NoneFits',
+      'to spare',
+    ],
     ['all are too small', [candidate('a')], { memoryMiB: 2048, takesRoom: false }, 'NoneFits', 'smaller than 2048 MiB'],
     [
       'the pinned node is missing',
@@ -267,7 +287,7 @@ describe('place', () => {
       candidate('a', { closed: 'cordoned' }),
       candidate('b', { ready: false }),
       candidate('c', { ready: false }),
-      candidate('d', { used: { memoryMiB: 1024, workers: 1 } }),
+      candidate('d', { used: { memoryMiB: 1024, milliCPU: 0, workers: 1 } }),
     ];
     expect(place(request(), nodes)).toMatchObject({
       reason: 'NoneFits',
@@ -281,7 +301,7 @@ describe('place', () => {
   });
 
   it('says the same while a few of many nodes come and go', () => {
-    const full = { used: { memoryMiB: 1024, workers: 1 } };
+    const full = { used: { memoryMiB: 1024, milliCPU: 0, workers: 1 } };
     const nodes = Array.from({ length: 100 }, (_, index) => candidate(`n${index}`, full));
     const message = 'no node will do: all or nearly all without 128 MiB to spare';
     expect(place(request(), nodes)).toMatchObject({ reason: 'NoneFits', message });
@@ -293,7 +313,7 @@ describe('place', () => {
 
   it('always names what gives the reason', () => {
     const away = Array.from({ length: 20 }, (_, index) => candidate(`n${index}`, { ready: false }));
-    const full = candidate('full', { used: { memoryMiB: 1024, workers: 1 } });
+    const full = candidate('full', { used: { memoryMiB: 1024, milliCPU: 0, workers: 1 } });
     expect(place(request(), [...away, full])).toMatchObject({
       reason: 'NoneFits',
       message: 'no node will do: all or nearly all not ready, few without 128 MiB to spare',
@@ -326,14 +346,11 @@ const candidates = fc
         'unheld' as const,
       ),
       taints: fc.constantFrom('free' as const, 'free' as const, 'discouraged' as const, 'barred' as const),
-      capacity: fc.record(
-        {
-          memoryMiB: fc.integer({ min: 0, max: 1024 }),
-          milliCPU: fc.integer({ min: 0, max: 400 }),
-          workers: fc.integer({ min: 0, max: 5 }),
-        },
-        { requiredKeys: ['memoryMiB', 'workers'] },
-      ),
+      capacity: fc.record({
+        memoryMiB: fc.integer({ min: 0, max: 1024 }),
+        milliCPU: fc.integer({ min: 0, max: 400 }),
+        workers: fc.integer({ min: 0, max: 5 }),
+      }),
       used: fc.record({
         memoryMiB: fc.integer({ min: 0, max: 1200 }),
         milliCPU: fc.integer({ min: 0, max: 500 }),
@@ -376,8 +393,7 @@ const isFit = (one: Candidate, wish: PlacementRequest): boolean =>
   one.capacity.workers > 0 &&
   memoryOn(one, wish) <= one.capacity.memoryMiB &&
   (one.disk === undefined || wish.tmpMiB <= one.disk.capacityMiB) &&
-  wish.milliCPU + (wish.takesRoom ? (one.used.milliCPU ?? 0) : 0) <=
-    (one.capacity.milliCPU ?? Number.POSITIVE_INFINITY) &&
+  wish.milliCPU + (wish.takesRoom ? one.used.milliCPU : 0) <= one.capacity.milliCPU &&
   (!wish.takesRoom ||
     (one.used.workers < one.capacity.workers &&
       one.used.memoryMiB + memoryOn(one, wish) <= one.capacity.memoryMiB &&
