@@ -72,8 +72,8 @@ const scenarioNames = [
   'how-tos',
 ] as const;
 
-/** Scenarios that begin with the release before, each in a cluster of its own. */
-const ofPrevious: readonly string[] = ['release', 'gateways'];
+/** Scenarios that have a cluster each. */
+const ownCluster: readonly string[] = ['release', 'gateways'];
 
 /** Values of agents in these, one of which fills a node. */
 const boundedAgent = { memoryMiB: 2048 };
@@ -135,7 +135,7 @@ async function prepare(wanted: (name: string) => boolean): Promise<Readonly<Reco
     [SAMPLE_LAYOUT]: sample.layout,
     [EMULATED_LAYOUT]: emulated.layout,
   };
-  if (!ofPrevious.some(wanted)) {
+  if (!wanted('release')) {
     return own;
   }
   const previous = await ensurePreviousRelease({ progress });
@@ -205,16 +205,9 @@ async function runScenarios(report: Report, wanted: (name: string) => boolean): 
     );
   }
   if (wanted('gateways')) {
-    await inCluster(
-      report,
-      async (esb) => {
-        await pushImage(process.env[PREVIOUS_LAYOUT] ?? '', `esb:${previousTag}`);
-        await gatewaysScenario(esb, report, process.env[PREVIOUS_CHART] ?? '', cutOffMs());
-      },
-      boundedAgent,
-    );
+    await inCluster(report, (esb) => gatewaysScenario(esb, report, cutOffMs()), boundedAgent);
   }
-  if (scenarioNames.every((name) => ofPrevious.includes(name) || !wanted(name))) {
+  if (scenarioNames.every((name) => ownCluster.includes(name) || !wanted(name))) {
     return;
   }
   await inCluster(report, async (esb, before) => {

@@ -43,7 +43,6 @@ metadata:
 {{- .name -}}
 {{- if and .name .create -}}
 {{- if .value }}-{{ int64 .value | toString | replace "-" "minus-" }}{{ end -}}
-{{- if .preempts }}-preempts{{ end -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
@@ -242,10 +241,6 @@ matchExpressions:
 {{- end }}
 {{- if has .namespace .namespaces }}
 {{- fail (printf "gateway.namespaces: %s is that of gateway.namespace already" .namespace) }}
-{{- end }}
-{{- $before := lookup "apps/v1" "StatefulSet" $.Release.Namespace "esb-gateway" }}
-{{- if eq (dig "spec" "persistentVolumeClaimRetentionPolicy" "whenDeleted" "Retain" $before) "Delete" }}
-{{- fail (printf "gateway.events.persistence: this upgrade deletes the StatefulSet esb-gateway, and Kubernetes would delete its claim with it, and the events on that: kubectl -n %s patch statefulset esb-gateway -p '{\"spec\":{\"persistentVolumeClaimRetentionPolicy\":{\"whenDeleted\":\"Retain\"}}}'" $.Release.Namespace) }}
 {{- end }}
 {{- if and .enabled (eq .events.store "postgres") (not .events.postgres.secretName) }}
 {{- fail "gateway.events.postgres.secretName: the event store postgres needs a Secret with the connection string" }}

@@ -3,16 +3,8 @@ import { waitFor } from '../../support/wait-for.ts';
 import { manifestList, workerManifest } from '../../support/worker-manifests.ts';
 import { pushLedgerImage } from '../cluster-images.ts';
 import { beganAt, cutOff, outside, servingNodes, toldLoad, toldTimes } from '../cut-off.ts';
-import {
-  chartFolder,
-  type EsbCluster,
-  emulatedReference,
-  imageTags,
-  previousTag,
-  systemNamespace,
-} from '../esb-cluster.ts';
+import { chartFolder, type EsbCluster, emulatedReference, imageTags, systemNamespace } from '../esb-cluster.ts';
 import { eventVolume } from '../event-volume.ts';
-import { expectNoFailure } from '../load.ts';
 import type { Report } from '../report.ts';
 import { type RunLedger, startRunLedger } from '../run-ledger.ts';
 import type { LoadFailure } from '../steady-load.ts';
@@ -20,9 +12,6 @@ import type { LoadFailure } from '../steady-load.ts';
 /** Calls, and events, that a load must have seen to say anything. */
 const ENOUGH_CALLS = 100;
 const ENOUGH_EVENTS = 20;
-/** Events that wait in a store while its program is replaced, and seconds that each of them runs. */
-const WAITING_EVENTS = 12;
-const RUN_SECONDS = 3;
 /** Milliseconds that a call may take which goes to a gateway that is gone. */
 const CALL_TIMEOUT_MS = 10_000;
 /** Milliseconds for an event, which a gateway refuses after ten seconds without an acknowledgement. */
@@ -41,84 +30,49 @@ const AWAY = 'node-a';
 const FUNCTIONS = { [HOME]: 'home', [AWAY]: 'away' } as const;
 
 /**
- * The role that keeps events takes over the volume of the gateway of the release before; then one node after the other
- * is cut off for some time.
+ * One node after the other is cut off for some time: that of a gateway, and that of the role that keeps events.
  *
  * @param cutOffMs milliseconds from the cut to the return
  */
-export async function gatewaysScenario(
-  esb: EsbCluster,
-  report: Report,
-  previousChart: string,
-  cutOffMs: number,
-): Promise<void> {
+export async function gatewaysScenario(esb: EsbCluster, report: Report, cutOffMs: number): Promise<void> {
   const { lab, values } = esb;
   const ledger = await startRunLedger();
-  const eventLoad = (from: string, functions: readonly string[], seconds: number) =>
-    esb.load(from, functions, seconds === 0 ? 2 : 4, {
-      event: { sleep: seconds },
+  const eventLoad = (from: string, functions: readonly string[]) =>
+    esb.load(from, functions, 2, {
+      event: { sleep: 0 },
       type: 'Event',
-      thinkMs: seconds === 0 ? EVENT_THINK_MS : 20,
+      thinkMs: EVENT_THINK_MS,
       timeoutMs: EVENT_TIMEOUT_MS,
     });
-  /** Accepts events that take long together, changes the release meanwhile, and waits until all have run. */
-  const changeUnderEvents = async (tag: string, change: () => Promise<unknown>): Promise<string> => {
-    const load = await eventLoad(HOME, [FUNCTIONS[HOME]], RUN_SECONDS);
-    await load.goOn(WAITING_EVENTS);
-    const { accepted } = await load.result();
-    await change();
-    await esb.rolledOut(tag);
-    return allRan(ledger, accepted);
-  };
   try {
-    const installed = await report.check('the release before has one gateway with a volume', async () => {
+    const installed = await report.check('two gateways, and esb-events with a volume', async () => {
       await lab.kubectl(['apply', '-f', '-'], stringify(eventVolume));
       await lab.node(HOME).run('mkdir', ['-p', eventVolume.spec.local.path]);
       const image = await pushLedgerImage(lab.folder, emulatedReference);
-      await lab.helm([
-        ...['install', 'esb', previousChart, '-n', systemNamespace, ...values],
-        ...['--set', `image.tag=${previousTag},gateway.events.store=sqlite`, '--wait', '--timeout', '4m'],
-      ]);
-      await esb.rolledOut(previousTag);
-      await applyFunctions(esb, image, ledger.address);
-      await esb.workersReady();
-      return objectsOf(esb, 'statefulset');
-    });
-    if (!installed) {
-      return;
-    }
-    await report.check('helm upgrade, and the gateway of before last: no call fails, and its events run', async () => {
-      const upgrade = (...more: readonly string[]) =>
+      const install = (...more: readonly string[]) =>
         lab.helm([
-          ...['upgrade', 'esb', chartFolder, '-n', systemNamespace, '--reset-then-reuse-values'],
-          ...['--set', `image.tag=${imageTags[0]}`, ...more],
+          ...['upgrade', '--install', 'esb', chartFolder, '-n', systemNamespace, ...values],
+          ...['--set', `image.tag=${imageTags[0]},gateway.events.store=sqlite`, ...more, '--wait', '--timeout', '4m'],
         ]);
-      const calls = await esb.load(AWAY, [FUNCTIONS[AWAY]], 4);
-      await calls.goOn(ENOUGH_CALLS);
-      const told = await changeUnderEvents(imageTags[0], async () => {
-        // As docs/how-to/upgrade.md says.
-        const ofSystem = ['-n', systemNamespace];
-        await lab.kubectl([...ofSystem, 'annotate', 'statefulset', 'esb-gateway', 'helm.sh/resource-policy=keep']);
-        await upgrade();
-        await lab.kubectl([...ofSystem, 'rollout', 'status', 'deployment/esb-gateway', '--timeout=5m']);
-        await lab.kubectl([...ofSystem, 'delete', 'statefulset', 'esb-gateway']);
-      });
-      await calls.goOn(ENOUGH_CALLS);
-      const called = expectNoFailure(await calls.result(), ENOUGH_CALLS);
+      await install();
       // The lab has no DNS: there the address of the role goes before its name.
       const address = await lab.kubectl([
         ...['get', 'service', 'esb-events', '-n', systemNamespace, '-o', 'jsonpath={.spec.clusterIP}'],
       ]);
-      await upgrade('--set', `gateway.extraArgs={--events-address=${address}:9444}`, '--wait', '--timeout', '5m');
+      await install('--set', `gateway.extraArgs={--events-address=${address}:9444}`);
       await esb.rolledOut(imageTags[0]);
-      const statefulSets = await objectsOf(esb, 'statefulset');
-      return `${called}; ${told}; ${statefulSets}; gateways on ${(await servingNodes(esb)).join(' and ')}`;
+      await applyFunctions(esb, image, ledger.address);
+      await esb.workersReady();
+      return `gateways on ${(await servingNodes(esb)).join(' and ')}`;
     });
+    if (!installed) {
+      return;
+    }
     await report.check('one of two gateways and its node cut off: no accepted event is lost', async () => {
       await spreadGateways(esb);
       const calls = await esb.load(HOME, [FUNCTIONS[HOME]], 4, { timeoutMs: CALL_TIMEOUT_MS });
       // Those for the node that is cut off wait for the node.
-      const events = await eventLoad(HOME, [FUNCTIONS[HOME], FUNCTIONS[AWAY]], 0);
+      const events = await eventLoad(HOME, [FUNCTIONS[HOME], FUNCTIONS[AWAY]]);
       await calls.goOn(ENOUGH_CALLS);
       await events.goOn(ENOUGH_EVENTS);
       const times = await cutOff(esb, { node: AWAY, forMs: cutOffMs, steady: [calls, events] });
@@ -139,7 +93,7 @@ export async function gatewaysScenario(
     await report.check('the node of esb-events cut off: events get 503, calls go on, and nothing is lost', async () => {
       await spreadGateways(esb);
       const calls = await esb.load(AWAY, [FUNCTIONS[AWAY]], 4, { timeoutMs: CALL_TIMEOUT_MS });
-      const events = await eventLoad(AWAY, [FUNCTIONS[AWAY]], 0);
+      const events = await eventLoad(AWAY, [FUNCTIONS[AWAY]]);
       await calls.goOn(ENOUGH_CALLS);
       await events.goOn(ENOUGH_EVENTS);
       const times = await cutOff(esb, { node: HOME, forMs: cutOffMs, steady: [calls] });
@@ -163,15 +117,6 @@ export async function gatewaysScenario(
         await allRan(ledger, handed.accepted),
       ].join('; ');
     });
-    await report.check(
-      'helm rollback: the gateway of before has the volume, and runs what esb-events had',
-      async () => {
-        const told = await changeUnderEvents(previousTag, () =>
-          lab.helm(['rollback', 'esb', '1', '-n', systemNamespace, '--wait', '--timeout', '5m']),
-        );
-        return `${told}; ${await objectsOf(esb, 'statefulset')}`;
-      },
-    );
   } finally {
     await ledger.stop();
   }
@@ -223,8 +168,4 @@ async function allRan(ledger: RunLedger, events: readonly string[]): Promise<str
     { timeoutMs: RUN_TIMEOUT_MS, everyMs: 500 },
   );
   return `${events.length} accepted events ran`;
-}
-
-async function objectsOf({ lab }: EsbCluster, kind: string): Promise<string> {
-  return (await lab.kubectl(['get', kind, '-n', systemNamespace, '-o', 'name'])).trim().split('\n').join(', ');
 }

@@ -155,21 +155,21 @@ describe('the chart', () => {
     expect(scaled?.spec).not.toHaveProperty('replicas');
   });
 
-  it('keeps events in one role, on the claim that the gateway of earlier releases had', async () => {
+  it('keeps events in one role, on a claim of its own', async () => {
     const volumesOf = async (...values: readonly string[]) =>
       (await named('StatefulSet', 'esb-events', set(...values)))?.spec?.template?.spec.volumes ?? [];
     const policyOf = async (...values: readonly string[]) =>
-      (await named('PersistentVolumeClaim', 'state-esb-gateway-0', set(...values)))?.metadata.annotations;
+      (await named('PersistentVolumeClaim', 'esb-events', set(...values)))?.metadata.annotations;
     expect(await named('StatefulSet', 'esb-events')).toMatchObject({ spec: { replicas: 1 } });
     expect(await volumesOf()).toContainEqual({
       name: 'state',
-      persistentVolumeClaim: { claimName: 'state-esb-gateway-0' },
+      persistentVolumeClaim: { claimName: 'esb-events' },
     });
     expect(await policyOf()).toEqual({ 'helm.sh/resource-policy': 'keep' });
     expect(await policyOf('gateway.events.persistence.keep=false')).toBeUndefined();
     const without = 'gateway.events.persistence.enabled=false';
     expect(await volumesOf(without)).toContainEqual({ name: 'state', emptyDir: {} });
-    expect(await named('PersistentVolumeClaim', 'state-esb-gateway-0', set(without))).toBeUndefined();
+    expect(await named('PersistentVolumeClaim', 'esb-events', set(without))).toBeUndefined();
   });
 
   it('has no such role where gateways share a database', async () => {
@@ -306,10 +306,10 @@ describe('the chart', () => {
       value: 1_000_000,
       preemption: 'Never',
     });
-    expect(await classOf('hold.priorityClass.value=-5', 'hold.priorityClass.preempts=true')).toEqual({
-      name: 'esb-hold-minus-5-preempts',
+    expect(await classOf('hold.priorityClass.value=-5')).toEqual({
+      name: 'esb-hold-minus-5',
       value: -5,
-      preemption: 'PreemptLowerPriority',
+      preemption: 'Never',
     });
     const others = ['hold.priorityClass.create=false', 'hold.priorityClass.name=mine'];
     expect(await classOf(...others, 'hold.priorityClass.value=7')).toMatchObject({ name: 'mine' });

@@ -122,44 +122,6 @@ describe('the rendered chart', () => {
     const apply = async (text: string) => server.kubectl([...strict, '--force-conflicts', '-f', '-'], text);
     await apply(await classes());
     await expect(apply(await classes('hold.priorityClass.value=1000'))).resolves.toContain('esb-hold-1000');
-    await expect(apply(await classes('hold.priorityClass.preempts=true'))).resolves.toContain('preempts');
-  });
-
-  it('leaves the claim of an earlier gateway alone, and stops where Kubernetes would delete it', async () => {
-    const rendered = () =>
-      helm([
-        ...['template', 'esb', chartFolder, '--namespace', 'esb-before', '--dry-run=server', '--take-ownership'],
-        ...['--kubeconfig', server.adminKubeconfig],
-      ]);
-    const claims = async () => objectsIn(await rendered()).filter(({ kind }) => kind === 'PersistentVolumeClaim');
-    const put = (object: object) => server.kubectl(['apply', '-f', '-'], JSON.stringify(object));
-    await put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'esb-before' } });
-    expect(await claims()).toMatchObject([{ metadata: { name: 'state-esb-gateway-0' } }]);
-    const resources = { requests: { storage: '2Gi' } };
-    await put({
-      apiVersion: 'v1',
-      kind: 'PersistentVolumeClaim',
-      metadata: { name: 'state-esb-gateway-0', namespace: 'esb-before' },
-      spec: { accessModes: ['ReadWriteOnce'], resources },
-    });
-    const stateful = (whenDeleted: string) => ({
-      apiVersion: 'apps/v1',
-      kind: 'StatefulSet',
-      metadata: { name: 'esb-gateway', namespace: 'esb-before' },
-      spec: {
-        serviceName: 'esb-gateway',
-        selector: { matchLabels: { app: 'before' } },
-        persistentVolumeClaimRetentionPolicy: { whenDeleted, whenScaled: 'Retain' },
-        template: {
-          metadata: { labels: { app: 'before' } },
-          spec: { containers: [{ name: 'gateway', image: 'esb' }] },
-        },
-      },
-    });
-    await put(stateful('Delete'));
-    await expect(rendered()).rejects.toThrow(/kubectl -n esb-before patch statefulset esb-gateway -p/);
-    await put(stateful('Retain'));
-    expect(await claims()).toEqual([]);
   });
 
   it('has the API server serve Leases before what else the same accounts ask for', async () => {

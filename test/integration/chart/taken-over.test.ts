@@ -358,7 +358,7 @@ describe('taken over', () => {
       ['a Secret as a volume', spec({ volumes: [{ name: 'v', secret: { secretName: 's' } }] }), 'no volumes'],
       [
         'the events at rest',
-        spec({ volumes: [{ name: 'v', persistentVolumeClaim: { claimName: 'state-esb-gateway-0' } }] }),
+        spec({ volumes: [{ name: 'v', persistentVolumeClaim: { claimName: 'esb-events' } }] }),
         'no volumes',
       ],
       ['a volume of the network', spec({ volumes: [{ name: 'v', nfs: { server: 's', path: '/' } }] }), 'no volumes'],

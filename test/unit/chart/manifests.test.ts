@@ -12,7 +12,7 @@ it('the claims that `kubectl delete -k manifests/` takes along are named where t
     .filter((file) => /^manifests\/[^/]+$/.test(file))
     .flatMap((file) => parseAllDocuments(textOf(file)).map((document) => document.toJS() as Named | null))
     .flatMap((object) => (object?.kind === 'PersistentVolumeClaim' ? [object.metadata.name] : []));
-  expect(claims).toEqual(['state-esb-gateway-0']);
+  expect(claims).toEqual(['esb-events']);
   for (const page of ['manifests/kustomization.yaml', 'docs/how-to/remove.md']) {
     expect(claims.filter((name) => !textOf(page).includes(name))).toEqual([]);
   }
