@@ -119,15 +119,14 @@ struct call {
 	char invocation[37]; // Value of Lambda-Runtime-Invocation-Id.
 	int64_t size;
 	int64_t window; // Bytes of the answer that this agent takes beyond those that it has acknowledged.
-	// Of the wall clock, since 1970: when a runtime has to have it, and from then on when it has to have ended.
-	int64_t deadline_ms;
+	int64_t deadline_ms; // Of the wall clock, since 1970, from its start on: when it has to have ended.
 	int64_t timeout_ms; // From the moment at which a runtime gets it.
 	enum stage stage;
 	uint64_t order; // Of arrival.
 	struct buffer event;
 	int64_t started_us; // Monotonic; 0: not yet.
 	bool returned; // A runtime has had a part of the event.
-	int64_t begin_by; // Monotonic milliseconds. The agent's clock: the container has no time namespace.
+	int64_t begin_by; // Monotonic milliseconds: when a runtime has to have it. The agent's clock: the container has no time namespace.
 	int64_t deadline_at; // Monotonic milliseconds, once it has started.
 	int64_t stopped_at; // Monotonic milliseconds: since when its time stands still, as its answer waits for an agent. 0: not.
 	int64_t stopped_until; // By awake_ms(): for how long at most.

@@ -72,10 +72,8 @@ static bool take_invoke(const char *payload, size_t length)
 	call->cognito_identity = value_of(payload, length, "cognitoIdentity");
 	call->tenant_id = value_of(payload, length, "tenantId");
 	call->content_type = value_of(payload, length, "contentType");
-	bool good = number_of(payload, length, "size", &call->size) && number_of(payload, length, "deadlineMs", &call->deadline_ms) &&
+	bool good = number_of(payload, length, "size", &call->size) && number_of(payload, length, "beginByMs", &call->begin_by) &&
 	            number_of(payload, length, "timeoutMs", &call->timeout_ms) && is_id(call->id) && call->version != NULL && call->size <= MAX_BUFFERED;
-	// A clock that no one sets. An agent of before gives the deadline alone.
-	number_of(payload, length, "beginByMs", &call->begin_by);
 	int64_t window;
 	call->window = WINDOW;
 	if (number_of(payload, length, "window", &window) && window > WINDOW)

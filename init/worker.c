@@ -104,8 +104,6 @@ void worker_take(struct call *call)
 	}
 	call->stage = ARRIVING;
 	call->order = ++worker.orders;
-	if (call->begin_by == 0)
-		call->begin_by = now_ms() + call->deadline_ms - wall_ms();
 	token(call->invocation);
 	call->next = worker.calls;
 	worker.calls = call;

@@ -10,7 +10,7 @@ import {
 import { type LambdaWorker, lambdaWorkers, WORKER_FINALIZER } from '../api/lambda-worker.ts';
 import { CLIENT_CA_NAME, CLUSTER_RANGES_NAME, CONTROLLER_LEASE } from '../api/name.ts';
 import type { Clock } from '../common/clock.ts';
-import { EsbError, hasCode } from '../common/errors.ts';
+import { EsbError } from '../common/errors.ts';
 import { configMaps, leases, pods, secrets } from '../kube/api/resource-types.ts';
 import type { KubeClient } from '../kube/api/types.ts';
 import type { CommandContext } from './command-context.ts';
@@ -184,21 +184,12 @@ async function untilReleased(parts: RetireParts): Promise<void> {
 
 /**
  * Waits until no guard Pod is there: without controllers none would go, and the deletion of a namespace waits for half
- * of the grace that its Pods name. An account that may not list Pods, of an earlier release, does not wait.
+ * of the grace that its Pods name.
  */
 async function untilUnguarded(namespace: string, parts: RetireParts): Promise<void> {
   const { client, say, signal } = parts;
   const selected = { namespace, labelSelector: `${HOLD_SELECTOR},${HOLD_ROLE_LABEL}=${GUARD_ROLE}` };
-  const guards = () =>
-    client.list(pods, selected, { signal }).then(
-      ({ items }) => items,
-      (error: unknown) => {
-        if (hasCode(error, 'Forbidden')) {
-          return [];
-        }
-        throw error;
-      },
-    );
+  const guards = async () => (await client.list(pods, selected, { signal })).items;
   const rest = await untilNone(guards, UNGUARD_MS, parts);
   if (rest.length > 0) {
     say(`Still there: ${rest.map(({ metadata }) => `Pod ${namespace}/${metadata.name}`).join(', ')}.`);

@@ -36,7 +36,7 @@ const NONE = '-';
 
 /**
  * Shows what workers use, by the kernel: their agents are looked at twice. Workers of a node whose agent cannot be called
- * from here, or is of an earlier release, have no figures.
+ * from here have no figures.
  *
  * @throws {EsbError} `CommandFailed` where the caller may not have a certificate for the namespaces
  */

@@ -7,7 +7,7 @@ export interface InitFault {
   readonly message: string;
   /** JSON that the runtime reported, as it came. */
   readonly body?: string | undefined;
-  /** The bound that the worker broke, where that is why; absent from inits of an earlier release. */
+  /** The bound that the worker broke, where that is why. */
   readonly bound?: string | undefined;
 }
 

@@ -10,7 +10,7 @@ const LEAST_WAIT_MS = 1_000;
 const KERNEL_AHEAD_MS = Number(process.hrtime.bigint()) / 1e6 - performance.now();
 
 /** The frame by which a call begins. */
-export function orderFrame(request: InitRequest, clock: Pick<Clock, 'now' | 'monotonic'>): Buffer {
+export function orderFrame(request: InitRequest, clock: Pick<Clock, 'monotonic'>): Buffer {
   const { requestId, payload, timeoutMs, boundMs, functionArn, version, clientContext, traceId, arrival } = request;
   // A call that reaches its runtime later could not end within the bound.
   const waitMs = Math.max(LEAST_WAIT_MS, boundMs - timeoutMs - LEAST_WAIT_MS);
@@ -18,14 +18,11 @@ export function orderFrame(request: InitRequest, clock: Pick<Clock, 'now' | 'mon
     id: requestId,
     size: payload.length,
     timeoutMs,
-    // The wall clock may step between the two. Inits of before know no other.
-    deadlineMs: Math.ceil(clock.now() + waitMs),
     beginByMs: Math.ceil(clock.monotonic() + KERNEL_AHEAD_MS + waitMs),
     version,
     functionArn,
     clientContext,
     traceId,
-    // Inits of before send no more than 64 KiB beyond what was acknowledged.
     ...(arrival === undefined ? {} : { window: ARRIVAL_WINDOW_BYTES }),
   });
 }

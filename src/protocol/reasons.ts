@@ -62,13 +62,8 @@ export function reasonCodeOf(name: string): Reason {
   return codes.get(name) ?? 'REASON_UNSPECIFIED';
 }
 
-/**
- * The reason that a message names: by its value, or by its word where the value is unset, as from an agent of an
- * earlier release, or not known, as from a later one.
- *
- * @returns undefined where neither is known
- */
-export function reasonIn(code: Reason, name: string): Entry | undefined {
+/** The reason that a value of the protocol stands for; undefined for one of a later release, and for none. */
+export function reasonIn(code: Reason): Entry | undefined {
   const entries: Readonly<Partial<Record<Reason, Entry>>> = REASONS;
-  return entries[code] ?? entries[reasonCodeOf(name)];
+  return entries[code];
 }

@@ -21,6 +21,7 @@ import {
 } from '@peculiar/x509';
 import type { LambdaNode } from '../../src/api/lambda-node.ts';
 import type { FunctionEnd, InitFault } from '../../src/protocol/generated/agent.ts';
+import { reasonCodeOf } from '../../src/protocol/reasons.ts';
 import type { Sparse } from '../../src/protocol/sparse.ts';
 import type { IssuedCertificate } from './certificate-authority.ts';
 import { nodeFixture } from './worker-fixture.ts';
@@ -151,6 +152,8 @@ interface ManyRequest {
   readonly withdraw: boolean;
 }
 
+type StreamedRequest = Pick<ManyRequest, 'invoke' | 'withdraw'>;
+
 const timings: FakeTimings = { queued: 12, wake: 0, run: 1_500, start: 'running' };
 
 /** Starts one on a free loopback port. */
@@ -187,9 +190,15 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
     handle(fakeCall(taken, nextStamp));
   };
   const service = {
-    Invoke: (stream: InvokeStream): void => {
-      alone += 1;
-      take(stream);
+    InvokeStreamed: (stream: ServerDuplexStream<StreamedRequest, object>): void => {
+      stream.on('data', ({ invoke, withdraw }: StreamedRequest) => {
+        if (withdraw) {
+          stream.emit('withdrawn');
+        } else if (invoke !== null) {
+          alone += 1;
+          take(Object.assign(stream, { request: invoke }));
+        }
+      });
     },
     Recover: (stream: Omit<InvokeStream, 'request'> & { readonly request: SeenRecover & SeenInvoke }): void => {
       stream.once('data', (request: SeenRecover & SeenInvoke) => {
@@ -371,7 +380,8 @@ function shareOf(
   });
   share.on('error', ({ details, metadata }: { details: string; metadata: Metadata }) => {
     const code = metadata.get('esb-code')[0];
-    shared.write({ call, failure: { code: typeof code === 'string' ? code : '', message: details } });
+    const word = typeof code === 'string' ? code : '';
+    shared.write({ call, failure: { code: word, message: details, reasonCode: reasonCodeOf(word) } });
     ended();
   });
   return share;
@@ -409,9 +419,9 @@ function fakeCall(stream: InvokeStream, nextStamp: () => string): FakeCall {
       });
     },
     refuse: (reason, message = `refused: ${reason}`, initFault) =>
-      end({ outcome: 'OUTCOME_REFUSED', reason, message, initFault }),
+      end({ outcome: 'OUTCOME_REFUSED', reason, reasonCode: reasonCodeOf(reason), message, initFault }),
     unknown: (reason, message = `lost: ${reason}`) =>
-      end({ outcome: 'OUTCOME_UNKNOWN', reason, message, stamp: nextStamp() }),
+      end({ outcome: 'OUTCOME_UNKNOWN', reason, reasonCode: reasonCodeOf(reason), message, stamp: nextStamp() }),
     timeOut: () => end({ outcome: 'OUTCOME_TIMED_OUT', message: 'too slow', stamp: nextStamp(), timings }),
     fail(grpcStatus, code, message = 'failed') {
       const metadata = new Metadata();

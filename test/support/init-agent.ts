@@ -130,7 +130,7 @@ export class InitAgent {
     this.#say('I', {
       id,
       size: body.length,
-      deadlineMs: Date.now() + timeoutMs,
+      beginByMs: Math.ceil(Number(process.hrtime.bigint()) / 1e6) + timeoutMs,
       timeoutMs,
       version: '$LATEST',
       functionArn: 'arn:aws:lambda:us-east-1:012345678912:function:tried',

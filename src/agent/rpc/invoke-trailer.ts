@@ -4,26 +4,9 @@ import { reasonCodeOf } from '../../protocol/reasons.ts';
 import type { Sparse } from '../../protocol/sparse.ts';
 import type { FunctionEnd, InvocationResult } from '../model/invocation.ts';
 
-type Told = Pick<Sparse<InvokeTrailer>, 'outcome' | 'reason' | 'reasonCode'>;
-
-const CUT_OFF: Told = { outcome: 'OUTCOME_UNKNOWN', reason: 'WorkerExited', reasonCode: 'REASON_WORKER_EXITED' };
-
-/**
- * The end of a function for gateways of earlier releases, which know no more: an answer that is cut off must not pass for
- * a whole one.
- */
-const EARLIER: Readonly<Record<FunctionEnd['outcome'], Told>> = {
-  Answered: { outcome: 'OUTCOME_ANSWERED' },
-  Error: { outcome: 'OUTCOME_ANSWERED' },
-  Timeout: { outcome: 'OUTCOME_TIMED_OUT' },
-  Exited: CUT_OFF,
-  Interrupted: CUT_OFF,
-  TooLarge: CUT_OFF,
-};
-
-function endOf({ outcome, errorType = '', lateError = '' }: FunctionEnd): Sparse<InvokeTrailer> {
+function endOf({ outcome, errorType = '', lateError = '' }: FunctionEnd): Pick<InvokeTrailer, 'functionEnd'> {
   const code = outcome === 'Answered' ? 'FUNCTION_OUTCOME_ANSWERED' : FUNCTION_FAILURES[outcome].code;
-  return { ...EARLIER[outcome], functionEnd: { outcome: code, errorType, lateError } };
+  return { functionEnd: { outcome: code, errorType, lateError } };
 }
 
 /** A result as the last message of an answer. */
@@ -31,7 +14,8 @@ export function trailerOf(result: InvocationResult): Sparse<InvokeTrailer> {
   switch (result.kind) {
     case 'Answered':
       return {
-        ...(result.end === undefined ? { outcome: 'OUTCOME_ANSWERED' } : endOf(result.end)),
+        outcome: 'OUTCOME_ANSWERED',
+        ...(result.end === undefined ? {} : endOf(result.end)),
         stamp: result.stamp,
         timings: result.timings,
         ...(result.logTail === undefined ? {} : { logTail: result.logTail }),

@@ -8,7 +8,7 @@ import type {
   InvokeResponse,
   InvokeTrailer,
 } from '../../protocol/generated/agent.ts';
-import { reasonIn } from '../../protocol/reasons.ts';
+import { reasonCodeOf, reasonIn } from '../../protocol/reasons.ts';
 import type { AnswerHold } from '../lambda/caller.ts';
 import type { GrpcEnd } from './grpc-stream.ts';
 import type { Refusal } from './refusals.ts';
@@ -204,7 +204,7 @@ export class AgentCall {
 
   /** The agent ended it with an error. An error that is no reason of a refusal leaves the outcome unknown. */
   fail({ code, message, reasonCode }: InvokeFailure): void {
-    const reason = reasonIn(reasonCode, code);
+    const reason = reasonIn(reasonCode);
     if (this.#aim === 'Recovery') {
       const more = code === 'Unavailable' ? { soFar: this.#soFar } : {};
       this.#settle({ kind: 'Unknown', reason: code, message, ...more });
@@ -263,7 +263,7 @@ export class AgentCall {
 
   #answerOf(trailer: InvokeTrailer): AgentAnswer {
     const { message } = trailer;
-    const reason = reasonIn(trailer.reasonCode, trailer.reason);
+    const reason = reasonIn(trailer.reasonCode);
     if (trailer.functionEnd !== null) {
       return this.#whole(trailer);
     }
@@ -342,6 +342,6 @@ export function settle(call: AgentCall, end: GrpcEnd): void {
   if (end.code === undefined) {
     call.lose(end.message);
   } else {
-    call.fail({ code: end.code, message: end.message, reasonCode: 'REASON_UNSPECIFIED' });
+    call.fail({ code: end.code, message: end.message, reasonCode: reasonCodeOf(end.code) });
   }
 }

@@ -28,32 +28,14 @@ export function openStream(
   }
 }
 
-/** Sends a call to an agent of an earlier release. */
-function sendAlone(session: ClientHttp2Session, protocol: AgentProtocol, request: NewCall, call: AgentCall): void {
-  const stream = openStream(session, protocol, protocol.invokePath, call, (end) => settle(call, end));
-  if (stream !== undefined) {
-    call.way = stream;
-    stream.end(protocol.encodeInvoke(request));
-  }
-}
-
-/**
- * Sends one call on a stream of its own, whose agent hears what of the answer has arrived and was read. An agent of an
- * earlier release runs it as any other.
- */
+/** Sends one call on a stream of its own, whose agent is told what of the answer has arrived and was read. */
 export function sendStreamed(
   session: ClientHttp2Session,
   protocol: AgentProtocol,
   request: NewCall,
   call: AgentCall,
 ): void {
-  const stream = openStream(session, protocol, protocol.invokeStreamedPath, call, (end) => {
-    if (stream?.isUnimplemented === true && !call.isSettled) {
-      sendAlone(session, protocol, request, call);
-    } else {
-      settle(call, end);
-    }
-  });
+  const stream = openStream(session, protocol, protocol.invokeStreamedPath, call, (end) => settle(call, end));
   if (stream === undefined) {
     return;
   }

@@ -9,6 +9,7 @@ import {
   DEFAULT_EVENT_SETTINGS,
   type EventProgress,
   type EventSettings,
+  MAX_STORED_BYTES,
   NO_PROGRESS,
   type StoredEvent,
 } from './event-store.ts';
@@ -19,8 +20,6 @@ const MAX_HOPS = 16;
 const ROOM_BYTES = 512;
 /** Bytes of a record's members beside the payloads, at most. */
 const ENVELOPE_BYTES = 8 * 1024;
-/** Bytes of a record at most: the largest payload of an event (1 MiB), with room around it. */
-const MAX_RECORD_BYTES = (1024 + 64) * 1024;
 /** Milliseconds that an endpoint may take to answer. */
 const POST_DEADLINE_MS = 30_000;
 
@@ -62,7 +61,7 @@ export function eventRecord(ended: EndedEvent, now: number, freeBytes = Number.P
       approximateInvokeCount: progress.invocations,
     },
   });
-  const most = Math.min(MAX_RECORD_BYTES, event.payload.length + ENVELOPE_BYTES + Math.max(0, freeBytes));
+  const most = Math.min(MAX_STORED_BYTES, event.payload.length + ENVELOPE_BYTES + Math.max(0, freeBytes));
   const parts: Buffer[] = [Buffer.from(head.slice(0, -1))];
   const add = (name: string, value: Buffer): void => {
     const size = parts.reduce((sum, part) => sum + part.length, value.length + ROOM_BYTES);

@@ -18,8 +18,8 @@ export interface EventStoreConfig {
   readonly namespace: string;
   readonly events: Pick<GatewayConfig['events'], 'store' | 'databaseFile' | 'maxEvents' | 'maxBytes'>;
   /**
-   * Whether a folder that another process has is waited for: the gateway of the release before ends while the role that
-   * takes it over begins. Default false.
+   * Whether a folder that another process has is waited for: a gateway that had the events ends while the role that takes
+   * them over begins. Default false.
    */
   readonly waits?: boolean;
 }

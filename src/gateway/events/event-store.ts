@@ -143,8 +143,8 @@ export interface UnreadableEvent {
 /** Milliseconds that an event which cannot be read rests before the next attempt to read it. */
 export const PARK_MS = 60 * 60_000;
 
-/** Bytes of the largest payload in a store: records of earlier versions reach the limit of a synchronous call. */
-export const MAX_STORED_BYTES = 6 * 2 ** 20 + 100;
+/** Bytes of the largest payload in a store: a record has the largest payload of an event (1 MiB), with room around it. */
+export const MAX_STORED_BYTES = (1024 + 64) * 1024;
 
 /**
  * Keeps events until they are done.

@@ -193,25 +193,16 @@ function membersOf(update: Update | undefined): UpdateMembers {
 }
 
 function workerUpdate({ metadata, status }: LambdaWorker): Update | undefined {
-  const { conditions, observedGeneration, phase } = status ?? {};
+  const { conditions, observedGeneration } = status ?? {};
   if (observedGeneration !== undefined && observedGeneration < (metadata.generation ?? 0)) {
     return { kind: 'InProgress', reason: 'Changing', message: 'no agent has acted on the newest spec yet' };
   }
   const upToDate = findCondition(conditions, workerConditions.upToDate);
-  if (upToDate?.status === 'True') {
+  if (upToDate === undefined || upToDate.status === 'True') {
     return undefined;
   }
-  if (upToDate !== undefined) {
-    const kind = changingReasons.has(upToDate.reason) ? 'InProgress' : 'Failed';
-    return { kind, reason: upToDate.reason, message: upToDate.message };
-  }
-  // Agents of earlier versions tell by Ready alone.
-  const { reason = 'Failed', message = 'no worker can be started' } =
-    findCondition(conditions, workerConditions.ready) ?? {};
-  if (phase === 'Failed' || reason === ('ReplacementFailed' satisfies WorkerReason)) {
-    return { kind: 'Failed', reason, message };
-  }
-  return reason === ('Replacing' satisfies WorkerReason) ? { kind: 'InProgress', reason, message } : undefined;
+  const { message, reason } = upToDate;
+  return { kind: changingReasons.has(reason) ? 'InProgress' : 'Failed', reason, message };
 }
 
 /** Lambda's word for a failure. Why a replacement failed stands before the first colon of its message. */

@@ -85,7 +85,7 @@ export interface InvokeFailure {
   /** CamelCase. */
   readonly code: string;
   readonly message: string;
-  /** The same as code where it is a reason of a call; a receiver goes by this one where it knows the value. */
+  /** The same as code where that is a reason of a call. */
   readonly reasonCode: Reason;
 }
 
@@ -136,10 +136,7 @@ export interface InvokeRequest {
   readonly traceId: string;
   /** The traceparent (W3C Trace Context) of the caller's span of this call, empty for none. */
   readonly traceParent: string;
-  /**
-   * The ARN by which the caller named the function, where that has a qualifier; else unset. An agent
-   * of an earlier release gives the function the ARN without one.
-   */
+  /** The ARN by which the caller named the function, where that has a qualifier; else unset. */
   readonly invokedFunctionArn?: string;
   /** Whether the caller tells how much of the answer has arrived. Its worker keeps the rest, for the agent that comes next. */
   readonly acknowledges: boolean;
@@ -202,30 +199,26 @@ export interface InvokeTrailer {
   /** CamelCase reason of a refusal or an unknown outcome. */
   readonly reason: string;
   readonly message: string;
-  /**
-   * The agent's stamp of this activity (RFC 3339, microseconds, UTC). The agent writes it to status.lastInvocationTime
-   * itself; a gateway of a release before this one does so as well, verbatim.
-   */
+  /** The agent's stamp of this activity (RFC 3339, microseconds, UTC). The agent writes it to status.lastInvocationTime. */
   readonly stamp: string;
   readonly timings: InvokeTimings | null;
   readonly logTail: Buffer;
-  /** The same as reason; a receiver goes by this one where it knows the value. */
+  /** The same as reason. */
   readonly reasonCode: Reason;
   /**
-   * Unset by a worker that runs the emulator, and where the function's end is not known. A receiver that knows it goes by
-   * it and not by outcome and reason, which then are for receivers that do not.
+   * Set with the outcome ANSWERED alone. Unset by a worker that runs the emulator, and where the function's end is not
+   * known.
    */
   readonly functionEnd: FunctionEnd | null;
   /**
    * With a refusal by a worker whose initialization failed for a reason of its function. Lambda answers a call with this
-   * error; another worker may be tried first. Unset for every other reason. A receiver that does not know it has the
-   * refusal.
+   * error; another worker may be tried first. Unset for every other reason.
    */
   readonly initFault: InitFault | null;
 }
 
 export interface ListRequest {
-  /** Whether each worker is to have its usage. Agents of an earlier release tell none. */
+  /** Whether each worker is to have its usage. */
   readonly withUsage: boolean;
 }
 
@@ -370,7 +363,7 @@ export interface WorkerState {
   readonly containerId: string;
   /** Whether a call may lift it out of its resting state. */
   readonly callable: boolean;
-  /** Calls that it takes at once. 0, of an agent of an earlier release, stands for one. */
+  /** Calls that it takes at once. */
   readonly places: number;
   /** Absent where it was not asked for, and of a worker without a container. */
   readonly usage: Usage | null;

@@ -56,8 +56,11 @@ function frame(kind: string, lines: string): Buffer {
   return Buffer.concat([head, Buffer.from(lines)]);
 }
 
+/** Milliseconds of the monotonic clock of the kernel, by which an init goes. */
+const kernelMs = (): number => Math.floor(Number(process.hrtime.bigint()) / 1e6);
+
 const order = (id: string): Buffer =>
-  frame('I', `id=${id}\nsize=0\ndeadlineMs=${Date.now() + 10_000}\ntimeoutMs=10000\nversion=1\n`);
+  frame('I', `id=${id}\nsize=0\nbeginByMs=${kernelMs() + 10_000}\ntimeoutMs=10000\nversion=1\n`);
 
 describe('memory', () => {
   it('of a call that is forgotten while its event goes out is not used afterwards', async () => {
@@ -99,7 +102,7 @@ describe('memory', () => {
 
   it('survives numbers that are too large', async () => {
     const init = await start();
-    init.agent.send({}, { order: { deadlineMs: '9223372036854775807' } });
+    init.agent.send({}, { order: { beginByMs: '9223372036854775807' } });
     init.agent.raw(frame('S', 'graceMs=9223372036854775807\n'));
     await waiting(init);
   });
@@ -157,7 +160,7 @@ describe('a call', () => {
   it('that is read too late to be begun is told as not started, and the runtime does not have it', async () => {
     const init = await start();
     const peer = await waiting(init);
-    const late = init.agent.send({}, { order: { deadlineMs: String(Date.now() - 1) } });
+    const late = init.agent.send({}, { order: { beginByMs: String(kernelMs() - 1) } });
     expect((await init.agent.ended(late)).facts.outcome).toMatchObject({ kind: 'NotStarted' });
     const next = init.agent.send({});
     expect((await peer.answer()).headers['lambda-runtime-aws-request-id']).toBe(next);

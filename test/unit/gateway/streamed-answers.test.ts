@@ -3,7 +3,6 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import type { FunctionEnd, Invocation, InvocationResult } from '../../../src/agent/model/invocation.ts';
 import { type AgentServerLabOptions, agentServerLab } from '../../support/agent-server-lab.ts';
 import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
-import { gatewayLab } from '../../support/gateway-lab.ts';
 import { heldUp } from '../../support/held-up.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -319,17 +318,6 @@ describe('an answer that its function does not stream', () => {
       return answered(end);
     });
     expect(await streamed(url)).toEqual({ text, chunks: text === '' ? 0 : 1, end: complete });
-  });
-
-  it('comes whole from an agent of an earlier release', async () => {
-    const gateway = await gatewayLab();
-    await gateway.addWorker('hello');
-    gateway.agent.onInvoke((call) => call.answer('"old"', { logTail: 'the log' }));
-    expect(await streamed(gateway.url, { LogType: 'Tail' })).toEqual({
-      text: '"old"',
-      chunks: 1,
-      end: { LogResult: Buffer.from('the log').toString('base64') },
-    });
   });
 
   it('may be one of 6 MB', async () => {

@@ -279,7 +279,7 @@ describe("the agent's gRPC server", () => {
     });
   });
 
-  it('tells why a function cannot be initialized beside a refusal, which gateways of the release before go by', async () => {
+  it('tells why a function cannot be initialized beside a refusal', async () => {
     const { connect, serve, gateway, fleet } = await agent();
     serve();
     const fault = { errorType: 'Runtime.ExitError', message: 'Runtime exited with error: exit status 3' };

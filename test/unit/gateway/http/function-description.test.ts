@@ -141,21 +141,19 @@ describe('describeFunction', () => {
   });
   const updated = saying('UpToDate', 'True', 'UpToDate', 'this generation serves');
 
+  /** A worker that cannot be started, as its agent describes it. */
+  const failing = (reason: string, message: string): WorkerFixture => ({
+    status: {
+      phase: 'Failed',
+      conditions: ['Ready', 'UpToDate'].map((type) => ({
+        ...{ type, status: 'False', reason, message },
+        lastTransitionTime: '2026-11-01T00:00:00Z',
+      })),
+    },
+  });
+
   it('says why none can be started', () => {
-    const failed = described({
-      status: {
-        phase: 'Failed',
-        conditions: [
-          {
-            type: 'Ready',
-            status: 'False',
-            reason: 'StartFailed',
-            message: 'no such file',
-            lastTransitionTime: '2026-11-01T00:00:00Z',
-          },
-        ],
-      },
-    });
+    const failed = described(failing('StartFailed', 'no such file'));
     expect(failed).toMatchObject({
       State: 'Failed',
       StateReason: 'StartFailed: no such file',
@@ -176,9 +174,7 @@ describe('describeFunction', () => {
     ['Extension.Crash: exit status 4', 'FunctionError.ExtensionInitError'],
     ['ValueError: out of cheese', 'FunctionError.RuntimeInitError'],
   ])('says in the words of Lambda why one cannot be initialized: %s', (message, code) => {
-    const ready = { type: 'Ready', status: 'False', reason: 'InitFailed', message } as const;
-    const conditions = [{ ...ready, lastTransitionTime: '2026-11-01T00:00:00Z' }];
-    expect(described({ status: { phase: 'Failed', conditions } })).toMatchObject({
+    expect(described(failing('InitFailed', message))).toMatchObject({
       State: 'Failed',
       StateReason: `InitFailed: ${message}`,
       StateReasonCode: code,
@@ -205,14 +201,6 @@ describe('describeFunction', () => {
 
   it('is done when all workers serve what was asked for', () => {
     expect(described(updated).LastUpdateStatus).toBe('Successful');
-  });
-
-  it.each([
-    ['Replacing', 'InProgress'],
-    ['ReplacementFailed', 'Failed'],
-    ['Running', 'Successful'],
-  ] as const)('goes by Ready where an agent of an earlier version says %s', (reason, status) => {
-    expect(described(saying('Ready', 'True', reason, 'calls are answered')).LastUpdateStatus).toBe(status);
   });
 
   it('is in progress while an agent has not come to the newest spec', () => {
