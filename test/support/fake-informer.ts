@@ -30,6 +30,18 @@ export function fakeInformer<T extends KubeObject>(
       listener(event);
     }
   };
+  const put = (object: T): void => {
+    const old = kept.get(textOf(object.metadata));
+    kept.set(textOf(object.metadata), object);
+    tell(old === undefined ? { kind: 'added', object } : { kind: 'updated', object, old });
+  };
+  const remove = (key: ObjectKey): void => {
+    const object = kept.get(textOf(key));
+    if (object !== undefined) {
+      kept.delete(textOf(key));
+      tell({ kind: 'deleted', object });
+    }
+  };
   return {
     cache: {
       get: (key) => kept.get(textOf(key)),
@@ -45,22 +57,15 @@ export function fakeInformer<T extends KubeObject>(
     },
     hasSynced: () => synced,
     synced: async () => undefined,
+    refresh: async () => undefined,
+    written: put,
+    removed: remove,
     lastSuccessAt: () => undefined,
     isCurrent: () => synced && current,
     start: () => undefined,
     stop: async () => undefined,
-    put(object) {
-      const old = kept.get(textOf(object.metadata));
-      kept.set(textOf(object.metadata), object);
-      tell(old === undefined ? { kind: 'added', object } : { kind: 'updated', object, old });
-    },
-    remove(key) {
-      const object = kept.get(textOf(key));
-      if (object !== undefined) {
-        kept.delete(textOf(key));
-        tell({ kind: 'deleted', object });
-      }
-    },
+    put,
+    remove,
     setSynced(now) {
       synced = now;
     },

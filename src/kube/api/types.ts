@@ -122,8 +122,12 @@ export interface KubeClient {
     patch: PatchBody,
     options?: WriteOptions,
   ): Promise<T>;
-  /** Missing is success. */
-  delete<T extends KubeObject>(type: ResourceType<T>, key: ObjectKey, options?: DeleteOptions): Promise<void>;
+  /**
+   * Missing is success.
+   *
+   * @returns the object, where it goes only later, as with a finalizer or a grace; undefined where it is gone
+   */
+  delete<T extends KubeObject>(type: ResourceType<T>, key: ObjectKey, options?: DeleteOptions): Promise<T | undefined>;
   /** Ends when the server ends it; a 410 or an ERROR frame throws. */
   watch<T extends KubeObject>(
     type: ResourceType<T>,
@@ -157,6 +161,15 @@ export interface Informer<T extends KubeObject> {
   hasSynced(): boolean;
   /** Resolves with the first complete list; rejects when the signal fires. */
   synced(signal?: AbortSignal): Promise<void>;
+  /**
+   * Lists again: resolves once the cache shows all that was written before the call, by whomever. Rejects when the signal
+   * fires, or the informer stops.
+   */
+  refresh(signal?: AbortSignal): Promise<void>;
+  /** Takes in the answer to a write, before the watch tells of it. Nothing before the first list. */
+  written(object: T): void;
+  /** Takes out an object whose deletion was answered, before the watch tells of it. */
+  removed(key: ObjectKey, uid: string): void;
   /** Monotonic milliseconds of the last time that the server answered: a list, a watch frame or a bookmark. */
   lastSuccessAt(): number | undefined;
   /**

@@ -11,6 +11,7 @@ import type {
   KubeClient,
   KubeObject,
   ListParameters,
+  ObjectKey,
   ResourceType,
   WatchFrame,
 } from '../api/types.ts';
@@ -49,8 +50,8 @@ export interface InformerOptions<T extends KubeObject> {
 
 /** The next step of the loop. */
 type State =
-  /** Nothing is known, or the server cannot go on from the known version. */
-  { readonly kind: 'list' } | { readonly kind: 'watch'; readonly resourceVersion: string };
+  /** Nothing is known, or the server cannot go on from the known version; `isReset` where it was restored from older data. */
+  { readonly kind: 'list'; readonly isReset: boolean } | { readonly kind: 'watch'; readonly resourceVersion: string };
 
 const DEFAULTS = {
   clock: systemClock,
@@ -90,6 +91,10 @@ export class ListWatchInformer<T extends KubeObject> implements Informer<T> {
   readonly #listeners = new Set<(event: CacheEvent<T>) => void>();
   readonly #tasks: TaskGroup;
   readonly #firstList = Promise.withResolvers<void>();
+  /** Callers that wait for a list which begins after their call. */
+  #refreshes: readonly PromiseWithResolvers<void>[] = [];
+  /** Ends the watch that is open. */
+  #endWatch: (() => void) | undefined;
   readonly #backoff: Backoff;
   #started = false;
   #synced = false;
@@ -135,6 +140,27 @@ export class ListWatchInformer<T extends KubeObject> implements Informer<T> {
     });
   }
 
+  refresh(signal?: AbortSignal): Promise<void> {
+    const asked = Promise.withResolvers<void>();
+    this.#refreshes = [...this.#refreshes, asked];
+    this.#endWatch?.();
+    return abortable(`list of ${this.#type.plural}`, signal, (resolve, reject) => {
+      asked.promise.then(resolve, reject);
+      return undefined;
+    });
+  }
+
+  written(object: T): void {
+    if (this.#synced) {
+      // The caller of the write has the answer, which it may change.
+      this.#tell(this.cache.set(this.#prepare(structuredClone(object))));
+    }
+  }
+
+  removed(key: ObjectKey, uid: string): void {
+    this.#tell(this.cache.removeAhead(key, uid));
+  }
+
   lastSuccessAt(): number | undefined {
     return this.#successAt;
   }
@@ -152,15 +178,18 @@ export class ListWatchInformer<T extends KubeObject> implements Informer<T> {
 
   async stop(): Promise<void> {
     await this.#tasks.stop();
-    this.#firstList.reject(new AbortedError(`wait for ${this.#type.plural}`));
+    const error = new AbortedError(`wait for ${this.#type.plural}`);
+    for (const waiting of [this.#firstList, ...this.#refreshes]) {
+      waiting.reject(error);
+    }
   }
 
   async #run(signal: AbortSignal): Promise<void> {
-    let state: State = { kind: 'list' };
+    let state: State = { kind: 'list', isReset: false };
     while (!signal.aborted) {
       try {
-        if (state.kind === 'list') {
-          state = await this.#list(signal);
+        if (state.kind === 'list' || this.#refreshes.length > 0) {
+          state = await this.#list(signal, state.kind === 'list' && state.isReset);
         } else {
           await this.#watch(state.resourceVersion, signal, (resourceVersion) => {
             state = { kind: 'watch', resourceVersion };
@@ -172,13 +201,14 @@ export class ListWatchInformer<T extends KubeObject> implements Informer<T> {
         }
         await sleep(this.#settings.clock, this.#failed(state, error), signal);
         if (needsList(error)) {
-          state = { kind: 'list' };
+          state = { kind: 'list', isReset: hasCode(error, 'ResourceVersionTooLarge') };
         }
       }
     }
   }
 
-  async #list(signal: AbortSignal): Promise<State> {
+  async #list(signal: AbortSignal, isReset: boolean): Promise<State> {
+    const refreshes = this.#refreshes;
     const listed = await this.#client.list(this.#type, this.#parameters, {
       signal,
       deadlineMs: this.#settings.listDeadlineMs,
@@ -189,9 +219,12 @@ export class ListWatchInformer<T extends KubeObject> implements Informer<T> {
     if (this.#synced) {
       this.#settings.onRelist?.();
     }
-    this.#tell(this.cache.replace(listed.items));
+    this.#tell(this.cache.replace(listed.items, isReset ? undefined : listed.resourceVersion));
     this.#synced = true;
-    this.#firstList.resolve();
+    this.#refreshes = this.#refreshes.filter((each) => !refreshes.includes(each));
+    for (const waiting of [this.#firstList, ...refreshes]) {
+      waiting.resolve();
+    }
     return { kind: 'watch', resourceVersion: listed.resourceVersion };
   }
 
@@ -203,13 +236,15 @@ export class ListWatchInformer<T extends KubeObject> implements Informer<T> {
   async #watch(from: string, signal: AbortSignal, reached: (version: string) => void): Promise<void> {
     const openedAt = this.#settings.clock.monotonic();
     const silence = new AbortController();
+    const refresh = new AbortController();
     let timer = this.#guardSilence(silence);
     let frames = 0;
+    this.#endWatch = () => refresh.abort();
     try {
       const stream = this.#client.watch(
         this.#type,
         { ...this.#parameters, resourceVersion: from, timeoutSeconds: this.#watchSeconds() },
-        { signal: AbortSignal.any([signal, silence.signal]) },
+        { signal: AbortSignal.any([signal, silence.signal, refresh.signal]) },
       );
       for await (const frame of stream) {
         signal.throwIfAborted();
@@ -224,8 +259,12 @@ export class ListWatchInformer<T extends KubeObject> implements Informer<T> {
         }
       }
     } catch (error) {
+      if (refresh.signal.aborted && !signal.aborted) {
+        return;
+      }
       throw silence.signal.aborted && !signal.aborted ? silence.signal.reason : error;
     } finally {
+      this.#endWatch = undefined;
       timer.cancel();
       if (this.#settings.clock.monotonic() - openedAt >= HEALTHY_AFTER_MS) {
         this.#backoff.reset();

@@ -1,5 +1,6 @@
 import { EsbError } from '../../common/errors.ts';
 import { keyText, objectKey } from '../api/object-key.ts';
+import { isOlder } from '../api/resource-version.ts';
 import type { CacheEvent, KubeObject, ObjectKey } from '../api/types.ts';
 
 /** Gives the values under which an index files an object. */
@@ -25,6 +26,9 @@ function sameObject(a: KubeObject, b: KubeObject): boolean {
 /**
  * Keeps objects by namespace and name, tells a re-created object from a changed one by its uid, and files them in named
  * indexes. Objects are frozen when they come in.
+ *
+ * Objects come from a watch and from answers to writes, in any order: an older version never takes the place of a newer
+ * one, and an object whose deletion was answered does not come back with a watch that is behind.
  */
 export function createObjectCache<T extends KubeObject>(
   indexFunctions: Readonly<Record<string, IndexFunction<T>>> = {},
@@ -36,6 +40,8 @@ export function createObjectCache<T extends KubeObject>(
       { valuesOf, buckets: new Map<string, Map<string, T>>() },
     ]),
   );
+  /** Objects by uid that are gone, and of whose deletion no watch or list has told yet. */
+  const gone = new Map<string, T>();
   let snapshot: readonly T[] | undefined;
 
   const unfile = (key: string, object: T): void => {
@@ -87,11 +93,19 @@ export function createObjectCache<T extends KubeObject>(
     return version !== undefined && version === old.metadata.resourceVersion ? [] : [{ kind: 'updated', object, old }];
   };
 
-  const set = (object: T): readonly CacheEvent<T>[] => {
+  const put = (object: T): readonly CacheEvent<T>[] => {
     freezeDeeply(object);
     const changes = changesOf(object);
     changes.forEach(apply);
     return changes;
+  };
+
+  const isGone = ({ metadata }: T): boolean => metadata.uid !== undefined && gone.has(metadata.uid);
+
+  const take = (old: T): readonly CacheEvent<T>[] => {
+    const change: CacheEvent<T> = { kind: 'deleted', object: old };
+    apply(change);
+    return [change];
   };
 
   return {
@@ -107,25 +121,52 @@ export function createObjectCache<T extends KubeObject>(
       }
       return [...(index.buckets.get(value)?.values() ?? [])];
     },
-    /** Takes in one object; gives the changes that this makes, in order. None when it is known already. */
-    set,
-    /** Takes an object out, unless another one bears its name by now. */
+    /**
+     * Takes in one object; gives the changes that this makes, in order. None when it is known already, or a newer one, or
+     * when it is known to be gone.
+     */
+    set(object: T): readonly CacheEvent<T>[] {
+      const old = objects.get(keyText(objectKey(object)));
+      return isGone(object) || (old !== undefined && isOlder(object, old)) ? [] : put(object);
+    },
+    /** Takes an object out, of whose deletion the server has told, unless another one bears its name by now. */
     remove(object: T): readonly CacheEvent<T>[] {
       const old = objects.get(keyText(objectKey(object)));
-      if (old === undefined || !sameObject(old, object)) {
+      gone.delete(object.metadata.uid ?? '');
+      return old !== undefined && sameObject(old, object) ? take(old) : [];
+    },
+    /** Takes an object out whose deletion was answered before the watch has told of it. */
+    removeAhead(key: ObjectKey, uid: string): readonly CacheEvent<T>[] {
+      const old = objects.get(keyText(key));
+      if (old?.metadata.uid !== uid) {
         return [];
       }
-      const change: CacheEvent<T> = { kind: 'deleted', object: old };
-      apply(change);
-      return [change];
+      gone.set(uid, old);
+      return take(old);
     },
-    /** Makes `listed` the whole content. Every change has been made when the first one is looked at. */
-    replace(listed: readonly T[]): readonly CacheEvent<T>[] {
+    /**
+     * Makes `listed` the content, but for what is newer than the list: it came with the answer to a write. Every removal
+     * has been made when the first change is looked at.
+     *
+     * @param resourceVersion of the list
+     */
+    replace(listed: readonly T[], resourceVersion?: string): readonly CacheEvent<T>[] {
+      const isNewer = (kept: T): boolean => isOlder({ metadata: { name: '', resourceVersion } }, kept);
       const present = new Set(listed.map((object) => keyText(objectKey(object))));
-      const gone = [...objects].filter(([key]) => !present.has(key)).map(([, object]) => object);
-      const removals = gone.map((object): CacheEvent<T> => ({ kind: 'deleted', object }));
+      const uids = new Set(listed.map(({ metadata }) => metadata.uid));
+      for (const [uid, last] of gone) {
+        if (!uids.has(uid) && !isNewer(last)) {
+          gone.delete(uid);
+        }
+      }
+      const absent = [...objects].filter(([key, kept]) => !present.has(key) && !isNewer(kept));
+      const removals = absent.map(([, object]): CacheEvent<T> => ({ kind: 'deleted', object }));
       removals.forEach(apply);
-      return [...removals, ...listed.flatMap(set)];
+      const changes = listed.flatMap((object) => {
+        const old = objects.get(keyText(objectKey(object)));
+        return isGone(object) || (old !== undefined && isNewer(old)) ? [] : put(object);
+      });
+      return [...removals, ...changes];
     },
   };
 }

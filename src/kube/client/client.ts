@@ -136,24 +136,25 @@ class HttpKubeClient implements KubeClient {
     type: ResourceType<T>,
     key: ObjectKey,
     options: DeleteOptions = {},
-  ): Promise<void> {
+  ): Promise<T | undefined> {
     const { fence, gracePeriodSeconds, resourceVersion, uid } = options;
+    const what = describe('delete', type, key);
     try {
-      const what = describe('delete', type, key);
       const isAny = uid === undefined && resourceVersion === undefined;
       const preconditions = isAny ? {} : { preconditions: { uid, resourceVersion } };
       const content = jsonContent({ apiVersion: 'v1', kind: 'DeleteOptions', gracePeriodSeconds, ...preconditions });
       const request = { what, method: 'DELETE', path: objectPath(type, key), ...content, fence } as const;
-      await this.#transport.request(request, options);
+      const answer = parseObject<T>(what, await this.#transport.request(request, options));
+      return answer.kind !== 'Status' && goesLater(answer) ? answer : undefined;
     } catch (error) {
       if (isMissingObject(error)) {
-        return;
+        return undefined;
       }
       // A conflict is also the answer to another uid under the name: ours is missing then.
       if (error instanceof ApiError && error.status === 409 && uid !== undefined) {
         const present = await this.get(type, key, options);
         if (present?.metadata.uid !== uid) {
-          return;
+          return undefined;
         }
       }
       throw error;
@@ -205,6 +206,12 @@ class HttpKubeClient implements KubeClient {
   async #object<T extends object>(request: KubeRequest, options: FenceOptions): Promise<T> {
     return parseObject<T>(request.what, await this.#transport.request({ ...request, fence: options.fence }, options));
   }
+}
+
+/** Whether an object that was deleted stays for a while: some kinds of objects are answered also when they are gone. */
+function goesLater({ metadata }: KubeObject): boolean {
+  const { deletionGracePeriodSeconds = 0, deletionTimestamp, finalizers = [] } = metadata;
+  return deletionTimestamp !== undefined && (finalizers.length > 0 || deletionGracePeriodSeconds > 0);
 }
 
 async function listPages<T extends KubeObject>(

@@ -1,0 +1,104 @@
+import type { CallOptions } from '../../common/deadline.ts';
+import { mayBeWritten } from '../api/api-error.ts';
+import { keyText } from '../api/object-key.ts';
+import type { FenceOptions, Informer, KubeClient, KubeObject, ObjectKey, ResourceType } from '../api/types.ts';
+import { type WriteTarget, wrapWrites } from '../client/wrapped-writes.ts';
+
+/** Informer that takes in what this process writes. */
+export interface OwnedCache<T extends KubeObject> {
+  readonly type: ResourceType<T>;
+  readonly informer: Pick<Informer<T>, 'removed' | 'written'>;
+  /** Whether the informer keeps this object. Default: all of its kind. */
+  holds?(object: T): boolean;
+}
+
+/** Options that the writes of all kinds share with those of one. */
+interface AnyWriteOptions extends FenceOptions {
+  readonly dryRun?: boolean;
+}
+
+/**
+ * Client whose caches show each write as soon as its answer is here. A write without an answer leaves its object in doubt
+ * until {@link settle}.
+ *
+ * Caches know versions: an answer never hides what a watch has told later, nor a watch what an answer has told.
+ */
+export class OwnWrites {
+  readonly client: KubeClient;
+  readonly #inner: KubeClient;
+  readonly #caches: readonly OwnedCache<KubeObject>[];
+  /** Writes without an answer, by kind and key. */
+  readonly #doubts = new Map<string, WriteTarget>();
+
+  constructor(client: KubeClient, caches: readonly OwnedCache<KubeObject>[]) {
+    this.#inner = client;
+    this.#caches = caches;
+    this.client = wrapWrites(client, (options, send, target) =>
+      (options as AnyWriteOptions | undefined)?.dryRun === true
+        ? send(options as NonNullable<typeof options>)
+        : this.#write(target, () => send(options as NonNullable<typeof options>)),
+    );
+  }
+
+  /**
+   * Reads each object of a namespace that a write without an answer may have changed, so that caches show what became of
+   * the write. A write that arrives later still is told by the watch. Errors are those of the API server.
+   */
+  async settle(namespace: string, call: CallOptions): Promise<void> {
+    for (const [name, doubt] of this.#doubts) {
+      if (doubt.key.namespace === namespace) {
+        await this.#settleOne(name, doubt, call);
+      }
+    }
+  }
+
+  async #settleOne(name: string, doubt: WriteTarget, call: CallOptions): Promise<void> {
+    const { key, type, uid } = doubt;
+    const present = await this.#inner.get(type, key, call);
+    if (present !== undefined) {
+      this.#written(type, present);
+    }
+    if (uid !== undefined && present?.metadata.uid !== uid) {
+      this.#removed(type, key, uid);
+    }
+    if (this.#doubts.get(name) === doubt) {
+      this.#doubts.delete(name);
+    }
+  }
+
+  async #write<T extends KubeObject | undefined>(target: WriteTarget, send: () => Promise<T>): Promise<T> {
+    const { key, type, uid, verb } = target;
+    try {
+      const answer = await send();
+      if (answer !== undefined) {
+        this.#written(type, answer);
+      } else if (verb === 'delete' && uid !== undefined) {
+        this.#removed(type, key, uid);
+      }
+      return answer;
+    } catch (error) {
+      if (this.#cachesOf(type).length > 0 && mayBeWritten(error)) {
+        this.#doubts.set(`${type.group}/${type.plural} ${keyText(key)}`, target);
+      }
+      throw error;
+    }
+  }
+
+  #written(type: ResourceType<KubeObject>, object: KubeObject): void {
+    for (const cache of this.#cachesOf(type)) {
+      if (cache.holds?.(object) !== false) {
+        cache.informer.written(object);
+      }
+    }
+  }
+
+  #removed(type: ResourceType<KubeObject>, key: ObjectKey, uid: string): void {
+    for (const { informer } of this.#cachesOf(type)) {
+      informer.removed(key, uid);
+    }
+  }
+
+  #cachesOf({ group, plural }: ResourceType<KubeObject>): readonly OwnedCache<KubeObject>[] {
+    return this.#caches.filter(({ type }) => type.group === group && type.plural === plural);
+  }
+}
