@@ -28,8 +28,6 @@ export const VERSION_LABEL = `${LABEL_PREFIX}lambda-version`;
 /** Annotation of the workers of a LambdaFunction: the hash of the template that they were last given. */
 export const TEMPLATE_ANNOTATION = `${LABEL_PREFIX}template`;
 
-/** Annotation of workers that a leader has written to, only so that an earlier write that is late is refused. */
-export const TURN_ANNOTATION = `${LABEL_PREFIX}turn`;
 /** Annotation of workers that have settings of their LambdaFunction in place of those of a template. */
 export const SETTINGS_ANNOTATION = `${LABEL_PREFIX}function-settings`;
 

@@ -5,6 +5,7 @@ import type { LambdaQuota } from '../api/lambda-quota.ts';
 import type { LambdaVersion } from '../api/lambda-version.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock } from '../common/clock.ts';
+import type { CallOptions } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
 import type { CertificateSigningRequest, Node, Pod } from '../kube/api/resource-types.ts';
 import type { Informer, KubeClient } from '../kube/api/types.ts';
@@ -19,8 +20,10 @@ import type { PlacementStrategy } from './scheduling/place.ts';
 
 /** The parts that one term of leadership works with. */
 export interface LeaderOptions {
-  /** Fenced: refuses to write once another controller leads. */
+  /** Fenced: refuses to write once another controller leads. Writes through it show in the caches at once. */
   readonly client: KubeClient;
+  /** Has the caches show what became of writes to a namespace that had no answer. Errors are those of the API server. */
+  readonly settle: (namespace: string, call: CallOptions) => Promise<void>;
   /** Reads the agents' Leases, without waiting for other requests. */
   readonly leaseClient: Pick<KubeClient, 'list'>;
   readonly systemNamespace: string;

@@ -8,7 +8,7 @@ import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { CONTROLLER_LEASE, GATEWAY_SIGNER, reporters } from '../api/name.ts';
 import { FUNCTION_DEFINITIONS, waitForSchema } from '../api/schema-revision.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
-import { sleep } from '../common/deadline.ts';
+import { type CallOptions, sleep } from '../common/deadline.ts';
 import type { Health } from '../common/health.ts';
 import { parseHostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
@@ -26,6 +26,7 @@ import {
 } from '../kube/api/resource-types.ts';
 import type { KubeClient } from '../kube/api/types.ts';
 import { ListWatchInformer } from '../kube/cache/informer.ts';
+import { OwnWrites } from '../kube/cache/own-writes.ts';
 import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
 import { fencedClient } from '../kube/client/fenced-client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
@@ -237,7 +238,7 @@ class Observation {
 
 /** Competes for the leadership until the signal fires, and leads whenever it is won. */
 async function competeForLead(
-  given: Omit<LeaderOptions, 'events' | 'liveness'> & { readonly leaseClient: KubeClient },
+  given: Omit<LeaderOptions, 'events' | 'liveness' | 'settle'> & Informers & { readonly leaseClient: KubeClient },
   identity: string,
   observation: Observation,
   signal: AbortSignal,
@@ -257,19 +258,39 @@ async function competeForLead(
   });
   await elector.run(signal, async (term) => {
     await sleep(clock, settling.doubtMs(), term);
-    const client = fencedClient(settling.client, () => elector.isLeader());
+    // What the leader before has written is there by now. Caches that show it count it with what this one writes.
+    await Promise.all(given.all.map((informer) => informer.refresh(term)));
+    const writes = new OwnWrites(
+      fencedClient(settling.client, () => elector.isLeader()),
+      ownedCaches(given),
+    );
+    const client = writes.client;
+    const settle = (namespace: string, call: CallOptions): Promise<void> => writes.settle(namespace, call);
     const reporter = { controller: reporters.controller, instance: identity };
     const events = new EventRecorder({ client, ...reporter, normalAfterMs: NORMAL_EVENT_MS, logger, clock });
     const liveness = new NodeLiveness(earlierLives(given.lambdaNodes.cache.list(), clock.now()));
     events.start();
     observation.liveness = liveness;
     try {
-      await runLeader({ ...given, client, events, liveness }, term);
+      await runLeader({ ...given, client, settle, events, liveness }, term);
     } finally {
       await events.stop();
       observation.liveness = undefined;
     }
   });
+}
+
+/** The caches of what a leader writes. */
+function ownedCaches({ functions, holds, lambdaNodes: nodes, quotas, versions, workers }: Informers) {
+  const isHold = ({ metadata }: Pod): boolean => holdIndex({ metadata }).length > 0;
+  return [
+    { type: lambdaWorkers, informer: workers },
+    { type: lambdaFunctions, informer: functions },
+    { type: lambdaVersions, informer: versions },
+    { type: lambdaNodes, informer: nodes },
+    { type: lambdaQuotas, informer: quotas },
+    ...(holds === undefined ? [] : [{ type: pods, informer: holds.pods, holds: isHold }]),
+  ];
 }
 
 /**

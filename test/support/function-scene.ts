@@ -1,6 +1,6 @@
-import type { LambdaFunction } from '../../src/api/lambda-function.ts';
-import type { LambdaVersion } from '../../src/api/lambda-version.ts';
-import type { LambdaWorker, LambdaWorkerStatus } from '../../src/api/lambda-worker.ts';
+import { type LambdaFunction, lambdaFunctions } from '../../src/api/lambda-function.ts';
+import { type LambdaVersion, lambdaVersions } from '../../src/api/lambda-version.ts';
+import { type LambdaWorker, type LambdaWorkerStatus, lambdaWorkers } from '../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { FunctionController } from '../../src/controller/functions/function-controller.ts';
 import {
@@ -14,6 +14,7 @@ import {
 import { ApiError } from '../../src/kube/api/api-error.ts';
 import type { ControllerRevision, Namespace } from '../../src/kube/api/resource-types.ts';
 import type {
+  CacheEvent,
   KubeClient,
   KubeObject,
   ListParameters,
@@ -22,6 +23,7 @@ import type {
   ResourceType,
 } from '../../src/kube/api/types.ts';
 import { createObjectCache } from '../../src/kube/cache/object-cache.ts';
+import { OwnWrites } from '../../src/kube/cache/own-writes.ts';
 import { fakeInformer } from './fake-informer.ts';
 import { functionFixture, ownedFixture } from './function-fixture.ts';
 import { manualClock, settle } from './manual-clock.ts';
@@ -52,8 +54,6 @@ export class FunctionScene {
   refusal: ApiError | undefined;
   /** Errors by verb and name of an object, or by verb and kind, or of the creation of workers by image. */
   readonly faults = new Map<string, ApiError>();
-  /** Whether the cache of functions shows nothing new. */
-  isBehind = false;
   /** Whether the leader ends before this write of a status of a function. */
   cut: ((status: object) => boolean) | undefined;
   /** Goes by while a worker is written. */
@@ -61,8 +61,26 @@ export class FunctionScene {
   controller = this.#start();
 
   #start(): FunctionController {
+    const writes = new OwnWrites(this.#client(), [
+      {
+        type: lambdaWorkers,
+        informer: {
+          written: (worker) => this.#note(this.cache.set(worker as LambdaWorker)),
+          removed: (key, uid) => this.#note(this.cache.removeAhead(key, uid)),
+        },
+      },
+      {
+        type: lambdaVersions,
+        informer: {
+          written: (version) => this.versionCache.set(version as LambdaVersion),
+          removed: (key, uid) => this.versionCache.removeAhead(key, uid),
+        },
+      },
+      { type: lambdaFunctions, informer: this.functions },
+    ]);
     return new FunctionController({
-      client: this.#client(),
+      client: writes.client,
+      settle: (namespace, call) => writes.settle(namespace, call),
       functions: this.functions,
       workers: { cache: this.cache },
       versions: { ...fakeInformer<LambdaVersion>(), cache: this.versionCache },
@@ -77,6 +95,12 @@ export class FunctionScene {
       logger: silentLogger(),
       metrics: {},
     });
+  }
+
+  #note(changes: readonly CacheEvent<LambdaWorker>[]): void {
+    for (const change of changes) {
+      this.controller.noteWorker(change);
+    }
   }
 
   #client(): KubeClient {
@@ -102,7 +126,7 @@ export class FunctionScene {
         this.#take('create', plural, name);
         if (plural === 'controllerrevisions') {
           this.#keep(worker as unknown as ControllerRevision);
-          return;
+          return worker;
         }
         if (this.refusal !== undefined) {
           throw this.refusal;
@@ -114,14 +138,15 @@ export class FunctionScene {
         // Some take longer than others.
         await settle();
         if (plural === 'lambdaversions') {
-          this.#publish(worker as unknown as LambdaVersion);
-          return;
+          return this.#publish(worker as unknown as LambdaVersion);
         }
         if (this.stored.has(name)) {
           throw apiError('AlreadyExists', 409);
         }
         this.writes.push(`create ${name}`);
-        this.stored.set(name, { ...worker, metadata: { ...worker.metadata, uid: `uid-of-${name}`, generation: 1 } });
+        const made = { ...worker, metadata: { ...worker.metadata, uid: `uid-of-${name}`, generation: 1 } };
+        this.stored.set(name, made);
+        return made;
       },
       update: async (_type: unknown, worker: LambdaWorker) => {
         await this.onUpdate?.();
@@ -178,9 +203,6 @@ export class FunctionScene {
         const merged = merge(owner.status ?? {}, status) as NonNullable<LambdaFunction['status']>;
         const next = { ...owner, metadata: { ...owner.metadata, ...increased(resourceVersion) }, status: merged };
         this.owners.set(name, next);
-        if (!this.isBehind) {
-          this.functions.put(next);
-        }
         return next;
       },
     };
@@ -195,9 +217,11 @@ export class FunctionScene {
     }
   }
 
-  /** Has another controller lead, whose cache is the same. */
+  /** Has another controller lead, whose caches begin with what there is. */
   changeLeader(): void {
     this.controller = this.#start();
+    this.see();
+    this.seeVersions();
   }
 
   #keep(revision: ControllerRevision): void {
@@ -205,13 +229,15 @@ export class FunctionScene {
     this.revisions.set(name, { ...revision, metadata: { ...revision.metadata, uid: `uid-of-${name}` } });
   }
 
-  #publish(version: LambdaVersion): void {
+  #publish(version: LambdaVersion): LambdaVersion {
     const { name } = version.metadata;
     if (this.versions.has(name)) {
       throw apiError('AlreadyExists', 409);
     }
     this.writes.push(`publish ${name}`);
-    this.versions.set(name, { ...version, metadata: { ...version.metadata, uid: `uid-of-${name}`, generation: 1 } });
+    const made = { ...version, metadata: { ...version.metadata, uid: `uid-of-${name}`, generation: 1 } };
+    this.versions.set(name, made);
+    return made;
   }
 
   put(owner: LambdaFunction): void {
@@ -226,9 +252,7 @@ export class FunctionScene {
 
   /** Shows the caches what the API server has. */
   see(): void {
-    for (const change of this.cache.replace([...this.stored.values()])) {
-      this.controller.noteWorker(change);
-    }
+    this.#note(this.cache.replace([...this.stored.values()]));
   }
 
   /** Cache of versions and functions. */

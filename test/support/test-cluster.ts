@@ -30,6 +30,14 @@ export type WriteFault =
   /** No answer: the write is carried out now, when it arrives with {@link TestCluster.arrive}, or never. */
   | { readonly kind: 'lost'; readonly carriedOut: 'at once' | 'late' | 'never' };
 
+/** A write, and its object before and after it; `isLate` where its caller had no answer. */
+export interface CarriedOut {
+  readonly target: WriteTarget;
+  readonly before: KubeObject | undefined;
+  readonly after: KubeObject | undefined;
+  readonly isLate: boolean;
+}
+
 interface Stored {
   readonly spec?: object;
   readonly status?: object;
@@ -63,8 +71,8 @@ export const noAnswer = new ApiError('no answer', { code: 'Unreachable' });
 export class TestCluster {
   readonly requests: ClusterRequest[] = [];
   readonly client: KubeClient = this.#client();
-  /** Asked before each write is carried out; may throw an `ApiError`, which its caller gets. */
-  onWrite: ((target: WriteTarget, isLate: boolean) => void) | undefined;
+  /** Told of each write of {@link TestCluster.client} that was carried out. */
+  onWritten: ((write: CarriedOut) => void) | undefined;
   readonly #objects = new Map<string, StoredObject>();
   readonly #watches: { readonly type: string; readonly tell: (change: Change) => void }[] = [];
   /** Writes that were begun and have not arrived. */
@@ -221,8 +229,11 @@ export class TestCluster {
       const fault = this.#faults[at]?.fault;
       this.#faults = this.#faults.filter((_each, place) => place !== at);
       const work = async (isLate: boolean) => {
-        this.onWrite?.(target, isLate);
-        return await send(options as NonNullable<typeof options>);
+        const { key, type } = target;
+        const before = this.get(type, key);
+        const answer = await send(options as NonNullable<typeof options>);
+        this.onWritten?.({ target, before, after: this.get(type, key), isLate });
+        return answer;
       };
       if (fault?.kind === 'refused') {
         throw fault.error;

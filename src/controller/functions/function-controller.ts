@@ -13,7 +13,6 @@ import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
-import { mayBeWritten } from '../../kube/api/api-error.ts';
 import { keyText, objectKey, parseKeyText } from '../../kube/api/object-key.ts';
 import type { CacheEvent, Informer, KubeClient } from '../../kube/api/types.ts';
 import {
@@ -25,7 +24,6 @@ import {
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
 import type { LoadBook, LoadChange } from '../load/load-book.ts';
-import { Departures } from './departures.ts';
 import { changeOf, statusOf } from './function-status.ts';
 import { isOwned, namesakesOf, OWNER_INDEX, orphanIndex, otherHolderOf, ownerIndex } from './owner-index.ts';
 import { Pace } from './pace.ts';
@@ -54,7 +52,10 @@ const CACHE_REQUEUE_MS = 500;
 const PACE_LOOK_MS = 1_000;
 
 export interface FunctionControllerOptions {
+  /** Writes through it show in the caches. */
   readonly client: KubeClient;
+  /** Has the caches show what became of writes to a namespace that had no answer. Errors are those of the API server. */
+  readonly settle: (namespace: string, call: CallOptions) => Promise<void>;
   /** Synced; `CALLED_INDEX` is among its indexes. */
   readonly functions: Informer<LambdaFunction>;
   /** Synced; {@link OWNER_INDEX} is among its indexes. */
@@ -76,7 +77,6 @@ export class FunctionController {
   readonly #versions: VersionKeeper;
   readonly #revisions: RevisionKeeper;
   readonly #changer: WorkerChanger;
-  readonly #departures: Departures;
   readonly #refusals: Refusals;
   /** Of workers that are made, and of those that leave. */
   readonly #growth: Pace;
@@ -85,8 +85,6 @@ export class FunctionController {
   /** Functions whose template is to be kept: a new leader looks at each, and no scaling waits for that. */
   readonly #history: Reconciler;
   readonly #statuses: StatusWriter;
-  /** By key of a function, names of workers that were created and that the cache may not show yet. */
-  readonly #created = new Map<string, Set<string>>();
   readonly #urls: UrlPolicy;
   readonly #scaler: Scaler;
   #unsubscribe: readonly (() => void)[] = [];
@@ -98,7 +96,6 @@ export class FunctionController {
     this.#versions = new VersionKeeper({ ...options, statuses: this.#statuses });
     this.#revisions = new RevisionKeeper(options);
     this.#changer = new WorkerChanger(options);
-    this.#departures = new Departures(options);
     this.#refusals = new Refusals(clock);
     this.#growth = new Pace(clock);
     this.#shrinking = new Pace(clock);
@@ -162,7 +159,8 @@ export class FunctionController {
 
   /** Errors are those of the API server; the function is then looked at again after a growing wait. */
   async reconcile(key: string, call: CallOptions): Promise<ReconcileResult> {
-    const { client, clock, events, functions, workers } = this.#options;
+    const { client, clock, events, functions, settle, workers } = this.#options;
+    await settle(parseKeyText(key).namespace ?? '', call);
     const owner = functions.cache.get(parseKeyText(key));
     const all = workers.cache.byIndex(OWNER_INDEX, key);
     const uid = owner?.metadata.uid;
@@ -175,23 +173,12 @@ export class FunctionController {
     outcomes.push(adopted);
     const waits: (number | undefined)[] = [];
     if (owner === undefined) {
-      this.#created.delete(key);
-      this.#changer.forget(key);
-      this.#departures.forget(key);
       this.#refusals.forget(key);
       this.#growth.forget(key);
       this.#shrinking.forget(key);
       this.#scaler.forget(key);
-    } else if (
-      adopted.kind === 'behind' ||
-      (await this.#lacksCreated(key, call)) ||
-      (await this.#versions.lacksLatest(owner, call))
-    ) {
-      outcomes.push({ kind: 'behind' });
-    } else {
-      // Read after the look for workers that the cache may lack: those that came meanwhile would be made a second time.
-      const shown = workers.cache.byIndex(OWNER_INDEX, key).filter((worker) => isOwned(worker, owner));
-      const owned = await this.#departures.without(key, shown, call);
+    } else if (adopted.kind !== 'behind') {
+      const owned = workers.cache.byIndex(OWNER_INDEX, key).filter((worker) => isOwned(worker, owner));
       const template = presentTemplateOf(owner);
       const { living, ...known } = this.#versions.of(owner);
       const latest = livingOf(owned).filter(({ spec }) => spec.version === undefined);
@@ -214,7 +201,7 @@ export class FunctionController {
       const growth = isGrowing && !isBarred ? await this.#revisions.sourceOf(owner, former, call) : undefined;
       const isStopped = rollout.state === 'Stopped';
       const steps = planFunction({ owner, groups, owned, isTaken, isStopped, former, growth });
-      const carriedOut = await this.#carryOut(key, owner, owned, groups, steps, call);
+      const carriedOut = await this.#carryOut(key, owner, groups, steps, call);
       const { owner: present, outcomes: carried } = carriedOut;
       waits.push(carriedOut.lookAfterMs);
       const { generation } = owner.metadata;
@@ -259,7 +246,7 @@ export class FunctionController {
         { owner: present, groups, owned, refusal, isPublishing, urls: this.#urls, holder, isDeaf },
         clock.now(),
       );
-      const areTurnsOver = present.status?.changing !== undefined && this.#changer.isAtRest(present);
+      const areTurnsOver = present.status?.changing !== undefined && this.#changer.changing(present).length === 0;
       const changed = changeOf(present.status, status);
       const change = changed === 'none' && areTurnsOver ? 'numbers' : changed;
       // A merge takes away what is null.
@@ -281,27 +268,10 @@ export class FunctionController {
     return this.#resultOf(outcomes, waits);
   }
 
-  /** Whether the API server has a worker that was created and that the cache does not show. */
-  async #lacksCreated(key: string, call: CallOptions): Promise<boolean> {
-    const { client, workers } = this.#options;
-    const { namespace } = parseKeyText(key);
-    const names = this.#created.get(key) ?? new Set();
-    for (const name of names) {
-      const isSeen = workers.cache.get({ namespace, name }) !== undefined;
-      if (!isSeen && (await client.get(lambdaWorkers, { namespace, name }, call)) !== undefined) {
-        return true;
-      }
-      names.delete(name);
-    }
-    this.#created.delete(key);
-    return false;
-  }
-
   /** Carries out the steps that come next. */
   async #carryOut(
     key: string,
     owner: LambdaFunction,
-    owned: readonly LambdaWorker[],
     groups: readonly WorkerGroup[],
     planned: readonly FunctionStep[],
     call: CallOptions,
@@ -311,8 +281,7 @@ export class FunctionController {
     /** Milliseconds until further workers may be made, or may leave. */
     readonly lookAfterMs?: number;
   }> {
-    const behind = { owner, outcomes: [{ kind: 'behind' }] } as const;
-    const living = livingOf(owned);
+    const { client } = this.#options;
     const surplus = planned.filter((step) => step.kind === 'delete').map(({ worker }) => worker);
     const leaving = this.#shrinking.take(key, surplus);
     const wanted = planned.filter((step) => step.kind === 'create');
@@ -320,18 +289,9 @@ export class FunctionController {
     const atOnce = changing.filter(({ isTurn }) => !isTurn);
     const turns = changing.filter(({ isTurn }) => isTurn);
     const created: string[] = [];
-    try {
-      // The cache may not show yet that others went, by a leader before.
-      const isSure = surplus.length === 0 || surplus.length === living.length;
-      if (!isSure && !(await this.#departures.areLiving(owner, living, call))) {
-        return behind;
-      }
-    } catch (error) {
-      return { owner, outcomes: [outcomeOf(error)] };
-    }
     const { generation } = owner.metadata;
     const create = async ({ name, source }: (typeof wanted)[number]): Promise<undefined> => {
-      await this.#create(key, workerOf(owner, name, source), call);
+      await client.create(lambdaWorkers, workerOf(owner, name, source), call);
       created.push(name);
     };
     let isPaced = leaving.length < surplus.length;
@@ -340,12 +300,16 @@ export class FunctionController {
         // Not before: what waits for the end of a refusal takes no turn, and stays refused.
         const making = this.#growth.take(key, steps);
         isPaced ||= making.length < steps.length;
-        const isDue = making.length === 0 || (await this.#isAsSeen(owner, call));
-        return isDue ? await inTurns(making, create) : [{ kind: 'behind' }];
+        return await inTurns(making, create);
       })),
     ];
-    const { deleted, outcomes: left } = await this.#departures.delete(key, leaving, call);
-    outcomes.push(...left);
+    const deleted: string[] = [];
+    const remove = async (worker: LambdaWorker): Promise<undefined> => {
+      const { name, uid } = worker.metadata;
+      await client.delete(lambdaWorkers, objectKey(worker), { ...call, uid });
+      deleted.push(name);
+    };
+    outcomes.push(...(await inTurns(leaving, remove)));
     outcomes.push(
       ...(await this.#refusals.attempt({ key, generation, kind: 'change' }, atOnce, (steps) =>
         inTurns(steps, (step) => this.#changer.changeAtOnce(owner, groups, step, call)),
@@ -357,11 +321,7 @@ export class FunctionController {
       present = changed.owner;
       return changed.outcomes;
     };
-    outcomes.push(
-      ...(turns.length === 0
-        ? await takeTurns([])
-        : await this.#refusals.attempt({ key, generation, kind: 'turn' }, turns, takeTurns)),
-    );
+    outcomes.push(...(await this.#refusals.attempt({ key, generation, kind: 'turn' }, turns, takeTurns)));
     this.#report(owner, created, deleted);
     return { owner: present, outcomes, ...(isPaced ? { lookAfterMs: PACE_LOOK_MS } : {}) };
   }
@@ -415,27 +375,10 @@ export class FunctionController {
     }
   }
 
-  /**
-   * Whether the function is as the cache shows it. Workers of one that is gone would begin to run, and end at once, and an
-   * alias may name a version by now.
-   */
+  /** Whether the function is as the cache shows it: an alias may name a version by now. */
   async #isAsSeen({ metadata }: LambdaFunction, call: CallOptions): Promise<boolean> {
     const present = await this.#options.client.get(lambdaFunctions, objectKey({ metadata }), call);
     return present?.metadata.uid === metadata.uid && present?.metadata.generation === metadata.generation;
-  }
-
-  async #create(key: string, worker: LambdaWorker, call: CallOptions): Promise<void> {
-    const { name } = worker.metadata;
-    const names = this.#created.get(key) ?? new Set();
-    this.#created.set(key, names.add(name));
-    try {
-      await this.#options.client.create(lambdaWorkers, worker, call);
-    } catch (error) {
-      if (!mayBeWritten(error)) {
-        names.delete(name);
-      }
-      throw error;
-    }
   }
 
   #report(owner: LambdaFunction, created: readonly string[], deleted: readonly string[]): void {

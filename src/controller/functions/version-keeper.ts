@@ -114,16 +114,6 @@ export class VersionKeeper {
     return true;
   }
 
-  /** Whether the API server has the latest version, which an alias names and the cache does not show. */
-  async lacksLatest(owner: LambdaFunction, call: CallOptions): Promise<boolean> {
-    const { latestVersion = 0, publication } = owner.status ?? {};
-    const isSeen = this.of(owner).versions.some(({ spec }) => spec.version === latestVersion);
-    if (isSeen || publication?.state !== 'Created' || !namedVersions(owner).has(latestVersion)) {
-      return false;
-    }
-    return await this.#isThere(owner, latestVersion, call);
-  }
-
   /**
    * Takes the next step of publishing. The number and what it stands for are one write, which fails where the function
    * has changed since it was read: so no number ever gets a second meaning, under any leader and with a cache of any age.
@@ -152,12 +142,9 @@ export class VersionKeeper {
       case 'complete':
         await this.#note(owner, { publication: { state: 'Created' } }, call);
         return;
-      case 'drop': {
-        // A leader before may have made it, and the cache may not show it yet.
-        const isThere = await this.#isThere(owner, owner.status?.latestVersion ?? 0, call);
-        await this.#note(owner, { publication: isThere ? { state: 'Created' } : null }, call);
+      case 'drop':
+        await this.#note(owner, { publication: null }, call);
         return;
-      }
       default:
         unreachable(step);
     }

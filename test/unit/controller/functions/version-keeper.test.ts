@@ -44,7 +44,6 @@ describe('versions beyond the limit', () => {
     for (const version of versions) {
       scene.versions.set(version.metadata.name, version);
     }
-    scene.isBehind = true;
     const spec = { versionHistoryLimit: 2 };
     const owner = functionFixture({ spec, status: { latestVersion: 5 } });
     scene.put(owner);
