@@ -65,14 +65,14 @@ export class FunctionScene {
       {
         type: lambdaWorkers,
         informer: {
-          written: (worker) => this.#note(this.cache.set(worker as LambdaWorker)),
+          written: (worker) => this.#note(this.cache.setAhead(worker as LambdaWorker)),
           removed: (key, uid) => this.#note(this.cache.removeAhead(key, uid)),
         },
       },
       {
         type: lambdaVersions,
         informer: {
-          written: (version) => this.versionCache.set(version as LambdaVersion),
+          written: (version) => this.versionCache.setAhead(version as LambdaVersion),
           removed: (key, uid) => this.versionCache.removeAhead(key, uid),
         },
       },

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { ApiError } from '../../src/kube/api/api-error.ts';
 import { keyText, objectKey } from '../../src/kube/api/object-key.ts';
+import { isGone } from '../../src/kube/api/resource-version.ts';
 import type {
   CacheEvent,
   Informer,
@@ -27,6 +28,8 @@ export interface ClusterRequest {
 /** What becomes of a write, in place of an answer. */
 export type WriteFault =
   | { readonly kind: 'refused'; readonly error: ApiError }
+  /** Carried out, and answered with {@link TestCluster.answer}. */
+  | { readonly kind: 'slow' }
   /** No answer: the write is carried out now, when it arrives with {@link TestCluster.arrive}, or never. */
   | { readonly kind: 'lost'; readonly carriedOut: 'at once' | 'late' | 'never' };
 
@@ -78,6 +81,7 @@ export class TestCluster {
   /** Writes that were begun and have not arrived. */
   #underWay: readonly (() => Promise<unknown>)[] = [];
   #faults: readonly { readonly matches: (target: WriteTarget) => boolean; readonly fault: WriteFault }[] = [];
+  readonly #answers: (() => void)[] = [];
   #version = 0;
 
   /** All objects of a kind. */
@@ -128,6 +132,13 @@ export class TestCluster {
           throw error;
         }
       }
+    }
+  }
+
+  /** Sends the answers that are slow. */
+  answer(): void {
+    for (const send of this.#answers.splice(0)) {
+      send();
     }
   }
 
@@ -187,7 +198,7 @@ export class TestCluster {
       hasSynced: () => true,
       synced: async () => undefined,
       refresh: async () => beginList()(),
-      written: (object) => tell(cache.set(copy(object))),
+      written: (object) => tell(cache.setAhead(copy(object))),
       removed: (key, uid) => tell(cache.removeAhead(key, uid)),
       lastSuccessAt: () => undefined,
       isCurrent: () => true,
@@ -241,6 +252,11 @@ export class TestCluster {
       if (fault === undefined) {
         return await work(false);
       }
+      if (fault.kind === 'slow') {
+        const answer = await work(false);
+        await new Promise<void>((resolve) => this.#answers.push(resolve));
+        return answer;
+      }
       if (fault.carriedOut === 'at once') {
         await work(false);
       } else if (fault.carriedOut === 'late') {
@@ -282,7 +298,12 @@ export class TestCluster {
     const present = this.#present(type, key, metadata as KubeObject['metadata']);
     const { resourceVersion: _version, uid: _uid, ...changes } = metadata as KubeObject['metadata'];
     const body = isStatus ? { status } : { ...rest, metadata: changes };
-    return this.put(type, merged(present, body) as T);
+    const next = this.put(type, merged(present, body) as T);
+    // The last finalizer was taken away.
+    if (isGone(next)) {
+      this.remove(type, key);
+    }
+    return next;
   }
 
   #delete<T extends KubeObject>(type: ResourceType<T>, key: ObjectKey, uid: string | undefined): T | undefined {

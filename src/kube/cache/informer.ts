@@ -153,7 +153,7 @@ export class ListWatchInformer<T extends KubeObject> implements Informer<T> {
   written(object: T): void {
     if (this.#synced) {
       // The caller of the write has the answer, which it may change.
-      this.#tell(this.cache.set(this.#prepare(structuredClone(object))));
+      this.#tell(this.cache.setAhead(this.#prepare(structuredClone(object))));
     }
   }
 

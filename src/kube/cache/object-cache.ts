@@ -42,6 +42,8 @@ export function createObjectCache<T extends KubeObject>(
   );
   /** Objects by uid that are gone, and of whose deletion no watch or list has told yet. */
   const gone = new Map<string, T>();
+  /** Version up to which a watch or a list has told all. */
+  let toldTo = Number.NEGATIVE_INFINITY;
   let snapshot: readonly T[] | undefined;
 
   const unfile = (key: string, object: T): void => {
@@ -108,6 +110,16 @@ export function createObjectCache<T extends KubeObject>(
     return [change];
   };
 
+  const advance = (resourceVersion: string | undefined): void => {
+    const version = Number(resourceVersion);
+    toldTo = Number.isNaN(version) ? toldTo : Math.max(version, toldTo);
+  };
+
+  const set = (object: T): readonly CacheEvent<T>[] => {
+    const old = objects.get(keyText(objectKey(object)));
+    return isGone(object) || (old !== undefined && isOlder(object, old)) ? [] : put(object);
+  };
+
   return {
     get: (key: ObjectKey): T | undefined => objects.get(keyText(key)),
     list(): readonly T[] {
@@ -122,16 +134,25 @@ export function createObjectCache<T extends KubeObject>(
       return [...(index.buckets.get(value)?.values() ?? [])];
     },
     /**
-     * Takes in one object; gives the changes that this makes, in order. None when it is known already, or a newer one, or
-     * when it is known to be gone.
+     * Takes in an object that a watch tells of; gives the changes that this makes, in order. None when it is known already,
+     * or a newer one, or when it is known to be gone.
      */
     set(object: T): readonly CacheEvent<T>[] {
-      const old = objects.get(keyText(objectKey(object)));
-      return isGone(object) || (old !== undefined && isOlder(object, old)) ? [] : put(object);
+      advance(object.metadata.resourceVersion);
+      return set(object);
+    },
+    /**
+     * Takes in an object from the answer to a write, as {@link set} does, but for one that is gone already: the watch has come
+     * further, and the object is not there.
+     */
+    setAhead(object: T): readonly CacheEvent<T>[] {
+      const isTold = Number(object.metadata.resourceVersion) <= toldTo;
+      return isTold && objects.get(keyText(objectKey(object))) === undefined ? [] : set(object);
     },
     /** Takes an object out, of whose deletion the server has told, unless another one bears its name by now. */
     remove(object: T): readonly CacheEvent<T>[] {
       const old = objects.get(keyText(objectKey(object)));
+      advance(object.metadata.resourceVersion);
       gone.delete(object.metadata.uid ?? '');
       return old !== undefined && sameObject(old, object) ? take(old) : [];
     },
@@ -151,6 +172,8 @@ export function createObjectCache<T extends KubeObject>(
      * @param resourceVersion of the list
      */
     replace(listed: readonly T[], resourceVersion?: string): readonly CacheEvent<T>[] {
+      toldTo = resourceVersion === undefined ? Number.NEGATIVE_INFINITY : toldTo;
+      advance(resourceVersion);
       const isNewer = (kept: T): boolean => isOlder({ metadata: { name: '', resourceVersion } }, kept);
       const present = new Set(listed.map((object) => keyText(objectKey(object))));
       const uids = new Set(listed.map(({ metadata }) => metadata.uid));

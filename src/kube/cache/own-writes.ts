@@ -1,6 +1,7 @@
 import type { CallOptions } from '../../common/deadline.ts';
 import { mayBeWritten } from '../api/api-error.ts';
 import { keyText } from '../api/object-key.ts';
+import { isGone } from '../api/resource-version.ts';
 import type { FenceOptions, Informer, KubeClient, KubeObject, ObjectKey, ResourceType } from '../api/types.ts';
 import { type WriteTarget, wrapWrites } from '../client/wrapped-writes.ts';
 
@@ -58,7 +59,7 @@ export class OwnWrites {
     if (present !== undefined) {
       this.#written(type, present);
     }
-    if (uid !== undefined && present?.metadata.uid !== uid) {
+    if (present?.metadata.uid !== uid) {
       this.#removed(type, key, uid);
     }
     if (this.#doubts.get(name) === doubt) {
@@ -70,10 +71,10 @@ export class OwnWrites {
     const { key, type, uid, verb } = target;
     try {
       const answer = await send();
-      if (answer !== undefined) {
+      if (answer !== undefined && !isGone(answer)) {
         this.#written(type, answer);
-      } else if (verb === 'delete' && uid !== undefined) {
-        this.#removed(type, key, uid);
+      } else if (answer !== undefined || verb === 'delete') {
+        this.#removed(type, key, answer?.metadata.uid ?? uid);
       }
       return answer;
     } catch (error) {
@@ -92,7 +93,10 @@ export class OwnWrites {
     }
   }
 
-  #removed(type: ResourceType<KubeObject>, key: ObjectKey, uid: string): void {
+  #removed(type: ResourceType<KubeObject>, key: ObjectKey, uid: string | undefined): void {
+    if (uid === undefined) {
+      return;
+    }
     for (const { informer } of this.#cachesOf(type)) {
       informer.removed(key, uid);
     }

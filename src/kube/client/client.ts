@@ -4,6 +4,7 @@ import { EsbError, unreachable } from '../../common/errors.ts';
 import { ApiError } from '../api/api-error.ts';
 import { keyText, objectKey } from '../api/object-key.ts';
 import { apiVersionOf, collectionPath, objectPath, queryText } from '../api/resource-path.ts';
+import { isGone } from '../api/resource-version.ts';
 import type {
   DeleteOptions,
   FenceOptions,
@@ -145,7 +146,7 @@ class HttpKubeClient implements KubeClient {
       const content = jsonContent({ apiVersion: 'v1', kind: 'DeleteOptions', gracePeriodSeconds, ...preconditions });
       const request = { what, method: 'DELETE', path: objectPath(type, key), ...content, fence } as const;
       const answer = parseObject<T>(what, await this.#transport.request(request, options));
-      return answer.kind !== 'Status' && goesLater(answer) ? answer : undefined;
+      return answer.kind === 'Status' || isGone(answer) ? undefined : answer;
     } catch (error) {
       if (isMissingObject(error)) {
         return undefined;
@@ -206,12 +207,6 @@ class HttpKubeClient implements KubeClient {
   async #object<T extends object>(request: KubeRequest, options: FenceOptions): Promise<T> {
     return parseObject<T>(request.what, await this.#transport.request({ ...request, fence: options.fence }, options));
   }
-}
-
-/** Whether an object that was deleted stays for a while: some kinds of objects are answered also when they are gone. */
-function goesLater({ metadata }: KubeObject): boolean {
-  const { deletionGracePeriodSeconds = 0, deletionTimestamp, finalizers = [] } = metadata;
-  return deletionTimestamp !== undefined && (finalizers.length > 0 || deletionGracePeriodSeconds > 0);
 }
 
 async function listPages<T extends KubeObject>(

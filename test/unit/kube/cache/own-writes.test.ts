@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { type LambdaWorker, lambdaWorkers } from '../../../../src/api/lambda-worker.ts';
 import { unreachable } from '../../../../src/common/errors.ts';
 import { keyText, objectKey } from '../../../../src/kube/api/object-key.ts';
-import { isOlder } from '../../../../src/kube/api/resource-version.ts';
+import { isGone, isOlder } from '../../../../src/kube/api/resource-version.ts';
 import type { CacheEvent } from '../../../../src/kube/api/types.ts';
 import { OwnWrites } from '../../../../src/kube/cache/own-writes.ts';
 import { noAnswer, TestCluster, type WriteFault } from '../../../support/test-cluster.ts';
@@ -12,11 +12,20 @@ import { workerFixture } from '../../../support/worker-fixture.ts';
 /** One step of an order of events, on the object of that number. */
 type Step =
   | {
-      readonly kind: 'create' | 'patch' | 'delete' | 'createElsewhere' | 'changeElsewhere' | 'removeElsewhere';
+      readonly kind:
+        | 'create'
+        | 'patch'
+        | 'delete'
+        | 'clear'
+        | 'createElsewhere'
+        | 'changeElsewhere'
+        | 'removeElsewhere';
       readonly at: number;
     }
   | { readonly kind: 'show'; readonly count: number }
   | { readonly kind: 'lose'; readonly carriedOut: Extract<WriteFault, { kind: 'lost' }>['carriedOut'] }
+  /** The next write is answered late: with `answer`. */
+  | { readonly kind: 'slow' | 'answer' }
   | { readonly kind: 'arrive' | 'beginList' | 'endList' | 'settle' | 'lead' };
 
 const NAMESPACE = 'default';
@@ -34,6 +43,7 @@ class Scene {
   writes = this.#lead();
   #counter = 0;
   #endList: (() => void) | undefined;
+  readonly #pending: Promise<unknown>[] = [];
 
   constructor() {
     this.informer.setLagging(true);
@@ -55,6 +65,11 @@ class Scene {
     expect(before !== undefined && isOlder(event.object, before)).toBe(false);
     this.told.set(uid, event.object);
     this.#shown.add(uid);
+  }
+
+  async answer(): Promise<void> {
+    this.cluster.answer();
+    await Promise.all(this.#pending.splice(0));
   }
 
   endList(): void {
@@ -109,6 +124,17 @@ class Scene {
       case 'lose':
         this.cluster.inject(() => true, { kind: 'lost', carriedOut: step.carriedOut });
         return;
+      case 'clear': {
+        const body = { metadata: { finalizers: [] } };
+        await this.#write(() => this.writes.client.patch(lambdaWorkers, key, { kind: 'merge', body }));
+        return;
+      }
+      case 'slow':
+        this.cluster.inject(() => true, { kind: 'slow' });
+        return;
+      case 'answer':
+        await this.answer();
+        return;
       case 'arrive':
         await this.cluster.arrive();
         return;
@@ -146,7 +172,7 @@ class Scene {
   async #delete(name: string, uid: string): Promise<void> {
     const key = { namespace: NAMESPACE, name };
     try {
-      const left = await this.writes.client.delete(lambdaWorkers, key, { uid });
+      const left = await this.#answerOf(this.writes.client.delete(lambdaWorkers, key, { uid }));
       if (left === undefined) {
         if (this.#shown.has(uid)) {
           this.gone.add(uid);
@@ -158,10 +184,34 @@ class Scene {
     }
   }
 
+  /** The answer to a write, unless that is slow. */
+  async #answerOf<T>(write: Promise<T>): Promise<T | 'later'> {
+    let isOver = false;
+    const over = write.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#pending.push(over);
+    over.then(() => {
+      isOver = true;
+    });
+    for (let tick = 0; tick < 20 && !isOver; tick += 1) {
+      await Promise.resolve();
+    }
+    return isOver ? await write : 'later';
+  }
+
   /** An answered write is in the cache, or what has come after it. */
   async #write(send: () => Promise<LambdaWorker>): Promise<void> {
     try {
-      const answer = await send();
+      const answer = await this.#answerOf(send());
+      if (answer === 'later') {
+        return;
+      }
+      if (isGone(answer)) {
+        expect(this.cached(answer.metadata.name)?.metadata.uid).not.toBe(answer.metadata.uid);
+        return;
+      }
       const cached = this.cached(answer.metadata.name);
       expect(cached?.metadata.uid).toBe(answer.metadata.uid);
       expect(cached !== undefined && isOlder(cached, answer)).toBe(false);
@@ -183,7 +233,7 @@ class Scene {
 const at = fc.nat(1);
 const steps = fc.array(
   fc.oneof(
-    { weight: 4, arbitrary: fc.record({ kind: fc.constantFrom('create', 'patch', 'delete'), at }) },
+    { weight: 4, arbitrary: fc.record({ kind: fc.constantFrom('create', 'patch', 'delete', 'clear'), at }) },
     {
       weight: 3,
       arbitrary: fc.record({ kind: fc.constantFrom('createElsewhere', 'changeElsewhere', 'removeElsewhere'), at }),
@@ -194,6 +244,7 @@ const steps = fc.array(
       arbitrary: fc.record({ kind: fc.constant('lose'), carriedOut: fc.constantFrom('at once', 'late', 'never') }),
     },
     { weight: 2, arbitrary: fc.record({ kind: fc.constantFrom('arrive', 'settle', 'lead') }) },
+    { weight: 3, arbitrary: fc.record({ kind: fc.constantFrom('slow', 'answer') }) },
     { weight: 4, arbitrary: fc.record({ kind: fc.constantFrom('beginList', 'endList') }) },
   ) as fc.Arbitrary<Step>,
   { maxLength: 40 },
@@ -208,6 +259,7 @@ describe('OwnWrites under lag, lost answers and changes of the leader', () => {
           await scene.step(step);
         }
         await scene.cluster.arrive();
+        await scene.answer();
         scene.endList();
         scene.informer.show();
         const there = Scene.contentOf(scene.cluster.all(lambdaWorkers));
