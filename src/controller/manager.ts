@@ -117,7 +117,6 @@ class Term {
     this.#snapshot = snapshot;
     this.#left = new LeftNodes({ lambdaNodes, snapshot, clock });
     this.#shares = new ShareKeeper({
-      client,
       workers: options.workers.cache,
       snapshot,
       silence: this.#silence,

@@ -1,7 +1,7 @@
 import { Registry } from 'prom-client';
 import { ShareLease } from '../../src/agent/sync/share-lease.ts';
 import type { LambdaNode } from '../../src/api/lambda-node.ts';
-import { type LambdaWorker, perWorkerOf } from '../../src/api/lambda-worker.ts';
+import { type LambdaWorker, lambdaWorkers, perWorkerOf } from '../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { registerControllerMetrics } from '../../src/controller/metrics/controller-metrics.ts';
 import { NodeLiveness } from '../../src/controller/nodes/liveness.ts';
@@ -15,8 +15,9 @@ import { ShareKeeper } from '../../src/controller/workers/share-keeper.ts';
 import { ApiError } from '../../src/kube/api/api-error.ts';
 import { parseKeyText } from '../../src/kube/api/object-key.ts';
 import type { Node } from '../../src/kube/api/resource-types.ts';
-import type { KubeClient, ObjectKey, PatchBody } from '../../src/kube/api/types.ts';
+import type { CacheEvent, KubeClient, ObjectKey, PatchBody } from '../../src/kube/api/types.ts';
 import { createObjectCache } from '../../src/kube/cache/object-cache.ts';
+import { OwnWrites } from '../../src/kube/cache/own-writes.ts';
 import { type ManualClock, manualClock } from './manual-clock.ts';
 import { nodeFixture, readNodeFixture, workerFixture } from './worker-fixture.ts';
 
@@ -143,18 +144,9 @@ export class ShareWorld {
     this.#term = this.newTerm();
   }
 
-  /**
-   * Another controller leads: it knows what is in the caches.
-   *
-   * @param unseen names of workers that are not in its caches yet
-   */
-  newTerm(unseen: readonly string[] = []): Term {
-    for (const name of unseen) {
-      const object = this.#workers.get({ namespace: 'default', name });
-      if (object !== undefined) {
-        this.#workers.remove(object);
-      }
-    }
+  /** Another controller leads, whose cache begins with what there is. */
+  newTerm(): Term {
+    this.#workers.replace([...this.stored.values()], String(this.#version));
     const liveness = new NodeLiveness();
     const silence = new Silence();
     const assignments = new AssignmentCache();
@@ -162,8 +154,17 @@ export class ShareWorld {
     const lambdaNodes = this.#nodes;
     const client = {
       patch: (_type: unknown, key: ObjectKey, patch: PatchBody) => this.#patch(key, patch),
-      list: () => Promise.resolve({ items: [...this.stored.values()] }),
+      get: (_type: unknown, { name }: ObjectKey) => Promise.resolve(this.stored.get(name)),
     } as unknown as KubeClient;
+    const writes = new OwnWrites(client, [
+      {
+        type: lambdaWorkers,
+        informer: {
+          written: (worker) => this.#take(this.#workers.setAhead(worker as LambdaWorker)),
+          removed: (key, uid) => this.#take(this.#workers.removeAhead(key, uid)),
+        },
+      },
+    ]);
     const snapshot = new NodeSnapshot({
       client,
       lambdaNodes,
@@ -176,7 +177,6 @@ export class ShareWorld {
     const left = new LeftNodes({ lambdaNodes, snapshot, clock });
     const workers = this.#workers;
     const shares = new ShareKeeper({
-      client,
       workers,
       snapshot,
       silence,
@@ -184,7 +184,8 @@ export class ShareWorld {
       clock,
     });
     const reconciler = new WorkerReconciler({
-      client,
+      client: writes.client,
+      settle: (namespace, call) => writes.settle(namespace, call),
       workers,
       snapshot,
       left,
@@ -240,15 +241,19 @@ export class ShareWorld {
    */
   see(name: string): readonly string[] {
     const object = this.stored.get(name);
-    const { assignments, left, reconciler, shares } = this.#term;
     const gone = this.#workers.get({ namespace: 'default', name });
     const changes =
       object === undefined ? (gone === undefined ? [] : this.#workers.remove(gone)) : this.#workers.set(object);
+    return this.#take(changes);
+  }
+
+  #take(changes: readonly CacheEvent<LambdaWorker>[]): readonly string[] {
+    const { assignments, left, reconciler, shares } = this.#term;
     return changes.flatMap((change) => {
       left.noteWorker(change);
       const keys = shares.noteWorker(change);
       this.looks += keys.length;
-      const { uid = '' } = change.object.metadata;
+      const { name, uid = '' } = change.object.metadata;
       if (change.kind === 'deleted') {
         assignments.forget(uid);
         reconciler.forget(`default/${name}`, uid);

@@ -9,7 +9,6 @@ const reconcilers = [
   'nodes',
   'node-states',
   'quotas',
-  'quota-counts',
   'functions',
   'revisions',
 ];

@@ -31,8 +31,6 @@ export type Grant =
   /** The namespace has no quota. */
   | { readonly kind: 'unbound' }
   | { readonly kind: 'granted'; readonly granted: NonNullable<Assignment['granted']> }
-  /** The workers of the namespace are not counted yet. */
-  | { readonly kind: 'unknown' }
   | { readonly kind: 'refused'; readonly message: string };
 
 export interface QuotaBookOptions {
@@ -91,21 +89,8 @@ export class QuotaBook {
   /** The last answers to the queue of a namespace, which hold on while its workers get what was granted. */
   readonly #refused = new Map<string, ReadonlyMap<string, Excess>>();
 
-  /** Namespaces of which the cache may lack assignments of the leader before. */
-  readonly #uncounted = new Set<string>();
-
   constructor(options: QuotaBookOptions) {
     this.#options = options;
-  }
-
-  /** Grants nothing more in the namespace until {@link counted} is called. */
-  hold(namespace: string): void {
-    this.#uncounted.add(namespace);
-  }
-
-  counted(namespace: string): void {
-    this.#uncounted.delete(namespace);
-    this.note(namespace);
   }
 
   /** Something else has changed in the namespace than that a worker got what was granted. */
@@ -131,9 +116,6 @@ export class QuotaBook {
     const asked = askedBy(worker);
     if (asked.memoryMiB === 0 && asked.milliCPU === 0 && asked.workers === 0) {
       return granted;
-    }
-    if (this.#uncounted.has(namespace)) {
-      return { kind: 'unknown' };
     }
     const used = this.#options.assignments.usage(namespace);
     const excess = excessOf(bounds, used, asked);

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type LambdaQuota, lambdaQuotas } from '../../api/lambda-quota.ts';
-import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
+import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode } from '../../common/errors.ts';
@@ -35,15 +35,12 @@ export interface QuotaControllerOptions {
 
 /** Least milliseconds between two writes to one LambdaQuota. */
 const WRITE_EVERY_MS = 5_000;
-/** Namespaces whose workers are listed at a time at the beginning of a term. */
-const COUNTS_AT_A_TIME = 8;
 
 /** Keeps the book of quotas up to date, and shows in each LambdaQuota what is used of it. */
 export class QuotaController {
   readonly book: QuotaBook;
   readonly #options: QuotaControllerOptions;
   readonly #queue: Reconciler;
-  readonly #counts: Reconciler;
   /** By key of a quota, monotonic milliseconds of the last write. */
   readonly #writtenAt = new Map<string, number>();
   #unsubscribe: (() => void) | undefined;
@@ -54,56 +51,17 @@ export class QuotaController {
     this.book = new QuotaBook({ quotas: quotas.cache, workers: workers.cache, assignments });
     const reconcile = (key: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(key, call);
     this.#queue = createReconciler({ name: 'quotas', workers: 1, reconcile, logger, clock, metrics });
-    const count = (namespace: string, call: CallOptions): Promise<ReconcileResult> => this.#count(namespace, call);
-    this.#counts = createReconciler({
-      name: 'quota-counts',
-      workers: COUNTS_AT_A_TIME,
-      reconcile: count,
-      logger,
-      clock,
-      metrics,
-    });
-  }
-
-  /**
-   * Counts what the leader before has written and the cache does not show yet: no agent holds workers to a quota. Until
-   * then no worker of the namespace gets more. Errors are those of the API server.
-   */
-  async #count(namespace: string, call: CallOptions): Promise<ReconcileResult> {
-    const { assignments, client, workers } = this.#options;
-    const { items } = await client.list(lambdaWorkers, { namespace }, call);
-    for (const worker of items) {
-      const { assignment } = worker.status ?? {};
-      const seen = workers.cache.get(objectKey(worker));
-      const known = seen?.metadata.uid === worker.metadata.uid ? seen?.status?.assignment : undefined;
-      const isBehind =
-        known === undefined ||
-        (assignment !== undefined &&
-          (known.epoch < assignment.epoch ||
-            (known.epoch === assignment.epoch && !isSameGrant(known.granted, assignment.granted))));
-      if (assignment !== undefined && isBehind) {
-        assignments.assume(worker, assignment);
-      }
-    }
-    this.book.counted(namespace);
-    this.#options.onRoom();
-    return {};
   }
 
   /** Call it before anything is assigned. */
   start(): void {
-    for (const { metadata } of this.#options.quotas.cache.list()) {
-      this.book.hold(metadata.namespace ?? '');
-      this.#counts.add(metadata.namespace ?? '');
-    }
-    this.#counts.start();
     this.#unsubscribe = this.#options.quotas.subscribe((change) => this.#quotaChanged(change));
     this.#queue.start();
   }
 
   async stop(): Promise<void> {
     this.#unsubscribe?.();
-    await Promise.all([this.#queue.stop(), this.#counts.stop()]);
+    await this.#queue.stop();
   }
 
   /**

@@ -161,17 +161,6 @@ export class AssignmentCache {
     this.observe(worker);
   }
 
-  /** Takes back a decision that `worker`, as the API server has it, does not show. Returns whether there was one. */
-  settle(worker: LambdaWorker): boolean {
-    const assumed = this.#assumed.get(worker.metadata.uid ?? '');
-    const seen = worker.status?.assignment;
-    if (assumed === undefined || (seen !== undefined && !isBehind(seen, assumed))) {
-      return false;
-    }
-    this.retract(worker);
-    return true;
-  }
-
   /** The assignment that was decided and is not in the cache yet. */
   assumed(uid: string): Assignment | undefined {
     const entry = this.#assumed.get(uid);

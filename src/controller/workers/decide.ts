@@ -75,9 +75,6 @@ function assignFirst(input: DecisionInput): WorkerDecision {
   const { worker } = input;
   const { lastEpoch } = worker.status ?? {};
   const grant = input.grant();
-  if (grant.kind === 'unknown') {
-    return nothing;
-  }
   const placement = grant.kind === 'refused' ? quotaRefusal(grant) : input.place();
   if (placement.kind === 'placed') {
     const { nodeName } = placement;
@@ -283,9 +280,6 @@ export function decide(input: DecisionInput): WorkerDecision {
   }
   const trouble = troubleOf(input, assignment);
   const grant = input.grant();
-  if (grant.kind === 'unknown' && trouble?.kind !== 'unreachable') {
-    return nothing;
-  }
   if (grant.kind === 'refused' && trouble?.kind !== 'unreachable') {
     return remain(input, assignment, trouble, quotaRefusal(grant));
   }

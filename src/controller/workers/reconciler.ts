@@ -20,7 +20,6 @@ import { type Placement, type PlacementStrategy, place } from '../scheduling/pla
 import { decide } from './decide.ts';
 import type { WorkerDecision } from './decision.ts';
 import { DisruptionBudget } from './disruption-budget.ts';
-import { Doubts } from './doubts.ts';
 import type { LeftNodes } from './left-nodes.ts';
 import { placementRequest } from './placement-request.ts';
 import { Rewordings } from './rewordings.ts';
@@ -29,11 +28,14 @@ import { type ShareStanding, withShare } from './share-step.ts';
 import { clearancePatch, finalizerPatch, onlyRewords, statusPatch } from './status-draft.ts';
 
 export interface WorkerReconcilerOptions {
+  /** Writes through it show in the caches. */
   readonly client: KubeClient;
+  /** Has the caches show what became of writes to a namespace that had no answer. Errors are those of the API server. */
+  readonly settle: (namespace: string, call: CallOptions) => Promise<void>;
   readonly workers: ObjectCache<LambdaWorker>;
   readonly snapshot: NodeSnapshot;
   readonly left: Pick<LeftNodes, 'of'>;
-  readonly shares: Pick<ShareKeeper, 'assume' | 'failed' | 'prepare' | 'standing'>;
+  readonly shares: Pick<ShareKeeper, 'assume' | 'failed' | 'standing'>;
   readonly strategy: PlacementStrategy;
   readonly assignments: AssignmentCache;
   readonly quotas: Pick<QuotaBook, 'grant' | 'note'>;
@@ -93,13 +95,11 @@ export class WorkerReconciler {
   readonly #turns: DisruptionBudget;
   /** By uid, workers that wait for the disruption budget. */
   readonly #inTurn = new Set<string>();
-  readonly #doubts: Doubts;
 
   constructor(options: WorkerReconcilerOptions) {
     this.#options = options;
     this.#turns = new DisruptionBudget(options);
     this.#rewordings = new Rewordings(options.clock);
-    this.#doubts = new Doubts({ ...options, onGivenUp: (namespace) => this.#givenUp(namespace) });
   }
 
   /** Keys of workers that wait for a fitting node. */
@@ -143,24 +143,18 @@ export class WorkerReconciler {
     this.#rewordings.forget(uid);
     this.#turns.forget(uid);
     this.#inTurn.delete(uid);
-    this.#doubts.forget(uid);
   }
 
   /** Errors are those of the API server; the key is then tried again after a growing wait. */
   async reconcile(key: string, options: CallOptions): Promise<ReconcileResult> {
-    const { workers, assignments, logger, shares: keeper } = this.#options;
+    const { workers, assignments, logger, settle, shares: keeper } = this.#options;
+    await settle(parseKeyText(key).namespace ?? '', options);
     let worker = workers.get(parseKeyText(key));
-    if (worker !== undefined && !(await keeper.prepare(worker, options))) {
-      return { requeueAfterMs: CACHE_REQUEUE_MS };
+    if (worker !== undefined && assignments.assumed(worker.metadata.uid ?? '') !== undefined) {
+      // Its write had no answer, and the cache shows by now what became of it.
+      this.#retract(worker);
     }
     for (let step = 0; step < MAX_STEPS && worker !== undefined; step++) {
-      if (assignments.assumed(worker.metadata.uid ?? '') !== undefined) {
-        worker = await this.#doubts.settled(worker, options);
-        if (worker === undefined) {
-          // The last assignment is not in the cache yet; its event brings the next round.
-          return {};
-        }
-      }
       this.#waiting.delete(key);
       const standing = this.#standing(worker);
       const shares = keeper.standing(worker);
@@ -259,7 +253,7 @@ export class WorkerReconciler {
       },
       grant: () => {
         const grant = quotas.grant(worker);
-        if (grant.kind === 'refused' || grant.kind === 'unknown') {
+        if (grant.kind === 'refused') {
           this.#waiting.set(key, { reason: 'QuotaExceeded', leaving: false, unfitArchitectures: [] });
         }
         return grant;
@@ -396,9 +390,8 @@ export class WorkerReconciler {
       const patch = statusPatch(worker, decision.status, clock.now());
       written = await client.patch(lambdaWorkers, objectKey(worker), patch, call);
     } catch (error) {
-      if (isNew && mayBeWritten(error)) {
-        this.#doubts.note(uid);
-      } else if (isNew) {
+      // One that may have come through counts until the next round has read what became of it.
+      if (isNew && !mayBeWritten(error)) {
         this.#retract(worker);
       }
       if (isMove) {
@@ -424,7 +417,7 @@ export class WorkerReconciler {
 
   /** Takes back what was assumed for a worker, of which the cache may have heard since. */
   #retract(worker: LambdaWorker): void {
-    const { assignments, workers } = this.#options;
+    const { assignments, onRoom, quotas, workers } = this.#options;
     const { namespace = '', uid = '' } = worker.metadata;
     const present = workers.get(objectKey(worker));
     if (present?.metadata.uid === uid) {
@@ -432,12 +425,7 @@ export class WorkerReconciler {
     } else {
       assignments.forget(uid);
     }
-    this.#givenUp(namespace);
-  }
-
-  /** Others may have been refused the room that was taken for a worker. No change of any object tells that it is free. */
-  #givenUp(namespace: string): void {
-    const { onRoom, quotas } = this.#options;
+    // Others may have been refused the room that was taken for it. No change of any object tells that it is free.
     quotas.note(namespace);
     onRoom();
   }

@@ -1,13 +1,12 @@
 import { findCondition, isTrue, type WorkerReason, workerConditions } from '../../api/condition.ts';
 import { speakerOf } from '../../api/function-settings.ts';
-import { type Assignment, type LambdaWorker, lambdaWorkers, perWorkerOf } from '../../api/lambda-worker.ts';
+import { type Assignment, type LambdaWorker, perWorkerOf } from '../../api/lambda-worker.ts';
 import { shareOverMs } from '../../api/share.ts';
 import type { Clock } from '../../common/clock.ts';
-import type { CallOptions } from '../../common/deadline.ts';
 import { Tally } from '../../common/tally.ts';
 import { mayBeWritten } from '../../kube/api/api-error.ts';
 import { keyText, objectKey } from '../../kube/api/object-key.ts';
-import type { CacheEvent, KubeClient, ObjectCache } from '../../kube/api/types.ts';
+import type { CacheEvent, ObjectCache } from '../../kube/api/types.ts';
 import { isSilent } from '../nodes/liveness.ts';
 import type { Silence } from '../nodes/silence.ts';
 import { functionKeyOf } from '../scheduling/assignment-cache.ts';
@@ -58,7 +57,6 @@ interface Seen {
 }
 
 export interface ShareKeeperOptions {
-  readonly client: Pick<KubeClient, 'list'>;
   /** {@link FUNCTION_INDEX} is among its indexes. */
   readonly workers: Pick<ObjectCache<LambdaWorker>, 'byIndex' | 'get'>;
   readonly snapshot: Pick<NodeSnapshot, 'standing'>;
@@ -69,8 +67,8 @@ export interface ShareKeeperOptions {
 }
 
 /**
- * The shares of reserved concurrency in one term: those of the resources as last seen, those of this controller's own
- * writes that the cache does not show yet, and those of the leader before.
+ * The shares of reserved concurrency in one term: those of the resources as last seen, and those of this controller's own
+ * writes that are under way, or may still arrive.
  */
 export class ShareKeeper {
   readonly #options: ShareKeeperOptions;
@@ -82,8 +80,6 @@ export class ShareKeeper {
   readonly #seen = new Map<string, Seen>();
   /** Uids of workers by whose share no call can run any more, since their node was not heard for so long. */
   readonly #lapsed = new Set<string>();
-  /** Reads of all workers of a namespace in this term, and whether the cache knew all of these. */
-  readonly #read = new Map<string, Promise<boolean>>();
 
   constructor(options: ShareKeeperOptions) {
     this.#options = options;
@@ -118,22 +114,6 @@ export class ShareKeeper {
     // A worker that was cleaned up has told that by its status.
     const isFreed = after === undefined && (wasCounted || this.#holderOf(object) !== undefined);
     return isFreed || fingerprintOf(before) !== fingerprintOf(after) ? this.#changingIn(functionKey) : [];
-  }
-
-  /**
-   * Reads the workers of the namespace once in each term, where the function has shares: the cache may not show yet what
-   * the leader before has given.
-   *
-   * @returns whether shares may be given; not yet while the cache lacks a worker that may have one
-   */
-  async prepare(worker: LambdaWorker, call: CallOptions): Promise<boolean> {
-    const namespace = worker.metadata.namespace ?? '';
-    if (this.#concerned.get(functionKeyOf(worker)) === 0) {
-      return true;
-    }
-    const read = this.#read.get(namespace) ?? this.#readAll(namespace, call);
-    this.#read.set(namespace, read);
-    return await read;
   }
 
   /** The standing of a worker; undefined where its function has no shares. */
@@ -188,34 +168,6 @@ export class ShareKeeper {
     } else if (unseen !== undefined) {
       this.#unseen.set(uid, { ...unseen, until: this.#options.clock.monotonic() + DOUBT_MS });
     }
-  }
-
-  async #readAll(namespace: string, call: CallOptions): Promise<boolean> {
-    let isKnown = true;
-    try {
-      const { items } = await this.#options.client.list(lambdaWorkers, { namespace }, call);
-      for (const worker of items) {
-        const { uid = '' } = worker.metadata;
-        const { assignment } = worker.status ?? {};
-        const holder = this.#holderOf(worker);
-        if (assignment === undefined || holder === undefined) {
-          continue;
-        }
-        if (this.#options.workers.get(objectKey(worker))?.metadata.uid !== uid) {
-          isKnown = false;
-        } else if (!this.#unseen.has(uid)) {
-          const { epoch, share } = assignment;
-          this.#unseen.set(uid, { epoch, share, inForce: holder.inForce, until: Number.POSITIVE_INFINITY });
-        }
-      }
-    } catch (error) {
-      this.#read.delete(namespace);
-      throw error;
-    }
-    if (!isKnown) {
-      this.#read.delete(namespace);
-    }
-    return isKnown;
   }
 
   #keysOf(functionKey: string): readonly string[] {

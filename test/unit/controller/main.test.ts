@@ -10,6 +10,7 @@ import {
   type CustomResourceDefinition,
   configMaps,
   customResourceDefinitions,
+  type Lease,
   leases,
   nodes,
 } from '../../../src/kube/api/resource-types.ts';
@@ -51,6 +52,10 @@ async function world(prepare: (api: FakeApiServer) => void = () => undefined, cl
   return { api, end, lease: () => api.get(leases, key)?.spec };
 }
 
+function isWatchOf(plural: string): (request: SeenRequest) => boolean {
+  return ({ path, query }) => path.endsWith(`/${plural}`) && query.get('watch') !== null;
+}
+
 it('a leader stays one while all that it asks about workers hangs', async () => {
   const { api, lease } = await world();
   await waitFor('the leader', () => lease()?.holderIdentity);
@@ -62,6 +67,22 @@ it('a leader stays one while all that it asks about workers hangs', async () => 
   await waitFor('the requests', () => api.requests.filter(({ path }) => hangs(path)).length >= 32);
   const before = lease()?.renewTime;
   await waitFor('a renewal', () => lease()?.renewTime !== before, { timeoutMs: 8_000 });
+});
+
+it('a leader begins with what was written before it led, however far its watches are behind', async () => {
+  const key = { namespace: 'esb-system', name: 'esb-controller' };
+  const held = (holderIdentity: string): Lease => ({
+    metadata: key,
+    spec: { holderIdentity, leaseDurationSeconds: 15, renewTime: new Date().toISOString().replace('Z', '000Z') },
+  });
+  const { api } = await world((server) => server.put(leases, held('another')));
+  await waitFor('the watch of workers', () => api.requests.some(isWatchOf('lambdaworkers')));
+  await waitFor('the candidate', () => api.requests.some(({ path }) => path.endsWith('/leases/esb-controller')));
+  api.silenceWatches();
+  api.put(lambdaWorkers, workerFixture({ metadata: { finalizers: ['esb.dev/worker'] } }));
+  api.put(leases, held(''));
+  const assigned = () => api.get(lambdaWorkers, { namespace: 'default', name: 'hello' })?.status?.assignment;
+  expect(await waitFor('the assignment', assigned)).toMatchObject({ nodeName: 'node-1' });
 });
 
 it('a leader publishes the Pod ranges of all Nodes', async () => {

@@ -5,11 +5,10 @@ import { silentLogger } from '../../../../src/common/logger.ts';
 import { QUEUE_INDEX, QUOTA_INDEX, queueIndex, quotaIndex } from '../../../../src/controller/quota/quota-book.ts';
 import { QuotaController } from '../../../../src/controller/quota/quota-controller.ts';
 import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
-import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { CacheEvent, KubeClient, PatchBody } from '../../../../src/kube/api/types.ts';
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
 import { fakeInformer } from '../../../support/fake-informer.ts';
-import { manualClock, settle } from '../../../support/manual-clock.ts';
+import { manualClock } from '../../../support/manual-clock.ts';
 import { workerFixture } from '../../../support/worker-fixture.ts';
 
 const quota: LambdaQuota = {
@@ -28,12 +27,6 @@ class Scene {
   readonly assignments = new AssignmentCache();
   readonly clock = manualClock();
   readonly written: unknown[] = [];
-  /** Workers as the API server has them. */
-  listed: readonly LambdaWorker[] = [];
-  /** Thrown by each list of the default namespace. */
-  fault: Error | undefined;
-  /** By namespace, how often its workers were listed. */
-  readonly lists = new Map<string, number>();
   rooms = 0;
   #version = 1;
   readonly controller: QuotaController;
@@ -42,12 +35,6 @@ class Scene {
     this.quotas.set(quota);
     this.controller = new QuotaController({
       client: {
-        list: (_type: unknown, { namespace = '' }: { readonly namespace?: string }) => {
-          this.lists.set(namespace, (this.lists.get(namespace) ?? 0) + 1);
-          return this.fault !== undefined && namespace === 'default'
-            ? Promise.reject(this.fault)
-            : Promise.resolve({ items: namespace === 'default' ? this.listed : [], resourceVersion: '1' });
-        },
         patch: (_type: unknown, _key: unknown, { body }: PatchBody) => {
           const { status } = body as { status: NonNullable<LambdaQuota['status']> };
           this.written.push(status);
@@ -153,44 +140,5 @@ describe('QuotaController', () => {
     const larger = assigned('b', { granted: { memoryMiB: 320, milliCPU: 10 } });
     scene.put({ ...larger, status: { ...larger.status, conditions } });
     expect(scene.rooms).toBe(1);
-  });
-
-  it('counts at the beginning of a term what the leader before has written and the cache does not show', async () => {
-    const scene = new Scene();
-    const grant = { memoryMiB: 500, milliCPU: 10 };
-    scene.put(workerFixture({ name: 'a' }));
-    scene.put(assigned('b', { granted: { memoryMiB: 192, milliCPU: 10 } }));
-    scene.put(assigned('c', { epoch: 5 }));
-    scene.listed = [assigned('a'), assigned('b', { granted: grant }), assigned('c', { epoch: 5 }), assigned('new')];
-    scene.start();
-    await settle();
-    expect(scene.assignments.usage('default')).toMatchObject({ memoryMiB: 192 + 500 + 192 + 192, workers: 4 });
-    expect(scene.assignments.assumed('uid-of-a')).toEqual({ nodeName: 'node-1', epoch: 1 });
-    expect(scene.assignments.assumed('uid-of-c')).toBeUndefined();
-    scene.put(assigned('a'));
-    expect(scene.assignments.assumed('uid-of-a')).toBeUndefined();
-  });
-
-  it('gives no more to workers of a namespace that cannot be listed, holds up no other, and asks ever more seldom', async () => {
-    const scene = new Scene();
-    const waiting = workerFixture({ name: 'waiting' });
-    const other = workerFixture({ name: 'other', namespace: 'other' });
-    scene.quotas.set({ ...quota, metadata: { ...quota.metadata, namespace: 'other', uid: 'other' } });
-    scene.fault = ApiError.fromAnswer('list', 503, '');
-    scene.put(waiting);
-    scene.put(other);
-    scene.start();
-    expect(scene.controller.book.grant(other)).toEqual({ kind: 'unknown' });
-    await scene.clock.advance(300_000);
-    expect(scene.controller.book.grant(waiting)).toEqual({ kind: 'unknown' });
-    expect(scene.controller.book.grant(assigned('b'))).toMatchObject({ kind: 'granted' });
-    expect(scene.controller.book.grant(other)).toMatchObject({ kind: 'granted' });
-    expect(scene.lists.get('other')).toBe(1);
-    expect(scene.lists.get('default')).toBeLessThan(30);
-    const rooms = scene.rooms;
-    scene.fault = undefined;
-    await scene.clock.advance(300_000);
-    expect(scene.controller.book.grant(waiting)).toMatchObject({ kind: 'granted' });
-    expect(scene.rooms).toBeGreaterThan(rooms);
   });
 });

@@ -130,14 +130,6 @@ describe('a worker of a namespace with quotas', () => {
     });
   });
 
-  it('is left as it is while the workers of its namespace are not counted', () => {
-    const unknown = () => ({ kind: 'unknown' }) as const;
-    const worker = workerFixture({ metadata: { finalizers: [FINALIZER] } });
-    expect(decision(worker, { grant: unknown })).toEqual({ kind: 'nothing' });
-    const standing = { liveness: 'fresh', leave: { kind: 'draining' } } as const;
-    expect(decision(on({ granted }), { grant: unknown, standing })).toEqual({ kind: 'nothing' });
-  });
-
   it('takes its grant along to another node', () => {
     const standing = { liveness: 'fresh', leave: { kind: 'draining' } } as const;
     expect(decision(on({ granted }), { grant, standing })).toMatchObject({

@@ -1,7 +1,7 @@
 import { Registry } from 'prom-client';
 import { describe, expect, it, vi } from 'vitest';
 import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
-import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
+import { type LambdaWorker, lambdaWorkers } from '../../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { registerControllerMetrics } from '../../../../src/controller/metrics/controller-metrics.ts';
 import { NodeLiveness } from '../../../../src/controller/nodes/liveness.ts';
@@ -15,8 +15,16 @@ import { WorkerReconciler } from '../../../../src/controller/workers/reconciler.
 import { ShareKeeper } from '../../../../src/controller/workers/share-keeper.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { Node } from '../../../../src/kube/api/resource-types.ts';
-import type { KubeClient, KubeObject, ObjectKey, PatchBody, ResourceType } from '../../../../src/kube/api/types.ts';
+import type {
+  CacheEvent,
+  KubeClient,
+  KubeObject,
+  ObjectKey,
+  PatchBody,
+  ResourceType,
+} from '../../../../src/kube/api/types.ts';
 import { createObjectCache, type WritableCache } from '../../../../src/kube/cache/object-cache.ts';
+import { OwnWrites } from '../../../../src/kube/cache/own-writes.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import { nodeFixture, readNodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
 
@@ -61,7 +69,6 @@ class Scene {
     const client = {
       patch: (_type: ResourceType<KubeObject>, key: ObjectKey, patch: PatchBody, options?: { subresource?: string }) =>
         this.#patch(key, patch, options?.subresource),
-      list: () => Promise.resolve({ items: [...this.stored.values()] }),
       get: (type: ResourceType<KubeObject>, key: ObjectKey) =>
         this.isAway
           ? Promise.reject(ApiError.unreachable('get', new Error('reset')))
@@ -73,6 +80,15 @@ class Scene {
                   : undefined,
             ),
     } as unknown as KubeClient;
+    const writes = new OwnWrites(client, [
+      {
+        type: lambdaWorkers,
+        informer: {
+          written: (worker) => this.#take(this.workers.setAhead(worker as LambdaWorker)),
+          removed: (key, uid) => this.#take(this.workers.removeAhead(key, uid)),
+        },
+      },
+    ]);
     for (const node of nodes) {
       this.showNode(node);
     }
@@ -87,7 +103,6 @@ class Scene {
     });
     this.left = new LeftNodes({ lambdaNodes: this.nodes, snapshot: this.snapshot, clock: this.clock });
     this.shares = new ShareKeeper({
-      client,
       workers: this.workers,
       snapshot: this.snapshot,
       silence: this.silence,
@@ -95,7 +110,8 @@ class Scene {
       clock: this.clock,
     });
     this.reconciler = new WorkerReconciler({
-      client,
+      client: writes.client,
+      settle: (namespace, call) => writes.settle(namespace, call),
       workers: this.workers,
       snapshot: this.snapshot,
       left: this.left,
@@ -130,26 +146,35 @@ class Scene {
     this.sync();
   }
 
+  /** Somebody creates or changes a worker; the watch is late. */
+  putUnseen(worker: LambdaWorker): void {
+    this.#store(worker);
+  }
+
   /** A worker is gone, and the cache knows. */
   drop(name: string): void {
     const worker = this.stored.get(name);
     this.stored.delete(name);
-    for (const change of worker === undefined ? [] : this.workers.remove(worker)) {
-      this.left.noteWorker(change);
-      this.shares.noteWorker(change);
-    }
-    this.assignments.forget(worker?.metadata.uid ?? '');
+    this.#take(worker === undefined ? [] : this.workers.remove(worker));
   }
 
   /** The cache catches up with what is stored. */
   sync(): void {
     for (const worker of this.stored.values()) {
-      for (const change of this.workers.set(worker)) {
-        this.left.noteWorker(change);
-        this.shares.noteWorker(change);
+      this.#take(this.workers.set(worker));
+    }
+  }
+
+  #take(changes: readonly CacheEvent<LambdaWorker>[]): void {
+    for (const change of changes) {
+      this.left.noteWorker(change);
+      this.shares.noteWorker(change);
+      if (change.kind === 'deleted') {
+        this.assignments.forget(change.object.metadata.uid ?? '');
+      } else {
+        this.assignments.observe(change.object);
+        this.reconciler.note(change.object);
       }
-      this.assignments.observe(worker);
-      this.reconciler.note(worker);
     }
   }
 
@@ -421,9 +446,7 @@ describe('WorkerReconciler', () => {
     const scene = new Scene(nodeFixture());
     const worker = workerFixture();
     scene.put(worker);
-    const stale = scene.workers.get({ namespace: 'default', name: 'hello' });
-    scene.put({ ...worker, spec: { ...worker.spec, nodeName: 'node-9' } });
-    scene.workers.set(stale ?? worker);
+    scene.putUnseen({ ...worker, spec: { ...worker.spec, nodeName: 'node-9' } });
     expect(await scene.reconcile('hello')).toEqual({ requeueAfterMs: 500 });
     expect(scene.writes).toEqual([]);
     scene.sync();
