@@ -26,10 +26,10 @@ import {
 } from '../kube/api/resource-types.ts';
 import type { KubeClient } from '../kube/api/types.ts';
 import { ListWatchInformer } from '../kube/cache/informer.ts';
-import { OwnWrites } from '../kube/cache/own-writes.ts';
 import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
 import { fencedClient } from '../kube/client/fenced-client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
+import { OwnWrites } from '../kube/client/own-writes.ts';
 import { settlingClient } from '../kube/client/settling-client.ts';
 import { LeaderElector } from '../kube/controller/leader-elector.ts';
 import type { ReconcilerMetrics } from '../kube/controller/reconciler.ts';

@@ -23,7 +23,7 @@ import type {
   ResourceType,
 } from '../../src/kube/api/types.ts';
 import { createObjectCache } from '../../src/kube/cache/object-cache.ts';
-import { OwnWrites } from '../../src/kube/cache/own-writes.ts';
+import { OwnWrites } from '../../src/kube/client/own-writes.ts';
 import { fakeInformer } from './fake-informer.ts';
 import { functionFixture, ownedFixture } from './function-fixture.ts';
 import { manualClock, settle } from './manual-clock.ts';

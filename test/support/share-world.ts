@@ -17,7 +17,7 @@ import { parseKeyText } from '../../src/kube/api/object-key.ts';
 import type { Node } from '../../src/kube/api/resource-types.ts';
 import type { CacheEvent, KubeClient, ObjectKey, PatchBody } from '../../src/kube/api/types.ts';
 import { createObjectCache } from '../../src/kube/cache/object-cache.ts';
-import { OwnWrites } from '../../src/kube/cache/own-writes.ts';
+import { OwnWrites } from '../../src/kube/client/own-writes.ts';
 import { type ManualClock, manualClock } from './manual-clock.ts';
 import { nodeFixture, readNodeFixture, workerFixture } from './worker-fixture.ts';
 

@@ -15,7 +15,7 @@ import {
 import { isLiving, isUpdated, isWorkerReady } from '../../../../src/controller/functions/readiness.ts';
 import { serves } from '../../../../src/controller/functions/rollout.ts';
 import { objectKey } from '../../../../src/kube/api/object-key.ts';
-import { OwnWrites } from '../../../../src/kube/cache/own-writes.ts';
+import { OwnWrites } from '../../../../src/kube/client/own-writes.ts';
 import { fakeInformer } from '../../../support/fake-informer.ts';
 import { condition, functionFixture, ownedFixture } from '../../../support/function-fixture.ts';
 import { manualClock } from '../../../support/manual-clock.ts';

@@ -24,7 +24,7 @@ import type {
   ResourceType,
 } from '../../../../src/kube/api/types.ts';
 import { createObjectCache, type WritableCache } from '../../../../src/kube/cache/object-cache.ts';
-import { OwnWrites } from '../../../../src/kube/cache/own-writes.ts';
+import { OwnWrites } from '../../../../src/kube/client/own-writes.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import { nodeFixture, readNodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
 

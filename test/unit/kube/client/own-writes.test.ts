@@ -5,7 +5,7 @@ import { unreachable } from '../../../../src/common/errors.ts';
 import { keyText, objectKey } from '../../../../src/kube/api/object-key.ts';
 import { isGone, isOlder } from '../../../../src/kube/api/resource-version.ts';
 import type { CacheEvent } from '../../../../src/kube/api/types.ts';
-import { OwnWrites } from '../../../../src/kube/cache/own-writes.ts';
+import { OwnWrites } from '../../../../src/kube/client/own-writes.ts';
 import { noAnswer, TestCluster, type WriteFault } from '../../../support/test-cluster.ts';
 import { workerFixture } from '../../../support/worker-fixture.ts';
 

@@ -3,7 +3,7 @@ import { mayBeWritten } from '../api/api-error.ts';
 import { keyText } from '../api/object-key.ts';
 import { isGone } from '../api/resource-version.ts';
 import type { FenceOptions, Informer, KubeClient, KubeObject, ObjectKey, ResourceType } from '../api/types.ts';
-import { type WriteTarget, wrapWrites } from '../client/wrapped-writes.ts';
+import { type WriteTarget, wrapWrites } from './wrapped-writes.ts';
 
 /** Informer that takes in what this process writes. */
 export interface OwnedCache<T extends KubeObject> {
