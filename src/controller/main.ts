@@ -258,7 +258,7 @@ async function competeForLead(
   });
   await elector.run(signal, async (term) => {
     await sleep(clock, settling.doubtMs(), term);
-    // What the leader before has written is there by now. Caches that show it count it with what this one writes.
+    // Writes of the leader before have arrived by now. Caches that show them count them with those of this one.
     await Promise.all(given.all.map((informer) => informer.refresh(term)));
     const writes = new OwnWrites(
       fencedClient(settling.client, () => elector.isLeader()),

@@ -25,7 +25,7 @@ export interface ClusterRequest {
   readonly name: string;
 }
 
-/** What becomes of a write, in place of an answer. */
+/** Fate of a write, in place of an answer. */
 export type WriteFault =
   | { readonly kind: 'refused'; readonly error: ApiError }
   /** Carried out, and answered with {@link TestCluster.answer}. */
@@ -74,7 +74,7 @@ export const noAnswer = new ApiError('no answer', { code: 'Unreachable' });
 export class TestCluster {
   readonly requests: ClusterRequest[] = [];
   readonly client: KubeClient = this.#client();
-  /** Told of each write of {@link TestCluster.client} that was carried out. */
+  /** Called with each write of {@link TestCluster.client} that was carried out. */
   onWritten: ((write: CarriedOut) => void) | undefined;
   readonly #objects = new Map<string, StoredObject>();
   readonly #watches: { readonly type: string; readonly tell: (change: Change) => void }[] = [];
@@ -104,7 +104,7 @@ export class TestCluster {
     return this.#store(type, { ...object, metadata: { ...object.metadata, generation, uid } });
   }
 
-  /** Takes an object away at last, whatever holds it. */
+  /** Takes an object away at last, also where a finalizer holds it. */
   remove(type: ResourceType<KubeObject>, key: ObjectKey): void {
     const object = this.#objects.get(pathOf(type, key));
     if (object !== undefined) {

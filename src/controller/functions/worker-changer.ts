@@ -19,7 +19,7 @@ export interface WorkerChangerOptions {
  * Gives workers the present template of their function.
  *
  * Workers that serve have turns. Each turn is written into `status.changing` of the function before the worker is changed,
- * with the resourceVersion of the function as a precondition: a worker that its agent has not told of may be changing, or
+ * with the resourceVersion of the function as a precondition: a worker that its agent has not reported may be changing, or
  * have got a setting that all workers get at once.
  */
 export class WorkerChanger {

@@ -162,7 +162,7 @@ export interface Informer<T extends KubeObject> {
   /** Resolves with the first complete list; rejects when the signal fires. */
   synced(signal?: AbortSignal): Promise<void>;
   /**
-   * Lists again: resolves once the cache shows all that was written before the call, by whomever. Rejects when the signal
+   * Lists again: resolves once the cache shows all that any client wrote before the call. Rejects when the signal
    * fires, or the informer stops.
    */
   refresh(signal?: AbortSignal): Promise<void>;

@@ -156,7 +156,7 @@ export function createObjectCache<T extends KubeObject>(
       gone.delete(object.metadata.uid ?? '');
       return old !== undefined && sameObject(old, object) ? take(old) : [];
     },
-    /** Takes an object out whose deletion was answered before the watch has told of it. */
+    /** Takes an object out whose deletion was answered before the watch has reported it. */
     removeAhead(key: ObjectKey, uid: string): readonly CacheEvent<T>[] {
       const old = objects.get(keyText(key));
       if (old?.metadata.uid !== uid) {

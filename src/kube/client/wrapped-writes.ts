@@ -1,7 +1,7 @@
 import { objectKey } from '../api/object-key.ts';
 import type { FenceOptions, KubeClient, KubeObject, ObjectKey, ResourceType } from '../api/types.ts';
 
-/** What a write is for. */
+/** Object that a write is for. */
 export interface WriteTarget {
   readonly verb: 'create' | 'delete' | 'patch' | 'update';
   readonly type: ResourceType<KubeObject>;

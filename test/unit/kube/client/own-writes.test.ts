@@ -35,7 +35,7 @@ const call = {};
 class Scene {
   readonly cluster = new TestCluster();
   readonly informer = this.cluster.informer(lambdaWorkers);
-  /** Objects by uid, as the events of the cache have told of them. */
+  /** Objects by uid, as the events of the cache show them. */
   readonly told = new Map<string | undefined, LambdaWorker>();
   /** Uids of objects that the cache has shown, and that were gone by the answer to their deletion. */
   readonly gone = new Set<string | undefined>();
