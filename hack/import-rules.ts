@@ -122,14 +122,17 @@ const gateway: RoomTable = {
     admission: { holds: 'limits', imports: ['lambda', 'access', 'agents'] },
     telemetry: { holds: 'metrics, access log, spans', imports: ['access'] },
     events: { holds: 'calls of type Event, kept until they have run', imports: ['lambda', 'agents'] },
-    url: { holds: 'function URLs: requests to events, answers to responses, CORS', imports: ['lambda', 'agents'] },
     control: {
       holds: 'requests that change functions, and their writes to LambdaFunctions',
       imports: ['lambda', 'agents'],
     },
     http: {
       holds: 'what callers see',
-      imports: ['lambda', 'access', 'agents', 'admission', 'telemetry', 'url', 'control'],
+      imports: ['lambda', 'access', 'agents', 'admission', 'telemetry', 'control'],
+    },
+    url: {
+      holds: 'function URLs: their listener, requests to events, answers to responses, CORS',
+      imports: ['lambda', 'access', 'agents', 'admission', 'telemetry', 'http'],
     },
     load: { holds: 'the way of load to the leading controller', imports: ['admission'] },
     handover: {
@@ -137,7 +140,7 @@ const gateway: RoomTable = {
       imports: ['lambda', 'agents', 'admission', 'events', 'http'],
     },
   },
-  shared: { 'invoker.ts': ['http'] },
+  shared: { 'invoker.ts': ['http', 'url'] },
 };
 
 const cli: RoomTable = {

@@ -3,7 +3,7 @@ import type { LambdaNode } from '../api/lambda-node.ts';
 import type { Informer } from '../kube/api/types.ts';
 import { type ControlClient, FunctionWriter, type FunctionWriterOptions } from './control/function-writer.ts';
 import { FunctionCatalog, type FunctionCatalogOptions } from './http/function-catalog.ts';
-import type { FunctionUrls } from './url/url-routes.ts';
+import type { FunctionUrls } from './url/function-urls.ts';
 
 export interface GatewayFunctionsOptions
   extends Pick<FunctionCatalogOptions, 'invoker' | 'view' | 'book'>,

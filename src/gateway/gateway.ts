@@ -35,13 +35,14 @@ import type { EventIntakeOptions } from './handover/event-intake.ts';
 import type { Door } from './http/connection-drain.ts';
 import type { ClientPatience } from './http/http-guard.ts';
 import { createLambdaApi } from './http/lambda-api.ts';
-import { createUrlDoor } from './http/url-door.ts';
 import { Invoker } from './invoker.ts';
 import type { Caller } from './lambda/caller.ts';
 import { unavailable } from './lambda/lambda-error.ts';
 import { createGatewayMetrics, type GatewayMetrics } from './telemetry/gateway-metrics.ts';
 import { type CallListener, createCallObserver } from './telemetry/observed-call.ts';
-import { type FunctionUrls, UrlRoutes } from './url/url-routes.ts';
+import type { FunctionUrls } from './url/function-urls.ts';
+import { UrlRoutes } from './url/url-routes.ts';
+import { createUrlDoor } from './url/url-service.ts';
 
 /**
  * Milliseconds without a request after which clients count as sent elsewhere, once the gateway is to end: load

@@ -24,12 +24,12 @@ import { EndpointGuard } from './events/endpoint-guard.ts';
 import { openEventStore } from './events/event-store-choice.ts';
 import { type EventPlace, Gateway, type GatewayOptions } from './gateway.ts';
 import { createGatewayAccess } from './gateway-access.ts';
-import { createFunctionUrls, hostsOf } from './gateway-urls.ts';
 import { ClientTrust } from './handover/client-trust.ts';
 import { createEventIntake, type EventIntake } from './handover/event-intake.ts';
 import { RemoteEventKeeper } from './handover/remote-event-keeper.ts';
 import { LoadReporter, leaderByLease } from './load/load-reporter.ts';
 import { createAccessLog } from './telemetry/access-log.ts';
+import { createFunctionUrls, hostsOf } from './url/function-urls.ts';
 
 /** Times that no flag sets; each is that of every gateway when absent. */
 export type GatewayTimes = Pick<GatewayOptions, 'maxWaitMs' | 'patience'>;

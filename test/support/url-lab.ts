@@ -1,7 +1,7 @@
 import { type IncomingHttpHeaders, request } from 'node:http';
 import type { LambdaFunctionSpecUrl } from '../../src/api/lambda-function.ts';
 import type { GatewayOptions } from '../../src/gateway/gateway.ts';
-import type { FunctionUrls } from '../../src/gateway/url/url-routes.ts';
+import type { FunctionUrls } from '../../src/gateway/url/function-urls.ts';
 import { functionFixture } from './function-fixture.ts';
 import { type GatewayLab, gatewayLab } from './gateway-lab.ts';
 

@@ -20,7 +20,7 @@ import {
   takeObservation,
   toLambdaError,
 } from './answer.ts';
-import { StreamedAnswer } from './streamed-answer.ts';
+import { EventStreamAnswer } from './streamed-answer.ts';
 
 /** Largest client context, in bytes of base64. */
 const MAX_CLIENT_CONTEXT = 3_583;
@@ -103,7 +103,7 @@ async function serveInvoke(
   let refusal: LambdaError | undefined;
   let result = '';
   let answer: InvokeResult | undefined;
-  let stream: StreamedAnswer | undefined;
+  let stream: EventStreamAnswer | undefined;
   try {
     const { admission, entrance, invoker } = options;
     const { caller } = request;
@@ -142,7 +142,7 @@ async function serveInvoke(
           }
           if (operation.streams) {
             const headers = headersOf(call, options);
-            stream = new StreamedAnswer({ reply, hold: request.hold, headers });
+            stream = new EventStreamAnswer({ reply, hold: request.hold, headers });
           }
           answer = await invoker.invoke(call, caller, admitted, stream);
           admitted.answered(answer.body.length);

@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import type { FastifyReply } from 'fastify';
 import { EVENT_STREAM, type InvokeComplete, invokeComplete, payloadChunk } from '../../common/event-stream.ts';
 import type { Hold } from '../admission/room.ts';
@@ -5,23 +6,50 @@ import type { AnswerSink } from '../agents/agent-call.ts';
 import type { InvokeResult } from '../agents/function-call.ts';
 import type { LambdaError } from '../lambda/lambda-error.ts';
 
-export interface StreamedAnswerOptions {
+/** A streamed answer on its way to a client: bytes as they come, within what the client reads. */
+export abstract class StreamedAnswer implements AnswerSink {
+  /** Bytes of the function's own. */
+  bytes = 0;
+  readonly #response: ServerResponse;
+  readonly #hold: Pick<Hold, 'add'>;
+
+  constructor(response: ServerResponse, hold: Pick<Hold, 'add'>) {
+    this.#response = response;
+    this.#hold = hold;
+  }
+
+  abstract begin(contentType: string): void;
+  abstract chunk(bytes: Buffer, taken: () => void): void;
+
+  /** @param frame the bytes in the form that the client gets */
+  protected write(bytes: Buffer, taken: () => void, frame: Uint8Array = bytes): void {
+    this.bytes += bytes.length;
+    this.#hold.add(bytes.length);
+    this.#response.write(frame, () => {
+      this.#hold.add(-bytes.length);
+      taken();
+    });
+  }
+}
+
+export interface EventStreamAnswerOptions {
   readonly reply: FastifyReply;
   readonly hold: Pick<Hold, 'add'>;
   /** Names and values of headers in turn. */
   readonly headers: readonly string[];
 }
 
-/** The answer of an InvokeWithResponseStream: messages as they come, within what its client reads. */
-export class StreamedAnswer implements AnswerSink {
-  readonly #options: StreamedAnswerOptions;
+/** The answer of an InvokeWithResponseStream, in messages. */
+export class EventStreamAnswer extends StreamedAnswer {
+  readonly #reply: FastifyReply;
+  readonly #headers: readonly string[];
   #begun = false;
   #version: readonly string[] = [];
-  /** Bytes of the function's own. */
-  bytes = 0;
 
-  constructor(options: StreamedAnswerOptions) {
-    this.#options = options;
+  constructor({ headers, hold, reply }: EventStreamAnswerOptions) {
+    super(reply.raw, hold);
+    this.#reply = reply;
+    this.#headers = headers;
   }
 
   get hasBegun(): boolean {
@@ -37,22 +65,16 @@ export class StreamedAnswer implements AnswerSink {
   }
 
   #start(more: readonly string[]): void {
-    const { reply, headers } = this.#options;
+    const reply = this.#reply;
     this.#begun = true;
     // Before the hijack: if a header is invalid, the framework can still answer with an error.
-    reply.raw.writeHead(200, ['content-type', EVENT_STREAM, ...headers, ...this.#version, ...more]);
+    reply.raw.writeHead(200, ['content-type', EVENT_STREAM, ...this.#headers, ...this.#version, ...more]);
     reply.hijack();
     reply.raw.flushHeaders();
   }
 
   chunk(bytes: Buffer, taken: () => void): void {
-    const { reply, hold } = this.#options;
-    this.bytes += bytes.length;
-    hold.add(bytes.length);
-    reply.raw.write(payloadChunk(bytes), () => {
-      hold.add(-bytes.length);
-      taken();
-    });
+    this.write(bytes, taken, payloadChunk(bytes));
   }
 
   /**
@@ -81,8 +103,7 @@ export class StreamedAnswer implements AnswerSink {
   }
 
   #end(event: InvokeComplete): FastifyReply {
-    const { reply } = this.#options;
-    reply.raw.end(invokeComplete(event));
-    return reply;
+    this.#reply.raw.end(invokeComplete(event));
+    return this.#reply;
   }
 }

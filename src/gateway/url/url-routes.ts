@@ -1,8 +1,7 @@
 import { functionOfHost, isPublicUrl } from '../../api/function-url.ts';
 import { calledNameOf, type LambdaFunction, type LambdaFunctionSpecUrl } from '../../api/lambda-function.ts';
-import type { IpRange } from '../../common/net/ip-range.ts';
 import type { Informer } from '../../kube/api/types.ts';
-import type { RateLimit } from '../lambda/caller-rate.ts';
+import type { FunctionUrls } from './function-urls.ts';
 
 /** The function behind a URL. */
 export interface UrlRoute {
@@ -10,23 +9,6 @@ export interface UrlRoute {
   readonly url: LambdaFunctionSpecUrl;
   /** Whether everybody may call it by the label of the namespace, which has not been read yet. */
   readonly isUndecided: boolean;
-}
-
-/** The URLs that the operator wants served. */
-export interface FunctionUrls {
-  /** Domain of all of them. */
-  readonly domain: string;
-  /**
-   * Whether the operator lets functions of the namespace have URLs that everybody may call; undefined until that is
-   * known.
-   */
-  readonly isPublic: () => boolean | undefined;
-  /** Looks again whether it does, where that was not done a moment ago and a request would be refused. Never rejects. */
-  readonly look: () => Promise<void>;
-  /** Of each address. */
-  readonly rate: RateLimit;
-  /** Addresses of proxies in front. */
-  readonly proxies: readonly IpRange[];
 }
 
 export interface UrlRoutesOptions extends Pick<FunctionUrls, 'domain' | 'isPublic'> {

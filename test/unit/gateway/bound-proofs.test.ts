@@ -3,7 +3,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { createGatewayAccess } from '../../../src/gateway/gateway-access.ts';
-import { hostsOf } from '../../../src/gateway/gateway-urls.ts';
+import { hostsOf } from '../../../src/gateway/url/function-urls.ts';
 import { secrets } from '../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../src/kube/api/types.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';

@@ -3,12 +3,13 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isPresigned, SIGNATURE_ALGORITHM } from '../access/signature.ts';
 import type { Hold, Room } from '../admission/room.ts';
 import type { FunctionCall } from '../agents/function-call.ts';
+import type { Arrival, Visitor } from '../http/entrance.ts';
 import { Caller } from '../lambda/caller.ts';
 import type { CallObservation, CallObserver, CallReport } from '../telemetry/observed-call.ts';
-import type { Client } from '../url/client-address.ts';
-import type { CorsRequest } from '../url/cors.ts';
-import type { UrlRoute, UrlRoutes } from '../url/url-routes.ts';
-import type { Arrival, Visitor } from './entrance.ts';
+import type { Client } from './client-address.ts';
+import type { CorsRequest } from './cors.ts';
+import { type RepliedRequest, UrlReply } from './url-reply.ts';
+import type { UrlRoute, UrlRoutes } from './url-routes.ts';
 
 /** Name of the operation, for metrics, access log and spans. */
 const OPERATION = 'InvokeFunctionUrl';
@@ -21,10 +22,12 @@ export interface UrlVisitOptions {
   /** The room for requests of URLs alone. */
   readonly room: Room;
   readonly observer: CallObserver;
+  /** Whether clients are to be sent elsewhere: answers then end their connection. */
+  readonly isDraining: () => boolean;
 }
 
 /** One request, from its head to the last byte of its answer. */
-export class UrlVisit implements Arrival {
+export class UrlVisit implements Arrival, RepliedRequest {
   readonly id = randomUUID();
   readonly raw: IncomingMessage;
   readonly response: ServerResponse;
@@ -40,8 +43,7 @@ export class UrlVisit implements Arrival {
   body: Buffer = NO_BODY;
   /** Undefined until the call was accepted. */
   call: FunctionCall | undefined;
-  /** Bytes of the answer. */
-  answerBytes = 0;
+  readonly reply: UrlReply;
   #report: CallReport | undefined;
 
   constructor(raw: IncomingMessage, response: ServerResponse, client: Client, options: UrlVisitOptions) {
@@ -64,6 +66,7 @@ export class UrlVisit implements Arrival {
     // Last: a fault above keeps no place.
     this.hold = options.room.open();
     this.caller.hold = this.hold;
+    this.reply = new UrlReply(this, options.isDraining);
   }
 
   get cors(): CorsRequest {

@@ -1,12 +1,29 @@
-import { EsbError } from '../common/errors.ts';
-import { parseIpRange, singleAddress } from '../common/net/ip-range.ts';
-import type { GatewayConfig } from '../options/gateway.ts';
-import { nameOfHost } from './access/access.ts';
-import { PublicNamespace, type PublicNamespaceOptions } from './url/public-namespace.ts';
-import type { FunctionUrls } from './url/url-routes.ts';
+import { EsbError } from '../../common/errors.ts';
+import { type IpRange, parseIpRange, singleAddress } from '../../common/net/ip-range.ts';
+import type { GatewayConfig } from '../../options/gateway.ts';
+import { nameOfHost } from '../access/access.ts';
+import type { RateLimit } from '../lambda/caller-rate.ts';
+import { PublicNamespace, type PublicNamespaceOptions } from './public-namespace.ts';
 
 /** A name of the domain name system, in small letters and without a dot at its end. */
 const DOMAIN = /^(?!.{190})[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$/;
+
+/** The URLs that the operator wants served. */
+export interface FunctionUrls {
+  /** Domain of all of them. */
+  readonly domain: string;
+  /**
+   * Whether the operator lets functions of the namespace have URLs that everybody may call; undefined until that is
+   * known.
+   */
+  readonly isPublic: () => boolean | undefined;
+  /** Looks again whether it does, where that was not done a moment ago and a request would be refused. Never rejects. */
+  readonly look: () => Promise<void>;
+  /** Of each address. */
+  readonly rate: RateLimit;
+  /** Addresses of proxies in front. */
+  readonly proxies: readonly IpRange[];
+}
 
 /**
  * The function URLs that the flags ask for; undefined for none.

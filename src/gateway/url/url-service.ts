@@ -1,7 +1,8 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { IpRange } from '../../common/net/ip-range.ts';
+import { listenOn } from '../../common/net/listen.ts';
 import { completeXRay } from '../../common/tracing/trace-context.ts';
 import type { Access } from '../access/access.ts';
 import { strangerAt } from '../access/access-cache.ts';
@@ -9,21 +10,21 @@ import type { Admission } from '../admission/admission.ts';
 import { overloaded, refusalFor } from '../admission/admission-policy.ts';
 import { UnverifiedBodies } from '../admission/unverified-bodies.ts';
 import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
+import { refusalReport, resultName, toLambdaError } from '../http/answer.ts';
+import { ConnectionDrain, type Door } from '../http/connection-drain.ts';
+import { Entrance } from '../http/entrance.ts';
+import { type ConnectionLimits, guardedServer, HttpGuard } from '../http/http-guard.ts';
+import { announcedBytes, announcesBody, readRequestBody } from '../http/request-body.ts';
 import type { Invoker } from '../invoker.ts';
 import { CallerRates, type RateLimit } from '../lambda/caller-rate.ts';
 import { MAX_PAYLOAD_BYTES } from '../lambda/json-payload.ts';
 import { LambdaError, unavailable } from '../lambda/lambda-error.ts';
 import { type CallReport, NOT_RUN } from '../telemetry/observed-call.ts';
-import { clientOf } from '../url/client-address.ts';
-import { corsHeaders, isPreflight, preflightHeaders, withoutCors } from '../url/cors.ts';
-import { type AnswerHead, type UrlAnswer, urlAnswerOf } from '../url/url-answer.ts';
-import { type Signer, urlEventOf } from '../url/url-event.ts';
-import { failureOf, refusalOf } from '../url/url-refusal.ts';
-import type { FunctionUrls, UrlRoute } from '../url/url-routes.ts';
-import { refusalReport, resultName, toLambdaError } from './answer.ts';
-import { Entrance } from './entrance.ts';
-import { announcedBytes, announcesBody, readRequestBody } from './request-body.ts';
-import { UrlStream } from './url-stream.ts';
+import { clientOf } from './client-address.ts';
+import type { FunctionUrls } from './function-urls.ts';
+import { refusalOf } from './url-answer.ts';
+import { type Signer, urlEventOf } from './url-event.ts';
+import type { UrlRoute } from './url-routes.ts';
 import { UrlVisit, type UrlVisitOptions } from './url-visit.ts';
 
 /** Addresses whose rates are remembered. */
@@ -32,6 +33,7 @@ const NO_BODY = Buffer.alloc(0);
 const HUNG_UP: CallReport = { ...NOT_RUN, result: 'hung_up', status: 0 };
 
 export interface UrlServiceOptions extends UrlVisitOptions {
+  readonly connections: ConnectionLimits;
   readonly access: Access;
   readonly admission: Admission;
   readonly invoker: Pick<Invoker, 'find' | 'invoke'>;
@@ -42,14 +44,38 @@ export interface UrlServiceOptions extends UrlVisitOptions {
   readonly proxies: readonly IpRange[];
   /** Why nothing can be said about any function yet; undefined when that is not so. */
   readonly notReady: () => LambdaError | undefined;
-  /** Whether clients are to be sent elsewhere: answers then end their connection. */
-  readonly isDraining: () => boolean;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
+/**
+ * The listener of function URLs, over plain HTTP: a proxy in front has TLS. Without the framework of the Lambda API,
+ * since every method and path goes to one place, as sent.
+ */
+export function createUrlDoor(options: UrlServiceOptions): Door {
+  const service = new UrlService(options);
+  const server = createServer(guardedServer(options.connections.patience), (request, response) => {
+    service.serve(request, response).catch((error: unknown) => {
+      // Anybody may send a request: none ends the process.
+      options.logger.error({ err: error }, 'request of a function URL failed for a fault of the gateway');
+      response.destroy();
+    });
+  });
+  const guard = new HttpGuard(server, options.connections, (error, requestId) => {
+    const { body, headers, status } = refusalOf(error);
+    return {
+      status,
+      headers: { ...Object.fromEntries(headers), 'x-amzn-requestid': requestId },
+      body: body.toString(),
+    };
+  });
+  server.on('clientError', (error, socket) => guard.refuse(error, socket as Parameters<HttpGuard['refuse']>[1]));
+  const drain = new ConnectionDrain(server, options.clock);
+  return { listen: (address) => listenOn(server, address), close: (how) => drain.run(how) };
+}
+
 /** Answers requests of function URLs: each is an Invoke of its function. */
-export class UrlService {
+class UrlService {
   readonly #options: UrlServiceOptions;
   readonly #entrance: Entrance;
   readonly #rates: CallerRates;
@@ -94,7 +120,7 @@ export class UrlService {
         durationMs: performance.now() - startedAt,
         start: result?.answer.timings?.start ?? '',
         timings: result?.answer.timings,
-        answerBytes: visit.answerBytes,
+        answerBytes: visit.reply.bytes,
       });
     } catch (error) {
       const known = toLambdaError(error, logger, visit.id);
@@ -107,7 +133,7 @@ export class UrlService {
       if (response.headersSent) {
         response.destroy();
       } else {
-        this.#send(visit, refusal);
+        visit.reply.send(refusal);
       }
     }
   }
@@ -145,10 +171,7 @@ export class UrlService {
     if (route.isUndecided) {
       throw unavailable('The label of the namespace has not been read yet.');
     }
-    const { cors } = route.url;
-    if (cors !== undefined && isPreflight(visit.cors)) {
-      this.#writeHead(visit, { status: 200, headers: preflightHeaders(cors, visit.cors) }, 0);
-      visit.response.end();
+    if (visit.reply.sendPreflight()) {
       return undefined;
     }
     visit.observation.addressed(route.functionName, 'RequestResponse', 0);
@@ -233,7 +256,7 @@ export class UrlService {
 
   async #invoke(visit: UrlVisit, { functionName, url }: UrlRoute, signer: Signer | undefined) {
     const { admission, invoker } = this.#options;
-    const { caller, hold, observation, response } = visit;
+    const { caller, hold, observation, reply } = visit;
     const traceId = completeXRay(observation.traceId, functionName);
     observation.addressed(functionName, 'RequestResponse', visit.body.length);
     const reference = { name: functionName };
@@ -249,17 +272,7 @@ export class UrlService {
       traceParent: observation.traceParent,
     };
     visit.call = call;
-    const stream =
-      url.invokeMode === 'RESPONSE_STREAM'
-        ? new UrlStream({
-            response,
-            hold,
-            send: (head) => {
-              this.#sendHead(visit, head, undefined);
-              response.flushHeaders();
-            },
-          })
-        : undefined;
+    const sink = url.invokeMode === 'RESPONSE_STREAM' ? reply : undefined;
     const admitted = await admission.enter(call, caller, hold.room);
     let answer: InvokeResult;
     try {
@@ -269,12 +282,12 @@ export class UrlService {
       visit.body = NO_BODY;
       call = { ...call, payload };
       visit.call = call;
-      answer = await invoker.invoke(call, caller, admitted, stream);
+      answer = await invoker.invoke(call, caller, admitted, sink);
       admitted.answered(answer.body.length);
     } finally {
       admitted.release();
     }
-    const isWhole = this.#finish(visit, answer, stream);
+    const isWhole = reply.finish(answer);
     const result = resultName(answer);
     return { answer, result: result === 'ok' && !isWhole ? 'function_error' : result };
   }
@@ -299,67 +312,6 @@ export class UrlService {
       throw new LambdaError('RequestTooLargeException', `The event of the request is over ${MAX_PAYLOAD_BYTES} bytes.`);
     }
     return payload;
-  }
-
-  /** Sends what is left of an answer. Returns whether the client got an answer of the function, to its end. */
-  #finish(visit: UrlVisit, answer: InvokeResult, stream: UrlStream | undefined): boolean {
-    const { body, contentType = '', functionError, outcome } = answer;
-    switch (stream?.stage) {
-      case 'Body':
-        visit.answerBytes = stream.bytes;
-        if (functionError) {
-          // The status has gone out: a cut connection tells the client that the answer is not whole.
-          visit.response.destroy();
-          return false;
-        }
-        visit.response.end(body);
-        return true;
-      case 'Head':
-      case 'Senseless':
-        this.#send(visit, failureOf(outcome));
-        return false;
-      case 'Waiting':
-      case undefined: {
-        const made = functionError ? undefined : urlAnswerOf(body, contentType);
-        this.#send(visit, made ?? failureOf(outcome), body);
-        return made !== undefined;
-      }
-    }
-  }
-
-  /** @param counted bytes of the function, which the visit holds already */
-  #send(visit: UrlVisit, answer: UrlAnswer, counted?: Buffer): void {
-    if (visit.caller.gone) {
-      return;
-    }
-    if (answer.body.buffer !== counted?.buffer) {
-      visit.hold.add(answer.body.length);
-    }
-    visit.answerBytes = answer.body.length;
-    this.#sendHead(visit, answer, answer.body.length);
-    visit.response.end(answer.body);
-  }
-
-  /** @param bytes of the body; undefined where they are not known */
-  #sendHead(visit: UrlVisit, { headers, status }: AnswerHead, bytes: number | undefined): void {
-    const config = visit.route?.url.cors;
-    const own = config === undefined ? headers : withoutCors(headers);
-    const shown = config === undefined ? [] : corsHeaders(config, visit.cors, own);
-    this.#writeHead(visit, { status, headers: [...own, ...shown] }, bytes);
-  }
-
-  #writeHead({ call, id, raw, response }: UrlVisit, { headers, status }: AnswerHead, bytes: number | undefined): void {
-    const hasBody = status !== 204 && status !== 304;
-    // A HEAD without a body says nothing of the length that a GET has.
-    const length = raw.method === 'HEAD' && bytes === 0 ? undefined : bytes;
-    const all = [
-      ...headers,
-      ['x-amzn-requestid', id],
-      ...(call === undefined ? [] : [['x-amzn-trace-id', call.traceId]]),
-      ...(length === undefined || !hasBody ? [] : [['content-length', String(length)]]),
-      ...(this.#options.isDraining() ? [['connection', 'close']] : []),
-    ];
-    response.writeHead(status, all.flat());
   }
 }
 
