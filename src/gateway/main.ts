@@ -16,6 +16,7 @@ import { openTracing } from '../common/tracing/tracing.ts';
 import { ListWatchInformer } from '../kube/cache/informer.ts';
 import { createKubeClient } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
+import { OwnWrites } from '../kube/client/own-writes.ts';
 import type { EventsConfig } from '../options/events.ts';
 import type { GatewayConfig } from '../options/gateway.ts';
 import { gatewayLimits } from './admission/gateway-limits.ts';
@@ -204,6 +205,10 @@ async function openGateway(phase: Phase<GatewayConfig>, cluster: Cluster, times:
   const events = await placeOfEvents(phase, cluster, () => identity.current);
   const urls = createFunctionUrls(config.urls, { ...common, client });
   const identity: ClientIdentity = await openIdentity(false, () => gateway.reconnect());
+  const written = [
+    { type: lambdaFunctions, informer: functions },
+    { type: lambdaVersions, informer: versions },
+  ];
   const gateway: Gateway = new Gateway({
     ...common,
     workers,
@@ -215,7 +220,7 @@ async function openGateway(phase: Phase<GatewayConfig>, cluster: Cluster, times:
     timingHeaders,
     access: callers.access,
     hosts,
-    ...(config.control.api ? { control: client } : {}),
+    ...(config.control.api ? { control: new OwnWrites(client, written).client } : {}),
     ...(urls === undefined ? {} : { urls: urls.settings }),
     ...(callers.createServer === undefined ? {} : { createServer: callers.createServer }),
     limits: gatewayLimits(config.limits),

@@ -8,8 +8,7 @@ import { hasCode } from '../../common/errors.ts';
 import { LATEST } from '../../common/function-arn.ts';
 import { Limiter } from '../../common/limiter.ts';
 import type { Logger } from '../../common/logger.ts';
-import { isOlder } from '../../kube/api/resource-version.ts';
-import type { Informer, KubeClient, KubeObject, ObjectKey } from '../../kube/api/types.ts';
+import type { Informer, KubeClient, ObjectKey } from '../../kube/api/types.ts';
 import type { VersionBook } from '../agents/version-book.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 import { LambdaError } from '../lambda/lambda-error.ts';
@@ -25,11 +24,12 @@ import { SharedTurns } from './shared-turns.ts';
 export type ControlClient = Pick<KubeClient, 'get' | 'patch' | 'delete'>;
 
 export interface FunctionWriterOptions {
+  /** Writes through it show in the informers. */
   readonly client: ControlClient;
   readonly namespace: string;
   /** Heard after the book has. */
-  readonly functions: Pick<Informer<LambdaFunction>, 'cache' | 'subscribe'>;
-  readonly versions: Pick<Informer<LambdaVersion>, 'cache' | 'subscribe'>;
+  readonly functions: Pick<Informer<LambdaFunction>, 'cache' | 'removed' | 'subscribe' | 'written'>;
+  readonly versions: Pick<Informer<LambdaVersion>, 'subscribe' | 'written'>;
   readonly book: Pick<VersionBook, 'function' | 'version'>;
   /** Whether workers serve a function of this name that no LambdaFunction owns. */
   readonly isHandMade: (functionName: string) => boolean;
@@ -65,7 +65,7 @@ export interface Publish {
 const TRIES = 5;
 /** Milliseconds that one request to the API server may take. */
 const DEADLINE_MS = 10_000;
-/** Milliseconds that a change may take to come back by the gateway's own watch. */
+/** Milliseconds that a read waits for the API server. */
 const SEEN_MS = 2_000;
 /** Looks at the API server for reads at a time; the others wait for their turn. */
 const MAX_READS = 16;
@@ -142,7 +142,7 @@ export class FunctionWriter {
       const patch = { kind: 'apply', fieldManager: fieldManagers.control, force: false, body: object } as const;
       try {
         const made = await client.patch(lambdaFunctions, key, patch, { deadlineMs: DEADLINE_MS });
-        return await this.#written(made, author);
+        return this.#written(made, author);
       } catch (error) {
         throw hasCode(error, 'Conflict') ? alreadyThere(name, error) : error;
       }
@@ -175,7 +175,7 @@ export class FunctionWriter {
         try {
           const options = { deadlineMs: DEADLINE_MS, dryRun: isTrial };
           const changed = await client.patch(lambdaFunctions, key, patch, options);
-          return isTrial ? changed : await this.#written(changed, author);
+          return isTrial ? changed : this.#written(changed, author);
         } catch (error) {
           if (tries === TRIES || !hasCode(error, 'Conflict')) {
             throw error;
@@ -197,26 +197,21 @@ export class FunctionWriter {
 
   /** Deletes a function; the controller removes its workers and versions. */
   async remove(target: FunctionTarget, author: Author): Promise<void> {
-    const { client, functions, namespace } = this.#options;
+    const { client, namespace } = this.#options;
     await inWordsOfLambda(async () => {
-      const { metadata } = await this.read(target);
-      const { name, uid } = metadata;
-      const key = { namespace, name };
-      await client.delete(lambdaFunctions, key, { uid, deadlineMs: DEADLINE_MS });
+      const { name, uid } = (await this.read(target)).metadata;
+      await client.delete(lambdaFunctions, { namespace, name }, { uid, deadlineMs: DEADLINE_MS });
       this.#log('function deleted', name, author);
-      await this.until(target.name, () => functions.cache.get(key)?.metadata.uid !== uid);
     });
   }
 
   /** Deletes a function that a request has just created, unless it was changed since. Never rejects. */
   async withdraw(made: LambdaFunction, author: Author): Promise<void> {
-    const { functions, logger, namespace } = this.#options;
-    const { name, uid } = made.metadata;
-    const key = { namespace, name };
+    const { logger, namespace } = this.#options;
+    const { name } = made.metadata;
     try {
-      if (await this.#deleteUnchanged(key, made)) {
+      if (await this.#deleteUnchanged({ namespace, name }, made)) {
         this.#log('function withdrawn', name, author);
-        await this.until(calledNameOf(made), () => functions.cache.get(key)?.metadata.uid !== uid);
       }
     } catch (error) {
       logger.warn({ err: error, function: name }, 'a function that cannot have its image is not withdrawn');
@@ -249,7 +244,7 @@ export class FunctionWriter {
    * @throws {LambdaError} ResourceConflictException where an alias names it
    */
   async removeVersion(target: FunctionTarget, version: number, author: Author): Promise<void> {
-    const { client, namespace, versions } = this.#options;
+    const { client, namespace } = this.#options;
     await inWordsOfLambda(async () => {
       const owner = await this.read(target);
       // Calls go by the aliases in effect, which may still name a version that the written ones no longer do.
@@ -267,7 +262,6 @@ export class FunctionWriter {
       const { uid } = present.metadata;
       await client.delete(lambdaVersions, key, { uid, deadlineMs: DEADLINE_MS });
       this.#log('version deleted', key.name, author);
-      await this.until(target.name, () => versions.cache.get(key)?.metadata.uid !== uid);
     });
   }
 
@@ -286,9 +280,8 @@ export class FunctionWriter {
   }
 
   /**
-   * Has reads of this gateway show what any gateway has written: waits until its caches are as new as the API server is
-   * now. Reads of one function share a look that begins after they came. While the API server is away or busy, reads
-   * show what they can.
+   * Has reads of this gateway show what any gateway has written: its caches take in what the API server has now. Reads of
+   * one function share a look that begins after they came. While the API server is away or busy, reads show what they can.
    */
   async refresh({ name, qualifier = LATEST }: FunctionReference): Promise<void> {
     const version = Number(qualifier);
@@ -307,15 +300,20 @@ export class FunctionWriter {
 
   /** @param version one that the gateway does not know; undefined for none */
   async #look(name: string, version: number | undefined, signal: AbortSignal): Promise<void> {
-    const { book, client, functions, namespace, versions } = this.#options;
-    const known = book.function(name);
+    const { client, functions, namespace, versions } = this.#options;
     const key = { namespace, name: this.targetOf(name).objectName };
+    const before = functions.cache.get(key)?.metadata.uid;
     const present = await client.get(lambdaFunctions, key, { signal });
-    await this.until(name, () => isAsNew(functions.cache.get(key), present ?? known, present === undefined));
+    if (present !== undefined) {
+      functions.written(present);
+    } else if (before !== undefined) {
+      functions.removed(key, before);
+    }
     if (present !== undefined && version !== undefined) {
       const of = { namespace, name: versionName(present, version) };
-      if ((await client.get(lambdaVersions, of, { signal })) !== undefined) {
-        await this.until(name, () => versions.cache.get(of) !== undefined);
+      const published = await client.get(lambdaVersions, of, { signal });
+      if (published !== undefined) {
+        versions.written(published);
       }
     }
   }
@@ -324,7 +322,7 @@ export class FunctionWriter {
    * Waits until a condition of a function holds that the gateway's watches bring about: looks once for each change of the
    * function and of its versions. Returns whether the condition holds in time.
    */
-  async until(functionName: string, holds: () => boolean, deadlineMs = SEEN_MS): Promise<boolean> {
+  async until(functionName: string, holds: () => boolean, deadlineMs: number): Promise<boolean> {
     if (holds()) {
       return true;
     }
@@ -347,11 +345,8 @@ export class FunctionWriter {
     return holds();
   }
 
-  async #written(object: LambdaFunction, author: Author): Promise<LambdaFunction> {
-    const { functions, namespace } = this.#options;
-    const { name } = object.metadata;
-    this.#log('function written', name, author);
-    await this.until(calledNameOf(object), () => isAsNew(functions.cache.get({ namespace, name }), object, false));
+  #written(object: LambdaFunction, author: Author): LambdaFunction {
+    this.#log('function written', object.metadata.name, author);
     return object;
   }
 
@@ -391,17 +386,4 @@ export function checkRevision(wanted: string | undefined, present: string): void
       'The RevisionId provided does not match the latest RevisionId. Call the GetFunction/GetAlias API to retrieve the latest RevisionId for your resource.',
     );
   }
-}
-
-/**
- * Whether a cache has an object as it is, or newer.
- *
- * @param isGone whether the object is the last known state of one that is gone
- */
-function isAsNew(cached: KubeObject | undefined, object: KubeObject | undefined, isGone: boolean): boolean {
-  if (isGone) {
-    return cached === undefined || cached.metadata.uid !== object?.metadata.uid;
-  }
-  // Another uid is a later object of the name, or an earlier one: the versions of both are of one kind.
-  return cached !== undefined && object !== undefined && !isOlder(cached, object);
 }
