@@ -110,7 +110,10 @@ const controller: RoomTable = {
     },
     load: { holds: 'the calls of gateways, by function and version', imports: ['certificates'] },
     functions: { holds: 'workers and versions of each LambdaFunction', imports: ['load'] },
-    reservation: { holds: 'guard and reservation of each node', imports: ['nodes', 'scheduling'] },
+    reservation: {
+      holds: 'Pods that are kept for nodes: guards, reservations, and those that ask for nodes',
+      imports: ['nodes', 'scheduling'],
+    },
   },
 };
 

@@ -1,5 +1,5 @@
 import type { LambdaNode } from '../../src/api/lambda-node.ts';
-import { reserveView } from '../../src/controller/reservation/hold-pod.ts';
+import { reserveView } from '../../src/controller/reservation/hold-view.ts';
 import type { Pod } from '../../src/kube/api/resource-types.ts';
 import { type EsbCluster, systemNamespace } from './esb-cluster.ts';
 

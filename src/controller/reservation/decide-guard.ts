@@ -1,5 +1,7 @@
 import type { NodePresence } from '../scheduling/node-snapshot.ts';
-import type { GuardWish, HoldView } from './hold-pod.ts';
+import type { GuardWish } from './hold-pod.ts';
+import type { HoldView } from './hold-view.ts';
+import type { PodChange } from './hold-writer.ts';
 
 /**
  * Milliseconds after which an eviction without a cordon is no drain any more: the guard was deleted by hand, or made
@@ -30,10 +32,7 @@ export interface GuardInput extends Omit<NodePresence, 'isOutside'> {
 export type GuardAction =
   | { readonly kind: 'nothing' }
   | { readonly kind: 'create' }
-  | { readonly kind: 'remove'; readonly because: string }
-  /** Releases a guard that another party has deleted. */
-  | { readonly kind: 'release'; readonly because: 'drained' | 'calledOff' | 'gone' | 'tainted' }
-  | { readonly kind: 'renewImage' };
+  | Exclude<PodChange, { readonly kind: 'resize' }>;
 
 export interface GuardDecision {
   readonly action: GuardAction;
@@ -105,7 +104,7 @@ function decidePresent(input: GuardInput, pod: HoldView): GuardDecision {
       ? { action: nothing, refusal, againAfterMs: left }
       : { action: { kind: 'remove', because: refusal }, refusal };
   }
-  return { action: pod.image === input.wanted.image ? nothing : { kind: 'renewImage' } };
+  return { action: pod.image === input.wanted.image ? nothing : { kind: 'renewImage', image: input.wanted.image } };
 }
 
 /**

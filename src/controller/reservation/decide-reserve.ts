@@ -1,5 +1,7 @@
 import type { NodePresence } from '../scheduling/node-snapshot.ts';
-import type { PodAmounts, ReserveView } from './hold-pod.ts';
+import type { PodAmounts } from './hold-pod.ts';
+import type { ReserveView } from './hold-view.ts';
+import type { PodChange } from './hold-writer.ts';
 
 /** Milliseconds for which a smaller reservation has to do before the memory goes back: workers come and go. */
 const SHRINK_AFTER_MS = 60_000;
@@ -51,10 +53,7 @@ export interface ReserveInput extends Pick<NodePresence, 'exists' | 'lost' | 're
 export type ReserveAction =
   | { readonly kind: 'nothing' }
   | ({ readonly kind: 'create'; readonly index: number } & PodAmounts)
-  /** Without an amount of CPU, that of the Pod stays. */
-  | ({ readonly kind: 'resize'; readonly name: string } & PodAmounts)
-  | { readonly kind: 'remove'; readonly name: string; readonly because: string }
-  | { readonly kind: 'renewImage'; readonly name: string };
+  | (Exclude<PodChange, { readonly kind: 'release' }> & { readonly name: string });
 
 export interface ReserveDecision {
   readonly action: ReserveAction;
@@ -237,7 +236,7 @@ export function decideReserve(input: ReserveInput): ReserveDecision {
   }
   const earlier = pods.find((pod) => pod.image !== image);
   if (earlier !== undefined) {
-    return { action: { kind: 'renewImage', name: earlier.name }, promiseMiB, refusal };
+    return { action: { kind: 'renewImage', name: earlier.name, image }, promiseMiB, refusal };
   }
   const lessBy = requestedMiB(pods) - wantedMiB;
   if (lessBy > 0) {

@@ -4,7 +4,7 @@ import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode, messageOf, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { repeat } from '../../common/repeat.ts';
-import { type Node, type Pod, pods as podType, serviceAccounts } from '../../kube/api/resource-types.ts';
+import type { Node, Pod } from '../../kube/api/resource-types.ts';
 import type { Informer, KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import type { Homeless } from '../scheduling/homeless.ts';
 import type { NodeSnapshot } from '../scheduling/node-snapshot.ts';
@@ -13,16 +13,16 @@ import { matchesLabels } from '../scheduling/place.ts';
 import { taintVerdict } from '../scheduling/taint.ts';
 import {
   AGENT_WITHIN_MS,
+  type AgedDemand,
   type DemandAction,
-  type DemandPiece,
-  type DemandView,
   decideDemand,
   demandOf,
   type PieceSize,
   type Wish,
 } from './demand.ts';
-import { demandPod, demandView, HOST_LABEL } from './demand-pod.ts';
-import { type HoldSettings, type Owner, RESERVE_ACCOUNT } from './hold-pod.ts';
+import { type DemandPiece, demandPod, HOST_LABEL, type HoldSettings } from './hold-pod.ts';
+import { demandView } from './hold-view.ts';
+import { HoldWriter } from './hold-writer.ts';
 
 export interface DemandKeeperOptions {
   readonly client: KubeClient;
@@ -59,12 +59,14 @@ interface Offer {
 /** Keeps demand Pods for workers that no node has room for, as {@link decideDemand} says. */
 export class DemandKeeper {
   readonly #options: DemandKeeperOptions;
+  readonly #writer: HoldWriter;
   readonly #offers = new Map<string, Offer>();
   /** By Pod and state, monotonic milliseconds since when. */
   readonly #since = new Map<string, number>();
 
   constructor(options: DemandKeeperOptions) {
     this.#options = options;
+    this.#writer = new HoldWriter(options);
   }
 
   /** Looks until `signal` fires. */
@@ -92,15 +94,9 @@ export class DemandKeeper {
       progressOf: (node) => (snapshot.viewOf(node).ready ? 'ready' : 'coming'),
       mayAsk: (group) => now >= (this.#offers.get(group)?.until ?? now),
     });
-    const owner = actions.some(({ kind }) => kind === 'create') ? await this.#owner(options) : undefined;
     for (const action of actions) {
-      await this.#act(action, owner, now, options);
+      await this.#act(action, now, options);
     }
-  }
-
-  #owner(options: CallOptions): Promise<Owner | undefined> {
-    const { client, systemNamespace: namespace } = this.#options;
-    return client.get(serviceAccounts, { namespace, name: RESERVE_ACCOUNT }, options);
   }
 
   /**
@@ -126,7 +122,7 @@ export class DemandKeeper {
     };
   }
 
-  #views(now: number): readonly DemandView[] {
+  #views(now: number): readonly AgedDemand[] {
     const found = this.#options.pods.cache.list().flatMap((pod) => {
       const view = demandView(pod);
       return view === undefined ? [] : [{ view, key: `${pod.metadata.uid} ${view.state.kind} ${view.nodeName}` }];
@@ -143,32 +139,30 @@ export class DemandKeeper {
     });
   }
 
-  async #act(action: DemandAction, owner: Owner | undefined, now: number, options: CallOptions): Promise<void> {
+  async #act(action: DemandAction, now: number, options: CallOptions): Promise<void> {
     const { logger, onOffer } = this.#options;
     switch (action.kind) {
       case 'create':
-        await this.#ask(action.piece, owner, now, options);
+        await this.#ask(action.piece, now, options);
         return;
       case 'remove':
-        await this.#remove(action.name, options);
+        await this.#remove(action.name, 'its workers have room, or it has ended', options);
         return;
       case 'offer': {
-        this.#pause(action.group, now);
-        await this.#remove(action.name, options);
-        logger.info({ node: action.nodeName, pod: action.name }, 'the scheduler has found room for workers');
-        onOffer(action.nodeName);
+        const { group, name, nodeName } = action;
+        this.#pause(group, now);
+        await this.#remove(name, `the scheduler has found room on ${nodeName}`, options);
+        onOffer(nodeName);
         return;
       }
-      case 'giveUp':
-        this.#pause(action.group, now, action.nodeName === undefined ? MAX_PAUSE_MS : NO_AGENT_PAUSE_MS);
-        await this.#remove(action.name, options);
-        logger.warn(
-          { node: action.nodeName, pod: action.name },
-          action.nodeName === undefined
-            ? 'no node was found for workers, and others have their turn'
-            : 'no agent has come to the node that was found for workers',
-        );
+      case 'giveUp': {
+        const { group, name, nodeName: node } = action;
+        this.#pause(group, now, node === undefined ? MAX_PAUSE_MS : NO_AGENT_PAUSE_MS);
+        const because = node === undefined ? 'no node was found for its workers' : 'no agent has come to its node';
+        await this.#remove(name, because, options);
+        logger.warn({ node, pod: name, because }, 'demand for a node given up');
         return;
+      }
       default:
         return unreachable(action);
     }
@@ -185,13 +179,11 @@ export class DemandKeeper {
     this.#offers.set(group, { until: now + pauseMs, pauseMs });
   }
 
-  async #ask(piece: DemandPiece, owner: Owner | undefined, now: number, options: CallOptions): Promise<void> {
-    const { client, systemNamespace: namespace, settings, logger } = this.#options;
-    const pod = demandPod(settings, piece, namespace, this.#fullHosts(piece), owner);
+  async #ask(piece: DemandPiece, now: number, options: CallOptions): Promise<void> {
+    const { logger, settings, systemNamespace: namespace } = this.#options;
+    const pod = demandPod(settings, piece, namespace, this.#fullHosts(piece));
     try {
-      await client.create(podType, pod, options);
-      const { memoryMiB, milliCPU } = piece;
-      logger.info({ pod: pod.metadata.name, memoryMiB, milliCPU }, 'demand for a node told');
+      await this.#writer.make(pod, options);
     } catch (error) {
       if (hasCode(error, 'Invalid') || hasCode(error, 'Forbidden')) {
         // Workers may have labels and tolerations that Pods may not, here or anywhere. Others are asked for all the same.
@@ -204,9 +196,12 @@ export class DemandKeeper {
     }
   }
 
-  async #remove(name: string, options: CallOptions): Promise<void> {
-    const { client, systemNamespace: namespace } = this.#options;
-    await client.delete(podType, { namespace, name }, options);
+  async #remove(name: string, because: string, options: CallOptions): Promise<void> {
+    const { pods, systemNamespace: namespace } = this.#options;
+    const pod = pods.cache.get({ namespace, name });
+    if (pod !== undefined) {
+      await this.#writer.change(pod, { kind: 'remove', because }, options);
+    }
   }
 
   /**

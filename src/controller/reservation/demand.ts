@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Homeless } from '../scheduling/homeless.ts';
-import type { HoldState } from './hold-pod.ts';
+import type { DemandPiece } from './hold-pod.ts';
+import type { DemandView } from './hold-view.ts';
 
 /** The nodes that a worker may be placed on. */
 export type Wish = Pick<Homeless, 'nodeSelector' | 'tolerations' | 'unfitArchitectures'>;
@@ -8,31 +9,15 @@ export type Wish = Pick<Homeless, 'nodeSelector' | 'tolerations' | 'unfitArchite
 /** Amounts of a piece of demand. */
 export type PieceSize = Pick<Homeless, 'memoryMiB' | 'milliCPU' | 'diskMiB'>;
 
-/** A part of what homeless workers need, which one node has to have as a whole. */
-export interface DemandPiece extends Homeless {
-  /** Of the workers that ask for the same nodes. */
-  readonly group: string;
-  readonly index: number;
-}
-
-/** A demand Pod as it is. */
-export interface DemandView {
-  readonly name: string;
-  readonly group: string;
-  readonly index: number;
-  readonly state: HoldState;
-  /** The node that the scheduler has found. */
-  readonly nodeName: string | undefined;
-  /** Milliseconds since it is in this state: since its node was found, since it ended, or since it was made. */
-  readonly sinceMs: number;
-}
+/** A demand Pod as it is, and the milliseconds since its node was found, since it ended, or since it was made. */
+export type AgedDemand = DemandView & { readonly sinceMs: number };
 
 /** How far the node of a demand Pod is: without an agent that is ready, or ready for workers. */
 export type NodeProgress = 'coming' | 'ready';
 
 export interface DemandInput {
   readonly pieces: readonly DemandPiece[];
-  readonly pods: readonly DemandView[];
+  readonly pods: readonly AgedDemand[];
   readonly progressOf: (node: string) => NodeProgress;
   /** Whether demand Pods of a group may be made again: the last ones found a node just now. */
   readonly mayAsk: (group: string) => boolean;
@@ -109,7 +94,7 @@ export function demandOf(
 const keyOf = ({ group, index }: Pick<DemandPiece, 'group' | 'index'>): string => `${group} ${index}`;
 
 function actionFor(
-  pod: DemandView,
+  pod: AgedDemand,
   isWanted: boolean,
   isCrowded: boolean,
   input: DemandInput,

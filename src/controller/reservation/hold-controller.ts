@@ -19,24 +19,17 @@ import { referenceTo } from '../../kube/events/event-series.ts';
 import { earlierClosure } from '../nodes/node-state.ts';
 import type { AssignmentCache } from '../scheduling/assignment-cache.ts';
 import type { NodeClosures, NodeSnapshot } from '../scheduling/node-snapshot.ts';
-import { type Closing, closureBy, UNHELD_AFTER_MS } from './closure.ts';
-import { decideGuard, type GuardAction, type GuardDecision, isEmpty } from './decide-guard.ts';
-import { decideReserve, type ReserveDecision, requestedMiB, YIELD_MS } from './decide-reserve.ts';
+import type { GuardAction } from './decide-guard.ts';
+import { allocatedMilliCPU, type ReserveAction, requestedMiB } from './decide-reserve.ts';
 import { holdFingerprint, nodeWord } from './hold-changes.ts';
-import {
-  guardGraceSeconds,
-  guardPodName,
-  type HoldSettings,
-  holdNodeOf,
-  holdView,
-  isOwnedBy,
-  reserveView,
-} from './hold-pod.ts';
-import { CATCH_UP_MS, type HeldNode, HoldWriter } from './hold-writer.ts';
+import { guardGraceSeconds, guardPod, guardPodName, type HoldSettings, reservePod } from './hold-pod.ts';
+import { holdNodeOf, reserveView } from './hold-view.ts';
+import { CATCH_UP_MS, HoldWriter } from './hold-writer.ts';
 import { LastWords } from './last-words.ts';
-import { askCPU, type NodeTrack, newTrack, noteEnded, replaceAfterMs } from './node-track.ts';
+import { type Closing, type NodeTrack, newTrack, UNHELD_AFTER_MS } from './node-track.ts';
+import { type NodeLook, type NodePlan, planNode } from './plan-node.ts';
 import { restingOf, stepMiB, wantedMiB, wantedMilliCPU } from './sizing.ts';
-import { isEvictedByTaint } from './tolerations.ts';
+import { podTolerations } from './tolerations.ts';
 
 /** The input for hold Pods. */
 export interface HoldSource {
@@ -68,17 +61,6 @@ export interface HoldControllerOptions extends HoldSource {
   readonly onClosure: (node: string) => void;
 }
 
-/** Everything about one node at one look. */
-interface Look extends HeldNode {
-  /** Workers by the assignments, and by the word of their agent. */
-  readonly counts: { readonly assigned: number; readonly present: number };
-  readonly wantedMiB: number;
-  /** MiB of one step of the reservation. */
-  readonly stepMiB: number;
-  /** Thousandths of a core. */
-  readonly wantedMilliCPU: number;
-}
-
 /** Errors of a write to a Pod that is not as the cache shows it. */
 const behind = ['AlreadyExists', 'Conflict', 'NotFound'] as const;
 
@@ -88,7 +70,7 @@ const START_MS = 10_000;
 const CONCURRENCY = 4;
 
 /**
- * Keeps a guard and a reservation for each node that has workers, as {@link decideGuard} and {@link decideReserve} say.
+ * Keeps a guard and a reservation for each node that has workers, as {@link planNode} says.
  * Looks at a node after each change that concerns its Pods.
  */
 export class HoldController implements NodeClosures {
@@ -190,27 +172,27 @@ export class HoldController implements NodeClosures {
   /** Errors are those of the API server; the node is then looked at again after a growing wait. */
   async reconcile(nodeName: string, options: CallOptions): Promise<ReconcileResult> {
     const look = this.#look(nodeName);
-    if (this.#writer.isAhead(look)) {
+    if (look.reserves.some(({ pod }) => this.#writer.isAhead(pod))) {
       return { requeueAfterMs: CATCH_UP_MS };
     }
-    if (look.guard === undefined && look.reserves.length === 0 && look.counts.assigned === 0) {
+    if (look.guard === undefined && look.reserves.length === 0 && look.assigned === 0) {
       const wasClosed = this.closureOf(nodeName) !== undefined;
       this.#tracks.delete(nodeName);
       this.#looked.add(nodeName);
       if (wasClosed) {
         this.#options.onClosure(nodeName);
       }
-      await this.#writer.promise(look, 0, options);
+      await this.#promise(look, 0, options);
       return {};
     }
-    const { guard, reserve, againAfterMs, promiseMiB } = this.#decide(look);
+    const { guard, reserve, waitsMs } = this.#plan(look);
     try {
       // Before the reservation becomes smaller. A larger one is promised once the kubelet has allocated it.
-      await this.#writer.promise(look, promiseMiB, options);
+      await this.#promise(look, reserve.promiseMiB, options);
       // A guard that is refused holds up no reservation.
       const outcomes = [
-        await settled(this.#writer.guard(look, guard.action, options)),
-        await settled(this.#writer.reserve(look, reserve.action, options)),
+        await settled(this.#changeGuard(look, guard.action, options)),
+        await settled(this.#changeReserve(look, reserve.action, options)),
       ];
       const errors = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as unknown] : []));
       const refused = errors.find((error) => error instanceof ApiError && isRefusal(error));
@@ -226,18 +208,50 @@ export class HoldController implements NodeClosures {
     }
     // The event of what was made usually comes first.
     const isMade = guard.action.kind === 'create' || reserve.action.kind === 'create';
-    const waits = [...(isMade ? [CATCH_UP_MS] : []), ...(againAfterMs === undefined ? [] : [againAfterMs])];
+    const waits = isMade ? [CATCH_UP_MS, ...waitsMs] : waitsMs;
     return waits.length === 0 ? {} : { requeueAfterMs: Math.min(...waits) };
   }
 
-  #look(nodeName: string): Look {
-    const { assignments, lambdaNodes, pods, snapshot, systemNamespace: namespace, workersOf } = this.#options;
+  /** Tells the agent what its workers may have. No kubelet allocates anything on a node that is none of Kubernetes. */
+  async #promise({ node, presence, reserves }: NodeLook, memoryMiB: number, options: CallOptions): Promise<void> {
+    if (node !== undefined) {
+      const milliCPU = allocatedMilliCPU(reserves.map(({ view }) => view));
+      await this.#writer.promise(node, presence.isOutside ? null : { memoryMiB, milliCPU }, options);
+    }
+  }
+
+  async #changeGuard(look: NodeLook, action: GuardAction, options: CallOptions): Promise<void> {
+    const { settings, systemNamespace } = this.#options;
+    const { graceSeconds, guard, node, presence } = look;
+    if (action.kind === 'create' && node !== undefined) {
+      const tolerations = podTolerations(presence.taints);
+      await this.#writer.make(guardPod(settings, node, systemNamespace, graceSeconds, tolerations), options);
+    } else if (action.kind !== 'create' && action.kind !== 'nothing' && guard !== undefined) {
+      await this.#writer.change(guard, action, options);
+    }
+  }
+
+  async #changeReserve(look: NodeLook, action: ReserveAction, options: CallOptions): Promise<void> {
+    const { settings, systemNamespace } = this.#options;
+    const { node, presence, reserves } = look;
+    if (action.kind === 'create' && node !== undefined) {
+      const tolerations = podTolerations(presence.taints);
+      await this.#writer.make(reservePod(settings, node, systemNamespace, action, tolerations, action.index), options);
+    } else if (action.kind !== 'create' && action.kind !== 'nothing') {
+      const pod = reserves.find(({ view }) => view.name === action.name)?.pod;
+      await (pod === undefined ? undefined : this.#writer.change(pod, action, options));
+    }
+  }
+
+  #look(nodeName: string): NodeLook {
+    const { assignments, clock, lambdaNodes, pods, settings, snapshot, workersOf } = this.#options;
+    const namespace = this.#options.systemNamespace;
     const node = lambdaNodes.get({ name: nodeName });
     const workers = workersOf(nodeName);
     const tmpOnDisk = snapshot.isTmpOnDisk(nodeName);
     const { assigned, used } = assignments.load(nodeName, tmpOnDisk);
     const allocated = node?.status?.allocated;
-    const counts = { assigned, present: allocated?.workers ?? 0 };
+    const unsettledMs = assigned > 0 ? 0 : this.#words.unsettledMs(nodeName, node, clock.monotonic());
     const { memoryMiB: capacityMiB, milliCPU } = snapshot.capacity(nodeName);
     const resting = restingOf(workers, tmpOnDisk);
     const heldMiB = allocated?.memoryMiB ?? 0;
@@ -252,7 +266,10 @@ export class HoldController implements NodeClosures {
       presence: snapshot.presence(nodeName),
       guard: pods.cache.get({ namespace, name: guardPodName(nodeName) }),
       reserves,
-      counts,
+      assigned,
+      present: Math.max(allocated?.workers ?? 0, unsettledMs > 0 ? 1 : 0),
+      unsettledMs,
+      image: settings.image,
       // Containers that are there keep their memory, also where the node may promise less than before.
       wantedMiB: Math.max(
         wantedMiB({ ...resting, usedMiB, capacityMiB }),
@@ -264,84 +281,14 @@ export class HoldController implements NodeClosures {
     };
   }
 
-  #decide(look: Look): {
-    readonly guard: GuardDecision;
-    readonly reserve: ReserveDecision;
-    readonly promiseMiB: number;
-    readonly againAfterMs: number | undefined;
-  } {
-    const { clock, settings } = this.#options;
-    const { nodeName, node, presence, reserves } = look;
-    const now = clock.monotonic();
-    const unsettledMs = look.counts.assigned > 0 ? 0 : this.#words.unsettledMs(nodeName, node, now);
-    const counts = { ...look.counts, present: Math.max(look.counts.present, unsettledMs > 0 ? 1 : 0) };
-    const track = this.#track(nodeName);
-    const guardIs = look.guard === undefined ? undefined : holdView(look.guard);
-    if (track.guard.isNew(`${look.guard?.metadata.uid ?? ''} ${guardIs?.state.kind ?? ''}`, now)) {
-      track.wasClosed = false;
-    }
-    const isClosed = presence.cordoned || presence.departure !== undefined;
-    track.wasClosed ||= isClosed;
-    const { image } = settings;
-    const ended = reserves.filter(({ view }) => view.state.kind === 'ended').map(({ pod }) => pod.metadata.uid ?? '');
-    noteEnded(track, ended, guardIs?.state.kind === 'ended' ? look.guard?.metadata.uid : undefined, now);
-    const guard = decideGuard({
-      ...presence,
-      ...counts,
-      isBack: track.wasClosed && !isClosed,
-      isOrphaned: look.guard !== undefined && node !== undefined && !isOwnedBy(look.guard, node),
-      isTainted: isEvictedByTaint(presence.taints, look.guard?.spec?.tolerations ?? []),
-      wanted: { image, graceSeconds: look.graceSeconds },
-      pod: guardIs,
-      sinceMs: track.guard.ms(now),
-      replaceAfterMs: replaceAfterMs(track),
-    });
-    const promisedMiB = node?.status?.promised?.memoryMiB ?? 0;
-    const pods = reserves.map(({ view }) => view);
-    track.lower.isNew(String(requestedMiB(pods) > look.wantedMiB), now);
-    const cpu = askCPU(track, pods, look.wantedMilliCPU, now);
-    track.yieldsUntil = pods.some(({ isPreempted }) => isPreempted) ? now + YIELD_MS : track.yieldsUntil;
-    const reserve = decideReserve({
-      ...presence,
-      isEmpty: isEmpty({ ...presence, ...counts }),
-      isDraining: guard.draining !== undefined,
-      image,
-      wantedMiB: look.wantedMiB,
-      stepMiB: look.stepMiB,
-      ...cpu.input,
-      promisedMiB,
-      pods,
-      endedForMs: now - track.endedAt,
-      replaceAfterMs: replaceAfterMs(track),
-      lowerForMs: track.lower.ms(now),
-      raisedForMs: now - track.raisedAt,
-      yieldsForMs: track.yieldsUntil - now,
-    });
-    const { promiseMiB } = reserve;
-    const isShort = !presence.isOutside && promiseMiB < look.wantedMiB;
-    track.refusal = guard.refusal ?? reserve.refusal ?? track.refusal;
-    const isUnguarded = guard.action.kind === 'create' && track.refusal !== undefined;
-    if (!isShort && guard.refusal === undefined && !isUnguarded) {
-      track.unheldSince = undefined;
-      track.refusal = undefined;
-      track.ends = 0;
-    } else if (track.unheldSince === undefined || promiseMiB > track.promiseMiB) {
-      track.unheldSince = now;
-    }
-    track.promiseMiB = promiseMiB;
-    track.raisedAt = promiseMiB > (node?.status?.reserved?.memoryMiB ?? 0) ? now : track.raisedAt;
-    const { closing, againAfterMs } = closureBy({
-      draining: guard.draining,
-      refusal: track.refusal,
-      unheldForMs: track.unheldSince === undefined ? undefined : now - track.unheldSince,
-    });
-    this.#close(look, track, closing, guard.action);
-    const isSmaller = closing === undefined && (isShort || promisedMiB < promiseMiB);
-    const growsForMs = this.#grow(nodeName, track, isSmaller, now);
-    const settlesMs = unsettledMs > 0 ? unsettledMs : undefined;
-    const all = [guard.againAfterMs, reserve.againAfterMs, againAfterMs, growsForMs, settlesMs, cpu.againAfterMs];
-    const waits = all.filter((ms) => ms !== undefined);
-    return { guard, reserve, promiseMiB, againAfterMs: waits.length === 0 ? undefined : Math.min(...waits) };
+  /** Plans what becomes of the Pods of the node, and closes or opens it to workers by that. */
+  #plan(look: NodeLook): NodePlan {
+    const now = this.#options.clock.monotonic();
+    const track = this.#track(look.nodeName);
+    const plan = planNode(look, track, now);
+    this.#close(look, track, plan.closing, plan.guard.action);
+    const growsForMs = this.#grow(look.nodeName, track, plan.isSmaller, now);
+    return growsForMs === undefined ? plan : { ...plan, waitsMs: [...plan.waitsMs, growsForMs] };
   }
 
   #track(nodeName: string): NodeTrack {
@@ -383,7 +330,7 @@ export class HoldController implements NodeClosures {
   }
 
   /** Closes or opens the node to workers, and tells that. */
-  #close({ nodeName, node }: Look, track: NodeTrack, closing: Closing | undefined, action: GuardAction): void {
+  #close({ nodeName, node }: NodeLook, track: NodeTrack, closing: Closing | undefined, action: GuardAction): void {
     const last = track.closing?.closure;
     if (last === closing?.closure) {
       // With the reason of that time: each further refusal has other numbers, and is no news.

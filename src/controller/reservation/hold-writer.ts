@@ -1,4 +1,5 @@
-import { type LambdaNode, lambdaNodes } from '../../api/lambda-node.ts';
+import { HOLD_FINALIZER, type LambdaNode, type LambdaNodeStatus, lambdaNodes } from '../../api/lambda-node.ts';
+import { quantityToMiB, quantityToMilli } from '../../api/quantity.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { unreachable } from '../../common/errors.ts';
@@ -6,68 +7,63 @@ import type { Logger } from '../../common/logger.ts';
 import { objectKey } from '../../kube/api/object-key.ts';
 import { type Pod, pods, serviceAccounts } from '../../kube/api/resource-types.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
-import type { NodePresence } from '../scheduling/node-snapshot.ts';
-import type { GuardAction } from './decide-guard.ts';
-import { allocatedMilliCPU, type ReserveAction } from './decide-reserve.ts';
 import {
-  guardPod,
-  guardPodName,
-  type HoldSettings,
-  imagePatch,
+  amountsOf,
+  CONTAINER,
+  IMAGE_ANNOTATION,
+  LIMIT_MORE,
+  OWN_MIB,
+  type Owner,
+  ownedByAccount,
   type PodAmounts,
   RESERVE_ACCOUNT,
-  type ReserveView,
-  reservePod,
-  reservePodName,
-  resizePatch,
 } from './hold-pod.ts';
-import { removeHoldPod } from './removal.ts';
-import { podTolerations } from './tolerations.ts';
-
-export interface HoldWriterOptions {
-  readonly client: KubeClient;
-  readonly systemNamespace: string;
-  readonly settings: HoldSettings;
-  readonly clock: Pick<Clock, 'monotonic'>;
-  readonly logger: Logger;
-}
-
-/** A node and its Pods, as they were last seen. */
-export interface HeldNode {
-  readonly nodeName: string;
-  readonly node: LambdaNode | undefined;
-  readonly presence: NodePresence;
-  readonly guard: Pod | undefined;
-  readonly reserves: readonly { readonly pod: Pod; readonly view: ReserveView }[];
-  readonly graceSeconds: number;
-}
+import { isGuarded } from './hold-view.ts';
 
 /** Milliseconds after which the cache should have caught up with a write. */
 export const CATCH_UP_MS = 1_000;
 
-/** An action for a Pod that is there. */
-type ChangeAction = Exclude<ReserveAction, { readonly kind: 'nothing' | 'create' }>;
+/** Seconds of grace of a Pod that we let go. */
+const GRACE_SECONDS = 1;
+
+/** The change of a hold Pod that is there. */
+export type PodChange =
+  /** Other amounts; without an amount of CPU, that of the Pod stays. */
+  | ({ readonly kind: 'resize' } & PodAmounts)
+  | { readonly kind: 'renewImage'; readonly image: string }
+  | { readonly kind: 'remove'; readonly because: string }
+  /** The end of a guard that another party has deleted. */
+  | { readonly kind: 'release'; readonly because: 'drained' | 'calledOff' | 'gone' | 'tainted' };
+
+export interface HoldWriterOptions {
+  readonly client: Pick<KubeClient, 'create' | 'delete' | 'get' | 'patch'>;
+  readonly systemNamespace: string;
+  readonly clock: Pick<Clock, 'monotonic'>;
+  readonly logger: Logger;
+}
 
 function versionOf({ metadata }: Pod): string {
   return `${metadata.uid} ${metadata.resourceVersion}`;
 }
 
 /**
- * Carries out what was decided for the Pods of a node, and nothing twice that the cache does not show yet. Errors are
+ * Carries out what was decided for hold Pods of any role, and nothing twice that the cache does not show yet. Errors are
  * those of the API server.
  */
 export class HoldWriter {
   readonly #options: HoldWriterOptions;
   /** By what was written, monotonic milliseconds. */
   readonly #written = new Map<string, number>();
+  /** The owner of Pods as it was read, and when (monotonic milliseconds). */
+  #account: { readonly at: number; readonly owner: Owner | undefined } | undefined;
 
   constructor(options: HoldWriterOptions) {
     this.#options = options;
   }
 
-  /** Whether a Pod of the reservation was written just now and the cache shows the version of before. */
-  isAhead({ reserves }: HeldNode): boolean {
-    return reserves.some(({ pod }) => this.#isWritten(versionOf(pod)));
+  /** Whether the Pod was changed just now, and this is the version before that. */
+  isAhead(pod: Pod): boolean {
+    return this.#isWritten(versionOf(pod));
   }
 
   #isWritten(what: string): boolean {
@@ -90,113 +86,140 @@ export class HoldWriter {
     this.#written.set(what, now);
   }
 
-  /** Tells the agent how many MiB its workers may have together, and how much CPU is reserved for them. */
-  async promise(held: HeldNode, memoryMiB: number, options: CallOptions): Promise<void> {
-    const { node, nodeName, presence, reserves } = held;
-    const before = node?.status?.reserved;
-    const milliCPU = allocatedMilliCPU(reserves.map(({ view }) => view));
-    // No kubelet allocates anything on a node that is none of Kubernetes: its workers may have all.
-    const reserved = presence.isOutside ? null : { memoryMiB, milliCPU };
-    if (node === undefined || (before?.memoryMiB === reserved?.memoryMiB && before?.milliCPU === reserved?.milliCPU)) {
+  /** Tells the agent of a node what is reserved for its workers together; null where they may have all. */
+  async promise(
+    node: LambdaNode,
+    reserved: NonNullable<LambdaNodeStatus['reserved']> | null,
+    options: CallOptions,
+  ): Promise<void> {
+    const { client, logger } = this.#options;
+    const { name, resourceVersion, uid } = node.metadata;
+    const before = node.status?.reserved;
+    if (before?.memoryMiB === reserved?.memoryMiB && before?.milliCPU === reserved?.milliCPU) {
       return;
     }
-    const { client, logger } = this.#options;
-    const { resourceVersion, uid } = node.metadata;
     await this.#once(`${uid} ${resourceVersion} ${JSON.stringify(reserved)}`, async () => {
       const body = { metadata: { uid }, status: { reserved } };
       const call = { ...options, subresource: 'status' } as const;
-      await client.patch(lambdaNodes, { name: nodeName }, { kind: 'merge', body }, call);
-      logger.info({ node: nodeName, reserved }, 'node may promise other amounts');
+      await client.patch(lambdaNodes, { name }, { kind: 'merge', body }, call);
+      logger.info({ node: name, reserved }, 'node may promise other amounts');
     });
   }
 
-  async guard(look: HeldNode, action: GuardAction, options: CallOptions): Promise<void> {
-    const { client, systemNamespace, settings, logger } = this.#options;
-    const { graceSeconds, guard, node, nodeName, presence } = look;
-    switch (action.kind) {
-      case 'nothing':
-        return;
-      case 'create':
-        if (node !== undefined) {
-          await this.#once(guardPodName(nodeName), async () => {
-            const tolerations = podTolerations(presence.taints);
-            await client.create(pods, guardPod(settings, node, systemNamespace, graceSeconds, tolerations), options);
-            logger.info({ node: nodeName, graceSeconds }, 'guard Pod made');
-          });
-        }
-        return;
-      case 'renewImage':
-        if (guard !== undefined) {
-          await this.#renewImage(guard, options);
-        }
-        return;
-      case 'release':
-      case 'remove':
-        if (guard !== undefined) {
-          await removeHoldPod(client, guard, options);
-        }
-        logger.info({ node: nodeName, because: action.because }, 'guard Pod let go');
-        return;
-      default:
-        return unreachable(action);
-    }
-  }
-
-  async reserve(look: HeldNode, action: ReserveAction, options: CallOptions): Promise<void> {
-    if (action.kind === 'nothing') {
-      return;
-    }
-    if (action.kind === 'create') {
-      await this.#makeReservation(look, action.index, action, options);
-      return;
-    }
-    const { nodeName, reserves } = look;
-    const pod = reserves.find(({ view }) => view.name === action.name)?.pod;
-    if (pod !== undefined) {
-      await this.#once(versionOf(pod), () => this.#change(nodeName, pod, action, options));
-    }
-  }
-
-  async #change(nodeName: string, pod: Pod, action: ChangeAction, options: CallOptions): Promise<void> {
+  /** Makes a Pod. One that is no guard goes with the release, by its owner. */
+  async make(pod: Pod, options: CallOptions): Promise<void> {
     const { client, logger } = this.#options;
-    switch (action.kind) {
+    const { name } = pod.metadata;
+    await this.#once(name, async () => {
+      const owner = isGuarded(pod) ? undefined : await this.#owner(options);
+      await client.create(pods, owner === undefined ? pod : ownedByAccount(pod, owner), options);
+      logger.info({ pod: name, requests: pod.spec?.containers?.[0]?.resources?.requests }, 'hold Pod made');
+    });
+  }
+
+  /** Reads the owner of Pods, once for all that are made within a short time: they may be hundreds. */
+  async #owner(options: CallOptions): Promise<Owner | undefined> {
+    const { client, clock, systemNamespace: namespace } = this.#options;
+    const now = clock.monotonic();
+    if (this.#account === undefined || now - this.#account.at >= CATCH_UP_MS) {
+      const owner = await client.get(serviceAccounts, { namespace, name: RESERVE_ACCOUNT }, options);
+      this.#account = { at: now, owner };
+    }
+    return this.#account.owner;
+  }
+
+  async change(pod: Pod, change: PodChange, options: CallOptions): Promise<void> {
+    await this.#once(versionOf(pod), () => this.#change(pod, change, options));
+  }
+
+  async #change(pod: Pod, change: PodChange, options: CallOptions): Promise<void> {
+    const { client, logger } = this.#options;
+    const { name } = pod.metadata;
+    switch (change.kind) {
       case 'resize': {
-        const { memoryMiB, milliCPU } = action;
-        const patch = { kind: 'json', body: resizePatch(pod, action) } as const;
+        const patch = { kind: 'json', body: resizePatch(pod, change) } as const;
         await client.patch(pods, objectKey(pod), patch, { ...options, subresource: 'resize' });
-        logger.info({ node: nodeName, memoryMiB, milliCPU }, 'reservation resized');
+        logger.info({ pod: name, memoryMiB: change.memoryMiB, milliCPU: change.milliCPU }, 'hold Pod resized');
         return;
       }
-      case 'renewImage':
-        await this.#renewImage(pod, options);
+      case 'renewImage': {
+        const { image } = change;
+        await client.patch(pods, objectKey(pod), { kind: 'json', body: imagePatch(pod, image) }, options);
+        logger.info({ pod: name, image }, 'hold Pod got another image');
         return;
+      }
       case 'remove':
-        await removeHoldPod(client, pod, options);
-        logger.info({ node: nodeName, because: action.because }, 'reservation removed');
+      case 'release':
+        await this.#remove(pod, options);
+        logger.info({ pod: name, because: change.because }, 'hold Pod let go');
         return;
       default:
-        return unreachable(action);
+        return unreachable(change);
     }
   }
 
-  async #makeReservation(look: HeldNode, index: number, amounts: PodAmounts, options: CallOptions): Promise<void> {
-    const { client, systemNamespace: namespace, settings, logger } = this.#options;
-    const { node, nodeName, presence } = look;
-    if (node === undefined) {
-      return;
+  /**
+   * Releases a Pod and ends it. In this order: our own deletion must not look like a drain. A Pod that another party has
+   * deleted is there until its grace is over, since no kubelet ends a grace that runs; its object goes at once all the
+   * same, and its process, which does nothing, when its grace is over.
+   */
+  async #remove(pod: Pod, options: CallOptions): Promise<void> {
+    const { client } = this.#options;
+    if (isGuarded(pod)) {
+      await client.patch(pods, objectKey(pod), { kind: 'json', body: releasePatch(pod) }, options);
     }
-    await this.#once(reservePodName(nodeName, index), async () => {
-      const tolerations = podTolerations(presence.taints);
-      const owner = await client.get(serviceAccounts, { namespace, name: RESERVE_ACCOUNT }, options);
-      await client.create(pods, reservePod(settings, node, namespace, amounts, tolerations, owner, index), options);
-      const { memoryMiB, milliCPU } = amounts;
-      logger.info({ node: nodeName, index, memoryMiB, milliCPU }, 'reservation made');
+    await client.delete(pods, objectKey(pod), {
+      ...options,
+      uid: pod.metadata.uid,
+      gracePeriodSeconds: pod.metadata.deletionTimestamp === undefined ? GRACE_SECONDS : 0,
     });
   }
+}
 
-  async #renewImage(pod: Pod, options: CallOptions): Promise<void> {
-    const { client, settings, logger } = this.#options;
-    await client.patch(pods, objectKey(pod), { kind: 'json', body: imagePatch(pod, settings.image) }, options);
-    logger.info({ pod: pod.metadata.name, image: settings.image }, 'hold Pod got another image');
-  }
+/** Asks the kubelet to allocate other amounts to a Pod, by its subresource `resize`. CPU stays where none is given. */
+export function resizePatch(pod: Pod, { memoryMiB, milliCPU }: PodAmounts): readonly object[] {
+  const index = pod.spec?.containers?.findIndex(({ name }) => name === CONTAINER) ?? 0;
+  const path = `/spec/containers/${index}`;
+  const limits = pod.spec?.containers?.[index]?.resources?.limits;
+  const asked = { memoryMiB: memoryMiB + OWN_MIB, milliCPU: milliCPU ?? 0 };
+  const higher = amountsOf(asked, LIMIT_MORE);
+  // No limit can be taken off a Pod, and one that is lowered may restart its container.
+  const isLow = (limit: number | undefined, wanted: number): boolean => limit !== undefined && limit < wanted;
+  const raised = [
+    ...(isLow(quantityToMiB(limits?.memory, Number.POSITIVE_INFINITY), asked.memoryMiB) ? (['memory'] as const) : []),
+    ...(isLow(quantityToMilli(limits?.cpu), asked.milliCPU) ? (['cpu'] as const) : []),
+  ];
+  return [
+    { op: 'test', path: '/metadata/uid', value: pod.metadata.uid },
+    { op: 'test', path: `${path}/name`, value: CONTAINER },
+    ...raised.map((name) => ({ op: 'replace', path: `${path}/resources/limits/${name}`, value: higher[name] })),
+    // Also where there was none; no request can be taken off a Pod.
+    ...(milliCPU === undefined ? [] : [{ op: 'add', path: `${path}/resources/requests/cpu`, value: `${milliCPU}m` }]),
+    { op: 'replace', path: `${path}/resources/requests/memory`, value: `${memoryMiB + OWN_MIB}Mi` },
+  ];
+}
+
+/** Puts another image into a running Pod of ours. Its memory stays reserved, unlike with a new Pod. */
+export function imagePatch(pod: Pod, image: string): readonly object[] {
+  const index = pod.spec?.containers?.findIndex(({ name }) => name === CONTAINER) ?? 0;
+  const note =
+    pod.metadata.annotations === undefined
+      ? { op: 'add', path: '/metadata/annotations', value: { [IMAGE_ANNOTATION]: image } }
+      : { op: 'add', path: `/metadata/annotations/${IMAGE_ANNOTATION.replace('/', '~1')}`, value: image };
+  return [
+    { op: 'test', path: '/metadata/uid', value: pod.metadata.uid },
+    { op: 'test', path: `/spec/containers/${index}/name`, value: CONTAINER },
+    note,
+    { op: 'replace', path: `/spec/containers/${index}/image`, value: image },
+  ];
+}
+
+/** Removes our finalizer from a Pod and leaves all others. */
+export function releasePatch(pod: Pod): readonly object[] {
+  const index = pod.metadata.finalizers?.indexOf(HOLD_FINALIZER) ?? 0;
+  return [
+    { op: 'test', path: '/metadata/uid', value: pod.metadata.uid },
+    { op: 'test', path: `/metadata/finalizers/${index}`, value: HOLD_FINALIZER },
+    { op: 'remove', path: `/metadata/finalizers/${index}` },
+  ];
 }

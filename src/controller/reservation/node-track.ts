@@ -1,13 +1,42 @@
-import type { Closing } from './closure.ts';
+import type { HoldClosure } from '../nodes/node-state.ts';
 import { allocatedMilliCPU, type ReserveInput, requestedMilliCPU } from './decide-reserve.ts';
-import type { ReserveView } from './hold-pod.ts';
-import { StateAge } from './state-age.ts';
+import type { ReserveView } from './hold-view.ts';
 
 /** Milliseconds until CPU is asked for again that a kubelet did not have: nothing waits for CPU, and memory must not. */
 const ASK_CPU_AGAIN_MS = 300_000;
 
 const REPLACE_AFTER_MS = 10_000;
 const MAX_REPLACE_AFTER_MS = 300_000;
+
+/** Milliseconds for which the kubelet may refuse Pods of ours before the node gets no more workers. */
+export const UNHELD_AFTER_MS = 30_000;
+
+/** The reason for which a node is closed to new workers. */
+export interface Closing {
+  readonly closure: HoldClosure;
+  /** Undefined where the controller that led before has found the closure. */
+  readonly because: string | undefined;
+}
+
+/** How long something has been in its present state. */
+export class StateAge {
+  #state: string | undefined;
+  #since = 0;
+
+  /** Notes the state at a monotonic time. Returns whether another one was noted before, or none. */
+  isNew(state: string, now: number): boolean {
+    if (this.#state === state) {
+      return false;
+    }
+    this.#state = state;
+    this.#since = now;
+    return true;
+  }
+
+  ms(now: number): number {
+    return now - this.#since;
+  }
+}
 
 /** The memory of one node between two looks. */
 export interface NodeTrack {
@@ -105,4 +134,28 @@ export function askCPU(
     input: { wantedMilliCPU, lowerCPUForMs: isLacking ? Number.POSITIVE_INFINITY : track.lowerCPU.ms(now) },
     againAfterMs: isLacking ? track.lacksCPUUntil - now : undefined,
   };
+}
+
+export interface ClosureInput {
+  /** Why workers are to leave the node. */
+  readonly draining: string | undefined;
+  /** Why the kubelet or the API server has last refused a Pod of ours. */
+  readonly refusal: string | undefined;
+  /** Milliseconds since the first refusal; undefined where none was since both Pods were held. */
+  readonly unheldForMs: number | undefined;
+}
+
+/** The consequence of the state of our Pods for new workers, and the milliseconds until that changes by itself. */
+export function closureBy({ draining, refusal, unheldForMs }: ClosureInput): {
+  readonly closing?: Closing;
+  readonly againAfterMs?: number;
+} {
+  if (draining !== undefined) {
+    return { closing: { closure: 'draining', because: draining } };
+  }
+  if (unheldForMs === undefined) {
+    return {};
+  }
+  const left = UNHELD_AFTER_MS - unheldForMs;
+  return left > 0 ? { againAfterMs: left } : { closing: { closure: 'unheld', because: refusal } };
 }

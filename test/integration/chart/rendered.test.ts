@@ -212,7 +212,7 @@ describe('the rendered chart', () => {
       const settings = { image: 'esb:1', pullPolicy: 'Always' };
       for (const pod of [
         guardPod(settings, node as unknown as LambdaNode, namespace, 120, []),
-        reservePod(settings, node as unknown as LambdaNode, namespace, { memoryMiB: 100, milliCPU: 50 }, [], undefined),
+        reservePod(settings, node as unknown as LambdaNode, namespace, { memoryMiB: 100, milliCPU: 50 }, []),
       ]) {
         await expect(create({ of: 'hold', spec: pod.spec ?? {} })).resolves.toContain('pod/tried created');
       }

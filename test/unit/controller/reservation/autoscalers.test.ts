@@ -1,7 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { demandOf } from '../../../../src/controller/reservation/demand.ts';
-import { demandPod } from '../../../../src/controller/reservation/demand-pod.ts';
-import { guardPod, type PodAmounts, reservePod } from '../../../../src/controller/reservation/hold-pod.ts';
+import {
+  demandPod,
+  guardPod,
+  ownedByAccount,
+  type PodAmounts,
+  reservePod,
+} from '../../../../src/controller/reservation/hold-pod.ts';
 import { podTolerations } from '../../../../src/controller/reservation/tolerations.ts';
 import type { Taint } from '../../../../src/controller/scheduling/taint.ts';
 import type { Node, Pod } from '../../../../src/kube/api/resource-types.ts';
@@ -17,7 +22,7 @@ const taints: readonly Taint[] = [{ key: 'dedicated', value: 'web', effect: 'NoS
 const owner = { metadata: { name: 'esb-reserve', uid: 'uid-of-account' } };
 const guard = guardPod(settings, nodeFixture(), 'esb-system', 120, podTolerations(taints));
 const reserve = (amounts: PodAmounts): Pod =>
-  reservePod(settings, nodeFixture(), 'esb-system', amounts, podTolerations(taints), owner);
+  ownedByAccount(reservePod(settings, nodeFixture(), 'esb-system', amounts, podTolerations(taints)), owner);
 const reservation = reserve({ memoryMiB: 1024 });
 const deleted = (pod: Pod, atMs: number): Pod => ({
   ...pod,
@@ -89,7 +94,7 @@ function demandFor(sizesMiB: readonly number[]): readonly Pod[] {
   }));
   const asking = { ...settings, demandClassName: 'esb-demand' };
   return demandOf(homeless, () => ({ memoryMiB: 2_800, milliCPU: 700, diskMiB: 0 })).map((piece) => {
-    const pod = demandPod(asking, piece, 'esb-system', ['node-1'], owner);
+    const pod = ownedByAccount(demandPod(asking, piece, 'esb-system', ['node-1']), owner);
     const conditions = [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable' }];
     // The priority is that of the class, which the API server puts there.
     return { ...pod, spec: { containers: [], ...pod.spec, priority: -5 }, status: { conditions } };

@@ -6,7 +6,7 @@ import {
   decideReserve,
   type ReserveDecision,
 } from '../../../../src/controller/reservation/decide-reserve.ts';
-import type { ReserveView } from '../../../../src/controller/reservation/hold-pod.ts';
+import type { ReserveView } from '../../../../src/controller/reservation/hold-view.ts';
 import { stepMiB, wantedMiB } from '../../../../src/controller/reservation/sizing.ts';
 
 const CAPACITY_MIB = 11_468;

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { decideGuard, type GuardInput } from '../../../../src/controller/reservation/decide-guard.ts';
-import type { HoldState, HoldView } from '../../../../src/controller/reservation/hold-pod.ts';
+import type { HoldState, HoldView } from '../../../../src/controller/reservation/hold-view.ts';
 
 const wanted = { image: 'esb:1', graceSeconds: 120 };
 const guard = (state: HoldState, changes: Partial<HoldView> = {}): HoldView => ({
@@ -85,7 +85,7 @@ describe('a node with a guard', () => {
   });
 
   it('gets another image in its place', () => {
-    expect(decision({ pod: { ...pod, image: 'esb:0' } }).action).toEqual({ kind: 'renewImage' });
+    expect(decision({ pod: { ...pod, image: 'esb:0' } }).action).toEqual({ kind: 'renewImage', image: 'esb:1' });
   });
 
   it('gets another one after a while when the kubelet has ended it', () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { decideReserve, type ReserveInput } from '../../../../src/controller/reservation/decide-reserve.ts';
-import type { ReserveView } from '../../../../src/controller/reservation/hold-pod.ts';
+import type { ReserveView } from '../../../../src/controller/reservation/hold-view.ts';
 
 const reserve = (changes: Partial<ReserveView> = {}): ReserveView => ({
   name: 'esb-reserve-node-1',
@@ -130,7 +130,11 @@ describe('a reservation', () => {
 
   it('gets another image in its place before another size, which the policy would refuse', () => {
     const pods = [reserve({ image: 'esb:0' })];
-    expect(decision({ pods, wantedMiB: 1_024 }).action).toEqual({ kind: 'renewImage', name: 'esb-reserve-node-1' });
+    expect(decision({ pods, wantedMiB: 1_024 }).action).toEqual({
+      kind: 'renewImage',
+      name: 'esb-reserve-node-1',
+      image: 'esb:1',
+    });
   });
 
   it('that the kubelet has refused is made anew after a while', () => {

@@ -35,13 +35,18 @@ class Scene {
   readonly faults = new Map<string, Error>();
   /** How many Pods were asked for, those that were refused included. */
   asked = 0;
+  /** How often the owner of Pods was read. */
+  ownerReads = 0;
   #uid = 0;
 
   constructor(demandClassName: string | null = 'esb-demand') {
     this.addNode('node-1');
     this.keeper = new DemandKeeper({
       client: {
-        get: () => Promise.resolve({ metadata: { name: 'esb-reserve', uid: 'account' } }),
+        get: () => {
+          this.ownerReads++;
+          return Promise.resolve({ metadata: { name: 'esb-reserve', uid: 'account' } });
+        },
         create: (_type: ResourceType<Pod>, pod: Pod) => {
           const fault = this.faults.get(pod.spec?.nodeSelector?.pool ?? '');
           this.asked++;
@@ -212,6 +217,7 @@ describe('DemandKeeper', () => {
     scene.homeless = Array.from({ length: 40 }, () => ({ ...worker, memoryMiB: 256 }));
     await scene.keeper.look();
     expect(scene.all).toHaveLength(10);
+    expect(scene.ownerReads).toBe(1);
     expect(new Set(scene.all.map(({ spec }) => spec?.containers?.[0]?.resources?.requests?.memory))).toEqual(
       new Set(['1028Mi']),
     );

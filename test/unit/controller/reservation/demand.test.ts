@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import {
+  type AgedDemand,
   type DemandInput,
-  type DemandPiece,
-  type DemandView,
   decideDemand,
   demandOf,
 } from '../../../../src/controller/reservation/demand.ts';
+import type { DemandPiece } from '../../../../src/controller/reservation/hold-pod.ts';
 import type { Homeless } from '../../../../src/controller/scheduling/homeless.ts';
 
 const homeless = (memoryMiB: number, changes: Partial<Homeless> = {}): Homeless => ({
@@ -80,7 +80,7 @@ describe('demand Pods', () => {
   const pieces = demandOf([homeless(900), homeless(800)], whole);
   const [first, second] = pieces;
   const group = first?.group ?? '';
-  const pod = (index: number, changes: Partial<DemandView> = {}): DemandView => ({
+  const pod = (index: number, changes: Partial<AgedDemand> = {}): AgedDemand => ({
     name: `esb-demand-${group}-${index}`,
     group,
     index,

@@ -3,7 +3,8 @@ import type { LambdaNode, LambdaNodeStatus } from '../../../../src/api/lambda-no
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { HOLD_INDEX, HoldController, holdIndex } from '../../../../src/controller/reservation/hold-controller.ts';
-import { guardPod, OWN_MIB, reservePod, reserveView } from '../../../../src/controller/reservation/hold-pod.ts';
+import { guardPod, OWN_MIB, reservePod } from '../../../../src/controller/reservation/hold-pod.ts';
+import { reserveView } from '../../../../src/controller/reservation/hold-view.ts';
 import { podTolerations } from '../../../../src/controller/reservation/tolerations.ts';
 import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
 import type { NodePresence } from '../../../../src/controller/scheduling/node-snapshot.ts';
@@ -35,7 +36,7 @@ const allocated = (memoryMiB: number) => ({
 const refused = { phase: 'Failed', reason: 'OutOfmemory', message: 'not enough memory' };
 const made = {
   guard: guardPod(settings, nodeFixture(), 'esb-system', 120, podTolerations([])),
-  reserve: reservePod(settings, nodeFixture(), 'esb-system', { memoryMiB: 1_536 }, podTolerations([]), undefined),
+  reserve: reservePod(settings, nodeFixture(), 'esb-system', { memoryMiB: 1_536 }, podTolerations([])),
 };
 type Role = keyof typeof made;
 

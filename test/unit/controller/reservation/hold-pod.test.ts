@@ -3,14 +3,11 @@ import {
   guardGraceSeconds,
   guardPod,
   guardPodName,
-  holdNodeOf,
-  holdView,
-  imagePatch,
-  releasePatch,
+  ownedByAccount,
   reservePod,
-  reserveView,
-  resizePatch,
 } from '../../../../src/controller/reservation/hold-pod.ts';
+import { holdNodeOf, holdView, reserveView } from '../../../../src/controller/reservation/hold-view.ts';
+import { imagePatch, releasePatch, resizePatch } from '../../../../src/controller/reservation/hold-writer.ts';
 import { podTolerations } from '../../../../src/controller/reservation/tolerations.ts';
 import type { Pod } from '../../../../src/kube/api/resource-types.ts';
 import { nodeFixture } from '../../../support/worker-fixture.ts';
@@ -18,7 +15,8 @@ import { nodeFixture } from '../../../support/worker-fixture.ts';
 const settings = { image: 'registry.example/esb:1', pullPolicy: 'IfNotPresent' };
 const owner = { metadata: { name: 'esb-reserve', uid: 'uid-of-account' } };
 const guard = guardPod(settings, nodeFixture(), 'esb-system', 120, podTolerations([]));
-const reservation = reservePod(settings, nodeFixture(), 'esb-system', { memoryMiB: 1_536 }, podTolerations([]), owner);
+const alone = reservePod(settings, nodeFixture(), 'esb-system', { memoryMiB: 1_536 }, podTolerations([]));
+const reservation = ownedByAccount(alone, owner);
 const pod = (status: Pod['status'] = {}, metadata: Partial<Pod['metadata']> = {}): Pod => ({
   ...guard,
   metadata: { ...guard.metadata, uid: 'one', ...metadata },
@@ -100,7 +98,6 @@ describe('the reservation of a node', () => {
     expect(reservation.metadata.finalizers).toBeUndefined();
     expect(holdNodeOf(reservation)).toBe('node-1');
     // Without a chart there is no such account.
-    const alone = reservePod(settings, nodeFixture(), 'esb-system', { memoryMiB: 1_536 }, [], undefined);
     expect(alone.metadata.ownerReferences?.map(({ kind }) => kind)).toEqual(['LambdaNode']);
   });
 });
@@ -148,7 +145,7 @@ describe('reserveView', () => {
   it('is of reservations alone, by their place', () => {
     expect(reserveView(guard)).toBeUndefined();
     expect(reserveView(reservation)).toMatchObject({ name: 'esb-reserve-node-1', index: 0, memoryMiB: 1_536 });
-    const third = reservePod(settings, nodeFixture(), 'esb-system', { memoryMiB: 256 }, [], owner, 2);
+    const third = reservePod(settings, nodeFixture(), 'esb-system', { memoryMiB: 256 }, [], 2);
     expect(reserveView(third)).toMatchObject({ name: 'esb-reserve.2.node-1', index: 2, memoryMiB: 256 });
   });
 
@@ -171,7 +168,7 @@ describe('reserveView', () => {
   });
 
   it('tells how much CPU is asked for and allocated, and whether the kubelet has too little', () => {
-    const asking = reservePod(settings, nodeFixture(), 'esb-system', { memoryMiB: 512, milliCPU: 1_500 }, [], owner);
+    const asking = reservePod(settings, nodeFixture(), 'esb-system', { memoryMiB: 512, milliCPU: 1_500 }, []);
     const view = (status: Pod['status']) => reserveView({ ...asking, status });
     expect(view({})).toMatchObject({ milliCPU: 1_500, allocatedMilliCPU: 0, lacksCPU: false });
     const containerStatuses = [running({ memory: '516Mi', cpu: '1' })];

@@ -7,7 +7,8 @@ import type { KubeClient, ListParameters, ObjectKey, ResourceType } from '../../
 import { manualClock } from '../../../support/manual-clock.ts';
 import { nodeFixture } from '../../../support/worker-fixture.ts';
 
-const made = guardPod({ image: 'esb:1', pullPolicy: 'Never' }, nodeFixture(), 'esb-system', 120, []);
+const guard = guardPod({ image: 'esb:1', pullPolicy: 'Never' }, nodeFixture(), 'esb-system', 120, []);
+const made = { ...guard, metadata: { ...guard.metadata, uid: 'one' } };
 
 /** @param answers what lists are answered with, one after the other */
 function scene(...answers: readonly (object | Error)[]) {
@@ -47,7 +48,7 @@ const list =
 
 describe('removeHoldPods', () => {
   it('lets go and deletes what an earlier controller has made', async () => {
-    const free = { ...made, metadata: { ...made.metadata, name: 'esb-hold-node-2', finalizers: [] } };
+    const free = { ...made, metadata: { ...made.metadata, name: 'esb-hold-node-2', uid: 'two', finalizers: [] } };
     const { calls, ended } = scene({ items: [made, free] });
     await ended;
     expect(calls).toEqual([

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { closureBy } from '../../../../src/controller/reservation/closure.ts';
+import { closureBy, StateAge } from '../../../../src/controller/reservation/node-track.ts';
 
 const by = (changes: Partial<Parameters<typeof closureBy>[0]> = {}) =>
   closureBy({ draining: undefined, refusal: undefined, unheldForMs: undefined, ...changes });
@@ -23,4 +23,13 @@ describe('a node', () => {
       closing: { closure: 'draining', because: draining },
     });
   });
+});
+
+it('the age of a state counts from when it was first noted', () => {
+  const age = new StateAge();
+  expect(age.isNew('held', 1_000)).toBe(true);
+  expect(age.isNew('held', 3_000)).toBe(false);
+  expect(age.ms(4_000)).toBe(3_000);
+  expect(age.isNew('evicted', 5_000)).toBe(true);
+  expect(age.ms(5_500)).toBe(500);
 });
