@@ -41,7 +41,7 @@ import { unavailable } from './lambda/lambda-error.ts';
 import { createGatewayMetrics, type GatewayMetrics } from './telemetry/gateway-metrics.ts';
 import { type CallListener, createCallObserver } from './telemetry/observed-call.ts';
 import type { FunctionUrls } from './url/function-urls.ts';
-import { UrlRoutes } from './url/url-routes.ts';
+import { UrlRoutes } from './url/function-urls.ts';
 import { createUrlDoor } from './url/url-service.ts';
 
 /**

@@ -9,7 +9,7 @@ import type { Admitted } from './admission/admission.ts';
 import { functionBusy } from './admission/admission-policy.ts';
 import { type AgentAnswer, type AnswerSink, type AnswerSoFar, nothingSoFar } from './agents/agent-call.ts';
 import type { AgentSession, WaitingCall } from './agents/agent-session.ts';
-import type { AskedAgain } from './agents/ask-again.ts';
+import type { AskedAgain } from './agents/call-streams.ts';
 import {
   type AnsweredCall,
   type FunctionAnswer,

@@ -1,6 +1,6 @@
 import { systemClock } from '../../src/common/clock.ts';
 import type { Access } from '../../src/gateway/access/access.ts';
-import { parseAccessKey } from '../../src/gateway/access/access-key.ts';
+import { parseAccessKey } from '../../src/gateway/access/access-keys.ts';
 import { createVerifiedAccess, type VerifiedAccessOptions } from '../../src/gateway/access/verified-access.ts';
 import { LambdaError } from '../../src/gateway/lambda/lambda-error.ts';
 import type { Signer } from './signed-request.ts';

@@ -7,8 +7,8 @@ import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import type { LoadBook } from '../../src/controller/load/load-book.ts';
 import { LoadServer } from '../../src/controller/load/load-server.ts';
-import { loadAgentProtocol } from '../../src/gateway/agents/agent-protocol.ts';
 import { grpcFrame } from '../../src/gateway/agents/grpc-stream.ts';
+import { loadAgentProto } from '../../src/protocol/agent-proto.ts';
 import type { CertificateAuthority, IssuedCertificate } from './certificate-authority.ts';
 import { memoryWorkerLogs } from './memory-worker-logs.ts';
 
@@ -81,7 +81,7 @@ export async function invokeAsPeer(
   onTestFinished(() => session.destroy());
   session.on('error', () => undefined);
   const headers = { 'content-type': 'application/grpc', te: 'trailers' };
-  const stream = session.request({ ':method': 'POST', ':path': loadAgentProtocol().invokePath, ...headers });
+  const stream = session.request({ ':method': 'POST', ':path': loadAgentProto().agent.Invoke.path, ...headers });
   const parts: Buffer[] = [];
   const { promise, resolve } = Promise.withResolvers<Buffer>();
   stream.on('data', (part: Buffer) => parts.push(part));

@@ -1,7 +1,7 @@
 import { SignatureV4 } from '@smithy/signature-v4';
 import { Sha256 } from '../../src/cli/sha256.ts';
 import type { Access, AccessRequest, Identity } from '../../src/gateway/access/access.ts';
-import type { AccessKey } from '../../src/gateway/access/access-key.ts';
+import type { AccessKey } from '../../src/gateway/access/access-keys.ts';
 import type { Principal } from '../../src/gateway/access/principal.ts';
 import type { Signature } from '../../src/gateway/access/signature.ts';
 import {

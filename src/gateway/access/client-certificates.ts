@@ -1,7 +1,7 @@
 import type { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import { LambdaError } from '../lambda/lambda-error.ts';
-import { AUTHENTICATED_GROUP } from './access-key.ts';
+import { AUTHENTICATED_GROUP } from './access-keys.ts';
 import type { Principal } from './principal.ts';
 
 /** The certificate at the other end of a connection, as judged. */

@@ -1,7 +1,7 @@
 import { createHmac, hash, timingSafeEqual } from 'node:crypto';
 import { LambdaError } from '../lambda/lambda-error.ts';
 import type { AccessRequest } from './access.ts';
-import type { AccessKey } from './access-key.ts';
+import type { AccessKey } from './access-keys.ts';
 import { canonicalRequest } from './canonical-request.ts';
 import { longDate, SIGNATURE_ALGORITHM, type Signature } from './signature.ts';
 

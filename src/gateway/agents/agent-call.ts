@@ -8,15 +8,12 @@ import type {
   InvokeResponse,
   InvokeTrailer,
 } from '../../protocol/generated/agent.ts';
-import { reasonCodeOf, reasonIn } from '../../protocol/reasons.ts';
+import { reasonIn } from '../../protocol/reasons.ts';
 import type { AnswerHold } from '../lambda/caller.ts';
-import type { GrpcEnd } from './grpc-stream.ts';
 import type { Refusal } from './refusals.ts';
 
 /** Largest streamed answer, in bytes, as in Lambda. */
 export const MAX_STREAMED_BYTES = 200 * 1024 * 1024;
-/** Bytes of an answer after which its agent is told that they have arrived; until then the init of the worker holds them. */
-export const ARRIVED_STEP_BYTES = 16 * 1024;
 /** Unread bytes of a streamed answer after which its agent does not keep to the window. */
 const MAX_UNREAD_BYTES = 4 * 1024 * 1024;
 
@@ -324,24 +321,4 @@ export class AgentCall {
 
 function notTaken(message: string): AgentAnswer {
   return { kind: 'Refused', reason: 'ConnectionLost', message };
-}
-
-/** Tells of a number that grows, each time that it has grown by so much. */
-export function inSteps(step: number, from: number, tell: (bytes: number) => void): (bytes: number) => void {
-  let said = from;
-  return (bytes) => {
-    if (bytes - said >= step) {
-      said = bytes;
-      tell(bytes);
-    }
-  };
-}
-
-/** Settles a call whose stream ended without the end of its answer. */
-export function settle(call: AgentCall, end: GrpcEnd): void {
-  if (end.code === undefined) {
-    call.lose(end.message);
-  } else {
-    call.fail({ code: end.code, message: end.message, reasonCode: reasonCodeOf(end.code) });
-  }
 }

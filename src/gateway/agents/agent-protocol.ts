@@ -7,7 +7,6 @@ import {
   type InvokeHead,
   type InvokeManyRequest,
   type InvokeManyResponse,
-  type InvokeRequest,
   type InvokeResponse,
   type InvokeStreamedRequest,
   type InvokeTimings,
@@ -48,12 +47,10 @@ const STARTS: ReadonlySet<string> = new Set(['running', 'paused', 'absent']);
  * decoded form is checked.
  */
 export interface AgentProtocol {
-  readonly invokePath: string;
   readonly invokeManyPath: string;
   readonly invokeStreamedPath: string;
   readonly recoverPath: string;
   readonly watchPath: string;
-  encodeInvoke(request: Sparse<InvokeRequest>): Buffer;
   decodeInvoke(bytes: Buffer): InvokeResponse;
   encodeInvokeMany(request: Sparse<InvokeManyRequest>): Buffer;
   decodeInvokeMany(bytes: Buffer): InvokeManyResponse;
@@ -70,12 +67,10 @@ export function loadAgentProtocol(): AgentProtocol {
   const { agent } = loadAgentProto();
   const { Invoke: invoke, InvokeMany: invokeMany, InvokeStreamed: streamed, Recover: recover, Watch: watch } = agent;
   return {
-    invokePath: invoke.path,
     invokeManyPath: invokeMany.path,
     invokeStreamedPath: streamed.path,
     recoverPath: recover.path,
     watchPath: watch.path,
-    encodeInvoke: invoke.requestSerialize,
     decodeInvoke: (bytes) => checkedAnswer(invoke.responseDeserialize(bytes)),
     encodeInvokeMany: invokeMany.requestSerialize,
     decodeInvokeMany(bytes) {

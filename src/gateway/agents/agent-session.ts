@@ -8,10 +8,8 @@ import type { WatchEvent } from '../../protocol/generated/agent.ts';
 import type { Caller } from '../lambda/caller.ts';
 import { type AgentAnswer, AgentCall, type AnswerSink, type AnswerSoFar, type NewCall } from './agent-call.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
-import { askAgain, type LostCall } from './ask-again.ts';
-import { sendStreamed } from './call-streams.ts';
+import { askAgain, type LostCall, SharedCallStream, sendStreamed } from './call-streams.ts';
 import { GrpcStream } from './grpc-stream.ts';
-import { SharedCallStream } from './shared-call-stream.ts';
 
 /** Milliseconds from the first packet to the snapshot; an agent that takes longer counts as unreachable. */
 const OPEN_TIMEOUT_MS = 10_000;

@@ -1,11 +1,13 @@
 import { createHash } from 'node:crypto';
+import { findCondition, workerConditions } from '../../api/condition.ts';
 import { keptPropertiesOf } from '../../api/kept-properties.ts';
-import type { LambdaFunction } from '../../api/lambda-function.ts';
+import { calledNameOf, type LambdaFunction } from '../../api/lambda-function.ts';
 import type { EventDestination, LambdaWorker } from '../../api/lambda-worker.ts';
-import type { WrittenAlias } from '../control/aliases.ts';
+import { versionsOf, type WrittenAlias } from '../control/aliases.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { lambdaTime } from './function-description.ts';
+import { isActive } from './function-state.ts';
 
 /** Lambda's description of an alias. */
 export function aliasOf(owner: LambdaFunction | undefined, alias: WrittenAlias, functionName: string) {
@@ -20,6 +22,29 @@ export function aliasOf(owner: LambdaFunction | undefined, alias: WrittenAlias, 
     Description: description,
     RoutingConfig: weights.length === 0 ? undefined : { AdditionalVersionWeights: Object.fromEntries(weights) },
     RevisionId: createHash('sha256').update(content).digest('hex').slice(0, 32),
+  };
+}
+
+/** Lambda's description of the workers that an alias has of its own. */
+export function provisionedConfigOf(catalog: FunctionCatalog, owner: LambdaFunction, alias: WrittenAlias) {
+  const { metadata, spec, status } = owner;
+  const name = calledNameOf(owner);
+  const places = spec.template.spec.concurrency?.perWorker ?? 1;
+  const wanted = alias.provisionedWorkers ?? 0;
+  const versions = versionsOf(alias);
+  const ready = Math.min(
+    ...versions.map((version) => Math.min(wanted, catalog.workersOf(name, version).filter(isActive).length)),
+  );
+  const stalled = findCondition(status?.conditions, workerConditions.stalled);
+  const isFailed = stalled?.status === 'True' && ready < wanted;
+  return {
+    FunctionArn: functionArn({ name, qualifier: alias.name }),
+    RequestedProvisionedConcurrentExecutions: wanted * places,
+    AvailableProvisionedConcurrentExecutions: ready * places,
+    AllocatedProvisionedConcurrentExecutions: ready * places,
+    Status: ready >= wanted ? 'READY' : isFailed ? 'FAILED' : 'IN_PROGRESS',
+    StatusReason: isFailed ? `${stalled.reason}: ${stalled.message}` : undefined,
+    LastModified: lambdaTime(keptPropertiesOf(metadata).modified ?? metadata.creationTimestamp),
   };
 }
 

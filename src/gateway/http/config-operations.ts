@@ -1,16 +1,24 @@
 import type { LambdaFunction } from '../../api/lambda-function.ts';
 import { aliasWith, findAlias, versionsOf, type WrittenAlias, withAlias, withoutAlias } from '../control/aliases.ts';
-import { withoutReserved, withProvisioned, withReserved, workersFor } from '../control/concurrency.ts';
-import { destinationsIn, eventConfigIn, withEventConfig, withoutEventConfig } from '../control/event-config.ts';
+import {
+  destinationsIn,
+  eventConfigIn,
+  withEventConfig,
+  withoutEventConfig,
+  withoutReserved,
+  withoutUrl,
+  withProvisioned,
+  withReserved,
+  withUrl,
+  workersFor,
+} from '../control/function-config.ts';
 import { refuseUnknown } from '../control/function-settings.ts';
 import { checkRevision } from '../control/function-writer.ts';
 import { invalid, isOf, type Members, numberIn, textIn } from '../control/members.ts';
-import { withoutUrl, withUrl } from '../control/url-config.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 import { lambdaOperations, lambdaShapes, type OperationName } from '../lambda/generated/operations.ts';
 import { type Bounds, LambdaError, shown } from '../lambda/lambda-error.ts';
-import { aliasOf, eventConfigOf, urlConfigOf } from './config-description.ts';
-import { provisionedConfigOf } from './provisioned-config.ts';
+import { aliasOf, eventConfigOf, provisionedConfigOf, urlConfigOf } from './config-description.ts';
 import { checkLatest, type WriteInput, type WriteOperation, type WriteParts } from './write-operations.ts';
 
 /** Bounds of the schema of functions where Lambda has no largest number. */

@@ -4,10 +4,9 @@ import { tagsOf } from '../control/tags.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 import { lambdaShapes, type OperationName } from '../lambda/generated/operations.ts';
 import { boundsError, choiceError, LambdaError, shown } from '../lambda/lambda-error.ts';
-import { aliasOf, eventConfigOf, urlConfigOf } from './config-description.ts';
+import { aliasOf, eventConfigOf, provisionedConfigOf, urlConfigOf } from './config-description.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { describeFunction } from './function-description.ts';
-import { provisionedConfigOf } from './provisioned-config.ts';
 import { unsupported } from './unsupported-operations.ts';
 
 /** Most functions on a page, even if more are asked for; as in Lambda. */

@@ -3,6 +3,7 @@ import type { Hold } from '../admission/room.ts';
 import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
 import { StreamedAnswer } from '../http/streamed-answer.ts';
 import { type CorsRequest, corsHeaders, isPreflight, preflightHeaders, withoutCors } from './cors.ts';
+import type { UrlRoute } from './function-urls.ts';
 import {
   type AnswerHead,
   failureOf,
@@ -13,7 +14,6 @@ import {
   type UrlAnswer,
   urlAnswerOf,
 } from './url-answer.ts';
-import type { UrlRoute } from './url-routes.ts';
 
 /** The stage of a streamed answer of a function. */
 type Stage =

@@ -21,10 +21,9 @@ import { MAX_PAYLOAD_BYTES } from '../lambda/json-payload.ts';
 import { LambdaError, unavailable } from '../lambda/lambda-error.ts';
 import { type CallReport, NOT_RUN } from '../telemetry/observed-call.ts';
 import { clientOf } from './client-address.ts';
-import type { FunctionUrls } from './function-urls.ts';
+import type { FunctionUrls, UrlRoute } from './function-urls.ts';
 import { refusalOf } from './url-answer.ts';
 import { type Signer, urlEventOf } from './url-event.ts';
-import type { UrlRoute } from './url-routes.ts';
 import { UrlVisit, type UrlVisitOptions } from './url-visit.ts';
 
 /** Addresses whose rates are remembered. */

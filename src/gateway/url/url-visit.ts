@@ -8,8 +8,8 @@ import { Caller } from '../lambda/caller.ts';
 import type { CallObservation, CallObserver, CallReport } from '../telemetry/observed-call.ts';
 import type { Client } from './client-address.ts';
 import type { CorsRequest } from './cors.ts';
+import type { UrlRoute, UrlRoutes } from './function-urls.ts';
 import { type RepliedRequest, UrlReply } from './url-reply.ts';
-import type { UrlRoute, UrlRoutes } from './url-routes.ts';
 
 /** Name of the operation, for metrics, access log and spans. */
 const OPERATION = 'InvokeFunctionUrl';

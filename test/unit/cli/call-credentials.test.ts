@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { ensureInstanceKey } from '../../../local/instance/instance-key.ts';
 import { callCredentials, provenHeaders, readInstanceKey } from '../../../src/cli/call-credentials.ts';
-import { parseAccessKey } from '../../../src/gateway/access/access-key.ts';
+import { parseAccessKey } from '../../../src/gateway/access/access-keys.ts';
 import { headerSignature } from '../../../src/gateway/access/signature.ts';
 import { accessRequest, checkWhole } from '../../support/signed-request.ts';
 

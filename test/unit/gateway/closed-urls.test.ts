@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaFunctionSpecUrl } from '../../../src/api/lambda-function.ts';
-import { parseAccessKey } from '../../../src/gateway/access/access-key.ts';
+import { parseAccessKey } from '../../../src/gateway/access/access-keys.ts';
 import { LambdaError } from '../../../src/gateway/lambda/lambda-error.ts';
 import { functionFixture } from '../../support/function-fixture.ts';
 import { ALICE, keyedAccess } from '../../support/keyed-access.ts';

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { expect, it, onTestFinished } from 'vitest';
-import { parseAccessKey } from '../../../src/gateway/access/access-key.ts';
+import { parseAccessKey } from '../../../src/gateway/access/access-keys.ts';
 import { DEFAULT_LIMIT_FLAGS, gatewayLimits } from '../../../src/gateway/admission/gateway-limits.ts';
 import { type GatewayLab, gatewayLab } from '../../support/gateway-lab.ts';
 import { ALICE, keyedAccess } from '../../support/keyed-access.ts';

@@ -2,9 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { encodeReport, LOAD_PATH } from '../../../src/api/load-report.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { LoadBook } from '../../../src/controller/load/load-book.ts';
-import { loadAgentProtocol } from '../../../src/gateway/agents/agent-protocol.ts';
 import { createEventIntake } from '../../../src/gateway/handover/event-intake.ts';
 import { EVENTS_PATH, encodeEvent } from '../../../src/gateway/handover/event-message.ts';
+import { loadAgentProto } from '../../../src/protocol/agent-proto.ts';
 import {
   type CertificateAuthority,
   createCertificateAuthority,
@@ -38,14 +38,14 @@ async function agentDoor(authority: CertificateAuthority): Promise<Door> {
       : { kind: 'Answered', stamp: '', timings: { queued: 0, wake: 0, run: 0, start: 'running' } };
   });
   const port = await serveAsAgent(authority, fleet);
-  const protocol = loadAgentProtocol();
+  const { Invoke: invoke } = loadAgentProto().agent;
   const worker = { namespace: 'default', name: 'hello', uid: 'uid-of-hello' };
-  const message = protocol.encodeInvoke({ worker, epoch: 1, requestId: 'r-1', payload: Buffer.from('{}') });
+  const message = invoke.requestSerialize({ worker, epoch: 1, requestId: 'r-1', payload: Buffer.from('{}') });
   return {
     isDone: () => ran.includes('uid-of-hello'),
     async ask(shown) {
       const answer = await invokeAsPeer(port, shown, message);
-      const { trailer } = answer.length === 0 ? {} : protocol.decodeInvoke(answer.subarray(FRAME_HEAD));
+      const { trailer } = answer.length === 0 ? {} : invoke.responseDeserialize(answer.subarray(FRAME_HEAD));
       return trailer == null
         ? 'Cut'
         : { status: trailer.outcome === 'OUTCOME_ANSWERED' ? 200 : 404, text: trailer.reason };

@@ -18,7 +18,6 @@ import { CallBudget } from '../../../../src/agent/rpc/call-budget.ts';
 import { AgentGrpcServer } from '../../../../src/agent/rpc/server.ts';
 import { systemClock } from '../../../../src/common/clock.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
-import { loadAgentProtocol } from '../../../../src/gateway/agents/agent-protocol.ts';
 import { grpcFrame } from '../../../../src/gateway/agents/grpc-stream.ts';
 import { loadAgentProto } from '../../../../src/protocol/agent-proto.ts';
 import {
@@ -703,7 +702,7 @@ function invokeFrame(uid: string, payload: Buffer): Buffer {
     traceParent: '',
     tailLog: false,
   };
-  return grpcFrame(loadAgentProtocol().encodeInvoke(request));
+  return grpcFrame(loadAgentProto().agent.Invoke.requestSerialize(request));
 }
 
 describe('an agent that is given more than it may hold', () => {

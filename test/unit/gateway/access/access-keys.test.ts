@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { deriveSigningKey, parseAccessKey } from '../../../../src/gateway/access/access-key.ts';
-import { AccessKeys } from '../../../../src/gateway/access/access-keys.ts';
+import { AccessKeys, deriveSigningKey, parseAccessKey } from '../../../../src/gateway/access/access-keys.ts';
 import type { Secret } from '../../../../src/kube/api/resource-types.ts';
 import { recordingLogger } from '../../../support/recording-logger.ts';
 

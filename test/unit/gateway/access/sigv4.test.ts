@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { deriveSigningKey, parseAccessKey } from '../../../../src/gateway/access/access-key.ts';
+import { deriveSigningKey, parseAccessKey } from '../../../../src/gateway/access/access-keys.ts';
 import { headerSignature, querySignature } from '../../../../src/gateway/access/signature.ts';
 import { sign } from '../../../../src/gateway/access/sigv4.ts';
 import {

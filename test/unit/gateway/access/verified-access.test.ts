@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Access, AccessRequest, Identity } from '../../../../src/gateway/access/access.ts';
-import { parseAccessKey } from '../../../../src/gateway/access/access-key.ts';
+import { parseAccessKey } from '../../../../src/gateway/access/access-keys.ts';
 import type { Principal } from '../../../../src/gateway/access/principal.ts';
 import { createVerifiedAccess, type VerifiedAccessOptions } from '../../../../src/gateway/access/verified-access.ts';
 import { LambdaError, unavailable } from '../../../../src/gateway/lambda/lambda-error.ts';
