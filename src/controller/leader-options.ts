@@ -8,7 +8,7 @@ import type { Clock } from '../common/clock.ts';
 import type { CallOptions } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
 import type { CertificateSigningRequest, Node, Pod } from '../kube/api/resource-types.ts';
-import type { Informer, KubeClient } from '../kube/api/types.ts';
+import type { Informer, KubeClient, ObjectKey } from '../kube/api/types.ts';
 import type { ReconcilerMetrics } from '../kube/controller/reconciler.ts';
 import type { EventSink } from '../kube/events/event-recorder.ts';
 import type { UrlSource } from './functions/url-source.ts';
@@ -22,8 +22,8 @@ import type { PlacementStrategy } from './scheduling/place.ts';
 export interface LeaderOptions {
   /** Fenced: refuses to write once another controller leads. Writes through it show in the caches at once. */
   readonly client: KubeClient;
-  /** Has the caches show what became of writes to a namespace that had no answer. Errors are those of the API server. */
-  readonly settle: (namespace: string, call: CallOptions) => Promise<void>;
+  /** Has the caches show what became of writes without an answer, to an object and to those that are named after it. */
+  readonly settle: (key: ObjectKey, call: CallOptions) => Promise<void>;
   /** Reads the agents' Leases, without waiting for other requests. */
   readonly leaseClient: Pick<KubeClient, 'list'>;
   readonly systemNamespace: string;

@@ -24,7 +24,7 @@ import {
   type Pod,
   pods,
 } from '../kube/api/resource-types.ts';
-import type { KubeClient } from '../kube/api/types.ts';
+import type { KubeClient, ObjectKey } from '../kube/api/types.ts';
 import { ListWatchInformer } from '../kube/cache/informer.ts';
 import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
 import { fencedClient } from '../kube/client/fenced-client.ts';
@@ -265,7 +265,7 @@ async function competeForLead(
       ownedCaches(given),
     );
     const client = writes.client;
-    const settle = (namespace: string, call: CallOptions): Promise<void> => writes.settle(namespace, call);
+    const settle = (key: ObjectKey, call: CallOptions): Promise<void> => writes.settle(key, call);
     const reporter = { controller: reporters.controller, instance: identity };
     const events = new EventRecorder({ client, ...reporter, normalAfterMs: NORMAL_EVENT_MS, logger, clock });
     const liveness = new NodeLiveness(earlierLives(given.lambdaNodes.cache.list(), clock.now()));

@@ -80,7 +80,7 @@ export class FunctionScene {
     ]);
     return new FunctionController({
       client: writes.client,
-      settle: (namespace, call) => writes.settle(namespace, call),
+      settle: (key, call) => writes.settle(key, call),
       functions: this.functions,
       workers: { cache: this.cache },
       versions: { ...fakeInformer<LambdaVersion>(), cache: this.versionCache },

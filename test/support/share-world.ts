@@ -185,7 +185,7 @@ export class ShareWorld {
     });
     const reconciler = new WorkerReconciler({
       client: writes.client,
-      settle: (namespace, call) => writes.settle(namespace, call),
+      settle: (key, call) => writes.settle(key, call),
       workers,
       snapshot,
       left,

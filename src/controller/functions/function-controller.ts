@@ -14,7 +14,7 @@ import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
 import { keyText, objectKey, parseKeyText } from '../../kube/api/object-key.ts';
-import type { CacheEvent, Informer, KubeClient } from '../../kube/api/types.ts';
+import type { CacheEvent, Informer, KubeClient, ObjectKey } from '../../kube/api/types.ts';
 import {
   createReconciler,
   type ReconcileResult,
@@ -54,8 +54,8 @@ const PACE_LOOK_MS = 1_000;
 export interface FunctionControllerOptions {
   /** Writes through it show in the caches. */
   readonly client: KubeClient;
-  /** Has the caches show what became of writes to a namespace that had no answer. Errors are those of the API server. */
-  readonly settle: (namespace: string, call: CallOptions) => Promise<void>;
+  /** Has the caches show what became of writes without an answer, to an object and to those that are named after it. */
+  readonly settle: (key: ObjectKey, call: CallOptions) => Promise<void>;
   /** Synced; `CALLED_INDEX` is among its indexes. */
   readonly functions: Informer<LambdaFunction>;
   /** Synced; {@link OWNER_INDEX} is among its indexes. */
@@ -160,7 +160,7 @@ export class FunctionController {
   /** Errors are those of the API server; the function is then looked at again after a growing wait. */
   async reconcile(key: string, call: CallOptions): Promise<ReconcileResult> {
     const { client, clock, events, functions, settle, workers } = this.#options;
-    await settle(parseKeyText(key).namespace ?? '', call);
+    await settle(parseKeyText(key), call);
     const owner = functions.cache.get(parseKeyText(key));
     const all = workers.cache.byIndex(OWNER_INDEX, key);
     const uid = owner?.metadata.uid;

@@ -6,7 +6,7 @@ import { hasCode, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { mayBeWritten } from '../../kube/api/api-error.ts';
 import { keyText, objectKey, parseKeyText } from '../../kube/api/object-key.ts';
-import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
+import type { KubeClient, ObjectCache, ObjectKey } from '../../kube/api/types.ts';
 import type { ReconcileResult } from '../../kube/controller/reconciler.ts';
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { type RecordedEvent, referenceTo } from '../../kube/events/event-series.ts';
@@ -30,8 +30,8 @@ import { clearancePatch, finalizerPatch, onlyRewords, statusPatch } from './stat
 export interface WorkerReconcilerOptions {
   /** Writes through it show in the caches. */
   readonly client: KubeClient;
-  /** Has the caches show what became of writes to a namespace that had no answer. Errors are those of the API server. */
-  readonly settle: (namespace: string, call: CallOptions) => Promise<void>;
+  /** Has the caches show what became of writes without an answer, to an object and to those that are named after it. */
+  readonly settle: (key: ObjectKey, call: CallOptions) => Promise<void>;
   readonly workers: ObjectCache<LambdaWorker>;
   readonly snapshot: NodeSnapshot;
   readonly left: Pick<LeftNodes, 'of'>;
@@ -148,7 +148,7 @@ export class WorkerReconciler {
   /** Errors are those of the API server; the key is then tried again after a growing wait. */
   async reconcile(key: string, options: CallOptions): Promise<ReconcileResult> {
     const { workers, assignments, logger, settle, shares: keeper } = this.#options;
-    await settle(parseKeyText(key).namespace ?? '', options);
+    await settle(parseKeyText(key), options);
     let worker = workers.get(parseKeyText(key));
     if (worker !== undefined && assignments.assumed(worker.metadata.uid ?? '') !== undefined) {
       // Its write had no answer, and the cache shows by now what became of it.

@@ -42,18 +42,21 @@ export class OwnWrites {
   }
 
   /**
-   * Reads each object of a namespace that a write without an answer may have changed, so that caches show what became of
-   * the write. A write that arrives later still is told by the watch. Errors are those of the API server.
+   * Reads each object that a write without an answer may have changed, so that caches show what became of the write: the
+   * objects of this key, and those that are named after it with a dash, as the workers of a function are. A write that arrives
+   * later still is told by the watch. Errors are those of the API server.
    */
-  async settle(namespace: string, call: CallOptions): Promise<void> {
-    for (const [name, doubt] of this.#doubts) {
-      if (doubt.key.namespace === namespace) {
-        await this.#settleOne(name, doubt, call);
+  async settle({ name: owner, namespace }: ObjectKey, call: CallOptions): Promise<void> {
+    for (const [path, doubt] of this.#doubts) {
+      const { key } = doubt;
+      const isOwned = key.name === owner || key.name.startsWith(`${owner}-`);
+      if (key.namespace === namespace && isOwned) {
+        await this.#settleOne(path, doubt, call);
       }
     }
   }
 
-  async #settleOne(name: string, doubt: WriteTarget, call: CallOptions): Promise<void> {
+  async #settleOne(path: string, doubt: WriteTarget, call: CallOptions): Promise<void> {
     const { key, type, uid } = doubt;
     const present = await this.#inner.get(type, key, call);
     if (present !== undefined) {
@@ -62,8 +65,8 @@ export class OwnWrites {
     if (present?.metadata.uid !== uid) {
       this.#removed(type, key, uid);
     }
-    if (this.#doubts.get(name) === doubt) {
-      this.#doubts.delete(name);
+    if (this.#doubts.get(path) === doubt) {
+      this.#doubts.delete(path);
     }
   }
 

@@ -120,7 +120,7 @@ class World {
     ]);
     return new FunctionController({
       client: writes.client,
-      settle: (namespace, call) => writes.settle(namespace, call),
+      settle: (key, call) => writes.settle(key, call),
       functions: this.#caches.functions,
       workers: this.#caches.workers,
       versions: fakeInformer<LambdaVersion>(),

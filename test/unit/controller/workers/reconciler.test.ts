@@ -111,7 +111,7 @@ class Scene {
     });
     this.reconciler = new WorkerReconciler({
       client: writes.client,
-      settle: (namespace, call) => writes.settle(namespace, call),
+      settle: (key, call) => writes.settle(key, call),
       workers: this.workers,
       snapshot: this.snapshot,
       left: this.left,

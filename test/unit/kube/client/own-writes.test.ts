@@ -145,7 +145,7 @@ class Scene {
         this.endList();
         return;
       case 'settle':
-        await this.writes.settle(NAMESPACE, call);
+        await this.writes.settle({ namespace: NAMESPACE, name: 'worker' }, call);
         return;
       case 'lead':
         this.endList();
