@@ -69,6 +69,8 @@ export function createLambdaApi(options: LambdaApiOptions): Door {
       sendError(reply, known, request.id);
     },
   });
+  // A body is a part of what was signed, also where the operation takes none.
+  api.addHttpMethod('GET', { hasBody: true, overrideExisting: true });
   // Clients send any type or none; the body is JSON in any case.
   api.removeAllContentTypeParsers();
   api.addContentTypeParser('*', (request, _stream, done) => {

@@ -7,6 +7,9 @@ import { invokeOperations } from '../../../../src/gateway/http/invoke-route.ts';
 import { lambdaOperations } from '../../../../src/gateway/lambda/generated/operations.ts';
 import { LambdaError } from '../../../../src/gateway/lambda/lambda-error.ts';
 import { gatewayLab } from '../../../support/gateway-lab.ts';
+import { ALICE, keyedAccess } from '../../../support/keyed-access.ts';
+import { signedRequest } from '../../../support/signed-request.ts';
+import { apiRoutes, sendBody } from '../../../support/worst-bodies.ts';
 
 /** Share a path with another operation, and are told from it by the query. */
 const ALIKE = ['ListProvisionedConcurrencyConfigs', 'GetLayerVersionByArn'];
@@ -52,6 +55,25 @@ it('the SDK raises it', async () => {
       name: 'UnsupportedOperationException',
       message: expect.stringContaining('kubectl'),
     });
+  }
+});
+
+it('a body that an operation does not take changes no answer to its signer', async () => {
+  const lab = await gatewayLab({ gateway: { access: keyedAccess() } });
+  const port = Number(new URL(lab.url).port);
+  const statusOf = async ({ method, path }: (typeof apiRoutes)[number], how: 'announced' | 'chunked', text: string) => {
+    const body = Buffer.from(text);
+    const { rawHeaders } = await signedRequest(ALICE, { method, path, body, applyChecksum: how === 'announced' });
+    const lines = rawHeaders.flatMap((name, at) => (at % 2 === 0 ? [`${name}: ${rawHeaders[at + 1]}`] : []));
+    return await sendBody(port, { method, path, headers: lines }, body, how);
+  };
+  const routes = apiRoutes.filter(({ method }) => method === 'GET');
+  expect(routes.length).toBeGreaterThan(30);
+  for (const route of routes) {
+    const status = await statusOf(route, 'announced', '');
+    expect(status, route.operation).not.toBe(403);
+    expect(await statusOf(route, 'announced', '{}'), route.operation).toBe(status);
+    expect(await statusOf(route, 'chunked', '{}'), route.operation).toBe(status);
   }
 });
 
