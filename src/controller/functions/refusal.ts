@@ -55,6 +55,8 @@ interface Refusal {
   readonly message: string;
   readonly generation: number | undefined;
   readonly waitMs: number;
+  /** Refusals one after the other, this one included. */
+  readonly count: number;
   /** Monotonic milliseconds. */
   readonly until: number;
 }
@@ -83,8 +85,8 @@ export class Refusals {
   }
 
   /**
-   * Writes some of a kind, or says again why not yet. After a refusal one is tried, and the others follow once that is
-   * taken.
+   * Writes some of a kind, or says again why not yet. After a refusal one is tried, each time another, and the others
+   * follow once that is taken: one that is refused for ever holds up none of them.
    *
    * @param items that are to be written
    * @param write gives the outcomes of those that it was given
@@ -107,7 +109,9 @@ export class Refusals {
     if (known !== undefined && known.until > now) {
       return [{ kind: 'refused', message: known.message, retryMs: known.until - now, isNew: false }];
     }
-    const tried = known === undefined ? items : items.slice(0, 1);
+    const count = known?.count ?? 0;
+    const at = count % items.length;
+    const tried = known === undefined ? items : items.slice(at, at + 1);
     const outcomes: readonly WriteOutcome[] = await write(tried).catch((error: unknown) => [outcomeOf(error)]);
     const refused = outcomes.find((outcome) => outcome.kind === 'refused');
     if (refused === undefined) {
@@ -117,7 +121,8 @@ export class Refusals {
     const waitMs = known === undefined ? FIRST_WAIT_MS : Math.min(LAST_WAIT_MS, 2 * known.waitMs);
     const { message } = refused;
     const of = this.#refusals.get(key) ?? new Map<WriteKind, Refusal>();
-    this.#refusals.set(key, of.set(kind, { message, generation, waitMs, until: this.#clock.monotonic() + waitMs }));
+    const until = this.#clock.monotonic() + waitMs;
+    this.#refusals.set(key, of.set(kind, { message, generation, waitMs, count: count + 1, until }));
     return outcomes.map((outcome) => (outcome.kind === 'refused' ? { ...outcome, retryMs: waitMs } : outcome));
   }
 }
