@@ -26,7 +26,8 @@ interface KeptCall {
   bytes: number;
   /** Monotonic milliseconds of the end; undefined while the call is under way. */
   endedAt: number | undefined;
-  readonly askers: Set<Taker>;
+  /** The newest of those who have asked before the end. */
+  asker: { readonly taker: Taker; readonly answer: PromiseWithResolvers<InvocationResult> } | undefined;
 }
 
 /** Calls of one namespace that have ended, in the order of their ends. */
@@ -80,22 +81,20 @@ export class KeptCalls {
       chunks: [],
       bytes: 0,
       endedAt: undefined,
-      askers: new Set([taker]),
+      asker: undefined,
     };
     this.#forget(this.#calls.get(kept.key));
     this.#calls.set(kept.key, kept);
     run({
       onHead: (head) => {
         kept.head = head;
-        for (const asker of kept.askers) {
-          asker.onHead(head);
-        }
+        taker.onHead(head);
+        kept.asker?.taker.onHead(head);
       },
       onChunk: (chunk) => {
         this.#keep(kept, chunk);
-        for (const asker of kept.askers) {
-          asker.onChunk(chunk);
-        }
+        taker.onChunk(chunk);
+        kept.asker?.taker.onChunk(chunk);
       },
     })
       .then((result) => {
@@ -103,14 +102,16 @@ export class KeptCalls {
         ended.resolve(result);
       }, ended.reject)
       .finally(() => {
-        kept.askers.clear();
+        kept.asker?.answer.resolve(kept.result);
+        kept.asker = undefined;
         this.#end(kept);
       });
     return kept.result;
   }
 
   /**
-   * The answer of a call that is kept, from its beginning. Undefined where there is none, or too large a one.
+   * The answer of a call that is kept, from its beginning. Undefined where there is none, or too large a one. An
+   * earlier asker is told that the outcome is unknown: one that has lost its connection is not kept beside each next.
    *
    * @param namespaces that the asker serves; undefined for all
    */
@@ -139,10 +140,14 @@ export class KeptCalls {
     for (const chunk of kept.chunks) {
       taker.onChunk(chunk);
     }
-    if (kept.endedAt === undefined) {
-      kept.askers.add(taker);
+    if (kept.endedAt !== undefined) {
+      return kept.result;
     }
-    return kept.result;
+    const message = 'the answer was asked for once more, and has gone there';
+    kept.asker?.answer.resolve({ kind: 'Unknown', reason: 'ConnectionLost', message, stamp: '' });
+    const answer = Promise.withResolvers<InvocationResult>();
+    kept.asker = { taker, answer };
+    return answer.promise;
   }
 
   #keep(kept: KeptCall, chunk: Buffer): void {

@@ -1,5 +1,6 @@
 import type { EventReason } from '../../api/condition.ts';
 import { type LambdaWorker, lambdaWorkers, unfitArchitecturesOf, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
+import { BoundedMap } from '../../common/bounds/bounded-map.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode, unreachable } from '../../common/errors.ts';
@@ -61,6 +62,9 @@ const SHARE_REQUEUE_MS = 5_000;
 /** Milliseconds until the cache should have caught up, as after a conflict; its event usually comes first. */
 const CACHE_REQUEUE_MS = 500;
 
+/** Wishes of workers whose refusal is remembered: some MiB. */
+const MAX_REFUSED = 1_024;
+
 /** A decision of one kind. */
 type Step<Kind extends WorkerDecision['kind']> = Extract<WorkerDecision, { readonly kind: Kind }>;
 
@@ -90,7 +94,7 @@ export class WorkerReconciler {
   /** By uid, the monotonic milliseconds of the last move away from a full node. */
   readonly #leftFullAt = new Map<string, number>();
   /** Answers to workers without a node since nodes last changed, by all that they ask for. */
-  readonly #refused = new Map<string, Placement>();
+  readonly #refused = new BoundedMap<string, Placement>(MAX_REFUSED);
   readonly #rewordings: Rewordings;
   readonly #turns: DisruptionBudget;
   /** By uid, workers that wait for the disruption budget. */

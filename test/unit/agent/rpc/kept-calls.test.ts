@@ -46,6 +46,15 @@ describe('a call whose answer is kept', () => {
     expect(await ask('a', 3)).toBe('Answered f');
   });
 
+  it('goes to the newest of those who ask before its end, and the others are told so', async () => {
+    const { ask, begin } = lab();
+    const end = begin('a', [Buffer.from('half')]);
+    const askers = Array.from({ length: 100 }, () => ask('a'));
+    expect(await Promise.all(askers.slice(0, -1))).toEqual(Array.from({ length: 99 }, () => 'Unknown half'));
+    await end();
+    expect(await askers.at(-1)).toBe('Answered half');
+  });
+
   it('is that of the newest call with its id', async () => {
     const { ask, begin } = lab();
     await begin('a', [Buffer.from('old')])();

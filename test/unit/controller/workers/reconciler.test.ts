@@ -442,6 +442,23 @@ describe('WorkerReconciler', () => {
     expect(scene.assignment('smaller')).toMatchObject({ nodeName: 'node-1' });
   });
 
+  it('remembers what no node has room for of the last 1,024 wishes alone', async () => {
+    const scene = new Scene(nodeFixture());
+    const candidates = vi.spyOn(scene.snapshot, 'candidates');
+    const looksAt = async (at: number): Promise<number> => {
+      candidates.mockClear();
+      const resources = { limits: { memory: `${at}Gi` }, pids: 256 };
+      scene.put(workerFixture({ name: `worker-${at}`, spec: { resources } }));
+      await scene.reconcile(`worker-${at}`);
+      return candidates.mock.calls.length;
+    };
+    for (let at = 9; at < 9 + 1_025; at += 1) {
+      expect(await looksAt(at)).toBe(1);
+    }
+    expect(await looksAt(9 + 1_024)).toBe(0);
+    expect(await looksAt(9)).toBe(1);
+  });
+
   it('decides anew after a conflict', async () => {
     const scene = new Scene(nodeFixture());
     const worker = workerFixture();
