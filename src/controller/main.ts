@@ -280,16 +280,15 @@ async function competeForLead(
   });
 }
 
-/** The caches of what a leader writes. */
+/** The caches of what a leader writes. All Pods that it writes are hold Pods. */
 function ownedCaches({ functions, holds, lambdaNodes: nodes, quotas, versions, workers }: Informers) {
-  const isHold = ({ metadata }: Pod): boolean => holdIndex({ metadata }).length > 0;
   return [
     { type: lambdaWorkers, informer: workers },
     { type: lambdaFunctions, informer: functions },
     { type: lambdaVersions, informer: versions },
     { type: lambdaNodes, informer: nodes },
     { type: lambdaQuotas, informer: quotas },
-    ...(holds === undefined ? [] : [{ type: pods, informer: holds.pods, holds: isHold }]),
+    ...(holds === undefined ? [] : [{ type: pods, informer: holds.pods }]),
   ];
 }
 

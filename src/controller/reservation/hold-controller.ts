@@ -6,8 +6,9 @@ import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { ApiError } from '../../kube/api/api-error.ts';
+import { objectKey } from '../../kube/api/object-key.ts';
 import type { Pod } from '../../kube/api/resource-types.ts';
-import type { CacheEvent, Informer, KubeClient, ObjectCache } from '../../kube/api/types.ts';
+import type { CacheEvent, Informer, KubeClient, ObjectCache, ObjectKey } from '../../kube/api/types.ts';
 import {
   createReconciler,
   type ReconcileResult,
@@ -24,7 +25,7 @@ import { allocatedMilliCPU, type ReserveAction, requestedMiB } from './decide-re
 import { holdFingerprint, nodeWord } from './hold-changes.ts';
 import { guardGraceSeconds, guardPod, guardPodName, type HoldSettings, reservePod } from './hold-pod.ts';
 import { holdNodeOf, reserveView } from './hold-view.ts';
-import { CATCH_UP_MS, HoldWriter } from './hold-writer.ts';
+import { HoldWriter } from './hold-writer.ts';
 import { LastWords } from './last-words.ts';
 import { type Closing, type NodeTrack, newTrack, UNHELD_AFTER_MS } from './node-track.ts';
 import { type NodeLook, type NodePlan, planNode } from './plan-node.ts';
@@ -47,7 +48,10 @@ export function holdIndex(pod: Pod): readonly string[] {
 }
 
 export interface HoldControllerOptions extends HoldSource {
+  /** Its writes show in the caches at once. */
   readonly client: KubeClient;
+  /** Has the caches show what became of a write to an object that had no answer. Errors are those of the API server. */
+  readonly settle: (key: ObjectKey, call: CallOptions) => Promise<void>;
   readonly systemNamespace: string;
   readonly lambdaNodes: ObjectCache<LambdaNode>;
   /** The workers of a node. */
@@ -64,6 +68,8 @@ export interface HoldControllerOptions extends HoldSource {
 /** Errors of a write to a Pod that is not as the cache shows it. */
 const behind = ['AlreadyExists', 'Conflict', 'NotFound'] as const;
 
+/** Milliseconds after which the cache should show what another party has written. */
+const CATCH_UP_MS = 1_000;
 /** Milliseconds that an agent gets to start the workers that it has room for now, and to tell. */
 const START_MS = 10_000;
 
@@ -171,10 +177,11 @@ export class HoldController implements NodeClosures {
 
   /** Errors are those of the API server; the node is then looked at again after a growing wait. */
   async reconcile(nodeName: string, options: CallOptions): Promise<ReconcileResult> {
-    const look = this.#look(nodeName);
-    if (look.reserves.some(({ pod }) => this.#writer.isAhead(pod))) {
-      return { requeueAfterMs: CATCH_UP_MS };
+    const { pods, settle } = this.#options;
+    for (const pod of pods.cache.byIndex(HOLD_INDEX, nodeName)) {
+      await settle(objectKey(pod), options);
     }
+    const look = this.#look(nodeName);
     if (look.guard === undefined && look.reserves.length === 0 && look.assigned === 0) {
       const wasClosed = this.closureOf(nodeName) !== undefined;
       this.#tracks.delete(nodeName);
@@ -206,10 +213,7 @@ export class HoldController implements NodeClosures {
       }
       throw error;
     }
-    // The event of what was made usually comes first.
-    const isMade = guard.action.kind === 'create' || reserve.action.kind === 'create';
-    const waits = isMade ? [CATCH_UP_MS, ...waitsMs] : waitsMs;
-    return waits.length === 0 ? {} : { requeueAfterMs: Math.min(...waits) };
+    return waitsMs.length === 0 ? {} : { requeueAfterMs: Math.min(...waitsMs) };
   }
 
   /** Tells the agent what its workers may have. No kubelet allocates anything on a node that is none of Kubernetes. */

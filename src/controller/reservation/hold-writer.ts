@@ -20,8 +20,8 @@ import {
 } from './hold-pod.ts';
 import { isGuarded } from './hold-view.ts';
 
-/** Milliseconds after which the cache should have caught up with a write. */
-export const CATCH_UP_MS = 1_000;
+/** Milliseconds for which the owner of Pods is not read again. */
+const OWNER_MS = 1_000;
 
 /** Seconds of grace of a Pod that we let go. */
 const GRACE_SECONDS = 1;
@@ -42,48 +42,14 @@ export interface HoldWriterOptions {
   readonly logger: Logger;
 }
 
-function versionOf({ metadata }: Pod): string {
-  return `${metadata.uid} ${metadata.resourceVersion}`;
-}
-
-/**
- * Carries out what was decided for hold Pods of any role, and nothing twice that the cache does not show yet. Errors are
- * those of the API server.
- */
+/** Carries out what was decided for hold Pods of any role. Errors are those of the API server. */
 export class HoldWriter {
   readonly #options: HoldWriterOptions;
-  /** By what was written, monotonic milliseconds. */
-  readonly #written = new Map<string, number>();
   /** The owner of Pods as it was read, and when (monotonic milliseconds). */
   #account: { readonly at: number; readonly owner: Owner | undefined } | undefined;
 
   constructor(options: HoldWriterOptions) {
     this.#options = options;
-  }
-
-  /** Whether the Pod was changed just now, and this is the version before that. */
-  isAhead(pod: Pod): boolean {
-    return this.#isWritten(versionOf(pod));
-  }
-
-  #isWritten(what: string): boolean {
-    const at = this.#written.get(what);
-    return at !== undefined && this.#options.clock.monotonic() - at < CATCH_UP_MS;
-  }
-
-  /** Writes, unless the same was written just now. A failed write may be tried again at once. */
-  async #once(what: string, write: () => Promise<void>): Promise<void> {
-    if (this.#isWritten(what)) {
-      return;
-    }
-    await write();
-    const now = this.#options.clock.monotonic();
-    for (const [each, at] of this.#written) {
-      if (now - at >= CATCH_UP_MS) {
-        this.#written.delete(each);
-      }
-    }
-    this.#written.set(what, now);
   }
 
   /** Tells the agent of a node what is reserved for its workers together; null where they may have all. */
@@ -93,35 +59,31 @@ export class HoldWriter {
     options: CallOptions,
   ): Promise<void> {
     const { client, logger } = this.#options;
-    const { name, resourceVersion, uid } = node.metadata;
+    const { name, uid } = node.metadata;
     const before = node.status?.reserved;
     if (before?.memoryMiB === reserved?.memoryMiB && before?.milliCPU === reserved?.milliCPU) {
       return;
     }
-    await this.#once(`${uid} ${resourceVersion} ${JSON.stringify(reserved)}`, async () => {
-      const body = { metadata: { uid }, status: { reserved } };
-      const call = { ...options, subresource: 'status' } as const;
-      await client.patch(lambdaNodes, { name }, { kind: 'merge', body }, call);
-      logger.info({ node: name, reserved }, 'node may promise other amounts');
-    });
+    const body = { metadata: { uid }, status: { reserved } };
+    const call = { ...options, subresource: 'status' } as const;
+    await client.patch(lambdaNodes, { name }, { kind: 'merge', body }, call);
+    logger.info({ node: name, reserved }, 'node may promise other amounts');
   }
 
   /** Makes a Pod. One that is no guard goes with the release, by its owner. */
   async make(pod: Pod, options: CallOptions): Promise<void> {
     const { client, logger } = this.#options;
     const { name } = pod.metadata;
-    await this.#once(name, async () => {
-      const owner = isGuarded(pod) ? undefined : await this.#owner(options);
-      await client.create(pods, owner === undefined ? pod : ownedByAccount(pod, owner), options);
-      logger.info({ pod: name, requests: pod.spec?.containers?.[0]?.resources?.requests }, 'hold Pod made');
-    });
+    const owner = isGuarded(pod) ? undefined : await this.#owner(options);
+    await client.create(pods, owner === undefined ? pod : ownedByAccount(pod, owner), options);
+    logger.info({ pod: name, requests: pod.spec?.containers?.[0]?.resources?.requests }, 'hold Pod made');
   }
 
   /** Reads the owner of Pods, once for all that are made within a short time: they may be hundreds. */
   async #owner(options: CallOptions): Promise<Owner | undefined> {
     const { client, clock, systemNamespace: namespace } = this.#options;
     const now = clock.monotonic();
-    if (this.#account === undefined || now - this.#account.at >= CATCH_UP_MS) {
+    if (this.#account === undefined || now - this.#account.at >= OWNER_MS) {
       const owner = await client.get(serviceAccounts, { namespace, name: RESERVE_ACCOUNT }, options);
       this.#account = { at: now, owner };
     }
@@ -129,10 +91,6 @@ export class HoldWriter {
   }
 
   async change(pod: Pod, change: PodChange, options: CallOptions): Promise<void> {
-    await this.#once(versionOf(pod), () => this.#change(pod, change, options));
-  }
-
-  async #change(pod: Pod, change: PodChange, options: CallOptions): Promise<void> {
     const { client, logger } = this.#options;
     const { name } = pod.metadata;
     switch (change.kind) {

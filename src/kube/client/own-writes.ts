@@ -9,8 +9,6 @@ import { type WriteTarget, wrapWrites } from './wrapped-writes.ts';
 export interface OwnedCache<T extends KubeObject> {
   readonly type: ResourceType<T>;
   readonly informer: Pick<Informer<T>, 'removed' | 'written'>;
-  /** Whether the informer keeps this object. Default: all of its kind. */
-  holds?(object: T): boolean;
 }
 
 /** Options that the writes of all kinds share with those of one. */
@@ -89,10 +87,8 @@ export class OwnWrites {
   }
 
   #written(type: ResourceType<KubeObject>, object: KubeObject): void {
-    for (const cache of this.#cachesOf(type)) {
-      if (cache.holds?.(object) !== false) {
-        cache.informer.written(object);
-      }
+    for (const { informer } of this.#cachesOf(type)) {
+      informer.written(object);
     }
   }
 
