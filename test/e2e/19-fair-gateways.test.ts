@@ -114,8 +114,9 @@ describe('two gateways, of which the first has nine of ten calls,', () => {
             ),
           );
           const shares = [0, 1].map((at) => shareOf(answered, at) / shareOf(served, at));
-          const told = `shares ${shares.map((each) => each.toFixed(2))}, waits ${slowest.map(Math.round)} ms`;
-          console.log(`${what}: ${answered.length} of ${served.length} answered, ${told}`);
+          const told = `shares ${shares.map((each) => each.toFixed(2)).join(', ')}`;
+          const waits = `waits ${slowest.map((each) => each.toFixed()).join(', ')} ms`;
+          console.log(`${what}: ${answered.length} of ${served.length} answered, ${told}, ${waits}`);
           expect(Math.min(...shares), what).toBeGreaterThanOrEqual(0.8);
           expect(Math.max(...slowest), what).toBeLessThan(3 * Math.min(...slowest));
           // Else no call has waited for another one.

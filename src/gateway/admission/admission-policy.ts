@@ -149,7 +149,8 @@ export function largestOfLate(known: number, bytes: number): number {
  * still finds room: N greedy functions have 1/(N+1) each, and as much stays free (the dynamic thresholds of Choudhury
  * and Hahne, 1998).
  *
- * @param held by the calls of the function in the room of the call, whether they run or wait, with their payloads
+ * @param held by the calls of the function in the room of the call: those that run or wait, with their payloads, and
+ * those whose answers have not gone out, with these
  * @param free for calls of all functions in that room, without this call
  */
 export function decideEntry(use: FunctionUse, held: Load, free: Load): Entry {

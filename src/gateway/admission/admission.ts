@@ -8,7 +8,7 @@ import { CallerRates, type RateLimit } from '../lambda/caller-rate.ts';
 import { decideEntry, overloaded, refusalFor } from './admission-policy.ts';
 import { FunctionQueue, type Held } from './function-queue.ts';
 import type { CountedCall, LoadMeter } from './load-meter.ts';
-import type { Room } from './room.ts';
+import type { Hold, Room } from './room.ts';
 
 /** Callers that are remembered for their rates. */
 const MAX_CALLERS = 20_000;
@@ -37,8 +37,13 @@ export interface Admitted {
   readonly queuedMs: number;
   /** Monotonic milliseconds at which the call came. All its waits for a place end as long after that as one may last. */
   readonly since: number | undefined;
-  /** Notes the bytes of the answer, if there is one; to be called before {@link Admitted.release}. */
-  answered(bytes: number): void;
+  /**
+   * Notes the bytes of the answer, if there is one; to be called before {@link Admitted.release}.
+   *
+   * @param hold of the request: the answer counts on against the function until it has gone out. Undefined for an
+   * answer that no client has to read
+   */
+  answered(bytes: number, hold?: Pick<Hold, 'whenClosed'>): void;
   /** Gives the place back: to be called once, at the end of the call. */
   release(): void;
   /** Lends the place to another call while this one waits for a worker that is away. */
@@ -90,8 +95,14 @@ class Place implements Admitted {
     return this.#counted?.draw;
   }
 
-  answered(bytes: number): void {
-    this.#queue.answered(bytes);
+  answered(bytes: number, hold?: Pick<Hold, 'whenClosed'>): void {
+    const queue = this.#queue;
+    queue.answered(bytes);
+    if (hold !== undefined) {
+      const unread = { room: this.#held.room, bytes };
+      queue.hold(unread, 1);
+      hold.whenClosed(() => queue.hold(unread, -1));
+    }
   }
 
   release(): void {

@@ -9,6 +9,7 @@ import {
   functionBusy,
   largestOfLate,
   overloaded,
+  refusalFor,
   runningPlaces,
   UNKNOWN_ANSWER_BYTES,
 } from './admission-policy.ts';
@@ -224,7 +225,7 @@ export class FunctionQueue {
   readonly target: QueuedFunction;
   readonly #options: FunctionQueueOptions;
   readonly #versions = new Map<number | undefined, VersionQueue>();
-  readonly #held = new Map<Room, Load>();
+  readonly #held = new Map<Waiter['room'], Load>();
   #arrivals = 0;
   #watching = false;
   #meaning: unknown;
@@ -277,8 +278,8 @@ export class FunctionQueue {
     return this.#versions.values().reduce((sum, { arrived }) => sum + arrived.size, 0);
   }
 
-  /** Calls of the function in a room, whether they run or wait, and the bytes of their payloads. */
-  heldIn(room: Room): Load {
+  /** Calls of the function in a room: those that run or wait, with their payloads, and answers that are not read yet. */
+  heldIn(room: Waiter['room']): Load {
     return this.#held.get(room) ?? { requests: 0, bytes: 0 };
   }
 
@@ -357,8 +358,11 @@ export class FunctionQueue {
       const { of } = next;
       of.queue(next).delete(next);
       // Its answer would have to be held as well.
-      if (next.room.freeBytes < 0) {
+      const { freeBytes } = next.room;
+      if (freeBytes < 0) {
         next.refuse(overloaded());
+      } else if (this.heldIn(next.room).bytes > freeBytes) {
+        next.refuse(refusalFor('FunctionInvocationRateLimitExceeded', name));
       } else {
         of.take();
         next.enter(of);

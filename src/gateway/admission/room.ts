@@ -115,6 +115,8 @@ class RoomPart {
   readonly #max: number;
   readonly #of = new Tally();
   #taken = 0;
+  /** Bytes of their answers; changed by each {@link Hold} alone. */
+  bytes = 0;
 
   constructor(max: number) {
     this.#max = max;
@@ -146,7 +148,9 @@ class RoomPart {
 export class Hold {
   readonly room: Room;
   #bytes = 0;
+  #replyBytes = 0;
   #open = true;
+  #onClose: (() => void) | undefined;
   /** The names under which the request has a place among unproved ones. */
   #stranger: readonly string[] | undefined;
   /** The names under which the request has a place among operations that run no function. */
@@ -203,6 +207,20 @@ export class Hold {
     return true;
   }
 
+  /**
+   * Takes bytes for the answer of an operation that runs no function. False, and none taken, when there is no room for
+   * them. Such answers hold no more together than is still free, as the calls of one function do.
+   */
+  takeReply(bytes: number): boolean {
+    const { freeBytes, operations } = this.room;
+    if (operations.bytes + bytes > freeBytes || !this.take(bytes)) {
+      return false;
+    }
+    operations.bytes += bytes;
+    this.#replyBytes += bytes;
+    return true;
+  }
+
   /** Takes bytes that are in memory already, such as those of an answer, even if there is no room. */
   add(bytes: number): void {
     if (this.#open) {
@@ -232,15 +250,26 @@ export class Hold {
     this.#bytes = 0;
   }
 
+  /** Has the one listener called once the request takes no room any more, or at once where it takes none. */
+  whenClosed(listener: () => void): void {
+    if (this.#open) {
+      this.#onClose = listener;
+    } else {
+      listener();
+    }
+  }
+
   close(): void {
     if (this.#open) {
       this.known();
+      this.room.operations.bytes -= this.#replyBytes;
       if (this.#operation !== undefined) {
         this.room.operations.leave(this.#operation);
       }
       this.#open = false;
       this.room.requests -= 1;
       this.drop();
+      this.#onClose?.();
     }
   }
 }

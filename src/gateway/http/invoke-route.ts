@@ -145,7 +145,7 @@ async function serveInvoke(
             stream = new EventStreamAnswer({ reply, hold: request.hold, headers });
           }
           answer = await invoker.invoke(call, caller, admitted, stream);
-          admitted.answered(answer.body.length);
+          admitted.answered(answer.body.length, request.hold);
         } finally {
           admitted.release();
         }

@@ -34,7 +34,7 @@ export async function serveOperation(
       return reply.code(204).header('x-amzn-requestid', request.id).send();
     }
     const body = Buffer.from(JSON.stringify(told));
-    if (!request.hold.take(body.length)) {
+    if (!request.hold.takeReply(body.length)) {
       // Unlike the answer of a call, this one can be asked for again.
       throw overloaded();
     }

@@ -282,7 +282,7 @@ class UrlService {
       call = { ...call, payload };
       visit.call = call;
       answer = await invoker.invoke(call, caller, admitted, sink);
-      admitted.answered(answer.body.length);
+      admitted.answered(answer.body.length, hold);
     } finally {
       admitted.release();
     }

@@ -1,4 +1,5 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { DEFAULT_LIMIT_FLAGS, gatewayLimits } from '../../../src/gateway/admission/gateway-limits.ts';
 import { writeOperations } from '../../../src/gateway/http/control-routes.ts';
 import { lambdaOperations } from '../../../src/gateway/lambda/generated/operations.ts';
 import { functionFixture } from '../../support/function-fixture.ts';
@@ -68,5 +69,46 @@ describe('an answer that cannot go out to its client', () => {
       await waitFor('nothing to be held', async () => (await heldBy(lab)).bytes === 0, { everyMs: 1 });
       expect((await heldBy(lab)).requests).toBe(0);
     }
+  });
+
+  it.each([
+    { operation: 'Invoke', path: '/2015-03-31/functions/large/invocations', method: 'POST' },
+    { operation: 'GetFunctionConfiguration', path: '/2015-03-31/functions/hello/configuration', method: 'GET' },
+  ])('leaves room for calls of other functions ($operation)', async (route) => {
+    const limits = gatewayLimits({ ...DEFAULT_LIMIT_FLAGS, maxHeld: 16 * 2 ** 20 });
+    const lab = await writingLab({ gateway: { limits } });
+    const env = [{ name: 'TEXT', value: 'v'.repeat(1_000_000) }];
+    const { spec } = functionFixture();
+    lab.functions.put(functionFixture({ spec: { ...spec, template: { spec: { ...spec.template.spec, env } } } }));
+    await lab.addWorker('endless');
+    await lab.addWorker('large');
+    await lab.addWorker('other');
+    lab.agent.onInvoke((call) => {
+      const { name } = call.request.worker;
+      if (name !== 'endless') {
+        call.answer(name === 'large' ? Buffer.alloc(1_000_000, ' ') : '"hello"');
+      }
+    });
+    const socket = await openSocket(Number(new URL(lab.url).port));
+    onTestFinished(() => void socket.destroy());
+    const endless = { operation: 'Invoke', method: 'POST', path: '/2015-03-31/functions/endless/invocations' };
+    socket.write(requestOf(endless) + requestOf(route).repeat(30));
+    await waitFor(
+      'every answer to be made or refused',
+      async () => {
+        const { text } = await lab.gateway.metrics.page();
+        const counts = text.matchAll(
+          new RegExp(
+            `^esb_gateway_requests_total\\{operation="${route.operation}",status="(?:200|429)"\\} (\\d+)$`,
+            'gm',
+          ),
+        );
+        return [...counts].reduce((sum, [, count]) => sum + Number(count), 0) === 30;
+      },
+      { everyMs: 5 },
+    );
+    expect((await heldBy(lab)).bytes).toBeGreaterThan(4 * 2 ** 20);
+    const answer = await fetch(`${lab.url}/2015-03-31/functions/other/invocations`, { method: 'POST' });
+    expect(`${answer.status} ${await answer.text()}`).toBe('200 "hello"');
   });
 });
