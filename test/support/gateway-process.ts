@@ -67,6 +67,8 @@ export interface GatewayProcessOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** Whether a role of its own keeps the events. Default false. */
   readonly role?: boolean;
+  /** File `cgroup.procs` of a control group to run in. */
+  readonly group?: string;
 }
 
 /** Starts one that is ready. The caller closes it, also when the test fails (`afterAll`). */
@@ -90,7 +92,7 @@ export async function startGatewayProcess(
 
 async function build(
   flags: readonly string[],
-  { env = process.env, role: hasRole = false }: GatewayProcessOptions,
+  { env = process.env, group = '/dev/null', role: hasRole = false }: GatewayProcessOptions,
   closers: (() => unknown)[],
   close: () => Promise<void>,
 ): Promise<GatewayProcess> {
@@ -138,8 +140,9 @@ async function build(
     const [port, healthPort] = [givenPort ?? (await freePort()), await freePort()];
     const spawn = (): Promise<OwnedProcess> =>
       startOwnedProcess({
-        program: process.execPath,
+        program: 'sh',
         args: [
+          ...['-c', 'echo 0 >"$0" && exec "$@"', group, process.execPath],
           ...command,
           ...['--namespace', 'default'],
           ...['--kubeconfig', kubeconfig],

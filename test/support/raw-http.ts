@@ -103,8 +103,8 @@ export async function converse(
 }
 
 /** A connection whose errors are taken for what they are: its end. */
-export async function openSocket(port: number): Promise<Socket> {
-  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+export async function openSocket(port: number, localAddress = '127.0.0.1'): Promise<Socket> {
+  const socket = connect({ port, host: '127.0.0.1', localAddress, allowHalfOpen: true });
   const opened = Promise.withResolvers<void>();
   socket.once('connect', () => opened.resolve());
   socket.on('error', (error) => opened.reject(error));
