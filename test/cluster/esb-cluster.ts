@@ -16,11 +16,11 @@ export const chartFolder = join(repositoryRoot(), 'charts/esb');
 export const manifestsFolder = join(repositoryRoot(), 'manifests');
 /** Two references of one image: replacing one by the other replaces every Pod, as any upgrade does. */
 export const imageTags = ['first', 'second'] as const;
-/** The image of the release before this one. */
-export const previousTag = 'previous';
+/** Tag of the image that the scenario `release` upgrades from: 0.1.0, and this build until 0.1.0 exists. */
+export const earlierTag = 'earlier';
 export const imageRepository = `${registryAddress}/esb`;
 export const sampleReference = `${registryAddress}/python-counter:latest`;
-/** With an emulator, which the release before needs, and this one for network mode `Host`. */
+/** Sample with an emulator, which network mode `Host` needs. */
 export const emulatedReference = `${registryAddress}/python-emulator:latest`;
 /** Where the database of the gateways' events is, from their Secret. */
 export const eventSecret = 'esb-events';

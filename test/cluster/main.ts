@@ -22,14 +22,15 @@ import { startClusterLab } from './cluster-lab.ts';
 import { labAddress } from './cluster-network.ts';
 import { diagnosis } from './diagnosis.ts';
 import {
+  chartFolder,
   type EsbCluster,
+  earlierTag,
   eventSecret,
   imageTags,
   openEsbCluster,
-  previousTag,
   systemNamespace,
 } from './esb-cluster.ts';
-import { ensurePreviousRelease } from './previous-release.ts';
+import { ensureFirstRelease } from './first-release.ts';
 import { createReport, type Report } from './report.ts';
 import { definitionsScenario } from './scenarios/definitions.ts';
 import { gatewaysScenario } from './scenarios/gateways.ts';
@@ -48,12 +49,13 @@ import { rightsScenario } from './scenarios/rights.ts';
 import { allTraces, type Traces, uninstallScenario } from './scenarios/uninstall.ts';
 import { traefikProgram } from './traefik-program.ts';
 
-/** Layouts of the images and the chart of the release before, told to the process that runs apart. */
+/** Layouts of the images, and name and chart of what is upgraded from, told to the process that runs apart. */
 const ESB_LAYOUT = 'ESB_CLUSTER_IMAGE';
 const SAMPLE_LAYOUT = 'ESB_CLUSTER_SAMPLE';
 const EMULATED_LAYOUT = 'ESB_CLUSTER_EMULATED';
-const PREVIOUS_LAYOUT = 'ESB_CLUSTER_PREVIOUS_IMAGE';
-const PREVIOUS_CHART = 'ESB_CLUSTER_PREVIOUS_CHART';
+const EARLIER_LAYOUT = 'ESB_CLUSTER_EARLIER_IMAGE';
+const EARLIER_CHART = 'ESB_CLUSTER_EARLIER_CHART';
+const EARLIER_NAME = 'ESB_CLUSTER_EARLIER_NAME';
 const scenarioNames = [
   'release',
   'gateways',
@@ -138,8 +140,10 @@ async function prepare(wanted: (name: string) => boolean): Promise<Readonly<Reco
   if (!wanted('release')) {
     return own;
   }
-  const previous = await ensurePreviousRelease({ progress });
-  return { ...own, [PREVIOUS_LAYOUT]: previous.layout, [PREVIOUS_CHART]: previous.chart };
+  const first = await ensureFirstRelease({ progress });
+  const { layout, chart } = first ?? { layout: image.layout, chart: chartFolder };
+  const name = first === undefined ? `this build as ${earlierTag}, for want of a release,` : '0.1.0';
+  return { ...own, [EARLIER_LAYOUT]: layout, [EARLIER_CHART]: chart, [EARLIER_NAME]: name };
 }
 
 async function runApart(env: Readonly<Record<string, string>>): Promise<number> {
@@ -198,8 +202,9 @@ async function runScenarios(report: Report, wanted: (name: string) => boolean): 
     await inCluster(
       report,
       async (esb, before) => {
-        await pushImage(process.env[PREVIOUS_LAYOUT] ?? '', `esb:${previousTag}`);
-        await releaseScenario(esb, report, process.env[PREVIOUS_CHART] ?? '', before);
+        await pushImage(process.env[EARLIER_LAYOUT] ?? '', `esb:${earlierTag}`);
+        const earlier = { name: process.env[EARLIER_NAME] ?? '', chart: process.env[EARLIER_CHART] ?? '' };
+        await releaseScenario(esb, report, earlier, before);
       },
       boundedAgent,
     );

@@ -5,7 +5,7 @@ import { chartFolder, type EsbCluster, systemNamespace } from '../esb-cluster.ts
 import type { Report } from '../report.ts';
 import { containersOf } from './install.ts';
 
-/** The parts of a resource definition that an older release lacks here. */
+/** Parts of a resource definition that the older chart of this scenario lacks. */
 interface Definition {
   readonly metadata: { readonly annotations: Record<string, string> };
   readonly spec: {
@@ -69,7 +69,7 @@ function traits({ metadata, spec }: Definition) {
   };
 }
 
-/** The chart as a release before this one had it: of an earlier revision, without a column and a field. */
+/** Makes a chart whose definition is of an earlier revision, without a column and a field. */
 async function olderChart(folder: string): Promise<string> {
   await cp(chartFolder, folder, { recursive: true });
   const file = join(folder, 'files/crds/lambdaworkers.yaml');

@@ -8,10 +8,10 @@ import { pushLedgerImage } from '../cluster-images.ts';
 import {
   chartFolder,
   type EsbCluster,
+  earlierTag,
   emulatedReference,
   imageTags,
   isReady,
-  previousTag,
   systemNamespace,
 } from '../esb-cluster.ts';
 import { expectNoFailure } from '../load.ts';
@@ -34,21 +34,22 @@ const LEFT = ['left', 'later'] as const;
 const DRAIN_SECONDS = 5;
 const LONG_CALL_SECONDS = 20;
 
-/** A worker that is made while the release before is installed, and the phase that it rests in. */
+/** Worker of the scenario, and the phase that the worker rests in. */
 interface Kind {
   readonly name: string;
   readonly phase: 'Running' | 'Paused' | 'Absent';
   readonly spec: object;
 }
 
-/**
- * The node that holds `full` has promised all of its memory once /tmp is counted: 4 times 128 MiB, and 512 MiB of /tmp,
- * which was the default of the release before.
- */
+/** Workers that the earlier release makes. `full` take the memory of a node, with /tmp in memory as well. */
 const kinds: readonly Kind[] = [
   ...['run-1', 'run-2'].map((name): Kind => ({ name, phase: 'Running', spec: onNode('node-b') })),
   ...['full-1', 'full-2', 'full-3', 'full-4'].map(
-    (name): Kind => ({ name, phase: 'Running', spec: { ...onNode('node-a'), ephemeralStorage: undefined } }),
+    (name): Kind => ({
+      name,
+      phase: 'Running',
+      spec: { ...onNode('node-a'), resources: { limits: { memory: '496Mi' } } },
+    }),
   ),
   {
     name: 'host-1',
@@ -64,7 +65,7 @@ const kinds: readonly Kind[] = [
   { name: 'absent-1', phase: 'Absent', spec: { ...onNode('node-b'), desiredState: 'Absent' } },
 ];
 
-/** Workers that this release makes, and the one before takes over on the way back. */
+/** Workers that this build makes, and the earlier release takes over on the way back. */
 const newKinds: readonly Kind[] = [
   { name: 'new-1', phase: 'Running', spec: onNode('node-b') },
   { name: 'frozen-1', phase: 'Paused', spec: { ...onNode('node-b'), desiredState: 'Paused' } },
@@ -74,16 +75,21 @@ function onNode(nodeName: string): object {
   return { nodeName };
 }
 
+/** Release that is upgraded from: how the checks name the release, and the folder of its chart. */
+export interface EarlierRelease {
+  readonly name: string;
+  readonly chart: string;
+}
+
 /**
- * From the release before this one to this one under load, back, and again.
+ * From an earlier release to this build under load, back, and again.
  *
- * @param previousChart folder of the chart of the release before
  * @param before the nodes before the install
  */
 export async function releaseScenario(
   esb: EsbCluster,
   report: Report,
-  previousChart: string,
+  earlier: EarlierRelease,
   before: Traces,
 ): Promise<void> {
   const { lab, values } = esb;
@@ -95,13 +101,13 @@ export async function releaseScenario(
       ...['--set', `image.tag=${imageTags[0]}`, '--wait', '--timeout', '5m'],
     ]);
   try {
-    const installed = await report.check('the release before is installed, and has workers of each kind', async () => {
+    const installed = await report.check(`${earlier.name} is installed, and has workers of each kind`, async () => {
       ledgerImage = await pushLedgerImage(lab.folder, emulatedReference);
       await lab.helm([
-        ...['install', 'esb', previousChart, '-n', systemNamespace, ...values],
-        ...['--set', `image.tag=${previousTag},agent.drainSeconds=${DRAIN_SECONDS}`, '--wait', '--timeout', '3m'],
+        ...['install', 'esb', earlier.chart, '-n', systemNamespace, ...values],
+        ...['--set', `image.tag=${earlierTag},agent.drainSeconds=${DRAIN_SECONDS}`, '--wait', '--timeout', '3m'],
       ]);
-      await esb.rolledOut(previousTag);
+      await esb.rolledOut(earlierTag);
       await applyWorkers(esb, kinds, ledgerImage, ledger.address);
       await atRest(esb, kinds);
       return `${(await containersOf(esb, kinds)).length} containers`;
@@ -110,26 +116,25 @@ export async function releaseScenario(
       return;
     }
     await report.check('helm upgrade under load: no failed call, none runs twice, workers keep their containers', () =>
-      keepsContainers(esb, ledger, upgrade),
+      keepsContainers(esb, ledger, kinds, imageTags[0], upgrade),
     );
     await report.check('what rested while the release was upgraded is called', () => wakes(esb, kinds));
-    await report.check('workers are made by this release', async () => {
+    await report.check('workers are made by this build', async () => {
       await applyWorkers(esb, newKinds, ledgerImage, ledger.address);
       await atRest(esb, [...kinds, ...newKinds]);
       return wakes(esb, newKinds);
     });
-    await report.check('helm rollback under load: no call runs twice, and each worker serves', async () => {
-      const told = await underLoad(esb, ledger, previousTag, () =>
+    await report.check('helm rollback under load: as the upgrade, with the workers of this build too', async () => {
+      const all = [...kinds, ...newKinds];
+      const kept = await keepsContainers(esb, ledger, all, earlierTag, () =>
         lab.helm(['rollback', 'esb', '1', '-n', systemNamespace, '--wait', '--timeout', '5m']),
       );
-      await atRest(esb, [...kinds, ...newKinds]);
-      const woken = await wakes(esb, [...kinds, ...newKinds]);
-      const { answered, failed, failures } = told.steady;
-      const shown = failures.slice(0, 3).map(({ why }) => why);
-      return `${answered} calls answered, ${failed} not ${shown.join('; ')}; ${told.left.length} left by agents; ${woken}`;
+      return `${kept}; ${await wakes(esb, all)}`;
     });
-    await report.check('helm upgrade again under load: as the first time', () => keepsContainers(esb, ledger, upgrade));
-    await report.check('helm uninstall leaves nothing of either release', async () => {
+    await report.check('helm upgrade again under load: as the first time', () =>
+      keepsContainers(esb, ledger, [...kinds, ...newKinds], imageTags[0], upgrade),
+    );
+    await report.check('helm uninstall leaves nothing', async () => {
       await lab.helm(['uninstall', 'esb', '-n', systemNamespace, '--wait', '--timeout', '6m']);
       await expectNothingLeft(esb);
       return expectCleanNodes(esb, before);
@@ -209,10 +214,16 @@ function isOf(container: string, worker: string): boolean {
 }
 
 /** Upgrades under load. No caller may notice, but for those of calls that take longer than agents wait. */
-async function keepsContainers(esb: EsbCluster, ledger: RunLedger, change: () => Promise<unknown>): Promise<string> {
-  const kept = kinds.filter(({ name }) => !LEFT.some((left) => name === `${left}-1`));
+async function keepsContainers(
+  esb: EsbCluster,
+  ledger: RunLedger,
+  wanted: readonly Kind[],
+  tag: string,
+  change: () => Promise<unknown>,
+): Promise<string> {
+  const kept = wanted.filter(({ name }) => !LEFT.some((left) => name === `${left}-1`));
   const before = await containersOf(esb, kept);
-  const { steady, left } = await underLoad(esb, ledger, imageTags[0], change);
+  const { steady, left } = await underLoad(esb, ledger, tag, change);
   const told = expectNoFailure(steady, ENOUGH_CALLS);
   const after = await containersOf(esb, kept);
   if (after.join('\n') !== before.join('\n')) {
@@ -221,7 +232,7 @@ async function keepsContainers(esb: EsbCluster, ledger: RunLedger, change: () =>
   await waitFor('the end of calls that agents have left', () => left.every((call) => ledger.ended(call)), {
     timeoutMs: LONG_CALL_SECONDS * 1_000,
   });
-  await atRest(esb, kinds);
+  await atRest(esb, wanted);
   return `${told}; ${left.length} calls left by agents ended; ${after.length} containers as before`;
 }
 

@@ -1,4 +1,4 @@
-import { access, cp, mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
+import { access, cp, mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runCommand } from '../../local/common/command.ts';
 import { lockProgram } from '../../local/common/program-lock.ts';
@@ -8,19 +8,19 @@ import type { Progress, Step } from '../../src/cli/progress.ts';
 import { foreignCode } from '../../src/common/error-codes.ts';
 import { EsbError } from '../../src/common/errors.ts';
 
-/** Commit of the release that this one is upgraded from and rolled back to. */
-const PREVIOUS_COMMIT = 'f91af549c47e561a6f5e81ab18425a6ca330b22c';
+/** File that names the commit of 0.1.0, with which compatibility begins. The file is absent until that is released. */
+const COMMIT_FILE = 'test/cluster/first-release';
 const BUILD_DEADLINE_MS = 20 * 60_000;
 
-/** The release before this one. */
-export interface PreviousRelease {
-  /** Folder of its chart. */
+/** Chart and image of the first release. */
+export interface FirstRelease {
+  /** Folder of the chart. */
   readonly chart: string;
-  /** Folder of the OCI layout of its image. */
+  /** Folder of the OCI layout of the image. */
   readonly layout: string;
 }
 
-export interface PreviousReleaseOptions {
+export interface FirstReleaseOptions {
   readonly progress: Progress;
   /** Default: the user cache. */
   readonly cache?: string;
@@ -29,28 +29,33 @@ export interface PreviousReleaseOptions {
 }
 
 /**
- * Builds image and chart of the release before this one from the history of the repository, with the packages of its
+ * Builds image and chart of the first release from the history of the repository, with the packages of that release's
  * own lock file; once, into the user cache.
  *
+ * @returns undefined while no commit of the first release is named
  * @throws {EsbError} `CommitMissing` in a clone without that history, `CommandFailed` with what a program said
  */
-export async function ensurePreviousRelease(options: PreviousReleaseOptions): Promise<PreviousRelease> {
+export async function ensureFirstRelease(options: FirstReleaseOptions): Promise<FirstRelease | undefined> {
   const { progress, cache = cacheFolder(), repository = repositoryRoot() } = options;
+  const commit = await firstCommit(repository);
+  if (commit === undefined) {
+    return undefined;
+  }
   const releases = join(cache, 'releases');
-  const folder = join(releases, PREVIOUS_COMMIT);
+  const folder = join(releases, commit);
   const release = { chart: join(folder, 'chart'), layout: join(folder, 'image') };
   if (await exists(folder)) {
     return release;
   }
   await mkdir(releases, { recursive: true });
-  return progress.step(`building the release ${PREVIOUS_COMMIT.slice(0, 7)}`, async (step) => {
+  return progress.step(`building the release ${commit.slice(0, 7)}`, async (step) => {
     const lock = await lockProgram(join(releases, 'lock'), {
       onWait: () => step.note('waiting for another process that builds it'),
     });
     const staging = await mkdtemp(join(releases, '.build-'));
     try {
       if (!(await exists(folder))) {
-        await build(staging, repository, step);
+        await build(staging, repository, commit, step);
         await rename(join(staging, 'release'), folder);
       }
       return release;
@@ -61,20 +66,25 @@ export async function ensurePreviousRelease(options: PreviousReleaseOptions): Pr
   });
 }
 
-async function build(staging: string, repository: string, step: Step): Promise<void> {
+async function firstCommit(repository: string): Promise<string | undefined> {
+  const file = join(repository, COMMIT_FILE);
+  return (await exists(file)) ? (await readFile(file, 'utf8')).trim() : undefined;
+}
+
+async function build(staging: string, repository: string, commit: string, step: Step): Promise<void> {
   const source = join(staging, 'source');
   const archive = join(staging, 'source.tar');
   const git = ['-C', repository];
-  const { exitCode } = await runCommand('git', [...git, 'cat-file', '-e', `${PREVIOUS_COMMIT}^{commit}`], {
+  const { exitCode } = await runCommand('git', [...git, 'cat-file', '-e', `${commit}^{commit}`], {
     allowedExitCodes: [0, 1, 128],
   });
   if (exitCode !== 0) {
     throw new EsbError(
-      `this clone lacks the commit ${PREVIOUS_COMMIT} of the release before: git fetch --unshallow brings the history`,
+      `this clone lacks the commit ${commit} of the first release: git fetch --unshallow brings the history`,
       { code: foreignCode('CommitMissing') },
     );
   }
-  await runCommand('git', [...git, 'archive', `--output=${archive}`, PREVIOUS_COMMIT]);
+  await runCommand('git', [...git, 'archive', `--output=${archive}`, commit]);
   await mkdir(source);
   await runCommand('tar', ['-xf', archive, '-C', source]);
   step.note('npm ci, and its image');
