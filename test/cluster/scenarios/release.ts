@@ -26,10 +26,13 @@ const CLIENTS = 4;
 /** Functions that are called all the time. */
 const CALLED = ['run', 'full', 'host'] as const;
 /**
- * Functions whose calls take long, half of one apart: whenever an agent ends, one of them goes on for longer than it
- * waits.
+ * Functions with an emulator whose calls take long, half of one apart: whenever an agent ends, one of them goes on for
+ * longer than the agent waits, and the caller is told that the outcome is unknown.
  */
 const LEFT = ['left', 'later'] as const;
+/** Function whose calls take as long without an emulator: the next agent has the answer of a call that was left. */
+const ASKED = 'asked';
+const EMULATOR = ['/usr/local/bin/aws-lambda-rie', 'python3', '-m', 'awslambdaric', 'lambda_function.handler'];
 /** Seconds that agents wait for calls when they are told to end, and that a call takes which they leave. */
 const DRAIN_SECONDS = 5;
 const LONG_CALL_SECONDS = 20;
@@ -54,13 +57,16 @@ const kinds: readonly Kind[] = [
   {
     name: 'host-1',
     phase: 'Running',
-    spec: {
-      ...onNode('node-b'),
-      network: { mode: 'Host' },
-      command: ['/usr/local/bin/aws-lambda-rie', 'python3', '-m', 'awslambdaric', 'lambda_function.handler'],
-    },
+    spec: { ...onNode('node-b'), network: { mode: 'Host' }, command: EMULATOR },
   },
-  ...LEFT.map((name): Kind => ({ name: `${name}-1`, phase: 'Running', spec: onNode('node-b') })),
+  { name: `${ASKED}-1`, phase: 'Running', spec: onNode('node-b') },
+  ...LEFT.map(
+    (name): Kind => ({
+      name: `${name}-1`,
+      phase: 'Running',
+      spec: { ...onNode('node-b'), runtimeInterface: 'Emulator', command: EMULATOR },
+    }),
+  ),
   { name: 'paused-1', phase: 'Paused', spec: { ...onNode('node-b'), desiredState: 'Paused' } },
   { name: 'absent-1', phase: 'Absent', spec: { ...onNode('node-b'), desiredState: 'Absent' } },
 ];
@@ -103,6 +109,8 @@ export async function releaseScenario(
   try {
     const installed = await report.check(`${earlier.name} is installed, and has workers of each kind`, async () => {
       ledgerImage = await pushLedgerImage(lab.folder, emulatedReference);
+      // `host` shares the network of its node, which the policy of workers else refuses.
+      await lab.kubectl(['label', 'namespace', 'default', 'esb.dev/privileged-workers=true']);
       await lab.helm([
         ...['install', 'esb', earlier.chart, '-n', systemNamespace, ...values],
         ...['--set', `image.tag=${earlierTag},agent.drainSeconds=${DRAIN_SECONDS}`, '--wait', '--timeout', '3m'],
@@ -248,6 +256,7 @@ async function underLoad(
 ): Promise<{ readonly steady: LoadResult; readonly left: readonly string[] }> {
   const earlier = ledger.size;
   const steady = await esb.load('node-b', CALLED, CLIENTS);
+  const asked = await esb.load('node-b', [ASKED], 1, { event: { sleep: LONG_CALL_SECONDS } });
   const [left, later] = LEFT;
   const long = [await esb.load('node-b', [left], 1, { event: { sleep: LONG_CALL_SECONDS } })];
   await delay((LONG_CALL_SECONDS / 2) * 1_000);
@@ -262,14 +271,18 @@ async function underLoad(
     failure = error;
   }
   const results = await steady.result();
-  const longResults = await Promise.all(long.map((load) => load.result()));
+  const [askedResult, longResults] = await Promise.all([
+    asked.result(),
+    Promise.all(long.map((load) => load.result())),
+  ]);
   if (failure !== undefined) {
     throw failure;
   }
   if (ledger.repeated.length > 0) {
     throw new Error(ledger.repeated.join('\n'));
   }
-  const answered = [results, ...longResults].reduce((sum, result) => sum + result.answered, 0);
+  expectNoFailure(askedResult, 1);
+  const answered = [results, askedResult, ...longResults].reduce((sum, result) => sum + result.answered, 0);
   if (ledger.size - earlier < answered) {
     throw new Error(`${ledger.size - earlier} calls ran, and ${answered} were answered`);
   }
