@@ -239,8 +239,7 @@ function events(options: PartsOptions): PartSpec {
     '--health',
     health,
     '--state-dir',
-    // Where the first gateway of earlier versions kept its events.
-    join(home.gateways, 'gateway-1'),
+    join(home.gateways, 'events-state'),
     // A caller here has the machine, and tries destinations on it.
     '--event-destination=*',
     '--event-destination=127.0.0.0/8',

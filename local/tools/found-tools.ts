@@ -132,7 +132,7 @@ async function findTool(
 
 function candidateFolders(requirement: ToolRequirement, env: NodeJS.ProcessEnv): string[] {
   const assets = requirement.inEnvtest ? [env.KUBEBUILDER_ASSETS ?? ''] : [];
-  // `.esb/env` puts programs on PATH that we have built, maybe for an earlier release.
+  // `.esb/env` puts programs on PATH that an earlier clone may have built.
   const ours = env.ESB_HOME === undefined ? undefined : join(env.ESB_HOME, 'bin');
   return [...assets, ...(env.PATH ?? '').split(delimiter)].filter((each) => each.startsWith('/') && each !== ours);
 }

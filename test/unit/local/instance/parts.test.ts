@@ -77,7 +77,7 @@ describe('the parts of an instance', () => {
         .find((part) => part.name === name)
         ?.args.join(' ') ?? '';
     expect(argumentsOf('events')).toContain('--listen 127.0.0.1:9444');
-    expect(argumentsOf('events')).toContain('--state-dir /tmp/esb-home/gateways/gateway-1 ');
+    expect(argumentsOf('events')).toContain('--state-dir /tmp/esb-home/gateways/events-state ');
     expect(argumentsOf('gateway-1')).toContain('--events-address=127.0.0.1:9444');
     expect(argumentsOf('gateway-1')).toContain('--state-dir /tmp/esb-home/gateways/gateway-1-state ');
   });
