@@ -119,7 +119,7 @@ const ready = section<WorkerReasons['Ready']>(
 
 const callable = section<'Running' | 'Paused' | 'Absent' | 'PausedByOwner'>(
   'LambdaWorker: Callable',
-  'Whether a call would be answered, by an earlier container as well. In all other cases status, reason and message are those that `Ready` has where no earlier container serves. While the node is lost or the worker moves, `Ready` is Unknown and `Callable` the last word of the agent. Written by the agent. Agents of releases before this condition told the same by `Ready`, but for `Absent`.',
+  'Whether a call would be answered, by an earlier container as well. In all other cases status, reason and message are those that `Ready` has where no earlier container serves. While the node is lost or the worker moves, `Ready` is Unknown and `Callable` the last word of the agent. Written by the agent.',
   {
     Running: ['True', 'the worker runs'],
     Paused: ['True', 'the worker is frozen, and the next call resumes it'],

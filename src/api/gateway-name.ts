@@ -21,7 +21,7 @@ export function namespaceOfUri(uri: string): string | undefined {
  * The namespaces that a gateway's certificate names.
  *
  * @param alternativeNames the extension in the form of Node.js, such as `URI:esb://gateway/shop, URI:esb://gateway/pay`
- * @returns undefined where the certificate has no such extension, as those of earlier releases
+ * @returns undefined where the certificate has no such extension
  */
 export function namespacesOfNames(alternativeNames: string | undefined): ReadonlySet<string> | undefined {
   if (alternativeNames === undefined || alternativeNames === '') {

@@ -8,9 +8,7 @@ export const eventsFlags = {
     logLevel,
     listen: text('--listen <host:port>', 'where gateways hand over calls of type Event').or(':9444'),
     health: text('--health <host:port>', 'where /healthz, /readyz and /metrics are served').or(':9092'),
-    stateDir: text('--state-dir <dir>', 'folder with the events; that of a gateway may be taken over').or(
-      '/var/lib/esb-gateway',
-    ),
+    stateDir: text('--state-dir <dir>', 'folder with the events').or('/var/lib/esb-gateway'),
   },
   cluster: gatewayFlags.cluster,
   events: {

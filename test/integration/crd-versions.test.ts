@@ -109,7 +109,7 @@ describe('the next version of the resources', () => {
     try {
       await waitFor('the old watch', () => old.hasSynced() && old.cache.list().length === 2);
 
-      // 1. Both are served; the present one is stored. A rollback to the release before loses nothing.
+      // 1. Both are served; the present one is stored. A rollback loses nothing.
       await install({ served: true, storage: 'v1alpha1' });
       expect(await checkDefinitions(client, {})).toEqual({ ok: true });
       await patchStatus(next(lambdaWorkers), 'one', 'esb-agent', { phase: 'Running' });
@@ -125,7 +125,7 @@ describe('the next version of the resources', () => {
         await patchStatus(lambdaWorkers, 'one', 'esb-agent', { phase: 'Running' });
         return (await storedAs('one')) === 'v1beta1';
       });
-      // An agent of the release before goes on, by watch, list, and server-side apply.
+      // An agent that knows the old version alone goes on, by watch, list, and server-side apply.
       await waitFor('the old watch to go on', () => old.cache.get(key('one'))?.status?.phase === 'Running');
       expect((await client.list(lambdaWorkers, selector)).items.map(({ metadata }) => metadata.name)).toEqual([
         'one',

@@ -250,7 +250,7 @@ export class Cluster {
     const resource = this.resources.get(uid);
     if (resource !== undefined && resource.deletedAt === undefined) {
       resource.desired = { ...resource.desired, lastInvocationTime: stamp };
-      // Gateways of the release before write stamps. Every fifth is written at once; they gather the others.
+      // Owners of workers write stamps. Every fifth is written at once, and the others are gathered.
       if (stamp.endsWith('0Z') || stamp.endsWith('5Z')) {
         this.#tell(uid);
       }

@@ -303,7 +303,7 @@ export class EventRecorder implements EventSink {
     }
   }
 
-  /** An account without the right, as of a release before, would else warn of each Event. */
+  /** Warns once of an account without the right, and not of each Event. */
   #lost({ event: { reason } }: Series, error: EsbError): void {
     const level = error.code === this.#refusedFor ? 'debug' : 'warn';
     this.#refusedFor = error.code;

@@ -404,7 +404,7 @@ describe('taken over', () => {
         kind: 'json',
         body: [{ op: 'replace', path: '/spec/containers/0/image', value }],
       });
-      // One that an earlier release made.
+      // The image that the Pod had before an upgrade.
       await admin.patch(pods, pod, replace('registry.example/esb:0'));
       await expect(controller.patch(pods, pod, replace('evil.example/esb:1'))).rejects.toMatchObject(
         refused('and not evil.example/esb:1'),

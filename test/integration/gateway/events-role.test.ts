@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type GatewayProcess, type LaunchedGateway, startGatewayProcess } from '../../support/gateway-process.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
-/** A gateway with a store of its own, as of the release before: what it has accepted is to be taken over. */
+/** Gateway with a store of its own, whose accepted events the role takes over. */
 let old: GatewayProcess;
 
 beforeAll(async () => {

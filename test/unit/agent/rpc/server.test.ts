@@ -944,7 +944,7 @@ describe('a gateway whose certificate names namespaces', () => {
     expect(recovered).toEqual(['uid-of-till']);
   });
 
-  it('has everything with a certificate of an earlier release, which names none', async () => {
+  it('has everything with a certificate that names no namespace', async () => {
     const { connect, clients } = await two();
     const { workers }: Part = await connect(await clients.issueClient('esb-gateway', [])).call('list', {});
     expect(workers).toHaveLength(2);

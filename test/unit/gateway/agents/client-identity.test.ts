@@ -69,7 +69,7 @@ async function lab(clock: ManualClock = manualClock(), givenFolder?: string, log
       }
       return last;
     },
-    /** @param named whether the certificate has the names of the request, as those of earlier releases have not */
+    /** @param named whether the certificate has the names of the request */
     async sign(request: CertificateSigningRequest, lifetimeMs = day, named = true): Promise<void> {
       const parsed = new Pkcs10CertificateRequest(Buffer.from(request.spec.request, 'base64').toString());
       const certificate = await X509CertificateGenerator.create({

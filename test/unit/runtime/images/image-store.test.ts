@@ -424,7 +424,7 @@ describe('a private image that is on the node', { tags: ['T19'] }, () => {
     await pulling;
   });
 
-  it('is everybody’s where an earlier release pulled it, and after a pull that failed', async () => {
+  it('is everybody’s where no record tells of a pull, and after a pull that failed', async () => {
     const store = new Store();
     store.isPrivate = true;
     await expect(store.images.obtain({ ...request, pullPolicy: 'Always' }, of('team-a'))).rejects.toMatchObject({
