@@ -84,7 +84,7 @@ function serve(
   options: FunctionRoutesOptions,
 ): Promise<FastifyReply> {
   const { entrance, catalog, writer } = options;
-  return serveOperation(request, reply, options, 200, async (observation) => {
+  return serveOperation(request, reply, options, lambdaOperations[operation.name].status, async (observation) => {
     const identity = entrance.prove(request, observation);
     const isRefused = operation.action === undefined;
     const notReady = isRefused ? undefined : options.notReady();
