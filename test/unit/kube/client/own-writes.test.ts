@@ -187,14 +187,10 @@ class Scene {
   /** The answer to a write, unless that is slow. */
   async #answerOf<T>(write: Promise<T>): Promise<T | 'later'> {
     let isOver = false;
-    const over = write.then(
-      () => undefined,
-      () => undefined,
-    );
-    this.#pending.push(over);
-    over.then(() => {
+    const end = (): void => {
       isOver = true;
-    });
+    };
+    this.#pending.push(write.then(end, end));
     for (let tick = 0; tick < 20 && !isOver; tick += 1) {
       await Promise.resolve();
     }
