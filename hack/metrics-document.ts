@@ -55,7 +55,7 @@ export function metricsDocument(): readonly Product[] {
   agent.observeActivity(() => 0);
   agent.observe({
     fleet: { views: () => [] },
-    health: { conditions: () => [] },
+    health: { conditions: () => ({ Ready: { status: 'True', reason: 'Ready', message: '' } }) },
     slots: () => ({ ready: 0, wanted: 0 }),
     eventLoop: () => ({ mean: 0, p50: 0, p99: 0, max: 0 }),
     heldBytes: () => 0,

@@ -112,7 +112,7 @@ function addNodeGauges(registry: Registry, { eventLoop, health, slots }: MetricS
     registry,
     'esb_agent_node_condition',
     'Conditions of this node: 1 for True, 0 for anything else.',
-    () => health.conditions().map(({ type, status }) => [type, status === 'True' ? 1 : 0]),
+    () => Object.entries(health.conditions()).map(([type, { status }]) => [type, status === 'True' ? 1 : 0]),
     'type',
   );
   addGauge(

@@ -158,7 +158,7 @@ export function watchOutput({ clock, logger, metrics, tasks }: AgentParts, workl
   const { fleet, health, runtime } = workload;
   const output = new StalledOutput({ runtime, fleet, clock, logger, onLost: () => metrics.outputLost() });
   const look = (): void => {
-    const disk = health.conditions().find(({ type }) => type === 'DiskReady');
+    const disk = health.conditions().DiskReady;
     // Other faults of the disk do not cut off output.
     const isKnown = disk?.status === 'True' || disk?.reason === 'DiskFull';
     if (isKnown && output.told(disk.status === 'True')) {

@@ -14,8 +14,29 @@ export interface Condition {
 
 export type ConditionStatus = 'True' | 'False' | 'Unknown';
 
-/** A condition without the time of its last transition. */
-export type ConditionDraft = Omit<Condition, 'lastTransitionTime'>;
+/** Words of a writer about one condition of any type. */
+export interface Verdict<Reason extends string = string> {
+  readonly status: ConditionStatus;
+  readonly reason: Reason;
+  readonly message: string;
+  /** Present where the words are about a generation that may be an earlier one. */
+  readonly observedGeneration?: number;
+}
+
+/** Verdicts by the types of their conditions; a type without one has no condition. */
+export type Verdicts<Type extends string = string> = { readonly [T in Type]?: Verdict | undefined };
+
+export function yes<Reason extends string>(reason: Reason, message: string): Verdict<Reason> {
+  return { status: 'True', reason, message };
+}
+
+export function no<Reason extends string>(reason: Reason, message: string): Verdict<Reason> {
+  return { status: 'False', reason, message };
+}
+
+export function undecided<Reason extends string>(reason: Reason, message: string): Verdict<Reason> {
+  return { status: 'Unknown', reason, message };
+}
 
 /** Types of the conditions of a LambdaWorker, with their writers. */
 export const workerConditions = {
@@ -269,23 +290,18 @@ export function isLasting(reason: string): boolean {
 }
 
 /**
- * The condition that tells what becomes of an object that is not ready, in the words of kstatus. None where the state
- * is not known.
+ * Verdict on what becomes of an object that is not ready, in the words of kstatus. None where the state is not known.
  *
  * @param cause what keeps the object from being ready, where the reason of Ready is wider
  */
 export function progressOf(
-  { message, reason, status }: Pick<Condition, 'message' | 'reason' | 'status'>,
+  { message, reason, status }: Verdict,
   cause: string = reason,
-):
-  | (Pick<Condition, 'message' | 'reason'> & { readonly type: 'Reconciling' | 'Stalled'; readonly status: 'True' })
-  | undefined {
+): { readonly Reconciling?: Verdict; readonly Stalled?: Verdict } {
   if (status !== 'False') {
-    return undefined;
+    return {};
   }
-  return isLasting(cause)
-    ? { type: workerConditions.stalled, status: 'True', reason: cause, message }
-    : { type: workerConditions.reconciling, status: 'True', reason, message };
+  return isLasting(cause) ? { Stalled: yes(cause, message) } : { Reconciling: yes(reason, message) };
 }
 
 /**
@@ -334,22 +350,42 @@ export function isTrue(
 /** Most characters of a message in the schemas. */
 export const MAX_MESSAGE_LENGTH = 32_768;
 
+/** Whether two verdicts say the same, whichever generation they are about. */
+export function isSameVerdict(one: Verdict | undefined, other: Verdict | undefined): boolean {
+  return one?.status === other?.status && one?.reason === other?.reason && one?.message === other?.message;
+}
+
+/** The object that conditions are about. */
+interface ConditionsOwner {
+  /** Conditions as they are now. */
+  readonly present: readonly Condition[] | undefined;
+  /** Generation that verdicts are about which name none. */
+  readonly generation: number | undefined;
+  /** Wall-clock milliseconds. */
+  readonly now: number;
+}
+
 /**
- * The condition to write: lastTransitionTime stays as long as the status does, and the message is cut to
- * {@link MAX_MESSAGE_LENGTH}.
- *
- * @param previous the condition of the same type as it is now
- * @param now wall-clock milliseconds
+ * Conditions to write, by the conventions of the Kubernetes API: lastTransitionTime stays as long as the status does.
+ * Messages are cut to {@link MAX_MESSAGE_LENGTH}.
  */
-export function transition(
-  previous: { readonly status: string; readonly lastTransitionTime: string } | undefined,
-  draft: ConditionDraft,
-  now: number,
-): Condition {
-  return {
-    ...draft,
-    message: draft.message.slice(0, MAX_MESSAGE_LENGTH),
-    lastTransitionTime:
-      previous?.status === draft.status ? previous.lastTransitionTime : `${new Date(now).toISOString().slice(0, 19)}Z`,
-  };
+export function conditionsOf(verdicts: Verdicts, { generation, now, present }: ConditionsOwner): Condition[] {
+  return Object.entries(verdicts).flatMap(([type, verdict]): Condition[] => {
+    if (verdict === undefined) {
+      return [];
+    }
+    const { message, observedGeneration = generation, reason, status } = verdict;
+    const before = findCondition(present, type);
+    return [
+      {
+        type,
+        status,
+        reason,
+        message: message.slice(0, MAX_MESSAGE_LENGTH),
+        ...(observedGeneration === undefined ? {} : { observedGeneration }),
+        lastTransitionTime:
+          before?.status === status ? before.lastTransitionTime : `${new Date(now).toISOString().slice(0, 19)}Z`,
+      },
+    ];
+  });
 }

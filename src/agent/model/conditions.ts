@@ -1,9 +1,9 @@
-import { progressOf, type WorkerReason } from '../../api/condition.ts';
+import { no, progressOf, undecided, type Verdict, type Verdicts, type WorkerReason, yes } from '../../api/condition.ts';
 import type { WorkerPhase } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
 import { formatHostPort } from '../../common/host-port.ts';
 import type { Failure, Replacement, StatusInput } from './status-input.ts';
-import type { ConditionView, WorkerView } from './worker-state.ts';
+import type { WorkerView } from './worker-state.ts';
 
 export interface Status {
   readonly phase: WorkerPhase;
@@ -27,12 +27,15 @@ export const AWAITS_GRANT = 'the quotas of its namespace have not granted what i
 /** Message after a refusal: without numbers, which change with every worker of the namespace. */
 export const GRANT_REFUSED =
   'the quotas of its namespace have no room for what it asks for beyond its grant, as Scheduled tells';
+/** Verdict of an agent on a worker. */
+type Words = Verdict<WorkerReason | Failure['code']>;
+
 const networkCodes: ReadonlySet<string> = new Set(['NetworkFailed', 'AddressesExhausted']);
 
 /** Phase and conditions of a worker. */
 export function statusOf(input: StatusInput): Status {
   const { phase, transient } = phaseOf(input);
-  const conditions: Partial<Record<keyof WorkerView['conditions'], ConditionView | undefined>> = {
+  const conditions: Verdicts<keyof WorkerView['conditions']> = {
     ImageReady: imageCondition(input),
     NetworkReady: networkCondition(input),
     ...readinessOf(input, phase),
@@ -129,31 +132,22 @@ function readinessOf(input: StatusInput, phase: WorkerPhase): Readiness {
   const ready = own.status === 'True' && upToDate?.status === 'False' ? behind(upToDate, input.replacement) : own;
   return {
     Ready: ready,
-    ...(upToDate === undefined ? {} : { UpToDate: upToDate }),
-    ...progressCondition(ready, causeOf(input, ready)),
+    ...progressOf(ready, causeOf(input, ready)),
     Callable: callableCondition(input, phase, own),
+    ...(upToDate === undefined ? {} : { UpToDate: upToDate }),
   };
 }
 
 /** `NodeFull` as a reason of Ready moves a worker to another node, and this one serves. */
-function behind({ message, reason }: ConditionView, { failure, nodeFull }: Partial<Replacement> = {}): ConditionView {
+function behind({ message, reason }: Words, { failure, nodeFull }: Partial<Replacement> = {}): Words {
   if (nodeFull !== undefined) {
     return no('ReplacementFailed', message);
   }
-  return {
-    status: 'False',
-    reason,
-    message: failure?.delaySeconds ? `${message} in ${failure.delaySeconds} s` : message,
-  };
-}
-
-function progressCondition(ready: ConditionView, cause: string): Pick<Readiness, 'Reconciling' | 'Stalled'> {
-  const { type, ...condition } = progressOf(ready, cause) ?? {};
-  return type === undefined ? {} : { [type]: condition };
+  return no(reason, failure?.delaySeconds ? `${message} in ${failure.delaySeconds} s` : message);
 }
 
 /** The cause of a worker's not being ready. A failure that is tried again at once is none yet. */
-function causeOf({ failure, replacement }: StatusInput, ready: ConditionView): string {
+function causeOf({ failure, replacement }: StatusInput, ready: Words): string {
   const last = replacement === undefined ? failure : replacement.failure;
   if (replacement?.nodeFull !== undefined || last === undefined) {
     return ready.reason;
@@ -165,7 +159,7 @@ function causeOf({ failure, replacement }: StatusInput, ready: ConditionView): s
 }
 
 /** Whether calls would be answered, by an earlier container as well. */
-function callableCondition({ desired, wakes }: StatusInput, phase: WorkerPhase, own: ConditionView): ConditionView {
+function callableCondition({ desired, wakes }: StatusInput, phase: WorkerPhase, own: Words): Words {
   if (own.status !== 'True') {
     return own;
   }
@@ -179,10 +173,7 @@ function callableCondition({ desired, wakes }: StatusInput, phase: WorkerPhase, 
 }
 
 /** The reason why an earlier container serves and not the present generation. */
-function replacementCondition(
-  { detail, failure, nodeFull, step }: Replacement,
-  ungranted: ConditionView | undefined,
-): ConditionView {
+function replacementCondition({ detail, failure, nodeFull, step }: Replacement, ungranted: Words | undefined): Words {
   if (nodeFull !== undefined) {
     return no('NodeFull', `the earlier container serves on, its replacement waits: ${nodeFull}`);
   }
@@ -200,7 +191,7 @@ function replacementCondition(
 }
 
 /** Whether calls reach a container of the present spec. Undefined for a worker that is being deleted. */
-function upToDateCondition(input: StatusInput, phase: WorkerPhase, own: ConditionView): ConditionView | undefined {
+function upToDateCondition(input: StatusInput, phase: WorkerPhase, own: Words): Words | undefined {
   if (input.goal.kind === 'Gone') {
     return undefined;
   }
@@ -230,7 +221,7 @@ function upToDateCondition(input: StatusInput, phase: WorkerPhase, own: Conditio
 }
 
 /** Whether the container that is there, or is to be there, is as wished, whichever generation it is of. */
-function ownReadiness(input: StatusInput, phase: WorkerPhase): ConditionView {
+function ownReadiness(input: StatusInput, phase: WorkerPhase): Words {
   const { failure, wakes } = input;
   switch (phase) {
     case 'Running':
@@ -268,14 +259,14 @@ function ownReadiness(input: StatusInput, phase: WorkerPhase): ConditionView {
     case 'Failed':
       return failure === undefined ? no('Failed', 'could not be started') : failedCondition(failure);
     case 'Unknown':
-      return { status: 'Unknown', reason: 'Unknown', message: 'the state of the container is not known' };
+      return undecided('Unknown', 'the state of the container is not known');
     default:
       return unreachable(phase);
   }
 }
 
 /** Why no container is made of a worker that asks for more than its quotas have granted; undefined for another. */
-function ungrantedCondition({ desired }: StatusInput): ConditionView | undefined {
+function ungrantedCondition({ desired }: StatusInput): Words | undefined {
   if (desired.awaitsGrant !== true) {
     return undefined;
   }
@@ -283,7 +274,7 @@ function ungrantedCondition({ desired }: StatusInput): ConditionView | undefined
 }
 
 /** Nothing exists, as wished: that holds as soon as the image is known to be there for the next call. */
-function absence(input: StatusInput): ConditionView {
+function absence(input: StatusInput): Words {
   const { desired, resolution, wakes } = input;
   if (desired.permission?.kind === 'Refused') {
     return no('PolicyRefused', desired.permission.message);
@@ -304,7 +295,7 @@ function absence(input: StatusInput): ConditionView {
     : yes('RemovedIdle', `removed from the node while nobody calls it; ${next}`);
 }
 
-function failedCondition({ code, delaySeconds, exited, message }: Failure): ConditionView {
+function failedCondition({ code, delaySeconds, exited, message }: Failure): Words {
   return exited ? no('CrashLoopBackOff', `starts again in ${delaySeconds} s: ${message}`) : no(code, message);
 }
 
@@ -317,23 +308,15 @@ function after(detail: string | undefined): string {
   return detail === undefined ? '' : `: ${detail}`;
 }
 
-function yes(reason: WorkerReason, message: string): ConditionView {
-  return { status: 'True', reason, message };
-}
-
-function no(reason: WorkerReason | Failure['code'], message: string): ConditionView {
-  return { status: 'False', reason, message };
-}
-
-function imageCondition(input: StatusInput): ConditionView | undefined {
+function imageCondition(input: StatusInput): Verdict | undefined {
   const { failure, info, step, detail, desired } = input;
   if (input.acting === 'Ensure') {
     if (step === 'Creating' || step === 'Starting') {
-      return yes('Present', `${desired.image} is on the node`);
+      return yes<WorkerReason>('Present', `${desired.image} is on the node`);
     }
     // Until a new attempt has got further, the failure of the last one is the truth.
     return step === 'Pulling' && (detail !== undefined || failure === undefined)
-      ? no('Pulling', pulling(input))
+      ? no<WorkerReason>('Pulling', pulling(input))
       : input.previous?.conditions.ImageReady;
   }
   const trouble = input.replacement?.failure;
@@ -341,7 +324,7 @@ function imageCondition(input: StatusInput): ConditionView | undefined {
     return no(trouble.code, trouble.message);
   }
   if (info !== undefined) {
-    return yes('Present', info.image === '' ? `${desired.image} is on the node` : info.image);
+    return yes<WorkerReason>('Present', info.image === '' ? `${desired.image} is on the node` : info.image);
   }
   if (failure !== undefined) {
     return imageCodes.has(failure.code) ? no(failure.code, withDelay(failure)) : input.previous?.conditions.ImageReady;
@@ -352,7 +335,7 @@ function imageCondition(input: StatusInput): ConditionView | undefined {
     : undefined;
 }
 
-function networkCondition(input: StatusInput): ConditionView | undefined {
+function networkCondition(input: StatusInput): Words | undefined {
   const { failure, info } = input;
   if (info?.address !== undefined) {
     const { ip, port } = info.address;
@@ -366,7 +349,7 @@ function networkCondition(input: StatusInput): ConditionView | undefined {
 }
 
 /** Without numbers: a worker that reaches its limits again and again must not cause a write each time. */
-function limitsCondition({ info, desired }: StatusInput): ConditionView | undefined {
+function limitsCondition({ info, desired }: StatusInput): Words | undefined {
   const hits = info?.limits;
   if (hits === undefined) {
     return undefined;
@@ -379,11 +362,11 @@ function limitsCondition({ info, desired }: StatusInput): ConditionView | undefi
   return yes('OutOfMemory', hits.processes === 0 ? memory : `${memory}; ${processes}`);
 }
 
-function abuseCondition({ abuse }: StatusInput): ConditionView | undefined {
+function abuseCondition({ abuse }: StatusInput): Words | undefined {
   return abuse === undefined ? undefined : yes('RuntimeApiAbused', `it was ended for what it sent: ${abuse}`);
 }
 
-function loadCondition({ desired, loadTimedOut }: StatusInput): ConditionView | undefined {
+function loadCondition({ desired, loadTimedOut }: StatusInput): Words | undefined {
   return loadTimedOut
     ? yes(
         'LoadTimeout',
@@ -392,7 +375,7 @@ function loadCondition({ desired, loadTimedOut }: StatusInput): ConditionView | 
     : undefined;
 }
 
-function handlerCondition({ desired, info }: StatusInput): ConditionView | undefined {
+function handlerCondition({ desired, info }: StatusInput): Words | undefined {
   const taken = info?.handlerInItsPlace;
   return taken === undefined || desired.handler === undefined
     ? undefined
@@ -402,14 +385,14 @@ function handlerCondition({ desired, info }: StatusInput): ConditionView | undef
       );
 }
 
-function policyCondition({ desired }: StatusInput): ConditionView | undefined {
+function policyCondition({ desired }: StatusInput): Words | undefined {
   const { permission } = desired;
   return permission === undefined
     ? undefined
     : no(permission.kind === 'MadeBefore' ? 'MadeBeforePolicy' : 'PolicyRefused', permission.message);
 }
 
-function cleanedUpCondition(input: StatusInput): ConditionView | undefined {
+function cleanedUpCondition(input: StatusInput): Words | undefined {
   if (input.goal.kind !== 'Gone') {
     return undefined;
   }

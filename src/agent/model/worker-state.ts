@@ -1,12 +1,6 @@
-import type { TerminationReason } from '../../api/condition.ts';
+import type { TerminationReason, Verdict } from '../../api/condition.ts';
 import type { WorkerPhase } from '../../api/lambda-worker.ts';
 import type { WorkerAddress, WorkerIdentity } from '../../runtime/contract/runtime.ts';
-
-export interface ConditionView {
-  readonly status: 'True' | 'False' | 'Unknown';
-  readonly reason: string;
-  readonly message: string;
-}
 
 /** Calls of one caller that are in a worker or wait for it. */
 export interface CallerCalls {
@@ -51,16 +45,16 @@ export interface WorkerView {
   /** Stamp of the latest call, or wake by the resource, in this run of the agent. */
   readonly lastInvocationTime?: string;
   readonly conditions: {
-    readonly ImageReady?: ConditionView;
-    readonly NetworkReady?: ConditionView;
-    readonly Ready: ConditionView;
-    readonly Reconciling?: ConditionView;
-    readonly Stalled?: ConditionView;
-    readonly Callable?: ConditionView;
-    readonly UpToDate?: ConditionView;
-    readonly LimitsReached?: ConditionView;
-    readonly HandlerIgnored?: ConditionView;
-    readonly WithinPolicy?: ConditionView;
-    readonly CleanedUp?: ConditionView;
+    readonly ImageReady?: Verdict;
+    readonly NetworkReady?: Verdict;
+    readonly Ready: Verdict;
+    readonly Reconciling?: Verdict;
+    readonly Stalled?: Verdict;
+    readonly Callable?: Verdict;
+    readonly UpToDate?: Verdict;
+    readonly LimitsReached?: Verdict;
+    readonly HandlerIgnored?: Verdict;
+    readonly WithinPolicy?: Verdict;
+    readonly CleanedUp?: Verdict;
   };
 }

@@ -1,4 +1,4 @@
-import type { ConditionStatus } from '../../api/condition.ts';
+import { no, type Verdict, yes } from '../../api/condition.ts';
 import type { Clock } from '../../common/clock.ts';
 import { sleepUnlessHurried } from '../../common/deadline.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
@@ -34,13 +34,10 @@ type ConditionType =
   | 'MovesDone'
   | 'Retired';
 
-/** One condition of the node, without the time of its last change. */
-export interface NodeCondition {
-  readonly type: ConditionType;
-  readonly status: ConditionStatus;
-  readonly reason: NodeReason | Extract<Health, { readonly ok: false }>['reason'];
-  readonly message: string;
-}
+type NodeVerdict = Verdict<NodeReason | Extract<Health, { readonly ok: false }>['reason']>;
+
+/** Verdicts on the node, Ready first. */
+export type NodeVerdicts = { readonly [Type in ConditionType]?: NodeVerdict } & { readonly Ready: NodeVerdict };
 
 interface NodeHealthOptions {
   readonly runtime: Pick<ContainerRuntime, 'health' | 'networkHealth' | 'subscribe'>;
@@ -67,7 +64,7 @@ export class NodeHealth {
   #clockHealth: Health = { ok: true };
   #leftovers: Health = { ok: true };
   #retirement: Health | undefined;
-  #moves: NodeCondition | undefined;
+  #moves: NodeVerdict | undefined;
   #containerdVersion: string | undefined;
   #wake: AbortController | undefined;
 
@@ -113,31 +110,24 @@ export class NodeHealth {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Every condition of the node, Ready first. */
-  conditions(): readonly NodeCondition[] {
-    const parts = [
-      condition('ContainerdReady', this.#containerd, 'Serving', 'the container runtime answers'),
-      condition('NetworkReady', this.#network, 'Prepared', 'workers can be attached'),
-      condition('DiskReady', this.#disk, 'RoomLeft', 'the state folder can be written'),
-    ];
-    // A step of the clock is shown; workers are served all the same.
-    const clock = condition('ClockStable', this.#clockHealth, 'Steady', 'the wall clock has not stepped lately');
-    const first = this.#fault();
-    const ready: NodeCondition =
-      first === undefined
-        ? { type: 'Ready', status: 'True', reason: 'Ready', message: 'workers are served' }
-        : { type: 'Ready', status: 'False', reason: first.reason, message: first.message };
-    // Leftovers do not make the node unready either, as long as there is room.
-    const clean = condition('Clean', this.#leftovers, 'NothingLeft', 'workers left nothing that stays');
-    const retired =
-      this.#retirement === undefined
-        ? []
-        : [condition('Retired', this.#retirement, 'Left', 'nothing of ESB is left on the node')];
-    const told: NodeCondition =
-      this.#retirement?.ok === true
-        ? { type: 'Ready', status: 'True', reason: 'Left', message: 'ESB has left the node, as its spec wishes' }
-        : ready;
-    return [told, ...parts, clock, clean, ...(this.#moves === undefined ? [] : [this.#moves]), ...retired];
+  /** Verdict of every condition of the node, Ready first. */
+  conditions(): NodeVerdicts {
+    const retirement = this.#retirement;
+    return {
+      Ready:
+        retirement?.ok === true
+          ? yes<NodeReason>('Left', 'ESB has left the node, as its spec wishes')
+          : verdictOn(this.ready(), 'Ready', 'workers are served'),
+      ContainerdReady: verdictOn(this.#containerd, 'Serving', 'the container runtime answers'),
+      NetworkReady: verdictOn(this.#network, 'Prepared', 'workers can be attached'),
+      DiskReady: verdictOn(this.#disk, 'RoomLeft', 'the state folder can be written'),
+      // A step of the clock is shown; workers are served all the same.
+      ClockStable: verdictOn(this.#clockHealth, 'Steady', 'the wall clock has not stepped lately'),
+      // Leftovers do not make the node unready either, as long as there is room.
+      Clean: verdictOn(this.#leftovers, 'NothingLeft', 'workers left nothing that stays'),
+      ...(this.#moves === undefined ? {} : { MovesDone: this.#moves }),
+      ...(retirement && { Retired: verdictOn(retirement, 'Left', 'nothing of ESB is left on the node') }),
+    };
   }
 
   /** Whether workers can be served, and the reason when not. */
@@ -257,19 +247,18 @@ export class ClockWatch {
 }
 
 /** Undefined while no worker leaves. */
-function movesDone(leaving: readonly LeavingWorker[]): NodeCondition | undefined {
+function movesDone(leaving: readonly LeavingWorker[]): NodeVerdict | undefined {
   if (leaving.length === 0) {
     return undefined;
   }
   const names = leaving.map(({ identity }) => `${identity.namespace}/${identity.name}`).toSorted();
   const more = names.length > maxNames ? ` and ${names.length - maxNames} more` : '';
   const until = new Date(Math.max(...leaving.map(({ callUntil }) => callUntil))).toISOString();
-  return {
-    type: 'MovesDone',
-    status: 'False',
-    reason: 'CallsRunning',
-    message: `calls end here, until ${until} at the latest, of workers that are no longer this node's: ${names.slice(0, maxNames).join(', ')}${more}`,
-  };
+  const shown = names.slice(0, maxNames).join(', ');
+  return no(
+    'CallsRunning',
+    `calls end here, until ${until} at the latest, of workers that are no longer this node's: ${shown}${more}`,
+  );
 }
 
 async function asked<T extends Health>(answer: Promise<T>): Promise<T | Exclude<Health, { ok: true }>> {
@@ -280,8 +269,6 @@ async function asked<T extends Health>(answer: Promise<T>): Promise<T | Exclude<
   }
 }
 
-function condition(type: NodeCondition['type'], health: Health, reason: NodeReason, message: string): NodeCondition {
-  return health.ok
-    ? { type, status: 'True', reason, message, ...health.warning }
-    : { type, status: 'False', reason: health.reason, message: health.message };
+function verdictOn(health: Health, reason: NodeReason, message: string): NodeVerdict {
+  return health.ok ? { ...yes(reason, message), ...health.warning } : no(health.reason, health.message);
 }

@@ -1,17 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { arch, release } from 'node:os';
-import {
-  type Condition,
-  findCondition,
-  nodeConditions,
-  nodeStateConditions,
-  progressOf,
-  transition,
-} from '../../api/condition.ts';
+import { conditionsOf, nodeStateConditions, progressOf } from '../../api/condition.ts';
 import type { LambdaNode, LambdaNodeStatus, NodeAmounts } from '../../api/lambda-node.ts';
 import type { Node } from '../../kube/api/resource-types.ts';
 import type { SetAside } from '../worker/set-aside.ts';
-import type { NodeCondition } from './node-health.ts';
+import type { NodeVerdicts } from './node-health.ts';
 
 /** Limits of the schema. */
 const maxImages = 512;
@@ -38,7 +31,7 @@ export interface NodeFacts {
   readonly leaving: readonly string[];
   /** Whether the Node of the same name is cordoned; undefined where there is none. */
   readonly unschedulable: boolean | undefined;
-  readonly conditions: readonly NodeCondition[];
+  readonly conditions: NodeVerdicts;
 }
 
 /**
@@ -49,9 +42,10 @@ export interface NodeFacts {
  * @param now wall-clock milliseconds
  */
 export function nodeStatus(facts: NodeFacts, { metadata, status: present }: LambdaNode, now: number): LambdaNodeStatus {
-  const observed = metadata.generation === undefined ? {} : { observedGeneration: metadata.generation };
+  const { generation } = metadata;
+  const verdicts = { ...facts.conditions, ...progressOf(facts.conditions.Ready) };
   return {
-    ...observed,
+    ...(generation === undefined ? {} : { observedGeneration: generation }),
     endpoint: facts.endpoint,
     certificate: facts.certificate,
     versions: Object.fromEntries(
@@ -76,18 +70,8 @@ export function nodeStatus(facts: NodeFacts, { metadata, status: present }: Lamb
         }),
     leaving: facts.leaving.toSorted().slice(0, maxLeaving),
     ...(facts.unschedulable === undefined ? {} : { unschedulable: facts.unschedulable }),
-    conditions: withProgress(facts.conditions).map((condition): Condition => {
-      const before = findCondition(present?.conditions, condition.type);
-      return transition(before, { ...condition, ...observed }, now);
-    }),
+    conditions: conditionsOf(verdicts, { present: present?.conditions, generation, now }),
   };
-}
-
-/** Conditions of the node, with the one that says what becomes of a node that is not ready. */
-function withProgress(conditions: readonly NodeCondition[]): readonly Omit<Condition, 'lastTransitionTime'>[] {
-  const ready = findCondition(conditions, nodeConditions.ready);
-  const progress = ready === undefined ? undefined : progressOf(ready);
-  return progress === undefined ? conditions : [...conditions, progress];
 }
 
 /** The part of a status that the agent writes: what the controller has found out about the node is not among it. */

@@ -1,8 +1,7 @@
 import {
   type Condition,
-  findCondition,
+  conditionsOf,
   MAX_MESSAGE_LENGTH,
-  transition,
   type WorkerReason,
   workerConditions,
 } from '../../api/condition.ts';
@@ -52,19 +51,10 @@ export const agentOwnership: StatusOwnership = {
  * @param now wall-clock milliseconds
  */
 export function agentStatus(view: WorkerView, present: LambdaWorkerStatus | undefined, now: number): AgentStatus {
-  const conditions = ownConditions.flatMap((type): Condition[] => {
-    const condition = view.conditions[type as keyof WorkerView['conditions']];
-    if (condition === undefined) {
-      return [];
-    }
-    const { observedGeneration } = view;
-    const before = findCondition(present?.conditions, type);
-    return [transition(before, { ...condition, type, observedGeneration }, now)];
-  });
-  const { lastTermination } = view;
+  const { lastTermination, observedGeneration } = view;
   return {
     phase: view.phase,
-    observedGeneration: view.observedGeneration,
+    observedGeneration,
     ...(view.containerId === undefined ? {} : { containerID: view.containerId }),
     ...(view.image === undefined ? {} : { image: view.image }),
     ...(view.address === undefined ? {} : { address: view.address }),
@@ -76,7 +66,7 @@ export function agentStatus(view: WorkerView, present: LambdaWorkerStatus | unde
       ? {}
       : { lastTermination: { ...lastTermination, message: lastTermination.message.slice(-MAX_MESSAGE_LENGTH) } }),
     ...stampsOf(view, present),
-    conditions,
+    conditions: conditionsOf(view.conditions, { present: present?.conditions, generation: observedGeneration, now }),
   };
 }
 

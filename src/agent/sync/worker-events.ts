@@ -1,4 +1,4 @@
-import type { AgentEventReason } from '../../api/condition.ts';
+import type { AgentEventReason, Verdict } from '../../api/condition.ts';
 import { lambdaWorkers } from '../../api/lambda-worker.ts';
 import { apiVersionOf } from '../../kube/api/resource-path.ts';
 import type { EventSink } from '../../kube/events/event-recorder.ts';
@@ -7,7 +7,7 @@ import type { WorkerIdentity } from '../../runtime/contract/runtime.ts';
 import { imageCodes } from '../model/conditions.ts';
 import type { Fleet } from '../model/fleet.ts';
 import type { InvocationResult } from '../model/invocation.ts';
-import type { ConditionView, WorkerView } from '../model/worker-state.ts';
+import type { WorkerView } from '../model/worker-state.ts';
 
 /** Part of an Event that does not depend on the worker. Notes hold nothing that differs from time to time: equal ones are counted. */
 export type Happening = Pick<RecordedEvent<AgentEventReason>, 'type' | 'reason' | 'action' | 'note'>;
@@ -93,11 +93,7 @@ function limited(before: WorkerView, after: WorkerView): Happening | undefined {
   return undefined;
 }
 
-function newly(
-  reason: string,
-  before: ConditionView | undefined,
-  after: ConditionView | undefined,
-): ConditionView | undefined {
+function newly(reason: string, before: Verdict | undefined, after: Verdict | undefined): Verdict | undefined {
   return after?.reason === reason && before?.reason !== reason ? after : undefined;
 }
 

@@ -1,4 +1,4 @@
-import { type ConditionDraft, type FunctionReasons, functionConditions } from '../../api/condition.ts';
+import { conditionsOf, type FunctionReasons, no, progressOf, type Verdict, yes } from '../../api/condition.ts';
 import {
   calledNameOf,
   FUNCTION_LABEL,
@@ -13,10 +13,16 @@ import { revisionsAfter } from './revisions.ts';
 import { hasWorked, type RolloutState, rolloutOf, serves, stopMessage } from './rollout.ts';
 import type { StatusChange } from './status-writer.ts';
 import { type UrlPolicy, urlStatusOf } from './url-status.ts';
-import { changeBetween, conditionsOf, failureAmong, type Verdict } from './verdict.ts';
+import { changeBetween, failureAmong } from './verdict.ts';
 import { effectiveAliases, namedVersions, readyOf, type WorkerGroup } from './worker-groups.ts';
 
+/** Message of ScalingActive, of a function that is scaled by calls while no gateway reports any. */
+const DEAF =
+  'no gateway of the namespace tells the controller of its calls: the function has as many workers as it had, however ' +
+  'many calls there are';
 const NO_URLS: UrlPolicy = { domain: undefined, isPublic: () => false };
+
+type Reason = FunctionReasons['Ready'];
 
 export interface StatusInput {
   readonly owner: LambdaFunction;
@@ -45,8 +51,14 @@ export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus 
   const verdict = verdictOf(input, living, rollout);
   const { generation } = metadata;
   const url = urlStatusOf(owner, input.urls ?? NO_URLS, input.holder);
-  const further = [...(url === undefined ? [] : [url.condition]), ...nameConditions(owner, input.holder)];
-  further.push(...failureConditions(living), ...deafConditions(input.isDeaf === true));
+  const verdicts = {
+    Ready: verdict,
+    ...progressOf(verdict),
+    UrlServed: url?.verdict,
+    NameHeld: nameVerdict(owner, input.holder),
+    Degraded: failureVerdict(living),
+    ScalingActive: input.isDeaf === true ? no<FunctionReasons['ScalingActive']>('NoGatewayHeard', DEAF) : undefined,
+  };
   return {
     ...(generation === undefined ? {} : { observedGeneration: generation }),
     workers: latest.length,
@@ -57,45 +69,35 @@ export function statusOf(input: StatusInput, now: number): LambdaFunctionStatus 
     revisions: revisionsAfter(owner, template, hasWorked({ groups, workers: latest }, rollout)),
     ...(aliases.length === 0 && status?.aliases === undefined ? {} : { aliases }),
     ...(url?.url === undefined ? {} : { url: url.url }),
-    conditions: conditionsOf(verdict, further, status?.conditions, generation, now),
+    conditions: conditionsOf(verdicts, { present: status?.conditions, generation, now }),
   };
 }
 
-/** The condition of a function some of whose workers have failed. */
-function failureConditions(living: readonly LambdaWorker[]): readonly Omit<ConditionDraft, 'observedGeneration'>[] {
+/** Verdict on a function some of whose workers have failed. */
+function failureVerdict(living: readonly LambdaWorker[]): Verdict<FunctionReasons['Degraded']> | undefined {
   const failed = living.filter(isWorkerStalled).toSorted(oldestFirst);
   const first = failureAmong(failed);
   const message = `${failed.length} of ${living.length} workers have failed; ${first?.message}`;
-  return first === undefined
-    ? []
-    : [{ type: functionConditions.degraded, status: 'True', reason: 'WorkersFailed', message }];
+  return first === undefined ? undefined : yes('WorkersFailed', message);
 }
 
-/** The condition of a function that is scaled by calls, while no gateway reports any. */
-function deafConditions(isDeaf: boolean): readonly Omit<ConditionDraft, 'observedGeneration'>[] {
-  const message =
-    'no gateway of the namespace tells the controller of its calls: the function has as many workers as it had, however ' +
-    'many calls there are';
-  return isDeaf ? [{ type: functionConditions.scalingActive, status: 'False', reason: 'NoGatewayHeard', message }] : [];
-}
-
-/** The condition of a function that is not the oldest of its name for callers. */
-function nameConditions(
+/** Verdict on a function that is not the oldest of its name for callers. */
+function nameVerdict(
   owner: LambdaFunction,
   holder: string | undefined,
-): readonly Omit<ConditionDraft, 'observedGeneration'>[] {
+): Verdict<FunctionReasons['NameHeld']> | undefined {
   if (holder === undefined) {
-    return [];
+    return undefined;
   }
   const message =
     `LambdaFunction ${holder} is older and has the name ${calledNameOf(owner)}: this one has no aliases and no URL, and ` +
     'publishes no versions; workers of both take calls. Make it anew with a functionName of its own';
-  return [{ type: functionConditions.nameHeld, status: 'False', reason: 'NameTaken', message }];
+  return no('NameTaken', message);
 }
 
 function verdictOf(input: StatusInput, living: readonly LambdaWorker[], rollout: RolloutState): Verdict {
   const { groups, isPublishing, owned, owner, refusal } = input;
-  const not = (reason: FunctionReasons['Ready'], message: string): Verdict => ({ status: 'False', reason, message });
+  const not = no<Reason>;
   if (owner.metadata.deletionTimestamp !== undefined) {
     return not('Terminating', `${owned.length} workers are left`);
   }
@@ -148,16 +150,14 @@ function stateOf(
   const isWhole = ready.length === wanted && workers.length === wanted && (wanted > 0 || !isLeftOut(group));
   if (isWhole || (enough !== undefined && ready.length >= enough && isAllUpdated(group, workers))) {
     if (enough !== undefined && wanted > 0) {
-      const message = `${ready.length} of ${wanted} workers are ready, and ${enough} are enough`;
-      return { status: 'True', reason: 'UpToDate', message };
+      return yes<Reason>('UpToDate', `${ready.length} of ${wanted} workers are ready, and ${enough} are enough`);
     }
     return wanted === 0
-      ? { status: 'True', reason: 'NoWorkers', message: 'no worker is wanted' }
-      : { status: 'True', reason: 'UpToDate', message: `${wanted} of ${wanted} workers are up to date and ready` };
+      ? yes<Reason>('NoWorkers', 'no worker is wanted')
+      : yes<Reason>('UpToDate', `${wanted} of ${wanted} workers are up to date and ready`);
   }
   if (source.version === undefined && rollout.state === 'Stopped') {
-    const message = stopMessage({ groups, owner, workers });
-    return { status: 'False', reason: 'ProgressDeadlineExceeded' satisfies FunctionReasons['Ready'], message };
+    return no<Reason>('ProgressDeadlineExceeded', stopMessage({ groups, owner, workers }));
   }
   const failure = failureAmong(workers.filter((worker) => isUpdated(worker, source.hash)));
   if (failure !== undefined) {
@@ -166,7 +166,7 @@ function stateOf(
   const message = isLeftOut(group)
     ? `scaling.maxWorkers leaves no worker for ${source.version === undefined ? '$LATEST' : `version ${source.version}`}`
     : `${ready.length} of ${wanted} workers${of} are up to date and ready`;
-  return { status: 'False', reason: 'Progressing' satisfies FunctionReasons['Ready'], message };
+  return no<Reason>('Progressing', message);
 }
 
 /** How much of a status is new. */

@@ -1,4 +1,4 @@
-import { type ConditionDraft, functionConditions } from '../../api/condition.ts';
+import { type FunctionReasons, no, type Verdict, yes } from '../../api/condition.ts';
 import { functionUrlHost, isPublicUrl, PUBLIC_FUNCTIONS_LABEL } from '../../api/function-url.ts';
 import { calledNameOf, type LambdaFunction } from '../../api/lambda-function.ts';
 
@@ -19,24 +19,23 @@ export function urlStatusOf(
   owner: LambdaFunction,
   { domain, isPublic }: UrlPolicy,
   holder: string | undefined,
-): { readonly url?: string; readonly condition: Omit<ConditionDraft, 'observedGeneration'> } | undefined {
+): { readonly url?: string; readonly verdict: Verdict<FunctionReasons['UrlServed']> } | undefined {
   const { name, namespace = 'default' } = owner.metadata;
   if (owner.spec.url === undefined) {
     return undefined;
   }
-  const type = functionConditions.urlServed;
   if (domain === undefined) {
     const message = 'no domain for function URLs is set: an administrator installs them with gateway.functionUrls';
-    return { condition: { type, status: 'False', reason: 'NoDomain', message } };
+    return { verdict: no('NoDomain', message) };
   }
   if (holder !== undefined) {
     const message = `LambdaFunction ${holder} is older and has the name ${calledNameOf(owner)}: only its URL is served`;
-    return { condition: { type, status: 'False', reason: 'NameTaken', message } };
+    return { verdict: no('NameTaken', message) };
   }
   if (isPublicUrl(owner) && !isPublic(namespace)) {
     const message = `spec.url.authType NONE lets everybody call the function, and is answered with 403: write AWS_IAM, or an administrator lets the namespace: kubectl label namespace ${namespace} ${PUBLIC_FUNCTIONS_LABEL}=true`;
-    return { condition: { type, status: 'False', reason: 'PublicForbidden', message } };
+    return { verdict: no('PublicForbidden', message) };
   }
   const url = `https://${functionUrlHost(name, namespace, domain)}/`;
-  return { url, condition: { type, status: 'True', reason: 'Served', message: url } };
+  return { url, verdict: yes('Served', url) };
 }

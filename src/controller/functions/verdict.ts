@@ -1,18 +1,8 @@
 import { isDeepStrictEqual } from 'node:util';
-import {
-  type Condition,
-  type ConditionDraft,
-  findCondition,
-  progressOf,
-  transition,
-  workerConditions,
-} from '../../api/condition.ts';
+import { type Condition, findCondition, no, type Verdict, workerConditions } from '../../api/condition.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import { isWorkerStalled } from './readiness.ts';
 import type { StatusChange } from './status-writer.ts';
-
-/** Status, reason and message of Ready, of a function or a version. */
-export type Verdict = Pick<ConditionDraft, 'message' | 'reason' | 'status'>;
 
 /** The verdict of the first worker whose present spec has failed, in its words; undefined where none has. */
 export function failureAmong(workers: readonly LambdaWorker[]): Verdict | undefined {
@@ -20,31 +10,7 @@ export function failureAmong(workers: readonly LambdaWorker[]): Verdict | undefi
   const stalled = findCondition(failed?.status?.conditions, workerConditions.stalled);
   return failed === undefined || stalled === undefined
     ? undefined
-    : { status: 'False', reason: stalled.reason, message: `${failed.metadata.name}: ${stalled.message}` };
-}
-
-/**
- * Ready, Reconciling or Stalled while that is False, and further conditions.
- *
- * @param present conditions as they are now
- * @param generation the one that they are about
- * @param now wall-clock milliseconds
- */
-export function conditionsOf(
-  verdict: Verdict,
-  further: readonly Omit<ConditionDraft, 'observedGeneration'>[],
-  present: readonly Condition[] | undefined,
-  generation: number | undefined,
-  now: number,
-): Condition[] {
-  const progress = progressOf(verdict);
-  const of = generation === undefined ? {} : { observedGeneration: generation };
-  const drafts = [
-    { type: workerConditions.ready, ...verdict },
-    ...(progress === undefined ? [] : [progress]),
-    ...further,
-  ];
-  return drafts.map((draft) => transition(findCondition(present, draft.type), { ...of, ...draft }, now));
+    : no(stalled.reason, `${failed.metadata.name}: ${stalled.message}`);
 }
 
 /**

@@ -1,9 +1,9 @@
-import { progressOf, type VersionReasons } from '../../api/condition.ts';
+import { conditionsOf, no, progressOf, type Verdict, type VersionReasons, yes } from '../../api/condition.ts';
 import type { LambdaVersion, LambdaVersionStatus } from '../../api/lambda-version.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import { isWorkerReady } from './readiness.ts';
 import type { StatusChange } from './status-writer.ts';
-import { changeBetween, conditionsOf, failureAmong, type Verdict } from './verdict.ts';
+import { changeBetween, failureAmong } from './verdict.ts';
 
 export interface VersionStatusInput {
   readonly version: LambdaVersion;
@@ -23,13 +23,14 @@ export function versionStatusOf(input: VersionStatusInput, now: number): LambdaV
   const ready = input.workers.filter(isWorkerReady).length;
   const isActive = status?.state === 'Active' || ready > 0;
   const verdict = verdictOf(input, ready, isActive);
+  const progress = progressOf(verdict);
   const { generation } = metadata;
   return {
     ...(generation === undefined ? {} : { observedGeneration: generation }),
-    state: isActive ? 'Active' : progressOf(verdict)?.type === 'Stalled' ? 'Failed' : 'Pending',
+    state: isActive ? 'Active' : progress.Stalled === undefined ? 'Pending' : 'Failed',
     workers: input.workers.length,
     readyWorkers: ready,
-    conditions: conditionsOf(verdict, [], status?.conditions, generation, now),
+    conditions: conditionsOf({ Ready: verdict, ...progress }, { present: status?.conditions, generation, now }),
   };
 }
 
@@ -38,8 +39,7 @@ function verdictOf(
   ready: number,
   isActive: boolean,
 ): Verdict {
-  const not = (reason: VersionReasons['Ready'], message: string): Verdict => ({ status: 'False', reason, message });
-  const is = (reason: VersionReasons['Ready'], message: string): Verdict => ({ status: 'True', reason, message });
+  const [is, not] = [yes<VersionReasons['Ready']>, no<VersionReasons['Ready']>];
   if (wanted === 0 && enough !== undefined && enough > 0) {
     return not('Progressing', 'scaling.maxWorkers of the function leaves no worker for the version');
   }

@@ -1,12 +1,16 @@
 import {
-  type ConditionDraft,
+  conditionsOf,
   findCondition,
   isReadinessTaken,
+  isSameVerdict,
   isTrue,
   type NodeStateReasons,
   nodeConditions,
   nodeStateConditions,
-  transition,
+  undecided,
+  type Verdict,
+  type Verdicts,
+  yes,
 } from '../../api/condition.ts';
 import type { LambdaNode } from '../../api/lambda-node.ts';
 import { fieldManagers } from '../../api/name.ts';
@@ -32,7 +36,7 @@ const stays: Readonly<Record<StayReason, string>> = {
   RateLimited: 'one node after the other is given up',
 };
 
-type StateReason = NodeStateReasons[keyof NodeStateReasons];
+type StateVerdicts = { readonly [Type in keyof NodeStateReasons]?: Verdict<NodeStateReasons[Type]> };
 
 /** The consequence of the silence of a node, for people; undefined for a node that is not silent. */
 export function lifeText(life: NodeLife): string | undefined {
@@ -54,40 +58,28 @@ export function stayClause(because: StayReason): string {
   return stays[because];
 }
 
-function draft(
-  { metadata: { generation } }: LambdaNode,
-  type: string,
-  reason: StateReason,
-  message: string,
-  status: ConditionDraft['status'] = 'True',
-): ConditionDraft {
-  return { type, status, reason, message, ...(generation === undefined ? {} : { observedGeneration: generation }) };
-}
-
-function lifeCondition(node: LambdaNode, life: NodeLife): ConditionDraft | undefined {
+function lifeVerdicts(life: NodeLife): StateVerdicts {
   const text = lifeText(life);
   if (text === undefined) {
-    return undefined;
+    return {};
   }
-  return life.kind === 'unreachable'
-    ? draft(node, nodeConditions.unreachable, life.because, text)
-    : draft(node, nodeConditions.lost, 'LeaseExpired', text);
+  return life.kind === 'unreachable' ? { Unreachable: yes(life.because, text) } : { Lost: yes('LeaseExpired', text) };
 }
 
-function closureCondition(
+function closureVerdicts(
   node: LambdaNode,
   { because, closure }: Pick<NodeState, 'because' | 'closure'>,
-): ConditionDraft | undefined {
+): StateVerdicts {
   switch (closure) {
     case undefined:
-      return undefined;
+      return {};
     case 'draining':
-      return draft(node, nodeConditions.draining, 'WorkersLeave', 'its workers leave it');
+      return { Draining: yes('WorkersLeave', 'its workers leave it') };
     case 'unheld': {
       const text = 'the memory of its workers is not reserved, so that no more workers come';
       const told = findCondition(node.status?.conditions, nodeConditions.unheld)?.message ?? text;
       const message = because === undefined ? told : `${text}: ${because}`;
-      return draft(node, nodeConditions.unheld, 'MemoryNotReserved', message);
+      return { Unheld: yes('MemoryNotReserved', message) };
     }
     default:
       return unreachable(closure);
@@ -99,15 +91,15 @@ function closureCondition(
  * that reports and renews no Lease is not overruled again. After the node was heard the word stays until the agent has
  * written what holds now.
  */
-function readiness(node: LambdaNode, isSilent: boolean): ConditionDraft | undefined {
-  const { conditions } = node.status ?? {};
+function readiness({ status }: LambdaNode, isSilent: boolean): Verdict | undefined {
+  const { conditions } = status ?? {};
   const present = findCondition(conditions, nodeConditions.ready);
   if (isReadinessTaken(conditions)) {
     return present;
   }
   const isTold = isTrue(conditions, nodeConditions.lost) || isTrue(conditions, nodeConditions.unreachable);
   return isSilent && !isTold
-    ? draft(node, nodeConditions.ready, 'NodeUnreachable', 'nothing has been heard of its agent', 'Unknown')
+    ? undecided<NodeStateReasons['Ready']>('NodeUnreachable', 'nothing has been heard of its agent')
     : undefined;
 }
 
@@ -119,25 +111,20 @@ function readiness(node: LambdaNode, isSilent: boolean): ConditionDraft | undefi
  */
 export function nodeStatePatch(node: LambdaNode, { life, ...closed }: NodeState, now: number): PatchBody | undefined {
   const present = node.status?.conditions;
-  const told = lifeCondition(node, life);
-  const drafts = [readiness(node, told !== undefined), told, closureCondition(node, closed)].filter(
-    (one) => one !== undefined,
-  );
-  const isObsolete = present?.some(
-    ({ type }) => nodeStateConditions.includes(type) && drafts.every((one) => one.type !== type),
-  );
-  const isMissing = drafts.some(({ type, status, reason, message }) => {
-    const found = findCondition(present, type);
-    return found?.status !== status || found.reason !== reason || found.message !== message;
-  });
-  if (isObsolete !== true && !isMissing) {
+  const told = lifeVerdicts(life);
+  const ready = readiness(node, Object.keys(told).length > 0);
+  const verdicts: Verdicts = { Ready: ready, ...told, ...closureVerdicts(node, closed) };
+  // Another word of Ready is the agent's, and stays.
+  const own = [...nodeStateConditions, ...(ready === undefined ? [] : [nodeConditions.ready])];
+  if (own.every((type) => isSameVerdict(findCondition(present, type), verdicts[type]))) {
     return undefined;
   }
-  const conditions = drafts.map((wanted) => transition(findCondition(present, wanted.type), wanted, now));
+  const { generation, resourceVersion } = node.metadata;
+  const conditions = conditionsOf(verdicts, { present, generation, now });
   return {
     kind: 'apply',
     fieldManager: fieldManagers.controller,
-    body: { metadata: { resourceVersion: node.metadata.resourceVersion }, status: { conditions } },
+    body: { metadata: { resourceVersion }, status: { conditions } },
   };
 }
 

@@ -1,4 +1,11 @@
-import { type ConditionDraft, findCondition, workerConditions } from '../../api/condition.ts';
+import {
+  findCondition,
+  no,
+  undecided,
+  type Verdict,
+  type WorkerReasons,
+  workerConditions,
+} from '../../api/condition.ts';
 import { type Assignment, type LambdaWorker, unfitArchitecturesOf } from '../../api/lambda-worker.ts';
 import type { ErrorCode } from '../../common/error-codes.ts';
 import { unreachable } from '../../common/errors.ts';
@@ -10,7 +17,7 @@ import type { Leave } from '../scheduling/node-view.ts';
 import type { DecisionInput, WorkerDecision } from './decision.ts';
 import { decideDeleting, hasFinalizer } from './deletion.ts';
 import { isToldOfSilence, tellLoss } from './loss.ts';
-import { assignedTo, draftCondition, isTold, type Refusal, says, unplaced } from './status-draft.ts';
+import { assignedTo, isTold, type Refusal, says, unplaced } from './status-draft.ts';
 
 /** Why an assigned worker should be elsewhere. */
 type Trouble =
@@ -109,15 +116,15 @@ function assign(
   }
   const { assignment: before, lastEpoch } = worker.status ?? {};
   const isFirst = before === undefined && lastEpoch === undefined;
-  const reason = isFirst ? 'Pending' : 'Reassigned';
+  const reason: WorkerReasons['Ready'] = isFirst ? 'Pending' : 'Reassigned';
   return {
     kind: 'write',
     cause,
     status: {
       assignment,
-      scheduled: assignedTo(worker, assignment.nodeName),
+      scheduled: assignedTo(assignment.nodeName),
       ...(unfitArchitectures === undefined ? {} : { unfitArchitectures }),
-      ready: draftCondition(worker, workerConditions.ready, 'Unknown', reason, ready),
+      ready: undecided(reason, ready),
       ...(isFirst ? {} : { phase: 'Unknown' }),
       // A worker that moves has that of its last agent.
       ...(before === undefined ? { observedGeneration: worker.metadata.generation } : {}),
@@ -175,9 +182,8 @@ function takeAway(
 function stay(input: DecisionInput, assignment: Assignment, trouble: MovingTrouble, refusal: Refusal): WorkerDecision {
   const { worker } = input;
   const { nodeName } = assignment;
-  const keeps = assignedTo(worker, nodeName);
-  const staysSince = (message: string): WorkerDecision =>
-    tell(worker, assignment, draftCondition(worker, workerConditions.scheduled, 'False', refusal.reason, message));
+  const keeps = assignedTo(nodeName);
+  const staysSince = (message: string): WorkerDecision => tell(worker, assignment, no(refusal.reason, message));
   switch (trouble.kind) {
     case 'gone':
     case 'retired':
@@ -224,20 +230,19 @@ function remain(
     return { kind: 'addFinalizer' };
   }
   const message = `${refusal.message}; it stays on node ${assignment.nodeName} as it was`;
-  const scheduled = draftCondition(worker, workerConditions.scheduled, 'False', refusal.reason, message);
-  const told = tell(worker, assignment, scheduled);
+  const told = tell(worker, assignment, no(refusal.reason, message));
   return told.kind === 'write' ? { ...told, cause: 'refused' } : told;
 }
 
-function tell(worker: LambdaWorker, assignment: Assignment, scheduled: ConditionDraft): WorkerDecision {
-  return says(worker, scheduled)
+function tell(worker: LambdaWorker, assignment: Assignment, scheduled: Verdict): WorkerDecision {
+  return says(worker, { scheduled })
     ? nothing
     : { kind: 'write', cause: 'told', status: { assignment, scheduled }, note: scheduled.message };
 }
 
 /** The worker stays where it is; what the quotas have granted it is written where that has changed. */
 function settle(worker: LambdaWorker, present: Assignment, grant: Grant): WorkerDecision {
-  const scheduled = assignedTo(worker, present.nodeName);
+  const scheduled = assignedTo(present.nodeName);
   return giveGrant(worker, present, grant, scheduled) ?? tell(worker, present, scheduled);
 }
 
@@ -246,8 +251,8 @@ function giveGrant(
   worker: LambdaWorker,
   present: Assignment,
   grant: Grant,
-  scheduled: ConditionDraft = findCondition(worker.status?.conditions, workerConditions.scheduled) ??
-    assignedTo(worker, present.nodeName),
+  scheduled: Verdict = findCondition(worker.status?.conditions, workerConditions.scheduled) ??
+    assignedTo(present.nodeName),
 ): WorkerDecision | undefined {
   const assignment = withGrant(present, grant);
   return isSameGrant(present.granted, assignment.granted)
@@ -288,7 +293,7 @@ export function decide(input: DecisionInput): WorkerDecision {
   }
   if (trouble.kind === 'unreachable') {
     const message = `nothing has been heard of ${assignment.nodeName}; the worker stays there for now, since ${stayClause(trouble.because)}`;
-    return tellLoss(input, assignment, message, assignedTo(worker, assignment.nodeName));
+    return tellLoss(input, assignment, message, assignedTo(assignment.nodeName));
   }
   const given = mayStartThere(trouble) ? giveGrant(worker, assignment, grant) : undefined;
   if (given !== undefined) {

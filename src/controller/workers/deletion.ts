@@ -60,7 +60,7 @@ function decideDeletingHere(input: DecisionInput): WorkerDecision {
   if (isToldOfSilence(standing)) {
     const message = `nothing has been heard of ${assignment.nodeName}; the worker is removed once that node has cleaned up, or its LambdaNode or Node is deleted`;
     const scheduled = findCondition(worker.status?.conditions, workerConditions.scheduled);
-    return tellLoss(input, assignment, message, scheduled ?? assignedTo(worker, assignment.nodeName));
+    return tellLoss(input, assignment, message, scheduled ?? assignedTo(assignment.nodeName));
   }
   return nothing;
 }

@@ -1,8 +1,8 @@
-import { type ConditionDraft, workerConditions } from '../../api/condition.ts';
+import { undecided, type Verdict, type WorkerReasons } from '../../api/condition.ts';
 import type { Assignment } from '../../api/lambda-worker.ts';
 import type { NodeStanding } from '../scheduling/node-view.ts';
 import type { DecisionInput, WorkerDecision } from './decision.ts';
-import { draftCondition, says } from './status-draft.ts';
+import { says } from './status-draft.ts';
 
 /**
  * Whether the silence of its node is told to a worker. Where no node is heard at all, agents and workers are hardly to
@@ -17,12 +17,12 @@ export function tellLoss(
   input: DecisionInput,
   assignment: Assignment,
   message: string,
-  scheduled: ConditionDraft,
+  scheduled: Verdict,
 ): WorkerDecision {
   const { worker } = input;
-  const ready = draftCondition(worker, workerConditions.ready, 'Unknown', 'NodeLost', message);
-  const isTold = (says(worker, ready) && worker.status?.phase === 'Unknown') || input.isLossTold;
-  if (isTold && says(worker, scheduled)) {
+  const ready = undecided<WorkerReasons['Ready']>('NodeLost', message);
+  const isTold = (says(worker, { ready }) && worker.status?.phase === 'Unknown') || input.isLossTold;
+  if (isTold && says(worker, { scheduled })) {
     return { kind: 'nothing' };
   }
   return { kind: 'write', cause: 'lost', status: { assignment, scheduled, ready, phase: 'Unknown' }, note: message };

@@ -1,8 +1,14 @@
-import { findCondition, isControllersWord, workerConditions } from '../../api/condition.ts';
+import {
+  findCondition,
+  isControllersWord,
+  undecided,
+  type WorkerReasons,
+  workerConditions,
+} from '../../api/condition.ts';
 import type { Assignment, LambdaWorker } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { WorkerDecision } from './decision.ts';
-import { assignedTo, draftCondition, type StatusDraft } from './status-draft.ts';
+import { assignedTo, type StatusDraft } from './status-draft.ts';
 
 /** A worker of a function with reserved concurrency. */
 export interface ShareStanding {
@@ -70,7 +76,7 @@ function takeAway(worker: LambdaWorker, present: Assignment, shares: ShareStandi
   }
   const message = `nothing has been heard of ${nodeName}; the worker leaves once no call can run there by its share of the reserved concurrency`;
   return change(worker, present, 0, message, {
-    ready: draftCondition(worker, workerConditions.ready, 'Unknown', 'NodeLost', message),
+    ready: undecided<WorkerReasons['Ready']>('NodeLost', message),
     phase: 'Unknown',
   });
 }
@@ -88,7 +94,7 @@ function change(
     cause: 'shared',
     status: {
       assignment: withNext(present, present.epoch + 1, share),
-      scheduled: scheduled ?? assignedTo(worker, present.nodeName),
+      scheduled: scheduled ?? assignedTo(present.nodeName),
       ...told,
     },
     note,

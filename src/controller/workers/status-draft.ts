@@ -1,11 +1,15 @@
 import {
-  type ConditionDraft,
+  conditionsOf,
   findCondition,
   isControllersWord,
+  isSameVerdict,
+  no,
   progressOf,
-  transition,
+  type Verdict,
   type WorkerReason,
+  type WorkerReasons,
   workerConditions,
+  yes,
 } from '../../api/condition.ts';
 import { type Assignment, type LambdaWorker, unfitArchitecturesOf } from '../../api/lambda-worker.ts';
 import { fieldManagers } from '../../api/name.ts';
@@ -21,55 +25,47 @@ export interface StatusDraft {
   readonly assignment?: Assignment;
   /** Present without an assignment, where there was one before. */
   readonly lastEpoch?: number;
-  readonly scheduled: ConditionDraft;
+  readonly scheduled: Verdict;
   /** Processors that the image is not made for; absent where they are those of before. */
   readonly unfitArchitectures?: readonly string[];
   /** Present until an agent has the word: without a node, and when the node was given, left or lost. */
-  readonly ready?: ConditionDraft;
+  readonly ready?: Verdict;
   readonly phase?: 'Unknown' | 'Pending';
   /** Present as long as no agent has the worker. */
   readonly observedGeneration?: number | undefined;
 }
 
-/** A condition of the present generation. */
-export function draftCondition(
-  worker: LambdaWorker,
-  type: string,
-  status: ConditionDraft['status'],
-  reason: WorkerReason,
-  message: string,
-): ConditionDraft {
-  const { generation } = worker.metadata;
-  return { type, status, reason, message, ...(generation === undefined ? {} : { observedGeneration: generation }) };
-}
-
-/** The condition of a worker that has a node. */
-export function assignedTo(worker: LambdaWorker, nodeName: string): ConditionDraft {
-  return draftCondition(worker, workerConditions.scheduled, 'True', 'Assigned', `assigned to node ${nodeName}`);
+/** Verdict of Scheduled on a worker that has a node. */
+export function assignedTo(nodeName: string): Verdict<WorkerReasons['Scheduled']> {
+  return yes('Assigned', `assigned to node ${nodeName}`);
 }
 
 /**
- * Whether the worker has this condition already. The generation does not count: a change of the spec that does not
+ * Whether the worker has these verdicts already. The generation does not count: a change of the spec that does not
  * change the answer needs no write.
  */
-export function says(worker: LambdaWorker, wanted: ConditionDraft): boolean {
-  const found = findCondition(worker.status?.conditions, wanted.type);
-  return found?.status === wanted.status && found.reason === wanted.reason && found.message === wanted.message;
+export function says(
+  { status }: LambdaWorker,
+  { ready, scheduled }: Partial<Pick<StatusDraft, 'ready' | 'scheduled'>>,
+): boolean {
+  const isSaid = (type: string, wanted: Verdict | undefined): boolean =>
+    wanted === undefined || isSameVerdict(findCondition(status?.conditions, type), wanted);
+  return isSaid(workerConditions.scheduled, scheduled) && isSaid(workerConditions.ready, ready);
 }
 
 /** Whether the write would change only texts of conditions. */
 export function onlyRewords(worker: LambdaWorker, draft: StatusDraft): boolean {
   const { assignment, observedGeneration, phase, ready, scheduled } = draft;
   const { status } = worker;
-  const isSame = (wanted: ConditionDraft): boolean => {
-    const found = findCondition(status?.conditions, wanted.type);
+  const isSame = (type: string, wanted: Verdict): boolean => {
+    const found = findCondition(status?.conditions, type);
     return found?.status === wanted.status && found.reason === wanted.reason;
   };
   return (
     assignment?.epoch === status?.assignment?.epoch &&
     isSameGrant(assignment?.granted, status?.assignment?.granted) &&
-    isSame(scheduled) &&
-    (ready === undefined || isSame(ready)) &&
+    isSame(workerConditions.scheduled, scheduled) &&
+    (ready === undefined || isSame(workerConditions.ready, ready)) &&
     (phase === undefined || phase === status?.phase) &&
     (observedGeneration === undefined || observedGeneration === status?.observedGeneration)
   );
@@ -79,44 +75,28 @@ export function onlyRewords(worker: LambdaWorker, draft: StatusDraft): boolean {
 export function unplaced(worker: LambdaWorker, lastEpoch: number | undefined, refusal: Refusal): StatusDraft {
   const { message, reason } = refusal;
   const { generation } = worker.metadata;
-  const draft = (type: string, word: WorkerReason, text: string): ConditionDraft =>
-    draftCondition(worker, type, 'False', word, text);
   return {
     ...(generation === undefined ? {} : { observedGeneration: generation }),
-    scheduled: draft(workerConditions.scheduled, reason, message),
+    scheduled: no(reason, message),
     ...(lastEpoch === undefined
-      ? { ready: draft(workerConditions.ready, reason, message) }
+      ? { ready: no(reason, message) }
       : {
           lastEpoch,
-          ready: draft(workerConditions.ready, 'Unassigned', `taken away from its node: ${message}`),
+          ready: no<WorkerReason>('Unassigned', `taken away from its node: ${message}`),
           phase: 'Pending',
         }),
   };
 }
 
 /** Whether a worker without a node has been told this already. */
-export function isTold(worker: LambdaWorker, { observedGeneration, ready, scheduled }: StatusDraft): boolean {
-  return (
-    says(worker, scheduled) &&
-    (ready === undefined || says(worker, ready)) &&
-    observedGeneration === worker.status?.observedGeneration
-  );
+export function isTold(worker: LambdaWorker, draft: StatusDraft): boolean {
+  return says(worker, draft) && draft.observedGeneration === worker.status?.observedGeneration;
 }
 
 /** The controller's word about a worker that its agent has not reported since. */
-function keptReady(worker: LambdaWorker): ConditionDraft | undefined {
-  const ready = findCondition(worker.status?.conditions, workerConditions.ready);
+function keptReady({ status }: LambdaWorker): Verdict | undefined {
+  const ready = findCondition(status?.conditions, workerConditions.ready);
   return isControllersWord(ready) ? ready : undefined;
-}
-
-/**
- * The conditions that go with Ready: none once an agent has had the worker. Of a condition that both have applied, the
- * one that leaves it out takes its values along and leaves the name, which the API server refuses.
- */
-function withReady(ready: ConditionDraft, { assignment, lastEpoch, scheduled }: StatusDraft): ConditionDraft[] {
-  const isFirst = assignment === undefined && lastEpoch === undefined;
-  const progress = isFirst ? progressOf(ready, scheduled.reason) : undefined;
-  return progress === undefined ? [ready] : [ready, { ...ready, ...progress }];
 }
 
 /**
@@ -131,14 +111,18 @@ export function statusPatch(worker: LambdaWorker, draft: StatusDraft, now: numbe
   // An apply takes off what it does not name: so they are named with each write, until the image is another.
   const unfit = architectures.length === 0 ? {} : { unfitArchitectures: { image: worker.spec.image, architectures } };
   const ready = draft.ready ?? keptReady(worker);
-  const conditions = [scheduled, ...(ready === undefined ? [] : withReady(ready, draft))].map((condition) =>
-    transition(findCondition(worker.status?.conditions, condition.type), condition, now),
-  );
+  // None but Ready once an agent has had the worker. Of a condition that both have applied, the one that leaves it out
+  // takes its values along and leaves the name, which the API server refuses.
+  const isFirst = assignment === undefined && lastEpoch === undefined;
+  const progress = isFirst && ready !== undefined ? progressOf(ready, scheduled.reason) : {};
+  const { generation, resourceVersion } = worker.metadata;
+  const verdicts = { Scheduled: scheduled, Ready: ready, ...progress };
+  const conditions = conditionsOf(verdicts, { present: worker.status?.conditions, generation, now });
   return {
     kind: 'apply',
     fieldManager: fieldManagers.controller,
     body: {
-      metadata: { resourceVersion: worker.metadata.resourceVersion },
+      metadata: { resourceVersion },
       status: { assignment, lastEpoch, observedGeneration, phase, conditions, ...unfit },
     },
   };

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { ConditionView } from '../../../src/agent/model/worker-state.ts';
+import type { Verdict } from '../../../src/api/condition.ts';
 import { WorkerExitError } from '../../../src/runtime/contract/worker-exit-error.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
@@ -111,7 +111,7 @@ describe('a function that takes longer to load than a call may take', () => {
   const inInit = `${start}[INFO] (rapid) INIT RTDONE(status: error)\n[WARNING] (rapid) Reset initiated: Timeout\n`;
   const inCall = `${start}[INFO] (rapid) INIT RTDONE(status: success)\n[WARNING] (rapid) Reset initiated: Timeout\n`;
 
-  async function timeOut(lab: FleetLab, log: string): Promise<ConditionView | undefined> {
+  async function timeOut(lab: FleetLab, log: string): Promise<Verdict | undefined> {
     const call = lab.invoke();
     await lab.clock.advance(3_000);
     lab.runtime.logs.set(lab.container(), log);

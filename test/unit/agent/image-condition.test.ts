@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { statusOf } from '../../../src/agent/model/conditions.ts';
 import type { StatusInput } from '../../../src/agent/model/status-input.ts';
-import type { ConditionView } from '../../../src/agent/model/worker-state.ts';
+import type { Verdict } from '../../../src/api/condition.ts';
 import type { ErrorCode } from '../../../src/common/error-codes.ts';
 import { desiredFixture } from '../../support/fleet-lab.ts';
 
-function imageReady(change: Partial<StatusInput>): ConditionView | undefined {
+function imageReady(change: Partial<StatusInput>): Verdict | undefined {
   return statusOf({
     desired: desiredFixture(),
     goal: { kind: 'Running', shapeHash: 'v1-0' } as StatusInput['goal'],

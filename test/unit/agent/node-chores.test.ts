@@ -213,7 +213,7 @@ describe('health over HTTP', () => {
     const metrics = createAgentMetrics('1.2.3');
     metrics.observe({
       fleet,
-      health: { conditions: () => [{ type: 'Ready', status: 'False', reason: 'Starting', message: '' }] },
+      health: { conditions: () => ({ Ready: { status: 'False', reason: 'Starting', message: '' } }) },
       slots: () => ({ ready: 3, wanted: 4 }),
       eventLoop: () => ({ mean: 0, p50: 0, p99: 0.002, max: 0.02 }),
       heldBytes: () => 4_711,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { ConditionView } from '../../../src/agent/model/worker-state.ts';
+import type { Verdict } from '../../../src/api/condition.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
@@ -7,7 +7,7 @@ import { settle } from '../../support/manual-clock.ts';
 const uid = 'uid-of-hello';
 const fresh = { generation: 2, shapeHash: 'v1-b' } as const;
 
-function upToDate(lab: FleetLab): ConditionView | undefined {
+function upToDate(lab: FleetLab): Verdict | undefined {
   return lab.fleet.view(uid)?.conditions.UpToDate;
 }
 

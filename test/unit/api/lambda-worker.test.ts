@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { findCondition, isTrue, transition } from '../../../src/api/condition.ts';
+import { findCondition, isTrue } from '../../../src/api/condition.ts';
 import { isCordoned } from '../../../src/api/lambda-node.ts';
 import {
   functionNameOf,
@@ -86,22 +86,6 @@ describe('isCordoned', () => {
     expect(isCordoned(nodeFixture())).toBe(false);
     expect(isCordoned(nodeFixture({ unschedulable: true }))).toBe(true);
     expect(isCordoned(nodeFixture({ status: { unschedulable: true } }))).toBe(true);
-  });
-});
-
-describe('transition', () => {
-  const draft = { type: 'Ready', status: 'True', reason: 'Running', message: '' } as const;
-  const old = '2026-01-01T00:00:00Z';
-  const now = Date.UTC(2026, 10, 14, 12, 30, 15, 999);
-
-  it('keeps the time while the status stays', () => {
-    expect(transition({ status: 'True', lastTransitionTime: old }, draft, now).lastTransitionTime).toBe(old);
-  });
-
-  it('takes the present time when the status changes or there was none', () => {
-    const stamp = '2026-11-14T12:30:15Z';
-    expect(transition({ status: 'False', lastTransitionTime: old }, draft, now).lastTransitionTime).toBe(stamp);
-    expect(transition(undefined, draft, now).lastTransitionTime).toBe(stamp);
   });
 });
 

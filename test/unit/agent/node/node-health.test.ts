@@ -50,7 +50,7 @@ function world() {
     setDisk: (next: Health) => {
       disk = next;
     },
-    show: () => health.conditions().map(({ type, status, reason }) => `${type}=${status} ${reason}`),
+    show: () => Object.entries(health.conditions()).map(([type, { status, reason }]) => `${type}=${status} ${reason}`),
   };
 }
 
@@ -185,7 +185,7 @@ describe('the health of a node', () => {
     );
     await health.look();
     expect(show()).toContain('MovesDone=False CallsRunning');
-    const { message } = health.conditions().find(({ type }) => type === 'MovesDone') ?? {};
+    const { message } = health.conditions().MovesDone ?? {};
     expect(message).toContain('until 2026-11-01T00:10:00.005Z at the latest');
     expect(message).toContain('default/five, default/four, default/one, default/six, default/three and 1 more');
     expect(health.ready()).toEqual({ ok: true });
@@ -200,7 +200,7 @@ describe('the health of a node', () => {
     clock.step(3_600_000);
     await health.look();
     expect(show()).toEqual(fine.with(4, 'ClockStable=False ClockStepped'));
-    expect(health.conditions().at(4)?.message).toContain('+3600 s');
+    expect(health.conditions().ClockStable?.message).toContain('+3600 s');
     await clock.advance(61_000);
     await health.look();
     expect(show()).toEqual(fine);
@@ -231,10 +231,10 @@ describe('the health of a node', () => {
     const warning = { reason: 'PortsLow', message: '930 of 1023 ports are taken' } as const;
     setNetwork(async () => ({ ok: true, warning }));
     await health.look();
-    expect(health.conditions()).toContainEqual({ type: 'NetworkReady', status: 'True', ...warning });
+    expect(health.conditions().NetworkReady).toEqual({ status: 'True', ...warning });
     expect(health.ready()).toEqual({ ok: true });
     setNetwork(async () => ({ ok: true }));
     await health.look();
-    expect(health.conditions()).toContainEqual(expect.objectContaining({ type: 'NetworkReady', reason: 'Prepared' }));
+    expect(health.conditions().NetworkReady).toMatchObject({ reason: 'Prepared' });
   });
 });

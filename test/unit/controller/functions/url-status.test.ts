@@ -19,22 +19,22 @@ describe('the URL of a function in its status', () => {
   ] as const)('%s', (_what, owner, policy, url, reason) => {
     const found = urlStatusOf(owner, policy, undefined);
     expect(found?.url).toBe(url);
-    expect(found?.condition.reason).toBe(reason);
-    expect(found?.condition.status).toBe(reason === undefined ? undefined : url === undefined ? 'False' : 'True');
+    expect(found?.verdict.reason).toBe(reason);
+    expect(found?.verdict.status).toBe(reason === undefined ? undefined : url === undefined ? 'False' : 'True');
   });
 
   it('says which label of the namespace lets everybody call', () => {
-    expect(urlStatusOf(open, none, undefined)?.condition.message).toContain(
+    expect(urlStatusOf(open, none, undefined)?.verdict.message).toContain(
       'kubectl label namespace default esb.dev/public-functions=true',
     );
   });
 
   it('is not served where an older function has the name', () => {
     for (const owner of [open, signed]) {
-      const { condition, url } = urlStatusOf(owner, some, 'first') ?? {};
+      const { url, verdict } = urlStatusOf(owner, some, 'first') ?? {};
       expect(url).toBeUndefined();
-      expect(condition).toMatchObject({ status: 'False', reason: 'NameTaken' });
-      expect(condition?.message).toContain('LambdaFunction first is older and has the name hello');
+      expect(verdict).toMatchObject({ status: 'False', reason: 'NameTaken' });
+      expect(verdict?.message).toContain('LambdaFunction first is older and has the name hello');
     }
   });
 

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { conditionsOf, findCondition } from '../../../../src/api/condition.ts';
 import type { LambdaWorker, LambdaWorkerStatus } from '../../../../src/api/lambda-worker.ts';
 import type { Grant } from '../../../../src/controller/quota/quota-book.ts';
 import type { Placement } from '../../../../src/controller/scheduling/place.ts';
@@ -769,9 +770,11 @@ function applied(worker: LambdaWorker, made: WorkerDecision): LambdaWorker {
   if (made.kind !== 'write') {
     return worker;
   }
-  const { assignment, lastEpoch, observedGeneration, phase, scheduled: draft, ready } = made.status;
-  const drafts = [draft, ...(ready === undefined ? [] : [ready])];
-  const kept = (worker.status?.conditions ?? []).filter((one) => !drafts.some(({ type }) => type === one.type));
+  const { assignment, lastEpoch, observedGeneration, phase, scheduled, ready } = made.status;
+  const { conditions: present = [] } = worker.status ?? {};
+  const { generation } = worker.metadata;
+  const told = conditionsOf({ Scheduled: scheduled, Ready: ready }, { present, generation, now: Date.parse(time) });
+  const kept = present.filter(({ type }) => findCondition(told, type) === undefined);
   return {
     ...worker,
     status: {
@@ -780,7 +783,7 @@ function applied(worker: LambdaWorker, made: WorkerDecision): LambdaWorker {
       ...(assignment === undefined ? {} : { assignment }),
       ...(phase === undefined ? {} : { phase }),
       ...(observedGeneration === undefined ? {} : { observedGeneration }),
-      conditions: [...kept, ...drafts.map((one) => ({ ...one, lastTransitionTime: time }))],
+      conditions: [...kept, ...told],
     },
   };
 }
