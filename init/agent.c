@@ -124,7 +124,6 @@ static void say_phase(enum frame kind)
 		number(&lines, "version", VERSION);
 		text(&lines, "session", session);
 		number(&lines, "calls", calls);
-		text(&lines, "again", "true");
 		history_say(&lines);
 	}
 	lines_frame(kind, &lines);
@@ -277,7 +276,7 @@ static void hello(void)
 		call->introduced = false;
 		call->again = 0;
 		call->sent = call->base;
-		// The agent may be one of an earlier release.
+		// The next agent takes no more than that of a call that it finds.
 		call->window = WINDOW;
 	}
 	connected = true;

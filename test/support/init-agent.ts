@@ -68,8 +68,6 @@ export class InitAgent {
   #serial = 0;
   /** Whether bytes of answers are acknowledged. */
   acknowledges = true;
-  /** Whether the init has said that it tells of calls once more. */
-  tellsAgain = false;
   /** Bytes that came twice. */
   repeated = 0;
 
@@ -228,7 +226,6 @@ export class InitAgent {
     const { again, id, outcome, stage = '', phase = '' } = told;
     if (kind !== 'C' || id === undefined) {
       this.#events.push(`${kind} ${phase}`);
-      this.tellsAgain ||= again === 'true';
       this.#phase = phaseOf(told);
       return;
     }
