@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import type { RequestListener, Server } from 'node:http';
 import type { LambdaFunction } from '../api/lambda-function.ts';
 import type { LambdaNode } from '../api/lambda-node.ts';
@@ -14,7 +13,6 @@ import type { Tracing } from '../common/tracing/span.ts';
 import type { Informer } from '../kube/api/types.ts';
 import { type Access, createOpenAccess } from './access/access.ts';
 import { Admission } from './admission/admission.ts';
-import { eventsAtOnce } from './admission/admission-policy.ts';
 import { type GatewayLimits, gatewayLimits } from './admission/gateway-limits.ts';
 import { LoadMeter } from './admission/load-meter.ts';
 import { ProcessPressure, partOf, Room } from './admission/room.ts';
@@ -22,21 +20,17 @@ import { AgentConnections } from './agents/agent-connections.ts';
 import { loadAgentProtocol } from './agents/agent-protocol.ts';
 import type { ClientIdentity } from './agents/client-identity.ts';
 import { FleetView } from './agents/fleet-view.ts';
-import type { FunctionCall, InvokeResult } from './agents/function-call.ts';
+import type { FunctionCall } from './agents/function-call.ts';
 import { VersionBook } from './agents/version-book.ts';
 import type { ControlClient } from './control/function-writer.ts';
-import { EndpointGuard } from './events/endpoint-guard.ts';
-import { createPostRecord } from './events/event-destination.ts';
 import type { EventKeeper } from './events/event-keeper.ts';
-import { EventQueue } from './events/event-queue.ts';
-import { type EventStore, eventSettingsOf } from './events/event-store.ts';
+import { createGatewayEvents, type EventPlace } from './gateway-events.ts';
 import { createGatewayFunctions } from './gateway-functions.ts';
 import type { EventIntakeOptions } from './handover/event-intake.ts';
 import type { Door } from './http/connection-drain.ts';
 import type { ClientPatience } from './http/http-guard.ts';
 import { createLambdaApi } from './http/lambda-api.ts';
 import { Invoker } from './invoker.ts';
-import type { Caller } from './lambda/caller.ts';
 import { unavailable } from './lambda/lambda-error.ts';
 import { createGatewayMetrics, type GatewayMetrics } from './telemetry/gateway-metrics.ts';
 import { type CallListener, createCallObserver } from './telemetry/observed-call.ts';
@@ -70,15 +64,6 @@ export interface GatewayObservation {
   /** Most functions with metrics of their own. */
   readonly maxFunctions: number;
 }
-
-/** Where calls of type Event are kept, and run from. */
-export type EventPlace =
-  /**
-   * In this process. The store is the caller's. Without `endpoints`, records of events may be posted as without
-   * `--event-destination`.
-   */
-  | { readonly kind: 'Here'; readonly store: EventStore; readonly endpoints?: EndpointGuard }
-  | { readonly kind: 'Elsewhere'; readonly keeper: EventKeeper };
 
 export interface GatewayOptions {
   readonly namespace: string;
@@ -185,7 +170,16 @@ export class Gateway {
       maxWaitMs: limits.maxQueueWaitMs,
       clock,
     });
-    this.#events = this.#createEvents();
+    this.#events = createGatewayEvents({
+      ...options,
+      view,
+      book: this.#book,
+      invoker: this.#invoker,
+      admission: this.#admission,
+      room: this.#eventRoom,
+      metrics: this.metrics,
+      isReady: () => this.#isSynced,
+    });
     this.#door = this.#createDoor();
     this.#urlDoor = options.urls === undefined ? undefined : this.#createUrlDoor(options.urls);
     workers.subscribe(({ kind, object }) => {
@@ -234,62 +228,6 @@ export class Gateway {
         }
       },
     });
-  }
-
-  #createEvents(): EventKeeper {
-    const { clock, events, logger } = this.#options;
-    if (events.kind === 'Elsewhere') {
-      return events.keeper;
-    }
-    const view = this.view;
-    return new EventQueue({
-      store: events.store,
-      post: createPostRecord(events.endpoints ?? new EndpointGuard({ allowed: [] })),
-      settingsOf: (name) => {
-        const entry = view.function(name);
-        return entry === undefined ? undefined : eventSettingsOf(entry.settings);
-      },
-      isSwitchedOff: (name) => view.function(name)?.settings.concurrency?.reserved === 0,
-      isReady: () => this.#isSynced,
-      onNextChange: (name, listener) => view.onNextChange(name, listener),
-      ask: (call, sent, caller) => this.#inEventRoom(call, caller, () => this.#invoker.ask(call, sent, caller)),
-      newRequestId: randomUUID,
-      invoke: (call, caller) => this.#inEventRoom(call, caller, () => this.#runEvent(call, caller)),
-      concurrencyOf: (name) => {
-        const entry = view.function(name);
-        return entry === undefined ? 0 : eventsAtOnce(entry, this.#book.scaling(name)?.maxWorkers);
-      },
-      clock,
-      logger,
-      onTried: (result) => this.metrics.eventTried(result),
-      onEnded: (result) => this.metrics.eventEnded(result),
-    });
-  }
-
-  /** Counts the payload of an event, and its answer, for as long as the work takes. */
-  async #inEventRoom<T>({ payload }: FunctionCall, caller: Caller, work: () => Promise<T>): Promise<T> {
-    const hold = this.#eventRoom.open();
-    caller.hold = hold;
-    hold.add(payload.length);
-    try {
-      return await work();
-    } finally {
-      hold.close();
-    }
-  }
-
-  async #runEvent(call: FunctionCall, caller: Caller): Promise<InvokeResult> {
-    const admitted = await this.#admission.enterEvent(call, caller, this.#eventRoom);
-    try {
-      const result = await this.#invoker.invoke(call, caller, admitted);
-      admitted.answered(result.body.length);
-      if (result.timings !== undefined) {
-        this.metrics.requests.ran(call.reference.name, result.timings);
-      }
-      return result;
-    } finally {
-      admitted.release();
-    }
   }
 
   #createDoor(): Door {
