@@ -31,6 +31,7 @@ const subnet = '10.234.0.0/16';
 
 /** Result of one call through the agent. */
 export interface LabAnswer {
+  /** Outcome of the call, or the end of its function where that is no answer and no error. */
   readonly outcome: string;
   readonly reason: string;
   readonly message: string;
@@ -493,6 +494,7 @@ async function build(
           readonly stamp: string;
           readonly timings: { readonly start: string } | null;
           readonly logTail: Buffer;
+          readonly functionEnd: { readonly outcome: string } | null;
         };
       }>;
       const chunks: Buffer[] = [];
@@ -502,7 +504,7 @@ async function build(
         }
         if (trailer !== undefined && trailer !== null) {
           return {
-            outcome: trailer.outcome,
+            outcome: outcomeOf(trailer),
             reason: trailer.reason,
             message: trailer.message,
             stamp: trailer.stamp,
@@ -536,3 +538,11 @@ const INSTALLED = [
   'manifests/local',
   'manifests/agent-policy.yaml',
 ];
+
+function outcomeOf(trailer: {
+  readonly outcome: string;
+  readonly functionEnd: { readonly outcome: string } | null;
+}): string {
+  const end = trailer.functionEnd?.outcome ?? 'FUNCTION_OUTCOME_ANSWERED';
+  return ['FUNCTION_OUTCOME_ANSWERED', 'FUNCTION_OUTCOME_ERROR'].includes(end) ? trailer.outcome : end;
+}

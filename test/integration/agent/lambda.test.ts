@@ -114,12 +114,16 @@ describe('a worker of interface Lambda on a node with the real agent', () => {
     await lab.startAgent();
     await lab.untilServing();
     const slow = await lab.waitForPhase('slow', 'Running');
-    expect(await lab.invoke(slow, { payload: { sleepMs: 3_000 } })).toMatchObject({ outcome: 'OUTCOME_TIMED_OUT' });
+    expect(await lab.invoke(slow, { payload: { sleepMs: 3_000 } })).toMatchObject({
+      outcome: 'FUNCTION_OUTCOME_TIMEOUT',
+    });
     expect(await lab.invoke(slow, { payload: { n: 1 } })).toMatchObject({
       outcome: 'OUTCOME_ANSWERED',
       body: '{"n":1}',
     });
-    expect(await lab.invoke(slow, { payload: { sleepMs: 3_000 } })).toMatchObject({ outcome: 'OUTCOME_TIMED_OUT' });
+    expect(await lab.invoke(slow, { payload: { sleepMs: 3_000 } })).toMatchObject({
+      outcome: 'FUNCTION_OUTCOME_TIMEOUT',
+    });
     await lab.killAgent();
     await lab.startAgent();
     await lab.untilServing();

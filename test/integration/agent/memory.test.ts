@@ -147,7 +147,7 @@ describe('a node that has promised all of its memory', () => {
     const answers = await Promise.all(
       names.map(async (name) => lab.invoke(await lab.worker(name), { payload, deadlineMs: 300_000 })),
     );
-    expect(answers.map(({ outcome }) => outcome)).toEqual(names.map(() => 'OUTCOME_UNKNOWN'));
+    expect(answers.map(({ outcome }) => outcome)).toEqual(names.map(() => 'FUNCTION_OUTCOME_EXITED'));
     const most = await ofAll('memory.max_usage_in_bytes', 'memory.peak');
     expect(most).toBeLessThanOrEqual(promisedMiB * mebibyte);
     expect(hasEnded()).toBe(false);
