@@ -1,5 +1,9 @@
 import { join } from 'node:path';
 import { run } from './command.ts';
+import { downloadError } from './download-error.ts';
+
+/** Where Go finds modules, and by what it trusts a server of them. */
+const GO_SETTINGS = ['GOMODCACHE', 'GOPROXY', 'SSL_CERT_FILE'];
 
 /**
  * Files with the definitions of the Prometheus operator that optional objects of the chart are of. They are in its Go
@@ -23,6 +27,8 @@ async function moduleFolder(pins: string, module: string): Promise<string> {
   const { stdout } = await run('go', ['mod', 'download', '-json', module], {
     cwd: join(import.meta.dirname, '../../hack/tools', pins),
     env: { GOFLAGS: '-mod=readonly', GOWORK: 'off' },
+  }).catch((error: unknown) => {
+    throw downloadError(`the Go module ${module} cannot be downloaded`, error, GO_SETTINGS);
   });
   return (JSON.parse(stdout) as { Dir: string }).Dir;
 }

@@ -7,6 +7,7 @@ import { programFiles, systemPrograms } from '../../../hack/image/image-content.
 import { repositoryRoot } from '../../../local/common/repository.ts';
 import { createProgress } from '../../../src/cli/progress.ts';
 import { run } from '../../support/command.ts';
+import { downloadError } from '../../support/download-error.ts';
 import { type Lab, startLab } from '../../support/lab.ts';
 
 interface LockFile {
@@ -57,7 +58,10 @@ describe('the image of ESB', () => {
     for (const name of [...programFiles, 'package-lock.json']) {
       await cp(join(repositoryRoot(), name), join(source, name), { recursive: true });
     }
-    image = await buildImage({ progress, repository: source });
+    image = await buildImage({ progress, repository: source }).catch((error: unknown) => {
+      const what = 'the image cannot be built, for which packages are downloaded';
+      throw downloadError(what, error, ['NODE_EXTRA_CA_CERTS', 'SSL_CERT_FILE', 'npm_config_registry']);
+    });
   }, BUILD_MS);
 
   afterAll(() => rm(folder, { recursive: true, force: true }));
