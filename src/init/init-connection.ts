@@ -28,6 +28,8 @@ export class InitConnection {
   #rest: Timer | undefined;
   #reading = false;
   #hadParts = false;
+  /** Whether what is read next was read before, and put back for want of an allowance. */
+  #isRest = false;
   #ended = false;
 
   constructor(socket: Duplex, listener: ConnectionListener, clock: Clock, allowance: Allowance) {
@@ -82,7 +84,10 @@ export class InitConnection {
       this.#reading = true;
       const bytes = this.#reader.read(piece, (kind, payload) => this.#take(kind, payload));
       this.#reading = false;
-      this.#allowance.spendRead(bytes, this.#hadParts);
+      if (!this.#isRest) {
+        this.#allowance.spendRead(bytes, this.#hadParts);
+      }
+      this.#isRest = false;
       this.#listener.onTurn();
       const waitMs = this.#ended ? 0 : this.#allowance.waitMs();
       if (waitMs > 0 || bytes < piece.length) {
@@ -96,6 +101,7 @@ export class InitConnection {
     this.#socket.pause();
     if (rest.length > 0) {
       this.#socket.unshift(rest);
+      this.#isRest = true;
     }
     this.#rest = this.#clock.setTimer(() => this.#socket.resume(), waitMs);
   }

@@ -6,13 +6,15 @@ import { manualClock, settle } from '../../support/manual-clock.ts';
 import { PlayedContainer, type PlayedInit } from '../../support/played-init.ts';
 
 const MOST_CALLS = 2_047;
+/** Calls of each of 110 inits of a namespace that know as many together as the agent keeps of one namespace. */
+const SHARE_OF_CALLS = 680;
 /** A text of which each character takes two bytes of memory once one of them is no Latin letter. */
 const wide = `${'m'.repeat(60_000)}\u{1f600}`;
 
 /** Words of an init that knows as many calls as it may. */
-function claim(init: PlayedInit): void {
-  init.hello({ calls: MOST_CALLS, idle: false });
-  for (let call = 0; call < MOST_CALLS; call += 1) {
+function claim(init: PlayedInit, calls = MOST_CALLS): void {
+  init.hello({ calls, idle: false });
+  for (let call = 0; call < calls; call += 1) {
     init.say('C', { id: `call-${call}`, stage: 'Running' });
   }
 }
@@ -102,6 +104,23 @@ describe('of what an init says the agent keeps', () => {
     expect(rooms[1]?.news.at(-1)?.breach).toMatch(/more than its namespace may/);
     expect(allowances.bytes).toBeLessThan(310_000);
   });
+});
+
+it('110 inits of a namespace name as many calls as the agent keeps of one within 15 s', async () => {
+  const clock = manualClock();
+  const allowances = new Allowances(clock);
+  const rooms = Array.from({ length: 110 }, () => new PlayedContainer({ clock, allowances, namespace: 'a' }));
+  for (const room of rooms) {
+    const init = room.connect();
+    const words: Buffer[] = [];
+    const write = vi.spyOn(init.socket, 'write').mockImplementation((word: Buffer) => words.push(word) > 0);
+    claim(init, SHARE_OF_CALLS);
+    write.mockRestore();
+    // As an init says it all: in few pieces.
+    init.socket.write(Buffer.concat(words));
+  }
+  await clock.advance(14_900);
+  expect(rooms.map(({ container }) => container.found.running)).toEqual(rooms.map(() => SHARE_OF_CALLS));
 });
 
 describe('each word of an init costs', () => {
