@@ -20,13 +20,10 @@ export function namespaceOfUri(uri: string): string | undefined {
 /**
  * The namespaces that a gateway's certificate names.
  *
- * @param alternativeNames the extension in the form of Node.js, such as `URI:esb://gateway/shop, URI:esb://gateway/pay`
- * @returns undefined where the certificate has no such extension
+ * @param alternativeNames the extension in the form of Node.js, such as `URI:esb://gateway/shop, URI:esb://gateway/pay`;
+ *   undefined where the certificate has none, and with it no namespace
  */
-export function namespacesOfNames(alternativeNames: string | undefined): ReadonlySet<string> | undefined {
-  if (alternativeNames === undefined || alternativeNames === '') {
-    return undefined;
-  }
+export function namespacesOfNames(alternativeNames = ''): ReadonlySet<string> {
   const uris = alternativeNames.split(', ').map((name) => name.replace(/^URI:/, ''));
   return new Set(uris.flatMap((uri) => namespaceOfUri(uri) ?? []));
 }

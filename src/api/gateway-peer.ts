@@ -39,7 +39,5 @@ export function nameRefusal(namespace: string, commonName: unknown, names: strin
   if (commonName !== GATEWAY_COMMON_NAME) {
     return `its certificate is for ${String(commonName)}, not ${GATEWAY_COMMON_NAME}`;
   }
-  return namespacesOfNames(names)?.has(namespace) === true
-    ? undefined
-    : `its certificate is not for the namespace ${namespace}`;
+  return namespacesOfNames(names).has(namespace) ? undefined : `its certificate is not for the namespace ${namespace}`;
 }

@@ -252,7 +252,7 @@ async function build(
 
   await prepareCluster(api, INSTALLED, [clientAuthority(authority.certificate)]);
   const kubeconfig = await api.kubeconfig(`esb:agent:${nodeName}`, ['esb:agents']);
-  const clientCertificate = await authority.issueClient('esb-gateway', []);
+  const clientCertificate = await authority.issueGateway(['default']);
 
   const env = { ...process.env, PATH: `${tools}:${process.env.PATH ?? ''}` };
   const init = await initProgram();

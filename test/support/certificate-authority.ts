@@ -28,7 +28,7 @@ export interface CertificateAuthority {
   issueServer(addresses?: readonly string[], names?: readonly string[]): Promise<IssuedCertificate>;
   /** For a client; Kubernetes reads the user from CN and its groups from O. */
   issueClient(user: string, groups: readonly string[]): Promise<IssuedCertificate>;
-  /** Certificate of a gateway that serves these namespaces, without names where there are none. */
+  /** For a gateway that serves these namespaces. */
   issueGateway(namespaces: readonly string[], notAfter?: Date): Promise<IssuedCertificate>;
   /** For the role that keeps the events of gateways of a namespace. */
   issueRole(namespace: string): Promise<IssuedCertificate>;

@@ -43,7 +43,7 @@ export interface Callers {
   readonly budget: CallBudget;
   readonly kept: KeptCalls;
   /** Namespaces that they serve; undefined for all. */
-  readonly namespaces: ReadonlySet<string> | undefined;
+  readonly namespaces: ReadonlySet<string>;
   /** Name of the connection. */
   readonly peer: string;
   /** Name of the caller itself, whichever its connection. */

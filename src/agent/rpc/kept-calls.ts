@@ -113,14 +113,14 @@ export class KeptCalls {
    * The answer of a call that is kept, from its beginning. Undefined where there is none, or too large a one. An
    * earlier asker is told that the outcome is unknown: one that has lost its connection is not kept beside each next.
    *
-   * @param namespaces that the asker serves; undefined for all
+   * @param namespaces that the asker serves
    */
   recover(
     { from, onChunk, onHead, requestId, uid }: Pick<Recovery, 'uid' | 'requestId' | 'from' | 'onHead' | 'onChunk'>,
-    namespaces: ReadonlySet<string> | undefined,
+    namespaces: ReadonlySet<string>,
   ): Promise<InvocationResult> | undefined {
     const kept = this.#calls.get(textOf({ uid, requestId }));
-    if (kept?.chunks === undefined || namespaces?.has(kept.namespace) === false) {
+    if (kept?.chunks === undefined || !namespaces.has(kept.namespace)) {
       return undefined;
     }
     let left = from;

@@ -10,13 +10,8 @@ export type ServedFleet = Pick<
 
 /**
  * A fleet as a client may see it that serves these namespaces: workers of others do not exist.
- *
- * @param namespaces undefined for all
  */
-export function servedFleet(fleet: Fleet, namespaces: ReadonlySet<string> | undefined): ServedFleet {
-  if (namespaces === undefined) {
-    return fleet;
-  }
+export function servedFleet(fleet: Fleet, namespaces: ReadonlySet<string>): ServedFleet {
   const isServed = ({ identity }: { readonly identity: { readonly namespace: string } }): boolean =>
     namespaces.has(identity.namespace);
   const view: Fleet['view'] = (uid) => {

@@ -73,7 +73,7 @@ export interface GrpcServerParts {
 interface ClientParts extends Omit<GrpcServerParts, 'fleet'> {
   readonly fleet: ServedFleet;
   /** Namespaces that the client serves; undefined for all. */
-  readonly namespaces: ReadonlySet<string> | undefined;
+  readonly namespaces: ReadonlySet<string>;
 }
 
 export interface GrpcServerOptions {
@@ -317,14 +317,12 @@ interface Authenticated {
   getAuthContext(): { readonly sslPeerCertificate?: { readonly subjectaltname?: string } | undefined };
 }
 
-/** The namespaces that the certificate of a client names; undefined where it is one that names none. */
-function namespacesOf(call: Authenticated): ReadonlySet<string> | undefined {
-  const certificate = call.getAuthContext().sslPeerCertificate;
-  // The listener takes no client without one: the connection is over already.
-  return certificate === undefined ? new Set() : namespacesOfNames(certificate.subjectaltname);
+/** The namespaces that the certificate of a client names. The listener takes no client without a certificate. */
+function namespacesOf(call: Authenticated): ReadonlySet<string> {
+  return namespacesOfNames(call.getAuthContext().sslPeerCertificate?.subjectaltname);
 }
 
-function partsFor(namespaces: ReadonlySet<string> | undefined, parts: GrpcServerParts): ClientParts {
+function partsFor(namespaces: ReadonlySet<string>, parts: GrpcServerParts): ClientParts {
   return { ...parts, fleet: servedFleet(parts.fleet, namespaces), namespaces };
 }
 

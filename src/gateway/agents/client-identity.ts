@@ -31,11 +31,6 @@ const MAX_REFUSALS = 3;
 const REPLACEMENTS = { firstMs: 60_000, maxMs: 900_000 } as const;
 /** The object identifier of the extended key usage of servers, RFC 5280 section 4.2.1.12. */
 const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
-/**
- * Milliseconds until a certificate with names is requested again from a controller that signed none, as one of an
- * earlier release.
- */
-const NAMES_RETRY_MS = 3_600_000;
 
 export interface ClientIdentityOptions {
   /** Folder that outlives a restart. */
@@ -62,7 +57,6 @@ export class ClientIdentity {
   #refusals = 0;
   #replaceNotBefore = 0;
   readonly #replacements = new Backoff(REPLACEMENTS);
-  #namesNotBefore = Number.NEGATIVE_INFINITY;
   #pauseEnd = new AbortController();
 
   private constructor(options: ClientIdentityOptions, current: CertifiedKey | undefined) {
@@ -112,7 +106,6 @@ export class ClientIdentity {
       }
       try {
         const certificate = await this.#request(signal);
-        this.#namesNotBefore = clock.monotonic() + NAMES_RETRY_MS;
         retryMs = MIN_RETRY_MS;
         this.#refusals = 0;
         this.#replaceNotBefore = clock.monotonic() + this.#replacements.next();
@@ -147,7 +140,7 @@ export class ClientIdentity {
       return true;
     }
     const certificate = new X509Certificate(this.#current.certificate);
-    if (!this.#isFitting(certificate) && clock.monotonic() >= this.#namesNotBefore) {
+    if (!this.#isFitting(certificate) && clock.monotonic() >= this.#replaceNotBefore) {
       return true;
     }
     const { validFromDate, validToDate } = certificate;
@@ -158,7 +151,7 @@ export class ClientIdentity {
   #isFitting({ keyUsage, subjectAltName }: X509Certificate): boolean {
     const { namespace, serves } = this.#options;
     const hasUsages = serves !== true || keyUsage?.includes(SERVER_AUTH) === true;
-    return hasUsages && namespacesOfNames(subjectAltName)?.has(namespace) === true;
+    return hasUsages && namespacesOfNames(subjectAltName).has(namespace);
   }
 
   async #pause(delayMs: number, signal: AbortSignal): Promise<void> {

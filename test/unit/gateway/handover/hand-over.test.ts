@@ -253,7 +253,7 @@ describe('events that a gateway hands over', () => {
     const role = await roleLab(shown, authority.certificate, store);
     const posers: readonly (readonly [string, IssuedCertificate])[] = [
       ['a gateway of another namespace', await authority.issueGateway(['shop'])],
-      ['a gateway whose certificate names no namespace', await authority.issueGateway([])],
+      ['a gateway of no namespace', await authority.issueGateway([])],
       ['another client', await authority.issueClient('esb-agent', [])],
       ['a gateway of another authority', await others.issueGateway(['default'])],
     ];
