@@ -59,6 +59,7 @@ export function addRoles(program: Command): void {
     },
   );
   addRole(program, 'agent', "run this node's workers", agentFlags, async (options, context) => {
+    keepHeapSmall();
     const { Spawner } = await import('./common/exec/spawner.ts');
     const spawner = new Spawner({ logger: context.logger });
     // Before any other code is loaded: this process is as small as it will ever be, and both load at the same time.

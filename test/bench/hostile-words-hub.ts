@@ -9,6 +9,7 @@ import { backoffDelay } from '../../src/common/backoff.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { unreachable } from '../../src/common/errors.ts';
 import { silentLogger } from '../../src/common/logger.ts';
+import { keepHeapSmall } from '../../src/common/small-heap.ts';
 import type { InitLink, InitNews, WorkerInits } from '../../src/init/contract.ts';
 import { createWorkerInits } from '../../src/init/worker-inits.ts';
 import { nameOf, slotOf } from './hostile-words-inits.ts';
@@ -115,5 +116,6 @@ async function serve(): Promise<void> {
 }
 
 if (process.argv[2] === 'hub') {
+  keepHeapSmall();
   await serve();
 }

@@ -42,7 +42,7 @@ export interface Callers {
   readonly fleet: ServedFleet;
   readonly budget: CallBudget;
   readonly kept: KeptCalls;
-  /** Namespaces that they serve; undefined for all. */
+  /** Namespaces that they serve. */
   readonly namespaces: ReadonlySet<string>;
   /** Name of the connection. */
   readonly peer: string;

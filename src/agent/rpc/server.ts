@@ -72,7 +72,7 @@ export interface GrpcServerParts {
 /** Parts of the server as one client may see them. */
 interface ClientParts extends Omit<GrpcServerParts, 'fleet'> {
   readonly fleet: ServedFleet;
-  /** Namespaces that the client serves; undefined for all. */
+  /** Namespaces that the client serves. */
   readonly namespaces: ReadonlySet<string>;
 }
 
