@@ -181,6 +181,7 @@ async function run(admin: KubeClient, node: FakeNode, worker: LambdaWorker): Pro
     const condition = { reason: 'ImageNotFound', message: 'no such image', lastTransitionTime: at };
     const conditions = [
       { type: 'Ready', status: 'False', ...condition },
+      { type: 'UpToDate', status: 'False', ...condition },
       { type: 'Stalled', status: 'True', ...condition },
     ];
     const body = { status: { phase: 'Failed', observedGeneration: metadata.generation, conditions } };

@@ -34,7 +34,7 @@ export class AgentClient {
   static async of(esb: Instance, node: string): Promise<AgentClient> {
     const { stdout } = await esb.kubectl(['get', 'lambdanode', node, '-o', 'json']);
     const { status } = JSON.parse(stdout) as LambdaNode;
-    const pem = await readFile(join(esb.home, 'gateways', 'gateway-1', 'client.pem'));
+    const pem = await readFile(join(esb.home, 'gateways', 'gateway-1-state', 'client.pem'));
     const { esb: loaded } = loadPackageDefinition(
       loadSync('esb/agent/v1/agent.proto', {
         includeDirs: [join(import.meta.dirname, '../../../proto')],
