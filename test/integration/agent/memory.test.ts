@@ -156,6 +156,10 @@ describe('a node that has promised all of its memory', () => {
     // Files in /tmp are there yet, since the runtimes alone were ended.
     const lines = ['remove /tmp/full', 'create /tmp/fine'];
     const after = await Promise.all(names.map((name) => attempt(name, ...lines)));
-    expect(after).toEqual(names.map(() => ({ 'remove /tmp/full': 'ok', 'create /tmp/fine': 'ok' })));
+    const restarts = await Promise.all(names.map(async (name) => (await lab.worker(name)).status?.restartCount ?? 0));
+    expect({ after, restarts }).toEqual({
+      after: names.map(() => ({ 'remove /tmp/full': 'ok', 'create /tmp/fine': 'ok' })),
+      restarts: names.map(() => 0),
+    });
   });
 });
