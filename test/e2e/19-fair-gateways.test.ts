@@ -8,6 +8,8 @@ import { waitFor } from '../support/wait-for.ts';
 import { type CounterAnswer, instance } from './support/instance.ts';
 import { Parts } from './support/parts.ts';
 
+/** Number of gateways that are called, two or three. A third makes the test twice as long. */
+const GATEWAYS = Number(process.env.ESB_FAIR_GATEWAYS ?? 2);
 const WORKERS = 4;
 /** Seconds that a call runs: any time between these. */
 const [SHORTEST, LONGEST] = [0.1, 0.5];
@@ -23,9 +25,10 @@ const functions = {
 } as const;
 const names = Object.keys(functions);
 
+/** Enough calls that each smaller gateway gets as many as the one beside a single other. */
 const loads = [
-  { load: 0.9, calls: 240 },
-  { load: 1.3, calls: 300 },
+  { load: 0.9, calls: 240 * (GATEWAYS - 1) },
+  { load: 1.3, calls: 300 * (GATEWAYS - 1) },
 ] as const;
 
 /** A call that was answered, on the monotonic clock in milliseconds. */
@@ -35,7 +38,7 @@ interface Served {
   readonly endedAt: number;
 }
 
-describe('two gateways, of which the first has nine of ten calls,', () => {
+describe(`${GATEWAYS} gateways, of which the first has nine of ten calls,`, () => {
   const esb = instance();
   const parts = new Parts(esb);
 
@@ -70,7 +73,7 @@ describe('two gateways, of which the first has nine of ten calls,', () => {
     }
   }
 
-  /** Calls a function at random times, however long the calls before take; each tenth call comes at the second gateway. */
+  /** Calls a function at random times, however long the calls before take, each tenth time at a smaller gateway. */
   async function serve(urls: readonly string[], name: string, perSecond: number, calls: number) {
     const random = new Random(names.indexOf(name));
     const served: Promise<Served>[] = [];
@@ -79,7 +82,7 @@ describe('two gateways, of which the first has nine of ten calls,', () => {
       dueAt -= (Math.log(1 - random.next()) * 1_000) / perSecond;
       // The pace of the calls.
       await delay(Math.max(0, dueAt - performance.now()));
-      const gateway = number % 10 === 9 ? 1 : 0;
+      const gateway = number % 10 === 9 ? 1 + (Math.floor(number / 10) % (urls.length - 1)) : 0;
       const seconds = SHORTEST + (LONGEST - SHORTEST) * random.next();
       const askedAt = performance.now();
       const ended = call(urls[gateway] ?? '', name, seconds).then(() => {
@@ -95,8 +98,14 @@ describe('two gateways, of which the first has nine of ten calls,', () => {
   it(
     'have their shares of the workers, below and above what these take',
     async () => {
-      const urls = await parts.gateways();
-      expect(urls).toHaveLength(2);
+      const urls = [...(await parts.gateways())];
+      if (GATEWAYS > urls.length) {
+        const further = await parts.furtherGateway();
+        onTestFinished(() => further.stop(), 60_000);
+        urls.push(further.url);
+      }
+      expect(urls).toHaveLength(GATEWAYS);
+      const numbers = urls.keys().toArray();
       await ready(urls);
       for (const { load, calls } of loads) {
         const runs = await Promise.all(
@@ -107,13 +116,13 @@ describe('two gateways, of which the first has nine of ten calls,', () => {
           const answered = served.filter(({ endedAt }) => endedAt <= lastAt);
           const shareOf = (of: readonly Served[], at: number): number =>
             of.filter(({ gateway }) => gateway === at).length / of.length;
-          const slowest = [0, 1].map((at) =>
+          const slowest = numbers.map((at) =>
             quantile(
               served.filter(({ gateway }) => gateway === at).map(({ waitMs }) => waitMs),
               0.99,
             ),
           );
-          const shares = [0, 1].map((at) => shareOf(answered, at) / shareOf(served, at));
+          const shares = numbers.map((at) => shareOf(answered, at) / shareOf(served, at));
           const told = `shares ${shares.map((each) => each.toFixed(2)).join(', ')}`;
           const waits = `waits ${slowest.map((each) => each.toFixed()).join(', ')} ms`;
           console.log(`${what}: ${answered.length} of ${served.length} answered, ${told}, ${waits}`);
@@ -124,6 +133,6 @@ describe('two gateways, of which the first has nine of ten calls,', () => {
         }
       }
     },
-    300_000 * patience(),
+    300_000 * (GATEWAYS - 1) * patience(),
   );
 });
