@@ -214,7 +214,7 @@ export class ScaledGateways {
       { length: gateways },
       (_, at) => new SimulatedGateway({ clock: this.clock, random, session: sessionOf(at) }, this.#versions),
     );
-    const book = new LoadBook(this.clock, (change) => void this.#scaler.note(change));
+    const book = new LoadBook(this.clock, (change) => void this.#scaler.record(change));
     this.#scaler = new Scaler({ load: book, clock: this.clock });
     this.#streams = this.#gateways.map((_, at) => book.open('default', `gateway-${at}`));
     this.#tellFunction();

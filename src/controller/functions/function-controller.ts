@@ -152,7 +152,7 @@ export class FunctionController {
 
   /** Takes in a change of the calls of a function. */
   noteLoad(change: LoadChange): void {
-    for (const { afterMs, key } of this.#scaler.note(change)) {
+    for (const { afterMs, key } of this.#scaler.record(change)) {
       this.#queue.addAfter(key, afterMs);
     }
   }

@@ -6,7 +6,7 @@ import { keyText, objectKey } from '../../kube/api/object-key.ts';
 import type { LoadBook, LoadChange } from '../load/load-book.ts';
 import { isWorkerStalled } from './readiness.ts';
 import { serves } from './rollout.ts';
-import { planScale, type ScaleGroup, type ScaleInput, type ScalePlan } from './scaling.ts';
+import { planScale, type ScaleGroup, type ScaleInput, type ScaleState, withLoad } from './scaling.ts';
 import { inheritanceOf, namedVersions, readyOf, type WorkerGroup } from './worker-groups.ts';
 
 export interface ScalerOptions {
@@ -34,9 +34,8 @@ interface Scaled {
   readonly namespace: string;
   readonly functionName: string;
   readonly input: Omit<ScaleInput, 'isHeard'>;
-  readonly plan: ScalePlan;
-  /** By version, the most calls at once since then. */
-  readonly peaks: Map<number | undefined, number>;
+  /** State since then, with the load of each change. */
+  readonly state: ScaleState;
 }
 
 /** Gives functions of the mode Auto as many workers as their calls need, by {@link planScale}. */
@@ -68,7 +67,6 @@ export class Scaler {
     }
     const functionName = calledNameOf(owner);
     const named = namedVersions(owner);
-    const { peaks } = this.#scaled.get(key) ?? {};
     const present = Map.groupBy(living, ({ spec }) => spec.version);
     const input = {
       ...scaling,
@@ -83,13 +81,18 @@ export class Scaler {
           perWorker: perWorkerOf({ metadata: { name: '' }, spec: template.spec }),
           present: present.get(version)?.length ?? 0,
           calls,
-          peak: Math.max(calls, peaks?.get(version) ?? 0),
+          peak: calls,
           inherits: inheritanceOf(owner, version),
         };
       }),
     };
-    const { uid } = owner.metadata;
-    const { enough, lookAfterMs, wanted } = this.#plan(key, { uid, namespace, functionName, input });
+    const { clock, load } = this.#options;
+    const isHeard = load.isHeard(namespace);
+    const plan = planScale(this.#scaled.get(key)?.state, { ...input, isHeard }, clock.monotonic());
+    this.#scaled.set(key, { uid: owner.metadata.uid, namespace, functionName, input, state: plan.state });
+    const name = nameKey(namespace, functionName);
+    this.#keys.set(name, (this.#keys.get(name) ?? new Set()).add(key));
+    const { enough, lookAfterMs, wanted } = plan;
     const failed = living.filter((worker) => isWorkerStalled(worker) && !serves(worker));
     let room = scaling.maxWorkers - wanted.values().reduce((sum, each) => sum + each, 0);
     const scaled = groups.map((group) => {
@@ -137,28 +140,34 @@ export class Scaler {
     return isTold || untilDeafMs <= 0 ? { isDeaf: true, untilDeafMs: undefined } : { isDeaf: false, untilDeafMs };
   }
 
-  /** Takes in a change of load; returns the functions that are to be looked at, and after how many milliseconds. */
-  note(change: LoadChange): readonly { readonly key: string; readonly afterMs: number }[] {
+  /**
+   * Records a change of load for the next plan. Returns the functions that are to be looked at, since that plan may be
+   * another one, and after how many milliseconds.
+   */
+  record(change: LoadChange): readonly { readonly key: string; readonly afterMs: number }[] {
     const { namespace } = change;
     if (change.kind === 'heard') {
       return [...this.#scaled]
         .filter(([, scaled]) => scaled.namespace === namespace)
         .map(([key]) => ({ key, afterMs: 0 }));
     }
+    const { clock, load } = this.#options;
     const { functionName, peak, version } = change;
     return [...(this.#keys.get(nameKey(namespace, functionName)) ?? [])].flatMap((key) => {
       const scaled = this.#scaled.get(key);
       if (scaled === undefined) {
         return [];
       }
-      const { input, peaks, plan } = scaled;
-      peaks.set(version, Math.max(peak, peaks.get(version) ?? 0));
-      const groups = input.groups.map((group) => {
-        const calls = this.#options.load.calls(namespace, functionName, group.version);
-        return { ...group, calls, peak: Math.max(calls, peaks.get(group.version) ?? 0) };
+      const groups = scaled.input.groups.map((group) => {
+        const calls = load.calls(namespace, functionName, group.version);
+        return { ...group, calls, peak: group.version === version ? Math.max(calls, peak) : calls };
       });
-      const next = this.#plan(key, { ...scaled, input: { ...input, groups } });
-      const isNew = groups.some((group) => next.wanted.get(group.version) !== plan.wanted.get(group.version));
+      const input = { ...scaled.input, isHeard: load.isHeard(namespace), groups };
+      const now = clock.monotonic();
+      const state = withLoad(scaled.state, input, now);
+      this.#scaled.set(key, { ...scaled, state });
+      const next = planScale(state, input, now);
+      const isNew = groups.some((group) => next.wanted.get(group.version) !== state.wanted.get(group.version));
       return isNew ? [{ key, afterMs: 0 }] : next.lookAfterMs === undefined ? [] : [{ key, afterMs: next.lookAfterMs }];
     });
   }
@@ -177,16 +186,6 @@ export class Scaler {
     if (keys?.size === 0) {
       this.#keys.delete(name);
     }
-  }
-
-  #plan(key: string, { functionName, input, namespace, uid }: Omit<Scaled, 'peaks' | 'plan'>): ScalePlan {
-    const { clock, load } = this.#options;
-    const state = this.#scaled.get(key)?.plan.state;
-    const plan = planScale(state, { ...input, isHeard: load.isHeard(namespace) }, clock.monotonic());
-    this.#scaled.set(key, { uid, namespace, functionName, input, plan, peaks: new Map() });
-    const name = nameKey(namespace, functionName);
-    this.#keys.set(name, (this.#keys.get(name) ?? new Set()).add(key));
-    return plan;
   }
 }
 

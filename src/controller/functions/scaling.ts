@@ -22,6 +22,7 @@ const SHARE_SLACK = 0.5;
 const GROWTH_LOOK_MS = 1_000;
 /** Milliseconds until a function with a version that is short of workers is looked at again. */
 const SHARE_LOOK_MS = 1_000;
+const NOTHING: LoadMemory = { kept: new Map(), awaited: new Map(), shares: new Map() };
 
 /** $LATEST, or one version. */
 export interface ScaleGroup {
@@ -73,13 +74,17 @@ interface Share {
   readonly at: number;
 }
 
-/** The memory of a function from one look to the next. */
-export interface ScaleState {
+/** Load of a function so far, as it counts for later plans. */
+interface LoadMemory {
   /** By version, the most busy workers first: a later entry counts once those before it are over. */
   readonly kept: ReadonlyMap<number | undefined, readonly Kept[]>;
   /** Workers for calls that an alias was to bring, by version, the most busy first. */
   readonly awaited: ReadonlyMap<number | undefined, readonly Kept[]>;
   readonly shares: ReadonlyMap<number | undefined, Share>;
+}
+
+/** Memory of a function from one look to the next. */
+export interface ScaleState extends LoadMemory {
   /** By version, as they were wished last. */
   readonly wanted: ReadonlyMap<number | undefined, number>;
   /** Workers by which the function could grow at once, and when that was so, in monotonic milliseconds. */
@@ -110,28 +115,17 @@ export interface ScalePlan {
  */
 export function planScale(state: ScaleState | undefined, input: ScaleInput, now: number): ScalePlan {
   const { groups, isHeard, maxWorkers, spareWorkers } = input;
-  const own = new Map(groups.map((group) => [group.version, keptOf(state, group, input, now)]));
-  const inherited = (group: ScaleGroup): number =>
-    Math.ceil(
-      sum(group.inherits.map(({ permille, version }) => ((own.get(version)?.[0]?.busy ?? 0) * permille) / 1_000)),
-    );
-  // Apart from those that were busy: a version with a part of the calls already would inherit from itself without an end.
-  const awaited = new Map(
-    groups.map((group) => {
-      const until = now + input.delayMs;
-      return [group.version, keeping(state?.awaited.get(group.version) ?? [], { busy: inherited(group), until }, now)];
-    }),
-  );
+  const memory = memoryOf(state, input, now);
+  const inherited = (group: ScaleGroup): number => inheritedBy(group, memory.kept);
   const kept = (version: number | undefined): Kept | undefined =>
-    mostFirst([...(own.get(version) ?? []), ...(awaited.get(version) ?? [])])[0];
+    mostFirst([...(memory.kept.get(version) ?? []), ...(memory.awaited.get(version) ?? [])])[0];
   const busy = (group: ScaleGroup): number => (group.isServing && isHeard ? busyWith(group, group.calls, input) : 0);
   const spare = ({ isServing }: ScaleGroup): number => (isServing ? spareWorkers : 0);
   const keptBusy = ({ isServing, version }: ScaleGroup): number => (isServing ? (kept(version)?.busy ?? 0) : 0);
   const all = (group: ScaleGroup): number => Math.max(busy(group), keptBusy(group)) + spare(group);
   const had = ({ present, version }: ScaleGroup): number => state?.wanted.get(version) ?? present;
-  const shares = new Map(groups.map((group) => [group.version, shareOf(state, group, input, now)]));
   const share = (group: ScaleGroup): number => {
-    const { average = 0 } = shares.get(group.version) ?? {};
+    const { average = 0 } = memory.shares.get(group.version) ?? {};
     return Math.max(Math.ceil(average), Math.min(had(group), Math.ceil(average + SHARE_SLACK)));
   };
   const given = allot(
@@ -181,15 +175,35 @@ export function planScale(state: ScaleState | undefined, input: ScaleInput, now:
     wanted,
     enough,
     // Silence is no sign of few calls: all workers that are there count again from the first word on.
-    state: {
-      kept: isHeard ? own : new Map(),
-      awaited: isHeard ? awaited : new Map(),
-      shares: isHeard ? shares : new Map(),
-      wanted,
-      growth: { left: left - grown, at: now },
-    },
+    state: { ...(isHeard ? memory : NOTHING), wanted, growth: { left: left - grown, at: now } },
     lookAfterMs: waits.length === 0 ? undefined : Math.min(...waits),
   };
+}
+
+/** State after the same plan, with the load of now remembered. Load that changes between two plans counts for the next. */
+export function withLoad(state: ScaleState, input: ScaleInput, now: number): ScaleState {
+  return { ...state, ...(input.isHeard ? memoryOf(state, input, now) : NOTHING) };
+}
+
+function memoryOf(state: LoadMemory | undefined, input: ScaleInput, now: number): LoadMemory {
+  const { delayMs, groups } = input;
+  const kept = new Map(groups.map((group) => [group.version, keptOf(state, group, input, now)]));
+  // Apart from those that were busy: a version with a part of the calls already would inherit from itself without an end.
+  const awaited = new Map(
+    groups.map((group) => {
+      const next = { busy: inheritedBy(group, kept), until: now + delayMs };
+      return [group.version, keeping(state?.awaited.get(group.version) ?? [], next, now)];
+    }),
+  );
+  const shares = new Map(groups.map((group) => [group.version, shareOf(state, group, input, now)]));
+  return { kept, awaited, shares };
+}
+
+/** Workers for calls that come to a version once an alias changes. */
+function inheritedBy({ inherits }: ScaleGroup, kept: LoadMemory['kept']): number {
+  return Math.ceil(
+    sum(inherits.map(({ permille, version }) => ((kept.get(version)?.[0]?.busy ?? 0) * permille) / 1_000)),
+  );
 }
 
 /** Workers that calls keep busy. Those beyond the reserved concurrency wait, however many workers there are. */
@@ -198,7 +212,7 @@ function busyWith({ perWorker }: ScaleGroup, calls: number, { reserved }: ScaleI
 }
 
 /** Busy workers that count, those of now included. At the first look all that are there count. */
-function keptOf(state: ScaleState | undefined, group: ScaleGroup, input: ScaleInput, now: number): readonly Kept[] {
+function keptOf(state: LoadMemory | undefined, group: ScaleGroup, input: ScaleInput, now: number): readonly Kept[] {
   const { calls, peak, present, version } = group;
   const { delayMs, isHeard, spareWorkers } = input;
   const all = { busy: Math.max(0, present - spareWorkers), until: now + Math.max(delayMs, GRACE_MS) };
@@ -208,7 +222,7 @@ function keptOf(state: ScaleState | undefined, group: ScaleGroup, input: ScaleIn
 }
 
 /** At the first look workers that are there count as busy. */
-function shareOf(state: ScaleState | undefined, group: ScaleGroup, input: ScaleInput, now: number): Share {
+function shareOf(state: LoadMemory | undefined, group: ScaleGroup, input: ScaleInput, now: number): Share {
   // A long backlog is over with its last call, and not only once its average is.
   const busy = Math.min(input.maxWorkers, busyWith(group, group.calls, input));
   const former = state?.shares.get(group.version);

@@ -20,7 +20,7 @@ describe('the scaling of functions', () => {
   beforeEach(() => {
     clock = manualClock();
     looks = [];
-    book = new LoadBook(clock, (change) => looks.push(...scaler.note(change)));
+    book = new LoadBook(clock, (change) => looks.push(...scaler.record(change)));
     scaler = new Scaler({ load: book, clock });
     stream = book.open('default', 'gateway');
   });
@@ -70,6 +70,16 @@ describe('the scaling of functions', () => {
     wanted(scaled(), 1);
     tell(0, 6);
     expect(wanted(scaled(), 1).numbers).toEqual([[7, 1]]);
+  });
+
+  it('spends nothing of its growth on changes before the next plan', async () => {
+    tell(0);
+    wanted(scaled({ maxWorkers: 1_000 }));
+    tell(300);
+    await clock.advance(1_000);
+    tell(299);
+    expect(looks.splice(0)).toContainEqual({ key: 'default/hello', afterMs: 0 });
+    expect(wanted(scaled({ maxWorkers: 1_000 }), 1).numbers).toEqual([[101, 1]]);
   });
 
   it('looks at the functions of a namespace once its gateways are heard', () => {
