@@ -118,6 +118,7 @@ class Term {
     this.#left = new LeftNodes({ lambdaNodes, snapshot, clock });
     this.#shares = new ShareKeeper({
       workers: options.workers.cache,
+      assignments,
       snapshot,
       silence: this.#silence,
       onLapse: (keys) => this.#lookAt(keys),

@@ -178,6 +178,7 @@ export class ShareWorld {
     const workers = this.#workers;
     const shares = new ShareKeeper({
       workers,
+      assignments,
       snapshot,
       silence,
       onLapse: () => undefined,

@@ -6,13 +6,10 @@ import { Tally } from '../../common/tally.ts';
 
 /** The share of one worker in its node. */
 interface Entry {
-  readonly nodeName: string;
-  readonly epoch: number;
+  readonly assignment: Assignment;
   readonly namespace: string;
   readonly functionKey: string;
-  /** Amounts that the quotas of its namespace have granted it. */
-  readonly granted: Granted | undefined;
-  /** Amounts that they count for it. */
+  /** Amounts that the quotas of its namespace count for it. */
   readonly counted: Granted;
   readonly size: Size;
   /** 0 while no container exists. */
@@ -111,8 +108,9 @@ function isOver({ metadata, status }: LambdaWorker): boolean {
 }
 
 /**
- * The assignments of all workers and their sums by node: those of the resources as last seen, and this controller's own
- * decisions that the cache does not show yet.
+ * Assignments of all workers, with their sums by node and namespace: those of the resources as last seen, and this
+ * controller's own decisions that the cache does not show yet. It is the one ledger of what is counted before it is
+ * written: placement counts nodes by it, quotas their grants, and functions their shares.
  */
 export class AssignmentCache {
   readonly #entries = new Map<string, Entry>();
@@ -161,10 +159,9 @@ export class AssignmentCache {
     this.observe(worker);
   }
 
-  /** The assignment that was decided and is not in the cache yet. */
+  /** Assignment that was decided and is not in the cache yet. */
   assumed(uid: string): Assignment | undefined {
-    const entry = this.#assumed.get(uid);
-    return entry === undefined ? undefined : { nodeName: entry.nodeName, epoch: entry.epoch };
+    return this.#assumed.get(uid)?.assignment;
   }
 
   /** Sums of the workers of a namespace that have a node. */
@@ -197,12 +194,15 @@ export class AssignmentCache {
       this.#book(next, 1);
     }
     const isFreed =
-      last !== undefined && last.workers === 1 && (next?.nodeName !== last.nodeName || takesLess(next, last));
-    return isFreed ? last.nodeName : undefined;
+      last !== undefined &&
+      last.workers === 1 &&
+      (next?.assignment.nodeName !== last.assignment.nodeName || takesLess(next, last));
+    return isFreed ? last.assignment.nodeName : undefined;
   }
 
   #book(entry: Entry, sign: 1 | -1): void {
-    const { counted, namespace } = entry;
+    const { assignment, counted, namespace } = entry;
+    const { nodeName } = assignment;
     const usage = this.usage(namespace);
     this.#usages.set(namespace, {
       memoryMiB: usage.memoryMiB + sign * counted.memoryMiB,
@@ -212,10 +212,10 @@ export class AssignmentCache {
     if (usage.workers + sign === 0) {
       this.#usages.delete(namespace);
     }
-    let account = this.#accounts.get(entry.nodeName);
+    let account = this.#accounts.get(nodeName);
     if (account === undefined) {
       account = newAccount();
-      this.#accounts.set(entry.nodeName, account);
+      this.#accounts.set(nodeName, account);
     }
     const { size, workers } = entry;
     account.memoryMiB += sign * workers * size.memoryMiB;
@@ -228,24 +228,23 @@ export class AssignmentCache {
     account.assignedBothMiB += sign * size.bothMiB;
     account.functions.add(entry.functionKey, sign);
     if (account.assigned === 0) {
-      this.#accounts.delete(entry.nodeName);
+      this.#accounts.delete(nodeName);
     }
   }
 }
 
 /** Whether what is seen is older than what was decided. */
-function isBehind(seen: Assignment, { epoch, granted }: Entry): boolean {
+function isBehind(seen: Assignment, { assignment }: Entry): boolean {
+  const { epoch, granted } = assignment;
   return seen.epoch < epoch || (seen.epoch === epoch && !isSameGrant(seen.granted, granted));
 }
 
 function entryOf(worker: LambdaWorker, assignment: Assignment, room: boolean, awake: boolean): Entry {
   const { bothMiB, ephemeralStorageMiB: tmpMiB, memoryMiB, milliCPU } = allowedOf(worker, assignment.granted);
   return {
-    nodeName: assignment.nodeName,
-    epoch: assignment.epoch,
+    assignment,
     namespace: worker.metadata.namespace ?? '',
     functionKey: functionKeyOf(worker),
-    granted: assignment.granted,
     counted: assignment.granted ?? grantOf(worker),
     size: { memoryMiB, tmpMiB, bothMiB },
     milliCPU: awake ? milliCPU : 0,

@@ -36,7 +36,7 @@ export interface WorkerReconcilerOptions {
   readonly workers: ObjectCache<LambdaWorker>;
   readonly snapshot: NodeSnapshot;
   readonly left: Pick<LeftNodes, 'of'>;
-  readonly shares: Pick<ShareKeeper, 'assume' | 'failed' | 'standing'>;
+  readonly shares: Pick<ShareKeeper, 'doubt' | 'standing'>;
   readonly strategy: PlacementStrategy;
   readonly assignments: AssignmentCache;
   readonly quotas: Pick<QuotaBook, 'grant' | 'note'>;
@@ -371,11 +371,8 @@ export class WorkerReconciler {
     const isMove = assignment !== undefined && assignment.epoch !== before?.epoch;
     const isNew = isMove || (assignment !== undefined && !isSameGrant(assignment.granted, before?.granted));
     if (isNew) {
-      // Before the first await, so that the next placement and the next grant count the assignment.
+      // Before the first await, so that the next placement, grant and share count the assignment.
       assignments.assume(worker, assignment);
-    }
-    if (isMove) {
-      shares.assume(worker, assignment);
     }
     if (isMove && assignment.nodeName !== before?.nodeName) {
       this.#turns.noteMoved(worker);
@@ -386,9 +383,6 @@ export class WorkerReconciler {
         if (isNew) {
           this.#retract(worker);
         }
-        if (isMove) {
-          shares.failed(worker);
-        }
         return;
       }
       const patch = statusPatch(worker, decision.status, clock.now());
@@ -397,9 +391,8 @@ export class WorkerReconciler {
       // One that may have come through counts until the next round has read what became of it.
       if (isNew && !mayBeWritten(error)) {
         this.#retract(worker);
-      }
-      if (isMove) {
-        shares.failed(worker, error);
+      } else if (isMove) {
+        shares.doubt(worker, assignment);
       }
       throw error;
     }

@@ -4,12 +4,11 @@ import { type Assignment, type LambdaWorker, perWorkerOf } from '../../api/lambd
 import { shareOverMs } from '../../api/share.ts';
 import type { Clock } from '../../common/clock.ts';
 import { Tally } from '../../common/tally.ts';
-import { mayBeWritten } from '../../kube/api/api-error.ts';
 import { keyText, objectKey } from '../../kube/api/object-key.ts';
 import type { CacheEvent, ObjectCache } from '../../kube/api/types.ts';
 import { isSilent } from '../nodes/liveness.ts';
 import type { Silence } from '../nodes/silence.ts';
-import { functionKeyOf } from '../scheduling/assignment-cache.ts';
+import { type AssignmentCache, functionKeyOf } from '../scheduling/assignment-cache.ts';
 import type { NodeSnapshot } from '../scheduling/node-snapshot.ts';
 import { COLD, decideShares, type ShareHolder } from './decide-shares.ts';
 import { FUNCTION_INDEX } from './disruption-budget.ts';
@@ -39,12 +38,10 @@ const passingReasons: readonly string[] = [
 /** Reasons of a worker whose container comes or goes: another worker takes its calls if that has a container. */
 const changingReasons: readonly string[] = ['Pulling', 'Terminating'] satisfies readonly WorkerReason[];
 
-/** A share that may be in force, although the cache does not show its assignment. */
-interface Unseen {
-  readonly epoch: number;
-  readonly share: number | undefined;
-  readonly inForce: number;
-  /** Monotonic milliseconds; infinite for until it is seen. */
+/** Assignment whose write had no answer, and may still come through. */
+interface Doubtful {
+  readonly assignment: Assignment;
+  /** Monotonic milliseconds. */
   readonly until: number;
 }
 
@@ -59,6 +56,8 @@ interface Seen {
 export interface ShareKeeperOptions {
   /** {@link FUNCTION_INDEX} is among its indexes. */
   readonly workers: Pick<ObjectCache<LambdaWorker>, 'byIndex' | 'get'>;
+  /** Counts assignments before they are written, and their shares with them. */
+  readonly assignments: Pick<AssignmentCache, 'assumed'>;
   readonly snapshot: Pick<NodeSnapshot, 'standing'>;
   readonly silence: Silence;
   /** Called with the keys of workers whose share may be another one, since a share has lapsed. */
@@ -74,9 +73,8 @@ export class ShareKeeper {
   readonly #options: ShareKeeperOptions;
   /** Workers of each function that reserve concurrency or have a share; most functions have none. */
   readonly #concerned = new Tally();
-  readonly #unseen = new Map<string, Unseen>();
-  /** Uids of workers that did not get the share that was counted for them: others may do without it. */
-  readonly #failed = new Set<string>();
+  /** By uid of the worker. */
+  readonly #doubtful = new Map<string, Doubtful>();
   readonly #seen = new Map<string, Seen>();
   /** Uids of workers by whose share no call can run any more, since their node was not heard for so long. */
   readonly #lapsed = new Set<string>();
@@ -99,10 +97,8 @@ export class ShareKeeper {
     const wasShared = this.#concerned.get(functionKey) > 0;
     const wasConcerned = concerns(change.kind === 'deleted' ? object : before);
     this.#concerned.add(functionKey, Number(concerns(after)) - Number(wasConcerned));
-    const wasCounted = this.#unseen.has(uid) || this.#failed.has(uid);
     if (after === undefined) {
-      this.#unseen.delete(uid);
-      this.#failed.delete(uid);
+      this.#doubtful.delete(uid);
       this.#seen.delete(uid);
       this.#lapsed.delete(uid);
     } else {
@@ -111,9 +107,9 @@ export class ShareKeeper {
     if (!wasShared && this.#concerned.get(functionKey) === 0) {
       return [];
     }
-    // A worker that was cleaned up has told that by its status.
-    const isFreed = after === undefined && (wasCounted || this.#holderOf(object) !== undefined);
-    return isFreed || fingerprintOf(before) !== fingerprintOf(after) ? this.#changingIn(functionKey) : [];
+    // Others may do without a share that was counted for a deleted worker, be it written or not.
+    const isChanged = after === undefined || fingerprintOf(before) !== fingerprintOf(after);
+    return isChanged ? this.#changingIn(functionKey) : [];
   }
 
   /** The standing of a worker; undefined where its function has no shares. */
@@ -150,24 +146,10 @@ export class ShareKeeper {
     };
   }
 
-  /** Counts a share before it is written. */
-  assume(worker: LambdaWorker, { epoch, share }: Assignment): void {
-    const inForce = share ?? perWorkerOf(worker);
-    this.#failed.delete(worker.metadata.uid ?? '');
-    this.#unseen.set(worker.metadata.uid ?? '', { epoch, share, inForce, until: Number.POSITIVE_INFINITY });
-  }
-
-  /** Takes back a share that was not written, unless the error leaves that open. */
-  failed(worker: LambdaWorker, error?: unknown): void {
-    const { uid = '' } = worker.metadata;
-    const unseen = this.#unseen.get(uid);
-    if (error === undefined || !mayBeWritten(error)) {
-      if (this.#unseen.delete(uid)) {
-        this.#failed.add(uid);
-      }
-    } else if (unseen !== undefined) {
-      this.#unseen.set(uid, { ...unseen, until: this.#options.clock.monotonic() + DOUBT_MS });
-    }
+  /** Counts the share of a write that had no answer, for as long as it may still come through. */
+  doubt(worker: LambdaWorker, assignment: Assignment): void {
+    const until = this.#options.clock.monotonic() + DOUBT_MS;
+    this.#doubtful.set(worker.metadata.uid ?? '', { assignment, until });
   }
 
   #keysOf(functionKey: string): readonly string[] {
@@ -204,9 +186,9 @@ export class ShareKeeper {
       this.#seen.set(uid, { epoch, deleting, at: this.#options.clock.monotonic() });
       this.#lapsed.delete(uid);
     }
-    const unseen = this.#unseen.get(uid);
-    if (unseen !== undefined && unseen.epoch <= epoch) {
-      this.#unseen.delete(uid);
+    const doubtful = this.#doubtful.get(uid);
+    if (doubtful !== undefined && doubtful.assignment.epoch <= epoch) {
+      this.#doubtful.delete(uid);
     }
   }
 
@@ -214,21 +196,22 @@ export class ShareKeeper {
   #holder(worker: LambdaWorker): ShareHolder | undefined {
     const { uid = '' } = worker.metadata;
     const seen = this.#holderOf(worker);
-    const unseen = this.#unseen.get(uid);
+    const unseen = this.#unseen(uid);
     if (unseen === undefined || unseen.epoch <= (worker.status?.assignment?.epoch ?? 0)) {
       return seen;
     }
-    if (unseen.until <= this.#options.clock.monotonic()) {
-      this.#unseen.delete(uid);
-      return seen;
-    }
     const base = seen ?? unassigned(uid, worker);
-    return {
-      ...base,
-      share: unseen.share ?? base.perWorker,
-      inForce: Math.max(base.inForce, unseen.inForce),
-      isSettled: false,
-    };
+    const share = unseen.share ?? base.perWorker;
+    return { ...base, share, inForce: Math.max(base.inForce, share), isSettled: false };
+  }
+
+  /** Assignment that may be in force, although the cache does not show it. */
+  #unseen(uid: string): Assignment | undefined {
+    const doubtful = this.#doubtful.get(uid);
+    if (doubtful !== undefined && doubtful.until <= this.#options.clock.monotonic()) {
+      this.#doubtful.delete(uid);
+    }
+    return this.#options.assignments.assumed(uid) ?? this.#doubtful.get(uid)?.assignment;
   }
 
   #holderOf(worker: LambdaWorker): ShareHolder | undefined {

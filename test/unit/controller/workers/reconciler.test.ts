@@ -104,6 +104,7 @@ class Scene {
     this.left = new LeftNodes({ lambdaNodes: this.nodes, snapshot: this.snapshot, clock: this.clock });
     this.shares = new ShareKeeper({
       workers: this.workers,
+      assignments: this.assignments,
       snapshot: this.snapshot,
       silence: this.silence,
       onLapse: (keys) => this.lapsed.push(...keys),
