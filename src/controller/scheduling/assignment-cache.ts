@@ -109,8 +109,8 @@ function isOver({ metadata, status }: LambdaWorker): boolean {
 
 /**
  * Assignments of all workers, with their sums by node and namespace: those of the resources as last seen, and this
- * controller's own decisions that the cache does not show yet. It is the one ledger of what is counted before it is
- * written: placement counts nodes by it, quotas their grants, and functions their shares.
+ * controller's own decisions that the cache does not show yet. Nothing else is counted before its write: placement
+ * counts the room of nodes by these assignments, quotas their grants, and functions their shares.
  */
 export class AssignmentCache {
   readonly #entries = new Map<string, Entry>();

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { WORKER_FINALIZER } from '../../../../src/api/lambda-worker.ts';
+import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import { GRANTED, ShareWorld } from '../../../support/share-world.ts';
 
 /** Workers `w0` and so on, each of which takes so many calls at once. */
@@ -104,6 +105,31 @@ describe('the shares of reserved concurrency', () => {
     world.see('w1');
     await Promise.all([world.reconcile('w0'), world.reconcile('w1')]);
     expect(sharesOf(world).toSorted((one = 0, other = 0) => one - other)).toEqual([0, 1]);
+  });
+
+  it('are not given twice while a write that had no answer may still come through', async () => {
+    const world = worldOf(1, [1]);
+    world.see('w0');
+    // After the write of the finalizer comes that of the assignment.
+    world.meanwhile = async () => {
+      world.meanwhile = () => Promise.reject(ApiError.fromAnswer('patch', 504, ''));
+    };
+    await expect(world.reconcile('w0')).rejects.toThrow();
+    const nodes = world.agents.map(({ name }) => name);
+    for (const name of nodes) {
+      world.draining.add(name);
+    }
+    await world.reconcile('w0');
+    world.draining.clear();
+    // Not of the size for which nodes have been looked for in vain.
+    const resources = { limits: { memory: '64Mi' }, pids: 64 };
+    world.create('w1', { resources, concurrency: { reserved: 1, queueDepth: 100, perWorker: 1 } });
+    world.see('w1');
+    await world.reconcile('w1');
+    expect(sharesOf(world)).toEqual([undefined, 0]);
+    await world.pass(61_000);
+    await world.live(10);
+    expect(sharesOf(world)).toEqual([undefined, 1]);
   });
 
   it('are not given twice where a new leader leads', async () => {
