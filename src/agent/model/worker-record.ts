@@ -1,4 +1,3 @@
-import { STARTUP_SECONDS } from '../../api/lambda-worker.ts';
 import type { WorkerAddress } from '../../runtime/contract/runtime.ts';
 import type { BackoffSnapshot } from './backoff.ts';
 import type { ContainerMake } from './container-spec.ts';
@@ -15,8 +14,8 @@ export interface WorkerRecord {
   readonly desired: DesiredWorker;
   /** Where the idle policy had brought it. */
   readonly rest: Rest;
-  /** The container that calls go to. Absent in records of an earlier agent, whose workers had only one. */
-  readonly container?: StoredMake;
+  /** The container that calls go to. */
+  readonly container: ContainerMake;
   /**
    * The runtime's word about the container beside its task, for times when the runtime cannot be asked. Absent without
    * a process.
@@ -45,23 +44,3 @@ export interface WorkerRecord {
   /** Stamps that this node issued last. */
   readonly stamps: readonly string[];
 }
-
-/** A record as it may be on disk: those of earlier agents lack what the resource had no field for. */
-export type StoredRecord = Omit<WorkerRecord, 'desired'> & {
-  readonly desired: Omit<DesiredWorker, LaterField> & Partial<Pick<DesiredWorker, LaterField>>;
-};
-
-type LaterField = 'runtimeInterface' | 'startupTimeoutSeconds';
-
-/** The record with what earlier agents did not write. */
-export function completed(record: StoredRecord): WorkerRecord {
-  return {
-    ...record,
-    desired: { runtimeInterface: 'Emulator', startupTimeoutSeconds: STARTUP_SECONDS, ...record.desired },
-  };
-}
-
-/** Records of earlier agents do not have the size of `/tmp`, nor the interface, which is `Emulator` there. */
-export type StoredMake = Omit<ContainerMake, LaterFact> & Partial<Pick<ContainerMake, LaterFact>>;
-
-type LaterFact = 'ephemeralStorageMiB' | 'runtimeInterface';

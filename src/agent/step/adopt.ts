@@ -8,7 +8,7 @@ import type { DesiredWorker } from '../model/desired-worker.ts';
 import { idleUnder } from '../model/idle-policy.ts';
 import { callLeftIn, type FoundMark, leftCall } from '../model/marked-call.ts';
 import { withFailure } from '../model/retry-schedule.ts';
-import type { StoredMake, WorkerRecord } from '../model/worker-record.ts';
+import type { WorkerRecord } from '../model/worker-record.ts';
 import { type Container, callBoundMs, interfaceOf, newContainer, sizeOf, withProcess } from './container.ts';
 import { takeFound } from './reduce-init.ts';
 import { see } from './sightings.ts';
@@ -39,7 +39,6 @@ export function initialState(
   queueLimits: QueueLimits,
   at: Moment,
 ): WorkerState {
-  const make = record?.container === undefined ? undefined : makeOfRecord(desired, record.container);
   const state: WorkerState = {
     desired,
     released: false,
@@ -52,7 +51,10 @@ export function initialState(
           ? { kind: 'Partial', mark }
           : { kind: 'Complete' },
     adopting: undefined,
-    present: newContainerAt(make === undefined ? wantedMake(desired, [], at) : claimable(desired, make, [], at), at),
+    present: newContainerAt(
+      record === undefined ? wantedMake(desired, [], at) : claimable(desired, record.container, [], at),
+      at,
+    ),
     others: [],
     hasLost: false,
     noRoomBeside: undefined,
@@ -117,7 +119,7 @@ function adoptContainers(
   draft.set({ adopting: record ?? (infos.length === 0 ? undefined : 'Unrecorded') });
   const [first, ...others] = inOrderOfService(
     infos.filter(({ containerId }) => mayClaim(draft, containerId)),
-    { serving: record?.container?.id, shapeHash: desired.shapeHash },
+    { serving: record?.container.id, shapeHash: desired.shapeHash },
   );
   if (first !== undefined && first.containerId !== draft.state.present.make.id) {
     draft.emit({ kind: 'Drop', containerId: draft.state.present.make.id });
@@ -203,7 +205,7 @@ function occupy(draft: Draft, info: WorkerInfo, record: WorkerRecord | undefined
   if (container !== undefined && interfaceOf(container) === 'Lambda') {
     const { init } = container;
     const wasPaused =
-      record?.container?.id === containerId && record.pausedAt !== undefined && record.rest !== 'Running';
+      record?.container.id === containerId && record.pausedAt !== undefined && record.rest !== 'Running';
     if (init.kind === 'Away' && !wasPaused) {
       draft.put({ ...container, init: { ...init, unheard: true } });
     }
@@ -216,7 +218,7 @@ function occupy(draft: Draft, info: WorkerInfo, record: WorkerRecord | undefined
   }
   const { id, shapeHash, timeoutSeconds } = container.make;
   const isTold =
-    info.timeoutSeconds !== undefined || id === record?.container?.id || shapeHash === draft.state.desired.shapeHash;
+    info.timeoutSeconds !== undefined || id === record?.container.id || shapeHash === draft.state.desired.shapeHash;
   // Another shape may have had a longer timeout than the resource asks for now.
   const boundMs = callBoundMs(isTold ? timeoutSeconds : longestTimeoutSeconds, false);
   const call = leftCall(found, draft.at.wall, boundMs);
@@ -239,7 +241,7 @@ function restored(container: Container, record: WorkerRecord, { now, wall }: Mom
   const crashes = record.crashes.failures === 0 ? noBackoff : restoredFrom(record.crashes, crashBackoff, now, wall);
   const next = { ...container, setbacks: { ...container.setbacks, crashes } };
   const { id } = container.make;
-  return record.container === undefined || record.container.id === id
+  return record.container.id === id
     ? withProcess(next, {
         startedAt: record.startedAt,
         pausedAt: record.pausedAt,
@@ -287,16 +289,12 @@ function claimable(
   return { ...wanted, id };
 }
 
-function makeOfRecord({ ephemeralStorageMiB }: DesiredWorker, container: StoredMake): ContainerMake {
-  return { ephemeralStorageMiB, runtimeInterface: 'Emulator', ...container };
-}
-
 /** A container as it was found. */
 function makeOf(desired: DesiredWorker, info: WorkerInfo, record: WorkerRecord | undefined): ContainerMake {
   const { containerId: id, runtimeInterface, shapeHash } = info;
   const { tmpOnDisk } = info;
-  if (record?.container?.id === id) {
-    return { ...makeOfRecord(desired, record.container), runtimeInterface, tmpOnDisk };
+  if (record?.container.id === id) {
+    return { ...record.container, runtimeInterface, tmpOnDisk };
   }
   const { ephemeralStorageMiB, memoryMiB, perWorker } = desired;
   const { timeoutSeconds = desired.timeoutSeconds } = info;

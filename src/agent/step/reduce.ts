@@ -244,7 +244,7 @@ export function beginEnd(draft: Draft): void {
   abortWarmUps(draft, () => true, 'the worker is being removed');
 }
 
-/** Whether the calls in it have a grace period and no more. A record of an earlier agent may not say otherwise yet. */
+/** Whether the calls in it have a grace period and no more. */
 function hasGrace({ deleting, letsCallsEnd }: DesiredWorker): boolean {
   return deleting && letsCallsEnd !== true;
 }

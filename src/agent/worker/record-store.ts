@@ -5,7 +5,7 @@ import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import type { Logger } from '../../common/logger.ts';
-import { completed, RECORD_VERSION, type StoredRecord, type WorkerRecord } from '../model/worker-record.ts';
+import { RECORD_VERSION, type WorkerRecord } from '../model/worker-record.ts';
 import type { RecordChange } from '../step/effects.ts';
 import type { Outdated, OutdatedRecords } from './outdated-records.ts';
 
@@ -217,16 +217,16 @@ export class RecordStore {
   #withoutOutdated({ served, ...record }: WorkerRecord): WorkerRecord {
     const outdated = this.#outdated.containers.get(record.desired.identity.uid) ?? [];
     // A file that was being written when an agent ended names no container.
-    const isOutdated = outdated.some(({ containerId }) => containerId === record.container?.id || containerId === '');
+    const isOutdated = outdated.some(({ containerId }) => containerId === record.container.id || containerId === '');
     return served === undefined || isOutdated ? record : { ...record, served };
   }
 
   async #read(name: string): Promise<WorkerRecord | undefined> {
     const path = join(this.#folder, name);
     try {
-      const record = JSON.parse(await readFile(path, 'utf8')) as Partial<StoredRecord>;
+      const record = JSON.parse(await readFile(path, 'utf8')) as Partial<WorkerRecord>;
       if (record.version === RECORD_VERSION && `${record.desired?.identity.uid}${RECORD_SUFFIX}` === name) {
-        return this.#withoutOutdated(completed(record as StoredRecord));
+        return this.#withoutOutdated(record as WorkerRecord);
       }
       throw new EsbError(`it has version ${record.version}, this agent knows ${RECORD_VERSION}`, {
         code: 'RecordUnreadable',

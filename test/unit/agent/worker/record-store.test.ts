@@ -17,10 +17,20 @@ function folder(): string {
   return path;
 }
 
+const container = {
+  id: 'hello-1',
+  shapeHash: 'v1-a',
+  memoryMiB: 128,
+  ephemeralStorageMiB: 16,
+  timeoutSeconds: 3,
+  runtimeInterface: 'Lambda',
+} as const;
+
 const record = (change: Partial<WorkerRecord> = {}): WorkerRecord => ({
   version: 1,
   desired: desiredFixture(),
   rest: 'Running',
+  container,
   restartCount: 0,
   crashes: { failures: 0, until: 0 },
   stamps: [],
@@ -45,13 +55,6 @@ describe('records', () => {
     first.remove('uid-of-hello');
     await first.flush();
     expect(readdirSync(path)).toEqual([]);
-  });
-
-  it('of earlier agents are of workers with an emulator', async () => {
-    const path = folder();
-    const { runtimeInterface: _, startupTimeoutSeconds: __, ...desired } = desiredFixture();
-    writeFileSync(join(path, 'uid-of-hello.json'), JSON.stringify({ ...record(), desired }));
-    expect(await store(path).load()).toEqual([record()]);
   });
 
   it.each([
@@ -162,10 +165,9 @@ describe('records', () => {
     const path = folder();
     const outdated = folder();
     const clock = manualClock();
-    const container = { id: 'hello-1', shapeHash: 'v1-a', memoryMiB: 128, timeoutSeconds: 3 };
     const served = { image: 'hello', epoch: 1, createdAt: '2026-11-01T00:00:00.000Z' };
-    const before = record({ container, served: { ...served, address: { ip: '10.234.0.2', port: 8080 } } });
-    const after = record({ container, served: { ...served, address: { ip: '10.234.0.3', port: 8080 } } });
+    const before = record({ served: { ...served, address: { ip: '10.234.0.2', port: 8080 } } });
+    const after = record({ served: { ...served, address: { ip: '10.234.0.3', port: 8080 } } });
     const records = store(path, clock, outdated);
     await records.load();
     const load = () => store(path, clock, outdated).load();
@@ -184,23 +186,23 @@ describe('records', () => {
     records.forgetProcess('uid-of-hello', 'hello-1');
     await records.flush();
     expect(records.health).toMatchObject({ ok: false, reason: 'DiskFull' });
-    expect(await load()).toEqual([record({ container })]);
+    expect(await load()).toEqual([record()]);
     isFull = false;
     await clock.advance(2_000);
     await records.flush();
-    expect(await load(), 'what is tried again is of the time before').toEqual([record({ container, restartCount: 1 })]);
+    expect(await load(), 'what is tried again is of the time before').toEqual([record({ restartCount: 1 })]);
     records.forgetProcess('uid-of-hello', 'hello-1');
     records.save('uid-of-hello', after);
     records.forgetProcess('uid-of-hello', 'hello-1');
     await records.flush();
-    expect(await load(), 'that one is gone as well').toEqual([record({ container })]);
+    expect(await load(), 'that one is gone as well').toEqual([record()]);
     records.save('uid-of-hello', after);
     await records.flush();
     expect(await load()).toEqual([after]);
     expect(readdirSync(outdated)).toEqual([]);
     writeFileSync(join(outdated, 'uid-of-hello'), '');
     writeFileSync(join(outdated, 'uid-of-gone'), 'gone-1');
-    expect(await load(), 'it was being written when an agent ended').toEqual([record({ container })]);
+    expect(await load(), 'it was being written when an agent ended').toEqual([record()]);
     expect(readdirSync(outdated)).toEqual(['uid-of-hello']);
   });
 
