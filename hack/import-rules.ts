@@ -179,6 +179,10 @@ export const source: RoomTable = {
       holds: 'types of the protocol between gateway and agent, generated from `proto/esb`, and its loader',
       imports: ['common'],
     },
+    peers: {
+      holds: 'mutual TLS between gateways, agents, controllers and the role of events: names and authorities',
+      imports: ['api', 'common'],
+    },
     options: {
       holds: 'the flags of each role, declared once: type, default, variable, check and help',
       imports: ['api'],
@@ -208,16 +212,16 @@ export const source: RoomTable = {
     },
     agent: {
       holds: 'the workers of one node: plan, calls, adoption, idle policy, status, gRPC server',
-      imports: [...shared, 'options', 'protocol', 'kube', 'cni', 'init', 'runtime'],
+      imports: [...shared, 'peers', 'options', 'protocol', 'kube', 'cni', 'init', 'runtime'],
     },
     controller: {
       holds:
         'which worker lives on which node: placement, liveness, drains, hold Pods, finalizers, the client authority',
-      imports: [...shared, 'options', 'kube'],
+      imports: [...shared, 'peers', 'options', 'kube'],
     },
     gateway: {
       holds: 'the Lambda API: callers, limits, kept calls, routes to agents',
-      imports: [...shared, 'options', 'protocol', 'kube'],
+      imports: [...shared, 'peers', 'options', 'protocol', 'kube'],
     },
     cli: {
       holds:

@@ -1,4 +1,3 @@
-import type { X509Certificate } from 'node:crypto';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, errnoOf, hasCode } from '../../common/errors.ts';
@@ -6,10 +5,7 @@ import { formatHostPort, type HostPort } from '../../common/host-port.ts';
 import type { Logger } from '../../common/logger.ts';
 import { AddressConnections } from '../../common/net/address-connections.ts';
 import { listenOn } from '../../common/net/listen.ts';
-import { certificatesIn } from '../../common/x509.ts';
-
-/** Common name of the certificates that gateways hold. */
-export const gatewayCommonName = 'esb-gateway';
+import { ClientGate, gatewaysAlone } from '../../peers/client-gate.ts';
 
 /**
  * Connections that the agent holds in all: gateways keep one each, and each takes a descriptor. Others that reach the
@@ -59,15 +55,14 @@ export class TlsListener {
   readonly #clock: Clock;
   readonly #server: Server;
   readonly #sockets = new Set<TLSSocket>();
-  #authorities: readonly X509Certificate[] = [];
+  readonly #gate = new ClientGate();
   #refusing = false;
 
   constructor(options: TlsListenerOptions) {
     this.#logger = options.logger;
     this.#clock = options.clock;
     this.#server = createServer({
-      requestCert: true,
-      rejectUnauthorized: true,
+      ...gatewaysAlone,
       ALPNProtocols: ['h2'],
       handshakeTimeout: options.handshakeMs ?? HANDSHAKE_MS,
     });
@@ -133,7 +128,7 @@ export class TlsListener {
 
   /** From now on this certificate is shown and this authority asked for; connections that it does not cover are cut. */
   configure(identity: TlsIdentity): void {
-    this.#authorities = identity.clientAuthority === undefined ? [] : certificatesIn(identity.clientAuthority);
+    this.#gate.trust(identity.clientAuthority);
     this.#server.setSecureContext({
       key: identity.privateKey,
       cert: identity.certificate,
@@ -142,7 +137,7 @@ export class TlsListener {
       minVersion: 'TLSv1.3',
     });
     for (const socket of this.#sockets) {
-      if (!this.#isSigned(socket)) {
+      if (this.#gate.refusal(socket, this.#clock.now()) !== undefined) {
         socket.destroy();
       }
     }
@@ -185,29 +180,12 @@ export class TlsListener {
   }
 
   #admits(socket: TLSSocket): boolean {
-    const commonName = socket.getPeerCertificate().subject?.CN;
     const refusal =
-      !socket.authorized || !this.#isSigned(socket)
-        ? 'certificate is not signed by the client authority'
-        : commonName !== gatewayCommonName
-          ? `certificate is for ${String(commonName)}, not ${gatewayCommonName}`
-          : socket.alpnProtocol !== 'h2'
-            ? 'client does not speak HTTP/2'
-            : undefined;
+      this.#gate.refusal(socket, this.#clock.now()) ??
+      (socket.alpnProtocol === 'h2' ? undefined : 'it does not speak HTTP/2');
     if (refusal !== undefined) {
       this.#logger.warn({ remote: socket.remoteAddress, reason: refusal }, 'refused a connection');
     }
     return refusal === undefined;
-  }
-
-  /** Whether one of the present authorities signed the client's certificate: the handshake may be older than them. */
-  #isSigned(socket: TLSSocket): boolean {
-    const certificate = socket.getPeerX509Certificate();
-    return (
-      certificate !== undefined &&
-      this.#authorities.some(
-        (authority) => certificate.checkIssued(authority) && certificate.verify(authority.publicKey),
-      )
-    );
   }
 }

@@ -1,9 +1,7 @@
-import type { X509Certificate } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { clientRefusal } from '../../api/gateway-peer.ts';
 import { decodeReport, LOAD_PATH, LOAD_SILENCE_MS, MAX_LOAD_BYTES } from '../../api/load-report.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { messageOf } from '../../common/errors.ts';
@@ -11,7 +9,8 @@ import type { HostPort } from '../../common/host-port.ts';
 import type { Logger } from '../../common/logger.ts';
 import { listenOn } from '../../common/net/listen.ts';
 import { Tally } from '../../common/tally.ts';
-import { type CertifiedKey, certificatesIn } from '../../common/x509.ts';
+import type { CertifiedKey } from '../../common/x509.ts';
+import { ClientGate, gatewaysAlone } from '../../peers/client-gate.ts';
 import type { LoadBook, LoadStream } from './load-book.ts';
 
 /**
@@ -54,7 +53,7 @@ export interface LoadMetrics {
 export class LoadServer {
   readonly #options: LoadServerOptions;
   readonly #server: Server;
-  #authorities: readonly X509Certificate[] = [];
+  readonly #gate = new ClientGate();
   /** Streams, by namespace. */
   readonly #streams = new Tally();
   /** Streams of all namespaces. */
@@ -68,9 +67,7 @@ export class LoadServer {
     this.#options = options;
     this.#server = createServer(
       {
-        requestCert: true,
-        rejectUnauthorized: true,
-        minVersion: 'TLSv1.3',
+        ...gatewaysAlone,
         ALPNProtocols: ['http/1.1'],
         handshakeTimeout: HEAD_MS,
         headersTimeout: HEAD_MS,
@@ -96,7 +93,7 @@ export class LoadServer {
 
   /** Connections from now on see this certificate and are asked for one of this authority. */
   configure({ certificate, privateKey }: CertifiedKey, authority: string): void {
-    this.#authorities = certificatesIn(authority);
+    this.#gate.trust(authority);
     this.#server.setSecureContext({ cert: certificate, key: privateKey, ca: authority, minVersion: 'TLSv1.3' });
   }
 
@@ -141,7 +138,7 @@ export class LoadServer {
       refuse(response, 404, `gateways send POST ${LOAD_PATH}?namespace=NAMESPACE&gateway=ID`);
       return;
     }
-    const why = clientRefusal(namespace, this.#authorities, request.socket as TLSSocket, clock.now());
+    const why = this.#gate.refusal(request.socket as TLSSocket, clock.now(), namespace);
     if (why !== undefined) {
       logger.warn(
         { remote: request.socket.remoteAddress, namespace, reason: why },

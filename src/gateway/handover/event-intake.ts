@@ -1,12 +1,11 @@
-import type { X509Certificate } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { TLSSocket } from 'node:tls';
-import { clientRefusal } from '../../api/gateway-peer.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
 import { listenOn } from '../../common/net/listen.ts';
-import { type CertifiedKey, certificatesIn } from '../../common/x509.ts';
+import type { CertifiedKey } from '../../common/x509.ts';
+import { ClientGate, gatewaysAlone } from '../../peers/client-gate.ts';
 import { overloaded } from '../admission/admission-policy.ts';
 import type { Hold, Room } from '../admission/room.ts';
 import type { FunctionCall } from '../agents/function-call.ts';
@@ -47,11 +46,11 @@ export interface EventIntake extends Door {
 
 export function createEventIntake(options: EventIntakeOptions): EventIntake {
   const { clock, connections, isDraining, logger, namespace, room } = options;
-  let authorities: readonly X509Certificate[] = [];
+  const gate = new ClientGate();
   const serve = async (request: IncomingMessage, response: ServerResponse, hold: Hold): Promise<void> => {
     let refusal: LambdaError | undefined;
     try {
-      const why = clientRefusal(namespace, authorities, request.socket as TLSSocket, clock.now());
+      const why = gate.refusal(request.socket as TLSSocket, clock.now(), namespace);
       if (why !== undefined) {
         logger.warn({ remote: request.socket.remoteAddress, reason: why }, 'refused a client that is no gateway');
         throw new LambdaError('AccessDeniedException', `The client is no gateway of ${namespace}: ${why}.`);
@@ -73,9 +72,7 @@ export function createEventIntake(options: EventIntakeOptions): EventIntake {
   const server = createServer(
     {
       ...guardedServer(connections.patience),
-      requestCert: true,
-      rejectUnauthorized: true,
-      minVersion: 'TLSv1.3',
+      ...gatewaysAlone,
       ALPNProtocols: ['http/1.1'],
     },
     (request, response) => {
@@ -92,7 +89,7 @@ export function createEventIntake(options: EventIntakeOptions): EventIntake {
   const drain = new ConnectionDrain(server, clock);
   return {
     configure({ certificate, clientAuthority, privateKey }) {
-      authorities = certificatesIn(clientAuthority);
+      gate.trust(clientAuthority);
       server.setSecureContext({ cert: certificate, key: privateKey, ca: clientAuthority, minVersion: 'TLSv1.3' });
     },
     listen: (address) => listenOn(server, address),

@@ -5,12 +5,12 @@ import type { Health } from '../../common/health.ts';
 import { formatHostPort, type HostPort } from '../../common/host-port.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { CertifiedKey } from '../../common/x509.ts';
+import { eventsRoleRefusal } from '../../peers/peer-names.ts';
 import type { FunctionCall } from '../agents/function-call.ts';
 import { type EventKeeper, UNCERTAIN_MESSAGE } from '../events/event-keeper.ts';
 import { storeUnavailable, storeUncertain } from '../events/event-store.ts';
 import { throttled, unavailable } from '../lambda/lambda-error.ts';
 import { EVENTS_PATH, encodeEvent } from './event-message.ts';
-import { serverRefusal } from './peer.ts';
 
 /** Connections to the role; each has one event under way. */
 const MAX_CONNECTIONS = 64;
@@ -180,7 +180,7 @@ export class RemoteEventKeeper implements EventKeeper {
       maxCachedSessions: 0,
       timeout: connectMs,
       // The role has the name of the namespace, wherever it is.
-      checkServerIdentity: (_host, shown) => serverRefusal(namespace, shown),
+      checkServerIdentity: (_host, shown) => eventsRoleRefusal(namespace, shown),
     });
     return new Pool(`https://${formatHostPort(address)}`, {
       connections: MAX_CONNECTIONS,

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { ClientRequest } from 'node:http';
 import { request } from 'node:https';
-import type { PeerCertificate } from 'node:tls';
 import {
   encodeReport,
   LOAD_ADDRESS_ANNOTATION,
@@ -11,7 +10,7 @@ import {
   type LoadReport,
   MAX_LOADS,
 } from '../../api/load-report.ts';
-import { CONTROLLER_COMMON_NAME, CONTROLLER_LEASE } from '../../api/name.ts';
+import { CONTROLLER_LEASE } from '../../api/name.ts';
 import { Backoff } from '../../common/backoff.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { abortable, sleep } from '../../common/deadline.ts';
@@ -21,6 +20,7 @@ import type { Logger } from '../../common/logger.ts';
 import type { CertifiedKey } from '../../common/x509.ts';
 import { leases } from '../../kube/api/resource-types.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
+import { controllerRefusal } from '../../peers/peer-names.ts';
 import type { LoadMeter } from '../admission/load-meter.ts';
 
 /** Milliseconds between two reports of changes. The first one after a rest goes out at once. */
@@ -56,16 +56,6 @@ export async function leaderByLease(
   const lease = await client.get(leases, { namespace: systemNamespace, name: CONTROLLER_LEASE }, { signal });
   const address = lease?.metadata.annotations?.[LOAD_ADDRESS_ANNOTATION] ?? '';
   return address === '' ? undefined : parseHostPort(address);
-}
-
-/** Why a server is not the leading controller; undefined when it is. For `tls.connect`. */
-export function controllerRefusal({ subject }: Pick<PeerCertificate, 'subject'>): Error | undefined {
-  const name: unknown = subject?.CN;
-  return name === CONTROLLER_COMMON_NAME
-    ? undefined
-    : new EsbError(`the server at the address of the controller is another: ${String(name)}`, {
-        code: 'InvalidCertificate',
-      });
 }
 
 /**
