@@ -161,7 +161,7 @@ export function watchOutput({ clock, logger, metrics, tasks }: AgentParts, workl
     const disk = health.conditions().DiskReady;
     // Other faults of the disk do not cut off output.
     const isKnown = disk?.status === 'True' || disk?.reason === 'DiskFull';
-    if (isKnown && output.told(disk.status === 'True')) {
+    if (isKnown && output.told(disk.status === 'True', health.diskRoomAt)) {
       tasks.run('checking the output of workers', (signal) => output.run(signal));
     }
   };

@@ -16,8 +16,6 @@ export interface StalledOutputOptions {
   readonly onLost?: () => void;
 }
 
-/** Milliseconds between two looks at the disk: the disk may have filled up so long before a look. */
-const lookMs = 5_000;
 /** Milliseconds before the first look of an agent in which the disk may have been full already. */
 const firstLookMs = 60 * 60_000;
 const listMs = 60_000;
@@ -32,7 +30,6 @@ export class StalledOutput {
   #isFull = false;
   /** Since when writes may have failed; undefined when all workers were looked at since. */
   #from: number | undefined;
-  #hadRoom = false;
   #isRunning = false;
 
   constructor(options: StalledOutputOptions) {
@@ -42,13 +39,13 @@ export class StalledOutput {
   /**
    * Notes whether the disk has room now.
    *
+   * @param roomAt wall clock milliseconds at which it had room last: it may have filled up at once; undefined for never
    * @returns whether {@link StalledOutput.run} has something to do
    */
-  told(hasRoom: boolean): boolean {
+  told(hasRoom: boolean, roomAt: number | undefined): boolean {
     this.#isFull = !hasRoom;
-    this.#hadRoom ||= hasRoom;
     if (this.#isFull) {
-      this.#from ??= this.#options.clock.now() - (this.#hadRoom ? lookMs : firstLookMs);
+      this.#from ??= roomAt ?? this.#options.clock.now() - firstLookMs;
     }
     return this.#from !== undefined && !this.#isFull && !this.#isRunning;
   }

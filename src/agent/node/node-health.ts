@@ -61,6 +61,7 @@ export class NodeHealth {
   #containerd: Health = { ok: false, reason: 'Starting', message: 'the container runtime has not been asked yet' };
   #network: Health = { ok: false, reason: 'Starting', message: 'the network has not been looked at yet' };
   #disk: Health = { ok: true };
+  #roomAt: number | undefined;
   #clockHealth: Health = { ok: true };
   #leftovers: Health = { ok: true };
   #retirement: Health | undefined;
@@ -75,6 +76,11 @@ export class NodeHealth {
 
   get containerdVersion(): string | undefined {
     return this.#containerdVersion;
+  }
+
+  /** Wall clock milliseconds at which the last look began that found room on the disk; undefined before one did. */
+  get diskRoomAt(): number | undefined {
+    return this.#roomAt;
   }
 
   /** Notes another reason why the node is not ready, such as its start; `ok` removes the note. */
@@ -161,7 +167,8 @@ export class NodeHealth {
   async look(signal?: AbortSignal): Promise<void> {
     const before = this.conditions();
     const options = { signal, deadlineMs: lookDeadlineMs };
-    const { runtime, disk } = this.#options;
+    const { clock, runtime, disk } = this.#options;
+    const at = clock.now();
     const [containerd, network, room] = await Promise.all([
       asked(runtime.health(options)),
       asked(runtime.networkHealth(options)),
@@ -173,6 +180,7 @@ export class NodeHealth {
     this.#containerd = this.#settled('containerd', this.#containerd, containerd);
     this.#network = this.#settled('network', this.#network, network);
     this.#disk = room;
+    this.#roomAt = room.ok ? at : this.#roomAt;
     this.#clockHealth = this.#clockWatch.check();
     this.#moves = movesDone(this.#options.leaving());
     if (containerd.ok && 'version' in containerd) {

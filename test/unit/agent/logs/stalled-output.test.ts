@@ -29,26 +29,26 @@ async function world(...names: readonly string[]) {
 describe('the check of the output of workers', () => {
   it('has nothing to do as long as no disk was full', async () => {
     const { check, lab } = await world();
-    expect(check.told(true)).toBe(false);
+    expect(check.told(true, lab.clock.now())).toBe(false);
     await check.run(signal);
     expect(lab.runtime.outputChecks).toEqual([]);
   });
 
   it('looks at every worker once when there is room again, those that run first', async () => {
     const { check, lab } = await world('asleep');
-    expect(check.told(false)).toBe(false);
-    expect(check.told(true)).toBe(true);
+    expect(check.told(false, lab.clock.now())).toBe(false);
+    expect(check.told(true, lab.clock.now())).toBe(true);
     await check.run(signal);
     expect(lab.runtime.outputChecks).toEqual([lab.container(), lab.container('asleep')]);
-    expect(check.told(true)).toBe(false);
+    expect(check.told(true, lab.clock.now())).toBe(false);
     expect(lab.runtime.count('destroy')).toBe(0);
   });
 
   it('has those made anew whose output is lost, and nobody else', async () => {
     const { check, lab, lost } = await world('asleep', 'other');
     lab.runtime.outputLost.add(lab.container('asleep'));
-    check.told(false);
-    check.told(true);
+    check.told(false, lab.clock.now());
+    check.told(true, lab.clock.now());
     await check.run(signal);
     await settle();
     const { operations } = lab.runtime;
@@ -64,8 +64,8 @@ describe('the check of the output of workers', () => {
     const [first, second] = [lab.invoke(), lab.invoke()];
     await settle();
     lab.runtime.outputLost.add(lab.container());
-    check.told(false);
-    check.told(true);
+    check.told(false, lab.clock.now());
+    check.told(true, lab.clock.now());
     await check.run(signal);
     await settle();
     expect(lab.runtime.count('destroy')).toBe(0);
@@ -89,33 +89,34 @@ describe('the check of the output of workers', () => {
 
   it('writes nothing while the disk is full again, and begins anew after that', async () => {
     const { check, lab } = await world('asleep');
-    check.told(false);
-    check.told(true);
+    check.told(false, lab.clock.now());
+    check.told(true, lab.clock.now());
     const running = check.run(signal);
-    check.told(false);
+    check.told(false, lab.clock.now());
     await running;
     expect(lab.runtime.outputChecks).toEqual([]);
-    expect(check.told(true)).toBe(true);
+    expect(check.told(true, lab.clock.now())).toBe(true);
     await check.run(signal);
     expect(lab.runtime.outputChecks).toHaveLength(2);
   });
 
-  it('counts from the look before the disk was full, and an hour back where there was none', async () => {
+  it('counts from the last look with room, however late the next one, and an hour back without one', async () => {
     const { check, lab } = await world();
-    for (let round = 0; round < 2; round += 1) {
-      check.told(false);
-      check.told(true);
+    for (const roomAt of [undefined, lab.clock.now()]) {
+      await lab.clock.advance(9_000);
+      check.told(false, roomAt);
+      check.told(true, lab.clock.now());
       await check.run(signal);
     }
     const windows = lab.runtime.outputWindows.map(({ from, until }) => until - from);
-    expect(windows).toEqual([3_600_000, 5_000]);
+    expect(windows).toEqual([3_600_000, 18_000]);
   });
 
   it('tries again when the runtime cannot say what there is', async () => {
     const { check, lab } = await world();
     lab.runtime.fail('list', { error: new EsbError('away', { code: 'RuntimeUnavailable' }) });
-    check.told(false);
-    check.told(true);
+    check.told(false, lab.clock.now());
+    check.told(true, lab.clock.now());
     const running = check.run(signal);
     await lab.clock.advance(5_000);
     await running;

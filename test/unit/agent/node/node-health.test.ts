@@ -64,6 +64,24 @@ const fine = [
 ];
 
 describe('the health of a node', () => {
+  it('knows when the last look began that found room, however long it took', async () => {
+    const { clock, health, setDisk, setNetwork } = world();
+    expect(health.diskRoomAt).toBeUndefined();
+    const begun = clock.now();
+    setNetwork(async () => {
+      await clock.advance(3_000);
+      return { ok: true };
+    });
+    await health.look();
+    expect(health.diskRoomAt).toBe(begun);
+    setDisk({ ok: false, reason: 'DiskFull', message: 'no space left' });
+    await health.look();
+    expect(health.diskRoomAt).toBe(begun);
+    setDisk({ ok: true });
+    await health.look();
+    expect(health.diskRoomAt).toBe(begun + 6_000);
+  });
+
   it('is not ready before everything has been looked at', async () => {
     const { health, show } = world();
     expect(health.ready()).toMatchObject({ ok: false, reason: 'Starting' });
