@@ -196,22 +196,22 @@ export class ShareKeeper {
   #holder(worker: LambdaWorker): ShareHolder | undefined {
     const { uid = '' } = worker.metadata;
     const seen = this.#holderOf(worker);
-    const unseen = this.#unseen(uid);
-    if (unseen === undefined || unseen.epoch <= (worker.status?.assignment?.epoch ?? 0)) {
+    const epoch = worker.status?.assignment?.epoch ?? 0;
+    const unseen = this.#unseen(uid).filter((assignment) => assignment.epoch > epoch);
+    if (unseen.length === 0) {
       return seen;
     }
     const base = seen ?? unassigned(uid, worker);
-    const share = unseen.share ?? base.perWorker;
-    return { ...base, share, inForce: Math.max(base.inForce, share), isSettled: false };
+    const shares = unseen.map(({ share = base.perWorker }) => share);
+    const inForce = Math.max(base.inForce, ...shares);
+    return { ...base, share: shares[0] ?? 0, inForce, isSettled: false };
   }
 
-  /** Assignment that may be in force, although the cache does not show it. */
-  #unseen(uid: string): Assignment | undefined {
+  /** Assignments that may be in force, although the cache does not show them, the last decision first. */
+  #unseen(uid: string): readonly Assignment[] {
     const doubtful = this.#doubtful.get(uid);
-    if (doubtful !== undefined && doubtful.until <= this.#options.clock.monotonic()) {
-      this.#doubtful.delete(uid);
-    }
-    return this.#options.assignments.assumed(uid) ?? this.#doubtful.get(uid)?.assignment;
+    const mayCome = doubtful !== undefined && doubtful.until > this.#options.clock.monotonic();
+    return [this.#options.assignments.assumed(uid) ?? [], mayCome ? doubtful.assignment : []].flat();
   }
 
   #holderOf(worker: LambdaWorker): ShareHolder | undefined {
