@@ -1,4 +1,4 @@
-import { cp, writeFile } from 'node:fs/promises';
+import { cp, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { homeAt } from '../../local/common/home.ts';
@@ -148,6 +148,7 @@ async function walkOver(
     wrong.push(...book.verdicts(journal, excusesOf(faults.done)));
     write(`${book.summary()}\n${faults.summary()}; ${faults.hung.summary()}\n`);
     if (options.keep !== undefined) {
+      await mkdir(options.keep, { recursive: true });
       const lines = book.calls.map((call) => JSON.stringify({ ...call, beganAt: call.beganAt - began }));
       await writeFile(join(options.keep, 'calls.jsonl'), `${lines.join('\n')}\n`);
     }

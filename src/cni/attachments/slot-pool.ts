@@ -4,6 +4,7 @@ import type { Timer } from '../../common/clock.ts';
 import { AbortedError } from '../../common/deadline.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
+import { removeNeighbours } from '../host/bridge.ts';
 import { insideAddresses } from '../host/netns.ts';
 import { cniTarget, INTERFACE, type NetworkSetup, type NodeSegment } from '../host/network-setup.ts';
 import { addressesOf } from '../spec/cni-result.ts';
@@ -280,6 +281,7 @@ export class SlotPool {
       if (ips.length === 0) {
         throw new EsbError('the CNI plugins gave no address', { code: 'PluginInvalidOutput' });
       }
+      await removeNeighbours(this.#options.runner, segment.bridge, ips, { deadlineMs });
       const ready: ReadyRecord = { id, state: 'Ready', segment: segment.index, ips };
       if (this.#waiters.length > 0) {
         book.noteReady(ready);

@@ -109,6 +109,22 @@ export async function correctBridge(
   return true;
 }
 
+/**
+ * Removes the neighbour entries that the node has of addresses on a bridge, before an address goes to another worker.
+ * The kernel asks the earlier link address for 8 s before it asks for a new one (`delay_first_probe_time`, then three
+ * probes, in arp(7)), and no announcement of the worker tells it: the port does not forward yet when the kernel sends
+ * the announcement.
+ */
+export async function removeNeighbours(
+  runner: CommandRunner,
+  bridge: string,
+  addresses: readonly string[],
+  options: CallOptions = {},
+): Promise<void> {
+  const lines = addresses.map((address) => `neigh flush to ${singleAddress(address)} dev ${bridge}`);
+  await runNodeCommand(runner, 'ip', ['-batch', '-'], { ...options, errorCode: 'BridgeFailed', input: batch(lines) });
+}
+
 /** Removes the bridge; missing is success. */
 export async function removeBridge(runner: CommandRunner, bridge: string, options: CallOptions = {}): Promise<void> {
   const fail = { ...options, errorCode: 'BridgeFailed' as const };

@@ -1,7 +1,7 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { NodeNetwork } from '../../../src/cni/contract.ts';
+import type { Attachment, NodeNetwork } from '../../../src/cni/contract.ts';
 import type { NodeNetworkOptions } from '../../../src/cni/node-network.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { run } from '../../support/command.ts';
@@ -105,6 +105,34 @@ describe('a configuration list that asks for both families', () => {
     expect(await lab.connect(lab.outsidePath, ipv6, 8080), 'from outside').toMatchObject({
       connected: false,
     });
+  });
+
+  it('reaches a worker at once by addresses of both families that an earlier worker had', async () => {
+    const lab = await dualStackLab();
+    const network = await networkWith(lab, ['10.0.0.0/8', SUBNET]);
+    await network.start();
+    const addresses = async ({ ip, netnsPath }: Attachment): Promise<readonly string[]> => {
+      const [, ipv6 = ''] = /inet6 (fd00:234::\S+)\/112/.exec(await addressesInside(netnsPath)) ?? [];
+      return [ip, ipv6];
+    };
+    const expectReached = async (worker: Attachment): Promise<void> => {
+      await lab.listen(worker.netnsPath, 8080);
+      for (const address of await addresses(worker)) {
+        expect(await lab.connect(lab.netnsPath, address, 8080), address).toMatchObject({ connected: true });
+      }
+    };
+    const earlier = await network.attach('earlier');
+    const before = await addresses(earlier);
+    // A bridge without ports has no carrier, and the kernel removes its neighbour entries.
+    await network.attach('bystander');
+    await expectReached(earlier);
+    await network.detach('earlier');
+    for (const range of [0, 1]) {
+      await rm(join(lab.stateDir, `cni/ipam/esb/last_reserved_ip.${range}`));
+    }
+    const later = await network.attach('later');
+    expect(await addresses(later)).toEqual(before);
+    await expectReached(later);
   });
 
   it('keeps workers from the node, the metadata address, denied ranges and each other by IPv6 too', async () => {

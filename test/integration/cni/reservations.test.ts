@@ -64,6 +64,26 @@ describe('reservations', () => {
   });
 });
 
+describe('an address that another worker had', () => {
+  it('is reached at once, though the node has a neighbour entry of the earlier worker', async () => {
+    const lab = await createNetworkLab();
+    const network = await started(lab);
+    const earlier = await network.attach('earlier');
+    // A bridge without ports has no carrier, and the kernel removes its neighbour entries.
+    await network.attach('bystander');
+    await lab.listen(earlier.netnsPath, 8080);
+    expect(await lab.connect(lab.netnsPath, earlier.ip, 8080)).toMatchObject({ connected: true });
+    await network.detach('earlier');
+    // host-local goes on after the address that it gave last, but for a lost file or a full round.
+    await rm(ipam(lab, 'last_reserved_ip.0'));
+
+    const later = await network.attach('later');
+    expect(later.ip).toBe(earlier.ip);
+    await lab.listen(later.netnsPath, 8080);
+    expect(await lab.connect(lab.netnsPath, later.ip, 8080)).toMatchObject({ connected: true });
+  });
+});
+
 describe('records that are lost', () => {
   it('are written again for workers that live, whose addresses nobody else is given meanwhile', async () => {
     const lab = await createNetworkLab();
