@@ -1,13 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
-import { type EventReason, findCondition, workerConditions } from '../../api/condition.ts';
-import {
-  functionOwnerOf,
-  type LambdaFunction,
-  lambdaFunctions,
-  presentTemplateOf,
-  TEMPLATE_ANNOTATION,
-  workerOf,
-} from '../../api/lambda-function.ts';
+import type { EventReason } from '../../api/condition.ts';
+import { type LambdaFunction, lambdaFunctions, presentTemplateOf } from '../../api/lambda-function.ts';
 import type { LambdaVersion } from '../../api/lambda-version.ts';
 import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
@@ -25,14 +18,14 @@ import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
 import type { LoadBook, LoadChange } from '../load/load-book.ts';
 import { changeOf, statusOf } from './function-status.ts';
+import { type FunctionView, groupsFor, isWritten, publicationOf, traitsOf } from './function-view.ts';
 import { isOwned, namesakesOf, OWNER_INDEX, orphanIndex, otherHolderOf, ownerIndex } from './owner-index.ts';
-import { Pace } from './pace.ts';
-import { type FunctionStep, planFunction, type UpdateStep } from './plan.ts';
-import { type PublicationStep, planPublication } from './publication.ts';
-import { isOnLostNode, isUpdated, livingOf } from './readiness.ts';
-import { Refusals, refusalIn } from './refusal.ts';
+import { type FunctionStep, planFunction } from './plan.ts';
+import type { PublicationStep } from './publication.ts';
+import { isUpdated, livingOf } from './readiness.ts';
+import { Refusals, type Refused, refusalIn, type WriteKind } from './refusal.ts';
 import { RevisionKeeper } from './revision-keeper.ts';
-import { formerTemplates, hasWorked, rolloutOf, serves, stopMessage, untilDeadline } from './rollout.ts';
+import { formerTemplates, hasWorked, type RolloutState, rolloutOf, stopMessage, untilDeadline } from './rollout.ts';
 import { Scaler } from './scaler.ts';
 import { applySettings, lackingSettings } from './settings.ts';
 import { StatusWriter } from './status-writer.ts';
@@ -40,17 +33,14 @@ import { removeStrays } from './strays.ts';
 import { followUrls, type UrlSource, urlPolicyOf } from './url-source.ts';
 import type { UrlPolicy } from './url-status.ts';
 import { surplusVersions, VersionKeeper } from './version-keeper.ts';
-import { WorkerChanger } from './worker-changer.ts';
-import { groupsOf, latestOf, type WorkerGroup } from './worker-groups.ts';
-import { inTurns, outcomeOf, type WriteOutcome } from './write-outcome.ts';
+import { latestOf, type WorkerGroup } from './worker-groups.ts';
+import { WorkerWriter } from './worker-writer.ts';
+import { outcomeOf, type WriteOutcome } from './write-outcome.ts';
 
 /** Functions at a time. */
 const CONCURRENCY = 4;
 /** Milliseconds until the cache should have caught up; its event usually comes first. */
 const CACHE_REQUEUE_MS = 500;
-/** Milliseconds until a function that has made or ended as many workers as it may is looked at again. */
-const PACE_LOOK_MS = 1_000;
-
 export interface FunctionControllerOptions {
   /** Writes through it show in the caches. */
   readonly client: KubeClient;
@@ -71,16 +61,32 @@ export interface FunctionControllerOptions {
   readonly metrics: ReconcilerMetrics;
 }
 
+/** The outcome of one look at a function. */
+interface Kept {
+  readonly outcomes: readonly WriteOutcome[];
+  /** Milliseconds until it is looked at again, for each reason. */
+  readonly waits: readonly (number | undefined)[];
+}
+
+/** A function after its steps were carried out, for its status. */
+interface Found {
+  readonly view: FunctionView;
+  /** The function, with the turns that workers have got. */
+  readonly owner: LambdaFunction;
+  readonly groups: readonly WorkerGroup[];
+  readonly publication: PublicationStep;
+  /** Versions that are deleted. */
+  readonly surplus: readonly LambdaVersion[];
+  readonly isDeaf: boolean;
+}
+
 /** Keeps the workers and versions of each LambdaFunction, and removes those whose function is gone. */
 export class FunctionController {
   readonly #options: FunctionControllerOptions;
   readonly #versions: VersionKeeper;
   readonly #revisions: RevisionKeeper;
-  readonly #changer: WorkerChanger;
+  readonly #workers: WorkerWriter;
   readonly #refusals: Refusals;
-  /** Of workers that are made, and of those that leave. */
-  readonly #growth: Pace;
-  readonly #shrinking: Pace;
   readonly #queue: Reconciler;
   /** Functions whose template is to be kept: a new leader looks at each, and no scaling waits for that. */
   readonly #history: Reconciler;
@@ -95,10 +101,8 @@ export class FunctionController {
     this.#statuses = new StatusWriter(options);
     this.#versions = new VersionKeeper({ ...options, statuses: this.#statuses });
     this.#revisions = new RevisionKeeper(options);
-    this.#changer = new WorkerChanger(options);
     this.#refusals = new Refusals(clock);
-    this.#growth = new Pace(clock);
-    this.#shrinking = new Pace(clock);
+    this.#workers = new WorkerWriter({ ...options, refusals: this.#refusals });
     this.#urls = urlPolicyOf(options.urls);
     this.#scaler = new Scaler(options);
     const reconcile = (key: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(key, call);
@@ -159,171 +163,163 @@ export class FunctionController {
 
   /** Errors are those of the API server; the function is then looked at again after a growing wait. */
   async reconcile(key: string, call: CallOptions): Promise<ReconcileResult> {
-    const { client, clock, events, functions, settle, workers } = this.#options;
+    const { functions, settle, workers } = this.#options;
     await settle(parseKeyText(key), call);
     const owner = functions.cache.get(parseKeyText(key));
     const all = workers.cache.byIndex(OWNER_INDEX, key);
     const uid = owner?.metadata.uid;
-    const outcomes = [
+    const cleared = [
       ...(await removeStrays(this.#options, lambdaWorkers, key, uid, all, call)),
       ...(await this.#versions.removeStrays(key, uid, call)),
       await this.#revisions.remove(key, call),
     ];
-    const adopted = owner === undefined ? ({ kind: 'done' } as const) : await this.#adopt(owner, call);
-    outcomes.push(adopted);
-    const waits: (number | undefined)[] = [];
     if (owner === undefined) {
       this.#refusals.forget(key);
-      this.#growth.forget(key);
-      this.#shrinking.forget(key);
+      this.#workers.forget(key);
       this.#scaler.forget(key);
-    } else if (adopted.kind !== 'behind') {
-      const owned = workers.cache.byIndex(OWNER_INDEX, key).filter((worker) => isOwned(worker, owner));
-      const template = presentTemplateOf(owner);
-      const { living, ...known } = this.#versions.of(owner);
-      const latest = livingOf(owned).filter(({ spec }) => spec.version === undefined);
-      const holder = otherHolderOf(owner, functions);
-      const publication =
-        holder === undefined ? planPublication({ owner, template, latest, ...known }) : ({ kind: 'none' } as const);
-      const isAwaited = publication.kind === 'wait';
-      const fixed = groupsOf({ owner, template, versions: living, isAwaited });
-      const { groups, isDeaf, lookAfterMs } = this.#scaler.apply(owner, fixed, livingOf(owned));
-      waits.push(lookAfterMs);
-      const { namespace } = owner.metadata;
-      const isTaken = (name: string): boolean => workers.cache.get({ namespace, name }) !== undefined;
-      const rollout = rolloutOf({ owner, groups, workers: latest }, clock.now());
-      const former = formerTemplates({ owner, groups, workers: latest }, rollout);
-      const isGrowing = latest.length < latestOf(groups).wanted;
-      // The API server may take the one of before no more: the present one would have no worker to be tried by.
-      const isBarred =
-        this.#refusals.has(key, 'create', owner.metadata.generation) &&
-        !latest.some((each) => isUpdated(each, template));
-      const growth = isGrowing && !isBarred ? await this.#revisions.sourceOf(owner, former, call) : undefined;
-      const isStopped = rollout.state === 'Stopped';
-      const steps = planFunction({ owner, groups, owned, isTaken, isStopped, former, growth });
-      const carriedOut = await this.#carryOut(key, owner, groups, steps, call);
-      const { owner: present, outcomes: carried } = carriedOut;
-      waits.push(carriedOut.lookAfterMs);
-      const { generation } = owner.metadata;
-      const set = await this.#refusals.attempt(
-        { key, generation, kind: 'set' },
-        lackingSettings(owner, groups, owned),
-        (due) => applySettings(client, owner, groups, due, call),
-      );
-      const isWriting = publication.kind !== 'none' && publication.kind !== 'wait';
-      const published = await this.#refusals.attempt(
-        { key, generation, kind: 'publish' },
-        isWriting ? [publication] : [],
-        async () => [await this.#publish(present, publication, call)],
-      );
-      const isWorking = hasWorked({ groups, workers: latest }, rollout);
-      const surplus = surplusVersions(present, living);
-      const collected = await this.#refusals.attempt({ key, generation, kind: 'collect' }, surplus, async (some) =>
-        (await this.#isAsSeen(present, call))
-          ? await this.#versions.collect(present, some, call)
-          : [{ kind: 'behind' }],
-      );
-      outcomes.push(
-        ...carried,
-        ...set,
-        ...published,
-        ...collected,
-        await this.#revisions.prune(present, isWorking, call),
-      );
-      if (this.#revisions.isDue(present)) {
-        this.#history.add(key);
-      }
-      const refused = refusalIn(owner, carried, 'WorkerRefused', events);
-      const unset = refusalIn(owner, set, 'SettingsRefused', events);
-      const unpublished = refusalIn(owner, published, 'VersionRefused', events);
-      const toldVersions = await this.#versions.tell(
-        { groups, owned, versions: living.filter((version) => !surplus.includes(version)), refusal: refused?.message },
-        call,
-      );
-      const refusal = refused ?? unpublished ?? unset;
-      const isPublishing = publication.kind !== 'none';
-      const status = statusOf(
-        { owner: present, groups, owned, refusal, isPublishing, urls: this.#urls, holder, isDeaf },
-        clock.now(),
-      );
-      const areTurnsOver = present.status?.changing !== undefined && this.#changer.changing(present).length === 0;
-      const changed = changeOf(present.status, status);
-      const change = changed === 'none' && areTurnsOver ? 'numbers' : changed;
-      // A merge takes away what is null.
-      const told = {
-        ...(present.status?.url === undefined ? {} : { url: null }),
-        ...(areTurnsOver ? { changing: null } : {}),
-        ...status,
-      };
-      // By what is written: the deadline may have passed while workers were changed.
-      if (status.rollout?.state === 'Stopped' && present.status?.rollout?.state !== 'Stopped') {
-        const regarding = referenceTo(lambdaFunctions, owner);
-        const note = stopMessage({ owner, groups, workers: latest });
-        const reason = 'ProgressDeadlineExceeded';
-        events.record({ regarding, type: 'Warning', reason, action: 'Change', note });
-      }
-      waits.push(untilDeadline(rollout, owner.spec.rollout, clock.now()));
-      waits.push(toldVersions, await this.#statuses.write(lambdaFunctions, present, told, change, call));
+      return this.#resultOf(cleared, []);
     }
-    return this.#resultOf(outcomes, waits);
+    const adopted = await this.#adopt(owner, call);
+    if (adopted.kind === 'behind') {
+      return this.#resultOf([...cleared, adopted], []);
+    }
+    const { outcomes, waits } = await this.#keep(this.#observe(key, owner), call);
+    return this.#resultOf([...cleared, adopted, ...outcomes], waits);
   }
 
-  /** Carries out the steps that come next. */
-  async #carryOut(
-    key: string,
-    owner: LambdaFunction,
-    groups: readonly WorkerGroup[],
-    planned: readonly FunctionStep[],
-    call: CallOptions,
-  ): Promise<{
-    readonly owner: LambdaFunction;
-    readonly outcomes: readonly WriteOutcome[];
-    /** Milliseconds until further workers may be made, or may leave. */
-    readonly lookAfterMs?: number;
-  }> {
-    const { client } = this.#options;
-    const surplus = planned.filter((step) => step.kind === 'delete').map(({ worker }) => worker);
-    const leaving = this.#shrinking.take(key, surplus);
-    const wanted = planned.filter((step) => step.kind === 'create');
-    const changing = planned.filter((step) => step.kind === 'update');
-    const atOnce = changing.filter(({ isTurn }) => !isTurn);
-    const turns = changing.filter(({ isTurn }) => isTurn);
-    const created: string[] = [];
-    const { generation } = owner.metadata;
-    const create = async ({ name, source }: (typeof wanted)[number]): Promise<undefined> => {
-      await client.create(lambdaWorkers, workerOf(owner, name, source), call);
-      created.push(name);
+  /** A function with what belongs to it, as the caches show it. */
+  #observe(key: string, owner: LambdaFunction): FunctionView {
+    const { functions, workers } = this.#options;
+    const owned = workers.cache.byIndex(OWNER_INDEX, key).filter((worker) => isOwned(worker, owner));
+    return {
+      key,
+      owner,
+      template: presentTemplateOf(owner),
+      owned,
+      latest: livingOf(owned).filter(({ spec }) => spec.version === undefined),
+      versions: this.#versions.of(owner),
+      holder: otherHolderOf(owner, functions),
     };
-    let isPaced = leaving.length < surplus.length;
-    const outcomes = [
-      ...(await this.#refusals.attempt({ key, generation, kind: 'create' }, wanted, async (steps) => {
-        // Not before: what waits for the end of a refusal takes no turn, and stays refused.
-        const making = this.#growth.take(key, steps);
-        isPaced ||= making.length < steps.length;
-        return await inTurns(making, create);
-      })),
-    ];
-    const deleted: string[] = [];
-    const remove = async (worker: LambdaWorker): Promise<undefined> => {
-      const { name, uid } = worker.metadata;
-      await client.delete(lambdaWorkers, objectKey(worker), { ...call, uid });
-      deleted.push(name);
-    };
-    outcomes.push(...(await inTurns(leaving, remove)));
-    outcomes.push(
-      ...(await this.#refusals.attempt({ key, generation, kind: 'change' }, atOnce, (steps) =>
-        inTurns(steps, (step) => this.#changer.changeAtOnce(owner, groups, step, call)),
-      )),
+  }
+
+  /** Plans the next steps of a function, carries them out, and writes what has become of it. */
+  async #keep(view: FunctionView, call: CallOptions): Promise<Kept> {
+    const { key, owner } = view;
+    const publication = publicationOf(view);
+    const { groups, isDeaf, lookAfterMs } = this.#scaler.apply(
+      owner,
+      groupsFor(view, publication),
+      livingOf(view.owned),
     );
-    let present = owner;
-    const takeTurns = async (steps: readonly UpdateStep[]): Promise<readonly WriteOutcome[]> => {
-      const changed = await this.#changer.changeInTurn(owner, groups, steps, call);
-      present = changed.owner;
-      return changed.outcomes;
+    const rollout = rolloutOf({ owner, groups, workers: view.latest }, this.#options.clock.now());
+    const steps = await this.#planWorkers(view, groups, rollout, call);
+    const written = await this.#workers.write(key, owner, groups, steps, call);
+    const settings = await this.#attempt(view, 'set', lackingSettings(owner, groups, view.owned), (due) =>
+      applySettings(this.#options.client, owner, groups, due, call),
+    );
+    const published = await this.#attempt(view, 'publish', isWritten(publication) ? [publication] : [], async () => [
+      await this.#publish(written.owner, publication, call),
+    ]);
+    const surplus = surplusVersions(written.owner, view.versions.living);
+    const collected = await this.#attempt(view, 'collect', surplus, async (some) =>
+      (await this.#isAsSeen(written.owner, call))
+        ? await this.#versions.collect(written.owner, some, call)
+        : [{ kind: 'behind' }],
+    );
+    const isWorking = hasWorked({ groups, workers: view.latest }, rollout);
+    const pruned = await this.#revisions.prune(written.owner, isWorking, call);
+    if (this.#revisions.isDue(written.owner)) {
+      this.#history.add(key);
+    }
+    const refusals = { workers: written.outcomes, settings, published };
+    const told = await this.#tell(
+      { view, owner: written.owner, groups, publication, surplus, isDeaf },
+      this.#refusedIn(owner, refusals),
+      call,
+    );
+    return {
+      outcomes: [...written.outcomes, ...settings, ...published, ...collected, pruned],
+      waits: [
+        lookAfterMs,
+        written.lookAfterMs,
+        untilDeadline(rollout, owner.spec.rollout, this.#options.clock.now()),
+        ...told,
+      ],
     };
-    outcomes.push(...(await this.#refusals.attempt({ key, generation, kind: 'turn' }, turns, takeTurns)));
-    this.#report(owner, created, deleted);
-    return { owner: present, outcomes, ...(isPaced ? { lookAfterMs: PACE_LOOK_MS } : {}) };
+  }
+
+  /** The next steps of the workers of a function. An earlier template is read where new workers are to have that one. */
+  async #planWorkers(
+    view: FunctionView,
+    groups: readonly WorkerGroup[],
+    rollout: RolloutState,
+    call: CallOptions,
+  ): Promise<readonly FunctionStep[]> {
+    const { key, latest, owned, owner, template } = view;
+    const { generation, namespace } = owner.metadata;
+    const former = formerTemplates({ owner, groups, workers: latest }, rollout);
+    const isGrowing = latest.length < latestOf(groups).wanted;
+    // The API server may take the one of before no more: the present one would have no worker to be tried by.
+    const isBarred = this.#refusals.has(key, 'create', generation) && !latest.some((each) => isUpdated(each, template));
+    const growth = isGrowing && !isBarred ? await this.#revisions.sourceOf(owner, former, call) : undefined;
+    const isTaken = (name: string): boolean => this.#options.workers.cache.get({ namespace, name }) !== undefined;
+    return planFunction({ owner, groups, owned, isTaken, isStopped: rollout.state === 'Stopped', former, growth });
+  }
+
+  /** Writes the status of a function and of its versions; returns the waits until more of it may be written. */
+  async #tell(
+    { groups, isDeaf, owner, publication, surplus, view }: Found,
+    { refusal, refused }: { readonly refusal: Refused | undefined; readonly refused: Refused | undefined },
+    call: CallOptions,
+  ): Promise<readonly (number | undefined)[]> {
+    const { clock, events } = this.#options;
+    const { holder, owned } = view;
+    const versions = view.versions.living.filter((version) => !surplus.includes(version));
+    const toldVersions = await this.#versions.tell({ groups, owned, versions, refusal: refused?.message }, call);
+    const isPublishing = publication.kind !== 'none';
+    const status = statusOf(
+      { owner, groups, owned, refusal, isPublishing, urls: this.#urls, holder, isDeaf },
+      clock.now(),
+    );
+    const areTurnsOver = owner.status?.changing !== undefined && this.#workers.changing(owner).length === 0;
+    const changed = changeOf(owner.status, status);
+    const change = changed === 'none' && areTurnsOver ? 'numbers' : changed;
+    // A merge takes away what is null.
+    const told = {
+      ...(owner.status?.url === undefined ? {} : { url: null }),
+      ...(areTurnsOver ? { changing: null } : {}),
+      ...status,
+    };
+    // By what is written: the deadline may have passed while workers were changed.
+    if (status.rollout?.state === 'Stopped' && owner.status?.rollout?.state !== 'Stopped') {
+      const regarding = referenceTo(lambdaFunctions, owner);
+      const note = stopMessage({ owner: view.owner, groups, workers: view.latest });
+      const reason = 'ProgressDeadlineExceeded';
+      events.record({ regarding, type: 'Warning', reason, action: 'Change', note });
+    }
+    return [toldVersions, await this.#statuses.write(lambdaFunctions, owner, told, change, call)];
+  }
+
+  /** Refusals among some writes: the one that the status of the function tells, and that of a worker. */
+  #refusedIn(
+    owner: LambdaFunction,
+    { published, settings, workers }: Readonly<Record<'workers' | 'settings' | 'published', readonly WriteOutcome[]>>,
+  ): { readonly refusal: Refused | undefined; readonly refused: Refused | undefined } {
+    const { events } = this.#options;
+    const refused = refusalIn(owner, workers, 'WorkerRefused', events);
+    const unset = refusalIn(owner, settings, 'SettingsRefused', events);
+    const unpublished = refusalIn(owner, published, 'VersionRefused', events);
+    return { refused, refusal: refused ?? unpublished ?? unset };
+  }
+
+  /** Writes some of a kind for a function, unless the API server has refused that kind a short time ago. */
+  async #attempt<T>(
+    { key, owner }: Pick<FunctionView, 'key' | 'owner'>,
+    kind: WriteKind,
+    items: readonly T[],
+    write: (items: readonly T[]) => Promise<readonly WriteOutcome[]>,
+  ): Promise<readonly WriteOutcome[]> {
+    return await this.#refusals.attempt({ key, generation: owner.metadata.generation, kind }, items, write);
   }
 
   /** Keeps the present template of a function as a ControllerRevision. Errors are those of the API server. */
@@ -333,11 +329,9 @@ export class FunctionController {
     if (owner === undefined) {
       return {};
     }
-    const outcomes = await this.#refusals.attempt(
-      { key, generation: owner.metadata.generation, kind: 'keep' },
-      [owner],
-      async () => [await this.#revisions.keep(owner, call)],
-    );
+    const outcomes = await this.#attempt({ key, owner }, 'keep', [owner], async () => [
+      await this.#revisions.keep(owner, call),
+    ]);
     refusalIn(owner, outcomes, 'RevisionRefused', events);
     return this.#resultOf(outcomes, []);
   }
@@ -380,42 +374,4 @@ export class FunctionController {
     const present = await this.#options.client.get(lambdaFunctions, objectKey({ metadata }), call);
     return present?.metadata.uid === metadata.uid && present?.metadata.generation === metadata.generation;
   }
-
-  #report(owner: LambdaFunction, created: readonly string[], deleted: readonly string[]): void {
-    const { events, logger } = this.#options;
-    const changes = [
-      ...(created.length === 0 ? [] : [`created ${listed(created)}`]),
-      ...(deleted.length === 0 ? [] : [`deleted ${listed(deleted)}`]),
-    ];
-    if (changes.length > 0) {
-      const note = changes.join(', ');
-      logger.info({ function: keyText(objectKey(owner)), note }, 'workers of a function changed');
-      const regarding = referenceTo(lambdaFunctions, owner);
-      events.record({ regarding, type: 'Normal', reason: 'Scaled', action: 'Scale', note });
-    }
-  }
-}
-
-/** Some names, and how many more there are. */
-function listed(names: readonly string[]): string {
-  const shown = names.slice(0, 3).join(', ');
-  return names.length <= 3 ? shown : `${shown} and ${names.length - 3} more`;
-}
-
-/** Facts of a worker that its function goes by; a pause or a wake is no such fact. */
-function traitsOf(worker: LambdaWorker): unknown {
-  const { metadata, status } = worker;
-  const stalled = findCondition(status?.conditions, workerConditions.stalled);
-  return [
-    functionOwnerOf(metadata),
-    metadata.deletionTimestamp,
-    metadata.generation,
-    metadata.annotations?.[TEMPLATE_ANNOTATION],
-    status?.observedGeneration,
-    status?.image,
-    findCondition(status?.conditions, workerConditions.ready)?.status,
-    isOnLostNode(worker),
-    serves(worker),
-    [stalled?.status, stalled?.reason, stalled?.message],
-  ];
 }
