@@ -1,6 +1,5 @@
 import type { EventReason } from '../../api/condition.ts';
-import { type LambdaWorker, lambdaWorkers, unfitArchitecturesOf, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
-import { BoundedMap } from '../../common/bounds/bounded-map.ts';
+import { type LambdaWorker, lambdaWorkers, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode, unreachable } from '../../common/errors.ts';
@@ -15,18 +14,18 @@ import type { ControllerMetrics, WriteCause } from '../metrics/controller-metric
 import { isSilent } from '../nodes/liveness.ts';
 import type { QuotaBook } from '../quota/quota-book.ts';
 import { type AssignmentCache, isRefusedByFullNode, isSameGrant } from '../scheduling/assignment-cache.ts';
-import { type Homeless, homelessBy, type Refusal } from '../scheduling/homeless.ts';
+import type { Homeless } from '../scheduling/homeless.ts';
 import type { NodeSnapshot, WorkerStanding } from '../scheduling/node-snapshot.ts';
-import { type Placement, type PlacementStrategy, place } from '../scheduling/place.ts';
+import type { PlacementStrategy } from '../scheduling/place.ts';
 import { decide } from './decide.ts';
 import type { WorkerDecision } from './decision.ts';
 import { DisruptionBudget } from './disruption-budget.ts';
 import type { LeftNodes } from './left-nodes.ts';
-import { placementRequest } from './placement-request.ts';
 import { Rewordings } from './rewordings.ts';
 import type { ShareKeeper } from './share-keeper.ts';
 import { type ShareStanding, withShare } from './share-step.ts';
 import { clearancePatch, finalizerPatch, onlyRewords, statusPatch } from './status-draft.ts';
+import { WorkerPlacer } from './worker-placer.ts';
 
 export interface WorkerReconcilerOptions {
   /** Writes through it show in the caches. */
@@ -62,9 +61,6 @@ const SHARE_REQUEUE_MS = 5_000;
 /** Milliseconds until the cache should have caught up, as after a conflict; its event usually comes first. */
 const CACHE_REQUEUE_MS = 500;
 
-/** Wishes of workers whose refusal is remembered: some MiB. */
-const MAX_REFUSED = 1_024;
-
 /** A decision of one kind. */
 type Step<Kind extends WorkerDecision['kind']> = Extract<WorkerDecision, { readonly kind: Kind }>;
 
@@ -83,8 +79,7 @@ const eventKinds: Readonly<Record<WriteCause, EventKind | undefined>> = {
 /** Carries out the steps of {@link decide} for one worker at a time. */
 export class WorkerReconciler {
   readonly #options: WorkerReconcilerOptions;
-  /** Keys of workers without a fitting node: a change of the nodes may help them. */
-  readonly #waiting = new Map<string, Refusal>();
+  readonly #placer: WorkerPlacer;
   /** By key, the monotonic milliseconds since when a deletion waits for a node that the worker left. */
   readonly #awaiting = new Map<string, number>();
   /** By uid, the generation with which a worker was first seen in deletion: a later one is of a change. */
@@ -93,8 +88,6 @@ export class WorkerReconciler {
   readonly #lossTold = new Map<string, string>();
   /** By uid, the monotonic milliseconds of the last move away from a full node. */
   readonly #leftFullAt = new Map<string, number>();
-  /** Answers to workers without a node since nodes last changed, by all that they ask for. */
-  readonly #refused = new BoundedMap<string, Placement>(MAX_REFUSED);
   readonly #rewordings: Rewordings;
   readonly #turns: DisruptionBudget;
   /** By uid, workers that wait for the disruption budget. */
@@ -102,27 +95,24 @@ export class WorkerReconciler {
 
   constructor(options: WorkerReconcilerOptions) {
     this.#options = options;
+    this.#placer = new WorkerPlacer(options);
     this.#turns = new DisruptionBudget(options);
     this.#rewordings = new Rewordings(options.clock);
   }
 
   /** Keys of workers that wait for a fitting node. */
   waiting(): readonly string[] {
-    return [...this.#waiting.keys()];
+    return this.#placer.waiting();
   }
 
   /** Call it before waiting workers are looked at again, since nodes have changed. */
   forgetRefusals(): void {
-    this.#refused.clear();
+    this.#placer.forgetRefusals();
   }
 
   /** Workers among them that more nodes would help. */
   homeless(): readonly Homeless[] {
-    const { snapshot, workers } = this.#options;
-    const tmpOnDisk = snapshot.isTmpAlwaysOnDisk();
-    return [...this.#waiting].flatMap(
-      ([key, refusal]) => homelessBy(refusal, workers.get(parseKeyText(key)), tmpOnDisk) ?? [],
-    );
+    return this.#placer.homeless();
   }
 
   /** Keys of workers whose deletion waits for a node that they left. */
@@ -139,7 +129,7 @@ export class WorkerReconciler {
   }
 
   forget(key: string, uid: string): void {
-    this.#waiting.delete(key);
+    this.#placer.forget(key);
     this.#awaiting.delete(key);
     this.#deletedAs.delete(uid);
     this.#lossTold.delete(uid);
@@ -159,7 +149,7 @@ export class WorkerReconciler {
       this.#retract(worker);
     }
     for (let step = 0; step < MAX_STEPS && worker !== undefined; step++) {
-      this.#waiting.delete(key);
+      this.#placer.forget(key);
       const standing = this.#standing(worker);
       const shares = keeper.standing(worker);
       const decision = this.#decide(key, worker, standing, shares);
@@ -235,7 +225,7 @@ export class WorkerReconciler {
     const uid = worker.metadata.uid ?? '';
     const { assignment } = worker.status ?? {};
     const { deletionTimestamp } = worker.metadata;
-    const { left, quotas } = this.#options;
+    const { left } = this.#options;
     if (!isSilent(standing.liveness) && standing.goneBecause === undefined) {
       this.#lossTold.delete(uid);
     }
@@ -248,20 +238,8 @@ export class WorkerReconciler {
       standing,
       left: deletionTimestamp === undefined ? [] : left.of(worker),
       deletingMs: deletionTimestamp === undefined ? 0 : this.#deletingMs(key),
-      place: (exclude, unfitArchitectures = unfitArchitecturesOf(worker)) => {
-        const placement = this.#place(worker, exclude, unfitArchitectures);
-        if (placement.kind === 'refused') {
-          this.#waiting.set(key, { ...placement, unfitArchitectures });
-        }
-        return placement;
-      },
-      grant: () => {
-        const grant = quotas.grant(worker);
-        if (grant.kind === 'refused') {
-          this.#waiting.set(key, { reason: 'QuotaExceeded', leaving: false, unfitArchitectures: [] });
-        }
-        return grant;
-      },
+      place: (exclude, unfitArchitectures) => this.#placer.place(key, worker, exclude, unfitArchitectures),
+      grant: () => this.#placer.grant(key, worker),
       isLossTold: assignment !== undefined && this.#lossTold.get(uid) === assignment.nodeName,
       mayLeaveFullNode: this.#mayLeaveFullNode(worker),
       mayLeave: () => {
@@ -278,23 +256,6 @@ export class WorkerReconciler {
   #mayLeaveFullNode(worker: LambdaWorker): boolean {
     const leftAt = this.#leftFullAt.get(worker.metadata.uid ?? '');
     return leftAt === undefined || this.#options.clock.monotonic() - leftAt >= FULL_MOVE_INTERVAL_MS;
-  }
-
-  #place(worker: LambdaWorker, exclude: string | undefined, unfitArchitectures: readonly string[]): Placement {
-    const { snapshot, strategy } = this.#options;
-    const request = { ...placementRequest(worker), strategy, unfitArchitectures, exclude };
-    // Workers without a node differ for a refusal by what they ask for alone, unless they are spread.
-    const isFirst = worker.status?.assignment === undefined && request.spread === undefined;
-    const kind = isFirst ? JSON.stringify([request, worker.spec.tolerations ?? []]) : undefined;
-    const refused = kind === undefined ? undefined : this.#refused.get(kind);
-    if (refused !== undefined) {
-      return refused;
-    }
-    const placement = place(request, snapshot.candidates(worker, isRefusedByFullNode(worker)));
-    if (kind !== undefined && placement.kind === 'refused') {
-      this.#refused.set(kind, placement);
-    }
-    return placement;
   }
 
   /** Returns the worker after the step, for another step. */
