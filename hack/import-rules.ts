@@ -123,6 +123,10 @@ const gateway: RoomTable = {
     access: { holds: 'who a caller is, and what it may', imports: ['lambda'] },
     agents: { holds: 'agents, workers, versions and routes', imports: ['lambda'] },
     admission: { holds: 'limits', imports: ['lambda', 'access', 'agents'] },
+    dispatch: {
+      holds: 'calls on their way: the workers that a reference names, what is tried again, and the answer',
+      imports: ['lambda', 'agents', 'admission'],
+    },
     telemetry: { holds: 'metrics, access log, spans', imports: ['access'] },
     events: { holds: 'calls of type Event, kept until they have run', imports: ['lambda', 'agents'] },
     control: {
@@ -131,11 +135,11 @@ const gateway: RoomTable = {
     },
     http: {
       holds: 'what callers see',
-      imports: ['lambda', 'access', 'agents', 'admission', 'telemetry', 'control'],
+      imports: ['lambda', 'access', 'agents', 'admission', 'dispatch', 'telemetry', 'control'],
     },
     url: {
       holds: 'function URLs: their listener, requests to events, answers to responses, CORS',
-      imports: ['lambda', 'access', 'agents', 'admission', 'telemetry', 'http'],
+      imports: ['lambda', 'access', 'agents', 'admission', 'dispatch', 'telemetry', 'http'],
     },
     load: { holds: 'the way of load to the leading controller', imports: ['admission'] },
     handover: {
@@ -143,7 +147,6 @@ const gateway: RoomTable = {
       imports: ['lambda', 'agents', 'admission', 'events', 'http'],
     },
   },
-  shared: { 'invoker.ts': ['http', 'url'] },
 };
 
 const cli: RoomTable = {

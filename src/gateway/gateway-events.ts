@@ -7,12 +7,12 @@ import type { Room } from './admission/room.ts';
 import type { FleetView } from './agents/fleet-view.ts';
 import type { FunctionCall, InvokeResult } from './agents/function-call.ts';
 import type { VersionBook } from './agents/version-book.ts';
+import type { Invoker } from './dispatch/invoker.ts';
 import { EndpointGuard } from './events/endpoint-guard.ts';
 import { createPostRecord } from './events/event-destination.ts';
 import type { EventKeeper } from './events/event-keeper.ts';
 import { EventQueue } from './events/event-queue.ts';
 import { type EventStore, eventSettingsOf } from './events/event-store.ts';
-import type { Invoker } from './invoker.ts';
 import type { Caller } from './lambda/caller.ts';
 import type { GatewayMetrics } from './telemetry/gateway-metrics.ts';
 

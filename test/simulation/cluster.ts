@@ -10,7 +10,7 @@ import type { AgentSession } from '../../src/gateway/agents/agent-session.ts';
 import { FleetView } from '../../src/gateway/agents/fleet-view.ts';
 import type { InvokeResult } from '../../src/gateway/agents/function-call.ts';
 import { VersionBook } from '../../src/gateway/agents/version-book.ts';
-import { Invoker } from '../../src/gateway/invoker.ts';
+import { Invoker } from '../../src/gateway/dispatch/invoker.ts';
 import { Caller } from '../../src/gateway/lambda/caller.ts';
 import type { RecoverRequest } from '../../src/protocol/generated/agent.ts';
 import { fakeInformer } from '../support/fake-informer.ts';

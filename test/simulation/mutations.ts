@@ -259,7 +259,7 @@ export const mutations: readonly Mutation[] = [
     name: 'a gateway does not ask the next agent for the answer of a call',
     changes: [
       {
-        file: 'src/gateway/invoker.ts',
+        file: 'src/gateway/dispatch/call-sender.ts',
         text: "return answer.kind === 'Unknown' ? answer.soFar : undefined;",
         by: 'return undefined;',
       },

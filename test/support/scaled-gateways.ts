@@ -16,7 +16,7 @@ import type { AgentSession } from '../../src/gateway/agents/agent-session.ts';
 import { FleetView } from '../../src/gateway/agents/fleet-view.ts';
 import type { FunctionCall } from '../../src/gateway/agents/function-call.ts';
 import { VersionBook } from '../../src/gateway/agents/version-book.ts';
-import { Invoker } from '../../src/gateway/invoker.ts';
+import { Invoker } from '../../src/gateway/dispatch/invoker.ts';
 import { Caller } from '../../src/gateway/lambda/caller.ts';
 import type { Phase, WorkerState } from '../../src/protocol/generated/agent.ts';
 import { fakeInformer } from './fake-informer.ts';

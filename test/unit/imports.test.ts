@@ -150,12 +150,12 @@ describe('imports', () => {
       'cli/ps.ts',
     ]);
     const inside =
-      "import type { LambdaApi } from '../http/lambda-api.ts';\nimport { place } from './room.ts';\nimport '../invoker.ts';";
+      "import type { LambdaApi } from '../http/lambda-api.ts';\nimport { place } from './room.ts';\nimport '../gateway-events.ts';";
     const gateway = join(root, 'gateway');
     const table = foldersWithRooms.gateway ?? source;
     expect(forbiddenImports(join(gateway, 'admission/example.ts'), inside, table, gateway)).toEqual([
       'http/lambda-api.ts',
-      'invoker.ts',
+      'gateway-events.ts',
     ]);
   });
 

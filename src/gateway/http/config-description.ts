@@ -5,9 +5,9 @@ import { calledNameOf, type LambdaFunction } from '../../api/lambda-function.ts'
 import type { EventDestination, LambdaWorker } from '../../api/lambda-worker.ts';
 import { versionsOf, type WrittenAlias } from '../control/aliases.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
+import { isActive } from '../lambda/function-state.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { lambdaTime } from './function-description.ts';
-import { isActive } from './function-state.ts';
 
 /** Lambda's description of an alias. */
 export function aliasOf(owner: LambdaFunction | undefined, alias: WrittenAlias, functionName: string) {

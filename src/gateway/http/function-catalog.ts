@@ -15,7 +15,7 @@ import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import { LATEST, versionText } from '../../common/function-arn.ts';
 import type { FleetView, FunctionEntry } from '../agents/fleet-view.ts';
 import { NO_DRAW, type VersionBook } from '../agents/version-book.ts';
-import type { Invoker } from '../invoker.ts';
+import type { Invoker } from '../dispatch/invoker.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 import { LambdaError } from '../lambda/lambda-error.ts';
 

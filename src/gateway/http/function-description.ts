@@ -4,8 +4,6 @@ import { functionNameOf, type LambdaWorker, loggingOf } from '../../api/lambda-w
 import { quantityToMiB } from '../../api/quantity.ts';
 import { versionText } from '../../common/function-arn.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
-import { functionRevisionOf, revisionIdOf } from '../lambda/revision-id.ts';
-import type { CatalogFunction } from './function-catalog.ts';
 import {
   functionStateOf,
   functionUpdateOf,
@@ -14,7 +12,9 @@ import {
   type UpdateMembers,
   updateOf,
   versionStateOf,
-} from './function-state.ts';
+} from '../lambda/function-state.ts';
+import { functionRevisionOf, revisionIdOf } from '../lambda/revision-id.ts';
+import type { CatalogFunction } from './function-catalog.ts';
 
 /**
  * Lambda's description of the function with these workers. The speaking worker gives the members of the function as a

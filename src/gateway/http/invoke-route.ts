@@ -5,7 +5,7 @@ import type { InvokeTimings } from '../../protocol/generated/agent.ts';
 import type { Principal } from '../access/principal.ts';
 import type { Admission } from '../admission/admission.ts';
 import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
-import type { Invoker } from '../invoker.ts';
+import type { Invoker } from '../dispatch/invoker.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
 import { lambdaOperations, lambdaShapes, type OperationName } from '../lambda/generated/operations.ts';
 import { checkInPieces, checkPayload, MAX_EVENT_BYTES, MAX_PAYLOAD_BYTES, payloadOf } from '../lambda/json-payload.ts';

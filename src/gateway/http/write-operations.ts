@@ -8,11 +8,11 @@ import type { Author, FunctionTarget, FunctionWriter } from '../control/function
 import { booleanIn, invalid, type Members, textIn, textMapIn } from '../control/members.ts';
 import { withoutTags, withTags } from '../control/tags.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
+import { type Failure, failureCode } from '../lambda/function-state.ts';
 import { lambdaShapes, type OperationName } from '../lambda/generated/operations.ts';
 import { boundsError, LambdaError, shown } from '../lambda/lambda-error.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { describeFunction } from './function-description.ts';
-import { type Failure, failureCode } from './function-state.ts';
 
 export interface WriteInput {
   /** The function of the path. Empty for CreateFunction, whose path names none. */

@@ -1,8 +1,8 @@
 import { MAX_RESPONSE_BYTES } from '../../common/emulator-answer.ts';
 import { type FailureName, FUNCTION_FAILURES, failureNameOf } from '../../protocol/function-ends.ts';
 import type { FunctionEnd } from '../../protocol/generated/agent.ts';
-import { type FunctionAnswer, functionError, responseTooLarge } from './emulator-translation.ts';
-import type { InvokeResult } from './function-call.ts';
+import { type FunctionAnswer, functionError, responseTooLarge } from '../agents/emulator-translation.ts';
+import type { InvokeResult } from '../agents/function-call.ts';
 
 /** All that came from a worker before the end of its function. */
 export interface WholeAnswer {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { MAX_RESPONSE_BYTES } from '../../../../src/common/emulator-answer.ts';
-import { answerOfFunction, type WholeAnswer } from '../../../../src/gateway/agents/function-end.ts';
+import { answerOfFunction, type WholeAnswer } from '../../../../src/gateway/dispatch/function-end.ts';
 import type { FunctionEnd } from '../../../../src/protocol/generated/agent.ts';
 
 function answer(end: Partial<FunctionEnd>, text = '', whole: Partial<WholeAnswer> = {}) {

@@ -1,5 +1,5 @@
-import type { FleetView, FunctionEntry } from './fleet-view.ts';
-import { chooseRoute, type Route } from './routing.ts';
+import type { FleetView, FunctionEntry } from '../agents/fleet-view.ts';
+import { chooseRoute, type Route } from '../agents/routing.ts';
 
 /** A call that waits at the agent of a worker without a free place. */
 export interface TurnSeeker {
