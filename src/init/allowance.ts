@@ -34,6 +34,10 @@ const IDLE_BYTES = 1024;
 const UNREAD_BYTES = 4096;
 /** Milliseconds that a pause takes at least: each costs as much as some reads. */
 const LEAST_PAUSE_MS = 20;
+/** Milliseconds for which an init may say more than its share without a call. */
+const ABUSE_MS = 30_000;
+/** Most bytes of a frame with a part of an answer. */
+const PART_BYTES = 64 * 1024;
 /** Bytes that words of all inits of a node may have the agent keep. */
 const NODE_BYTES = 40 * 2 ** 20;
 
@@ -239,12 +243,23 @@ export class Allowance {
   allowCall(): void {
     this.#parts += FOR_CALL;
     this.#words += FOR_CALL;
-    this.forgive();
+    this.#overSince = undefined;
   }
 
-  /** The init has a reason for its words. */
-  forgive(): void {
-    this.#overSince = undefined;
+  /**
+   * Counts the frame that has come in part, once the words of a read were taken. An init with a call has a reason for its
+   * words.
+   *
+   * @throws {InitBreach} where an init without a call has said more than its share for too long; see {@link keep}
+   */
+  endTurn(heldBytes: number, hasCalls: boolean): void {
+    // A part of an answer on its way is bounded, and a frame of it is no larger than that.
+    this.#keepFrame(hasCalls ? Math.max(0, heldBytes - PART_BYTES) : heldBytes);
+    if (hasCalls) {
+      this.#overSince = undefined;
+    } else if (this.overMs >= ABUSE_MS) {
+      throw new InitBreach('the init has said more than its share for 30 seconds, without a call');
+    }
   }
 
   /** Milliseconds until more may be read; 0 for at once. */
@@ -271,12 +286,8 @@ export class Allowance {
     }
   }
 
-  /**
-   * Counts a frame that has come in part, instead of the one before.
-   *
-   * @throws {InitBreach} see {@link keep}
-   */
-  keepFrame(bytes: number): void {
+  /** Counts a frame that has come in part, instead of the one before. */
+  #keepFrame(bytes: number): void {
     const more = bytes - this.#frameBytes;
     this.#frameBytes = bytes;
     this.keep(more);

@@ -3,7 +3,6 @@ import type { InitState } from './contract.ts';
 import type { FoundCalls } from './found-calls.ts';
 import type { InitConnection } from './init-connection.ts';
 import type { Hello } from './messages.ts';
-import type { SentCall } from './sent-call.ts';
 
 /** A connection, and how far its init has come with what it knows. */
 export interface Connected {
@@ -26,9 +25,19 @@ export interface Connected {
   share: 'Untold' | 'Alone' | 'Beside';
 }
 
-/** A call, and the connection on which its init was last known to have it. */
-export interface Pending {
-  readonly call: SentCall;
-  on: Connected;
-  bound: Timer;
+/** A connection whose init has not said a word. `late` ends it where that stays so. */
+export function newConnection(connection: InitConnection, found: FoundCalls, late: Timer): Connected {
+  return {
+    connection,
+    ended: Promise.withResolvers(),
+    hello: undefined,
+    state: undefined,
+    named: new Set(),
+    found,
+    unasked: undefined,
+    whole: false,
+    late,
+    hasNews: false,
+    share: 'Untold',
+  };
 }

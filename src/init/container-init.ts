@@ -3,13 +3,14 @@ import type { Clock, Timer } from '../common/clock.ts';
 import { unreachable } from '../common/errors.ts';
 import { type Allowance, Allowances } from './allowance.ts';
 import { markOf, neverHad } from './call-history.ts';
-import type { Connected, Pending } from './connected.ts';
+import { type Connected, newConnection } from './connected.ts';
 import type { AnswerTaker, Found, InitAnswer, InitLink, InitNews, InitRequest, InitState } from './contract.ts';
 import { FoundCalls } from './found-calls.ts';
 import { eventFrames, InitBreach, linesFrame } from './frames.ts';
 import { InitConnection, type MessageUse } from './init-connection.ts';
 import { KeptAnswers, MAX_KNOWN } from './kept-answers.ts';
 import type { CallTold, Hello, InitMessage } from './messages.ts';
+import { OpenCalls } from './open-calls.ts';
 import { mistakeIn, orderFrame } from './order.ts';
 import { ARRIVAL_WINDOW_BYTES, SentCall } from './sent-call.ts';
 
@@ -20,17 +21,11 @@ const HELLO_MS = 5_000;
  * reported before its worker counts as lost.
  */
 const WHOLE_MS = 15_000;
-/** Milliseconds for which an init may say more than its share without a call. */
-const ABUSE_MS = 30_000;
-/** Most bytes of a frame with a part of an answer. */
-const PART_BYTES = 64 * 1024;
 /** Bytes that the agent keeps of a call that an init has named, beside its id. */
 const KNOWN_BYTES = 256;
 const NONE: Found = { running: 0, requestId: undefined };
 /** Milliseconds that calls wait for the return of their init. */
 const RETURN_MS = 2_000;
-/** Milliseconds that the last bytes of an answer may take once there is room for them. */
-const LAST_BYTES_MS = 5_000;
 /** Milliseconds in which gateways ask for the answers of calls that an earlier run of the agent has sent. */
 const ASKED_MS = 60_000;
 
@@ -53,9 +48,7 @@ export interface ContainerInitOptions {
 export class ContainerInit implements InitLink {
   readonly containerId: string;
   readonly #options: ContainerInitOptions;
-  readonly #calls = new Map<string, Pending>();
-  /** Calls that have no taker any more, and whose end the connected init has yet to tell. */
-  readonly #left = new Set<string>();
+  readonly #calls: OpenCalls;
   readonly #kept: KeptAnswers;
   readonly #allowance: Allowance;
   #connected: Connected | undefined;
@@ -70,6 +63,13 @@ export class ContainerInit implements InitLink {
     this.#options = options;
     const { allowances = new Allowances(options.clock), namespace = '' } = options;
     this.#allowance = allowances.open(namespace, (breach) => this.#connected?.connection.end(breach));
+    this.#calls = new OpenCalls({
+      clock: options.clock,
+      connected: () => this.#connected,
+      acknowledge: (id, offset) => this.#say('A', { id, offset }),
+      forget: (id) => this.#say('F', { id }),
+      onRead: (id, call) => this.#keep(id, call),
+    });
     this.#kept = new KeptAnswers(options.clock, (ids) => this.#connected?.connection.send(this.#forgetting(ids)));
   }
 
@@ -79,7 +79,7 @@ export class ContainerInit implements InitLink {
       return undefined;
     }
     // The init hears of a call after it was sent, and may have spoken meanwhile.
-    return state.idle && this.#calls.size + this.#left.size > 0 ? { ...state, idle: false } : state;
+    return state.idle && this.#calls.isBusy ? { ...state, idle: false } : state;
   }
 
   get found(): Found {
@@ -126,31 +126,21 @@ export class ContainerInit implements InitLink {
       this.#options.clock,
       this.#allowance,
     );
-    const connected: Connected = {
-      connection,
-      ended: Promise.withResolvers(),
-      hello: undefined,
-      state: undefined,
-      named: new Set(),
-      found: new FoundCalls({
-        onLost: (id) => {
-          this.#kept.release(id);
-          this.#say('F', { id });
-        },
-        onRead: (id, call) => this.#keep(id, call),
-        onAsked: () => this.#told(connected),
-        onTell: (id, number) => {
-          this.#kept.release(id);
-          this.#say('T', { id, number });
-        },
-        onDropped: (id) => this.#drop(connected, id),
-      }),
-      unasked: undefined,
-      whole: false,
-      late: this.#options.clock.setTimer(() => connection.end(), HELLO_MS),
-      hasNews: false,
-      share: 'Untold',
-    };
+    const found = new FoundCalls({
+      onLost: (id) => {
+        this.#kept.release(id);
+        this.#say('F', { id });
+      },
+      onRead: (id, call) => this.#keep(id, call),
+      onAsked: () => this.#told(connected),
+      onTell: (id, number) => {
+        this.#kept.release(id);
+        this.#say('T', { id, number });
+      },
+      onDropped: (id) => this.#drop(connected, id),
+    });
+    const late = this.#options.clock.setTimer(() => connection.end(), HELLO_MS);
+    const connected = newConnection(connection, found, late);
     this.#connected = connected;
     this.#allowance.spendConnection();
   }
@@ -162,15 +152,18 @@ export class ContainerInit implements InitLink {
       return Promise.resolve({ kind: 'NotSent', message: 'the init of the worker is not connected', own: false });
     }
     const order = orderFrame(request, this.#options.clock);
-    const mistake = mistakeIn(request, order, this.#calls.has(requestId) || !connected.found.drop(requestId));
+    const mistake = mistakeIn(
+      request,
+      order,
+      this.#calls.get(requestId) !== undefined || !connected.found.drop(requestId),
+    );
     if (mistake !== undefined) {
       return Promise.resolve({ kind: 'NotSent', message: mistake, own: true });
     }
     // An init takes a call that it knows for the same one.
     this.#kept.drop(requestId);
     const call = new SentCall(request, request.arrival && ARRIVAL_WINDOW_BYTES);
-    const bound = this.#options.clock.setTimer(() => this.#overdue(requestId), request.boundMs);
-    this.#calls.set(requestId, { call, on: connected, bound });
+    this.#calls.add(requestId, call, connected, request.boundMs);
     request.onSending();
     this.#allowance.allowCall();
     const arrived = this.#forgetting(this.#kept.takeArrived());
@@ -194,16 +187,18 @@ export class ContainerInit implements InitLink {
     if (whole !== true || hello?.history === undefined || found?.has(requestId) === true) {
       return false;
     }
-    const isOurs = this.#calls.has(requestId) || this.#left.has(requestId);
-    return !isOurs && neverHad(hello.history, this.#options.clock.monotonic() - hello.at, requestId, sentMs);
+    return (
+      !this.#calls.has(requestId) &&
+      neverHad(hello.history, this.#options.clock.monotonic() - hello.at, requestId, sentMs)
+    );
   }
 
   abort(requestId: string, message: string): void {
-    this.#settle(requestId, { kind: 'Unknown', message });
+    this.#calls.settle(requestId, { kind: 'Unknown', message });
   }
 
   leave(requestId: string, message: string): void {
-    this.#settle(requestId, { kind: 'Unknown', message }, true);
+    this.#calls.settle(requestId, { kind: 'Unknown', message }, true);
   }
 
   recover(requestId: string, from: number, taker: AnswerTaker): Promise<InitAnswer> | undefined {
@@ -216,7 +211,7 @@ export class ContainerInit implements InitLink {
     this.#closed = true;
     this.#connected?.connection.end();
     this.#lost?.cancel();
-    this.#settleAll({ kind: 'Unknown', message });
+    this.#calls.settleAll({ kind: 'Unknown', message });
     this.#allowance.close();
   }
 
@@ -236,7 +231,7 @@ export class ContainerInit implements InitLink {
         this.#takeCall(connected, message.call);
         return connected.whole ? 'Words' : 'Idle';
       case 'Data':
-        return (this.#calls.get(message.id)?.call ?? connected.found).takeData(message) ? 'Part' : 'Unread';
+        return (this.#calls.get(message.id) ?? connected.found).takeData(message) ? 'Part' : 'Unread';
       case 'Other':
         return 'Words';
       default:
@@ -257,36 +252,21 @@ export class ContainerInit implements InitLink {
     );
     connected.hello = { ...hello, at: this.#options.clock.monotonic() };
     connected.state = state;
-    this.#left.clear();
+    this.#calls.forgetLeft();
     if (this.#session !== session) {
-      this.#settleAll({ kind: 'Unknown', message: 'the init was replaced by another' });
+      this.#calls.settleAll({ kind: 'Unknown', message: 'the init was replaced by another' });
     }
     this.#session = session;
     this.#nameUntilWhole(connected);
   }
 
   #takeCall(connected: Connected, told: CallTold): void {
-    const { id, head, end } = told;
-    const pending = this.#calls.get(id);
-    if (pending?.on !== connected && !connected.whole) {
+    const { end, id } = told;
+    if (!connected.whole && !this.#calls.isOn(id, connected)) {
       connected.named.add(id);
     }
-    if (pending === undefined) {
-      if (end === undefined || !this.#left.delete(id)) {
-        this.#find(connected, told);
-      }
-    } else {
-      if (pending.on !== connected) {
-        pending.on = connected;
-        this.#say('A', { id, offset: pending.call.acknowledged });
-      }
-      if (head !== undefined) {
-        pending.call.takeHead(head);
-      }
-      if (end !== undefined) {
-        pending.call.checkEnd(end);
-        this.#settle(id, { kind: 'Ended', end });
-      }
+    if (!this.#calls.take(told, connected)) {
+      this.#find(connected, told);
     }
     if (end !== undefined && this.state?.idle === true) {
       // The worker waited for the next call before its init told the end of this one.
@@ -336,11 +316,7 @@ export class ContainerInit implements InitLink {
     connected.late.cancel();
     connected.named.clear();
     const message = 'the connection to the init of the worker ended';
-    for (const [id, { on }] of this.#calls) {
-      if (on !== connected) {
-        this.#settle(id, { kind: 'NotSent', message, own: true });
-      }
-    }
+    this.#calls.settleUnnamed(connected, { kind: 'NotSent', message, own: true });
     this.#told(connected);
   }
 
@@ -370,17 +346,9 @@ export class ContainerInit implements InitLink {
       this.#allowance.spendNews();
       this.#told(connected);
     }
-    this.#acknowledgeAll(connected);
+    this.#calls.acknowledgeAll(connected);
     this.#giveUp(connected);
-    const hasCalls = this.#calls.size > 0;
-    // A part of an answer on its way is bounded, and a frame of it is no larger than that.
-    const { heldBytes } = connected.connection;
-    this.#allowance.keepFrame(hasCalls ? Math.max(0, heldBytes - PART_BYTES) : heldBytes);
-    if (hasCalls) {
-      this.#allowance.forgive();
-    } else if (this.#allowance.overMs >= ABUSE_MS) {
-      throw new InitBreach('the init has said more than its share for 30 seconds, without a call');
-    }
+    this.#allowance.endTurn(connected.connection.heldBytes, this.#calls.size > 0);
   }
 
   #disconnected(connected: Connected, breach: string | undefined): void {
@@ -388,17 +356,17 @@ export class ContainerInit implements InitLink {
     this.#connected = undefined;
     this.#breach = breach;
     this.#failed = connected.state?.phase === 'Failed' ? connected.state : undefined;
-    this.#left.clear();
+    this.#calls.forgetLeft();
     this.#kept.clear();
     this.#allowance.keepNothing();
     connected.unasked?.cancel();
     connected.found.close('the connection to the init of the worker ended');
     if (breach !== undefined) {
-      this.#settleAll({ kind: 'Unknown', message: breach });
+      this.#calls.settleAll({ kind: 'Unknown', message: breach });
     } else if (this.#calls.size > 0) {
       const answer: InitAnswer = { kind: 'Unknown', message: 'the connection to the init of the worker ended' };
       this.#lost?.cancel();
-      this.#lost = this.#options.clock.setTimer(() => this.#settleAll(answer), RETURN_MS);
+      this.#lost = this.#options.clock.setTimer(() => this.#calls.settleAll(answer), RETURN_MS);
     }
     if (connected.whole || breach !== undefined) {
       this.#options.onNews(this.news);
@@ -406,59 +374,6 @@ export class ContainerInit implements InitLink {
     connected.ended.resolve();
     if (!this.#closed && breach === undefined) {
       this.#options.onFree();
-    }
-  }
-
-  #acknowledgeAll(connected: Connected | undefined): void {
-    if (connected === undefined) {
-      return;
-    }
-    for (const [id, { on, call }] of this.#calls) {
-      if (on === connected) {
-        this.#acknowledge(connected, id, call);
-      }
-    }
-    for (const [id, { sent }] of connected.found.read) {
-      this.#acknowledge(connected, id, sent);
-    }
-  }
-
-  /** Acknowledges what there is room for, unless the init has yet to read what it was sent before. */
-  #acknowledge(connected: Connected, id: string, call: SentCall): void {
-    while (connected === this.#connected && !connected.connection.full) {
-      const offset = call.due(() => this.#acknowledgeAll(this.#connected));
-      if (offset === undefined) {
-        return;
-      }
-      this.#say('A', { id, offset });
-    }
-  }
-
-  #overdue(id: string): void {
-    const pending = this.#calls.get(id);
-    if (pending?.call.waits === true) {
-      // The receiver is slow, and not the init.
-      pending.bound = this.#options.clock.setTimer(() => this.#overdue(id), LAST_BYTES_MS);
-      return;
-    }
-    this.#settle(id, { kind: 'Silent' });
-  }
-
-  /** Ends the wait for a call, and has the init forget it, unless it is left to the next run of the agent. */
-  #settle(id: string, answer: InitAnswer, left = false): void {
-    const pending = this.#calls.get(id);
-    if (pending !== undefined && this.#calls.delete(id)) {
-      pending.bound.cancel();
-      pending.call.settle(answer);
-      if (left || pending.on !== this.#connected) {
-        return;
-      }
-      if (answer.kind === 'Ended') {
-        this.#keep(id, pending.call);
-      } else {
-        this.#say('F', { id });
-        this.#left.add(id);
-      }
     }
   }
 
@@ -475,12 +390,6 @@ export class ContainerInit implements InitLink {
   #forgetting(ids: readonly string[]): readonly Buffer[] {
     this.#connected?.found.forgotten(ids);
     return ids.map((id) => linesFrame('F', { id }));
-  }
-
-  #settleAll(answer: InitAnswer): void {
-    for (const id of [...this.#calls.keys()]) {
-      this.#settle(id, answer);
-    }
   }
 
   #say(kind: 'A' | 'F' | 'L' | 'O' | 'T', fields: Readonly<Record<string, string | number>>): void {
