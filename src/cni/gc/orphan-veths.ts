@@ -1,11 +1,9 @@
-import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { CallOptions } from '../../common/deadline.ts';
-import { undefinedIfNoFile } from '../../common/errors.ts';
 import { type CommandRunner, LONG_OUTPUT_BYTES } from '../../common/exec/command-runner.ts';
 import { runNodeCommand } from '../host/node-command.ts';
-import { nodeInterfacesOf, parseJson } from '../spec/cni-result.ts';
+import { nodeInterfacesOf } from '../spec/cni-result.ts';
 import { isObject, listOf } from '../spec/network-config.ts';
+import { ResultCache } from '../spec/result-cache.ts';
 
 /** Ports of the workers' bridges, and the claimed ones among them. */
 export interface BridgePorts {
@@ -13,30 +11,24 @@ export interface BridgePorts {
   readonly claimed: ReadonlySet<string>;
 }
 
-/** The node's interfaces in one result of CNI ADD. */
-interface CachedInterfaces {
-  readonly bridges: readonly string[];
-  readonly ports: readonly string[];
-}
-
 /**
  * Interfaces on the workers' bridges whose other end is in no known namespace: a namespace without a name lives for as
  * long as a process is in it, and holds a port of the bridge.
  */
 export class OrphanVeths {
-  readonly #results: string;
+  readonly #results: ResultCache;
   readonly #runner: CommandRunner;
 
   /** @param cniFolder `cni` in the agent's state folder, with CNI's own results of our attachments */
   constructor(cniFolder: string, runner: CommandRunner) {
-    this.#results = join(cniFolder, 'results');
+    this.#results = new ResultCache(cniFolder);
     this.#runner = runner;
   }
 
   async read(options: CallOptions = {}): Promise<BridgePorts> {
-    const results = await this.#cached();
-    const bridges = new Set(results.flatMap((result) => result.bridges));
-    const claimed = new Set(results.flatMap((result) => result.ports));
+    const interfaces = (await this.#results.all()).flatMap(nodeInterfacesOf);
+    const bridges = new Set(interfaces.filter((name) => !isVeth(name)));
+    const claimed = new Set(interfaces.filter(isVeth));
     if (bridges.size === 0) {
       return { ports: [], claimed };
     }
@@ -57,26 +49,11 @@ export class OrphanVeths {
     await runNodeCommand(this.#runner, 'ip', ['link', 'delete', name], { ...options, errorCode: 'NetworkFailed' });
     return true;
   }
-
-  async #cached(): Promise<readonly CachedInterfaces[]> {
-    const found: CachedInterfaces[] = [];
-    for (const file of (await undefinedIfNoFile(readdir(this.#results))) ?? []) {
-      // A file that is gone again, or half written, is complete at the next read.
-      const text = await readFile(join(this.#results, file), 'utf8').catch(() => '');
-      found.push(interfacesIn(text));
-    }
-    return found;
-  }
 }
 
-/** Interfaces of the node in a result as libcni keeps it: bridges by name, and the ends of the workers' cables. */
-export function interfacesIn(text: string): CachedInterfaces {
-  const document = parseJson(text);
-  const names = isObject(document) && isObject(document.result) ? nodeInterfacesOf(document.result) : [];
-  return {
-    bridges: names.filter((name) => !name.startsWith('veth')),
-    ports: names.filter((name) => name.startsWith('veth')),
-  };
+/** Tells the ends of the workers' cables, by the names that the plugin gives, from their bridges. */
+function isVeth(name: string): boolean {
+  return name.startsWith('veth');
 }
 
 /** Names of the interfaces in the output of `ip -j link` that are ports of one of the bridges. */

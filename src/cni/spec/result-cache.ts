@@ -40,9 +40,18 @@ export class ResultCache {
 
   /** Undefined when there is none, or none that can be read: DEL works without. */
   async read(network: string, containerId: string, ifName: string): Promise<CniResult | undefined> {
-    const text = await undefinedIfNoFile(readFile(this.#path(network, containerId, ifName), 'utf8'));
-    const document = parseJson(text ?? '');
-    return isObject(document) && isObject(document.result) ? document.result : undefined;
+    return resultIn((await undefinedIfNoFile(readFile(this.#path(network, containerId, ifName), 'utf8'))) ?? '');
+  }
+
+  /** Every result that can be read, of all networks. */
+  async all(): Promise<readonly CniResult[]> {
+    const found: CniResult[] = [];
+    for (const name of await this.#names()) {
+      // A file that is gone again, or half written, is complete at the next read.
+      const result = resultIn(await readFile(join(this.#folder, name), 'utf8').catch(() => ''));
+      found.push(...(result === undefined ? [] : [result]));
+    }
+    return found;
   }
 
   async remove(network: string, containerId: string, ifName: string): Promise<void> {
@@ -54,15 +63,23 @@ export class ResultCache {
 
   /** Container ids with a result for an interface of this network. */
   async list(network: string, ifName: string): Promise<readonly string[]> {
-    const names = (await undefinedIfNoFile(readdir(this.#folder))) ?? [];
-    return names
+    return (await this.#names())
       .filter((name) => name.startsWith(`${network}-`) && name.endsWith(`-${ifName}`))
       .map((name) => name.slice(network.length + 1, -ifName.length - 1));
+  }
+
+  async #names(): Promise<readonly string[]> {
+    return (await undefinedIfNoFile(readdir(this.#folder))) ?? [];
   }
 
   #path(network: string, containerId: string, ifName: string): string {
     return join(this.#folder, `${network}-${containerId}-${ifName}`);
   }
+}
+
+function resultIn(text: string): CniResult | undefined {
+  const document = parseJson(text);
+  return isObject(document) && isObject(document.result) ? document.result : undefined;
 }
 
 /**
