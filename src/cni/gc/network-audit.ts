@@ -3,7 +3,7 @@ import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Logger } from '../../common/logger.ts';
 import { contains } from '../../common/net/ip-range.ts';
 import type { AttachmentIndex } from '../attachments/attachment-index.ts';
-import type { AddressClaim } from '../attachments/attachment-store.ts';
+import type { AddressClaim, ReadyRecord } from '../attachments/attachment-store.ts';
 import type { NodeTable } from '../attachments/node-table.ts';
 import { releaseUnclaimed, segmentsInUse } from '../attachments/segments.ts';
 import { insideAddresses, insideMac, type NamespaceKeeper } from '../host/netns.ts';
@@ -18,6 +18,9 @@ interface NetworkAuditOptions {
   /** Prefix of the names of our namespaces. */
   readonly prefix: string;
 }
+
+/** An attachment that has its addresses, also one that has lost its record. */
+type Addressed = Omit<ReadyRecord, 'state'>;
 
 /** Addresses that one line of the log names. */
 const LOG_AT_MOST = 20;
@@ -36,7 +39,12 @@ export class NetworkAudit {
    */
   async settleReservations(setup: NetworkSetup): Promise<void> {
     const { book, logger } = this.#options;
-    const restored = [...(await this.#reserveRecords(setup)), ...(await this.#reserveStrays(setup))];
+    // Namespaces without a record may be those of workers that live: their addresses must not be given to others.
+    const strays: Addressed[] = [];
+    for (const name of await this.#strays()) {
+      strays.push(await this.#lookInside(setup, name));
+    }
+    const restored = await this.#restoreReservations(setup, strays);
     const released: string[] = [];
     for (const segment of this.#segments(setup)) {
       released.push(...(await releaseUnclaimed(segment, this.#options)));
@@ -66,7 +74,7 @@ export class NetworkAudit {
       await namespaces.remove(name);
       removed.push(name);
     }
-    await this.#reserveRecords(setup);
+    await this.#restoreReservations(setup);
     for (const segment of this.#segments(setup)) {
       removed.push(...(await this.#clearSegment(segment)));
     }
@@ -107,59 +115,41 @@ export class NetworkAudit {
     if (claims.size === 0) {
       return false;
     }
-    const { ips, segment } = await this.#lookInside(setup, name);
-    const { containerId, egress } = ips.map((ip) => claims.get(ip)).find((claim) => claim !== undefined) ?? {};
+    const found = await this.#lookInside(setup, name);
+    const { containerId, egress } = found.ips.map((ip) => claims.get(ip)).find((claim) => claim !== undefined) ?? {};
     if (containerId === undefined || book.idOf(containerId) !== undefined) {
       return false;
     }
     const held = egress === undefined ? undefined : { egress, mac: await insideMac(runner, name, INTERFACE) };
-    const record = { id: name, state: 'Attached', segment: segment.index, ips, containerId, held } as const;
+    const record = { ...found, state: 'Attached', containerId, held } as const;
     await book.write(record);
     await table.hold(record);
-    logger.warn({ containerId, netns: name, ips }, 'the lost record of an attachment was written again');
+    logger.warn({ containerId, netns: name, ips: found.ips }, 'the lost record of an attachment was written again');
     return true;
   }
 
   /** Addresses that a namespace really has, and the bridge that they are of. */
-  async #lookInside(
-    setup: NetworkSetup,
-    name: string,
-  ): Promise<{ readonly ips: readonly string[]; readonly segment: NodeSegment }> {
+  async #lookInside(setup: NetworkSetup, name: string): Promise<Addressed> {
     const { namespaces, runner } = this.#options;
     const segments = this.#segments(setup);
     const pinned = await namespaces.isPinned(namespaces.path(name));
     const ips = pinned ? await insideAddresses(runner, name, INTERFACE) : [];
     const segment = segments.find(({ ranges }) => ips.some((ip) => ranges.some((range) => contains(range, ip))));
-    return { ips, segment: segment ?? setup.at(0) };
+    return { id: name, segment: segment?.index ?? 0, ips };
   }
 
-  async #reserveRecords(setup: NetworkSetup): Promise<readonly string[]> {
+  /** Writes down again which addresses attachments have, where no reservation says so. Returns the addresses. */
+  async #restoreReservations(setup: NetworkSetup, strays: readonly Addressed[] = []): Promise<readonly string[]> {
     const { book } = this.#options;
     const restored: string[] = [];
     for (const segment of this.#segments(setup)) {
       const holders = new Map((await segment.ipam.list()).map(({ ip, containerId }) => [ip, containerId]));
-      for (const record of book.records()) {
-        if (record.state === 'Making' || record.segment !== segment.index || book.isDiscarded(record.id)) {
-          continue;
-        }
-        for (const ip of record.ips) {
-          if (holders.get(ip) !== record.id && (await this.#reserve(segment, ip, record.id))) {
+      const recorded = book.records().filter((record) => record.state !== 'Making');
+      for (const { id, ips } of [...recorded, ...strays].filter((each) => each.segment === segment.index)) {
+        for (const ip of ips) {
+          if (holders.get(ip) !== id && !book.isDiscarded(id) && (await this.#reserve(segment, ip, id))) {
             restored.push(ip);
           }
-        }
-      }
-    }
-    return restored;
-  }
-
-  /** Namespaces without a record may be those of workers that live: their addresses must not be given to others. */
-  async #reserveStrays(setup: NetworkSetup): Promise<readonly string[]> {
-    const restored: string[] = [];
-    for (const name of await this.#strays()) {
-      const { ips, segment } = await this.#lookInside(setup, name);
-      for (const ip of ips) {
-        if ((await segment.ipam.reserve(ip, name, INTERFACE)) === name) {
-          restored.push(ip);
         }
       }
     }

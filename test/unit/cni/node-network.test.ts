@@ -2,6 +2,7 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { namespacePrefix } from '../../../src/cni/attachments/attachment-store.ts';
 import type { NodeNetwork } from '../../../src/cni/contract.ts';
 import { nodeRules } from '../../../src/cni/host/nftables.ts';
 import { shapeOf } from '../../../src/cni/host/table-check.ts';
@@ -19,6 +20,8 @@ class FakeNode {
   readonly folder: string;
   readonly commands: string[] = [];
   readonly pinned = new Set<string>();
+  /** Addresses inside of namespaces. */
+  readonly inside = new Map<string, string>();
   /** Addresses that each namespace has no way to. */
   readonly closed = new Map<string, readonly string[]>();
   forwarding = '0';
@@ -150,6 +153,11 @@ class FakeNode {
     }
     if (program === 'nft' && (args.includes('chains') || args.includes('table'))) {
       return JSON.stringify({ nftables: this.rules ? this.#listed() : [] });
+    }
+    if (program === 'ip' && args[0] === '-n' && args.includes('address')) {
+      const local = this.inside.get(args[1] ?? '');
+      const address = { local, prefixlen: 21, scope: 'global' };
+      return JSON.stringify([{ ifname: 'eth0', addr_info: local === undefined ? [] : [address] }]);
     }
     return program === 'ip' && args.includes('link') ? '[{"address":"02:00:00:00:00:01"}]' : '';
   }
@@ -366,6 +374,23 @@ describe('the network of a node', () => {
     expect(await later.list()).toHaveLength(1);
     await later.detach('one');
     expect([await later.list(), node.pinned.size]).toEqual([[], 0]);
+  });
+
+  it.each([
+    ['is lost', undefined],
+    ['names a namespace that is gone', 'of-nobody'],
+  ])('keeps the address of a namespace without a record from others where its reservation %s', async (_, holder) => {
+    const node = await fakeNode();
+    const ipam = join(node.folder, 'state/cni/ipam/esb');
+    await mkdir(ipam, { recursive: true });
+    const stray = `${namespacePrefix(join(node.folder, 'state'))}stray`;
+    node.pinned.add(stray);
+    node.inside.set(stray, '10.234.0.9');
+    if (holder !== undefined) {
+      await writeFile(join(ipam, '10.234.0.9'), `${holder}\r\neth0`);
+    }
+    await node.network().start();
+    expect(await readFile(join(ipam, '10.234.0.9'), 'utf8')).toBe(`${stray}\r\neth0`);
   });
 
   it('runs one program to tell its health, every 5 seconds', async () => {
