@@ -86,12 +86,10 @@ export async function correctBridge(
   const fail = { ...options, errorCode: 'BridgeFailed' as const };
   const args = ['-j', 'address', 'show', 'dev', name];
   const present = globalAddresses(await runNodeCommand(runner, 'ip', args, fail), name);
-  const isWanted = ({ ip, prefixLength }: (typeof present)[number]): boolean =>
-    ranges.some((range) => gatewayOf(range) === ip && range.prefixLength === prefixLength);
-  const wrong = present.filter((address) => !isWanted(address));
-  const missing = ranges.filter(
-    (range) => !present.some(({ ip, prefixLength }) => ip === gatewayOf(range) && prefixLength === range.prefixLength),
-  );
+  const isOf = (range: IpRange, { ip, prefixLength }: (typeof present)[number]): boolean =>
+    gatewayOf(range) === ip && range.prefixLength === prefixLength;
+  const wrong = present.filter((address) => !ranges.some((range) => isOf(range, address)));
+  const missing = ranges.filter((range) => !present.some((address) => isOf(range, address)));
   if (wrong.length === 0 && missing.length === 0) {
     return false;
   }

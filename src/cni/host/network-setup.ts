@@ -39,8 +39,6 @@ export interface NetworkSetup {
   /** IPv4 first. */
   readonly subnets: readonly IpRange[];
   readonly programs: readonly string[];
-  /** Whether plugins are to be asked to check an attachment. */
-  readonly checks: boolean;
   /** Bridges that new attachments are put on. */
   readonly planned: readonly NodeSegment[];
   /** The bridge with a number, planned or left over. */
@@ -84,7 +82,6 @@ export async function readNetworkSetup(options: NetworkSetupOptions): Promise<Ne
     families: subnets.map(({ family }) => family),
     subnets,
     programs: network.programs,
-    checks: !network.config.disableCheck,
     planned,
     at(index) {
       const found = planned[index] ?? others.get(index) ?? equip(segmentAt(plan, index), network, options);
