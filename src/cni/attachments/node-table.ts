@@ -46,12 +46,9 @@ export class NodeTable {
   readonly #turns = new Limiter(1);
   /** When the table was last seen whole; undefined before a write, which is due then. */
   #seenAt: number | undefined;
-  #triedAt: number | undefined;
-  #error: EsbError | undefined;
-  /** Surroundings that the table was written with, as JSON. */
-  #written = '';
-  /** The table as it was last written. */
-  #shape: TableShape | undefined;
+  #failure: { readonly at: number; readonly error: EsbError } | undefined;
+  /** The table as it was last written, and its surroundings as JSON. */
+  #written: { readonly shape: TableShape; readonly around: string } | undefined;
 
   constructor(options: NodeTableOptions) {
     this.#options = options;
@@ -70,23 +67,23 @@ export class NodeTable {
   async check(setup: NetworkSetup): Promise<void> {
     const now = this.#options.clock.monotonic();
     const around = await this.#surroundings();
-    const moved = JSON.stringify(around) !== this.#written;
+    const moved = JSON.stringify(around) !== this.#written?.around;
     const look = moved ? 'Moved' : await this.#look(now);
     if (look === 'Recent') {
       return;
     }
-    if (this.#error !== undefined && this.#triedAt !== undefined && now - this.#triedAt < RULES_RETRY_MS) {
-      throw this.#error;
+    if (this.#failure !== undefined && now - this.#failure.at < RULES_RETRY_MS) {
+      throw this.#failure.error;
     }
-    this.#triedAt = now;
     try {
       await this.#mend(setup, around, look);
       this.#seenAt = now;
-      this.#error = undefined;
-    } catch (error) {
+      this.#failure = undefined;
+    } catch (cause) {
+      const error = EsbError.from(cause);
       this.#seenAt = undefined;
-      this.#error = EsbError.from(error);
-      throw this.#error;
+      this.#failure = { at: now, error };
+      throw error;
     }
   }
 
@@ -126,16 +123,16 @@ export class NodeTable {
 
   /** Whether the table was whole a moment ago: other programs flush the packet filter of the node, or our table alone. */
   async #look(now: number): Promise<'Recent' | 'Due' | 'Damaged'> {
-    const shape = this.#shape;
-    if (this.#seenAt === undefined || shape === undefined) {
+    const written = this.#written;
+    if (this.#seenAt === undefined || written === undefined) {
       return 'Due';
     }
     if (now - this.#seenAt < TABLE_CHECK_MS) {
       return 'Recent';
     }
-    const isWhole = await hasNodeRules(this.#options.runner, shape, () => this.#held());
+    const isWhole = await hasNodeRules(this.#options.runner, written.shape, () => this.#held());
     // Another write in the meantime has put right what was seen.
-    if (!isWhole && shape === this.#shape) {
+    if (!isWhole && written === this.#written) {
       return 'Damaged';
     }
     this.#seenAt = now;
@@ -167,8 +164,7 @@ export class NodeTable {
       defaultEgress,
       held: this.#held(),
     });
-    this.#shape = shapeOf(text);
-    this.#written = JSON.stringify(around);
+    this.#written = { shape: shapeOf(text), around: JSON.stringify(around) };
   }
 
   #held(): readonly HeldEgress[] {

@@ -442,6 +442,24 @@ describe('the network of a node', () => {
     expect(kept).toBe('0');
   });
 
+  it('tells of rules that could not be written without a program for 2 seconds, and then writes them', async () => {
+    const node = await fakeNode();
+    const network = node.network();
+    await network.start();
+    node.rules = false;
+    node.tableFails = true;
+    node.pass(5_000);
+    expect(await network.health()).toMatchObject({ ok: false, reason: 'NftFailed' });
+    node.tableFails = false;
+    node.commands.length = 0;
+    node.pass(1_999);
+    expect(await network.health()).toMatchObject({ ok: false, reason: 'NftFailed' });
+    expect(node.commands).toEqual([]);
+    node.pass(1);
+    expect(await network.health()).toEqual({ ok: true });
+    expect(node.commands).toContain('nft -f -');
+  });
+
   it('closes the ways to metadata services in each namespace, but for one that is a name server', async () => {
     const node = await fakeNode();
     const resolvConfPath = join(node.folder, 'resolv.conf');
