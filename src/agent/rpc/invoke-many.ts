@@ -7,12 +7,12 @@ import type { InvocationResult } from '../model/invocation.ts';
 import type { ArrivedBytes } from './arrived-bytes.ts';
 import { type Callers, InvokeAnswer } from './invoke-answer.ts';
 
-/** Answers of one stream that wait for the word that they have arrived. */
+/** Most answers of one stream whose arrival the caller has not confirmed. */
 const MAX_UNCONFIRMED = 4_096;
 
 export type InvokeManyCall = ServerDuplexStream<InvokeManyRequest, Sparse<InvokeManyResponse>>;
 
-/** Told how each call ended. */
+/** Receives the end of each call. */
 export interface InvokeListener {
   readonly onInvoked: ((result: InvocationResult) => void) | undefined;
   readonly onFailed: (error: unknown) => void;
@@ -132,7 +132,7 @@ export async function serveInvokeMany(
   }
 }
 
-/** A caller that says nothing any more has all but the newest answers. */
+/** Confirms the oldest answer where the caller has confirmed none for too long. */
 function confirmOld(unconfirmed: Map<number, ArrivedBytes>): void {
   const [oldest] = unconfirmed;
   if (unconfirmed.size > MAX_UNCONFIRMED && oldest !== undefined) {

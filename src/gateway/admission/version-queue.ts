@@ -86,15 +86,15 @@ export class VersionQueue implements FunctionUse {
   }
 
   /**
-   * A call that enters for a worker that is still to come would wait at an agent meanwhile, and not go there. For workers
-   * of a version that has none, the invoker waits.
+   * Places of the version's workers; only ready ones while the function may get more workers: a call that entered for a
+   * worker that is not ready would wait at an agent. No bound for a version without workers: the invoker waits for them.
    */
   get places(): number {
     // Ready places are counted over all workers, each time.
     return (this.mayGrow && this.#places?.readyPlaces) || (this.#places?.places ?? Number.POSITIVE_INFINITY);
   }
 
-  /** For a share of a version that has none, the invoker waits as for its workers. */
+  /** Shares of the version, or those of the function where it has none: the invoker then waits for its workers. */
   get shares(): number | undefined {
     return this.#places?.shares || this.#all.target.shares;
   }
@@ -115,7 +115,7 @@ export class VersionQueue implements FunctionUse {
     return this.#places?.isShared ?? false;
   }
 
-  /** Calls that end at workers that are gone take no place of the others. */
+  /** Calls with a place, without those that end at removed workers. */
   get running(): number {
     let left = this.#taken;
     for (const { outstanding, resource } of this.#all.target.leaving) {
@@ -125,8 +125,8 @@ export class VersionQueue implements FunctionUse {
   }
 
   /**
-   * Calls that take of what is reserved: those that workers run which are gone, and those that workers of other versions
-   * run. Calls that were sent ahead wait at the agents.
+   * Calls outside of this version that count against the reserved concurrency: those at removed workers, and those that
+   * workers of other versions run. Calls that were sent ahead wait at the agents.
    */
   get elsewhere(): number {
     return this.#all.runningBeside(this);

@@ -22,7 +22,7 @@ import { functionArn } from '../lambda/function-name.ts';
 import { unavailable } from '../lambda/lambda-error.ts';
 import { answerOfFunction } from './function-end.ts';
 
-/** Milliseconds after which it is asked again even though nothing is known to have changed. */
+/** Milliseconds after which workers and agents are asked again without a known change. */
 export const ASK_AGAIN_MS = 250;
 /**
  * Milliseconds beyond the function's own time that a call may take at its agent, for queue, image and start. Agents
@@ -63,7 +63,7 @@ export interface Sending {
   readonly isCurrent: () => boolean;
   /** Whether the agent is to refuse it where it would have to wait. */
   readonly atOnce: boolean;
-  /** Hears how long a call took whose agent ended under it, with the wait for the next run. */
+  /** Called with the milliseconds that were lost with an agent that ended under the call, and until its next run. */
   readonly onLost: (milliseconds: number) => void;
 }
 
@@ -314,7 +314,7 @@ export function hold(worker: WorkerEntry): () => void {
   };
 }
 
-/** The beginning of an answer whose rest may be asked for. */
+/** The part of an answer that has come, if the rest may be asked for. */
 function soFarOf(answer: AgentAnswer): AnswerSoFar | undefined {
   return answer.kind === 'Unknown' ? answer.soFar : undefined;
 }

@@ -96,7 +96,7 @@ export class Invoker {
     let refusals: Refusals | undefined;
     let waitUntil: number | undefined;
     let since = place.since ?? clock.monotonic();
-    /** The worker that the call has waited at for long enough. */
+    /** Route to the worker that the call was taken back from. */
     let left: Route | undefined;
     let drawn: number | undefined;
     const draw = (): number => {
@@ -271,13 +271,13 @@ export class Invoker {
     }
   }
 
-  /** Refusals until these workers are asked again, as others change all the time. */
+  /** Refusals that are younger than {@link ASK_AGAIN_MS}; undefined once the workers may be asked again. */
   #fresh(refusals: Refusals | undefined): Refusals | undefined {
     const { clock } = this.#options;
     return refusals !== undefined && clock.monotonic() - refusals.at < ASK_AGAIN_MS ? refusals : undefined;
   }
 
-  /** Waits for a place, and returns the end of another wait, which is later by that. */
+  /** Waits for a place, and extends the end of another wait by the time waited. */
   async #inTurn(turn: Promise<void>, until: number | undefined): Promise<number | undefined> {
     const { clock } = this.#options;
     const since = clock.monotonic();
