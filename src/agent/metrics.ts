@@ -3,7 +3,7 @@ import { type RuntimeObserver, startStages } from '../runtime/contract/instrumen
 import { addGauge, addGauges, type MetricSources } from './gauges.ts';
 import { type GarbageMetrics, leftoverKinds } from './gc/garbage-collector.ts';
 import type { InvocationResult, InvocationTimings } from './model/invocation.ts';
-import type { FleetMetrics } from './worker/worker-manager.ts';
+import type { FleetMetrics } from './worker/context.ts';
 
 /** Seconds; from the budget of a wake to the longest cold start. */
 const buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900];

@@ -16,7 +16,8 @@ import type { NodeRuntime } from './node-runtime.ts';
 import type { CallBudget } from './rpc/call-budget.ts';
 import { createSecretCache } from './secrets/secret-cache.ts';
 import { ShareLease } from './sync/share-lease.ts';
-import { createFleet, type NodeFleet } from './worker/worker-manager.ts';
+import type { NodeFleet } from './worker/node-fleet.ts';
+import { createFleet } from './worker/worker-manager.ts';
 
 /** Milliseconds that the first start of the runtime gets before workers are served without it. */
 const firstStartMs = 5_000;

@@ -1,4 +1,4 @@
-import type { NodeFleet } from '../../src/agent/worker/worker-manager.ts';
+import type { NodeFleet } from '../../src/agent/worker/node-fleet.ts';
 import type { Clock } from '../../src/common/clock.ts';
 import type { ContainerRuntime, RuntimeEvent } from '../../src/runtime/contract/runtime.ts';
 import type { FakeOperation } from '../support/fake-runtime.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { WorkerConnection } from '../../src/agent/invoke/emulator-client.ts';
-import type { NodeFleet } from '../../src/agent/worker/worker-manager.ts';
+import type { NodeFleet } from '../../src/agent/worker/node-fleet.ts';
 import { createFleet } from '../../src/agent/worker/worker-manager.ts';
 import { type Clock, systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';

@@ -7,12 +7,8 @@ import { containerIdOf } from '../../src/agent/model/container-id.ts';
 import type { DesiredWorker } from '../../src/agent/model/desired-worker.ts';
 import type { Invocation, InvocationResult } from '../../src/agent/model/invocation.ts';
 import type { WorkerRecord } from '../../src/agent/model/worker-record.ts';
-import {
-  createFleet,
-  type FleetLimits,
-  type FleetOptions,
-  type NodeFleet,
-} from '../../src/agent/worker/worker-manager.ts';
+import type { FleetLimits, FleetOptions, NodeFleet } from '../../src/agent/worker/node-fleet.ts';
+import { createFleet } from '../../src/agent/worker/worker-manager.ts';
 import type { Clock } from '../../src/common/clock.ts';
 import { type Logger, silentLogger } from '../../src/common/logger.ts';
 import type { ContainerRuntime, RuntimeEvent } from '../../src/runtime/contract/runtime.ts';

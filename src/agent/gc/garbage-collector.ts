@@ -9,8 +9,8 @@ import { repeat } from '../../common/repeat.ts';
 import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
 import { MARK_SUFFIX } from '../invoke/in-flight-marker.ts';
 import { audit, type HostState, type Leftover, Sightings } from '../model/leftovers.ts';
+import type { NodeFleet } from '../worker/node-fleet.ts';
 import { RECORD_SUFFIX } from '../worker/record-store.ts';
-import type { NodeFleet } from '../worker/worker-manager.ts';
 import type { NetworkGarbageCollector } from './network-gc.ts';
 
 /** Milliseconds for which something has to be left over before it is removed, where looks are not more frequent. */

@@ -4,7 +4,7 @@ import type { Clock } from '../../common/clock.ts';
 import { aborted, sleep } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { Informer, KubeClient } from '../../kube/api/types.ts';
-import type { NodeFleet } from '../worker/worker-manager.ts';
+import type { NodeFleet } from '../worker/node-fleet.ts';
 import type { NodeHealth } from './node-health.ts';
 
 /** Milliseconds between two looks at a node that is being retired. */

@@ -5,7 +5,7 @@ import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
-import type { LeavingWorker } from '../worker/worker-manager.ts';
+import type { LeavingWorker } from '../worker/node-fleet.ts';
 
 /** Milliseconds between two looks. */
 const lookEveryMs = 5_000;

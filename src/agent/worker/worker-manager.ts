@@ -32,9 +32,6 @@ import { Worker } from './worker.ts';
 /** The part of the time of a stop that calls get which came while the agent was waiting for longer ones. */
 const lastCallsShare = 0.1;
 
-export type { FleetMetrics } from './context.ts';
-export type { FleetLimits, FleetOptions, KnownWorkers, LeavingWorker, NodeFleet } from './node-fleet.ts';
-
 const noInits: WorkerContext['inits'] = { link: () => undefined, subscribe: () => () => undefined };
 
 /** Makes the fleet of one node. Nothing happens before {@link Fleet.adopt}. */

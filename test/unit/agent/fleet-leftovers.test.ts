@@ -2,7 +2,8 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { createFleet, type NodeFleet } from '../../../src/agent/worker/worker-manager.ts';
+import type { NodeFleet } from '../../../src/agent/worker/node-fleet.ts';
+import { createFleet } from '../../../src/agent/worker/worker-manager.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import type { WorkerInfo } from '../../../src/runtime/contract/runtime.ts';
 import { FakeRuntime } from '../../support/fake-runtime.ts';

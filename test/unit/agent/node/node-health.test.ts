@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { judgeRoom } from '../../../../src/agent/node/disk-health.ts';
 import { ClockWatch, NodeHealth } from '../../../../src/agent/node/node-health.ts';
-import type { LeavingWorker } from '../../../../src/agent/worker/worker-manager.ts';
+import type { LeavingWorker } from '../../../../src/agent/worker/node-fleet.ts';
 import { EsbError } from '../../../../src/common/errors.ts';
 import type { Health } from '../../../../src/common/health.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
