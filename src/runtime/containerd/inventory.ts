@@ -4,7 +4,7 @@ import type { NodeInventory, Trace, TraceKind } from '../contract/inventory.ts';
 import { snapshotterPlugin } from '../images/node-images.ts';
 import { FILES_KEY_PREFIX } from '../images/user-files.ts';
 import type { ContainerdParts } from './parts.ts';
-import { containerOfLease, isStandIn } from './remove.ts';
+import { isStandIn } from './remove.ts';
 
 /**
  * Takes the inventory of a node. `busy` is read before and after everything else.
@@ -49,7 +49,7 @@ export async function takeNodeInventory(
     ),
     ...named(
       'lease',
-      leases.flatMap(({ id }) => containerOfLease(id) ?? (id.startsWith(FILES_KEY_PREFIX) ? [id] : [])),
+      leases.map(({ id }) => id).filter((id) => id.startsWith(FILES_KEY_PREFIX)),
     ),
     ...named('cgroup', groups),
     ...named('mount', idsOf(mounts)),

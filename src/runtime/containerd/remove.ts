@@ -10,17 +10,6 @@ import { SharedLook } from './shared-look.ts';
 const CALL_DEADLINE_MS = 20_000;
 const DETACH_DEADLINE_MS = 30_000;
 const LOOKS_APART_MS = 1_000;
-const LEASE_PREFIX = 'esb-create-';
-
-/** Name of the lease of a worker's creation, as earlier versions made one. */
-export function leaseOf(containerId: string): string {
-  return `${LEASE_PREFIX}${containerId}`;
-}
-
-/** The container of a lease by {@link leaseOf}; undefined for other leases. */
-export function containerOfLease(lease: string): string | undefined {
-  return lease.startsWith(LEASE_PREFIX) ? lease.slice(LEASE_PREFIX.length) : undefined;
-}
 
 /**
  * Whether a record stands in for a lost one, until the task of the same name is ended. An agent that dies meanwhile
@@ -57,7 +46,6 @@ export class WorkerRemoval {
       undefinedIfNotFound(client.snapshots.remove(containerId, call)),
       request.keepNetwork === true ? undefined : network.detach(containerId, { deadlineMs: DETACH_DEADLINE_MS }),
       request.keepNetwork === true ? undefined : hostPorts.release(containerId),
-      undefinedIfNotFound(client.leases.delete(leaseOf(containerId), call)),
       cgroups.clear(containerId),
       hosts.remove(containerId),
       tmp.files?.remove(containerId),

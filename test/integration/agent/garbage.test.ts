@@ -176,12 +176,13 @@ describe('what workers left behind on a real node', () => {
     expect(await runtime.workerLogs.extent(request.containerId)).toBeUndefined();
   });
 
-  it('by a creation that died with its agent: lease and snapshot', { tags: ['P28'] }, async () => {
+  it('by a removal that died with its agent: the snapshot', { tags: ['P28'] }, async () => {
     const containerId = 'dead-00000001';
-    await client.leases.create(`esb-create-${containerId}`, new Date(Date.now() + leaseMs));
     const [parent] = (await client.snapshots.list()).filter(({ kind }) => kind === 'COMMITTED');
-    await client.snapshots.prepare(containerId, parent?.name ?? '', { lease: `esb-create-${containerId}` });
-    expect((await collect()).counts).toEqual(['found lease', 'found snapshot', 'removed lease', 'removed snapshot']);
+    // Otherwise containerd's own collector may be first.
+    const labels = { 'containerd.io/gc.root': 'of a test' };
+    await client.snapshots.prepare(containerId, parent?.name ?? '', { labels });
+    expect((await collect()).counts).toEqual(['found snapshot', 'removed snapshot']);
     await nothing();
   });
 
@@ -344,7 +345,7 @@ describe('what workers left behind on a real node', () => {
   it('are not taken from a worker that is being made again meanwhile', async () => {
     const request = ensureRequest(lab, 'again');
     const { containerId } = request;
-    await client.leases.create(`esb-create-${containerId}`, new Date(Date.now() + leaseMs));
+    await mkdir(join('/sys/fs/cgroup/freezer', lab.cgroupParent, containerId), { recursive: true });
     const [made, cleared] = await Promise.all([runtime.ensure(request), runtime.clear(containerId)]);
     expect(made.task.kind).toBe('Running');
     expect(cleared).toBe(false);

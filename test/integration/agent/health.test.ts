@@ -53,6 +53,8 @@ describe('what an agent tells of its node', () => {
   it('has each leftover that it found and removed', async () => {
     const id = 'gone-00000001';
     const cgroup = join('/sys/fs/cgroup/freezer', agent.lab.cgroupParent, id);
+    const state = join(agent.runDir, 'runc', 'esb', id);
+    const lease = 'esb-files-00000000-0000-4000-8000-000000000001';
     const mark = join(agent.runDir, 'uid-of-nobody.mark');
     const record = join(agent.stateDir, 'workers', 'uid-of-nobody.json');
     const netns = `${namespacePrefix(agent.stateDir)}00000001`;
@@ -66,23 +68,24 @@ describe('what an agent tells of its node', () => {
     const earlier = await metric(looks);
     await waitFor('a look to end', async () => (await metric(looks)) !== earlier, { everyMs: 50 });
     await mkdir(cgroup, { recursive: true });
-    await agent.lab.ctr('leases', 'create', '--id', `esb-create-${id}`);
+    await mkdir(state, { recursive: true });
+    await agent.lab.ctr('leases', 'create', '--id', lease);
     await writeFile(mark, `0 ${id} -\n`);
     await writeFile(record, '{}');
     await run('ip', ['netns', 'add', netns]);
     await run('ip', ['netns', 'add', foreign]);
-    for (const kind of ['cgroup', 'lease', 'mark', 'record', 'network_namespace']) {
+    for (const kind of ['cgroup', 'runc_state', 'lease', 'mark', 'record', 'network_namespace']) {
       await waitFor(`a ${kind} to be removed`, async () => {
         const removed = await metric(`esb_agent_leaks_repaired_total{kind="${kind}"}`);
         expect(removed).toBeLessThanOrEqual(1);
         return removed === 1;
       });
     }
-    expect([cgroup, mark, record, `/run/netns/${netns}`].filter((path) => existsSync(path))).toEqual([]);
-    expect(await agent.lab.ctr('leases', 'list', '-q')).not.toContain(id);
+    expect([cgroup, state, mark, record, `/run/netns/${netns}`].filter((path) => existsSync(path))).toEqual([]);
+    expect(await agent.lab.ctr('leases', 'list', '-q')).not.toContain(lease);
     expect(existsSync(`/run/netns/${foreign}`)).toBe(true);
     expect(agent.log().filter(({ msg }) => msg === 'leftovers removed')).toContainEqual(
-      expect.objectContaining({ name: id, kinds: expect.arrayContaining(['cgroup', 'lease']) }),
+      expect.objectContaining({ name: id, kinds: expect.arrayContaining(['cgroup', 'runc_state']) }),
     );
     expect(await agent.taskState((await agent.worker('hello')).status?.containerID ?? '')).toBeDefined();
   });

@@ -337,12 +337,10 @@ describe('a removal', () => {
     await runtime.destroy(containerId);
   });
 
-  it('of a lease and a snapshot alone works', async () => {
+  it('of a snapshot alone works', async () => {
     const { containerId } = ensureRequest(lab, 'crumbs');
-    const client = clientOf(lab);
-    const lease = `esb-create-${containerId}`;
-    await client.leases.create(lease, new Date(Date.now() + 3_600_000));
-    await client.snapshots.prepare(containerId, '', { lease });
+    // The label keeps containerd's own collector away from what no record refers to.
+    await clientOf(lab).snapshots.prepare(containerId, '', { labels: { 'containerd.io/gc.root': 'of a test' } });
     await runtime.destroy(containerId);
   });
 

@@ -114,12 +114,7 @@ describe('WorkerRemoval', () => {
       'tasks.delete w',
       'containers.delete w',
     ]);
-    expect(fake.calls.slice(4).toSorted()).toEqual([
-      'hostPorts.release w',
-      'leases.delete esb-create-w',
-      'network.detach w',
-      'snapshots.remove w',
-    ]);
+    expect(fake.calls.slice(4).toSorted()).toEqual(['hostPorts.release w', 'network.detach w', 'snapshots.remove w']);
   });
 
   it('takes the log while there is a record that tells of it', async () => {
