@@ -86,7 +86,7 @@ export function ensureRequest(
   request: Partial<EnsureRequest> = {},
 ): EnsureRequest {
   return {
-    containerId: `${name}-${randomBytes(4).toString('hex')}`,
+    containerId: `${name}-${randomBytes(16).toString('hex')}`,
     identity: { namespace: 'default', name, uid: `uid-of-${name}`, functionName: name },
     epoch: 1,
     shapeHash: `shape-of-${name}`,

@@ -79,9 +79,9 @@ function named(kind: TraceKind, ids: readonly string[]): Trace[] {
 }
 
 /**
- * Whether the agent gives such a name: to a container (its worker's name and a hash, of 8 digits in earlier versions)
- * or while it reads the files of an image. Everything else in the namespace, of people or of containerd, is left alone.
+ * Whether the agent gives such a name: to a container (its worker's name and a hash) or while it reads the files of an
+ * image. Everything else in the namespace, of people or of containerd, is left alone.
  */
 export function isOwnName(name: string): boolean {
-  return name.startsWith(FILES_KEY_PREFIX) || /-([0-9a-f]{32}|[0-9a-f]{8})(-[0-9a-z]+)?$/.test(name);
+  return name.startsWith(FILES_KEY_PREFIX) || /-[0-9a-f]{32}$/.test(name);
 }

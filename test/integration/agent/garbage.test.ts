@@ -11,6 +11,7 @@ import { shimSocketName } from '../../../src/runtime/containerd/leftovers.ts';
 import { CONTAINERD_NAMESPACE } from '../../../src/runtime/containerd/parts.ts';
 import type { ContainerRuntime } from '../../../src/runtime/contract/runtime.ts';
 import { run } from '../../support/command.ts';
+import { containerNamed } from '../../support/container-name.ts';
 import { ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
 import { manualClock } from '../../support/manual-clock.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -146,7 +147,7 @@ describe('what workers left behind on a real node', () => {
         spec: { ociVersion: '1.1.0' },
       });
     // A containerd that stood still takes the request after its agent is gone, and the task is gone by then.
-    await place('late-00000003');
+    await place(containerNamed('late'));
     // Or before, and the task goes on.
     const request = ensureRequest(lab, 'cut-short');
     await runtime.ensure(request);
@@ -177,7 +178,7 @@ describe('what workers left behind on a real node', () => {
   });
 
   it('by a removal that died with its agent: the snapshot', { tags: ['P28'] }, async () => {
-    const containerId = 'dead-00000001';
+    const containerId = containerNamed('dead');
     const [parent] = (await client.snapshots.list()).filter(({ kind }) => kind === 'COMMITTED');
     // Otherwise containerd's own collector may be first.
     const labels = { 'containerd.io/gc.root': 'of a test' };
@@ -197,7 +198,7 @@ describe('what workers left behind on a real node', () => {
   });
 
   it('as empty cgroups, as a state of runc, and as a mount with its bundle', { tags: ['P6'] }, async () => {
-    const containerId = 'empty-00000002';
+    const containerId = containerNamed('empty');
     for (const hierarchy of ['memory', 'freezer', 'unified']) {
       await mkdir(join('/sys/fs/cgroup', hierarchy, lab.cgroupParent, containerId), {
         recursive: true,
@@ -258,7 +259,7 @@ describe('what workers left behind on a real node', () => {
   });
 
   it('as a shim that containerd does not know of is ended', { tags: ['P21'] }, async () => {
-    const containerId = 'orphan-00000003';
+    const containerId = containerNamed('orphan');
     // The command line is all that says whose shim a process is.
     const child = spawn(
       process.execPath,
@@ -301,8 +302,8 @@ describe('what workers left behind on a real node', () => {
   it('leave alone what is not theirs', { tags: ['P29'] }, async () => {
     const foreign = {
       socket: join(shimSockets, 'f'.repeat(64)),
-      cgroup: join('/sys/fs/cgroup/freezer', `${lab.cgroupParent}-other`, 'worker-00000004'),
-      state: join('/run/containerd/runc', CONTAINERD_NAMESPACE, `left-${lab.cgroupParent.slice(1)}-00000004`),
+      cgroup: join('/sys/fs/cgroup/freezer', `${lab.cgroupParent}-other`, containerNamed('worker')),
+      state: join('/run/containerd/runc', CONTAINERD_NAMESPACE, containerNamed(`left-${lab.cgroupParent.slice(1)}`)),
     };
     onTestFinished(async () => {
       await rm(foreign.socket, { force: true });
@@ -320,8 +321,8 @@ describe('what workers left behind on a real node', () => {
     await client.snapshots.prepare('by-hand', parent?.name ?? '', { lease: 'by-hand' });
     // A shim of another daemon, and one of another namespace.
     const others = [
-      ['-namespace', CONTAINERD_NAMESPACE, '-id', 'x-00000005', '-address', `${lab.socketPath}.other`],
-      ['-namespace', 'k8s.io', '-id', 'x-00000005', '-address', lab.socketPath],
+      ['-namespace', CONTAINERD_NAMESPACE, '-id', containerNamed('x'), '-address', `${lab.socketPath}.other`],
+      ['-namespace', 'k8s.io', '-id', containerNamed('x'), '-address', lab.socketPath],
     ].map((args) =>
       spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)', '--', ...args], {
         argv0: 'containerd-shim-runc-v2',

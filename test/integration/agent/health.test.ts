@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { namespacePrefix } from '../../../src/cni/attachments/attachment-store.ts';
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
 import { run } from '../../support/command.ts';
+import { containerNamed } from '../../support/container-name.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 describe('what an agent tells of its node', () => {
@@ -51,7 +52,7 @@ describe('what an agent tells of its node', () => {
   });
 
   it('has each leftover that it found and removed', async () => {
-    const id = 'gone-00000001';
+    const id = containerNamed('gone');
     const cgroup = join('/sys/fs/cgroup/freezer', agent.lab.cgroupParent, id);
     const state = join(agent.runDir, 'runc', 'esb', id);
     const lease = 'esb-files-00000000-0000-4000-8000-000000000001';
@@ -91,7 +92,7 @@ describe('what an agent tells of its node', () => {
   });
 
   it('says on its LambdaNode what it cannot remove, for as long as that is so', async () => {
-    const id = 'stuck-00000002';
+    const id = containerNamed('stuck');
     const { folder } = agent.lab;
     const rootfs = join(folder, 'state/io.containerd.runtime.v2.task/esb', id, 'rootfs');
     const upper = join(folder, 'root/io.containerd.snapshotter.v1.overlayfs/of-a-test');

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
 import type { RuntimeEvent } from '../../../../src/runtime/contract/runtime.ts';
+import { containerNamed } from '../../../support/container-name.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 import type { ConformanceTests } from './conformance-suite.ts';
 
@@ -114,11 +115,12 @@ export const upkeepContract: ConformanceTests = (bench) => {
     const { lab, request, runtime } = bench();
     const own = request('own');
     await runtime.ensure(own);
-    const foreign = await lab.startForeign('foreign-1a2b3c4d');
+    const name = containerNamed('foreign');
+    const foreign = await lab.startForeign(name);
     try {
       expect((await runtime.list()).map(({ containerId }) => containerId)).toEqual([own.containerId]);
-      expect(await runtime.inspect('foreign-1a2b3c4d')).toBeUndefined();
-      await runtime.destroy('foreign-1a2b3c4d');
+      expect(await runtime.inspect(name)).toBeUndefined();
+      await runtime.destroy(name);
       expect(await foreign.isRunning()).toBe(true);
     } finally {
       await foreign.remove();
@@ -152,7 +154,7 @@ export const departureContract: ConformanceTests = (bench) => {
     await runtime.ensure(running);
     await runtime.ensure(frozen);
     await runtime.pause(frozen.containerId);
-    const foreign = await lab.startForeign('foreign-1a2b3c4d');
+    const foreign = await lab.startForeign(containerNamed('foreign'));
     expect(await runtime.leave()).toEqual([]);
     expect(await runtime.leave()).toEqual([]);
     expect(await foreign.isRunning()).toBe(true);

@@ -5,6 +5,7 @@ import { GarbageCollector, networkKindOf } from '../../../../src/agent/gc/garbag
 import type { Health } from '../../../../src/common/health.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import type { WorkerInfo } from '../../../../src/runtime/contract/runtime.ts';
+import { containerNamed } from '../../../support/container-name.ts';
 import { desiredFixture, FleetLab } from '../../../support/fleet-lab.ts';
 import { settle } from '../../../support/manual-clock.ts';
 
@@ -59,15 +60,17 @@ describe('garbage collection', () => {
   it('clears a container that is no more, once, in its lane, after the second look', async () => {
     const { lab, counts, collector, twice } = await world();
     lab.runtime.traces = [
-      { kind: 'cgroup', containerId: 'gone-00000001' },
-      { kind: 'lease', containerId: 'gone-00000001' },
+      { kind: 'cgroup', containerId: containerNamed('gone') },
+      { kind: 'lease', containerId: containerNamed('gone') },
       { kind: 'cgroup', containerId: lab.container() },
     ];
     await collector.look();
     expect(lab.runtime.count('clear')).toBe(0);
     await lab.clock.advance(60_000);
     await collector.look();
-    expect(lab.runtime.operations.filter((each) => each.startsWith('clear'))).toEqual(['clear gone-00000001']);
+    expect(lab.runtime.operations.filter((each) => each.startsWith('clear'))).toEqual([
+      `clear ${containerNamed('gone')}`,
+    ]);
     expect(counts).toEqual(['audited', 'found cgroup', 'found lease', 'removed cgroup', 'removed lease', 'audited']);
     await twice();
     expect(lab.runtime.count('clear')).toBe(1);
@@ -77,18 +80,18 @@ describe('garbage collection', () => {
   it('shows what it cannot remove, goes on with the rest, and takes it back when it can', async () => {
     const { lab, counts, health, collector, twice } = await world();
     lab.runtime.traces = [
-      { kind: 'mount', containerId: 'bad-00000001' },
-      { kind: 'mount', containerId: 'good-00000002' },
+      { kind: 'mount', containerId: containerNamed('bad') },
+      { kind: 'mount', containerId: containerNamed('good') },
     ];
     lab.runtime.fail('clear', { error: new Error('target is busy') });
     await twice();
     expect(health.at(-1)).toEqual({
       ok: false,
       reason: 'RepairFailed',
-      message: 'what workers left behind cannot be removed: mount of bad-00000001: target is busy',
+      message: `what workers left behind cannot be removed: mount of ${containerNamed('bad')}: target is busy`,
     });
     expect(counts).toContain('failed mount');
-    expect(lab.runtime.traces).toEqual([{ kind: 'mount', containerId: 'bad-00000001' }]);
+    expect(lab.runtime.traces).toEqual([{ kind: 'mount', containerId: containerNamed('bad') }]);
     await collector.look();
     expect(health.at(-1)).toEqual({ ok: true });
     expect(lab.runtime.traces).toEqual([]);
@@ -111,8 +114,8 @@ describe('garbage collection', () => {
 
   it('removes the output of workers that are no more, and of no others', async () => {
     const { lab, counts, twice } = await world();
-    lab.runtime.put({ ...(await lab.runtime.list())[0], ...orphan('waits-00000001') } as WorkerInfo);
-    lab.runtime.writers = new Set(['gone', 'uid-of-hello', 'uid-of-waits-00000001']);
+    lab.runtime.put({ ...(await lab.runtime.list())[0], ...orphan(containerNamed('waits')) } as WorkerInfo);
+    lab.runtime.writers = new Set(['gone', 'uid-of-hello', `uid-of-${containerNamed('waits')}`]);
     await twice();
     expect(lab.runtime.withoutLogs).toEqual(['gone']);
     expect(counts).toEqual(['audited', 'found log', 'removed log', 'audited']);
@@ -128,7 +131,7 @@ describe('garbage collection', () => {
 
   it('counts what the network found by itself, and tells when it could not look', async () => {
     const { network, counts, health, collector } = await world();
-    network.removed = ['10.234.0.7', 'esb-slot-abcdef-00000001', 'hello-00000001'];
+    network.removed = ['10.234.0.7', 'esb-slot-abcdef-00000001', containerNamed('hello')];
     await collector.look();
     expect(counts.filter((each) => each.startsWith('removed'))).toEqual([
       'removed address',
@@ -145,22 +148,23 @@ describe('garbage collection', () => {
     collector.orphan('failed', lab.container(), 'it does not end');
     await collector.look();
     expect(health.at(-1)).toEqual({ ok: true });
-    lab.runtime.put({ ...(await lab.runtime.list())[0], containerId: 'left-00000001' } as WorkerInfo);
-    collector.orphan('found', 'left-00000001');
-    collector.orphan('failed', 'left-00000001', 'it does not end');
+    const left = containerNamed('left');
+    lab.runtime.put({ ...(await lab.runtime.list())[0], containerId: left } as WorkerInfo);
+    collector.orphan('found', left);
+    collector.orphan('failed', left, 'it does not end');
     await collector.look();
     expect(health.at(-1)).toMatchObject({
       ok: false,
-      message: expect.stringContaining('container left-00000001: it does not end'),
+      message: expect.stringContaining(`container ${left}: it does not end`),
     });
-    lab.runtime.containers.delete('left-00000001');
+    lab.runtime.containers.delete(left);
     await collector.look();
     expect(health.at(-1)).toEqual({ ok: true });
   });
 
   it('removes nothing when it cannot see everything', async () => {
     const { lab, counts, collector, twice } = await world();
-    lab.runtime.traces = [{ kind: 'cgroup', containerId: 'gone-00000001' }];
+    lab.runtime.traces = [{ kind: 'cgroup', containerId: containerNamed('gone') }];
     await collector.look();
     lab.runtime.inventory = () => Promise.reject(new Error('containerd is down'));
     await lab.clock.advance(60_000);
@@ -194,7 +198,7 @@ describe('what the network says that it removed', () => {
     ['10.234.0.7', 'address'],
     ['fd00::7', 'address'],
     ['esb-slot-abcdef-00000001', 'network_namespace'],
-    ['hello-00000001', 'attachment'],
+    [containerNamed('hello'), 'attachment'],
   ] as const)('%s is an %s', (name, kind) => {
     expect(networkKindOf(name)).toBe(kind);
   });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { audit, type HostState, type KnownState, Sightings } from '../../../../src/agent/model/leftovers.ts';
 import type { NodeInventory, TraceKind } from '../../../../src/runtime/contract/inventory.ts';
+import { containerNamed } from '../../../support/container-name.ts';
 
 const traceKinds: readonly TraceKind[] = [
   'task',
@@ -39,17 +40,17 @@ const known = (change: Partial<KnownState> = {}): KnownState => ({
 
 describe('the audit of a node', () => {
   it.each(traceKinds)('finds a %s of a container that has no record', (kind) => {
-    const traces = [{ kind, containerId: 'gone-00000001' }];
-    expect(audit(host({}, { traces }), known())).toEqual([{ kind, name: 'gone-00000001', owner: 'Container' }]);
+    const traces = [{ kind, containerId: containerNamed('gone') }];
+    expect(audit(host({}, { traces }), known())).toEqual([{ kind, name: containerNamed('gone'), owner: 'Container' }]);
   });
 
   it.each(traceKinds)('takes no notice of a %s of a container that has one, or is being worked on', (kind) => {
     const traces = [
-      { kind, containerId: 'there-00000001' },
-      { kind, containerId: 'making-00000002' },
+      { kind, containerId: containerNamed('there') },
+      { kind, containerId: containerNamed('making') },
     ];
-    const containers = new Set(['there-00000001']);
-    const busy = new Set(['making-00000002']);
+    const containers = new Set([containerNamed('there')]);
+    const busy = new Set([containerNamed('making')]);
     expect(audit(host({}, { traces, containers, busy }), known())).toEqual([]);
   });
 
@@ -73,7 +74,7 @@ describe('the audit of a node', () => {
 });
 
 describe('what was seen before', () => {
-  const leftover = { kind: 'cgroup', name: 'a-00000001', owner: 'Container' } as const;
+  const leftover = { kind: 'cgroup', name: containerNamed('a'), owner: 'Container' } as const;
 
   it('is due at the second look, when that comes late enough', () => {
     const sightings = new Sightings(() => 60_000);
@@ -107,7 +108,7 @@ describe('what was seen before', () => {
       sightings.due(
         [
           { ...leftover, kind: 'mount' },
-          { ...leftover, name: 'b-00000002' },
+          { ...leftover, name: containerNamed('b') },
         ],
         20,
       ),

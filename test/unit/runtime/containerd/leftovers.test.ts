@@ -8,6 +8,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { isOwnName } from '../../../../src/runtime/containerd/inventory.ts';
 import { Leftovers, rootMountsIn, shimSocketName } from '../../../../src/runtime/containerd/leftovers.ts';
 import { parentOf, shimOf } from '../../../../src/runtime/containerd/shim-process.ts';
+import { containerNamed } from '../../../support/container-name.ts';
 
 const owner = { socketPath: '/run/c.sock', namespace: 'esb' };
 
@@ -20,12 +21,12 @@ function folder(): string {
 describe('a command line', () => {
   const line = (...more: readonly string[]): string[] => [
     '/usr/bin/containerd-shim-runc-v2',
-    ...['-namespace', 'esb', '-id', 'a-00000001', '-address', '/run/c.sock'],
+    ...['-namespace', 'esb', '-id', containerNamed('a'), '-address', '/run/c.sock'],
     ...more,
   ];
 
   it.each([
-    ['of a lasting shim of ours', line(), 'a-00000001'],
+    ['of a lasting shim of ours', line(), containerNamed('a')],
     ['of one that only starts another', line('start'), undefined],
     ['of one that clears up', line('delete'), undefined],
     ['of another namespace', line().with(2, 'k8s.io'), undefined],
@@ -54,22 +55,22 @@ describe('root file systems', () => {
   const snapshots = '/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs';
 
   it('are those over snapshots of this daemon, in this namespace', () => {
+    const own = `${tasks}/esb/${containerNamed('a')}/rootfs`;
     const table = [
-      mount(`${tasks}/esb/a-00000001/rootfs`, `${snapshots}/snapshots`),
-      mount(`${tasks}/k8s.io/b-00000002/rootfs`, `${snapshots}/snapshots`),
-      mount(`${tasks}/esb/c-00000003/rootfs`, '/other/io.containerd.snapshotter.v1.overlayfs/snapshots'),
-      mount('/mnt/esb/d-00000004/rootfs', `${snapshots}/snapshots`),
+      mount(own, `${snapshots}/snapshots`),
+      mount(`${tasks}/k8s.io/${containerNamed('b')}/rootfs`, `${snapshots}/snapshots`),
+      mount(`${tasks}/esb/${containerNamed('c')}/rootfs`, '/other/io.containerd.snapshotter.v1.overlayfs/snapshots'),
+      mount(`/mnt/esb/${containerNamed('d')}/rootfs`, `${snapshots}/snapshots`),
       '25 1 0:22 / /proc rw - proc proc rw',
     ].join('\n');
-    expect(rootMountsIn(table, { snapshots, namespace: 'esb' })).toEqual([
-      { containerId: 'a-00000001', path: `${tasks}/esb/a-00000001/rootfs` },
-    ]);
+    const mounts = rootMountsIn(table, { snapshots, namespace: 'esb' });
+    expect(mounts).toEqual([{ containerId: containerNamed('a'), path: own }]);
   });
 });
 
 describe('names', () => {
   it.each([
-    ['hello-0a1b2c3d', true],
+    ['hello-0a1b2c3d', false],
     ['hello-0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d', true],
     ['esb-files-0f7e1c0a-0000-4000-8000-000000000000', true],
     ['extract-123-abc sha256:00', false],
@@ -85,9 +86,11 @@ describe('what a container left', () => {
     const [sockets, runcRoot] = [folder(), folder()];
     const traces = new Leftovers({ ...owner, runcRoot, shimSocketFolder: sockets });
     const path = (id: string): string => join(sockets, shimSocketName(owner.socketPath, owner.namespace, id));
+    const ids = ['live', 'dead', 'file'].map(containerNamed);
+    const [live = '', dead = '', file = ''] = ids.map(path);
     const server = createServer();
     const listening = Promise.withResolvers<void>();
-    server.listen(path('live-00000001'), () => listening.resolve());
+    server.listen(live, () => listening.resolve());
     await listening.promise;
     onTestFinished(async () => {
       server.close();
@@ -96,14 +99,13 @@ describe('what a container left', () => {
     // A socket stays where its process was killed.
     const script = `require('node:net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`;
     const killed = Promise.withResolvers<void>();
-    spawn(process.execPath, ['-e', script, path('dead-00000002')]).once('exit', () => killed.resolve());
+    spawn(process.execPath, ['-e', script, dead]).once('exit', () => killed.resolve());
     await killed.promise;
-    writeFileSync(path('file-00000003'), '');
-    const ids = ['live-00000001', 'dead-00000002', 'file-00000003'];
+    writeFileSync(file, '');
     for (const id of ids) {
       mkdirSync(join(runcRoot, 'esb', id), { recursive: true });
     }
-    expect(await traces.sockets([...ids, 'none-00000004'])).toEqual(ids);
+    expect(await traces.sockets([...ids, containerNamed('none')])).toEqual(ids);
     expect([...(await traces.runcStates())].toSorted()).toEqual(ids.toSorted());
     for (const id of ids) {
       await traces.remove(id, undefined);
