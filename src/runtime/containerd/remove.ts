@@ -63,9 +63,9 @@ export class WorkerRemoval {
       return;
     }
     const record = await undefinedIfNotFound(client.containers.get(containerId, { deadlineMs: CALL_DEADLINE_MS }));
-    // No process outlives its boot. A container without the label is of an earlier version, and may be of this one.
-    const madeIn = record?.labels[containerLabels.boot] || bootId;
-    if (record === undefined ? await this.#endLostTask(containerId) : madeIn !== bootId) {
+    const isLost = record === undefined || isStandIn(record);
+    // No process outlives its boot.
+    if (isLost ? await this.#endLostTask(containerId) : record.labels[containerLabels.boot] !== bootId) {
       return;
     }
     const ended = await shims.end(containerId);
