@@ -1,14 +1,13 @@
-import { describe, expect, it, onTestFinished } from 'vitest';
-import type { LambdaQuota } from '../../../../src/api/lambda-quota.ts';
-import type { Assignment, LambdaWorker } from '../../../../src/api/lambda-worker.ts';
+import { describe, expect, it } from 'vitest';
+import { type LambdaQuota, lambdaQuotas } from '../../../../src/api/lambda-quota.ts';
+import { type Assignment, type LambdaWorker, lambdaWorkers } from '../../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { QUEUE_INDEX, QUOTA_INDEX, queueIndex, quotaIndex } from '../../../../src/controller/quota/quota-book.ts';
 import { QuotaController } from '../../../../src/controller/quota/quota-controller.ts';
 import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
-import type { CacheEvent, KubeClient, PatchBody } from '../../../../src/kube/api/types.ts';
-import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
-import { fakeInformer } from '../../../support/fake-informer.ts';
+import { objectKey } from '../../../../src/kube/api/object-key.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
+import { TestCluster } from '../../../support/test-cluster.ts';
 import { workerFixture } from '../../../support/worker-fixture.ts';
 
 const quota: LambdaQuota = {
@@ -22,29 +21,22 @@ const assigned = (name: string, changes: Partial<Assignment> = {}): LambdaWorker
   });
 
 class Scene {
-  readonly quotas = createObjectCache<LambdaQuota>({ [QUOTA_INDEX]: quotaIndex });
-  readonly workers = createObjectCache<LambdaWorker>({ [QUEUE_INDEX]: queueIndex });
-  readonly assignments = new AssignmentCache();
+  readonly cluster = new TestCluster();
   readonly clock = manualClock();
   readonly written: unknown[] = [];
   rooms = 0;
-  #version = 1;
   readonly controller: QuotaController;
 
   constructor() {
-    this.quotas.set(quota);
+    this.cluster.put(lambdaQuotas, quota);
+    this.cluster.onWritten = ({ after }) => this.written.push((after as LambdaQuota).status);
+    const workers = this.cluster.informer(lambdaWorkers, { [QUEUE_INDEX]: queueIndex });
+    const assignments = new AssignmentCache();
     this.controller = new QuotaController({
-      client: {
-        patch: (_type: unknown, _key: unknown, { body }: PatchBody) => {
-          const { status } = body as { status: NonNullable<LambdaQuota['status']> };
-          this.written.push(status);
-          this.quotas.set({ ...quota, status });
-          return Promise.resolve({});
-        },
-      } as unknown as KubeClient,
-      quotas: { ...fakeInformer<LambdaQuota>(), cache: this.quotas },
-      workers: { cache: this.workers },
-      assignments: this.assignments,
+      client: this.cluster.client,
+      quotas: this.cluster.informer(lambdaQuotas, { [QUOTA_INDEX]: quotaIndex }),
+      workers,
+      assignments,
       onRoom: () => {
         this.rooms++;
       },
@@ -53,30 +45,23 @@ class Scene {
       logger: silentLogger(),
       metrics: {},
     });
-  }
-
-  /** Until the test is over. */
-  start(): void {
-    this.controller.start();
-    onTestFinished(() => this.controller.stop());
-  }
-
-  put(given: LambdaWorker): void {
-    this.#version++;
-    const worker = { ...given, metadata: { ...given.metadata, resourceVersion: String(this.#version) } };
-    const before = this.assignments.usage('default');
-    for (const change of this.workers.set(worker)) {
-      this.assignments.observe(worker);
+    workers.subscribe((change) => {
+      const before = assignments.usage('default');
+      if (change.kind === 'deleted') {
+        assignments.forget(change.object.metadata.uid ?? '');
+      } else {
+        assignments.observe(change.object);
+      }
       this.controller.noteWorker(change, before);
-    }
+    });
+  }
+
+  put(worker: LambdaWorker): void {
+    this.cluster.put(lambdaWorkers, worker);
   }
 
   remove(worker: LambdaWorker): void {
-    const before = this.assignments.usage('default');
-    this.workers.replace(this.workers.list().filter(({ metadata }) => metadata.name !== worker.metadata.name));
-    this.assignments.forget(worker.metadata.uid ?? '');
-    const change: CacheEvent<LambdaWorker> = { kind: 'deleted', object: worker };
-    this.controller.noteWorker(change, before);
+    this.cluster.remove(lambdaWorkers, objectKey(worker));
   }
 
   look() {
@@ -93,6 +78,7 @@ describe('QuotaController', () => {
     scene.put(assigned('a'));
     scene.put(assigned('b'));
     expect(await scene.look()).toEqual({ requeueAfterMs: 5_000 });
+    expect(scene.written).toHaveLength(1);
     await scene.clock.advance(5_000);
     await scene.look();
     await scene.clock.advance(5_000);
