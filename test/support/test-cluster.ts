@@ -3,17 +3,19 @@ import { ApiError } from '../../src/kube/api/api-error.ts';
 import { keyText, objectKey } from '../../src/kube/api/object-key.ts';
 import { isGone } from '../../src/kube/api/resource-version.ts';
 import type {
-  CacheEvent,
-  Informer,
+  DeleteOptions,
   KubeClient,
   KubeObject,
   ListParameters,
   ObjectKey,
   PatchBody,
   ResourceType,
+  WriteOptions,
 } from '../../src/kube/api/types.ts';
-import { createObjectCache, type IndexFunction } from '../../src/kube/cache/object-cache.ts';
-import { type WriteTarget, wrapWrites } from '../../src/kube/client/wrapped-writes.ts';
+import type { IndexFunction } from '../../src/kube/cache/object-cache.ts';
+import type { WriteTarget } from '../../src/kube/client/wrapped-writes.ts';
+import { type Change, type LaggingInformer, laggingInformer } from './lagging-informer.ts';
+import { jsonPatched, merged } from './patched-object.ts';
 
 export type Verb = 'get' | 'list' | WriteTarget['verb'];
 
@@ -23,6 +25,20 @@ export interface ClusterRequest {
   readonly plural: string;
   /** Empty for a list. */
   readonly name: string;
+  /** Object that is created or updated, or the patch. */
+  readonly body?: object;
+  readonly options?: DeleteOptions & ListParameters & WriteOptions;
+}
+
+type Matches = (request: ClusterRequest) => boolean;
+
+/** A write under way. */
+interface Write<T extends KubeObject> {
+  readonly verb: WriteTarget['verb'];
+  readonly type: ResourceType<T>;
+  readonly key: ObjectKey;
+  readonly body?: object;
+  readonly options: (DeleteOptions & WriteOptions) | undefined;
 }
 
 /** Fate of a write, in place of an answer. */
@@ -35,7 +51,7 @@ export type WriteFault =
 
 /** A write, and its object before and after it; `isLate` where its caller had no answer. */
 export interface CarriedOut {
-  readonly target: WriteTarget;
+  readonly request: ClusterRequest;
   readonly before: KubeObject | undefined;
   readonly after: KubeObject | undefined;
   readonly isLate: boolean;
@@ -47,22 +63,6 @@ interface Stored {
 }
 
 type StoredObject = KubeObject & Stored;
-
-type Change =
-  | { readonly kind: 'set'; readonly object: StoredObject }
-  | { readonly kind: 'removed'; readonly object: StoredObject };
-
-/** An informer whose watch tells of changes when it is told to. */
-export interface LaggingInformer<T extends KubeObject> extends Informer<T> {
-  /** Shows so many of the changes that the watch has not told; all when absent. */
-  show(count?: number): void;
-  /**
-   * Lists what there is now. No watch is open until the answer is taken in by the function returned.
-   */
-  beginList(): () => void;
-  /** From now on changes are shown at once, or wait for {@link LaggingInformer.show}. Default: at once. */
-  setLagging(isLagging: boolean): void;
-}
 
 /** The error of a write that had no answer. */
 export const noAnswer = new ApiError('no answer', { code: 'Unreachable' });
@@ -79,8 +79,9 @@ export class TestCluster {
   readonly #objects = new Map<string, StoredObject>();
   readonly #watches: { readonly type: string; readonly tell: (change: Change) => void }[] = [];
   /** Writes that were begun and have not arrived. */
-  #underWay: readonly (() => Promise<unknown>)[] = [];
-  #faults: readonly { readonly matches: (target: WriteTarget) => boolean; readonly fault: WriteFault }[] = [];
+  #underWay: readonly (() => unknown)[] = [];
+  #faults: readonly { readonly matches: Matches; readonly fault: WriteFault }[] = [];
+  readonly #refusals = new Set<(request: ClusterRequest) => void>();
   readonly #answers: (() => void)[] = [];
   #version = 0;
 
@@ -116,17 +117,28 @@ export class TestCluster {
   }
 
   /** The next write that matches has this fault. */
-  inject(matches: (target: WriteTarget) => boolean, fault: WriteFault): void {
+  inject(matches: Matches, fault: WriteFault): void {
     this.#faults = [...this.#faults, { matches, fault }];
   }
 
+  /** Refuses each request that matches, reads included, until the function returned is called. */
+  refuse(matches: Matches, error: ApiError): () => void {
+    const refusal = (request: ClusterRequest): void => {
+      if (matches(request)) {
+        throw error;
+      }
+    };
+    this.#refusals.add(refusal);
+    return () => this.#refusals.delete(refusal);
+  }
+
   /** Carries out the writes that are under way. Those that are refused have no caller who would hear of it. */
-  async arrive(): Promise<void> {
+  arrive(): void {
     const underWay = this.#underWay;
     this.#underWay = [];
     for (const work of underWay) {
       try {
-        await work();
+        work();
       } catch (error) {
         if (!(error instanceof ApiError)) {
           throw error;
@@ -147,79 +159,20 @@ export class TestCluster {
     type: ResourceType<T>,
     indexes: Readonly<Record<string, IndexFunction<T>>> = {},
   ): LaggingInformer<T> {
-    const cache = createObjectCache<T>(indexes);
-    const listeners = new Set<(event: CacheEvent<T>) => void>();
-    let late: Change[] = [];
-    let isLagging = false;
-    const tell = (events: readonly CacheEvent<T>[]): void => {
-      for (const event of events) {
-        for (const listener of listeners) {
-          listener(event);
-        }
-      }
-    };
-    const copy = (object: unknown): T => structuredClone(object) as T;
-    const take = ({ kind, object }: Change): void =>
-      tell(kind === 'set' ? cache.set(copy(object)) : cache.remove(copy(object)));
-    let isListing = false;
-    const show = (count: number): void => {
-      for (const change of isListing ? [] : late.splice(0, count)) {
-        take(change);
-      }
-    };
-    const beginList = (): (() => void) => {
-      const items = this.all(type).map(copy);
-      const version = this.#version;
-      isListing = true;
-      return () => {
-        isListing = false;
-        late = late.filter(({ object }) => Number(object.metadata.resourceVersion) > version);
-        tell(cache.replace(items, String(version)));
-        show(isLagging ? 0 : late.length);
-      };
-    };
-    beginList()();
-    this.#watches.push({
-      type: kindOf(type),
-      tell(change) {
-        late.push(change);
-        show(isLagging ? 0 : late.length);
-      },
-    });
-    return {
-      cache,
-      subscribe(listener) {
-        for (const object of cache.list()) {
-          listener({ kind: 'added', object });
-        }
-        listeners.add(listener);
-        return () => listeners.delete(listener);
-      },
-      hasSynced: () => true,
-      synced: async () => undefined,
-      refresh: async () => beginList()(),
-      written: (object) => tell(cache.setAhead(copy(object))),
-      removed: (key, uid) => tell(cache.removeAhead(key, uid)),
-      lastSuccessAt: () => undefined,
-      isCurrent: () => true,
-      start: () => undefined,
-      stop: async () => undefined,
-      show: (count = late.length) => show(count),
-      beginList,
-      setLagging(now) {
-        isLagging = now;
-      },
-    };
+    const source = { list: () => this.all(type), version: () => this.#version };
+    const { informer, tell } = laggingInformer<T>(source, indexes);
+    this.#watches.push({ type: kindOf(type), tell });
+    return informer;
   }
 
   #client(): KubeClient {
-    const bare: KubeClient = {
+    return {
       get: async (type, key) => {
-        this.requests.push({ verb: 'get', plural: type.plural, name: key.name });
+        this.#take({ verb: 'get', plural: type.plural, name: key.name });
         return this.get(type, key);
       },
       list: async (type, parameters = {}) => {
-        this.requests.push({ verb: 'list', plural: type.plural, name: '' });
+        this.#take({ verb: 'list', plural: type.plural, name: '', options: parameters });
         const items = this.all(type).filter((object) => selects(parameters, object));
         return { items, resourceVersion: String(this.#version) };
       },
@@ -227,43 +180,64 @@ export class TestCluster {
       watch: () => {
         throw new Error('a TestCluster is watched by its informers');
       },
-      create: async (type, object) => this.#create(type, object),
-      update: async (type, object, options) => this.#update(type, object, options?.subresource === 'status'),
-      patch: async (type, key, patch, options) => this.#patch(type, key, patch, options?.subresource === 'status'),
-      delete: async (type, key, options) => this.#delete(type, key, options?.uid),
+      create: (type, object, options) => {
+        const write = { verb: 'create', type, key: objectKey(object), body: object, options } as const;
+        return this.#write(write, () => this.#create(type, object));
+      },
+      update: (type, object, options) => {
+        const write = { verb: 'update', type, key: objectKey(object), body: object, options } as const;
+        return this.#write(write, () => this.#update(type, object, options?.subresource === 'status'));
+      },
+      patch: (type, key, patch, options) => {
+        const write = { verb: 'patch', type, key, body: patch.body, options } as const;
+        return this.#write(write, () => this.#patch(type, key, patch, options?.subresource === 'status'));
+      },
+      delete: (type, key, options) => {
+        const write = { verb: 'delete', type, key, options } as const;
+        return this.#write(write, () => this.#delete(type, key, options?.uid));
+      },
       close: async () => undefined,
     };
-    return wrapWrites(bare, async (options, send, target) => {
-      this.requests.push({ verb: target.verb, plural: target.type.plural, name: target.key.name });
-      options?.fence?.();
-      const at = this.#faults.findIndex(({ matches }) => matches(target));
-      const fault = this.#faults[at]?.fault;
-      this.#faults = this.#faults.filter((_each, place) => place !== at);
-      const work = async (isLate: boolean) => {
-        const { key, type } = target;
-        const before = this.get(type, key);
-        const answer = await send(options as NonNullable<typeof options>);
-        this.onWritten?.({ target, before, after: this.get(type, key), isLate });
-        return answer;
-      };
-      if (fault?.kind === 'refused') {
-        throw fault.error;
-      }
-      if (fault === undefined) {
-        return await work(false);
-      }
-      if (fault.kind === 'slow') {
-        const answer = await work(false);
-        await new Promise<void>((resolve) => this.#answers.push(resolve));
-        return answer;
-      }
-      if (fault.carriedOut === 'at once') {
-        await work(false);
-      } else if (fault.carriedOut === 'late') {
-        this.#underWay = [...this.#underWay, () => work(true)];
-      }
-      throw noAnswer;
-    });
+  }
+
+  #take(request: ClusterRequest, fence?: () => void): void {
+    this.requests.push(request);
+    fence?.();
+    for (const refusal of this.#refusals) {
+      refusal(request);
+    }
+  }
+
+  async #write<T extends KubeObject, A extends T | undefined>(write: Write<T>, carryOut: () => A): Promise<A> {
+    const { type, key, verb, body, options } = write;
+    const request = { verb, plural: type.plural, name: key.name, ...(body && { body }), ...(options && { options }) };
+    this.#take(request, options?.fence);
+    const at = this.#faults.findIndex(({ matches }) => matches(request));
+    const fault = this.#faults[at]?.fault;
+    this.#faults = this.#faults.filter((_each, place) => place !== at);
+    const work = (isLate: boolean): A => {
+      const before = this.get(type, key);
+      const answer = carryOut();
+      this.onWritten?.({ request, before, after: this.get(type, key), isLate });
+      return answer;
+    };
+    if (fault?.kind === 'refused') {
+      throw fault.error;
+    }
+    if (fault === undefined) {
+      return work(false);
+    }
+    if (fault.kind === 'slow') {
+      const answer = work(false);
+      await new Promise<void>((resolve) => this.#answers.push(resolve));
+      return answer;
+    }
+    if (fault.carriedOut === 'at once') {
+      work(false);
+    } else if (fault.carriedOut === 'late') {
+      this.#underWay = [...this.#underWay, () => work(true)];
+    }
+    throw noAnswer;
   }
 
   #create<T extends KubeObject>(type: ResourceType<T>, object: T): T {
@@ -291,19 +265,23 @@ export class TestCluster {
   }
 
   #patch<T extends KubeObject>(type: ResourceType<T>, key: ObjectKey, patch: PatchBody, isStatus: boolean): T {
-    if (patch.kind === 'json') {
-      throw new Error('a TestCluster takes no JSON patches');
-    }
-    const { metadata = {}, status, ...rest } = patch.body as Partial<KubeObject> & Stored;
-    const present = this.#present(type, key, metadata as KubeObject['metadata']);
-    const { resourceVersion: _version, uid: _uid, ...changes } = metadata as KubeObject['metadata'];
-    const body = isStatus ? { status } : { ...rest, metadata: changes };
-    const next = this.put(type, merged(present, body) as T);
+    const next = this.put(type, this.#patched(type, key, patch, isStatus));
     // The last finalizer was taken away.
     if (isGone(next)) {
       this.remove(type, key);
     }
     return next;
+  }
+
+  #patched<T extends KubeObject>(type: ResourceType<T>, key: ObjectKey, patch: PatchBody, isStatus: boolean): T {
+    if (patch.kind === 'json') {
+      return jsonPatched(this.#present(type, key), patch.body);
+    }
+    const { metadata = {}, status, ...rest } = patch.body as Partial<KubeObject> & Stored;
+    const present = this.#present(type, key, metadata as KubeObject['metadata']);
+    const { resourceVersion: _version, uid: _uid, ...changes } = metadata as KubeObject['metadata'];
+    const body = isStatus ? { status } : { ...rest, metadata: changes };
+    return merged(present, body) as T;
   }
 
   #delete<T extends KubeObject>(type: ResourceType<T>, key: ObjectKey, uid: string | undefined): T | undefined {
@@ -319,7 +297,11 @@ export class TestCluster {
     return this.put(type, { ...present, metadata: { ...present.metadata, deletionTimestamp } });
   }
 
-  #present<T extends KubeObject>(type: ResourceType<T>, key: ObjectKey, wanted: KubeObject['metadata']): T {
+  #present<T extends KubeObject>(
+    type: ResourceType<T>,
+    key: ObjectKey,
+    wanted: Partial<KubeObject['metadata']> = {},
+  ): T {
     const present = this.get(type, key);
     if (present === undefined) {
       throw refusal('NotFound', 404);
@@ -371,23 +353,6 @@ function refusal(code: 'AlreadyExists' | 'Conflict' | 'NotFound', status: number
 /** As JSON has it. */
 function plain(value: unknown): unknown {
   return value === undefined ? undefined : (JSON.parse(JSON.stringify(value)) as unknown);
-}
-
-/** A JSON merge patch (RFC 7386). */
-function merged(present: unknown, patch: unknown): unknown {
-  if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) {
-    return patch;
-  }
-  const base = typeof present === 'object' && present !== null && !Array.isArray(present) ? present : {};
-  const result: Record<string, unknown> = { ...base };
-  for (const [name, value] of Object.entries(patch)) {
-    if (value === null) {
-      delete result[name];
-    } else {
-      result[name] = merged(result[name], value);
-    }
-  }
-  return result;
 }
 
 function selects({ labelSelector = '', namespace }: ListParameters, { metadata }: KubeObject): boolean {

@@ -134,28 +134,28 @@ class World {
 
   /** Has another controller lead, as it does once the writes of the one before have come or never will. */
   async changeLeader(): Promise<void> {
-    await this.cluster.arrive();
+    this.cluster.arrive();
     [this.#caches, this.#standby] = [this.#standby, this.#caches];
     await Promise.all([this.#caches.functions.refresh(), this.#caches.workers.refresh()]);
     this.#controller = this.#start();
   }
 
-  #check({ after, before, isLate, target }: CarriedOut): void {
-    if (target.type.plural !== lambdaWorkers.plural) {
+  #check({ after, before, isLate, request }: CarriedOut): void {
+    if (request.plural !== lambdaWorkers.plural) {
       return;
     }
     const [old, present] = [before, after] as readonly (LambdaWorker | undefined)[];
     // A wish of a moment ago is carried out as well.
     const wishes = [this.owner, ...this.#caches.functions.cache.list()].map(({ spec }) => spec.scaling.minWorkers);
-    if (target.verb === 'create' && !isLate) {
+    if (request.verb === 'create' && !isLate) {
       expect(this.living().length).toBeLessThanOrEqual(Math.max(...wishes));
     }
-    if (target.verb === 'update' && old !== undefined && old.spec.image !== present?.spec.image && serves(old)) {
-      this.beside.add(target.key.name);
+    if (request.verb === 'update' && old !== undefined && old.spec.image !== present?.spec.image && serves(old)) {
+      this.beside.add(request.name);
       expect(this.beside.size).toBeLessThanOrEqual(SURGE);
     }
-    if (target.verb === 'delete' && !isLate) {
-      this.beside.delete(target.key.name);
+    if (request.verb === 'delete' && !isLate) {
+      this.beside.delete(request.name);
       // Workers count that the controller cannot know to be ended.
       const unseen = this.#caches.workers.cache
         .list()
@@ -201,7 +201,7 @@ class World {
         this.cluster.inject(({ verb }) => verb === move.of, { kind: 'lost', carriedOut: move.carriedOut });
         return;
       case 'arrive':
-        await this.cluster.arrive();
+        this.cluster.arrive();
         return;
       default:
         unreachable(move);
@@ -412,7 +412,7 @@ describe('FunctionController on a cache that is late', () => {
           for (const move of given) {
             await world.move(move);
           }
-          await world.cluster.arrive();
+          world.cluster.arrive();
           for (let round = 0; round < 30; round += 1) {
             world.show();
             world.showFunctions();

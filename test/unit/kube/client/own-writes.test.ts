@@ -136,7 +136,7 @@ class Scene {
         await this.answer();
         return;
       case 'arrive':
-        await this.cluster.arrive();
+        this.cluster.arrive();
         return;
       case 'beginList':
         this.#endList ??= this.informer.beginList();
@@ -254,7 +254,7 @@ describe('OwnWrites under lag, lost answers and changes of the leader', () => {
         for (const step of given) {
           await scene.step(step);
         }
-        await scene.cluster.arrive();
+        scene.cluster.arrive();
         await scene.answer();
         scene.endList();
         scene.informer.show();
