@@ -1,15 +1,14 @@
 import { describe, expect, it } from 'vitest';
-import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
+import { lambdaNodes } from '../../../../src/api/lambda-node.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { DemandKeeper } from '../../../../src/controller/reservation/demand-keeper.ts';
 import type { Homeless } from '../../../../src/controller/scheduling/homeless.ts';
 import { nodeView } from '../../../../src/controller/scheduling/node-view.ts';
 import type { Closure } from '../../../../src/controller/scheduling/place.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
-import type { Node, Pod } from '../../../../src/kube/api/resource-types.ts';
-import type { KubeClient, ObjectKey, ResourceType } from '../../../../src/kube/api/types.ts';
-import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
+import { nodes, type Pod, pods, serviceAccounts } from '../../../../src/kube/api/resource-types.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
+import { TestCluster, type Verb } from '../../../support/test-cluster.ts';
 import { nodeFixture } from '../../../support/worker-fixture.ts';
 
 const worker: Homeless = {
@@ -21,57 +20,35 @@ const worker: Homeless = {
   unfitArchitectures: [],
 };
 
-/** A cluster of nodes that are full, and an API server that keeps Pods. */
+/** A cluster of nodes that are full. */
 class Scene {
-  readonly pods = createObjectCache<Pod>();
-  readonly lambdaNodes = createObjectCache<LambdaNode>();
-  readonly nodes = createObjectCache<Node>();
+  readonly cluster = new TestCluster();
   readonly clock = manualClock();
   readonly offers: string[] = [];
   readonly closed = new Map<string, Closure>();
   homeless: readonly Homeless[] = [worker];
   readonly keeper: DemandKeeper;
-  /** Thrown where a Pod with that selector is made. */
-  readonly faults = new Map<string, Error>();
-  /** How many Pods were asked for, those that were refused included. */
-  asked = 0;
-  /** How often the owner of Pods was read. */
-  ownerReads = 0;
-  #uid = 0;
 
   constructor(demandClassName: string | null = 'esb-demand') {
+    this.cluster.put(serviceAccounts, {
+      metadata: { namespace: 'esb-system', name: 'esb-reserve', uid: 'account' },
+    });
     this.addNode('node-1');
+    const caches = {
+      lambdaNodes: this.cluster.informer(lambdaNodes).cache,
+      nodes: this.cluster.informer(nodes).cache,
+    };
     this.keeper = new DemandKeeper({
-      client: {
-        get: () => {
-          this.ownerReads++;
-          return Promise.resolve({ metadata: { name: 'esb-reserve', uid: 'account' } });
-        },
-        create: (_type: ResourceType<Pod>, pod: Pod) => {
-          const fault = this.faults.get(pod.spec?.nodeSelector?.pool ?? '');
-          this.asked++;
-          if (fault !== undefined) {
-            return Promise.reject(fault);
-          }
-          this.#uid++;
-          this.pods.set({ ...pod, metadata: { ...pod.metadata, uid: String(this.#uid), resourceVersion: '1' } });
-          return Promise.resolve(pod);
-        },
-        delete: (_type: ResourceType<Pod>, { name }: ObjectKey) => {
-          this.pods.replace(this.all.filter(({ metadata }) => metadata.name !== name));
-          return Promise.resolve();
-        },
-      } as unknown as KubeClient,
+      client: this.cluster.client,
       systemNamespace: 'esb-system',
       settings: { image: 'esb:1', pullPolicy: 'IfNotPresent', demandClassName: demandClassName ?? undefined },
-      pods: { cache: this.pods },
-      lambdaNodes: this.lambdaNodes,
-      nodes: this.nodes,
+      pods: this.cluster.informer(pods),
+      ...caches,
       snapshot: {
         viewOf: (name) =>
           nodeView(name, {
-            lambdaNode: this.lambdaNodes.get({ name }),
-            node: this.nodes.get({ name }),
+            lambdaNode: caches.lambdaNodes.get({ name }),
+            node: caches.nodes.get({ name }),
             liveness: 'fresh',
             closure: this.closed.get(name),
           }),
@@ -84,12 +61,18 @@ class Scene {
   }
 
   get all(): readonly Pod[] {
-    return this.pods.list();
+    return this.cluster.all(pods);
+  }
+
+  /** How many requests of that verb there were, those that were refused included. */
+  count(verb: Verb): number {
+    return this.cluster.requests.filter((request) => request.verb === verb).length;
   }
 
   /** A node of 2 GiB. */
   addNode(name: string, pool = 'a', memoryMiB = 2_048): void {
-    this.lambdaNodes.set(nodeFixture({ name, status: { capacity: { memoryMiB, milliCPU: 100_000, workers: 10 } } }));
+    const capacity = { memoryMiB, milliCPU: 100_000, workers: 10 };
+    this.cluster.put(lambdaNodes, nodeFixture({ name, status: { capacity } }));
     this.addBareNode(name, 0, pool);
   }
 
@@ -97,25 +80,15 @@ class Scene {
   addBareNode(name: string, ageMs: number, pool = 'a'): void {
     const creationTimestamp = new Date(this.clock.now() - ageMs).toISOString();
     const labels = { 'kubernetes.io/hostname': `host-of-${name}`, pool };
-    this.nodes.set({ metadata: { name, uid: name, labels, creationTimestamp } });
-  }
-
-  /** Pods of which an earlier controller has left one. */
-  leave(pod: Pod): void {
-    this.pods.set(pod);
+    this.cluster.put(nodes, { metadata: { name, uid: name, labels, creationTimestamp } });
   }
 
   /** Work of the scheduler. */
   bind(nodeName: string): void {
     const [pod] = this.all;
     if (pod !== undefined) {
-      const containers = pod.spec?.containers ?? [];
-      this.pods.set({
-        ...pod,
-        metadata: { ...pod.metadata, resourceVersion: '2' },
-        spec: { ...pod.spec, containers, nodeName },
-        status: { phase: 'Running', startTime: '2026-11-01T00:00:00Z' },
-      });
+      const spec = { containers: [], ...pod.spec, nodeName };
+      this.cluster.put(pods, { ...pod, spec, status: { phase: 'Running', startTime: '2026-11-01T00:00:00Z' } });
     }
   }
 }
@@ -198,16 +171,17 @@ describe('DemandKeeper', () => {
       const scene = new Scene();
       const wrong = { ...worker, nodeSelector: { pool: 'wrong' } };
       scene.homeless = [wrong, ...scene.homeless, { ...wrong, nodeSelector: { pool: 'wrong', zone: 'b' } }];
-      scene.faults.set('wrong', ApiError.fromAnswer('create', status, JSON.stringify({ reason })));
+      const error = ApiError.fromAnswer('create', status, JSON.stringify({ reason }));
+      scene.cluster.refuse(({ body }) => (body as Pod | undefined)?.spec?.nodeSelector?.pool === 'wrong', error);
       await scene.keeper.look();
       expect(scene.all.map(({ spec }) => spec?.nodeSelector)).toEqual([{ pool: 'a' }]);
-      expect(scene.asked).toBe(3);
+      expect(scene.count('create')).toBe(3);
       await scene.clock.advance(10_000);
       await scene.keeper.look();
-      expect(scene.asked).toBe(3);
+      expect(scene.count('create')).toBe(3);
       await scene.clock.advance(20_000);
       await scene.keeper.look();
-      expect(scene.asked).toBe(5);
+      expect(scene.count('create')).toBe(5);
     },
   );
 
@@ -217,7 +191,7 @@ describe('DemandKeeper', () => {
     scene.homeless = Array.from({ length: 40 }, () => ({ ...worker, memoryMiB: 256 }));
     await scene.keeper.look();
     expect(scene.all).toHaveLength(10);
-    expect(scene.ownerReads).toBe(1);
+    expect(scene.count('get')).toBe(1);
     expect(new Set(scene.all.map(({ spec }) => spec?.containers?.[0]?.resources?.requests?.memory))).toEqual(
       new Set(['1028Mi']),
     );
@@ -271,7 +245,7 @@ describe('DemandKeeper', () => {
     await before.keeper.look();
     const scene = new Scene(null);
     for (const pod of before.all) {
-      scene.leave(pod);
+      scene.cluster.put(pods, pod);
     }
     await scene.keeper.look();
     expect(scene.all).toEqual([]);
