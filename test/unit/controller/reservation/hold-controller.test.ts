@@ -1,20 +1,19 @@
 import { describe, expect, it } from 'vitest';
-import type { LambdaNode, LambdaNodeStatus } from '../../../../src/api/lambda-node.ts';
+import { type LambdaNode, type LambdaNodeStatus, lambdaNodes } from '../../../../src/api/lambda-node.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { HOLD_INDEX, HoldController, holdIndex } from '../../../../src/controller/reservation/hold-controller.ts';
 import { guardPod, OWN_MIB, reservePod } from '../../../../src/controller/reservation/hold-pod.ts';
-import { reserveView } from '../../../../src/controller/reservation/hold-view.ts';
+import { type ReserveView, reserveView } from '../../../../src/controller/reservation/hold-view.ts';
 import { podTolerations } from '../../../../src/controller/reservation/tolerations.ts';
 import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
 import type { NodePresence } from '../../../../src/controller/scheduling/node-snapshot.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
-import type { Pod } from '../../../../src/kube/api/resource-types.ts';
-import type { DeleteOptions, KubeClient, ObjectKey, PatchBody, ResourceType } from '../../../../src/kube/api/types.ts';
-import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
-import { fakeInformer } from '../../../support/fake-informer.ts';
+import { objectKey } from '../../../../src/kube/api/object-key.ts';
+import { type Pod, pods } from '../../../../src/kube/api/resource-types.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
-import { type NodeFixture, nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
+import { type ClusterRequest, TestCluster } from '../../../support/test-cluster.ts';
+import { nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
 
 const settings = { image: 'esb:1', pullPolicy: 'IfNotPresent' };
 const held = { phase: 'Running', startTime: '2026-11-01T00:00:00Z' };
@@ -40,17 +39,24 @@ const made = {
 };
 type Role = keyof typeof made;
 
-/** One node, the writes to its Pods, and what the cache shows of them. */
+/** A write to a Pod in a few words. */
+function wordOf({ verb, name, body, options }: ClusterRequest): string {
+  if (verb !== 'patch') {
+    const grace = verb === 'create' ? (body as Pod).spec?.terminationGracePeriodSeconds : options?.gracePeriodSeconds;
+    return `${verb} ${name} ${grace}`;
+  }
+  const { path, value } = (body as { path: string; value?: unknown }[]).at(-1) ?? {};
+  return `patch ${name} ${path}${path?.endsWith('/memory') === true ? ` ${String(value)}` : ''}`;
+}
+
+/** One node and its Pods, and what was written. */
 class Scene {
-  readonly lambdaNodes = createObjectCache<LambdaNode>();
-  readonly pods = createObjectCache<Pod>({ [HOLD_INDEX]: holdIndex });
+  readonly cluster = new TestCluster();
+  readonly pods = this.cluster.informer(pods, { [HOLD_INDEX]: holdIndex });
   readonly assignments = new AssignmentCache();
   readonly clock = manualClock();
+  /** Of Pods. */
   readonly writes: string[] = [];
-  /** MiB that reservations asked for when they were made. */
-  readonly asked: number[] = [];
-  /** Thousandths of a core, likewise. */
-  readonly askedMilliCPU: number[] = [];
   /** MiB that the agent was told, or that its workers may have all. */
   readonly promises: (number | 'all')[] = [];
   readonly events: string[] = [];
@@ -59,7 +65,6 @@ class Scene {
   capacityMiB = 1_536;
   /** Thousandths of a core. */
   capacityMilliCPU = 0;
-  tmpOnDisk = false;
   presence: NodePresence = {
     exists: true,
     isOutside: false,
@@ -69,53 +74,25 @@ class Scene {
     departure: undefined,
     taints: [],
   };
-  /** Thrown by the next write to a Pod. */
-  fault: Error | undefined;
-  /** The answer to a write that is refused each time. */
-  refuse: (what: string) => Error | undefined = () => undefined;
-  /** Thrown by the next word to the agent. */
-  promiseFault: Error | undefined;
   readonly reconciler: HoldController;
   #workers: readonly LambdaWorker[] = [];
-  #version = 1;
-  #promisedMiB = 1_536;
-  #reservedMiB: number | undefined;
 
   constructor() {
-    this.lambdaNodes.set(nodeFixture());
-    const write = (what: string): Promise<object> => {
-      const refusal = this.refuse(what);
-      if (refusal !== undefined) {
-        return Promise.reject(refusal);
+    this.cluster.put(lambdaNodes, nodeFixture());
+    this.cluster.onWritten = ({ after, request }) => {
+      if (request.plural === pods.plural) {
+        this.writes.push(wordOf(request));
+      } else {
+        this.promises.push((after as LambdaNode).status?.reserved?.memoryMiB ?? 'all');
       }
-      const { fault } = this;
-      this.fault = undefined;
-      if (fault !== undefined) {
-        return Promise.reject(fault);
-      }
-      this.writes.push(what);
-      return Promise.resolve({});
     };
     this.reconciler = new HoldController({
-      client: {
-        get: () => Promise.resolve(undefined),
-        create: (_type: ResourceType<Pod>, pod: Pod) => {
-          const { metadata, spec } = pod;
-          const { memoryMiB, milliCPU } = reserveView(pod) ?? {};
-          this.askedMilliCPU.push(...(milliCPU === undefined ? [] : [milliCPU]));
-          this.asked.push(...(memoryMiB === undefined ? [] : [memoryMiB]));
-          return write(`create ${metadata.name} ${spec?.terminationGracePeriodSeconds}`);
-        },
-        patch: (type: ResourceType<Pod>, { name }: ObjectKey, patch: PatchBody) =>
-          this.#patch(type, name, patch, write),
-        delete: (_type: ResourceType<Pod>, { name }: ObjectKey, { gracePeriodSeconds }: DeleteOptions) =>
-          write(`delete ${name} ${gracePeriodSeconds}`),
-      } as unknown as KubeClient,
+      client: this.cluster.client,
       settle: () => Promise.resolve(),
       systemNamespace: 'esb-system',
       settings,
-      pods: { ...fakeInformer<Pod>(), cache: this.pods },
-      lambdaNodes: this.lambdaNodes,
+      pods: this.pods,
+      lambdaNodes: this.cluster.informer(lambdaNodes).cache,
       workersOf: () => this.#workers,
       snapshot: {
         presence: () => this.presence,
@@ -124,7 +101,7 @@ class Scene {
           workers: 10,
           milliCPU: this.capacityMilliCPU,
         }),
-        isTmpOnDisk: () => this.tmpOnDisk,
+        isTmpOnDisk: () => false,
       },
       assignments: this.assignments,
       events: {
@@ -140,33 +117,30 @@ class Scene {
     });
   }
 
-  /** A word to the agent counts as no write to a Pod. */
-  #patch(
-    { kind }: ResourceType<Pod>,
-    name: string,
-    { body }: PatchBody,
-    write: (what: string) => Promise<object>,
-  ): Promise<object> {
-    if (kind === 'LambdaNode') {
-      const { promiseFault } = this;
-      this.promiseFault = undefined;
-      if (promiseFault !== undefined) {
-        return Promise.reject(promiseFault);
-      }
-      const { reserved } = (body as { status: { reserved: { memoryMiB: number } | null } }).status;
-      this.#reservedMiB = reserved?.memoryMiB;
-      this.promises.push(reserved?.memoryMiB ?? 'all');
-      return Promise.resolve({});
-    }
-    const { path, value } = (body as { path: string; value?: unknown }[]).at(-1) ?? {};
-    return write(`patch ${name} ${path}${path?.endsWith('/memory') === true ? ` ${String(value)}` : ''}`);
+  get node(): LambdaNode {
+    return this.cluster.get(lambdaNodes, { name: 'node-1' }) ?? nodeFixture();
+  }
+
+  /** Reservations as they were asked for when they were made. */
+  get asked(): readonly ReserveView[] {
+    const created = this.cluster.requests.filter(({ verb }) => verb === 'create');
+    return created.flatMap(({ body }) => reserveView(body as Pod) ?? []);
+  }
+
+  /** The next write to objects of that kind is refused. */
+  refuse(plural: 'pods' | 'lambdanodes', error: ApiError): void {
+    this.cluster.inject((request) => request.plural === plural, { kind: 'refused', error });
+  }
+
+  #tell(status: Partial<LambdaNodeStatus>): void {
+    const { node } = this;
+    this.cluster.put(lambdaNodes, { ...node, status: { ...node.status, ...status } as LambdaNodeStatus });
   }
 
   /** The agent takes in what it was told, and tells that. */
   hear(): void {
-    this.#reservedMiB ??= 0;
-    this.#promisedMiB = this.#reservedMiB;
-    this.workers(this.#workers.length);
+    const { reserved = { memoryMiB: 0, milliCPU: 0 } } = this.node.status ?? {};
+    this.#tell({ reserved, promised: { memoryMiB: reserved.memoryMiB } });
   }
 
   /** The node has that many workers, by the controller and by its agent. */
@@ -181,38 +155,20 @@ class Scene {
     for (const worker of this.#workers) {
       this.assignments.observe(worker);
     }
-    this.#version++;
-    this.lambdaNodes.set(
-      nodeFixture({
-        metadata: { resourceVersion: String(this.#version) },
-        status: {
-          allocated: { memoryMiB: 192 * count, workers: count },
-          ...this.#reserved,
-          promised: { memoryMiB: this.#promisedMiB },
-        },
-      }),
-    );
-  }
-
-  get #reserved(): Pick<LambdaNodeStatus, 'reserved'> {
-    return this.#reservedMiB === undefined ? {} : { reserved: { memoryMiB: this.#reservedMiB, milliCPU: 0 } };
+    const { promised = { memoryMiB: 1_536 } } = this.node.status ?? {};
+    this.#tell({ allocated: { memoryMiB: 192 * count, workers: count }, promised });
   }
 
   /** The agent tells of so many containers, also of workers that have another node. */
   tell(count: number): void {
-    this.#version++;
-    const allocated = { memoryMiB: 192 * count, workers: count };
-    const status = { allocated, ...this.#reserved, promised: { memoryMiB: this.#reservedMiB ?? 0 } };
-    this.lambdaNodes.set(nodeFixture({ metadata: { resourceVersion: String(this.#version) }, status }));
+    this.#tell({ allocated: { memoryMiB: 192 * count, workers: count } });
+    this.hear();
   }
 
-  /** The agent says that nothing of ESB is left on its node. */
-  leave(): void {
-    this.#version++;
-    const lastTransitionTime = '2026-01-01T00:00:00Z';
-    const retired = { type: 'Retired', status: 'True', reason: 'Left', message: '', lastTransitionTime } as const;
-    const metadata = { resourceVersion: String(this.#version) };
-    this.lambdaNodes.set(nodeFixture({ metadata, status: { conditions: [retired] } }));
+  /** The LambdaNode has a condition. */
+  mark(type: 'Draining' | 'Retired' | 'Unheld'): void {
+    const lastTransitionTime = '2026-11-01T00:00:00Z';
+    this.#tell({ conditions: [{ type, status: 'True', reason: type, message: '', lastTransitionTime }] });
   }
 
   /** The node has one worker, which rests Absent. */
@@ -224,7 +180,7 @@ class Scene {
     }
   }
 
-  /** The cache shows a Pod like this. */
+  /** There is a Pod like this. */
   show(
     role: Role,
     status: NonNullable<Pod['status']>,
@@ -232,12 +188,11 @@ class Scene {
     image = 'esb:1',
     memoryMiB = 1_536,
   ): void {
-    this.#version++;
     const resources = { requests: { memory: `${memoryMiB + OWN_MIB}Mi` } };
     const pod = made[role];
-    this.pods.set({
+    this.cluster.put(pods, {
       ...pod,
-      metadata: { ...pod.metadata, uid: `${role}-1`, resourceVersion: String(this.#version), ...metadata },
+      metadata: { ...pod.metadata, uid: `${role}-1`, ...metadata },
       spec: { ...pod.spec, containers: pod.spec?.containers?.map((each) => ({ ...each, image, resources })) ?? [] },
       status,
     });
@@ -259,7 +214,7 @@ class Scene {
   }
 
   vanish(role: Role): void {
-    this.pods.replace(this.pods.list().filter(({ metadata }) => metadata.name !== made[role].metadata.name));
+    this.cluster.remove(pods, objectKey(made[role]));
   }
 
   look() {
@@ -301,15 +256,16 @@ describe('HoldController', () => {
   it('waits for the cache where another controller has made the Pod, and tries again where the API server is away', async () => {
     const scene = new Scene();
     scene.workers(1);
-    scene.fault = ApiError.fromAnswer('create', 409, '{"reason":"AlreadyExists"}');
+    scene.pods.setLagging(true);
+    scene.showBoth();
     expect(await scene.look()).toEqual({ requeueAfterMs: 1000 });
-    scene.fault = ApiError.unreachable('create', new Error('reset'));
-    await scene.clock.advance(1_000);
+    scene.vanish('guard');
+    scene.pods.show();
+    scene.pods.setLagging(false);
+    scene.refuse('pods', ApiError.unreachable('create', new Error('reset')));
     await expect(scene.look()).rejects.toMatchObject({ code: 'Unreachable' });
-    scene.writes.length = 0;
-    await scene.clock.advance(1_000);
     await scene.look();
-    expect(scene.writes).toEqual([guardIsMade, reserveIsMade]);
+    expect(scene.writes).toEqual([guardIsMade]);
   });
 
   it.each([
@@ -320,10 +276,8 @@ describe('HoldController', () => {
     async (reason, status, message) => {
       const scene = new Scene();
       scene.workers(1);
-      scene.refuse = (what) =>
-        what.startsWith('create esb-reserve')
-          ? ApiError.fromAnswer('create', status, JSON.stringify({ reason, message }))
-          : undefined;
+      const error = ApiError.fromAnswer('create', status, JSON.stringify({ reason, message }));
+      const end = scene.cluster.refuse(({ name, verb }) => verb === 'create' && name === 'esb-reserve-node-1', error);
       await expect(scene.look()).rejects.toMatchObject({ code: reason });
       scene.show('guard', held);
       await scene.clock.advance(30_000);
@@ -331,7 +285,7 @@ describe('HoldController', () => {
       expect(scene.closings).toEqual(['node-1 unheld']);
       expect(scene.reconciler.becauseOf('node-1')).toBe(`create: ${message}`);
       expect(scene.notes).toEqual([`the node gets no more workers, since its Pods are refused: create: ${message}`]);
-      scene.refuse = () => undefined;
+      end();
       scene.showBoth();
       await scene.look();
       expect(scene.closings).toEqual(['node-1 unheld', 'node-1 open']);
@@ -342,7 +296,7 @@ describe('HoldController', () => {
     const scene = new Scene();
     scene.workers(1);
     const forbidden = ApiError.fromAnswer('create', 403, '{"reason":"Forbidden","message":"no such Pod here"}');
-    scene.refuse = (what) => (what.startsWith('create esb-hold') ? forbidden : undefined);
+    scene.cluster.refuse(({ name, verb }) => verb === 'create' && name === 'esb-hold-node-1', forbidden);
     await expect(scene.look()).rejects.toBe(forbidden);
     expect(scene.writes).toEqual([reserveIsMade]);
     scene.show('reserve', held);
@@ -385,7 +339,6 @@ describe('HoldController', () => {
     scene.workers(2, 900);
     await scene.look();
     expect(scene.writes).toEqual(guardIsLetGo);
-    scene.vanish('guard');
     await scene.look();
     expect(scene.writes.slice(2)).toEqual(['create esb-hold-node-1 960']);
     expect(scene.closings).toEqual([]);
@@ -411,7 +364,6 @@ describe('HoldController', () => {
     expect(scene.writes).toEqual(guardIsReleased);
     expect(scene.closings).toEqual(['node-1 draining', 'node-1 open']);
     expect(scene.events).toEqual(['Draining', 'Drained']);
-    scene.vanish('guard');
     expect(await scene.look()).toEqual({});
   });
 
@@ -487,7 +439,6 @@ describe('HoldController', () => {
     expect(scene.writes).toEqual([reserveIsLetGo]);
     expect(scene.closings).toEqual(['node-1 unheld']);
     expect(scene.events).toEqual(['HoldRefused']);
-    scene.vanish('reserve');
     await scene.look();
     scene.show('reserve', {}, { uid: 'reserve-2' });
     await scene.look();
@@ -529,25 +480,16 @@ describe('HoldController', () => {
     await scene.look();
     await scene.clock.advance(30_000);
     await scene.look();
-    scene.vanish('reserve');
     scene.workers(0);
     await scene.look();
     expect(scene.closings).toEqual(['node-1 unheld', 'node-1 open']);
   });
 
   describe('that begins to lead', () => {
-    /** The leader before has found the node unheld, or draining. */
-    const earlier = (scene: Scene, type: 'Unheld' | 'Draining'): void => {
-      const condition = { type, status: 'True', lastTransitionTime: '2026-11-01T00:00:00Z', reason: type, message: '' };
-      scene.lambdaNodes.set(
-        nodeFixture({ metadata: { resourceVersion: '99' }, status: { conditions: [condition] } } as NodeFixture),
-      );
-    };
-
     it('keeps a node closed that was unheld, before the first look and until its reservation is held', async () => {
       const scene = new Scene();
       scene.workers(1);
-      earlier(scene, 'Unheld');
+      scene.mark('Unheld');
       expect(scene.reconciler.closureOf('node-1')).toBe('unheld');
       scene.show('guard', held);
       scene.show('reserve', refused);
@@ -563,7 +505,7 @@ describe('HoldController', () => {
     it('keeps a node closed that was unheld while its reservation has a part of what it asks for', async () => {
       const scene = new Scene();
       scene.workers(2);
-      earlier(scene, 'Unheld');
+      scene.mark('Unheld');
       scene.show('guard', held);
       scene.showReserve(1_536, 512);
       await scene.look();
@@ -574,7 +516,7 @@ describe('HoldController', () => {
     it('keeps a node closed that was draining, until it has seen what became of its guard', async () => {
       const scene = new Scene();
       scene.workers(1);
-      earlier(scene, 'Draining');
+      scene.mark('Draining');
       expect(scene.reconciler.closureOf('node-1')).toBe('draining');
       scene.show('guard', held, { deletionTimestamp: 'later' });
       await scene.look();
@@ -583,7 +525,7 @@ describe('HoldController', () => {
 
     it('opens a node that has no workers any more, and tells so', async () => {
       const scene = new Scene();
-      earlier(scene, 'Unheld');
+      scene.mark('Unheld');
       await scene.look();
       expect(scene.closings).toEqual(['node-1 open']);
     });
@@ -592,7 +534,7 @@ describe('HoldController', () => {
   it('lets go what is left of a node that is gone', async () => {
     const scene = new Scene();
     scene.presence = { ...scene.presence, exists: false };
-    scene.lambdaNodes.replace([]);
+    scene.cluster.remove(lambdaNodes, { name: 'node-1' });
     scene.show('guard', held, { deletionTimestamp: 'later' });
     scene.show('reserve', held);
     await scene.look();
@@ -606,7 +548,7 @@ describe('HoldController', () => {
     scene.rest();
     await scene.look();
     expect(scene.writes).toEqual([guardIsMade, reserveIsMade]);
-    expect(scene.asked).toEqual([256]);
+    expect(scene.asked).toMatchObject([{ memoryMiB: 256 }]);
   });
 
   it('lets the reservation lead, and the promise follow what the kubelet has allocated', async () => {
@@ -682,9 +624,8 @@ describe('HoldController', () => {
     }
     await scene.look();
     await scene.clock.advance(10_000);
-    for (const name of names) {
+    for (let round = 0; round < 3; round += 1) {
       await scene.look();
-      scene.pods.replace(scene.pods.list().filter(({ metadata }) => metadata.name !== name));
       await scene.clock.advance(1_000);
     }
     expect(scene.writes).toEqual(names.map((name) => `delete ${name} 1`));
@@ -704,16 +645,15 @@ describe('HoldController', () => {
     scene.workers(1);
     scene.hear();
     await scene.look();
-    expect(scene.askedMilliCPU).toEqual([200]);
+    expect(scene.asked).toMatchObject([{ milliCPU: 200 }]);
     scene.show('guard', held);
     const message = "Node didn't have enough resource: cpu, requested: 200, used: 1900, capacity: 2000";
     scene.show('reserve', { phase: 'Failed', reason: 'OutOfcpu', message, startTime: held.startTime });
     await scene.look();
     await scene.clock.advance(10_000);
     await scene.look();
-    scene.vanish('reserve');
     await scene.look();
-    expect(scene.askedMilliCPU).toEqual([200, 0]);
+    expect(scene.asked).toMatchObject([{ milliCPU: 200 }, { milliCPU: 0 }]);
     expect(scene.closings).toEqual([]);
     scene.showReserve(512);
     expect(await scene.look()).toEqual({ requeueAfterMs: 300_000 });
@@ -800,12 +740,12 @@ describe('HoldController', () => {
     scene.show('guard', held);
     scene.showReserve(768);
     const busy = ApiError.fromAnswer('patch', 429, '{"reason":"TooManyRequests"}');
-    scene.promiseFault = busy;
+    scene.refuse('lambdanodes', busy);
     await expect(scene.look()).rejects.toBe(busy);
     await scene.look();
     expect(scene.promises).toEqual([768]);
     scene.showReserve(512);
-    scene.fault = busy;
+    scene.refuse('pods', busy);
     await expect(scene.look()).rejects.toBe(busy);
     await scene.look();
     expect(scene.writes).toEqual(['patch esb-reserve-node-1 /spec/containers/0/resources/requests/memory 772Mi']);
@@ -910,7 +850,7 @@ describe('HoldController', () => {
 
     it('waits for no word of a node that nothing of ESB is left on', async () => {
       const scene = drained();
-      scene.leave();
+      scene.mark('Retired');
       await scene.look();
       expect(scene.writes).toEqual(guardIsReleased);
     });
