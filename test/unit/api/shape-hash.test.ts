@@ -9,6 +9,28 @@ const secret = (optional: boolean) => ({
   valueFrom: { secretKeyRef: { name: 's', key: 'k', optional } },
 });
 
+/** A value for each field that forms a container. */
+const everything: Partial<LambdaWorkerSpec> = {
+  image: 'registry.example/hello:2',
+  imageLookup: 'again',
+  version: 7,
+  command: ['/run'],
+  args: ['x', 'y'],
+  handler: 'app.handler',
+  env: [{ name: 'A', value: '1' }, { name: 'B' }, secret(true), secret(false)],
+  resources: { limits: { memory: '1Gi', cpu: '500m' }, pids: 64 },
+  ephemeralStorage: '1Gi',
+  timeoutSeconds: 900,
+  port: 9000,
+  network: { mode: 'Bridge', egress: 'Internet' },
+  readOnlyRootFilesystem: false,
+  concurrency: { perWorker: 8, queueDepth: 100 },
+  logging: { format: 'JSON', applicationLevel: 'DEBUG', systemLevel: 'WARN' },
+  runtimeInterface: 'Lambda',
+  startup: { timeoutSeconds: 300 },
+  terminationGracePeriodSeconds: 1,
+};
+
 describe('shapeHashOf', () => {
   it('is the same in every version of the program, or each upgrade would restart every worker', {
     tags: ['P27'],
@@ -26,32 +48,40 @@ describe('shapeHashOf', () => {
         resources: { limits: { memory: '1Gi', cpu: '500m' }, pids: 64 },
       }),
     ).toBe('v1-a3289932c416be1b');
+    expect(hashOf(everything)).toBe('v1-1602d5c2329695af');
+    // Without the defaults of the schema.
+    expect(hashOf()).toBe('v1-85aad3fd8d540b8d');
+    expect(shapeHashOf({ ...workerFixture(), spec: { image: 'registry.example/hello:1' } as LambdaWorkerSpec })).toBe(
+      hashOf(),
+    );
   });
 
-  const changes: [string, Partial<LambdaWorkerSpec>][] = [
-    ['image', { image: 'registry.example/hello:2' }],
-    ['command', { command: ['/run'] }],
-    ['args', { args: ['x'] }],
-    ['handler', { handler: 'app.handler' }],
-    ['env', { env: [{ name: 'A', value: '1' }] }],
-    ['env from a Secret', { env: [secret(false)] }],
-    ['memory', { resources: { limits: { memory: '256Mi' }, pids: 256 } }],
-    ['cpu', { resources: { limits: { memory: '128Mi', cpu: 1 }, pids: 256 } }],
-    ['pids', { resources: { limits: { memory: '128Mi' }, pids: 64 } }],
-    ['ephemeralStorage', { ephemeralStorage: '1Gi' }],
-    ['timeoutSeconds', { timeoutSeconds: 4 }],
-    ['port', { port: 9000 }],
-    ['network', { network: { mode: 'Host' } }],
-    ['readOnlyRootFilesystem', { readOnlyRootFilesystem: false }],
-    ['network.egress', { network: { mode: 'Bridge', egress: 'All' } }],
-    ['runtimeInterface', { runtimeInterface: 'Emulator' }],
-    ['concurrency.perWorker', { concurrency: { perWorker: 2, queueDepth: 100 } }],
-    ['logging', { logging: { format: 'JSON' } }],
-    ['imageLookup', { imageLookup: 'again' }],
+  const changes: [string, Partial<LambdaWorkerSpec>, recorded: string][] = [
+    ['image', { image: 'registry.example/hello:2' }, 'v1-f2483cafdd363701'],
+    ['command', { command: ['/run'] }, 'v1-e2349efa6bc5afa1'],
+    ['args', { args: ['x'] }, 'v1-0a121da5c79912c0'],
+    ['handler', { handler: 'app.handler' }, 'v1-161a7ae4af0320fb'],
+    ['env', { env: [{ name: 'A', value: '1' }] }, 'v1-2d764d64f9cccb15'],
+    ['env from a Secret', { env: [secret(false)] }, 'v1-f1ea86f7d7df0b17'],
+    ['memory', { resources: { limits: { memory: '256Mi' }, pids: 256 } }, 'v1-4b628a6ed9c17ed6'],
+    ['cpu', { resources: { limits: { memory: '128Mi', cpu: 1 }, pids: 256 } }, 'v1-7433639fb1c49ac2'],
+    ['pids', { resources: { limits: { memory: '128Mi' }, pids: 64 } }, 'v1-6b3ddcb98896eaa0'],
+    ['ephemeralStorage', { ephemeralStorage: '1Gi' }, 'v1-eed05ff3c3f56db2'],
+    ['timeoutSeconds', { timeoutSeconds: 4 }, 'v1-7498e4b11d709e1b'],
+    ['port', { port: 9000 }, 'v1-da289a7ed0371f01'],
+    ['network', { network: { mode: 'Host' } }, 'v1-dfd70bba2629d7d0'],
+    ['readOnlyRootFilesystem', { readOnlyRootFilesystem: false }, 'v1-43ec70ae16059da8'],
+    ['network.egress', { network: { mode: 'Bridge', egress: 'All' } }, 'v1-7700c800b1e468ea'],
+    ['runtimeInterface', { runtimeInterface: 'Emulator' }, 'v1-43cb9beec6880d3f'],
+    ['concurrency.perWorker', { concurrency: { perWorker: 2, queueDepth: 100 } }, 'v1-93cd842eb29883b7'],
+    ['logging', { logging: { format: 'JSON' } }, 'v1-e28efb5bdc4baa15'],
+    ['imageLookup', { imageLookup: 'again' }, 'v1-67e144d5074714e0'],
+    ['version', { version: 3 }, 'v1-073cea31659ac307'],
   ];
 
-  it.each(changes)('changes with %s', (_field, spec) => {
+  it.each(changes)('changes with %s', (_field, spec, recorded) => {
     expect(hashOf(spec)).not.toBe(hashOf());
+    expect(hashOf(spec)).toBe(recorded);
   });
 
   const others: [string, Partial<LambdaWorkerSpec>][] = [
