@@ -1,13 +1,12 @@
 import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
 import { inOrderOfService, wasReady } from '../model/adoption.ts';
-import { crashBackoff, noBackoff, restoredFrom } from '../model/backoff.ts';
+import { crashBackoff, noBackoff, restoredFrom, withFailure } from '../model/backoff.ts';
 import { containerIdOf } from '../model/container-id.ts';
 import type { ContainerMake } from '../model/container-spec.ts';
 import { remembering } from '../model/crash-backoff.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import { idleUnder } from '../model/idle-policy.ts';
 import { callLeftIn, type FoundMark, leftCall } from '../model/marked-call.ts';
-import { withFailure } from '../model/retry-schedule.ts';
 import type { WorkerRecord } from '../model/worker-record.ts';
 import { type Container, callBoundMs, interfaceOf, newContainer, sizeOf, withProcess } from './container.ts';
 import { takeFound } from './reduce-init.ts';

@@ -1,11 +1,11 @@
 import { takenMiB } from '../../api/worker-resources.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { EnsureStep, RuntimeEvent, RuntimeInterface, WorkerInfo } from '../../runtime/contract/runtime.ts';
+import { noRetries, type Retries } from '../model/backoff.ts';
 import type { ContainerMake } from '../model/container-spec.ts';
 import { noSetbacks, type Setbacks } from '../model/crash-backoff.ts';
 import type { LeftCall } from '../model/marked-call.ts';
 import type { Action, Observed } from '../model/plan.ts';
-import { noRetries, type Retries } from '../model/retry-schedule.ts';
 import { givenUpAt, heard, type InitSight, type InitWord, takesCall } from './init-sight.ts';
 
 /** Milliseconds after its timeout until a worker counts as silent: its own answer to that comes first. */

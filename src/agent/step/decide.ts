@@ -1,7 +1,7 @@
-import { AWAITS_GRANT, GRANT_REFUSED } from '../model/conditions.ts';
+import { notBefore, unavailableRetryMs, withDelay } from '../model/backoff.ts';
 import { abuseOf, refusalFor, startsAt } from '../model/crash-backoff.ts';
 import { type Action, isOptional } from '../model/plan.ts';
-import { notBefore, unavailableRetryMs, withDelay } from '../model/retry-schedule.ts';
+import { AWAITS_GRANT, GRANT_REFUSED } from '../model/readiness.ts';
 import type { Call } from './call.ts';
 import {
   type Acting,

@@ -1,7 +1,7 @@
 import { EsbError, unreachable } from '../../common/errors.ts';
 import { InitFailedError } from '../../init/init-failed-error.ts';
 import { WorkerExitError } from '../../runtime/contract/worker-exit-error.ts';
-import { noBackoff } from '../model/backoff.ts';
+import { afterSuccess, noBackoff, retryDelayMs, withDelay, withFailure } from '../model/backoff.ts';
 import {
   afterFailedStart,
   afterStart,
@@ -13,7 +13,6 @@ import {
   terminationOf,
 } from '../model/crash-backoff.ts';
 import type { Action } from '../model/plan.ts';
-import { afterSuccess, retryDelayMs, withDelay, withFailure } from '../model/retry-schedule.ts';
 import type { Failure } from '../model/status-input.ts';
 import { type Container, observedOf, withProcess } from './container.ts';
 import { answering, byKernel, removed, silenced, started, switched, unknown } from './container-sight.ts';

@@ -1,9 +1,9 @@
 import type { InitFailedError } from '../../init/init-failed-error.ts';
 import { readinessBy } from '../../init/readiness.ts';
 import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
+import { withDelay } from '../model/backoff.ts';
 import { terminationByInit } from '../model/crash-backoff.ts';
 import { leftCall } from '../model/marked-call.ts';
-import { withDelay } from '../model/retry-schedule.ts';
 import { actionOf, boundOf, type Container, callBoundMs, hasEnded, observedOf, withProcess } from './container.ts';
 import type { WorkerEvent } from './events.ts';
 import { foundCall, heard, type InitWord } from './init-sight.ts';

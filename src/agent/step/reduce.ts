@@ -1,11 +1,10 @@
 import { unreachable } from '../../common/errors.ts';
-import { failed, noBackoff, remainingMs, resolveBackoff } from '../model/backoff.ts';
+import { afterSuccess, atOnce, failed, hurried, noBackoff, remainingMs, resolveBackoff } from '../model/backoff.ts';
 import { failureOf, mended } from '../model/crash-backoff.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import { mayWake } from '../model/goal.ts';
 import { assumed, idleUnder, renewed } from '../model/idle-policy.ts';
 import { isAlive } from '../model/plan.ts';
-import { afterSuccess, atOnce, hurried } from '../model/retry-schedule.ts';
 import { adoptBeside, adoptListed } from './adopt.ts';
 import { type Container, expects, noLook } from './container.ts';
 import { unknown } from './container-sight.ts';

@@ -1,11 +1,10 @@
 import { takenMiB } from '../../api/worker-resources.ts';
-import type { Backoff } from '../model/backoff.ts';
+import type { Backoff, Retries } from '../model/backoff.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import { type Goal, goalOf, mayWake } from '../model/goal.ts';
 import { type Idle, type Rest, restNow, touched } from '../model/idle-policy.ts';
 import type { Closing, InvocationResult } from '../model/invocation.ts';
 import type { FoundMark } from '../model/marked-call.ts';
-import type { Retries } from '../model/retry-schedule.ts';
 import type { Failure } from '../model/status-input.ts';
 import type { WorkerRecord } from '../model/worker-record.ts';
 import type { CallerCalls, WorkerView } from '../model/worker-state.ts';
