@@ -1,7 +1,7 @@
 import type { DesiredWorker } from '../../src/agent/model/desired-worker.ts';
 import type { InvocationResult } from '../../src/agent/model/invocation.ts';
 import type { WorkerView } from '../../src/agent/model/worker-state.ts';
-import { trailerOf } from '../../src/agent/rpc/invoke-trailer.ts';
+import { trailerOf } from '../../src/agent/rpc/invoke-answer.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import { EsbError } from '../../src/common/errors.ts';
 import { GrowingBuffer } from '../../src/common/growing-buffer.ts';

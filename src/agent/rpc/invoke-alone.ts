@@ -10,7 +10,7 @@ import type { Sparse } from '../../protocol/sparse.ts';
 import type { InvocationResult } from '../model/invocation.ts';
 import { AnswerCredit } from './answer-credit.ts';
 import { ArrivedBytes } from './arrived-bytes.ts';
-import { type Callers, InvokeAnswer } from './invoke-stream.ts';
+import { type Callers, InvokeAnswer } from './invoke-answer.ts';
 import { resolveWorker } from './served-fleet.ts';
 
 export type InvokeCall = ServerWritableStream<InvokeRequest, Sparse<InvokeResponse>>;

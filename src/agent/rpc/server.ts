@@ -36,7 +36,8 @@ import {
   serveInvokeStreamed,
   serveRecover,
 } from './invoke-alone.ts';
-import { type Callers, type InvokeManyCall, serveInvokeMany } from './invoke-stream.ts';
+import type { Callers } from './invoke-answer.ts';
+import { type InvokeManyCall, serveInvokeMany } from './invoke-stream.ts';
 import { KeptCalls } from './kept-calls.ts';
 import { type LogCall, type LogSource, serveLogs } from './log-stream.ts';
 import { resolveWorker, type ServedFleet, servedFleet } from './served-fleet.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { FunctionEnd } from '../../../src/agent/model/invocation.ts';
-import { trailerOf } from '../../../src/agent/rpc/invoke-trailer.ts';
+import { trailerOf } from '../../../src/agent/rpc/invoke-answer.ts';
 import { loadAgentProtocol } from '../../../src/gateway/agents/agent-protocol.ts';
 import { loadAgentProto } from '../../../src/protocol/agent-proto.ts';
 

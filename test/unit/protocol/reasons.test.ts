@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadSync } from '@grpc/proto-loader';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { trailerOf } from '../../../src/agent/rpc/invoke-trailer.ts';
+import { trailerOf } from '../../../src/agent/rpc/invoke-answer.ts';
 import { AgentCall } from '../../../src/gateway/agents/agent-call.ts';
 import { loadAgentProtocol } from '../../../src/gateway/agents/agent-protocol.ts';
 import { loadAgentProto } from '../../../src/protocol/agent-proto.ts';
