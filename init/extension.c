@@ -118,7 +118,7 @@ static void deliver(struct extension *extension)
 	token(id);
 	char fields[128];
 	snprintf(fields, sizeof fields, "Content-Type: application/json\r\nLambda-Extension-Event-Identifier: %s\r\n", id);
-	http_answer(connection, 200, fields, event, strlen(event));
+	answer_send(connection, 200, fields, event, strlen(event));
 	free(event);
 	agent_wake();
 }
@@ -181,12 +181,12 @@ void extension_left(struct connection *connection)
 static struct extension *internal(struct connection *connection, const char *name)
 {
 	if (worker.runtime == 0 || worker.init_ms != 0) {
-		http_refuse(connection, 403, "Extension.RegistrationClosed", "Extension registration closed already");
+		answer_refuse(connection, 403, "Extension.RegistrationClosed", "Extension registration closed already");
 		return NULL;
 	}
 	struct extension *extension = extension_add(name);
 	if (extension == NULL)
-		http_refuse(connection, 403, "Extension.TooManyExtensions", "Extension limit (10) reached");
+		answer_refuse(connection, 403, "Extension.TooManyExtensions", "Extension limit (10) reached");
 	else
 		extension->internal = true;
 	return extension;
@@ -218,18 +218,18 @@ void extension_register(struct connection *connection, const char *body)
 {
 	const char *name = connection->fields[EXTENSION_NAME];
 	if (name == NULL || *name == 0 || strlen(name) > 128) {
-		http_refuse(connection, 403, "Extension.InvalidExtensionName", "the header Lambda-Extension-Name is missing or too long");
+		answer_refuse(connection, 403, "Extension.InvalidExtensionName", "the header Lambda-Extension-Name is missing or too long");
 		return;
 	}
 	struct extension *extension = named(name);
 	if (extension == NULL && (extension = internal(connection, name)) == NULL)
 		return;
 	if (extension->registered) {
-		http_refuse(connection, 403, "Extension.InvalidExtensionState", "the extension has registered before");
+		answer_refuse(connection, 403, "Extension.InvalidExtensionState", "the extension has registered before");
 		return;
 	}
 	if (!take_events(extension, body)) {
-		http_refuse(connection, 403, "Extension.InvalidEventType", "there is no such event for this extension");
+		answer_refuse(connection, 403, "Extension.InvalidEventType", "there is no such event for this extension");
 		if (extension->internal)
 			drop(extension);
 		return;
@@ -246,7 +246,7 @@ void extension_register(struct connection *connection, const char *body)
 	buffer_text(&about, ",\"handler\":");
 	buffer_quote(&about, environment("_HANDLER"));
 	buffer_text(&about, "}");
-	http_answer(connection, 200, identifier, about.bytes, about.length);
+	answer_send(connection, 200, identifier, about.bytes, about.length);
 	buffer_free(&about);
 	process_start_runtime();
 }
@@ -259,9 +259,9 @@ static struct extension *identified(struct connection *connection)
 		if (each->used && each->registered && strcmp(each->id, id) == 0)
 			return each;
 	if (id == NULL)
-		http_refuse(connection, 403, "Extension.MissingExtensionIdentifier", "the header Lambda-Extension-Identifier is missing");
+		answer_refuse(connection, 403, "Extension.MissingExtensionIdentifier", "the header Lambda-Extension-Identifier is missing");
 	else
-		http_refuse(connection, 403, "Extension.UnknownExtensionIdentifier", "there is no extension of that identifier");
+		answer_refuse(connection, 403, "Extension.UnknownExtensionIdentifier", "there is no extension of that identifier");
 	return NULL;
 }
 
@@ -288,15 +288,15 @@ void extension_fault(struct connection *connection, bool init)
 	if (extension == NULL)
 		return;
 	if (connection->fields[EXTENSION_ERROR_TYPE] == NULL) {
-		http_refuse(connection, 403, "Extension.MissingHeader", "Lambda-Extension-Function-Error-Type not found");
+		answer_refuse(connection, 403, "Extension.MissingHeader", "Lambda-Extension-Function-Error-Type not found");
 		return;
 	}
 	if (init && worker.init_due == 0) {
-		http_refuse(connection, 403, "Extension.InvalidExtensionState", "the initialization is over");
+		answer_refuse(connection, 403, "Extension.InvalidExtensionState", "the initialization is over");
 		return;
 	}
 	extension->state = init ? "InitError" : "ExitError";
 	if (worker.first_fault == NULL)
 		set_text(&worker.first_fault, init ? "Extension.InitError" : "Extension.ExitError", MAX_TEXT);
-	http_accept(connection);
+	answer_accept(connection);
 }

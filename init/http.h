@@ -48,6 +48,13 @@ struct connection {
 	char *fields[FIELDS];
 };
 
+// answer.c
+// Answers. Header fields come as lines that end with CRLF; NULL for none.
+void answer_send(struct connection *connection, int status, const char *fields, const void *body, size_t length);
+void answer_refuse(struct connection *connection, int status, const char *type, const char *message);
+void answer_accept(struct connection *connection);
+bool answer_continue(struct connection *connection);
+
 // request.c
 // Reads what has arrived, as far as it goes, and does what it asks for.
 void request_read(struct connection *connection);
@@ -57,11 +64,8 @@ void http_listen(const char *address, int port, int places);
 bool http_owns(int fd);
 void http_serve(int fd, uint32_t events);
 int64_t http_tick(int64_t now);
-// Answers. Header fields come as lines that end with CRLF; NULL for none.
-void http_answer(struct connection *connection, int status, const char *fields, const void *body, size_t length);
-void http_refuse(struct connection *connection, int status, const char *type, const char *message);
-void http_accept(struct connection *connection);
-bool http_continue(struct connection *connection);
+// Writes what waits, as far as the peer takes it.
+void http_flush(struct connection *connection);
 void http_close(struct connection *connection);
 void http_close_all(void); // Those, too, that have not been accepted yet.
 // Goes on with the body of a request that was paused.

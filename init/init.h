@@ -6,11 +6,13 @@
 //   log.c       the lines that Lambda writes itself
 //   history.c   calls that were forgotten
 //   places.c    how many calls the runtime takes at once
+//   call.c      calls by their id, and how long each may take
 //   worker.c    phases, calls and their outcomes; the only place that changes them
 //   bounds.c    what programs of the worker may send
 //   process.c   start, end and restart of the processes
 //   extension.c the Extensions API
 //   runtime.c   the Runtime API
+//   answer.c    answers to runtime and extensions
 //   request.c   HTTP/1.1 as it is read
 //   http.c      the connections of runtime and extensions
 //   order.c     what the agent asks for
@@ -257,6 +259,19 @@ bool places_wait(void); // All of the runtime waits for calls, but for what is h
 int places_shown(void);
 int places_held(void);
 
+// call.c
+struct call *call_find(const char *id); // NULL for none.
+struct call *call_first_waiting(void); // By arrival; NULL for none.
+void call_free(struct call *call);
+// Has the time of a call stand still, whose answer waits for an agent; lets it go on.
+void call_stop_time(struct call *call);
+void call_go_on(struct call *call);
+// Monotonic milliseconds at which the time of a call is over that has not ended.
+int64_t call_due(const struct call *call, int64_t now);
+bool call_overdue(const struct call *call, int64_t now);
+// Says whether nobody has to hear of a call any more.
+bool call_forgettable(const struct call *call);
+
 // worker.c
 bool worker_idle(void);
 const char *worker_phase(void);
@@ -265,7 +280,6 @@ void worker_take(struct call *call);
 void worker_arrive(struct call *call, const char *bytes, size_t length);
 void worker_agent_left(void);
 void worker_agent_came(void);
-struct call *worker_call(const char *id);
 int worker_running(void);
 void worker_hand(void);
 void worker_waits(void); // A request for the next call has come.
@@ -275,13 +289,10 @@ void worker_end(enum stage stage, const char *outcome, const char *type, const c
 void worker_become_ready(void);
 // Ends calls whose answer broke off by a moment of awake_ms(); by INT64_MAX, all whose answer has begun.
 void worker_end_broken(int64_t awake);
-// Has the time of a call stand still, whose answer waits for an agent.
-void worker_stop_time(struct call *call);
 void worker_acknowledge(struct call *call, int64_t offset);
 void worker_forget(struct call *call);
 // Tells the agent of a call and its answer once more, under a number.
 void worker_tell_again(struct call *call, int64_t number);
-void call_free(struct call *call);
 int64_t worker_tick(int64_t now); // Does what is due; returns when the next is, 0 for never.
 
 // bounds.c

@@ -88,7 +88,7 @@ static bool take_invoke(const char *payload, size_t length)
 static struct call *call_of(const char *payload, size_t length)
 {
 	char *id = value_of(payload, length, "id");
-	struct call *call = id == NULL ? NULL : worker_call(id);
+	struct call *call = id == NULL ? NULL : call_find(id);
 	free(id);
 	return call;
 }
@@ -101,7 +101,7 @@ static bool take_event(const char *payload, size_t length)
 	char id[256];
 	memcpy(id, payload + 1, id_length);
 	id[id_length] = 0;
-	struct call *call = worker_call(id);
+	struct call *call = call_find(id);
 	if (call != NULL)
 		worker_arrive(call, payload + 1 + id_length, length - 1 - id_length);
 	return true;

@@ -55,7 +55,7 @@ static void bad(struct connection *connection)
 static void too_large(struct connection *connection, const char *what)
 {
 	bounds_breach(SLIP, "16 KiB of header, 1 MiB in a report of an error, 8 KiB in a line");
-	http_refuse(connection, 431, "RequestHeaderFieldsTooLarge", what);
+	answer_refuse(connection, 431, "RequestHeaderFieldsTooLarge", what);
 }
 
 // Ends a worker by the sender of what no client sends.
@@ -162,13 +162,13 @@ static void act(struct connection *connection)
 		break;
 	// As Lambda's local emulator answers where there is no service behind it: extensions go on without.
 	case LOGS:
-		http_refuse(connection, 202, "Logs.NotSupported", "Logs API is not supported");
+		answer_refuse(connection, 202, "Logs.NotSupported", "Logs API is not supported");
 		break;
 	case TELEMETRY:
-		http_refuse(connection, 202, "Telemetry.NotSupported", "Telemetry API is not supported");
+		answer_refuse(connection, 202, "Telemetry.NotSupported", "Telemetry API is not supported");
 		break;
 	default:
-		http_refuse(connection, 404, "NotFound", "there is no such path");
+		answer_refuse(connection, 404, "NotFound", "there is no such path");
 	}
 }
 
@@ -210,7 +210,7 @@ static void begin_body(struct connection *connection)
 	connection->due = awake_ms() + BODY_PATIENCE_MS;
 	find_act(connection);
 	bool waits = expect != NULL && strcasecmp(expect, "100-continue") == 0;
-	if (connection->dead || connection->state >= ANSWERED || (waits && !http_continue(connection)))
+	if (connection->dead || connection->state >= ANSWERED || (waits && !answer_continue(connection)))
 		return;
 	if (connection->state == SIZED && connection->left == 0)
 		act(connection);
@@ -336,7 +336,7 @@ static bool piece(struct connection *connection)
 		if (call != NULL)
 			runtime_broke_off(connection);
 		else
-			http_refuse(connection, 413, "RequestEntityTooLarge", "the request is larger than this server takes");
+			answer_refuse(connection, 413, "RequestEntityTooLarge", "the request is larger than this server takes");
 		return false;
 	}
 	if (call == NULL) {

@@ -77,7 +77,7 @@ bool runtime_gives(struct call *call)
 	buffer_add(&fields, "", 1);
 	connection->call = call;
 	connection->waited = false;
-	http_answer(connection, 200, fields.bytes, call->event.bytes, call->event.length);
+	answer_send(connection, 200, fields.bytes, call->event.bytes, call->event.length);
 	buffer_free(&fields);
 	return true;
 }
@@ -100,24 +100,24 @@ void runtime_left(struct connection *connection)
 
 struct call *runtime_answer(struct connection *connection, const char *id, bool error)
 {
-	struct call *call = worker_call(id);
+	struct call *call = call_find(id);
 	const char *invocation = connection->fields[INVOCATION_ID];
 	if (call == NULL) {
-		http_refuse(connection, 400, "InvalidRequestID", "Invalid request ID");
+		answer_refuse(connection, 400, "InvalidRequestID", "Invalid request ID");
 		return NULL;
 	}
 	if (call->stage == ENDED || (invocation != NULL && strcmp(invocation, call->invocation) != 0)) {
-		http_refuse(connection, 410, "InvocationEnded", "the call has ended");
+		answer_refuse(connection, 410, "InvocationEnded", "the call has ended");
 		return NULL;
 	}
 	if (call->stage != RUNNING || call->answering) {
-		http_refuse(connection, 403, "InvalidStateTransition", "State transition is not allowed");
+		answer_refuse(connection, 403, "InvalidStateTransition", "State transition is not allowed");
 		return NULL;
 	}
 	const char *mode = connection->fields[RESPONSE_MODE];
 	call->answering = true;
 	if (!agent_connected())
-		worker_stop_time(call);
+		call_stop_time(call);
 	// The agent hears of the kind of the answer before its first byte.
 	call->introduced = false;
 	call->answers = connection;
@@ -142,7 +142,7 @@ void runtime_answered(struct connection *connection)
 	worker_settle(call, error || (type != NULL && *type != 0) ? "Error" : "Answered", type, NULL);
 	// The caller waits, and the runtime does not.
 	agent_tell();
-	http_accept(connection);
+	answer_accept(connection);
 }
 
 void runtime_late(struct call *call)
@@ -150,7 +150,7 @@ void runtime_late(struct call *call)
 	struct connection *connection = call->answers;
 	call->answers = NULL;
 	connection->call = NULL;
-	http_refuse(connection, 410, "InvocationEnded", "the call has ended");
+	answer_refuse(connection, 410, "InvocationEnded", "the call has ended");
 }
 
 void runtime_broke_off(struct connection *connection)
@@ -165,7 +165,7 @@ void runtime_broke_off(struct connection *connection)
 		snprintf(message, sizeof message, "Response payload size exceeded maximum allowed payload size (%lld bytes).",
 		         (long long)connection->limit);
 		worker_settle(call, "TooLarge", "Function.ResponseSizeTooLarge", message);
-		http_refuse(connection, 413, "RequestEntityTooLarge", message);
+		answer_refuse(connection, 413, "RequestEntityTooLarge", message);
 		return;
 	}
 	// A process that has ended is heard of a moment later, and its end is what the caller is told.
@@ -175,10 +175,10 @@ void runtime_broke_off(struct connection *connection)
 void runtime_init_error(struct connection *connection, const char *body)
 {
 	if (worker.init_ms != 0) {
-		http_refuse(connection, 403, "InvalidStateTransition", "State transition is not allowed");
+		answer_refuse(connection, 403, "InvalidStateTransition", "State transition is not allowed");
 		return;
 	}
 	const char *type = connection->fields[ERROR_TYPE];
 	worker_fail(type == NULL ? "Runtime.Unknown" : type, "the runtime reported an error in its initialization", body);
-	http_accept(connection);
+	answer_accept(connection);
 }

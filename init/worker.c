@@ -21,19 +21,10 @@ int worker_running(void)
 	return count;
 }
 
-static struct call *first_waiting(void)
-{
-	struct call *first = NULL;
-	for (struct call *call = worker.calls; call != NULL; call = call->next)
-		if (call->stage == WAITING && (first == NULL || call->order < first->order))
-			first = call;
-	return first;
-}
-
 // A worker may be frozen when the runtime and all extensions wait for the next call, and none is under way.
 bool worker_idle(void)
 {
-	return worker.phase == READY && !worker.resetting && places_wait() && first_waiting() == NULL && worker_running() == 0 &&
+	return worker.phase == READY && !worker.resetting && places_wait() && call_first_waiting() == NULL && worker_running() == 0 &&
 	       extensions_wait();
 }
 
@@ -41,32 +32,6 @@ static void call_changed(struct call *call)
 {
 	call->changed = true;
 	agent_wake();
-}
-
-struct call *worker_call(const char *id)
-{
-	for (struct call *call = worker.calls; call != NULL; call = call->next)
-		if (strcmp(call->id, id) == 0)
-			return call;
-	return NULL;
-}
-
-void call_free(struct call *call)
-{
-	http_let_go(call);
-	for (struct call **place = &worker.calls; *place != NULL; place = &(*place)->next) {
-		if (*place == call) {
-			*place = call->next;
-			break;
-		}
-	}
-	char *texts[] = {call->id, call->version, call->function_arn, call->trace_id, call->client_context, call->cognito_identity,
-	                 call->tenant_id, call->content_type, call->answer_type, call->error_type, call->message, call->error_body};
-	for (size_t index = 0; index < sizeof texts / sizeof *texts; index++)
-		free(texts[index]);
-	buffer_free(&call->event);
-	buffer_free(&call->held);
-	free(call);
 }
 
 // Ends a worker whose initialization failed. The init ends within a second.
@@ -91,7 +56,7 @@ void worker_fail(const char *type, const char *message, const char *body)
 // Adds a call. A call whose id is known is not run again, but told again; one that was forgotten before it began is new.
 void worker_take(struct call *call)
 {
-	struct call *known = worker_call(call->id);
+	struct call *known = call_find(call->id);
 	if (known != NULL && known->forgotten && known->stage == ENDED) {
 		call_free(known);
 	} else if (known != NULL) {
@@ -139,42 +104,14 @@ void worker_agent_left(void)
 		else if (call->stage == ENDED)
 			call->forget_at = awake_ms() + worker.config.keep_answers_ms;
 		else if (call->answering)
-			worker_stop_time(call);
+			call_stop_time(call);
 	}
-}
-
-void worker_stop_time(struct call *call)
-{
-	call->stopped_at = now_ms();
-	call->stopped_until = awake_ms() + worker.config.keep_answers_ms;
-}
-
-static void go_on(struct call *call)
-{
-	if (call->stopped_at != 0)
-		call->deadline_at += now_ms() - call->stopped_at;
-	call->stopped_at = 0;
 }
 
 void worker_agent_came(void)
 {
 	for (struct call *call = worker.calls; call != NULL; call = call->next)
-		go_on(call);
-}
-
-// When the time of a call is over that has not ended. An agent that stays away holds up no runtime for ever.
-static int64_t due(const struct call *call, int64_t now)
-{
-	if (call->started_us == 0)
-		return call->begin_by;
-	bool stopped = call->stopped_at != 0 && awake_ms() < call->stopped_until;
-	int64_t kept = stopped ? awake_at(now, call->stopped_until) : 0;
-	return kept > call->deadline_at ? kept : call->deadline_at;
-}
-
-static bool overdue(const struct call *call, int64_t now)
-{
-	return call->stage != ENDED && now >= due(call, now);
+		call_go_on(call);
 }
 
 // Ends a call whose time is over.
@@ -197,9 +134,9 @@ void worker_hand(void)
 {
 	if (worker.phase != READY || worker.resetting || worker.init_due != 0)
 		return;
-	for (struct call *call; runtime_waiters() > 0 && (call = first_waiting()) != NULL;) {
+	for (struct call *call; runtime_waiters() > 0 && (call = call_first_waiting()) != NULL;) {
 		// A frozen worker may read a call long after it was sent.
-		if (overdue(call, now_ms())) {
+		if (call_overdue(call, now_ms())) {
 			expire(call);
 			continue;
 		}
@@ -288,7 +225,7 @@ void worker_settle(struct call *call, const char *outcome, const char *type, con
 	if (started) {
 		call->duration_us = now_us() - call->started_us;
 		log_end(call);
-		go_on(call);
+		call_go_on(call);
 		int64_t left = call->deadline_at - now_ms();
 		worker.linger_at = awake_ms() + (left > 0 ? left : 0);
 	}
@@ -337,14 +274,6 @@ void worker_tell_again(struct call *call, int64_t number)
 	call_changed(call);
 }
 
-// Says whether nobody has to hear of a call any more. An agent that is there says itself when it has heard enough.
-static bool forgettable(const struct call *call)
-{
-	if (call->stage != ENDED)
-		return false;
-	return agent_connected() ? call->forgotten && !call->changed : call->forgotten || awake_ms() >= call->forget_at;
-}
-
 static void earlier(int64_t *first, int64_t at)
 {
 	if (at != 0 && (*first == 0 || at < *first))
@@ -372,14 +301,14 @@ int64_t worker_tick(int64_t now)
 	worker_end_broken(awake);
 	for (struct call *call = worker.calls, *after; call != NULL; call = after) {
 		after = call->next;
-		if (overdue(call, now))
+		if (call_overdue(call, now))
 			expire(call);
-		if (forgettable(call)) {
+		if (call_forgettable(call)) {
 			if (strcmp(call->outcome, "NotStarted") != 0)
 				history_add(call->id);
 			call_free(call);
 		} else if (call->stage != ENDED) {
-			earlier(&next, due(call, now));
+			earlier(&next, call_due(call, now));
 			earlier_awake(&next, now, call->broken_at);
 		} else if (!agent_connected()) {
 			earlier_awake(&next, now, call->forget_at);
