@@ -22,7 +22,6 @@ struct call *call_find(const char *id)
 
 void call_free(struct call *call)
 {
-	http_let_go(call);
 	for (struct call **place = &worker.calls; *place != NULL; place = &(*place)->next) {
 		if (*place == call) {
 			*place = call->next;
@@ -67,9 +66,9 @@ bool call_overdue(const struct call *call, int64_t now)
 }
 
 // Says whether nobody has to hear of a call any more. An agent that is there says itself when it has heard enough.
-bool call_forgettable(const struct call *call)
+bool call_forgettable(const struct call *call, bool agent_there)
 {
 	if (call->stage != ENDED)
 		return false;
-	return agent_connected() ? call->forgotten && !call->changed : call->forgotten || awake_ms() >= call->forget_at;
+	return agent_there ? call->forgotten && !call->changed : call->forgotten || awake_ms() >= call->forget_at;
 }

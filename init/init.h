@@ -1,7 +1,9 @@
 // The init is process 1 of a worker. It starts extensions and the runtime, speaks Lambda's Runtime API to them on the
 // loopback of the container, and takes calls from the agent over a unix socket. Runtime and calls outlive the agent.
 //
-// One thread, one loop (loop.c). Below it, each file calls only those before it in this list:
+// One thread, one loop (loop.c), whose clock and descriptors serve every file. Other files call those before them in this
+// list. test/unit/init/file-order.test.ts holds that, and names the files that still call one after them:
+//   buffer.c    bytes and text
 //   output.c    what the processes write, and lines of the init between
 //   log.c       the lines that Lambda writes itself
 //   history.c   calls that were forgotten
@@ -17,6 +19,7 @@
 //   http.c      the connections of runtime and extensions
 //   order.c     what the agent asks for
 //   agent.c     the connection to the agent
+//   hold.c      the program of the Pods that stand for workers
 #ifndef INIT_H
 #define INIT_H
 
@@ -270,7 +273,7 @@ void call_go_on(struct call *call);
 int64_t call_due(const struct call *call, int64_t now);
 bool call_overdue(const struct call *call, int64_t now);
 // Says whether nobody has to hear of a call any more.
-bool call_forgettable(const struct call *call);
+bool call_forgettable(const struct call *call, bool agent_there);
 
 // worker.c
 bool worker_idle(void);

@@ -34,6 +34,13 @@ static void call_changed(struct call *call)
 	agent_wake();
 }
 
+// Removes a call that a connection may know.
+static void drop(struct call *call)
+{
+	http_let_go(call);
+	call_free(call);
+}
+
 // Ends a worker whose initialization failed. The init ends within a second.
 void worker_fail(const char *type, const char *message, const char *body)
 {
@@ -58,7 +65,7 @@ void worker_take(struct call *call)
 {
 	struct call *known = call_find(call->id);
 	if (known != NULL && known->forgotten && known->stage == ENDED) {
-		call_free(known);
+		drop(known);
 	} else if (known != NULL) {
 		// What of the answer was thrown away is gone.
 		known->forgotten = known->forgotten && known->base > 0;
@@ -100,7 +107,7 @@ void worker_agent_left(void)
 	for (struct call *call = worker.calls, *next; call != NULL; call = next) {
 		next = call->next;
 		if (call->stage == ARRIVING)
-			call_free(call);
+			drop(call);
 		else if (call->stage == ENDED)
 			call->forget_at = awake_ms() + worker.config.keep_answers_ms;
 		else if (call->answering)
@@ -303,10 +310,10 @@ int64_t worker_tick(int64_t now)
 		after = call->next;
 		if (call_overdue(call, now))
 			expire(call);
-		if (call_forgettable(call)) {
+		if (call_forgettable(call, agent_connected())) {
 			if (strcmp(call->outcome, "NotStarted") != 0)
 				history_add(call->id);
-			call_free(call);
+			drop(call);
 		} else if (call->stage != ENDED) {
 			earlier(&next, call_due(call, now));
 			earlier_awake(&next, now, call->broken_at);
