@@ -12,6 +12,14 @@ struct call *call_first_waiting(void)
 	return first;
 }
 
+int calls_running(void)
+{
+	int count = 0;
+	for (struct call *call = worker.calls; call != NULL; call = call->next)
+		count += call->stage == RUNNING;
+	return count;
+}
+
 struct call *call_find(const char *id)
 {
 	for (struct call *call = worker.calls; call != NULL; call = call->next)

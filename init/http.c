@@ -311,7 +311,7 @@ int64_t http_tick(int64_t now)
 		struct connection *each = *place;
 		if (!each->dead && each->due != 0 && awake >= each->due)
 			expire(each);
-		if (!each->dead && each->judged_at != 0 && (awake >= each->judged_at || worker_running() == 0))
+		if (!each->dead && each->judged_at != 0 && (awake >= each->judged_at || calls_running() == 0))
 			runtime_next(each);
 		// The next request may have come with the one before.
 		if (!each->dead && each->again) {

@@ -7,8 +7,8 @@
 //   output.c    what the processes write, and lines of the init between
 //   log.c       the lines that Lambda writes itself
 //   history.c   calls that were forgotten
-//   places.c    how many calls the runtime takes at once
 //   call.c      calls by their id, and how long each may take
+//   places.c    how many calls the runtime takes at once
 //   worker.c    phases, calls and their outcomes; the only place that changes them
 //   bounds.c    what programs of the worker may send
 //   process.c   start, end and restart of the processes
@@ -252,19 +252,10 @@ void history_end(void);
 void history_add(const char *id);
 void history_say(struct buffer *lines);
 
-// places.c
-void places_clear(void);
-void places_seen(void);
-void places_lost(void);
-bool places_hold(void);
-void places_settle(void);
-bool places_wait(void); // All of the runtime waits for calls, but for what is held.
-int places_shown(void);
-int places_held(void);
-
 // call.c
 struct call *call_find(const char *id); // NULL for none.
 struct call *call_first_waiting(void); // By arrival; NULL for none.
+int calls_running(void); // Calls that runtimes have.
 void call_free(struct call *call);
 // Has the time of a call stand still, whose answer waits for an agent; lets it go on.
 void call_stop_time(struct call *call);
@@ -275,6 +266,16 @@ bool call_overdue(const struct call *call, int64_t now);
 // Says whether nobody has to hear of a call any more.
 bool call_forgettable(const struct call *call, bool agent_there);
 
+// places.c
+void places_clear(void);
+void places_seen(void);
+void places_lost(void);
+bool places_hold(void);
+void places_settle(void);
+bool places_wait(void); // All of the runtime waits for calls, but for what is held.
+int places_shown(void);
+int places_held(void);
+
 // worker.c
 bool worker_idle(void);
 const char *worker_phase(void);
@@ -283,7 +284,6 @@ void worker_take(struct call *call);
 void worker_arrive(struct call *call, const char *bytes, size_t length);
 void worker_agent_left(void);
 void worker_agent_came(void);
-int worker_running(void);
 void worker_hand(void);
 void worker_waits(void); // A request for the next call has come.
 void worker_return(struct call *call, bool begun);

@@ -19,7 +19,7 @@ void places_clear(void)
 void places_seen(void)
 {
 	int waiting = runtime_waiters();
-	int taken = waiting + worker_running();
+	int taken = waiting + calls_running();
 	if (waiting > most_waiting)
 		most_waiting = waiting;
 	if (taken > most)

@@ -28,11 +28,11 @@ void runtime_next(struct connection *connection)
 	if (worker.config.concurrency == 1 && worker.phase != STOPPING) {
 		runtime_forsake();
 		worker_end_broken(INT64_MAX);
-		if (worker_running() > 0 && !judged) {
+		if (calls_running() > 0 && !judged) {
 			connection->judged_at = awake_ms() + OVERTAKEN_MS;
 			return;
 		}
-		if (worker_running() > 0) {
+		if (calls_running() > 0) {
 			worker_end(RUNNING, "Interrupted", "Runtime.InvalidStateTransition",
 			           "the runtime asked for the next call without an answer to the one before");
 			http_close(connection);

@@ -13,18 +13,10 @@ const char *worker_phase(void)
 	return names[worker.phase];
 }
 
-int worker_running(void)
-{
-	int count = 0;
-	for (struct call *call = worker.calls; call != NULL; call = call->next)
-		count += call->stage == RUNNING;
-	return count;
-}
-
 // A worker may be frozen when the runtime and all extensions wait for the next call, and none is under way.
 bool worker_idle(void)
 {
-	return worker.phase == READY && !worker.resetting && places_wait() && call_first_waiting() == NULL && worker_running() == 0 &&
+	return worker.phase == READY && !worker.resetting && places_wait() && call_first_waiting() == NULL && calls_running() == 0 &&
 	       extensions_wait();
 }
 
@@ -324,7 +316,7 @@ int64_t worker_tick(int64_t now)
 	if (worker.linger_at != 0 && awake >= worker.linger_at) {
 		worker.linger_at = 0;
 		// A runtime or an extension that does not ask for the next call by then is ended as after a timeout.
-		if (worker.phase == READY && worker.init_ms != 0 && worker_running() == 0) {
+		if (worker.phase == READY && worker.init_ms != 0 && calls_running() == 0) {
 			if (runtime_waiters() == 0 || !extensions_wait())
 				process_restart("timeout");
 			else
@@ -346,7 +338,7 @@ int64_t worker_tick(int64_t now)
 	for (size_t index = 0; index < sizeof dues / sizeof *dues; index++)
 		earlier_awake(&next, now, dues[index]);
 	// Nothing is lingered for while all wait, for up to 15 minutes, or while another call is under way.
-	if (worker_running() == 0 && !worker_idle())
+	if (calls_running() == 0 && !worker_idle())
 		earlier_awake(&next, now, worker.linger_at);
 	return next;
 }

@@ -5,7 +5,7 @@ const root = new URL('../../../init/', import.meta.url);
 
 /** Files that still call one after them in the list of `init.h`. A pair that goes is taken from here; none is added. */
 const upward: Readonly<Record<string, readonly string[]>> = {
-  places: ['worker', 'http', 'agent'],
+  places: ['http', 'agent'],
   worker: ['process', 'extension', 'runtime', 'http', 'agent'],
   process: ['extension', 'runtime', 'http', 'agent'],
   extension: ['answer', 'http', 'agent'],
