@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { KernelState, WorkerInfo } from '../../runtime/contract/runtime.ts';
 import { type Container, newProcess, pidOf, type Sighting } from './container.ts';
 import { awaited } from './init-sight.ts';
@@ -115,4 +116,9 @@ export function removed(container: Container, now: number): Container {
 
 function forgotten(container: Container): Container {
   return { ...answering(container), unusable: undefined, left: undefined };
+}
+
+/** Whether a look at the whole node says something of the container that is not known. */
+export function isNews({ sight }: Container, info: WorkerInfo | undefined): boolean {
+  return sight.kind === 'Unknown' || sight.shim === 'Silent' || !isDeepStrictEqual(sight.info, info);
 }

@@ -352,6 +352,21 @@ export function expects(container: Container, event: RuntimeEvent['kind']): bool
   }
 }
 
+/** Whether two states of a container look the same; its init is not shown. */
+export function isAlikeContainer(one: Container, other: Container): boolean {
+  return (
+    one === other ||
+    (one.make === other.make &&
+      one.sight === other.sight &&
+      one.process === other.process &&
+      one.activity === other.activity &&
+      one.unusable === other.unusable &&
+      one.left === other.left &&
+      one.setbacks === other.setbacks &&
+      one.traces === other.traces)
+  );
+}
+
 export function withProcess(container: Container, change: Partial<Process>): Container {
   return { ...container, process: { ...container.process, ...change } };
 }

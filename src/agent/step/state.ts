@@ -9,6 +9,7 @@ import type { Call } from './call.ts';
 import {
   type Container,
   capacityOf,
+  isAlikeContainer,
   isOccupied,
   leftIn,
   observedOf,
@@ -183,6 +184,28 @@ export function isInUse(state: WorkerState, container: Container): boolean {
 /** Whether what became of the worker is not shown yet, so that the answer of the call that woke it comes first. */
 export function isQuiet({ quietUntil }: WorkerState, now: number): boolean {
   return now < quietUntil;
+}
+
+/**
+ * Whether two states of a worker that is in use look the same but for the number of calls, without a closer look: the
+ * next call of a worker that runs anyway changes nothing else.
+ */
+export function isAlike(one: WorkerState, other: WorkerState): boolean {
+  return (
+    isAlikeContainer(one.present, other.present) &&
+    one.others === other.others &&
+    one.desired === other.desired &&
+    one.life === other.life &&
+    !other.released &&
+    !other.desired.deleting &&
+    one.savedRest === 'Running' &&
+    other.savedRest === 'Running' &&
+    one.idle.lifted &&
+    other.idle.lifted &&
+    other.present.sight.info?.task.kind === 'Running' &&
+    one.nodeFull === other.nodeFull &&
+    one.noRoomBeside === other.noRoomBeside
+  );
 }
 
 /** Why no call can be let in, whichever it is. */

@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util';
 import type { Clock, Timer } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
@@ -12,6 +11,7 @@ import type { SecretName } from '../secrets/secret-cache.ts';
 import type { WorkerStart } from '../step/adopt.ts';
 import { adopted } from '../step/begin.ts';
 import { type Container, expects, takesSeveral } from '../step/container.ts';
+import { isNews } from '../step/container-sight.ts';
 import { decide } from '../step/decide.ts';
 import type { WorkerEvent } from '../step/events.ts';
 import { signsOf, viewOf } from '../step/projection.ts';
@@ -24,6 +24,7 @@ import {
   findContainer,
   hasOnly,
   inFlightOf,
+  isAlike,
   isQuiet,
   type Moment,
   placesOf,
@@ -366,48 +367,6 @@ export class Worker {
   #isOwnStamp({ lastInvocationTime }: DesiredWorker): boolean {
     return lastInvocationTime !== undefined && this.#effects.stamps.has(lastInvocationTime);
   }
-}
-
-/**
- * Whether two states of a worker that is in use look the same but for the number of calls, without a closer look: the
- * next call of a worker that runs anyway changes nothing else.
- */
-function isAlike(one: WorkerState, other: WorkerState): boolean {
-  return (
-    isAlikeContainer(one.present, other.present) &&
-    one.others === other.others &&
-    one.desired === other.desired &&
-    one.life === other.life &&
-    !other.released &&
-    !other.desired.deleting &&
-    one.savedRest === 'Running' &&
-    other.savedRest === 'Running' &&
-    one.idle.lifted &&
-    other.idle.lifted &&
-    other.present.sight.info?.task.kind === 'Running' &&
-    one.nodeFull === other.nodeFull &&
-    one.noRoomBeside === other.noRoomBeside
-  );
-}
-
-/** Whether two states of a container look the same; its init is not shown. */
-function isAlikeContainer(one: Container, other: Container): boolean {
-  return (
-    one === other ||
-    (one.make === other.make &&
-      one.sight === other.sight &&
-      one.process === other.process &&
-      one.activity === other.activity &&
-      one.unusable === other.unusable &&
-      one.left === other.left &&
-      one.setbacks === other.setbacks &&
-      one.traces === other.traces)
-  );
-}
-
-/** Whether a look at the whole node says something of the container that is not known. */
-function isNews({ sight }: Container, info: WorkerInfo | undefined): boolean {
-  return sight.kind === 'Unknown' || sight.shim === 'Silent' || !isDeepStrictEqual(sight.info, info);
 }
 
 /** Timer for the next moment at which a decision changes without an event. */
