@@ -95,7 +95,8 @@ export function withFailure(retries: Retries, now: number): Retries {
 
 /** Milliseconds until the next attempt should come. `down`: the runtime did not answer. */
 export function retryDelayMs({ failures }: Retries, down: boolean): number {
-  return Math.min(backoffDelay(failures, actionBackoff), down ? unavailableRetryMs : actionBackoff.maxMs);
+  const delayMs = backoffDelay(failures, actionBackoff);
+  return down ? Math.min(delayMs, unavailableRetryMs) : delayMs;
 }
 
 export function afterSuccess(retries: Retries): Retries {

@@ -17,6 +17,7 @@ import { resolveWorker, type ServedFleet } from './served-fleet.ts';
  * and two of them are not copied together.
  */
 const gatherBytes = 32 * 1024;
+
 /** Passes one message on to the caller, and tells when it has left. */
 type Send = (message: Sparse<InvokeResponse>, sent: () => void) => void;
 
