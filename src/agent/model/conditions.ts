@@ -91,10 +91,11 @@ function phaseAtRest(input: StatusInput): { readonly phase: WorkerPhase; readonl
         }
         return input.resolution === 'Asking' ? passing('Absent') : resting('Absent');
       }
-      if (input.failure !== undefined && input.failure.delaySeconds > 0) {
-        return resting('Failed');
+      // Room is looked for at a start: the pause after a failure is over where there was none.
+      if (input.nodeFull !== undefined) {
+        return resting('Pending');
       }
-      return input.nodeFull === undefined ? passing('Pending') : resting('Pending');
+      return input.failure !== undefined && input.failure.delaySeconds > 0 ? resting('Failed') : passing('Pending');
     default:
       return unreachable(input.observed);
   }
