@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
-import type { Admission } from './admission/admission.ts';
-import { eventsAtOnce } from './admission/admission-policy.ts';
+import { eventsAtOnce, overloaded } from './admission/admission-policy.ts';
 import type { Room } from './admission/room.ts';
 import type { FleetView } from './agents/fleet-view.ts';
 import type { FunctionCall, InvokeResult } from './agents/function-call.ts';
@@ -29,8 +28,7 @@ export interface GatewayEventsOptions {
   readonly events: EventPlace;
   readonly view: FleetView;
   readonly book: Pick<VersionBook, 'scaling'>;
-  readonly invoker: Pick<Invoker, 'ask' | 'invoke'>;
-  readonly admission: Pick<Admission, 'enterEvent'>;
+  readonly invoker: Pick<Invoker, 'ask' | 'enter' | 'invoke'>;
   /** Runs of events, which no request waits for. */
   readonly room: Room;
   readonly metrics: Pick<GatewayMetrics, 'eventEnded' | 'eventTried' | 'requests'>;
@@ -42,21 +40,24 @@ export interface GatewayEventsOptions {
 
 /** The events of a gateway: run from its own store, or handed to the role that keeps them. */
 export function createGatewayEvents(options: GatewayEventsOptions): EventKeeper {
-  const { admission, book, clock, events, invoker, isReady, logger, metrics, room, view } = options;
+  const { book, clock, events, invoker, isReady, logger, metrics, room, view } = options;
   if (events.kind === 'Elsewhere') {
     return events.keeper;
   }
   const run = async (call: FunctionCall, caller: Caller): Promise<InvokeResult> => {
-    const admitted = await admission.enterEvent(call, caller, room);
+    if (room.overload() !== undefined) {
+      throw overloaded();
+    }
+    const entered = await invoker.enter(call, caller, room);
     try {
-      const result = await invoker.invoke(call, caller, admitted);
-      admitted.answered(result.body.length);
+      const result = await invoker.invoke(call, caller, entered);
+      entered.answered(result.body.length);
       if (result.timings !== undefined) {
         metrics.requests.ran(call.reference.name, result.timings);
       }
       return result;
     } finally {
-      admitted.release();
+      entered.release();
     }
   };
   return new EventQueue({

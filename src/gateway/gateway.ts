@@ -12,9 +12,9 @@ import { listenError } from '../common/net/listen.ts';
 import type { Tracing } from '../common/tracing/span.ts';
 import type { Informer } from '../kube/api/types.ts';
 import { type Access, createOpenAccess } from './access/access.ts';
-import { Admission } from './admission/admission.ts';
 import { type GatewayLimits, gatewayLimits } from './admission/gateway-limits.ts';
 import { LoadMeter } from './admission/load-meter.ts';
+import { RequestRates } from './admission/request-rates.ts';
 import { ProcessPressure, partOf, Room } from './admission/room.ts';
 import { AgentConnections } from './agents/agent-connections.ts';
 import { loadAgentProtocol } from './agents/agent-protocol.ts';
@@ -123,7 +123,7 @@ export class Gateway {
   readonly #urlRoom: Room;
   readonly #agents: AgentConnections;
   readonly #invoker: Invoker;
-  readonly #admission: Admission;
+  readonly #requestRates: RequestRates;
   readonly #events: EventKeeper;
   readonly #door: Door;
   readonly #urlDoor: Door | undefined;
@@ -145,9 +145,11 @@ export class Gateway {
     this.#urlRoom = new Room(partOf(limits.load, URL_PART), this.#pressure, 1);
     this.metrics = this.#createMetrics();
     this.#agents = this.#createAgents();
-    const mayGrow = (name: string): boolean => (this.#book.scaling(name)?.maxWorkers ?? 0) > 1;
+    this.loadMeter = new LoadMeter(this.#book);
     this.#invoker = new Invoker({
-      mayGrow,
+      loadMeter: this.loadMeter,
+      room: this.#room,
+      mayGrow: (name) => (this.#book.scaling(name)?.maxWorkers ?? 0) > 1,
       maxQueueWaitMs: limits.maxQueueWaitMs,
       view,
       isViewCurrent: () => workers.isCurrent(),
@@ -159,23 +161,12 @@ export class Gateway {
       tracing: options.observation?.tracing,
       ...(options.maxWaitMs === undefined ? {} : { maxWaitMs: options.maxWaitMs }),
     });
-    this.loadMeter = new LoadMeter(this.#book, random);
-    this.#admission = new Admission({
-      view,
-      loadMeter: this.loadMeter,
-      mayGrow,
-      meaningOf: (name) => this.#book.function(name),
-      room: this.#room,
-      callerRate: limits.callerRate,
-      maxWaitMs: limits.maxQueueWaitMs,
-      clock,
-    });
+    this.#requestRates = new RequestRates({ callerRate: limits.callerRate, clock });
     this.#events = createGatewayEvents({
       ...options,
       view,
       book: this.#book,
       invoker: this.#invoker,
-      admission: this.#admission,
       room: this.#eventRoom,
       metrics: this.metrics,
       isReady: () => this.#isSynced,
@@ -203,7 +194,7 @@ export class Gateway {
         eventStoreWorks: () => this.#events.health.ok,
         requestsHeld: () => this.#room.requests + this.#urlRoom.requests,
         bytesHeld: () => this.#room.bytes + this.#urlRoom.bytes + this.#eventRoom.bytes,
-        callsWaiting: () => this.#admission.waiting,
+        callsWaiting: () => this.#invoker.waiting,
       },
       {
         exists: (name) => this.view.function(name) !== undefined,
@@ -285,7 +276,7 @@ export class Gateway {
     const { listeners = [], tracing } = this.#options.observation ?? {};
     return {
       access: this.#options.access ?? createOpenAccess(() => false),
-      admission: this.#admission,
+      requestRates: this.#requestRates,
       invoker: this.#invoker,
       observer: createCallObserver([this.metrics.requests, ...listeners], tracing),
     };

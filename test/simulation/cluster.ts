@@ -5,10 +5,11 @@ import { trailerOf } from '../../src/agent/rpc/invoke-answer.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import { EsbError } from '../../src/common/errors.ts';
 import { GrowingBuffer } from '../../src/common/growing-buffer.ts';
+import { Room } from '../../src/gateway/admission/room.ts';
 import { type AgentAnswer, ReadBytes } from '../../src/gateway/agents/agent-call.ts';
 import type { AgentSession } from '../../src/gateway/agents/agent-session.ts';
 import { FleetView } from '../../src/gateway/agents/fleet-view.ts';
-import type { InvokeResult } from '../../src/gateway/agents/function-call.ts';
+import type { FunctionCall, InvokeResult } from '../../src/gateway/agents/function-call.ts';
 import { VersionBook } from '../../src/gateway/agents/version-book.ts';
 import { Invoker } from '../../src/gateway/dispatch/invoker.ts';
 import { Caller } from '../../src/gateway/lambda/caller.ts';
@@ -19,6 +20,8 @@ import type { SimulatedClock } from './simulated-clock.ts';
 
 const NODE = 'node-1';
 const ELSEWHERE = 'node-2';
+/** A room that calls never fill. */
+const ROOM = { maxRequests: 1_000_000, maxBytes: 2 ** 40, maxLoopDelayMs: 1_000, maxHeapUse: 1 };
 
 /** A LambdaWorker as the API server has it. */
 export interface Resource {
@@ -103,6 +106,7 @@ export class Cluster {
       isViewCurrent: () => true,
       book: new VersionBook({ functions: fakeInformer(), versions: fakeInformer(), onChange: () => undefined }),
       random: () => 0,
+      room: new Room(ROOM, { loopDelayMs: 0, heapUse: 0 }),
       sessionOf: (node) =>
         node === NODE && this.life?.serves === true && this.life.alive ? sessionTo(this.life) : undefined,
       clock,
@@ -188,24 +192,28 @@ export class Cluster {
     const requestId = `call-${this.#calls}`;
     const caller = new Caller();
     this.open.set(requestId, caller);
-    this.#invoker
-      .invoke(
-        {
-          reference: { name: functionName } as never,
-          requestId,
-          payload: Buffer.from('{}'),
-          clientContext: '',
-          tailLog: false,
-          traceId: '',
-          traceParent: '',
-        },
-        caller,
-        { stepAside: () => undefined, stepBack: () => undefined },
-      )
-      .then(
-        ({ body, outcome }) => this.#ended(requestId, outcome, body.toString()),
-        (error: unknown) => this.#ended(requestId, 'refused', String(error)),
-      );
+    const call = {
+      reference: { name: functionName },
+      requestId,
+      payload: Buffer.from('{}'),
+      clientContext: '',
+      tailLog: false,
+      traceId: '',
+      traceParent: '',
+    };
+    this.#run(call, caller).then(
+      ({ body, outcome }) => this.#ended(requestId, outcome, body.toString()),
+      (error: unknown) => this.#ended(requestId, 'refused', String(error)),
+    );
+  }
+
+  async #run(call: FunctionCall, caller: Caller): Promise<InvokeResult> {
+    const entered = await this.#invoker.enter(call, caller);
+    try {
+      return await this.#invoker.invoke(call, caller, entered);
+    } finally {
+      entered.release();
+    }
   }
 
   /** A caller hangs up. */

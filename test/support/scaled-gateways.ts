@@ -8,7 +8,6 @@ import { livingOf } from '../../src/controller/functions/readiness.ts';
 import { Scaler } from '../../src/controller/functions/scaler.ts';
 import { effectiveAliases, groupsOf } from '../../src/controller/functions/worker-groups.ts';
 import { LoadBook, type LoadStream } from '../../src/controller/load/load-book.ts';
-import { Admission } from '../../src/gateway/admission/admission.ts';
 import { LoadMeter } from '../../src/gateway/admission/load-meter.ts';
 import { Room } from '../../src/gateway/admission/room.ts';
 import type { AgentAnswer } from '../../src/gateway/agents/agent-call.ts';
@@ -110,7 +109,6 @@ class SimulatedGateway {
   readonly workers = fakeInformer<LambdaWorker>();
   readonly functions = fakeInformer<LambdaFunction>();
   readonly meter: LoadMeter;
-  readonly admission: Admission;
   readonly invoker: Invoker;
   /** Until when news of the API server are on their way, by informer. */
   readonly late = new Map<unknown, number>();
@@ -127,16 +125,10 @@ class SimulatedGateway {
     });
     const mayGrow = (name: string): boolean => book.scaling(name) !== undefined;
     const limits = { maxRequests: 8_192, maxBytes: 2 ** 29, maxLoopDelayMs: 3_000, maxHeapUse: 1 };
-    this.meter = new LoadMeter(book, random);
-    this.admission = new Admission({
-      ...{ clock, mayGrow, view },
-      loadMeter: this.meter,
-      meaningOf: (name) => book.function(name),
-      room: new Room(limits, { loopDelayMs: 0, heapUse: 0 }),
-      callerRate: { perSecond: 0, burst: 1 },
-      maxWaitMs: MAX_WAIT_MS,
-    });
+    this.meter = new LoadMeter(book);
     this.invoker = new Invoker({
+      loadMeter: this.meter,
+      room: new Room(limits, { loopDelayMs: 0, heapUse: 0 }),
       ...{ book, clock, mayGrow, random, view },
       isViewCurrent: () => true,
       sessionOf: () => session,
@@ -331,16 +323,16 @@ export class ScaledGateways {
       throw new TypeError('there is a gateway');
     }
     const caller = new Caller();
-    const admitted = await gateway.admission.enter(call, caller);
+    const entered = await gateway.invoker.enter(call, caller);
     try {
-      const { executedVersion, outcome } = await gateway.invoker.invoke(call, caller, admitted);
+      const { executedVersion, outcome } = await gateway.invoker.invoke(call, caller, entered);
       if (outcome !== 'answered') {
         throw new TypeError(`the outcome is ${outcome}`);
       }
-      admitted.answered(2);
+      entered.answered(2);
       return executedVersion;
     } finally {
-      admitted.release();
+      entered.release();
     }
   }
 

@@ -75,9 +75,8 @@ const RULES: Readonly<Record<Refusal['reason'], LastingRule | undefined>> = {
   },
 };
 
-/** The refusals of one call by workers of one version, since its last wait. */
+/** Refusals of one call by workers of one version, since its last wait. */
 export class Refusals {
-  readonly version: number | undefined;
   #lasting: { readonly refusal: Refusal; readonly rule: LastingRule } | undefined;
   /** The last refusal that may pass soon. */
   passing: Refusal | undefined;
@@ -87,11 +86,6 @@ export class Refusals {
   readonly busy = new Map<string, number>();
   /** Monotonic milliseconds of the last of them. */
   at = Number.NEGATIVE_INFINITY;
-
-  /** @param version undefined for $LATEST */
-  constructor(version: number | undefined) {
-    this.version = version;
-  }
 
   /**
    * @param now monotonic milliseconds

@@ -137,6 +137,26 @@ export function chooseRoute(
 }
 
 /**
+ * As {@link chooseRoute}; a worker at whose agent the call has waited is the last choice of those without a free place.
+ *
+ * @param left the worker that the call was taken back from
+ */
+export function chooseBeside(
+  left: Pick<Route, 'uid'> | undefined,
+  workers: readonly RoutableWorker[],
+  refused: { readonly workers: ReadonlyMap<string, number>; readonly busy: ReadonlyMap<string, number> } | undefined,
+  rotation: number,
+): Route | undefined {
+  const best = chooseRoute(workers, refused?.workers, rotation, refused?.busy);
+  if (left === undefined || best?.uid !== left.uid) {
+    return best;
+  }
+  const others = workers.filter(({ uid }) => uid !== left.uid);
+  const beside = chooseRoute(others, refused?.workers, rotation, refused?.busy);
+  return beside?.isQueued === true ? beside : best;
+}
+
+/**
  * Calls for each place of a worker. Of one without a free place those alone that wait there for this gateway: an agent
  * has the one go first that has waited longest, so each gateway has calls at all workers, whose turn it may be.
  */

@@ -4,7 +4,6 @@ import { unreachable } from '../../common/errors.ts';
 import { versionText } from '../../common/function-arn.ts';
 import type { TraceSpan, Tracing } from '../../common/tracing/span.ts';
 import { continuedXRay, formatTraceParent, parentOf } from '../../common/tracing/trace-context.ts';
-import type { Admitted } from '../admission/admission.ts';
 import { type AgentAnswer, type AnswerSink, type AnswerSoFar, nothingSoFar } from '../agents/agent-call.ts';
 import type { AgentSession, WaitingCall } from '../agents/agent-session.ts';
 import type { AskedAgain } from '../agents/call-streams.ts';
@@ -21,9 +20,8 @@ import type { Caller } from '../lambda/caller.ts';
 import { functionArn } from '../lambda/function-name.ts';
 import { unavailable } from '../lambda/lambda-error.ts';
 import { answerOfFunction } from './function-end.ts';
+import { ASK_AGAIN_MS } from './match.ts';
 
-/** Milliseconds after which workers and agents are asked again without a known change. */
-export const ASK_AGAIN_MS = 250;
 /**
  * Milliseconds beyond the function's own time that a call may take at its agent, for queue, image and start. Agents
  * keep limits of their own; this bound is for a faulty agent.
@@ -45,9 +43,6 @@ export interface CallSenderOptions {
   readonly onReleased: (target: FunctionEntry) => void;
 }
 
-/** The place that a call has among those of its function. */
-export type CallPlace = Pick<Admitted, 'stepAside' | 'stepBack'> & Partial<Pick<Admitted, 'draw' | 'move' | 'since'>>;
-
 /** A call on its way to a worker. */
 export interface Sending {
   readonly target: FunctionEntry;
@@ -55,14 +50,13 @@ export interface Sending {
   readonly worker: WorkerEntry;
   readonly call: FunctionCall;
   readonly caller: Caller;
-  readonly place: CallPlace;
   readonly sink: AnswerSink | undefined;
   /** Monotonic milliseconds at which the call came. */
   readonly since: number;
-  /** Whether its reference names that version of that function still. */
-  readonly isCurrent: () => boolean;
   /** Whether the agent is to refuse it where it would have to wait. */
   readonly atOnce: boolean;
+  /** Called where the worker is another one by now, and free for others, while the agent that had it is asked. */
+  readonly onMoved: () => void;
   /** Called with the milliseconds that were lost with an agent that ended under the call, and until its next run. */
   readonly onLost: (milliseconds: number) => void;
 }
@@ -182,12 +176,12 @@ export class CallSender {
    */
   async #recovered(
     sent: AgentAnswer,
-    { call, caller, place, route, worker }: Sending,
+    { call, caller, onMoved, route, worker }: Sending,
     ask: (session: AgentSession, soFar: AnswerSoFar) => Promise<AgentAnswer>,
   ): Promise<AgentAnswer> {
     const { clock, maxWaitMs, sessionOf, view } = this.#options;
     const { resource } = worker;
-    let isAside = false;
+    let hasMoved = false;
     if (runtimeInterfaceOf(resource) !== 'Lambda' || call.isRepeated === true) {
       return sent;
     }
@@ -200,10 +194,9 @@ export class CallSender {
         break;
       }
       await nextChange(this.#options, call.reference.name, Math.min(left, ASK_AGAIN_MS), caller);
-      if (!isAside && worker.lastNode !== route.nodeName && view.worker(worker.uid) === worker) {
-        // The worker is another one by now, and free for others.
-        isAside = true;
-        place.stepAside();
+      if (!hasMoved && worker.lastNode !== route.nodeName && view.worker(worker.uid) === worker) {
+        hasMoved = true;
+        onMoved();
       }
       const session = sessionOf(route.nodeName);
       if (session?.isOpen === true && !caller.gone) {
@@ -214,9 +207,6 @@ export class CallSender {
       }
     }
     const isUnknown = answer.kind === 'Unknown';
-    if (isAside && answer.kind === 'Refused') {
-      await place.stepBack(caller);
-    }
     this.#options.onAskedAgain?.(isUnknown ? 'unknown' : answer.kind === 'Refused' ? 'not_started' : 'recovered');
     return isUnknown ? sent : answer;
   }
@@ -288,7 +278,7 @@ export function resultOf(
 }
 
 /** Resolves at the next change of the function, when the caller hangs up, and at the latest after `delayMs`. */
-export function nextChange(
+function nextChange(
   { clock, view }: Pick<CallSenderOptions, 'clock' | 'view'>,
   functionName: string,
   delayMs: number,

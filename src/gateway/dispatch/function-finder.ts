@@ -89,18 +89,6 @@ export class FunctionFinder {
     throw new LambdaError('ResourceNotFoundException', `Function not found: ${functionArn(reference)}`);
   }
 
-  /** Whether a reference names this version of this function still. */
-  isStill(
-    { name, qualifier }: FunctionReference,
-    draw: () => number,
-    target: FunctionEntry,
-    version: number | undefined,
-  ): boolean {
-    const found = this.#options.book.resolve(name, qualifier, draw);
-    const now = found.kind === 'Version' ? found.version : undefined;
-    return now === version && this.#options.view.function(name) === target;
-  }
-
   /**
    * The error for a call of a function without workers, in Lambda's words for the state of the function; undefined where
    * the function has no LambdaFunction.

@@ -1,42 +1,38 @@
-import type { Timer } from '../../common/clock.ts';
 import { unreachable } from '../../common/errors.ts';
 import { versionText } from '../../common/function-arn.ts';
-import { functionBusy } from '../admission/admission-policy.ts';
+import { decideEntry, functionBusy, overloaded, refusalFor } from '../admission/admission-policy.ts';
+import type { LoadMeter } from '../admission/load-meter.ts';
+import type { Hold, Room } from '../admission/room.ts';
 import type { AgentAnswer, AnswerSink } from '../agents/agent-call.ts';
-import type { WaitingCall } from '../agents/agent-session.ts';
 import { unknownOutcome } from '../agents/emulator-translation.ts';
-import type { WorkerEntry } from '../agents/fleet-view.ts';
+import type { FunctionEntry } from '../agents/fleet-view.ts';
 import type { FunctionCall, InvokeResult, SentTry } from '../agents/function-call.ts';
 import { Refusals } from '../agents/refusals.ts';
-import { chooseRoute, type Route } from '../agents/routing.ts';
+import { chooseBeside, type Route } from '../agents/routing.ts';
 import { drawOf } from '../agents/version-book.ts';
 import type { Caller } from '../lambda/caller.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 import { LambdaError, unavailable } from '../lambda/lambda-error.ts';
-import {
-  ASK_AGAIN_MS,
-  type CallPlace,
-  CallSender,
-  type CallSenderOptions,
-  hold,
-  nextChange,
-  resultOf,
-  type Sending,
-} from './call-sender.ts';
+import { CallSender, type CallSenderOptions, resultOf, type Sending } from './call-sender.ts';
 import { FunctionFinder, type FunctionFinderOptions, type Target } from './function-finder.ts';
-import { Turns } from './turns.ts';
+import { FunctionPlaces } from './function-places.ts';
+import { FunctionQueue } from './function-queue.ts';
+import { freshOf } from './match.ts';
+import type { QueuedCall } from './queued-call.ts';
 
 /**
  * Milliseconds that a call waits for a worker that is being moved, or whose agent restarts: longer than an ending
  * agent, which takes no other calls, lets its last calls run (20 seconds).
  */
 const MAX_WAIT_MS = 30_000;
-/** Milliseconds for which a free worker is kept for a call that is being taken back from another one's agent. */
-const KEPT_MS = 50;
 
 export interface InvokerOptions extends FunctionFinderOptions, Omit<CallSenderOptions, 'maxWaitMs' | 'onReleased'> {
   /** A number of [0, 1), each as likely as the others, for aliases that share their calls. */
   readonly random: () => number;
+  /** The room of calls that come by no other one. */
+  readonly room: Room;
+  /** Counts the calls by which functions are scaled; none are when absent. */
+  readonly loadMeter?: Pick<LoadMeter, 'count'>;
   /** Milliseconds that a call waits for a place among those of its function. */
   readonly maxQueueWaitMs: number;
   /** Whether a function gets more workers where calls wait for one; none does when absent. */
@@ -45,38 +41,111 @@ export interface InvokerOptions extends FunctionFinderOptions, Omit<CallSenderOp
   readonly maxWaitMs?: number;
 }
 
+/** What is kept of each function, by its entry: it goes with that. */
+interface Functions {
+  readonly placesOf: (target: FunctionEntry) => FunctionPlaces;
+  /** Made with the first call that waits. */
+  readonly queueOf: (target: FunctionEntry) => FunctionQueue;
+}
+
+/** A call that has had a place, until its end. */
+export class EnteredCall {
+  /** Milliseconds that the call waited for its first place. */
+  readonly queuedMs: number;
+  readonly queued: QueuedCall;
+  readonly #functions: Functions;
+
+  constructor(queued: QueuedCall, functions: Functions, queuedMs: number) {
+    this.queued = queued;
+    this.#functions = functions;
+    this.queuedMs = queuedMs;
+  }
+
+  /** The places of its function: others where a function was made anew under its name. */
+  get places(): FunctionPlaces {
+    return this.#functions.placesOf(this.queued.target);
+  }
+
+  /** The queue of its function. */
+  get queue(): FunctionQueue {
+    return this.#functions.queueOf(this.queued.target);
+  }
+
+  /**
+   * Notes the bytes of the answer, if there is one; to be called before {@link EnteredCall.release}.
+   *
+   * @param hold of the request: the answer counts on against the function until it has gone out. Undefined for an
+   * answer that no client has to read
+   */
+  answered(bytes: number, hold?: Pick<Hold, 'whenClosed'>): void {
+    const { places } = this;
+    places.answered(bytes);
+    if (hold !== undefined) {
+      const unread = { room: this.queued.held.room, bytes };
+      places.hold(unread, 1);
+      hold.whenClosed(() => places.hold(unread, -1));
+    }
+  }
+
+  /** Ends the call, which gives its place back: to be called once. */
+  release(): void {
+    const { places, queued } = this;
+    places.hold(queued.held, -1);
+    queued.counted?.end();
+    places.leave(queued);
+  }
+}
+
 /**
  * Brings calls to workers. A call is sent again only if it was not started, and waits a bounded time for a worker that
  * is being moved or whose agent is away. A call that was sent and lost is reported as unknown and never repeated.
  */
 export class Invoker {
   readonly #options: InvokerOptions;
-  readonly #maxWaitMs: number;
-  readonly #turns: Turns;
   readonly #finder: FunctionFinder;
   readonly #sender: CallSender;
-  /** Calls that wait at agents. */
+  readonly #functions: Functions;
+  readonly #maxWaitMs: number;
+  #arrivals = 0;
   #waiting = 0;
 
   constructor(options: InvokerOptions) {
     this.#options = options;
     this.#maxWaitMs = options.maxWaitMs ?? MAX_WAIT_MS;
-    this.#turns = new Turns(options.view);
     this.#finder = new FunctionFinder(options);
+    this.#functions = this.#createFunctions();
     this.#sender = new CallSender({
       ...options,
       maxWaitMs: this.#maxWaitMs,
-      onReleased: (target) => {
-        if (this.#waiting > 0) {
-          this.#turns.look(target);
-        }
-      },
+      onReleased: (target) => this.#functions.placesOf(target).onFree?.(),
     });
   }
 
+  #createFunctions(): Functions {
+    const { book, mayGrow } = this.#options;
+    const placesOf = keptFor((target: FunctionEntry) => new FunctionPlaces(target, mayGrow));
+    const queueOf: Functions['queueOf'] = keptFor(
+      (target: FunctionEntry) =>
+        new FunctionQueue(placesOf(target), {
+          ...this.#options,
+          maxWorkerWaitMs: this.#maxWaitMs,
+          find: (call) => this.#find(call),
+          exhausted: (call) => this.#exhausted(call),
+          queueOf,
+          meaningOf: (name) => book.function(name),
+        }),
+    );
+    return { placesOf, queueOf };
+  }
+
+  /** Calls that wait for a place, of all functions. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
   /** As {@link FunctionFinder.find}. */
-  find(reference: FunctionReference, draw?: () => number): Target {
-    return this.#finder.find(reference, draw);
+  find(reference: FunctionReference): Target {
+    return this.#finder.find(reference);
   }
 
   /** As {@link CallSender.ask}. */
@@ -85,94 +154,112 @@ export class Invoker {
   }
 
   /**
+   * A place for a call that is to run now: at once where nothing has to be waited for. Waits for one in the function's
+   * bounded queue, as long as the caller does.
+   *
+   * @param room that its request is in: the function has a share of each
+   * @throws {LambdaError} TooManyRequestsException with its Reason, or that there is no such function
+   */
+  enter(call: FunctionCall, caller: Caller, room: Room = this.#options.room): Promise<EnteredCall> | EnteredCall {
+    const { clock, loadMeter, random } = this.#options;
+    const { reference } = call;
+    let drawn: number | undefined;
+    const draw = (): number => {
+      drawn ??= drawOf(random);
+      return drawn;
+    };
+    const { entry, version } = this.#find({ draw, reference });
+    const places = this.#functions.placesOf(entry);
+    // Bytes that arrived since the request was taken in may have left no room for an answer.
+    if (room.freeBytes < 0) {
+      throw overloaded();
+    }
+    const free = { requests: room.freeRequests, bytes: room.freeBytes };
+    const decision = decideEntry(places.of(version), places.heldIn(room), free);
+    if (decision !== 'Enter' && decision !== 'Wait') {
+      throw refusalFor(decision, entry.name);
+    }
+    this.#arrivals += 1;
+    const queued: QueuedCall = {
+      ...{ caller, draw, reference, version },
+      held: { room, bytes: call.payload.length },
+      counted: loadMeter?.count(reference.name, version),
+      arrival: this.#arrivals,
+      since: clock.monotonic(),
+      target: entry,
+      state: { kind: 'Away' },
+      refusals: undefined,
+      left: undefined,
+      workerUntil: undefined,
+      closedSince: undefined,
+    };
+    places.hold(queued.held, 1);
+    if (decision === 'Wait') {
+      return this.#wait(queued);
+    }
+    places.take(queued);
+    return new EnteredCall(queued, this.#functions, 0);
+  }
+
+  async #wait(queued: QueuedCall): Promise<EnteredCall> {
+    const { clock } = this.#options;
+    this.#waiting += 1;
+    try {
+      await this.#functions.queueOf(queued.target).enter(queued);
+      return new EnteredCall(queued, this.#functions, clock.monotonic() - queued.since);
+    } catch (error) {
+      queued.counted?.end();
+      this.#functions.placesOf(queued.target).hold(queued.held, -1);
+      throw error;
+    } finally {
+      this.#waiting -= 1;
+    }
+  }
+
+  /**
    * Runs one call.
    *
-   * @param place given up while the call waits for a worker that is away, so that all such calls wait at the same time
+   * @param entered its place, which others have while the call waits for a worker that is away
    * @param sink gets an answer that the function streams; the result then has what came after
    * @throws {LambdaError} when the call has run nowhere, but for a function that cannot be initialized
    */
-  async invoke(call: FunctionCall, caller: Caller, place: CallPlace, sink?: AnswerSink): Promise<InvokeResult> {
-    const { view, clock, maxQueueWaitMs } = this.#options;
-    let refusals: Refusals | undefined;
-    let waitUntil: number | undefined;
-    let since = place.since ?? clock.monotonic();
-    /** Route to the worker that the call was taken back from. */
-    let left: Route | undefined;
-    let drawn: number | undefined;
-    const draw = (): number => {
-      drawn ??= place.draw?.() ?? drawOf(this.#options.random);
-      return drawn;
-    };
+  async invoke(call: FunctionCall, caller: Caller, entered: EnteredCall, sink?: AnswerSink): Promise<InvokeResult> {
+    const { clock } = this.#options;
+    const { queued } = entered;
     for (;;) {
       if (caller.gone) {
         throw unavailable('The caller hung up.');
       }
-      // Looked up each time: an alias may name another version by now.
-      const { entry: target, version, workers } = this.#finder.find(call.reference, draw);
-      const executedVersion = versionText(version);
-      const moved = place.move?.(target, version, caller);
-      if (moved !== undefined) {
-        waitUntil = await this.#inTurn(moved, waitUntil);
-        continue;
-      }
-      // Refusals by workers of another version are no answer of this one.
-      refusals = refusals?.version === version ? refusals : undefined;
-      const route = routeBeside(left, workers, refusals, target.rotation++);
-      const worker = route === undefined ? undefined : view.worker(route.uid);
-      if (route === undefined || worker === undefined) {
+      let route = this.#route(entered);
+      if (route === undefined) {
         // A worker that says no for good is a better answer than to wait for one that may not come.
-        const final = refusals?.final({ arn: functionArn(call.reference), requestId: call.requestId });
+        const final = queued.refusals?.final({ arn: functionArn(call.reference), requestId: call.requestId });
         if (final instanceof LambdaError) {
           throw final;
         }
         if (final !== undefined) {
+          const executedVersion = versionText(queued.version);
           return { ...final, outcome: 'init-failed', executedVersion, timings: undefined, logTail: undefined };
         }
-        const absence =
-          workers.length === 0 && version === undefined ? this.#finder.absenceOf(call.reference) : undefined;
-        if (absence?.isLasting === true) {
-          throw absence.error;
-        }
-        waitUntil ??= clock.monotonic() + this.#maxWaitMs;
-        const leftMs = waitUntil - clock.monotonic();
-        const passing = refusals?.passing;
-        if (leftMs <= 0) {
-          throw absence?.error ?? this.#finder.exhausted(target, workers, passing);
-        }
-        place.stepAside();
-        await nextChange(
-          this.#options,
-          target.name,
-          Math.min(leftMs, passing === undefined ? leftMs : ASK_AGAIN_MS),
-          caller,
-        );
-        const turn = place.stepBack(caller);
-        if (turn !== undefined) {
-          waitUntil = await this.#inTurn(turn, waitUntil);
-        }
-        // A change may be that of a worker of another version.
-        refusals = target.byVersion.size > 1 ? this.#fresh(refusals) : undefined;
+        route = await entered.queue.seek(queued);
+      }
+      const { target, version } = queued;
+      const worker = this.#options.view.worker(route.uid);
+      if (worker === undefined) {
         continue;
       }
-      if (route.isQueued && clock.monotonic() >= since + maxQueueWaitMs) {
-        throw functionBusy(target.name);
-      }
       worker.lastTurn = target.rotation;
+      const executedVersion = versionText(version);
       sink?.routed?.(executedVersion);
       // At the only worker of a function that does not grow a call waits in any case.
-      const atOnce = !route.isQueued && (workers.length > 1 || this.#options.mayGrow?.(target.name) === true);
-      const onLost = (lostMs: number): void => {
-        since += lostMs;
-        waitUntil = waitUntil === undefined ? undefined : waitUntil + lostMs;
-      };
-      const isCurrent = (): boolean => this.#finder.isStill(call.reference, draw, target, version);
-      const sending = { target, route, worker, call, caller, place, sink, since, isCurrent, atOnce, onLost };
-      const answer = route.isQueued ? await this.#waitThere(sending, refusals) : await this.#sender.send(sending);
-      left = answer === 'TakenBack' ? route : undefined;
+      const hasOthers = (target.byVersion.get(version)?.length ?? 0) > 1 || entered.places.mayGrow;
+      const atOnce = !route.isQueued && hasOthers;
+      const answer = await this.#send({ target, route, worker, call, caller, sink, atOnce }, entered);
+      queued.left = answer === 'TakenBack' ? route : undefined;
       if (answer === 'TakenBack') {
         call.follower?.refused();
         // A worker that has refused may be free before the busy one.
-        refusals = this.#fresh(refusals);
+        queued.refusals = freshOf(queued.refusals, clock.monotonic());
         continue;
       }
       switch (answer.kind) {
@@ -188,8 +275,8 @@ export class Invoker {
             logTail: undefined,
           };
         case 'Refused':
-          refusals ??= new Refusals(version);
-          refusals.add(route, answer, clock.monotonic(), atOnce);
+          queued.refusals ??= new Refusals();
+          queued.refusals.add(route, answer, clock.monotonic(), atOnce);
           call.follower?.refused();
           break;
         default:
@@ -199,109 +286,88 @@ export class Invoker {
   }
 
   /**
-   * Sends a call to a worker without a free place, where it waits with those of other gateways. Takes it back once
-   * another worker is free, once it has waited there for as long as before, if there is another worker to wait for, and
-   * at the end of its wait.
+   * The worker for a call that has its place still; undefined where the call has to wait for one.
+   *
+   * @throws {LambdaError} when the call would wait at an agent, and has waited for too long
    */
-  async #waitThere(sending: Sending, refusals: Refusals | undefined): Promise<AgentAnswer | 'TakenBack'> {
-    const { route, since, target, worker } = sending;
-    const { clock, maxQueueWaitMs, view } = this.#options;
-    const { version } = worker.resource.spec;
-    const others = (): Route | undefined => {
-      const { busy, workers: refused } = this.#fresh(refusals) ?? {};
-      return chooseRoute(target.byVersion.get(version) ?? [], refused, target.rotation, busy);
-    };
-    const waits: WaitingCall = {};
-    let release: (() => void) | undefined;
-    let isOver = false;
-    const takeBack = (): void => {
-      isOver = true;
-      waits.withdraw?.();
-    };
-    const stop = this.#turns.seek(target, {
-      since,
-      version,
-      freeWorker: () => {
-        const free = others();
-        return free?.isQueued === false && free.uid !== route.uid ? free : undefined;
+  #route({ places, queued }: EnteredCall): Route | undefined {
+    // Looked up each time: an alias may name another version by now.
+    const { entry, version, workers } = this.#find(queued);
+    if (entry !== queued.target || version !== queued.version) {
+      places.handOver(queued, this.#functions.placesOf(entry), version);
+    }
+    if (queued.state.kind !== 'Placed') {
+      return undefined;
+    }
+    const route = chooseBeside(queued.left, workers, queued.refusals, entry.rotation++);
+    const { clock, maxQueueWaitMs } = this.#options;
+    if (route?.isQueued === true && clock.monotonic() >= queued.since + maxQueueWaitMs) {
+      throw functionBusy(entry.name);
+    }
+    return route;
+  }
+
+  /** Sends a call to a worker; to one without a free place so that the call can be taken back. */
+  async #send(
+    sending: Omit<Sending, 'onLost' | 'onMoved' | 'since'>,
+    entered: EnteredCall,
+  ): Promise<AgentAnswer | 'TakenBack'> {
+    const { places, queued } = entered;
+    const { route } = sending;
+    const whole: Sending = {
+      ...sending,
+      since: queued.since,
+      onMoved: () => places.leave(queued),
+      onLost: (lostMs) => {
+        queued.since += lostMs;
+        queued.workerUntil = queued.workerUntil === undefined ? undefined : queued.workerUntil + lostMs;
       },
-      moveTo: ({ uid }) => {
-        const next = view.worker(uid);
-        const free = next === undefined ? undefined : hold(next);
-        const kept = clock.setTimer(() => {
-          // The call has begun where it was: it does not come.
-          release?.();
-          this.#turns.look(target);
-        }, KEPT_MS);
-        release = () => {
-          release = undefined;
-          kept.cancel();
-          free?.();
-        };
-        takeBack();
-      },
-    });
-    const now = clock.monotonic();
-    const end = since + maxQueueWaitMs;
-    const until = target.workers.length > 1 ? Math.min(end, now + Math.max(ASK_AGAIN_MS, now - since)) : end;
-    const lookAgain = (): Timer =>
-      clock.setTimer(
-        () => {
-          if (clock.monotonic() >= until || !sending.isCurrent()) {
-            stop();
-            takeBack();
-          } else {
-            // A worker that has refused may be free, and none of its changes has been told.
-            this.#turns.look(target);
-            timer = lookAgain();
-          }
-        },
-        Math.min(until - clock.monotonic(), target.workers.length > 1 ? ASK_AGAIN_MS : until),
-      );
-    let timer = lookAgain();
-    this.#waiting += 1;
+    };
+    if (!route.isQueued) {
+      return await this.#sender.send(whole);
+    }
+    const { queue } = entered;
+    const ahead = queue.sendAhead(queued, route);
     try {
-      const answer = await this.#sender.send(sending, waits);
-      return isOver && answer.kind === 'Refused' && answer.reason === 'CallerGone' ? 'TakenBack' : answer;
+      const answer = await this.#sender.send(whole, ahead.waits);
+      return ahead.isTakenBack && answer.kind === 'Refused' && answer.reason === 'CallerGone' ? 'TakenBack' : answer;
     } finally {
-      this.#waiting -= 1;
-      timer.cancel();
-      stop();
-      release?.();
+      queue.back(ahead);
     }
   }
 
-  /** Refusals that are younger than {@link ASK_AGAIN_MS}; undefined once the workers may be asked again. */
-  #fresh(refusals: Refusals | undefined): Refusals | undefined {
-    const { clock } = this.#options;
-    return refusals !== undefined && clock.monotonic() - refusals.at < ASK_AGAIN_MS ? refusals : undefined;
+  /** @throws {LambdaError} as {@link FunctionFinder.find}, and where no worker is on its way */
+  #find({ draw, reference }: Pick<QueuedCall, 'draw' | 'reference'>): Target {
+    const found = this.#finder.find(reference, draw);
+    const absence = this.#absenceOf(reference, found);
+    if (absence?.isLasting === true) {
+      throw absence.error;
+    }
+    return found;
   }
 
-  /** Waits for a place, and extends the end of another wait by the time waited. */
-  async #inTurn(turn: Promise<void>, until: number | undefined): Promise<number | undefined> {
-    const { clock } = this.#options;
-    const since = clock.monotonic();
-    await turn;
-    return until === undefined ? undefined : until + clock.monotonic() - since;
+  #absenceOf(reference: FunctionReference, { version, workers }: Pick<Target, 'version' | 'workers'>) {
+    return workers.length === 0 && version === undefined ? this.#finder.absenceOf(reference) : undefined;
+  }
+
+  #exhausted({ reference, refusals, target, version }: QueuedCall): LambdaError {
+    const workers = target.byVersion.get(version) ?? [];
+    const absence = this.#absenceOf(reference, { version, workers });
+    const passing = freshOf(refusals, this.#options.clock.monotonic())?.passing;
+    return absence?.error ?? this.#finder.exhausted(target, workers, passing);
   }
 }
 
-/** As {@link chooseRoute}; a worker that the call has waited at is the last choice of those without a free place. */
-function routeBeside(
-  left: Route | undefined,
-  workers: readonly WorkerEntry[],
-  refusals: Refusals | undefined,
-  rotation: number,
-): Route | undefined {
-  const best = chooseRoute(workers, refusals?.workers, rotation, refusals?.busy);
-  if (left === undefined || best?.uid !== left.uid) {
-    return best;
-  }
-  const beside = chooseRoute(
-    workers.filter(({ uid }) => uid !== left.uid),
-    refusals?.workers,
-    rotation,
-    refusals?.busy,
-  );
-  return beside?.isQueued === true ? beside : best;
+/** Makes a part for each key at the first use, and keeps it for as long as the key. */
+function keptFor<K extends object, V>(make: (key: K) => V): (key: K) => V {
+  const kept = new WeakMap<K, V>();
+  return (key) => {
+    const known = kept.get(key);
+    if (known !== undefined) {
+      return known;
+    }
+    const made = make(key);
+    kept.set(key, made);
+    return made;
+  };
 }

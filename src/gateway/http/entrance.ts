@@ -2,8 +2,8 @@ import type { IncomingMessage } from 'node:http';
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify';
 import { type Access, type AccessAction, accessRequestOf, type Identity } from '../access/access.ts';
 import { strangerAt } from '../access/access-cache.ts';
-import type { Admission } from '../admission/admission.ts';
 import { overloaded } from '../admission/admission-policy.ts';
+import type { RequestRates } from '../admission/request-rates.ts';
 import type { Hold } from '../admission/room.ts';
 import type { UnverifiedBodies } from '../admission/unverified-bodies.ts';
 import type { Caller } from '../lambda/caller.ts';
@@ -13,7 +13,7 @@ import { announcedBytes, announcesBody } from './request-body.ts';
 
 export interface EntranceOptions {
   readonly access: Access;
-  readonly admission: Pick<Admission, 'look' | 'pass'>;
+  readonly requestRates: RequestRates;
   readonly unverified: UnverifiedBodies;
   /** Whether a signature for this host, as in the header, is one for this listener. */
   readonly isOwnHost: (host: string) => boolean;
@@ -178,7 +178,7 @@ export class Entrance {
   }
 
   #enter(request: Arrival, identity: Identity, errandOf: () => Errand | undefined): Promise<void> | void {
-    const { access, admission } = this.#options;
+    const { access, requestRates } = this.#options;
     const { observation } = request;
     if (identity.principal.kind === 'AccessKey') {
       this.#checkHost(request.raw);
@@ -188,7 +188,7 @@ export class Entrance {
     if (identity.claimedKey === undefined) {
       this.#known(request, visitor, observation);
     } else if (announcesBody(request.raw)) {
-      admission.look(identity.principal, request.caller);
+      requestRates.check(identity.principal, request.caller);
     } else {
       identity.confirm(NO_BODY);
       this.#known(request, visitor, observation);
@@ -231,7 +231,7 @@ export class Entrance {
     visitor.known = true;
     const { principal } = visitor.identity;
     observation?.identified(principal);
-    this.#options.admission.pass(principal, request.caller);
+    this.#options.requestRates.count(principal, request.caller);
   }
 }
 

@@ -3,7 +3,6 @@ import { unreachable } from '../../common/errors.ts';
 import { completeXRay } from '../../common/tracing/trace-context.ts';
 import type { InvokeTimings } from '../../protocol/generated/agent.ts';
 import type { Principal } from '../access/principal.ts';
-import type { Admission } from '../admission/admission.ts';
 import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
 import type { Invoker } from '../dispatch/invoker.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
@@ -28,8 +27,7 @@ const MAX_CLIENT_CONTEXT = 3_583;
 const MAX_LOG_TAIL = 4_096;
 
 export interface InvokeRouteOptions extends RouteOptions {
-  readonly invoker: Pick<Invoker, 'find' | 'invoke'>;
-  readonly admission: Admission;
+  readonly invoker: Pick<Invoker, 'enter' | 'find' | 'invoke'>;
   /**
    * Takes over a call of type Event. Settles only when the event is kept.
    *
@@ -105,7 +103,7 @@ async function serveInvoke(
   let answer: InvokeResult | undefined;
   let stream: EventStreamAnswer | undefined;
   try {
-    const { admission, entrance, invoker } = options;
+    const { entrance, invoker } = options;
     const { caller } = request;
     const body = request.body as Buffer | undefined;
     const identity = entrance.prove(request, observation);
@@ -132,10 +130,10 @@ async function serveInvoke(
         result = 'accepted';
         return sendNothing(reply, 202, call);
       case 'RequestResponse': {
-        const entrance = admission.enter(call, caller, request.hold.room);
-        const admitted = entrance instanceof Promise ? await entrance : entrance;
+        const entrance = invoker.enter(call, caller, request.hold.room);
+        const entered = entrance instanceof Promise ? await entrance : entrance;
         try {
-          observation.admitted(admitted.queuedMs);
+          observation.admitted(entered.queuedMs);
           const checking = checkInPieces(call.payload);
           if (checking !== undefined) {
             await checking;
@@ -144,10 +142,10 @@ async function serveInvoke(
             const headers = headersOf(call, options);
             stream = new EventStreamAnswer({ reply, hold: request.hold, headers });
           }
-          answer = await invoker.invoke(call, caller, admitted, stream);
-          admitted.answered(answer.body.length, request.hold);
+          answer = await invoker.invoke(call, caller, entered, stream);
+          entered.answered(answer.body.length, request.hold);
         } finally {
-          admitted.release();
+          entered.release();
         }
         result = resultName(answer);
         return stream === undefined

@@ -5,6 +5,7 @@ import type { Clock } from '../../common/clock.ts';
 import { messageOf } from '../../common/errors.ts';
 import { type Access, isHostOf, nameOfHost } from '../access/access.ts';
 import { overloaded } from '../admission/admission-policy.ts';
+import type { RequestRates } from '../admission/request-rates.ts';
 import type { Room } from '../admission/room.ts';
 import { UnverifiedBodies } from '../admission/unverified-bodies.ts';
 import { Caller } from '../lambda/caller.ts';
@@ -27,6 +28,7 @@ const HUNG_UP: CallReport = { ...NOT_RUN, result: 'hung_up', status: 0 };
 
 export interface LambdaApiOptions extends Omit<InvokeRouteOptions & FunctionRoutesOptions, 'entrance'> {
   readonly access: Access;
+  readonly requestRates: RequestRates;
   /** Names of the gateway, in small letters, for which requests may be signed. */
   readonly hosts: ReadonlySet<string>;
   /** Domain of function URLs, whose hosts are none of the Lambda API; undefined where none are served. */
@@ -41,10 +43,10 @@ export interface LambdaApiOptions extends Omit<InvokeRouteOptions & FunctionRout
 
 /** The Lambda API: Invoke, the operations that read, and its errors for everything else. */
 export function createLambdaApi(options: LambdaApiOptions): Door {
-  const { access, admission, clock, hosts, observer, logger, room, urlDomain } = options;
+  const { access, clock, hosts, observer, logger, requestRates, room, urlDomain } = options;
   const entrance = new Entrance({
     access,
-    admission,
+    requestRates,
     unverified: new UnverifiedBodies(clock),
     isOwnHost: (host) => isHostOf(hosts, host),
   });

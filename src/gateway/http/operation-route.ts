@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Identity } from '../access/access.ts';
-import { callerKey } from '../admission/admission.ts';
 import { overloaded } from '../admission/admission-policy.ts';
+import { callerKey } from '../admission/request-rates.ts';
 import { type CallObservation, NOT_RUN } from '../telemetry/observed-call.ts';
 import { type RouteOptions, sendError, sendJson, takeObservation, toLambdaError } from './answer.ts';
 

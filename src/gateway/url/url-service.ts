@@ -6,8 +6,8 @@ import { listenOn } from '../../common/net/listen.ts';
 import { completeXRay } from '../../common/tracing/trace-context.ts';
 import type { Access } from '../access/access.ts';
 import { strangerAt } from '../access/access-cache.ts';
-import type { Admission } from '../admission/admission.ts';
 import { overloaded, refusalFor } from '../admission/admission-policy.ts';
+import type { RequestRates } from '../admission/request-rates.ts';
 import { UnverifiedBodies } from '../admission/unverified-bodies.ts';
 import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
 import type { Invoker } from '../dispatch/invoker.ts';
@@ -34,8 +34,8 @@ const HUNG_UP: CallReport = { ...NOT_RUN, result: 'hung_up', status: 0 };
 export interface UrlServiceOptions extends UrlVisitOptions {
   readonly connections: ConnectionLimits;
   readonly access: Access;
-  readonly admission: Admission;
-  readonly invoker: Pick<Invoker, 'find' | 'invoke'>;
+  readonly requestRates: RequestRates;
+  readonly invoker: Pick<Invoker, 'enter' | 'find' | 'invoke'>;
   /** Of each address. */
   readonly rate: RateLimit;
   readonly look: FunctionUrls['look'];
@@ -82,11 +82,11 @@ class UrlService {
   readonly #bodies: UnverifiedBodies;
 
   constructor(options: UrlServiceOptions) {
-    const { access, admission, clock, rate, routes } = options;
+    const { access, clock, rate, requestRates, routes } = options;
     this.#options = options;
     this.#entrance = new Entrance({
       access,
-      admission,
+      requestRates,
       unverified: new UnverifiedBodies(clock),
       isOwnHost: (host) => routes.find(host) !== undefined,
     });
@@ -254,7 +254,7 @@ class UrlService {
   }
 
   async #invoke(visit: UrlVisit, { functionName, url }: UrlRoute, signer: Signer | undefined) {
-    const { admission, invoker } = this.#options;
+    const { invoker } = this.#options;
     const { caller, hold, observation, reply } = visit;
     const traceId = completeXRay(observation.traceId, functionName);
     observation.addressed(functionName, 'RequestResponse', visit.body.length);
@@ -272,19 +272,19 @@ class UrlService {
     };
     visit.call = call;
     const sink = url.invokeMode === 'RESPONSE_STREAM' ? reply : undefined;
-    const admitted = await admission.enter(call, caller, hold.room);
+    const entered = await invoker.enter(call, caller, hold.room);
     let answer: InvokeResult;
     try {
-      observation.admitted(admitted.queuedMs);
+      observation.admitted(entered.queuedMs);
       const payload = this.#eventOf(visit, signer, traceId);
       hold.add(payload.length - visit.body.length);
       visit.body = NO_BODY;
       call = { ...call, payload };
       visit.call = call;
-      answer = await invoker.invoke(call, caller, admitted, sink);
-      admitted.answered(answer.body.length, hold);
+      answer = await invoker.invoke(call, caller, entered, sink);
+      entered.answered(answer.body.length, hold);
     } finally {
-      admitted.release();
+      entered.release();
     }
     const isWhole = reply.finish(answer);
     const result = resultName(answer);

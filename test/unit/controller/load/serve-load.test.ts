@@ -91,7 +91,7 @@ describe('the load of gateways at the leader', () => {
     clock: Clock = systemClock,
   ): { readonly meter: LoadMeter } & Running {
     const scaling = { maxWorkers: 10, spareWorkers: 1, delayMs: 1_000 };
-    const meter = new LoadMeter({ scaling: () => scaling, resolve: () => ({ kind: 'Latest' }) }, () => 0);
+    const meter = new LoadMeter({ scaling: () => scaling });
     const reporter = new LoadReporter({
       meter,
       namespace,
@@ -106,7 +106,6 @@ describe('the load of gateways at the leader', () => {
     return { meter, ...process };
   }
 
-  const hello = { name: 'hello' };
   const calls = (): number => book.calls('default', 'hello', undefined);
 
   it('counts its streams, and the gateways that it refuses since there are too many', async () => {
@@ -123,11 +122,11 @@ describe('the load of gateways at the leader', () => {
   it('comes from each gateway as its calls come and go', async () => {
     const identity = await gatewayIdentity(authority, 'default');
     const [one, other] = [gateway(identity), gateway(identity)];
-    const first = one.meter.expect(hello).count();
-    const second = other.meter.expect(hello).count();
+    const first = one.meter.count('hello', undefined);
+    const second = other.meter.count('hello', undefined);
     await waitFor('both calls', () => calls() === 2, { everyMs: 5 });
     // Shorter than the time between two reports.
-    one.meter.expect(hello).count().end();
+    one.meter.count('hello', undefined).end();
     first.end();
     await waitFor('one call', () => calls() === 1, { everyMs: 5 });
     expect(news.some((change) => change.kind === 'calls' && change.peak === 3)).toBe(true);
@@ -139,7 +138,7 @@ describe('the load of gateways at the leader', () => {
 
   it('comes whole to the next leader', async () => {
     const { meter } = gateway(await gatewayIdentity(authority, 'default'));
-    meter.expect(hello).count();
+    meter.count('hello', undefined);
     await waitFor('the call', () => calls() === 1, { everyMs: 5 });
     const [term] = stops;
     await term?.stop();
@@ -151,8 +150,8 @@ describe('the load of gateways at the leader', () => {
   it('is not taken for a namespace that the certificate does not name', async () => {
     const forged = gateway(await gatewayIdentity(authority, 'shop'), 'default');
     const honest = gateway(await gatewayIdentity(authority, 'default'));
-    forged.meter.expect(hello).count();
-    honest.meter.expect(hello).count();
+    forged.meter.count('hello', undefined);
+    honest.meter.count('hello', undefined);
     await waitFor('the honest call', () => calls() > 0, { everyMs: 5 });
     expect([calls(), book.size]).toEqual([1, 1]);
   });
@@ -160,7 +159,7 @@ describe('the load of gateways at the leader', () => {
   it('is not taken from a certificate of another authority, nor without one', async () => {
     const other = await advanceAuthority(undefined, Date.now());
     const forged = gateway(await gatewayIdentity(other, 'default'));
-    forged.meter.expect(hello).count();
+    forged.meter.count('hello', undefined);
     const place = await waitFor('the address', leader);
     const socket = connect({ ...place, rejectUnauthorized: false });
     const ended = Promise.withResolvers<void>();
@@ -189,9 +188,7 @@ describe('the load of gateways at the leader', () => {
       return await text.promise.finally(() => socket.destroy());
     });
     expect(answer).toMatch(/^HTTP\/1\.1 40[04]/);
-    gateway(await gatewayIdentity(authority, 'default'))
-      .meter.expect(hello)
-      .count();
+    gateway(await gatewayIdentity(authority, 'default')).meter.count('hello', undefined);
     await waitFor('a call', () => calls() === 1, { everyMs: 5 });
   });
 
@@ -238,9 +235,7 @@ describe('the load of gateways at the leader', () => {
     await stops[0]?.stop();
     const port = await listenOn(server, { host: '127.0.0.1', port: 0 });
     address.set(`127.0.0.1:${port}`);
-    gateway(await gatewayIdentity(authority, 'default'))
-      .meter.expect(hello)
-      .count();
+    gateway(await gatewayIdentity(authority, 'default')).meter.count('hello', undefined);
     await waitFor('two refusals', () => hangUps >= 2, { everyMs: 5 });
     expect(requests).toBe(0);
     server.close();
@@ -278,9 +273,7 @@ describe('the load of gateways at the leader', () => {
   it('goes to the leader that the Lease names once one that has it is silent', async () => {
     const silent = await silentLeader();
     const clock = manualClock();
-    gateway(await gatewayIdentity(authority, 'default'), 'default', clock)
-      .meter.expect(hello)
-      .count();
+    gateway(await gatewayIdentity(authority, 'default'), 'default', clock).meter.count('hello', undefined);
     await waitFor('the first stream', () => silent.streams() === 1, { everyMs: 5 });
     // No word tells when the other side has come so far.
     await sleepMs(20);
@@ -295,7 +288,7 @@ describe('the load of gateways at the leader', () => {
     const open = vi.spyOn(book, 'open');
     await waitFor('the address', leader);
     const { meter } = gateway(await gatewayIdentity(authority, 'default'), 'default', clock);
-    meter.expect(hello).count();
+    meter.count('hello', undefined);
     await waitFor('the call', async () => {
       await clock.advance(100);
       return calls() === 1;
@@ -327,9 +320,7 @@ describe('the load of gateways at the leader', () => {
     const server = listen.mock.contexts[0] as Server;
     listen.mockRestore();
     server.emit('error', new Error('accept EMFILE'));
-    gateway(await gatewayIdentity(authority, 'default'))
-      .meter.expect(hello)
-      .count();
+    gateway(await gatewayIdentity(authority, 'default')).meter.count('hello', undefined);
     await waitFor('the call', () => calls() === 1, { everyMs: 5 });
   });
 
