@@ -145,13 +145,13 @@ export function atOnce(entrance: Promise<EnteredCall> | EnteredCall): EnteredCal
   return entrance;
 }
 
-/** What has to be waited for, and whether it has come. */
+/** Outcome of a wait, once there is one. */
 export interface Later<T> {
   place: T | undefined;
   error: unknown;
 }
 
-/** A place, or a worker, that has to be waited for. */
+/** Follows a wait for a place, or for a worker. */
 export function later<T>(wait: Promise<T> | T): Later<T> {
   if (!(wait instanceof Promise)) {
     throw new Error('the call was let in at once');

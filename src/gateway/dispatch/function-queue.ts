@@ -86,8 +86,8 @@ export class FunctionQueue implements Waiting {
   }
 
   /**
-   * Waits for a worker that takes the call. Its place is free for others meanwhile, and it goes before all calls that have
-   * had none.
+   * Waits for a worker that takes the call. The call gives up its place meanwhile, and goes before all calls that have had
+   * no place.
    *
    * @throws {LambdaError} when the caller hung up, the time is over, the function was switched off or is gone
    */
@@ -99,9 +99,9 @@ export class FunctionQueue implements Waiting {
   }
 
   /**
-   * A call goes to a worker without a free place, where it waits with those of other gateways. It is taken back once
-   * another worker is free, once it has waited there for as long as before, if there is another worker to wait for, and at
-   * the end of its wait.
+   * A call goes to the agent of a worker without a free place, and waits there with calls of other gateways. The queue
+   * takes the call back once another worker is free; where the function has another worker, also once the call has waited
+   * there for as long as before; and at the end of the call's wait.
    */
   sendAhead(call: QueuedCall, route: Route): SentAhead {
     const now = this.#options.clock.monotonic();
@@ -121,7 +121,7 @@ export class FunctionQueue implements Waiting {
     this.#silence();
   }
 
-  /** Sends on whoever waits. To be called where a place or a worker is free, or a setting has changed. */
+  /** Sends on calls that wait. To be called where a place or a worker is free, or a setting has changed. */
   run(): void {
     if (this.#isWaitedFor && this.target.settings.concurrency?.reserved === 0) {
       this.#refuseAll(functionBusy(this.target.name));

@@ -41,7 +41,7 @@ export interface InvokerOptions extends FunctionFinderOptions, Omit<CallSenderOp
   readonly maxWaitMs?: number;
 }
 
-/** What is kept of each function, by its entry: it goes with that. */
+/** Places and queue of each function, kept for as long as its entry. */
 interface Functions {
   readonly placesOf: (target: FunctionEntry) => FunctionPlaces;
   /** Made with the first call that waits. */
@@ -61,12 +61,12 @@ export class EnteredCall {
     this.queuedMs = queuedMs;
   }
 
-  /** The places of its function: others where a function was made anew under its name. */
+  /** The places of the function that has the name of the call now. */
   get places(): FunctionPlaces {
     return this.#functions.placesOf(this.queued.target);
   }
 
-  /** The queue of its function. */
+  /** The queue of that function. */
   get queue(): FunctionQueue {
     return this.#functions.queueOf(this.queued.target);
   }

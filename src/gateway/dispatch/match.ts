@@ -43,7 +43,7 @@ export type Move =
 type VersionMove = Exclude<Move, { readonly kind: 'TakeBack' }>;
 
 /**
- * What is to be done next for the calls of a function that wait. Free workers go to calls that wait at agents, then to
+ * Finds the next move for the calls of a function that wait. Free workers go to calls that wait at agents, then to
  * calls that had a place before, then to the others: in each case to the one that came first. No version takes the
  * places of another.
  *

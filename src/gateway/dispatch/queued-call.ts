@@ -23,7 +23,7 @@ export type CallState =
   | { readonly kind: 'Queued'; readonly turn: Turn<void> }
   /** The call has a place: it is prepared, or is at a worker. */
   | { readonly kind: 'Placed' }
-  /** The call had a place, and waits for a worker that takes it. It counts against no depth. */
+  /** The call had a place, and waits for a worker that takes it. Such calls count against no depth. */
   | { readonly kind: 'Seeking'; readonly turn: Turn<Route> }
   /** The call has no place, and waits for nothing in this gateway. */
   | { readonly kind: 'Away' };
@@ -36,7 +36,7 @@ export interface QueuedCall {
   readonly reference: FunctionReference;
   readonly caller: Caller;
   readonly held: Held;
-  /** The number that decides for the call between the versions of an alias. It is drawn once. */
+  /** The number, drawn once, that decides for the call between the versions of an alias. */
   readonly draw: () => number;
   readonly counted: CountedCall | undefined;
   /** Its number among all calls of the gateway. */
