@@ -9,7 +9,7 @@ import { hold } from './call-sender.ts';
 import type { Target } from './function-finder.ts';
 import type { FunctionPlaces, VersionPlaces } from './function-places.ts';
 import { ASK_AGAIN_MS, freshOf, type Move, match, type Waiting } from './match.ts';
-import type { AheadCall, CallState, QueuedCall, Turn, Waits } from './queued-call.ts';
+import type { AheadCall, CallState, FoundWorker, QueuedCall, Turn, Waits } from './queued-call.ts';
 
 /** Milliseconds for which a free worker is kept for a call that is being taken back from another one's agent. */
 const KEPT_MS = 50;
@@ -91,11 +91,11 @@ export class FunctionQueue implements Waiting {
    *
    * @throws {LambdaError} when the caller hung up, the time is over, the function was switched off or is gone
    */
-  async seek(call: QueuedCall): Promise<Route> {
+  async seek(call: QueuedCall): Promise<FoundWorker> {
     const { clock, maxWorkerWaitMs } = this.#options;
     call.workerUntil ??= clock.monotonic() + maxWorkerWaitMs;
     this.places.leave(call);
-    return await this.#wait<Route>(call, (turn) => ({ kind: 'Seeking', turn }));
+    return await this.#wait<FoundWorker>(call, (turn) => ({ kind: 'Seeking', turn }));
   }
 
   /**
@@ -159,8 +159,9 @@ export class FunctionQueue implements Waiting {
         this.places.take(call);
         call.refusals = freshOf(call.refusals, this.#options.clock.monotonic());
         this.target.rotation += 1;
+        const worker = this.#options.view.worker(route.uid);
         if (waited?.kind === 'Seeking') {
-          waited.turn.go(route);
+          waited.turn.go({ route, letGo: worker === undefined ? () => undefined : hold(worker) });
         }
         break;
       }

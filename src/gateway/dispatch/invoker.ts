@@ -231,6 +231,7 @@ export class Invoker {
         throw unavailable('The caller hung up.');
       }
       let route = this.#route(entered);
+      let letGo: (() => void) | undefined;
       if (route === undefined) {
         // A worker that says no for good is a better answer than to wait for one that may not come.
         const final = queued.refusals?.final({ arn: functionArn(call.reference), requestId: call.requestId });
@@ -241,11 +242,12 @@ export class Invoker {
           const executedVersion = versionText(queued.version);
           return { ...final, outcome: 'init-failed', executedVersion, timings: undefined, logTail: undefined };
         }
-        route = await entered.queue.seek(queued);
+        ({ letGo, route } = await entered.queue.seek(queued));
       }
       const { target, version } = queued;
       const worker = this.#options.view.worker(route.uid);
       if (worker === undefined) {
+        letGo?.();
         continue;
       }
       worker.lastTurn = target.rotation;
@@ -254,7 +256,9 @@ export class Invoker {
       // At the only worker of a function that does not grow a call waits in any case.
       const hasOthers = (target.byVersion.get(version)?.length ?? 0) > 1 || entered.places.mayGrow;
       const atOnce = !route.isQueued && hasOthers;
-      const answer = await this.#send({ target, route, worker, call, caller, sink, atOnce }, entered);
+      const sent = this.#send({ target, route, worker, call, caller, sink, atOnce }, entered);
+      letGo?.();
+      const answer = await sent;
       queued.left = answer === 'TakenBack' ? route : undefined;
       if (answer === 'TakenBack') {
         call.follower?.refused();

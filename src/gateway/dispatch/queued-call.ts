@@ -12,6 +12,13 @@ export interface Held {
   readonly bytes: number;
 }
 
+/** A worker that takes a call: nobody else has that place of it until the call is sent. */
+export interface FoundWorker {
+  readonly route: Route;
+  /** To be called once, as soon as the call is on its way. */
+  readonly letGo: () => void;
+}
+
 /** The end of a wait in the queue of a function. */
 export interface Turn<T> {
   readonly go: (found: T) => void;
@@ -24,7 +31,7 @@ export type CallState =
   /** The call has a place: it is prepared, or is at a worker. */
   | { readonly kind: 'Placed' }
   /** The call had a place, and waits for a worker that takes it. Such calls count against no depth. */
-  | { readonly kind: 'Seeking'; readonly turn: Turn<Route> }
+  | { readonly kind: 'Seeking'; readonly turn: Turn<FoundWorker> }
   /** The call has no place, and waits for nothing in this gateway. */
   | { readonly kind: 'Away' };
 

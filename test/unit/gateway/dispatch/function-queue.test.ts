@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { runningPlaces, waitingPlaces } from '../../../../src/gateway/admission/admission-policy.ts';
-import type { Route } from '../../../../src/gateway/agents/routing.ts';
 import type { VersionPlaces } from '../../../../src/gateway/dispatch/function-places.ts';
 import type { EnteredCall } from '../../../../src/gateway/dispatch/invoker.ts';
+import type { FoundWorker } from '../../../../src/gateway/dispatch/queued-call.ts';
 import { Caller } from '../../../../src/gateway/lambda/caller.ts';
 import { atOnce, type InvokerLab, invokerLab, type Later, later } from '../../../support/invoker-lab.ts';
 import { settle } from '../../../support/manual-clock.ts';
@@ -115,7 +115,8 @@ it.each([undefined, 2])(
           }
           call.at = 'seeking';
           queue.seek(queued).then(
-            () => {
+            ({ letGo }) => {
+              letGo();
               call.at = 'running';
             },
             () => {
@@ -220,7 +221,7 @@ describe('a call whose worker is away', () => {
     }
     return lab;
   };
-  const seekAll = (lab: InvokerLab): Later<Route> => {
+  const seekAll = (lab: InvokerLab): Later<FoundWorker> => {
     const entrance = atOnce(lab.enter('f'));
     return later(entrance.queue.seek(entrance.queued));
   };
@@ -237,7 +238,7 @@ describe('a call whose worker is away', () => {
     const back = later(away.queue.seek(away.queued));
     running.release();
     await settle();
-    expect([back.place, last.place]).toEqual([expect.objectContaining({ isQueued: false }), undefined]);
+    expect([back.place?.route.isQueued, last.place]).toEqual([false, undefined]);
     away.release();
     await settle();
     expect(last.place).toBeDefined();
@@ -266,10 +267,20 @@ describe('a call whose worker is away', () => {
     atOnce(lab.enterAs('f', '1'));
     two.release();
     await settle();
-    expect([moved.place?.uid, next.place]).toEqual(['uid-of-f-2-0', undefined]);
+    expect([moved.place?.route.uid, next.place]).toEqual(['uid-of-f-2-0', undefined]);
     one.release();
     await settle();
     expect(next.place).toBeDefined();
+  });
+
+  it.each(['PHASE_RUNNING', 'PHASE_PAUSED'] as const)('has a worker to itself (both in %s)', async (phase) => {
+    const lab = invokerLab();
+    for (const name of ['f-0', 'f-1']) {
+      lab.put(name, { functionName: 'f', holding: { phase } });
+    }
+    const [one, two] = [seekAll(lab), seekAll(lab)];
+    await settle();
+    expect([one.place?.route.uid, two.place?.route.uid].toSorted()).toEqual(['uid-of-f-0', 'uid-of-f-1']);
   });
 
   it('is refused when its function was removed meanwhile, and goes to the one that has its name by then', async () => {
