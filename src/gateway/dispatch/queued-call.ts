@@ -12,7 +12,7 @@ export interface Held {
   readonly bytes: number;
 }
 
-/** A worker that takes a call: nobody else has that place of it until the call is sent. */
+/** A worker that takes a call. Its place is kept for the call until the call is sent. */
 export interface FoundWorker {
   readonly route: Route;
   /** To be called once, as soon as the call is on its way. */
