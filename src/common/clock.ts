@@ -36,3 +36,37 @@ export const systemClock: Clock = {
     return { cancel: () => clearTimeout(handle) };
   },
 };
+
+/** One timer for the earliest of several times. */
+export class WakeupTimer {
+  readonly #clock: Pick<Clock, 'monotonic' | 'setTimer'>;
+  readonly #ring: () => void;
+  #set: { readonly timer: Timer; readonly at: number } | undefined;
+
+  constructor(clock: Pick<Clock, 'monotonic' | 'setTimer'>, ring: () => void) {
+    this.#clock = clock;
+    this.#ring = ring;
+  }
+
+  /**
+   * Rings at a time, or before: a timer that rings too early does no harm, and a new one for each time would cost more.
+   *
+   * @param at monotonic milliseconds; infinite for never
+   */
+  wakeAt(at: number): void {
+    if (!Number.isFinite(at) || (this.#set !== undefined && this.#set.at <= at)) {
+      return;
+    }
+    this.cancel();
+    const timer = this.#clock.setTimer(() => {
+      this.#set = undefined;
+      this.#ring();
+    }, at - this.#clock.monotonic());
+    this.#set = { timer, at };
+  }
+
+  cancel(): void {
+    this.#set?.timer.cancel();
+    this.#set = undefined;
+  }
+}

@@ -119,6 +119,13 @@ describe('imports', () => {
     expect([...counts].filter(([, count]) => count > 25).map(([folder]) => relative(root, folder))).toEqual([]);
   });
 
+  it('come from files that can be read at once: 400 lines and no more', () => {
+    const long = ['src', 'local']
+      .flatMap((folder) => filesBelow(join(repository, folder)))
+      .filter((file) => !file.includes('/generated/') && readFileSync(file, 'utf8').trimEnd().split('\n').length > 400);
+    expect(long.map((file) => relative(root, file))).toEqual([]);
+  });
+
   it('of files have no circle, those of types included', () => {
     const graph = new Map(
       ['src', 'local']

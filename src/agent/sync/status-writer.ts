@@ -1,7 +1,7 @@
 import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import { backoffDelay } from '../../common/backoff.ts';
 import { TokenBucket } from '../../common/bounds/token-bucket.ts';
-import type { Clock, Timer } from '../../common/clock.ts';
+import { type Clock, type Timer, WakeupTimer } from '../../common/clock.ts';
 import { isAborted } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
 import { ApiError, isUnavailable } from '../../kube/api/api-error.ts';
@@ -81,12 +81,13 @@ export class StatusWriter {
   /** Writes at the same time: one after a failure, and one more for each round that succeeded. */
   #allowed: number = concurrency;
   #backoff: Timer | undefined;
-  #activityTimer: { readonly timer: Timer; readonly at: number } | undefined;
+  readonly #activityTimer: WakeupTimer;
 
   constructor(options: StatusWriterOptions) {
     this.#options = options;
     this.#random = options.random ?? Math.random;
     this.#activity = new ActivityQueue(options.clock);
+    this.#activityTimer = new WakeupTimer(options.clock, () => this.#pump());
     this.#applier = createStatusApplier(options.client, lambdaWorkers, agentOwnership);
   }
 
@@ -137,7 +138,7 @@ export class StatusWriter {
     timer.cancel();
     this.#stopping.abort();
     this.#backoff?.cancel();
-    this.#activityTimer?.timer.cancel();
+    this.#activityTimer.cancel();
     for (const entry of this.#entries.values()) {
       entry.timer?.cancel();
     }
@@ -267,17 +268,9 @@ export class StatusWriter {
   }
 
   #armActivity(): void {
-    const { nextAt } = this.#activity;
-    const armed = this.#activityTimer;
-    if (!Number.isFinite(nextAt) || (armed !== undefined && armed.at <= nextAt) || this.#stopping.signal.aborted) {
-      return;
+    if (!this.#stopping.signal.aborted) {
+      this.#activityTimer.wakeAt(this.#activity.nextAt);
     }
-    armed?.timer.cancel();
-    const timer = this.#options.clock.setTimer(() => {
-      this.#activityTimer = undefined;
-      this.#pump();
-    }, nextAt - this.#options.clock.monotonic());
-    this.#activityTimer = { timer, at: nextAt };
   }
 
   #isKnown(entry: Entry): boolean {

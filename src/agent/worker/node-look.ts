@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import type { Clock, Timer } from '../../common/clock.ts';
+import { type Clock, WakeupTimer } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
@@ -35,12 +35,12 @@ export interface NodeLookOptions {
 export class NodeLook implements RuntimeOutlook {
   readonly #options: NodeLookOptions;
   readonly #ended = new AbortController();
+  readonly #next: WakeupTimer;
   #unsubscribe: (() => void) | undefined;
   /** The workers are there that a look is told to. */
   #hasBegun = false;
   #isDown = false;
   #isListed = false;
-  #next: { readonly timer: Timer; readonly at: number } | undefined;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
   #lookFailed = false;
@@ -48,6 +48,7 @@ export class NodeLook implements RuntimeOutlook {
 
   constructor(options: NodeLookOptions) {
     this.#options = options;
+    this.#next = new WakeupTimer(options.clock, () => this.#look());
   }
 
   get isDown(): boolean {
@@ -155,7 +156,7 @@ export class NodeLook implements RuntimeOutlook {
   /** Hears nothing of the runtime any more, and begins no look. */
   refuse(): void {
     this.#isStopping = true;
-    this.#next?.timer.cancel();
+    this.#next.cancel();
     this.#unsubscribe?.();
   }
 
@@ -188,17 +189,9 @@ export class NodeLook implements RuntimeOutlook {
 
   /** Looks at the whole node after that time, or sooner where that is to be done already. */
   #within(delayMs: number): void {
-    const { clock } = this.#options;
-    const at = clock.monotonic() + delayMs;
-    if (this.#isStopping || (this.#next !== undefined && this.#next.at <= at)) {
-      return;
+    if (!this.#isStopping) {
+      this.#next.wakeAt(this.#options.clock.monotonic() + delayMs);
     }
-    this.#next?.timer.cancel();
-    const timer = clock.setTimer(() => {
-      this.#next = undefined;
-      this.#look();
-    }, delayMs);
-    this.#next = { timer, at };
   }
 
   /** Reads everything again, one look at a time. Tried again until it works. */

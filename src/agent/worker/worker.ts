@@ -1,4 +1,4 @@
-import type { Clock, Timer } from '../../common/clock.ts';
+import { type Timer, WakeupTimer } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
 import type { InitNews } from '../../init/contract.ts';
@@ -47,6 +47,7 @@ const gatherMs = 20;
 export class Worker {
   readonly #context: WorkerContext;
   readonly #effects: EffectRunner;
+  /** For the next moment at which a decision changes without an event. */
   readonly #timer: WakeupTimer;
   readonly #unrecorded: boolean;
   readonly #mailbox: WorkerEvent[] = [];
@@ -366,36 +367,5 @@ export class Worker {
 
   #isOwnStamp({ lastInvocationTime }: DesiredWorker): boolean {
     return lastInvocationTime !== undefined && this.#effects.stamps.has(lastInvocationTime);
-  }
-}
-
-/** Timer for the next moment at which a decision changes without an event. */
-class WakeupTimer {
-  readonly #clock: Clock;
-  readonly #ring: () => void;
-  #set: { readonly timer: Timer; readonly at: number } | undefined;
-
-  constructor(clock: Clock, ring: () => void) {
-    this.#clock = clock;
-    this.#ring = ring;
-  }
-
-  /** @param at monotonic milliseconds; infinite for never */
-  wakeAt(at: number): void {
-    if (!Number.isFinite(at) || (this.#set !== undefined && this.#set.at <= at)) {
-      // A timer that rings too early does no harm; a new one for each call would cost more.
-      return;
-    }
-    this.cancel();
-    const timer = this.#clock.setTimer(() => {
-      this.#set = undefined;
-      this.#ring();
-    }, at - this.#clock.monotonic());
-    this.#set = { timer, at };
-  }
-
-  cancel(): void {
-    this.#set?.timer.cancel();
-    this.#set = undefined;
   }
 }

@@ -1,4 +1,4 @@
-import type { Clock, Timer } from '../../common/clock.ts';
+import { type Clock, WakeupTimer } from '../../common/clock.ts';
 import { unreachable } from '../../common/errors.ts';
 import { functionBusy, overloaded, refusalFor } from '../admission/admission-policy.ts';
 import type { WaitingCall } from '../agents/agent-session.ts';
@@ -47,13 +47,14 @@ export class FunctionQueue implements Waiting {
   readonly places: FunctionPlaces;
   readonly ahead = new Set<SentAhead>();
   readonly #options: FunctionQueueOptions;
+  readonly #timer: WakeupTimer;
   #isWatching = false;
   #meaning: unknown;
-  #ring: { readonly at: number; readonly timer: Timer } | undefined;
 
   constructor(places: FunctionPlaces, options: FunctionQueueOptions) {
     this.places = places;
     this.#options = options;
+    this.#timer = new WakeupTimer(options.clock, () => this.run());
   }
 
   get target(): FunctionEntry {
@@ -109,7 +110,7 @@ export class FunctionQueue implements Waiting {
     const until = this.workers > 1 ? Math.min(end, now + Math.max(ASK_AGAIN_MS, now - call.since)) : end;
     const sent: SentAhead = { call, route, until, waits: {}, isTakenBack: false, giveUp: undefined };
     this.ahead.add(sent);
-    this.#ringAt(call.refusals === undefined ? until : Math.min(until, call.refusals.at + ASK_AGAIN_MS));
+    this.#timer.wakeAt(call.refusals === undefined ? until : Math.min(until, call.refusals.at + ASK_AGAIN_MS));
     this.#listen();
     return sent;
   }
@@ -137,7 +138,7 @@ export class FunctionQueue implements Waiting {
       move = this.#next();
     }
     this.#measure();
-    this.#ringAt(move.until);
+    this.#timer.wakeAt(move.until);
     this.#silence();
   }
 
@@ -340,27 +341,9 @@ export class FunctionQueue implements Waiting {
     }
   }
 
-  /** Runs the queue at a time in monotonic milliseconds, or before. */
-  #ringAt(at: number): void {
-    if (at === Number.POSITIVE_INFINITY || (this.#ring !== undefined && this.#ring.at <= at)) {
-      return;
-    }
-    this.#ring?.timer.cancel();
-    const { clock } = this.#options;
-    const timer = clock.setTimer(
-      () => {
-        this.#ring = undefined;
-        this.run();
-      },
-      Math.max(0, at - clock.monotonic()),
-    );
-    this.#ring = { at, timer };
-  }
-
   #silence(): void {
     if (!this.#isWaitedFor) {
-      this.#ring?.timer.cancel();
-      this.#ring = undefined;
+      this.#timer.cancel();
       this.places.onFree = undefined;
     }
   }

@@ -22,7 +22,12 @@ function statusWith(change: Partial<StatusInput>): Status {
 }
 
 describe('a worker that has failed and is to be started again', () => {
-  const failure = { code: 'Error', message: 'exited with code 1', exited: true, delaySeconds: 10 };
+  const failure: StatusInput['failure'] = {
+    code: 'Error',
+    message: 'exited with code 1',
+    exited: true,
+    delaySeconds: 10,
+  };
 
   it('is shown as Failed, with the pause before its next start', () => {
     const { conditions, phase } = statusWith({ failure });
