@@ -8,7 +8,7 @@ import { GrowingBuffer } from '../../src/common/growing-buffer.ts';
 import { Room } from '../../src/gateway/admission/room.ts';
 import { type AgentAnswer, ReadBytes } from '../../src/gateway/agents/agent-call.ts';
 import type { AgentSession } from '../../src/gateway/agents/agent-session.ts';
-import { FleetView } from '../../src/gateway/agents/fleet-view.ts';
+import { FleetView, type FunctionEntry } from '../../src/gateway/agents/fleet-view.ts';
 import type { FunctionCall, InvokeResult } from '../../src/gateway/agents/function-call.ts';
 import { VersionBook } from '../../src/gateway/agents/version-book.ts';
 import { Invoker } from '../../src/gateway/dispatch/invoker.ts';
@@ -20,6 +20,8 @@ import type { SimulatedClock } from './simulated-clock.ts';
 
 const NODE = 'node-1';
 const ELSEWHERE = 'node-2';
+/** Places of a function that has no bounds for any of its versions. */
+const ROOMY = { get: () => new Map(), set: () => undefined, configurable: true };
 /** A room that calls never fill. */
 const ROOM = { maxRequests: 1_000_000, maxBytes: 2 ** 40, maxLoopDelayMs: 1_000, maxHeapUse: 1 };
 
@@ -62,6 +64,14 @@ export interface ClusterOptions {
   readonly watcher: CallWatcher;
 }
 
+/** A fleet whose workers have places for any number of calls, so that calls wait at agents and not in the gateway. */
+class RoomyView extends FleetView {
+  override function(name: string): FunctionEntry | undefined {
+    const entry = super.function(name);
+    return entry === undefined ? undefined : Object.defineProperty(entry, 'placesByVersion', ROOMY);
+  }
+}
+
 /** The API server, and the gateway with its real routing and retries. */
 export class Cluster {
   readonly resources = new Map<string, Resource>();
@@ -79,7 +89,7 @@ export class Cluster {
   readonly toldAt = new Map<string, number>();
   readonly #clock: SimulatedClock;
   readonly #watcher: CallWatcher;
-  readonly #view = new FleetView('default');
+  readonly #view = new RoomyView('default');
   readonly #invoker: Invoker;
   readonly #losses = new Map<string, () => void>();
   life: AgentLife | undefined;
