@@ -102,7 +102,7 @@ export function invokerLab(
 }
 
 /** The report of an agent about a running worker without calls. */
-function heldWorker(name: string, functionName: string, holding: Partial<WorkerState>): WorkerState {
+export function heldWorker(name: string, functionName: string, holding: Partial<WorkerState>): WorkerState {
   return {
     worker: { namespace: 'default', name, uid: `uid-of-${name}` },
     functionName,

@@ -228,7 +228,7 @@ export class Invoker {
     const { queued } = entered;
     for (;;) {
       if (caller.gone) {
-        throw unavailable('The caller hung up.');
+        throw hungUp();
       }
       let route = this.#route(entered);
       let letGo: (() => void) | undefined;
@@ -243,6 +243,11 @@ export class Invoker {
           return { ...final, outcome: 'init-failed', executedVersion, timings: undefined, logTail: undefined };
         }
         ({ letGo, route } = await entered.queue.seek(queued));
+        // The queue has let go of the call before it goes on here.
+        if (caller.gone) {
+          letGo();
+          throw hungUp();
+        }
       }
       const { target, version } = queued;
       const worker = this.#options.view.worker(route.uid);
@@ -360,6 +365,10 @@ export class Invoker {
     const passing = freshOf(refusals, this.#options.clock.monotonic())?.passing;
     return absence?.error ?? this.#finder.exhausted(target, workers, passing);
   }
+}
+
+function hungUp(): LambdaError {
+  return unavailable('The caller hung up.');
 }
 
 /** Makes a part for each key at the first use, and keeps it for as long as the key. */
