@@ -242,6 +242,8 @@ export class Invoker {
           const executedVersion = versionText(queued.version);
           return { ...final, outcome: 'init-failed', executedVersion, timings: undefined, logTail: undefined };
         }
+      }
+      if (route === undefined || route === 'NoPlace') {
         ({ letGo, route } = await entered.queue.seek(queued));
         // The queue has let go of the call before it goes on here.
         if (caller.gone) {
@@ -295,20 +297,21 @@ export class Invoker {
   }
 
   /**
-   * The worker for a call that has its place still; undefined where the call has to wait for one.
+   * The worker for a call that has its place still; `NoPlace` for a call that has to wait for a place, and undefined
+   * where no worker takes the call.
    *
    * @throws {LambdaError} when the call would wait at an agent, and has waited for too long
    */
-  #route({ places, queued }: EnteredCall): Route | undefined {
+  #route({ places, queued }: EnteredCall): Route | 'NoPlace' | undefined {
     // Looked up each time: an alias may name another version by now.
     const { entry, version, workers } = this.#find(queued);
     if (entry !== queued.target || version !== queued.version) {
       places.handOver(queued, this.#functions.placesOf(entry), version);
     }
-    if (queued.state.kind !== 'Placed') {
-      return undefined;
-    }
     const route = chooseBeside(queued.left, workers, queued.refusals, entry.rotation++);
+    if (route !== undefined && queued.state.kind !== 'Placed') {
+      return 'NoPlace';
+    }
     const { clock, maxQueueWaitMs } = this.#options;
     if (route?.isQueued === true && clock.monotonic() >= queued.since + maxQueueWaitMs) {
       throw functionBusy(entry.name);
