@@ -93,8 +93,12 @@ export class FunctionQueue implements Waiting {
    * @throws {LambdaError} when the caller hung up, the time is over, the function was switched off or is gone
    */
   async seek(call: QueuedCall): Promise<FoundWorker> {
-    const { clock, maxWorkerWaitMs } = this.#options;
-    call.workerUntil ??= clock.monotonic() + maxWorkerWaitMs;
+    const { clock, exhausted, maxWorkerWaitMs } = this.#options;
+    const now = clock.monotonic();
+    call.workerUntil ??= now + maxWorkerWaitMs;
+    if (call.state.kind === 'Placed' && call.workerUntil <= now) {
+      throw exhausted(call);
+    }
     this.places.leave(call);
     return await this.#wait<FoundWorker>(call, (turn) => ({ kind: 'Seeking', turn }));
   }
@@ -154,18 +158,9 @@ export class FunctionQueue implements Waiting {
       case 'Enter':
         this.#admit(move.call);
         break;
-      case 'Send': {
-        const { call, route } = move;
-        const waited = this.#end(call);
-        this.places.take(call);
-        call.refusals = freshOf(call.refusals, this.#options.clock.monotonic());
-        this.target.rotation += 1;
-        const worker = this.#options.view.worker(route.uid);
-        if (waited?.kind === 'Seeking') {
-          waited.turn.go({ route, letGo: worker === undefined ? () => undefined : hold(worker) });
-        }
+      case 'Send':
+        this.#sendTo(move.call, move.route);
         break;
-      }
       case 'GiveUp': {
         const { call, lacks } = move;
         const error = lacks === 'Place' ? functionBusy(this.target.name) : this.#options.exhausted(call);
@@ -188,6 +183,23 @@ export class FunctionQueue implements Waiting {
     } else if (waited?.kind === 'Queued') {
       this.places.take(call);
       waited.turn.go();
+    }
+  }
+
+  #sendTo(call: QueuedCall, route: Route): void {
+    const { clock, maxWorkerWaitMs, view } = this.#options;
+    const now = clock.monotonic();
+    const waited = this.#end(call);
+    this.places.take(call);
+    if (call.workerUntil !== undefined && call.workerUntil - now >= maxWorkerWaitMs) {
+      // The call has waited for a place alone.
+      call.workerUntil = undefined;
+    }
+    call.refusals = freshOf(call.refusals, now);
+    this.target.rotation += 1;
+    const worker = view.worker(route.uid);
+    if (waited?.kind === 'Seeking') {
+      waited.turn.go({ route, letGo: worker === undefined ? () => undefined : hold(worker) });
     }
   }
 
