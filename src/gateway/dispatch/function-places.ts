@@ -20,6 +20,8 @@ export class VersionPlaces implements FunctionUse, WaitingVersion {
   readonly seeking = new Set<QueuedCall>();
   readonly queued = new Set<QueuedCall>();
   #taken = 0;
+  /** Whether no call of {@link VersionPlaces.seeking} has a stopped clock. */
+  #isMeasured = false;
 
   constructor(all: FunctionPlaces, version: number | undefined) {
     this.#all = all;
@@ -117,6 +119,8 @@ export class VersionPlaces implements FunctionUse, WaitingVersion {
 
   /** Puts the calls that have had no place in the order of arrival. */
   sort(): void {
+    // Calls may have come from a version without a free place.
+    this.#isMeasured = false;
     const calls = [...this.queued].toSorted(byArrival);
     this.queued.clear();
     for (const call of calls) {
@@ -140,8 +144,13 @@ export class VersionPlaces implements FunctionUse, WaitingVersion {
     if (this.seeking.size === 0) {
       return;
     }
+    const { isOpen } = this;
+    if (isOpen && this.#isMeasured) {
+      return;
+    }
+    this.#isMeasured = isOpen;
     const now = clock.monotonic();
-    const closedSince = this.isOpen ? undefined : now;
+    const closedSince = isOpen ? undefined : now;
     for (const call of this.seeking) {
       if (call.closedSince !== undefined && call.workerUntil !== undefined) {
         call.workerUntil += now - call.closedSince;

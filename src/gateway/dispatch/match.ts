@@ -135,11 +135,13 @@ function sendOf(
   if (seeking.size === 0) {
     return { kind: 'Rest', until };
   }
-  const hasRoutes = chooseRoute(candidates, undefined, rotation) !== undefined;
+  if (chooseRoute(candidates, undefined, rotation) === undefined) {
+    return workerOf(seeking, now);
+  }
   for (const call of [...seeking].toSorted(byArrival)) {
     const { left, since, workerUntil = now } = call;
     const refusals = freshOf(call.refusals, now);
-    const route = hasRoutes ? chooseBeside(left, candidates, refusals, rotation) : undefined;
+    const route = chooseBeside(left, candidates, refusals, rotation);
     if (route !== undefined) {
       const isLate = route.isQueued && since + maxQueueWaitMs <= now;
       return isLate ? { kind: 'GiveUp', call, lacks: 'Place' } : { kind: 'Send', call, route };
@@ -148,6 +150,19 @@ function sendOf(
       return { kind: 'GiveUp', call, lacks: 'Worker' };
     }
     until = Math.min(until, workerUntil, refusals === undefined ? workerUntil : refusals.at + ASK_AGAIN_MS);
+  }
+  return { kind: 'Rest', until };
+}
+
+/** The first call whose wait for a worker is over, where none is there. */
+function workerOf(calls: Iterable<QueuedCall>, now: number): VersionMove {
+  let until = Number.POSITIVE_INFINITY;
+  for (const call of calls) {
+    const { workerUntil = now } = call;
+    if (workerUntil <= now) {
+      return { kind: 'GiveUp', call, lacks: 'Worker' };
+    }
+    until = Math.min(until, workerUntil);
   }
   return { kind: 'Rest', until };
 }
