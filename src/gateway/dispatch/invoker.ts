@@ -168,7 +168,7 @@ export class Invoker {
       drawn ??= drawOf(random);
       return drawn;
     };
-    const { entry, version } = this.#find({ draw, reference });
+    const { entry, version } = this.#finder.find(reference, draw);
     const places = this.#functions.placesOf(entry);
     // Bytes that arrived since the request was taken in may have left no room for an answer.
     if (room.freeBytes < 0) {

@@ -120,6 +120,14 @@ describe('a call of a function', () => {
     expect(() => lab.enter('f')).toThrow(expect.objectContaining(busy));
   });
 
+  it('is refused as one of a function that is switched off, also where the function is to have no worker', () => {
+    const lab = invokerLab();
+    const { template } = functionFixture().spec;
+    const spec = { ...template.spec, concurrency: { reserved: 0, queueDepth: 100 } };
+    lab.functions.put(functionFixture({ name: 'f', minWorkers: 0, spec: { template: { ...template, spec } } }));
+    expect(() => lab.enter('f')).toThrow(expect.objectContaining(busy));
+  });
+
   it('is let in when a worker is added, or more are reserved', async () => {
     const lab = invokerLab();
     lab.add('f', 3, { reserved: 1 });
