@@ -156,6 +156,7 @@ export class VersionPlaces implements FunctionUse, WaitingVersion {
         call.workerUntil += now - call.closedSince;
       }
       call.closedSince = closedSince;
+      call.lackedPlace ||= !isOpen;
     }
   }
 

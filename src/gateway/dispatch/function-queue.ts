@@ -174,12 +174,10 @@ export class FunctionQueue implements Waiting {
 
   /** A call takes the place that is free, unless its answer could not be held as well. */
   #admit(call: QueuedCall): void {
-    const { room } = call.held;
+    const refusal = this.#refusalOf(call);
     const waited = this.#end(call);
-    if (room.freeBytes < 0) {
-      waited?.turn.refuse(overloaded());
-    } else if (this.places.heldIn(room).bytes > room.freeBytes) {
-      waited?.turn.refuse(refusalFor('FunctionInvocationRateLimitExceeded', this.target.name));
+    if (refusal !== undefined) {
+      waited?.turn.refuse(refusal);
     } else if (waited?.kind === 'Queued') {
       this.places.take(call);
       waited.turn.go();
@@ -189,7 +187,12 @@ export class FunctionQueue implements Waiting {
   #sendTo(call: QueuedCall, route: Route): void {
     const { clock, maxWorkerWaitMs, view } = this.#options;
     const now = clock.monotonic();
+    const refusal = call.lackedPlace ? this.#refusalOf(call) : undefined;
     const waited = this.#end(call);
+    if (refusal !== undefined) {
+      waited?.turn.refuse(refusal);
+      return;
+    }
     this.places.take(call);
     if (call.workerUntil !== undefined && call.workerUntil - now >= maxWorkerWaitMs) {
       // The call has waited for a place alone.
@@ -201,6 +204,15 @@ export class FunctionQueue implements Waiting {
     if (waited?.kind === 'Seeking') {
       waited.turn.go({ route, letGo: worker === undefined ? () => undefined : hold(worker) });
     }
+  }
+
+  #refusalOf({ held: { room } }: QueuedCall): LambdaError | undefined {
+    if (room.freeBytes < 0) {
+      return overloaded();
+    }
+    return this.places.heldIn(room).bytes > room.freeBytes
+      ? refusalFor('FunctionInvocationRateLimitExceeded', this.target.name)
+      : undefined;
   }
 
   /** @param to the worker that is kept for the call until it comes */
@@ -252,6 +264,7 @@ export class FunctionQueue implements Waiting {
     this.#waitersLike(call).delete(call);
     call.state = { kind: 'Away' };
     call.closedSince = undefined;
+    call.lackedPlace = false;
     call.caller.onGone = undefined;
     return state;
   }

@@ -192,6 +192,7 @@ export class Invoker {
       left: undefined,
       workerUntil: undefined,
       closedSince: undefined,
+      lackedPlace: false,
     };
     places.hold(queued.held, 1);
     if (decision === 'Wait') {

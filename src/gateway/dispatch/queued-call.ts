@@ -62,6 +62,8 @@ export interface QueuedCall {
   workerUntil: number | undefined;
   /** Monotonic milliseconds up to which {@link QueuedCall.workerUntil} is right, while the version has no place free. */
   closedSince: number | undefined;
+  /** Whether the version has had no place free in this wait. */
+  lackedPlace: boolean;
 }
 
 /** A call that waits at the agent of a worker without a free place. */

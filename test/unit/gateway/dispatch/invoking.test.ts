@@ -222,3 +222,19 @@ describe('a call that waits at an agent', () => {
     expect(sent.slice(2)).toMatchObject([{ uid: `uid-of-${first}` }]);
   });
 });
+
+describe('a gateway that holds as many bytes as it may', () => {
+  it('lets in no call that has waited for a place again', async () => {
+    const { invoke, lab, sent } = sendingLab({ mayGrow: () => true });
+    lab.put('f-0', { functionName: 'f', holding: {} });
+    const call = invoke('f');
+    await settle();
+    sent[0]?.answer(refused('Unavailable'));
+    invoke('f');
+    await lab.clock.advance(250);
+    lab.room.open().add(2 * lab.room.limits.maxBytes);
+    sent[1]?.answer(ANSWERED);
+    await settle();
+    expect([sent.length, call.error]).toEqual([2, expect.objectContaining({ status: 429 })]);
+  });
+});
