@@ -95,12 +95,18 @@ export class FunctionQueue implements Waiting {
   async seek(call: QueuedCall): Promise<FoundWorker> {
     const { clock, exhausted, maxWorkerWaitMs } = this.#options;
     const now = clock.monotonic();
+    const { workerUntil } = call;
     call.workerUntil ??= now + maxWorkerWaitMs;
     if (call.state.kind === 'Placed' && call.workerUntil <= now) {
       throw exhausted(call);
     }
     this.places.leave(call);
-    return await this.#wait<FoundWorker>(call, (turn) => ({ kind: 'Seeking', turn }));
+    const found = this.#wait<FoundWorker>(call, (turn) => ({ kind: 'Seeking', turn }));
+    if (call.state.kind !== 'Seeking') {
+      // Nothing had to be waited for.
+      call.workerUntil = workerUntil;
+    }
+    return await found;
   }
 
   /**
@@ -185,8 +191,7 @@ export class FunctionQueue implements Waiting {
   }
 
   #sendTo(call: QueuedCall, route: Route): void {
-    const { clock, maxWorkerWaitMs, view } = this.#options;
-    const now = clock.monotonic();
+    const { clock, view } = this.#options;
     const refusal = call.lackedPlace ? this.#refusalOf(call) : undefined;
     const waited = this.#end(call);
     if (refusal !== undefined) {
@@ -194,11 +199,7 @@ export class FunctionQueue implements Waiting {
       return;
     }
     this.places.take(call);
-    if (call.workerUntil !== undefined && call.workerUntil - now >= maxWorkerWaitMs) {
-      // The call has waited for a place alone.
-      call.workerUntil = undefined;
-    }
-    call.refusals = freshOf(call.refusals, now);
+    call.refusals = freshOf(call.refusals, clock.monotonic());
     this.target.rotation += 1;
     const worker = view.worker(route.uid);
     if (waited?.kind === 'Seeking') {
