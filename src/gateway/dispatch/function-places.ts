@@ -174,6 +174,8 @@ export class FunctionPlaces {
   answerBytes = UNKNOWN_ANSWER_BYTES;
   /** Called when a place or a worker is free. Set while a call waits. */
   onFree: (() => void) | undefined;
+  /** Called when a call is on its way to a worker. Set while a call waits at an agent. */
+  onSent: (() => void) | undefined;
 
   /** @param mayGrow whether a function gets more workers where calls wait for one; none does when absent */
   constructor(target: FunctionEntry, mayGrow?: (functionName: string) => boolean) {

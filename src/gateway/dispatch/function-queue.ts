@@ -122,12 +122,17 @@ export class FunctionQueue implements Waiting {
     this.ahead.add(sent);
     this.#timer.wakeAt(call.refusals === undefined ? until : Math.min(until, call.refusals.at + ASK_AGAIN_MS));
     this.#listen();
+    // The worker that has a new call was the best one: another may be the best one now, and free.
+    this.places.onSent = () => this.run();
     return sent;
   }
 
   /** A call that was sent ahead has come back, or is over. */
   back(sent: SentAhead): void {
     this.ahead.delete(sent);
+    if (this.ahead.size === 0) {
+      this.places.onSent = undefined;
+    }
     sent.giveUp?.();
     this.#silence();
   }

@@ -337,12 +337,16 @@ export class Invoker {
       },
     };
     if (!route.isQueued) {
-      return await this.#sender.send(whole);
+      const answer = this.#sender.send(whole);
+      places.onSent?.();
+      return await answer;
     }
     const { queue } = entered;
     const ahead = queue.sendAhead(queued, route);
     try {
-      const answer = await this.#sender.send(whole, ahead.waits);
+      const sent = this.#sender.send(whole, ahead.waits);
+      places.onSent?.();
+      const answer = await sent;
       return ahead.isTakenBack && answer.kind === 'Refused' && answer.reason === 'CallerGone' ? 'TakenBack' : answer;
     } finally {
       queue.back(ahead);

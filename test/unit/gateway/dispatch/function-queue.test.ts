@@ -1,11 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { runningPlaces, waitingPlaces } from '../../../../src/gateway/admission/admission-policy.ts';
+import type { AgentSession } from '../../../../src/gateway/agents/agent-session.ts';
 import type { VersionPlaces } from '../../../../src/gateway/dispatch/function-places.ts';
 import type { EnteredCall } from '../../../../src/gateway/dispatch/invoker.ts';
 import type { FoundWorker } from '../../../../src/gateway/dispatch/queued-call.ts';
 import { Caller } from '../../../../src/gateway/lambda/caller.ts';
-import { atOnce, type InvokerLab, invokerLab, type Later, later } from '../../../support/invoker-lab.ts';
+import { atOnce, callOf, type InvokerLab, invokerLab, type Later, later } from '../../../support/invoker-lab.ts';
 import { settle } from '../../../support/manual-clock.ts';
 
 /** Progress of a call, as a test follows it. */
@@ -347,4 +348,31 @@ describe('a call whose worker is away', () => {
     away.release();
     expect(lab.clock.pending()).toBe(0);
   });
+});
+
+/** A session to an agent that never answers. */
+const silentSession = { run: '', isOpen: true, invoke: () => new Promise(() => undefined) } as unknown as AgentSession;
+
+it('takes a call back from an agent for a worker that is free since another call was sent', async () => {
+  const lab = invokerLab({ sessionOf: () => silentSession, mayGrow: () => true });
+  lab.put('busy', { functionName: 'f', holding: { inFlight: 1, others: 1, othersPlaced: 1 } });
+  lab.put('starting', { functionName: 'f', holding: { phase: 'PHASE_CREATING' } });
+  lab.put('absent', { functionName: 'f', holding: { phase: 'PHASE_ABSENT' } });
+  const waiting = atOnce(lab.enter('f'));
+  const sent = waiting.queue.sendAhead(waiting.queued, {
+    uid: 'uid-of-busy',
+    name: 'busy',
+    nodeName: 'node-1',
+    epoch: 1,
+    isQueued: true,
+  });
+  let isWithdrawn = false;
+  sent.waits.withdraw = () => {
+    isWithdrawn = true;
+  };
+  // The worker that is being started is the next one for a call: it is no free one for others.
+  const other = atOnce(lab.enter('f'));
+  void lab.invoker.invoke(callOf('f'), new Caller(), other);
+  await settle();
+  expect(isWithdrawn).toBe(true);
 });
