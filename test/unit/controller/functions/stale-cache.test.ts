@@ -1,25 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type LambdaFunction, lambdaFunctions, templateHashOf } from '../../../../src/api/lambda-function.ts';
-import type { LambdaVersion } from '../../../../src/api/lambda-version.ts';
+import { type LambdaFunction, templateHashOf } from '../../../../src/api/lambda-function.ts';
 import { type LambdaWorker, lambdaWorkers } from '../../../../src/api/lambda-worker.ts';
 import { unreachable } from '../../../../src/common/errors.ts';
-import { silentLogger } from '../../../../src/common/logger.ts';
-import { FunctionController } from '../../../../src/controller/functions/function-controller.ts';
-import {
-  CALLED_INDEX,
-  calledIndex,
-  OWNER_INDEX,
-  ownerIndex,
-} from '../../../../src/controller/functions/owner-index.ts';
 import { isLiving, isUpdated, isWorkerReady } from '../../../../src/controller/functions/readiness.ts';
 import { serves } from '../../../../src/controller/functions/rollout.ts';
 import { objectKey } from '../../../../src/kube/api/object-key.ts';
-import { OwnWrites } from '../../../../src/kube/client/own-writes.ts';
-import { fakeInformer } from '../../../support/fake-informer.ts';
-import { condition, functionFixture, ownedFixture } from '../../../support/function-fixture.ts';
-import { manualClock } from '../../../support/manual-clock.ts';
-import { type CarriedOut, noAnswer, TestCluster } from '../../../support/test-cluster.ts';
+import { condition, functionFixture } from '../../../support/function-fixture.ts';
+import { FunctionLab, KEY } from '../../../support/function-lab.ts';
+import { type CarriedOut, noAnswer } from '../../../support/test-cluster.ts';
 
 /** The next write of a kind gets no answer, and is carried out at once, never, or when it arrives. */
 interface Fault {
@@ -49,37 +38,24 @@ type Move =
 
 const SURGE = 2;
 const rollout = { maxSurge: SURGE, maxUnavailable: 0, progressDeadlineSeconds: 600 };
-const OWNER = { namespace: 'default', name: 'hello' };
 
 /** A function controller whose watches are late. */
 class World {
-  readonly cluster = new TestCluster();
+  readonly lab = new FunctionLab();
+  readonly cluster = this.lab.cluster;
   /** Workers that served and got another template, whose agents have not told that they run with it. */
   readonly beside = new Set<string>();
   /** Uids of workers that somebody else has deleted. */
   readonly #ended = new Set<string | undefined>();
-  readonly clock = manualClock();
-  /** Caches of the controller that leads, and of the one that does not. */
-  #caches = this.#watch();
-  #standby = this.#watch();
-  #controller = this.#start();
 
   constructor() {
     this.cluster.onWritten = (write) => this.#check(write);
     this.put({});
-    this.showFunctions();
-  }
-
-  #watch() {
-    const functions = this.cluster.informer(lambdaFunctions, { [CALLED_INDEX]: calledIndex });
-    const workers = this.cluster.informer(lambdaWorkers, { [OWNER_INDEX]: ownerIndex });
-    functions.setLagging(true);
-    workers.setLagging(true);
-    return { functions, workers };
+    this.lab.lag('functions', 'workers');
   }
 
   get owner(): LambdaFunction {
-    return this.cluster.get(lambdaFunctions, OWNER) ?? functionFixture({ spec: { rollout } });
+    return this.lab.owner;
   }
 
   get stored(): readonly LambdaWorker[] {
@@ -87,57 +63,23 @@ class World {
   }
 
   put(change: { readonly image?: string; readonly minWorkers?: number; readonly reserved?: number | undefined }): void {
-    const { metadata, spec, status = {} } = this.owner;
+    const { spec } = this.owner;
     const reserved = 'reserved' in change ? change.reserved : spec.reservedConcurrency;
-    const next = functionFixture({
-      image: change.image ?? spec.template.spec.image,
-      minWorkers: change.minWorkers ?? spec.scaling.minWorkers,
-      spec: { rollout, ...(reserved === undefined ? {} : { reservedConcurrency: reserved }) },
-    });
-    this.cluster.put(lambdaFunctions, { ...next, metadata, status });
+    const more = { rollout, ...(reserved === undefined ? {} : { reservedConcurrency: reserved }) };
+    const { image = spec.template.spec.image, minWorkers = spec.scaling.minWorkers } = change;
+    this.lab.apply(functionFixture({ image, minWorkers, spec: more }));
   }
 
   showFunctions(count?: number): void {
-    this.#caches.functions.show(count);
+    this.lab.caches.functions.show(count);
   }
 
   show(count?: number): void {
-    this.#caches.workers.show(count);
-  }
-
-  living(): readonly LambdaWorker[] {
-    return this.stored.filter(isLiving);
+    this.lab.caches.workers.show(count);
   }
 
   images(): readonly string[] {
     return this.stored.map(({ spec }) => spec.image);
-  }
-
-  #start(): FunctionController {
-    const writes = new OwnWrites(this.cluster.client, [
-      { type: lambdaFunctions, informer: this.#caches.functions },
-      { type: lambdaWorkers, informer: this.#caches.workers },
-    ]);
-    return new FunctionController({
-      client: writes.client,
-      settle: (key, call) => writes.settle(key, call),
-      functions: this.#caches.functions,
-      workers: this.#caches.workers,
-      versions: fakeInformer<LambdaVersion>(),
-      events: { record: () => undefined },
-      load: { calls: () => 0, isHeard: () => false },
-      clock: this.clock,
-      logger: silentLogger(),
-      metrics: {},
-    });
-  }
-
-  /** Has another controller lead, as it does once the writes of the one before have come or never will. */
-  async changeLeader(): Promise<void> {
-    this.cluster.arrive();
-    [this.#caches, this.#standby] = [this.#standby, this.#caches];
-    await Promise.all([this.#caches.functions.refresh(), this.#caches.workers.refresh()]);
-    this.#controller = this.#start();
   }
 
   #check({ after, before, isLate, request }: CarriedOut): void {
@@ -146,9 +88,9 @@ class World {
     }
     const [old, present] = [before, after] as readonly (LambdaWorker | undefined)[];
     // A wish of a moment ago is carried out as well.
-    const wishes = [this.owner, ...this.#caches.functions.cache.list()].map(({ spec }) => spec.scaling.minWorkers);
+    const wishes = [this.owner, ...this.lab.caches.functions.cache.list()].map(({ spec }) => spec.scaling.minWorkers);
     if (request.verb === 'create' && !isLate) {
-      expect(this.living().length).toBeLessThanOrEqual(Math.max(...wishes));
+      expect(this.lab.workers.length).toBeLessThanOrEqual(Math.max(...wishes));
     }
     if (request.verb === 'update' && old !== undefined && old.spec.image !== present?.spec.image && serves(old)) {
       this.beside.add(request.name);
@@ -157,10 +99,10 @@ class World {
     if (request.verb === 'delete' && !isLate) {
       this.beside.delete(request.name);
       // Workers count that the controller cannot know to be ended.
-      const unseen = this.#caches.workers.cache
+      const unseen = this.lab.caches.workers.cache
         .list()
         .filter((each) => isLiving(each) && this.#ended.has(each.metadata.uid));
-      expect(this.living().length + unseen.length).toBeGreaterThanOrEqual(Math.min(...wishes));
+      expect(this.lab.workers.length + unseen.length).toBeGreaterThanOrEqual(Math.min(...wishes));
     }
   }
 
@@ -195,7 +137,7 @@ class World {
         this.put({ image: move.image });
         return;
       case 'leader':
-        await this.changeLeader();
+        this.lab.changeLeader();
         return;
       case 'fault':
         this.cluster.inject(({ verb }) => verb === move.of, { kind: 'lost', carriedOut: move.carriedOut });
@@ -211,10 +153,11 @@ class World {
   #moveWorker(kind: 'away' | 'ready' | 'end' | 'gone', worker: LambdaWorker): void {
     switch (kind) {
       case 'away':
-        this.tell(worker, [condition('Ready', 'False', 'Restarting')]);
+        this.lab.report(worker, { conditions: [condition('Ready', 'False', 'Restarting')] });
         return;
       case 'ready':
-        this.ready(worker);
+        this.beside.delete(worker.metadata.name);
+        this.lab.report(worker);
         return;
       case 'end':
         if (isLiving(worker)) {
@@ -245,13 +188,8 @@ class World {
 
   /** Has agents do all that is to be done. */
   settle(): void {
-    for (const worker of this.stored) {
-      if (!isLiving(worker)) {
-        this.cluster.remove(lambdaWorkers, objectKey(worker));
-      } else if (!isWorkerReady(worker)) {
-        this.ready(worker);
-      }
-    }
+    this.beside.clear();
+    this.lab.settle((worker) => !isLiving(worker) || !isWorkerReady(worker));
   }
 
   /** Has somebody else delete a worker. */
@@ -261,20 +199,8 @@ class World {
     this.cluster.put(lambdaWorkers, { ...worker, metadata });
   }
 
-  ready(worker: LambdaWorker): void {
-    this.beside.delete(worker.metadata.name);
-    this.tell(worker, ownedFixture(functionFixture(), 0).status?.conditions ?? []);
-  }
-
-  tell(worker: LambdaWorker, conditions: NonNullable<LambdaWorker['status']>['conditions']): void {
-    const { status } = ownedFixture(functionFixture(), 0);
-    const { generation = 1 } = worker.metadata;
-    const told = { ...status, conditions, observedGeneration: generation };
-    this.cluster.put(lambdaWorkers, { ...worker, status: told } as LambdaWorker);
-  }
-
   async look(): Promise<void> {
-    await this.#controller.reconcile('default/hello', {}).catch((error: unknown) => {
+    await this.lab.controller.reconcile(KEY, {}).catch((error: unknown) => {
       if (error !== noAnswer) {
         throw error;
       }
@@ -420,12 +346,12 @@ describe('FunctionController on a cache that is late', () => {
             world.settle();
             if (round === 20 && world.owner.status?.changing !== undefined) {
               // Numbers are written now and then.
-              await world.clock.advance(30_000);
+              await world.lab.clock.advance(30_000);
             }
           }
           expect(world.owner.status?.changing ?? []).toEqual([]);
           const template = templateHashOf(world.owner.spec.template);
-          const living = world.living();
+          const living = world.lab.workers;
           expect(living).toHaveLength(world.owner.spec.scaling.minWorkers);
           expect(living.filter((worker) => !isUpdated(worker, template))).toEqual([]);
         }),
