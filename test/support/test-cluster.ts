@@ -194,7 +194,7 @@ export class TestCluster {
       },
       delete: (type, key, options) => {
         const write = { verb: 'delete', type, key, options } as const;
-        return this.#write(write, () => this.#delete(type, key, options?.uid));
+        return this.#write(write, () => this.#delete(type, key, options));
       },
       close: async () => undefined,
     };
@@ -280,15 +280,20 @@ export class TestCluster {
     const { metadata = {}, status, ...rest } = patch.body as Partial<KubeObject> & Stored;
     const present = this.#present(type, key, metadata as KubeObject['metadata']);
     const { resourceVersion: _version, uid: _uid, ...changes } = metadata as KubeObject['metadata'];
-    const body = isStatus ? { status } : { ...rest, metadata: changes };
+    const body = isStatus ? plain({ status }) : { ...rest, metadata: changes };
     return merged(present, body) as T;
   }
 
-  #delete<T extends KubeObject>(type: ResourceType<T>, key: ObjectKey, uid: string | undefined): T | undefined {
+  #delete<T extends KubeObject>(
+    type: ResourceType<T>,
+    key: ObjectKey,
+    { resourceVersion, uid }: DeleteOptions = {},
+  ): T | undefined {
     const present = this.get(type, key);
     if (present === undefined || (uid !== undefined && present.metadata.uid !== uid)) {
       return undefined;
     }
+    this.#present(type, key, resourceVersion === undefined ? {} : { resourceVersion });
     if ((present.metadata.finalizers ?? []).length === 0) {
       this.remove(type, key);
       return undefined;

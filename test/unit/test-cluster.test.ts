@@ -55,3 +55,21 @@ it('takes JSON patches, and none whose test fails or whose place is not there', 
   }
   expect(cluster.get(pods, key)).toMatchObject({ metadata });
 });
+
+it('takes no write that names an earlier version, also where the write would change nothing', async () => {
+  const cluster = new TestCluster();
+  const { resourceVersion = '' } = cluster.put(pods, { ...pod, status: { phase: 'Running' } }).metadata;
+  const touch = () =>
+    cluster.client.patch(
+      pods,
+      key,
+      { kind: 'merge', body: { metadata: { resourceVersion } } },
+      { subresource: 'status' },
+    );
+  expect(await touch()).toMatchObject({ metadata: { resourceVersion }, status: { phase: 'Running' } });
+  cluster.put(pods, pod);
+  const stale = { code: 'Conflict' };
+  await expect(touch()).rejects.toMatchObject(stale);
+  await expect(cluster.client.delete(pods, key, { resourceVersion })).rejects.toMatchObject(stale);
+  expect(cluster.get(pods, key)?.metadata).not.toHaveProperty('deletionTimestamp');
+});

@@ -217,14 +217,15 @@ export class FunctionController {
     const settings = await this.#attempt(view, 'set', lackingSettings(owner, groups, view.owned), (due) =>
       applySettings(this.#options.client, owner, groups, due, call),
     );
-    const published = await this.#attempt(view, 'publish', isWritten(publication) ? [publication] : [], async () => [
-      await this.#publish(written.owner, publication, call),
-    ]);
+    let present = written.owner;
+    const published = await this.#attempt(view, 'publish', isWritten(publication) ? [publication] : [], async () => {
+      // The change of the function brings the step after it.
+      present = await this.#versions.publish(present, publication, call);
+      return [{ kind: 'done' }];
+    });
     const surplus = surplusVersions(written.owner, view.versions.living);
-    const collected = await this.#attempt(view, 'collect', surplus, async (some) =>
-      (await this.#isAsSeen(written.owner, call))
-        ? await this.#versions.collect(written.owner, some, call)
-        : [{ kind: 'behind' }],
+    const collected = await this.#attempt(view, 'collect', surplus, (some) =>
+      this.#versions.collect(present, some, call),
     );
     const isWorking = hasWorked({ groups, workers: view.latest }, rollout);
     const pruned = await this.#revisions.prune(written.owner, isWorking, call);
@@ -357,21 +358,5 @@ export class FunctionController {
     } catch (error) {
       return outcomeOf(error);
     }
-  }
-
-  /** Takes the next step of publishing. The change of the function brings the one after it. */
-  async #publish(owner: LambdaFunction, step: PublicationStep, call: CallOptions): Promise<WriteOutcome> {
-    try {
-      await this.#versions.publish(owner, step, call);
-      return { kind: 'done' };
-    } catch (error) {
-      return outcomeOf(error);
-    }
-  }
-
-  /** Whether the function is as the cache shows it: an alias may name a version by now. */
-  async #isAsSeen({ metadata }: LambdaFunction, call: CallOptions): Promise<boolean> {
-    const present = await this.#options.client.get(lambdaFunctions, objectKey({ metadata }), call);
-    return present?.metadata.uid === metadata.uid && present?.metadata.generation === metadata.generation;
   }
 }

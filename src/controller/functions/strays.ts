@@ -7,7 +7,8 @@ import { isLiving } from './readiness.ts';
 import { inTurns, type WriteOutcome } from './write-outcome.ts';
 
 /**
- * Deletes objects of a function that is gone, or was made again under its name, as the API server has them.
+ * Deletes objects of a function that is gone, or was made again under its name. Each goes only as the cache shows it: the
+ * garbage collector takes the reference of an orphan away before its owner goes.
  *
  * @param key of the function
  * @param uid of the function as the cache has it; undefined for none
@@ -22,19 +23,15 @@ export async function removeStrays<T extends KubeObject>(
   call: CallOptions,
 ): Promise<WriteOutcome[]> {
   const strays = objects.filter((object) => isLiving(object) && functionOwnerOf(object.metadata)?.uid !== uid);
+  // The cache of functions may be behind that of the objects, and no cache tells that there is no function.
   const owner = strays.length === 0 ? undefined : await client.get(lambdaFunctions, parseKeyText(key), call);
-  return await inTurns(strays, async (stray) => {
-    // Read past the cache: the garbage collector takes the reference of an orphan away before its owner goes.
-    const present = await client.get(type, objectKey(stray), call);
-    const ownerUid = present && functionOwnerOf(present.metadata)?.uid;
-    if (present?.metadata.uid !== stray.metadata.uid || ownerUid === undefined) {
-      return undefined;
-    }
-    if (ownerUid === owner?.metadata.uid) {
+  return await inTurns(strays, async ({ metadata }) => {
+    if (functionOwnerOf(metadata)?.uid === owner?.metadata.uid) {
       return 'behind';
     }
-    await client.delete(type, objectKey(stray), { ...call, uid: stray.metadata.uid });
-    const object = `${type.kind} ${keyText(objectKey(stray))}`;
+    const { resourceVersion } = metadata;
+    await client.delete(type, objectKey({ metadata }), { ...call, uid: metadata.uid, resourceVersion });
+    const object = `${type.kind} ${keyText(objectKey({ metadata }))}`;
     logger.info({ object, function: key }, 'object deleted, since its function is gone');
     return undefined;
   });

@@ -17,7 +17,7 @@ import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import { fieldManagers } from '../../api/name.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
-import { hasCode, unreachable } from '../../common/errors.ts';
+import { unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { keyText, objectKey } from '../../kube/api/object-key.ts';
 import type { Informer, KubeClient } from '../../kube/api/types.ts';
@@ -81,7 +81,8 @@ export class VersionKeeper {
 
   /**
    * Makes a function the owner of its versions that have none, as after a restore that left owners out: by label, name and
-   * name for callers, as Deployments adopt ReplicaSets. Errors are those of the API server.
+   * name for callers, as Deployments adopt ReplicaSets. Errors are those of the API server; a Conflict or NotFound where the
+   * function is not as it was read: the garbage collector would take versions of one that is gone.
    *
    * @returns whether there were any, which the cache shows later
    */
@@ -99,10 +100,7 @@ export class VersionKeeper {
     if (orphans.length === 0 || owner.metadata.deletionTimestamp !== undefined) {
       return false;
     }
-    const present = await client.get(lambdaFunctions, objectKey(owner), call);
-    if (present?.metadata.uid !== owner.metadata.uid || present?.metadata.deletionTimestamp !== undefined) {
-      return true;
-    }
+    await this.#confirm(owner, call);
     for (const { metadata } of orphans) {
       const { resourceVersion, uid } = metadata;
       const ownerReferences = [...(metadata.ownerReferences ?? []), ownerReferenceTo(owner)];
@@ -118,35 +116,33 @@ export class VersionKeeper {
    * Takes the next step of publishing. The number and what it stands for are one write, which fails where the function
    * has changed since it was read: so no number ever gets a second meaning, under any leader and with a cache of any age.
    * Errors are those of the API server.
+   *
+   * @returns the function as it was written
    */
-  async publish(owner: LambdaFunction, step: PublicationStep, call: CallOptions): Promise<void> {
+  async publish(owner: LambdaFunction, step: PublicationStep, call: CallOptions): Promise<LambdaFunction> {
     switch (step.kind) {
       case 'none':
       case 'wait':
-        return;
+        return owner;
       case 'settle': {
         const { template, token } = step;
-        await this.#note(owner, { publication: { template, ...(token === undefined ? {} : { token }) } }, call);
-        return;
+        return await this.#note(owner, { publication: { template, ...(token === undefined ? {} : { token }) } }, call);
       }
       case 'reserve': {
         const { content, token } = step;
         const { image, template, version } = content;
         const publication = { template, image, state: 'Creating', ...(token === undefined ? {} : { token }) };
-        await this.#create(await this.#note(owner, { latestVersion: version, publication }, call), content, call);
-        return;
+        const reserved = await this.#note(owner, { latestVersion: version, publication }, call);
+        return await this.#create(reserved, content, call);
       }
       case 'create':
-        await this.#create(owner, step.content, call);
-        return;
+        return await this.#create(owner, step.content, call);
       case 'complete':
-        await this.#note(owner, { publication: { state: 'Created' } }, call);
-        return;
+        return await this.#note(owner, { publication: { state: 'Created' } }, call);
       case 'drop':
-        await this.#note(owner, { publication: null }, call);
-        return;
+        return await this.#note(owner, { publication: null }, call);
       default:
-        unreachable(step);
+        return unreachable(step);
     }
   }
 
@@ -173,9 +169,13 @@ export class VersionKeeper {
     return waits.length === 0 ? undefined : Math.min(...waits);
   }
 
-  /** Deletes versions of a function beyond those that `spec.versionHistoryLimit` keeps. */
+  /**
+   * Deletes versions of a function beyond those that `spec.versionHistoryLimit` keeps. Errors are those of the API server; a
+   * Conflict or NotFound where the function is not as it was read: an alias may name a version by now.
+   */
   async collect(owner: LambdaFunction, versions: readonly LambdaVersion[], call: CallOptions): Promise<WriteOutcome[]> {
     const { client, logger } = this.#options;
+    await this.#confirm(owner, call);
     return await inTurns(versions, async (version) => {
       await client.delete(lambdaVersions, objectKey(version), { ...call, uid: version.metadata.uid });
       const fields = { function: keyText(objectKey(owner)), version: version.metadata.name };
@@ -190,34 +190,36 @@ export class VersionKeeper {
     return await removeStrays(this.#options, lambdaVersions, key, uid, all, call);
   }
 
-  async #create(owner: LambdaFunction, content: VersionContent, call: CallOptions): Promise<void> {
-    const { client, events, logger } = this.#options;
+  /** Makes a version that the cache does not show. One that it will show yet is met by its name: AlreadyExists. */
+  async #create(owner: LambdaFunction, content: VersionContent, call: CallOptions): Promise<LambdaFunction> {
+    const { client, events, logger, versions } = this.#options;
     const version = versionOf(owner, content);
-    try {
+    const known = versions.cache.get(objectKey(version));
+    if (known === undefined) {
       await client.create(lambdaVersions, version, call);
-    } catch (error) {
-      if (!hasCode(error, 'AlreadyExists')) {
-        throw error;
-      }
-      if (!(await this.#isThere(owner, content.version, call))) {
-        // The name is another's: the next number is tried.
-        await this.#note(owner, { publication: null }, call);
-        return;
-      }
+    } else if (functionOwnerOf(known.metadata)?.uid !== owner.metadata.uid) {
+      // The name is another's: the next number is tried.
+      return await this.#note(owner, { publication: null }, call);
     }
-    await this.#note(owner, { publication: { state: 'Created' } }, call);
+    const written = await this.#note(owner, { publication: { state: 'Created' } }, call);
     const note = `published ${version.metadata.name} with ${content.image}`;
     logger.info({ function: keyText(objectKey(owner)), note }, 'version published');
     const regarding = referenceTo(lambdaFunctions, owner);
     events.record({ regarding, type: 'Normal', reason: 'Published', action: 'Publish', note });
+    return written;
   }
 
-  /** Whether the API server has this version of the function. */
-  async #isThere(owner: LambdaFunction, version: number, call: CallOptions): Promise<boolean> {
-    const { namespace, uid } = owner.metadata;
-    const key = { namespace, name: versionName(owner, version) };
-    const present = await this.#options.client.get(lambdaVersions, key, call);
-    return present !== undefined && functionOwnerOf(present.metadata)?.uid === uid;
+  /**
+   * Fails unless the function is as it was read. The write that follows is for another object, which no precondition ties
+   * to this one: an empty patch has the API server compare the versions, and none is sent once the term of the leader is over.
+   */
+  async #confirm({ metadata }: LambdaFunction, call: CallOptions): Promise<void> {
+    const { resourceVersion, uid } = metadata;
+    const patch = { kind: 'merge', body: { metadata: { uid, resourceVersion } } } as const;
+    await this.#options.client.patch(lambdaFunctions, objectKey({ metadata }), patch, {
+      ...call,
+      subresource: 'status',
+    });
   }
 
   /** Writes a part of the status of the very function that was read. */

@@ -77,6 +77,21 @@ describe('objects', () => {
     await client.delete(configMaps, key);
   });
 
+  test('are not written to by what names an earlier version of them, also where nothing would change', async () => {
+    const key = { namespace, name: 'versions' };
+    const { metadata } = await client.create(widgets, { metadata: key });
+    const { resourceVersion, uid } = metadata;
+    const status = { subresource: 'status' } as const;
+    const body = { metadata: { uid, resourceVersion } };
+    const touch = () => client.patch(widgets, key, { kind: 'merge', body }, status);
+    expect((await touch()).metadata).toEqual(metadata);
+    await client.patch(widgets, key, { kind: 'merge', body: { status: { place: 'a' } } }, status);
+    await expect(touch()).rejects.toMatchObject({ code: 'Conflict' });
+    await expect(client.delete(widgets, key, { uid, resourceVersion })).rejects.toMatchObject({ code: 'Conflict' });
+    await client.delete(widgets, key, { uid });
+    await expect(touch()).rejects.toMatchObject({ code: 'NotFound' });
+  });
+
   test('errors carry the reason of the server', async () => {
     await expect(client.list({ ...widgets, plural: 'gadgets' })).rejects.toMatchObject({ status: 404 });
     await expect(client.get({ ...widgets, plural: 'gadgets' }, { namespace, name: 'x' })).rejects.toMatchObject({

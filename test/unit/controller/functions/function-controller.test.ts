@@ -11,18 +11,19 @@ import { waitFor } from '../../../support/wait-for.ts';
 describe('FunctionController', () => {
   it('makes the workers of a function once, however far its watch is behind', async () => {
     const lab = new FunctionLab();
-    lab.lag('workers');
     lab.apply(functionFixture());
+    lab.lag('functions', 'workers');
     await lab.look();
     expect(lab.written()).toEqual(['create hello-latest-0', 'create hello-latest-1']);
+    lab.requests();
     // So that the assignment is their next write.
     expect(lab.worker('hello-latest-0').metadata.finalizers).toEqual(['esb.dev/worker']);
     const look = lab.look();
     lab.settle();
-    lab.show();
+    lab.caches.workers.show();
     await look;
     expect(await lab.look()).toEqual({});
-    expect(lab.written()).toEqual([]);
+    expect(lab.requests()).toEqual(['patch lambdafunctions']);
     expect(lab.told.at(-1)).toMatchObject({ workers: 2, readyWorkers: 2, conditions: [{ reason: 'UpToDate' }] });
     expect(lab.events).toEqual(['Scaled: created hello-latest-0, hello-latest-1']);
   });
@@ -310,8 +311,9 @@ describe('FunctionController', () => {
     lab.lag('workers');
     // The garbage collector has taken the reference away since.
     lab.cluster.put(lambdaWorkers, { ...orphan, metadata: { ...orphan.metadata, ownerReferences: [] } });
-    await lab.look();
+    expect(await lab.look()).toEqual({ requeueAfterMs: 500 });
     expect(lab.written()).toEqual(['delete hello-latest-0']);
+    expect(lab.requests()).toEqual(['get lambdafunctions', 'delete lambdaworkers', 'delete lambdaworkers']);
 
     lab.settle();
     lab.cluster.put(lambdaWorkers, { ...mine, metadata: { ...mine.metadata, uid: 'made-again' } });

@@ -76,8 +76,10 @@ describe('publishing', () => {
     const lab = await runningLab();
     await endLeader(lab);
     lab.changeLeader();
+    lab.requests();
     await settled(lab);
     expect(lab.written()).toEqual(['create hello-1-0']);
+    expect(lab.requests()).not.toContain('get lambdaversions');
     expect(lab.owner.status).toMatchObject({ latestVersion: 1, publication: { state: 'Created' } });
     // The version is deleted, and the number is not given again.
     lab.clear(lambdaVersions);
@@ -93,6 +95,42 @@ describe('publishing', () => {
     lab.apply(wish('a', 'registry.example/hello:2'));
     await lab.look();
     expect(lab.owner.status).toMatchObject({ latestVersion: 1, publication: { token: 'a', state: 'Created' } });
+  });
+
+  it('asks for no version again that is there: one look reads what became of a creation without an answer', async () => {
+    const lab = await runningLab();
+    lab.cluster.inject(({ plural }) => plural === 'lambdaversions', { kind: 'lost', carriedOut: 'at once' });
+    await expect(lab.look()).rejects.toThrow('no answer');
+    lab.lag('versions');
+    lab.requests();
+    await lab.look();
+    const requests = lab.requests().filter((each) => each.endsWith('lambdaversions'));
+    expect(requests).toEqual(['get lambdaversions', 'patch lambdaversions']);
+    expect(lab.owner.status).toMatchObject({ latestVersion: 1, publication: { token: 'a', state: 'Created' } });
+    expect(lab.events).toContain(`Published: published hello-1 with ${digestImage(3)}`);
+  });
+
+  it('drops no number whose version the watch does not show yet, whoever has made it', async () => {
+    const lab = await runningLab();
+    const end = lab.refuse('create lambdaversions');
+    await lab.look();
+    end();
+    await lab.clock.advance(30_000);
+    lab.lag('versions');
+    lab.cluster.put(lambdaVersions, versionFixture(lab.owner, 1, 'Pending'));
+    expect(await lab.look()).toEqual({ requeueAfterMs: 500 });
+    expect(lab.owner.status).toMatchObject({ latestVersion: 1, publication: { token: 'a', state: 'Creating' } });
+    lab.show();
+    await lab.look();
+    expect(lab.owner.status).toMatchObject({ latestVersion: 1, publication: { token: 'a', state: 'Created' } });
+  });
+
+  it('goes on to the next number where another object has the name of a version', async () => {
+    const lab = await runningLab();
+    const { metadata, ...rest } = versionFixture(functionFixture({ name: 'other' }), 1);
+    lab.cluster.put(lambdaVersions, { ...rest, metadata: { ...metadata, name: 'hello-1' } });
+    await settled(lab);
+    expect(lab.written()).toEqual(['create version hello-2', 'create hello-2-0']);
   });
 
   it('leaves the number of a version unused that was not made before its template went', async () => {
@@ -182,6 +220,7 @@ describe('versions beyond the limit', () => {
     lab.apply(functionFixture({ spec: { versionHistoryLimit: 2 }, status: { latestVersion: 5 } }));
     await lab.look();
     expect(names(lab)).toEqual(['hello-4', 'hello-5']);
+    expect(lab.owner.status).toMatchObject({ latestVersion: 5, observedGeneration: 1 });
   });
 
   it('are left alone while the API server has another spec, which names one by an alias', async () => {
@@ -189,8 +228,9 @@ describe('versions beyond the limit', () => {
     lab.apply(functionFixture({ spec: { versionHistoryLimit: 2 }, status: { latestVersion: 5 } }));
     lab.lag('functions');
     lab.apply(functionFixture({ spec: { versionHistoryLimit: 2, aliases: [{ name: 'live', version: 1 }] } }));
-    await lab.look();
+    expect(await lab.look()).toEqual({ requeueAfterMs: 500 });
     expect(names(lab)).toEqual(['hello-1', 'hello-2', 'hello-3', 'hello-4', 'hello-5']);
+    expect(lab.requests()).not.toContain('get lambdafunctions');
     lab.show();
     await lab.look();
     expect(names(lab)).toEqual(['hello-1', 'hello-4', 'hello-5']);
