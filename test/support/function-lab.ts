@@ -12,6 +12,7 @@ import {
   ownerIndex,
 } from '../../src/controller/functions/owner-index.ts';
 import { isLiving } from '../../src/controller/functions/readiness.ts';
+import { transformWorker } from '../../src/controller/workers/cache-transform.ts';
 import { ApiError } from '../../src/kube/api/api-error.ts';
 import { objectKey, parseKeyText } from '../../src/kube/api/object-key.ts';
 import { type ControllerRevision, controllerRevisions, namespaces } from '../../src/kube/api/resource-types.ts';
@@ -190,7 +191,7 @@ export class FunctionLab {
   #watch() {
     const caches = {
       functions: this.cluster.informer(lambdaFunctions, { [CALLED_INDEX]: calledIndex }),
-      workers: this.cluster.informer(lambdaWorkers, { [OWNER_INDEX]: ownerIndex }),
+      workers: this.cluster.informer(lambdaWorkers, { [OWNER_INDEX]: ownerIndex }, transformWorker),
       versions: this.cluster.informer(lambdaVersions, { [OWNER_INDEX]: ownerIndex, [ORPHAN_INDEX]: orphanIndex }),
       namespaces: this.cluster.informer(namespaces),
     };

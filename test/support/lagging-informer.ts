@@ -25,10 +25,15 @@ export interface ListSource<T extends KubeObject> {
   version(): number;
 }
 
-/** An informer that has listed what there is, and the function by which its watch hears of a change. */
+/**
+ * An informer that has listed what there is, and the function by which its watch hears of a change.
+ *
+ * @param transform changes objects before they are kept
+ */
 export function laggingInformer<T extends KubeObject>(
   source: ListSource<T>,
   indexes: Readonly<Record<string, IndexFunction<T>>>,
+  transform: (object: T) => T,
 ): { readonly informer: LaggingInformer<T>; readonly tell: (change: Change) => void } {
   const cache = createObjectCache<T>(indexes);
   const listeners = new Set<(event: CacheEvent<T>) => void>();
@@ -42,7 +47,7 @@ export function laggingInformer<T extends KubeObject>(
       }
     }
   };
-  const copy = (object: unknown): T => structuredClone(object) as T;
+  const copy = (object: unknown): T => transform(structuredClone(object) as T);
   const take = ({ kind, object }: Change): void =>
     tell(kind === 'set' ? cache.set(copy(object)) : cache.remove(copy(object)));
   const show = (count: number): void => {

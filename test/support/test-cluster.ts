@@ -158,9 +158,10 @@ export class TestCluster {
   informer<T extends KubeObject>(
     type: ResourceType<T>,
     indexes: Readonly<Record<string, IndexFunction<T>>> = {},
+    transform: (object: T) => T = (object) => object,
   ): LaggingInformer<T> {
     const source = { list: () => this.all(type), version: () => this.#version };
-    const { informer, tell } = laggingInformer<T>(source, indexes);
+    const { informer, tell } = laggingInformer<T>(source, indexes, transform);
     this.#watches.push({ type: kindOf(type), tell });
     return informer;
   }
@@ -275,9 +276,11 @@ export class TestCluster {
 
   #patched<T extends KubeObject>(type: ResourceType<T>, key: ObjectKey, patch: PatchBody, isStatus: boolean): T {
     if (patch.kind === 'json') {
-      return jsonPatched(this.#present(type, key), patch.body);
+      const next = jsonPatched(this.#present(type, key), patch.body);
+      this.#present(type, key, next.metadata);
+      return next;
     }
-    const { metadata = {}, status, ...rest } = patch.body as Partial<KubeObject> & Stored;
+    const { metadata = {}, status, ...rest } = plain(patch.body) as Partial<KubeObject> & Stored;
     const present = this.#present(type, key, metadata as KubeObject['metadata']);
     const { resourceVersion: _version, uid: _uid, ...changes } = metadata as KubeObject['metadata'];
     const body = isStatus ? plain({ status }) : { ...rest, metadata: changes };

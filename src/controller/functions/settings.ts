@@ -1,16 +1,11 @@
 import { isDeepStrictEqual } from 'node:util';
-import {
-  functionOwnerOf,
-  hasSettings,
-  type LambdaFunction,
-  SETTINGS_ANNOTATION,
-  withSettings,
-} from '../../api/lambda-function.ts';
+import { hasSettings, type LambdaFunction, SETTINGS_ANNOTATION, withSettings } from '../../api/lambda-function.ts';
 import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import type { CallOptions } from '../../common/deadline.ts';
+import { mergePatch } from '../../kube/api/merge-patch.ts';
 import { objectKey } from '../../kube/api/object-key.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
-import { isLiving, livingOf } from './readiness.ts';
+import { livingOf } from './readiness.ts';
 import type { WorkerGroup } from './worker-groups.ts';
 import { inTurns, type WriteOutcome } from './write-outcome.ts';
 
@@ -63,20 +58,21 @@ export function lackingSettings(
   return livingOf(owned).filter((worker) => changedBySettings(owner, groups, worker) !== undefined);
 }
 
-/** Gives workers of a function its settings. The cache has no whole specs, so that each is read before. */
+/** Gives workers of a function its settings, as long as they are as the cache shows them. */
 export async function applySettings(
-  client: Pick<KubeClient, 'get' | 'update'>,
+  client: Pick<KubeClient, 'patch'>,
   owner: LambdaFunction,
   groups: readonly SettingsGroup[],
   due: readonly LambdaWorker[],
   call: CallOptions,
 ): Promise<WriteOutcome[]> {
-  return await inTurns(due, async (seen) => {
-    const worker = await client.get(lambdaWorkers, objectKey(seen), call);
-    const isOwned = worker !== undefined && functionOwnerOf(worker.metadata)?.uid === owner.metadata.uid;
-    const next = isOwned && isLiving(worker) ? changedBySettings(owner, groups, worker) : undefined;
+  return await inTurns(due, async (worker) => {
+    const next = changedBySettings(owner, groups, worker);
     if (next !== undefined) {
-      await client.update(lambdaWorkers, next, call);
+      const { annotations = {}, resourceVersion, uid } = worker.metadata;
+      const changes = { annotations: mergePatch(annotations, next.metadata.annotations ?? {}) };
+      const body = { metadata: { uid, resourceVersion, ...changes }, spec: mergePatch(worker.spec, next.spec) };
+      await client.patch(lambdaWorkers, objectKey(worker), { kind: 'merge', body }, call);
     }
     return undefined;
   });

@@ -11,7 +11,7 @@ import type { WorkerGroup } from './worker-groups.ts';
 import { inTurns, outcomeOf, type WriteOutcome } from './write-outcome.ts';
 
 export interface WorkerChangerOptions {
-  readonly client: Pick<KubeClient, 'get' | 'patch' | 'update'>;
+  readonly client: Pick<KubeClient, 'patch'>;
   readonly workers: Pick<Informer<LambdaWorker>, 'cache'>;
 }
 
@@ -70,7 +70,7 @@ export class WorkerChanger {
     });
   }
 
-  /** Writes the template over the spec of a worker. The cache has no whole spec, so the worker is read first. */
+  /** Writes the template over the spec of a worker, as long as the worker is as the cache shows it. */
   async #change(
     owner: LambdaFunction,
     groups: readonly WorkerGroup[],
@@ -78,8 +78,8 @@ export class WorkerChanger {
     when: 'at once' | 'turn',
     call: CallOptions,
   ): Promise<'behind' | undefined> {
-    const { client } = this.#options;
-    const worker = await client.get(lambdaWorkers, { namespace: owner.metadata.namespace, name }, call);
+    const { client, workers } = this.#options;
+    const worker = workers.cache.get({ namespace: owner.metadata.namespace, name });
     const source = groups.find((group) => group.source.version === worker?.spec.version)?.source;
     const isOurs = worker !== undefined && isOwned(worker, owner) && isLiving(worker);
     if (!isOurs || source === undefined || isUpdated(worker, source.hash)) {
@@ -88,17 +88,8 @@ export class WorkerChanger {
     if (when === 'at once' && isWorkerReady(worker)) {
       return 'behind';
     }
-    const { labels, annotations, ...metadata } = worker.metadata;
-    const made = workerOf(owner, metadata.name, source);
-    const next: LambdaWorker = {
-      ...made,
-      metadata: {
-        ...metadata,
-        labels: { ...labels, [FUNCTION_LABEL]: owner.metadata.name },
-        annotations: { ...annotations, ...made.metadata.annotations },
-      },
-    };
-    await client.update(lambdaWorkers, next, call);
+    const patch = { kind: 'json', body: templatePatch(worker, workerOf(owner, name, source)) } as const;
+    await client.patch(lambdaWorkers, objectKey(worker), patch, call);
     return undefined;
   }
 
@@ -111,4 +102,30 @@ export class WorkerChanger {
     const options = { ...call, subresource: 'status' } as const;
     return await this.#options.client.patch(lambdaFunctions, objectKey(owner), patch, options);
   }
+}
+
+/**
+ * The JSON patch that makes a worker as a function would make it now, and leaves other labels and annotations. A merge would
+ * leave members of the spec that the template has no more: the cache, which has no whole spec, cannot name them.
+ */
+function templatePatch({ metadata }: LambdaWorker, made: LambdaWorker): readonly object[] {
+  const { [FUNCTION_LABEL]: label = '' } = made.metadata.labels ?? {};
+  return [
+    // A precondition: an update to another version is a Conflict.
+    { op: 'replace', path: '/metadata/resourceVersion', value: metadata.resourceVersion },
+    ...additions('/metadata/labels', metadata.labels, { [FUNCTION_LABEL]: label }),
+    ...additions('/metadata/annotations', metadata.annotations, made.metadata.annotations ?? {}),
+    { op: 'replace', path: '/spec', value: made.spec },
+  ];
+}
+
+/** Operations that add entries to those of a member that may be missing. */
+function additions(
+  path: string,
+  present: Readonly<Record<string, string>> | undefined,
+  wanted: Readonly<Record<string, string>>,
+): readonly object[] {
+  return present === undefined
+    ? [{ op: 'add', path, value: wanted }]
+    : Object.entries(wanted).map(([name, value]) => ({ op: 'add', path: `${path}/${name.replace('/', '~1')}`, value }));
 }

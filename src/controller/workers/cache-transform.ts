@@ -1,5 +1,10 @@
 import { workerConditions } from '../../api/condition.ts';
-import { functionOwnerOf, SETTINGS_ANNOTATION, TEMPLATE_ANNOTATION } from '../../api/lambda-function.ts';
+import {
+  FUNCTION_LABEL,
+  functionOwnerOf,
+  SETTINGS_ANNOTATION,
+  TEMPLATE_ANNOTATION,
+} from '../../api/lambda-function.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 
 const conditionTypes: readonly string[] = [
@@ -16,15 +21,20 @@ function defined<T extends object>(value: T): T {
   return Object.fromEntries(Object.entries(value).filter(([, part]) => part !== undefined)) as T;
 }
 
-/** The LambdaFunction of a worker, and the template and the settings that it has from there; nothing of other owners. */
-function membershipOf({ annotations, ownerReferences }: LambdaWorker['metadata']) {
-  const ours = [TEMPLATE_ANNOTATION, SETTINGS_ANNOTATION].flatMap((name) => {
-    const value = annotations?.[name];
-    return value === undefined ? [] : [[name, value] as const];
-  });
+/** The entries of these names; none where the object has entries of other names alone, and undefined where it has none. */
+function some(entries: Readonly<Record<string, string>> | undefined, names: readonly string[]) {
+  return entries && Object.fromEntries(Object.entries(entries).filter(([name]) => names.includes(name)));
+}
+
+/** The LambdaFunction of a worker, and what the worker has from there; nothing of other owners. */
+function membershipOf({ annotations, labels, ownerReferences }: LambdaWorker['metadata']) {
   return functionOwnerOf({ ownerReferences }) === undefined
-    ? { annotations: undefined, ownerReferences: undefined }
-    : { annotations: ours.length === 0 ? undefined : Object.fromEntries(ours), ownerReferences };
+    ? { annotations: undefined, labels: undefined, ownerReferences: undefined }
+    : {
+        annotations: some(annotations, [TEMPLATE_ANNOTATION, SETTINGS_ANNOTATION]),
+        labels: some(labels, [FUNCTION_LABEL]),
+        ownerReferences,
+      };
 }
 
 /**
@@ -34,7 +44,7 @@ function membershipOf({ annotations, ownerReferences }: LambdaWorker['metadata']
 export function transformWorker(worker: LambdaWorker): LambdaWorker {
   const { metadata, spec, status } = worker;
   return {
-    metadata: defined({ ...metadata, labels: undefined, ...membershipOf(metadata) }),
+    metadata: defined({ ...metadata, ...membershipOf(metadata) }),
     spec: defined({
       ...spec,
       imagePullSecrets: undefined,

@@ -84,9 +84,13 @@ describe('objects', () => {
     const status = { subresource: 'status' } as const;
     const body = { metadata: { uid, resourceVersion } };
     const touch = () => client.patch(widgets, key, { kind: 'merge', body }, status);
+    const replace = { op: 'replace', path: '/metadata/resourceVersion', value: resourceVersion };
+    const label = { op: 'add', path: '/metadata/labels', value: { team: 'a' } };
+    const mark = () => client.patch(widgets, key, { kind: 'json', body: [replace, label] });
     expect((await touch()).metadata).toEqual(metadata);
     await client.patch(widgets, key, { kind: 'merge', body: { status: { place: 'a' } } }, status);
     await expect(touch()).rejects.toMatchObject({ code: 'Conflict' });
+    await expect(mark()).rejects.toMatchObject({ code: 'Conflict' });
     await expect(client.delete(widgets, key, { uid, resourceVersion })).rejects.toMatchObject({ code: 'Conflict' });
     await client.delete(widgets, key, { uid });
     await expect(touch()).rejects.toMatchObject({ code: 'NotFound' });

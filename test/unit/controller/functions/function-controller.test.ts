@@ -81,7 +81,7 @@ describe('FunctionController', () => {
     lab.lag('workers');
     lab.apply(functionFixture({ minWorkers: 1, image: 'registry.example/hello:2' }));
     await lab.look();
-    expect(lab.written()).toEqual(['update hello-latest-0']);
+    expect(lab.written()).toEqual(['patch hello-latest-0']);
     const changed = lab.worker('hello-latest-0');
     expect(changed.spec).toMatchObject({ image: 'registry.example/hello:2', functionName: 'hello' });
     expect(changed.spec).not.toHaveProperty('env');
@@ -100,7 +100,7 @@ describe('FunctionController', () => {
     lab.lag('workers');
     lab.apply(functionFixture({ spec: { reservedConcurrency: 4 } }));
     await lab.look();
-    expect(lab.written()).toEqual(['update hello-latest-0', 'update hello-latest-1']);
+    expect(lab.written()).toEqual(['patch hello-latest-0', 'patch hello-latest-1']);
     expect(lab.workers.map(({ spec }) => spec.concurrency?.reserved)).toEqual([4, 4]);
     // The watch shows the workers as they were.
     await lab.look();
@@ -109,8 +109,43 @@ describe('FunctionController', () => {
     lab.show();
     lab.apply(functionFixture({ spec: { reservedConcurrency: 4 }, image: 'registry.example/hello:2' }));
     await lab.look();
-    expect(lab.written()).toEqual(['update hello-latest-0']);
+    expect(lab.written()).toEqual(['patch hello-latest-0']);
     expect(lab.worker('hello-latest-0').spec).toMatchObject({ concurrency: { reserved: 4 } });
+  });
+
+  it.each([
+    ['settings', { spec: { reservedConcurrency: 4 } }],
+    ['template', { image: 'registry.example/hello:2' }],
+  ])(
+    'gives no %s to a worker that the garbage collector has let go, and that its watch still shows',
+    async (_, change) => {
+      const lab = new FunctionLab();
+      await lab.begin(functionFixture({ minWorkers: 1 }));
+      lab.lag('workers');
+      const worker = lab.worker('hello-latest-0');
+      lab.cluster.put(lambdaWorkers, { ...worker, metadata: { ...worker.metadata, ownerReferences: [] } });
+      lab.apply(functionFixture({ minWorkers: 1, ...change }));
+      expect(await lab.look()).toEqual({ requeueAfterMs: 500 });
+      expect(lab.written()).toEqual([]);
+    },
+  );
+
+  it('changes workers with one request for each, and one for the turns of each look', async () => {
+    const lab = new FunctionLab();
+    const image = 'registry.example/hello:2';
+    await lab.begin(functionFixture({ minWorkers: 40 }));
+    lab.requests();
+    for (const change of [{ image }, { image, spec: { reservedConcurrency: 4 } }]) {
+      lab.apply(functionFixture({ minWorkers: 40, ...change }));
+      for (let look = 0; look < 4; look += 1) {
+        await lab.look();
+        lab.settle();
+      }
+    }
+    const counts = Map.groupBy(lab.requests(), (request) => request);
+    expect(counts.get('patch lambdaworkers')).toHaveLength(2 * 40);
+    expect(counts.has('get lambdaworkers')).toBe(false);
+    expect(lab.told.filter((status) => 'changing' in status && Object.keys(status).length === 1)).toHaveLength(4);
   });
 
   it('takes workers away with one request for each, however late its watch is, under the next leader too', async () => {
@@ -260,7 +295,7 @@ describe('FunctionController', () => {
   it('tells why the API server takes no settings for a worker, and tries again after half a minute', async () => {
     const lab = new FunctionLab();
     await lab.begin(functionFixture({ minWorkers: 1 }));
-    const end = lab.refuse('update hello-latest-0');
+    const end = lab.refuse('patch hello-latest-0');
     lab.apply(functionFixture({ minWorkers: 1, spec: { reservedConcurrency: 2 } }));
     expect(await lab.look()).toEqual({ requeueAfterMs: 30_000 });
     const [ready, stalled] = lab.owner.status?.conditions ?? [];
@@ -362,7 +397,7 @@ describe('FunctionController', () => {
     expect(state()).toBe('Complete');
     lab.apply(of(2));
     await lab.look();
-    expect(lab.written()).toEqual(['update hello-latest-0']);
+    expect(lab.written()).toEqual(['patch hello-latest-0']);
     // Its new container does not come.
     const { status: hung } = lab.worker('hello-latest-0');
     const conditions = [condition('Ready', 'False', 'NodeFull', 'no room'), condition('Callable', 'True')];
@@ -387,7 +422,7 @@ describe('FunctionController', () => {
     expect(stops).toEqual([expect.stringContaining('hello-latest-0: NodeFull: no room')]);
     lab.apply(of(1));
     await lab.look();
-    expect(lab.written()).toEqual(['update hello-latest-0']);
+    expect(lab.written()).toEqual(['patch hello-latest-0']);
     expect(state()).toBe('Progressing');
   });
 
@@ -422,7 +457,7 @@ describe('FunctionController', () => {
     await lab.clock.advance(599_000);
     // A setting is written while the last second goes by.
     lab.apply(of(2, { reservedConcurrency: 1 }));
-    lab.cluster.inject(({ verb }) => verb === 'update', { kind: 'slow' });
+    lab.cluster.inject(({ verb }) => verb === 'patch', { kind: 'slow' });
     const look = lab.look();
     await lab.clock.advance(2_000);
     lab.cluster.answer();

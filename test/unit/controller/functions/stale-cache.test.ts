@@ -17,7 +17,7 @@ interface Fault {
   readonly carriedOut: 'at once' | 'late' | 'never';
 }
 
-type Write = 'create' | 'delete' | 'patch' | 'update';
+type Write = 'create' | 'delete' | 'patch';
 
 type Move =
   | { readonly kind: 'look' }
@@ -92,7 +92,7 @@ class World {
     if (request.verb === 'create' && !isLate) {
       expect(this.lab.workers.length).toBeLessThanOrEqual(Math.max(...wishes));
     }
-    if (request.verb === 'update' && old !== undefined && old.spec.image !== present?.spec.image && serves(old)) {
+    if (request.verb === 'patch' && old !== undefined && old.spec.image !== present?.spec.image && serves(old)) {
       this.beside.add(request.name);
       expect(this.beside.size).toBeLessThanOrEqual(SURGE);
     }
@@ -229,7 +229,7 @@ const moves = fc.array(
       weight: 2,
       arbitrary: fc.record<Fault>({
         kind: fc.constant('fault'),
-        of: fc.constantFrom('create', 'delete', 'patch', 'update'),
+        of: fc.constantFrom('create', 'delete', 'patch'),
         carriedOut: fc.constantFrom('at once', 'late', 'never'),
       }),
     },

@@ -39,12 +39,18 @@ describe('transformWorker', () => {
     expect(transformWorker(workerFixture())).not.toHaveProperty('status');
   });
 
-  it('keeps the LambdaFunction of a worker and its template, and no other owner', () => {
+  it('keeps the LambdaFunction of a worker and what it has from there, and no other owner', () => {
     const owner = { apiVersion: 'esb.dev/v1alpha1', kind: 'LambdaFunction', name: 'hello', uid: 'u', controller: true };
     const annotations = { 'esb.dev/template': '0123', big: 'text' };
-    const slim = transformWorker(workerFixture({ metadata: { annotations, ownerReferences: [owner] } }));
-    expect(slim.metadata).toMatchObject({ annotations: { 'esb.dev/template': '0123' }, ownerReferences: [owner] });
+    const labels = { 'esb.dev/lambda-function': 'hello', big: 'text' };
+    const slim = transformWorker(workerFixture({ metadata: { annotations, labels, ownerReferences: [owner] } }));
+    const kept = { annotations: { 'esb.dev/template': '0123' }, labels: { 'esb.dev/lambda-function': 'hello' } };
+    expect(slim.metadata).toMatchObject({ ...kept, ownerReferences: [owner] });
     expect(JSON.stringify(slim)).not.toContain('big');
+    // Whether there are others decides how one is added.
+    const bare = transformWorker(workerFixture({ metadata: { annotations: { big: '' }, ownerReferences: [owner] } }));
+    expect(bare.metadata.annotations).toEqual({});
+    expect(bare.metadata).not.toHaveProperty('labels');
     const foreign = [{ ...owner, apiVersion: 'apps/v1', kind: 'Deployment' }];
     const other = transformWorker(workerFixture({ metadata: { annotations, ownerReferences: foreign } }));
     expect(other.metadata).not.toHaveProperty('annotations');

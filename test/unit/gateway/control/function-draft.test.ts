@@ -1,52 +1,11 @@
-import { isDeepStrictEqual } from 'node:util';
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { KEPT_ANNOTATION, keptPropertiesOf } from '../../../../src/api/kept-properties.ts';
-import { draftOf, mergePatch, patchTo } from '../../../../src/gateway/control/function-draft.ts';
+import { draftOf, patchTo } from '../../../../src/gateway/control/function-draft.ts';
 import { tagsOf, withoutTags, withTags } from '../../../../src/gateway/control/tags.ts';
 import { functionFixture } from '../../../support/function-fixture.ts';
 
-/** By RFC 7396, as the API server applies it. */
-function applied(target: unknown, patch: unknown): unknown {
-  if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) {
-    return patch;
-  }
-  const result: Record<string, unknown> =
-    typeof target === 'object' && target !== null && !Array.isArray(target) ? { ...target } : {};
-  for (const [name, value] of Object.entries(patch)) {
-    if (value === null) {
-      delete result[name];
-    } else {
-      result[name] = applied(result[name], value);
-    }
-  }
-  return result;
-}
-
-describe('a merge patch', () => {
-  it('makes of any object any other, and is none between two that are alike', () => {
-    const key = fc.constantFrom('a', 'b', 'c', 'constructor');
-    const { tree } = fc.letrec<{ tree: unknown }>((tie) => ({
-      tree: fc.oneof(
-        { maxDepth: 3 },
-        fc.integer(),
-        fc.string(),
-        fc.array(fc.integer(), { maxLength: 2 }),
-        fc.dictionary(key, tie('tree'), { maxKeys: 4, noNullPrototype: true }),
-      ),
-    }));
-    const object = fc.dictionary(key, tree, { maxKeys: 4, noNullPrototype: true });
-    fc.assert(
-      fc.property(object, object, (from, to) => {
-        const patch = mergePatch(from, to);
-        expect(applied(from, patch ?? {})).toEqual(to);
-        expect(patch === undefined).toBe(isDeepStrictEqual(from, to));
-      }),
-      { numRuns: 500 },
-    );
-  });
-
-  it('of a function that only its controller has changed is none', () => {
+describe('a draft', () => {
+  it('is no patch of a function that only its controller has changed', () => {
     const owner = functionFixture();
     expect(patchTo(owner, draftOf(owner), 'alice', 0)).toBeUndefined();
   });
