@@ -18,22 +18,21 @@ import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
 import type { LoadBook, LoadChange } from '../load/load-book.ts';
 import { changeOf, statusOf } from './function-status.ts';
-import { type FunctionView, groupsFor, isWritten, publicationOf, traitsOf } from './function-view.ts';
+import { type FunctionView, groupsFor, isWritten, planOf, publicationOf, traitsOf } from './function-view.ts';
 import { isOwned, namesakesOf, OWNER_INDEX, orphanIndex, otherHolderOf, ownerIndex } from './owner-index.ts';
-import { type FunctionStep, planFunction } from './plan.ts';
 import type { PublicationStep } from './publication.ts';
-import { isUpdated, livingOf } from './readiness.ts';
+import { livingOf } from './readiness.ts';
 import { Refusals, type Refused, refusalIn, type WriteKind } from './refusal.ts';
 import { RevisionKeeper } from './revision-keeper.ts';
-import { formerTemplates, hasWorked, type RolloutState, rolloutOf, stopMessage, untilDeadline } from './rollout.ts';
+import { stopMessage, untilDeadline } from './rollout.ts';
 import { Scaler } from './scaler.ts';
-import { applySettings, lackingSettings } from './settings.ts';
+import { applySettings } from './settings.ts';
 import { StatusWriter } from './status-writer.ts';
 import { removeStrays } from './strays.ts';
 import { followUrls, type UrlSource, urlPolicyOf } from './url-source.ts';
 import type { UrlPolicy } from './url-status.ts';
-import { surplusVersions, VersionKeeper } from './version-keeper.ts';
-import { latestOf, type WorkerGroup } from './worker-groups.ts';
+import { VersionKeeper } from './version-keeper.ts';
+import type { WorkerGroup } from './worker-groups.ts';
 import { WorkerWriter } from './worker-writer.ts';
 import { outcomeOf, type WriteOutcome } from './write-outcome.ts';
 
@@ -102,7 +101,7 @@ export class FunctionController {
     this.#versions = new VersionKeeper({ ...options, statuses: this.#statuses });
     this.#revisions = new RevisionKeeper(options);
     this.#refusals = new Refusals(clock);
-    this.#workers = new WorkerWriter({ ...options, refusals: this.#refusals });
+    this.#workers = new WorkerWriter({ ...options, refusals: this.#refusals, revisions: this.#revisions });
     this.#urls = urlPolicyOf(options.urls);
     this.#scaler = new Scaler(options);
     const reconcile = (key: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(key, call);
@@ -190,6 +189,7 @@ export class FunctionController {
   /** A function with what belongs to it, as the caches show it. */
   #observe(key: string, owner: LambdaFunction): FunctionView {
     const { functions, workers } = this.#options;
+    const { generation, namespace } = owner.metadata;
     const owned = workers.cache.byIndex(OWNER_INDEX, key).filter((worker) => isOwned(worker, owner));
     return {
       key,
@@ -199,23 +199,22 @@ export class FunctionController {
       latest: livingOf(owned).filter(({ spec }) => spec.version === undefined),
       versions: this.#versions.of(owner),
       holder: otherHolderOf(owner, functions),
+      isTaken: (name) => workers.cache.get({ namespace, name }) !== undefined,
+      isRefused: this.#refusals.has(key, 'create', generation),
     };
   }
 
   /** Plans the next steps of a function, carries them out, and writes what has become of it. */
   async #keep(view: FunctionView, call: CallOptions): Promise<Kept> {
-    const { key, owner } = view;
+    const { key, owned, owner } = view;
+    const { client, clock } = this.#options;
     const publication = publicationOf(view);
-    const { groups, isDeaf, lookAfterMs } = this.#scaler.apply(
-      owner,
-      groupsFor(view, publication),
-      livingOf(view.owned),
-    );
-    const rollout = rolloutOf({ owner, groups, workers: view.latest }, this.#options.clock.now());
-    const steps = await this.#planWorkers(view, groups, rollout, call);
-    const written = await this.#workers.write(key, owner, groups, steps, call);
-    const settings = await this.#attempt(view, 'set', lackingSettings(owner, groups, view.owned), (due) =>
-      applySettings(this.#options.client, owner, groups, due, call),
+    const scaled = this.#scaler.apply(owner, groupsFor(view, publication), livingOf(owned));
+    const plan = planOf(view, publication, scaled.groups, clock.now());
+    const { groups, surplus } = plan;
+    const written = await this.#workers.write(key, owner, groups, plan.workers, call);
+    const settings = await this.#attempt(view, 'set', plan.settings, (due) =>
+      applySettings(client, owner, groups, due, call),
     );
     let present = written.owner;
     const published = await this.#attempt(view, 'publish', isWritten(publication) ? [publication] : [], async () => {
@@ -223,48 +222,28 @@ export class FunctionController {
       present = await this.#versions.publish(present, publication, call);
       return [{ kind: 'done' }];
     });
-    const surplus = surplusVersions(written.owner, view.versions.living);
     const collected = await this.#attempt(view, 'collect', surplus, (some) =>
       this.#versions.collect(present, some, call),
     );
-    const isWorking = hasWorked({ groups, workers: view.latest }, rollout);
-    const pruned = await this.#revisions.prune(written.owner, isWorking, call);
+    const pruned = await this.#revisions.prune(written.owner, plan.isWorking, call);
     if (this.#revisions.isDue(written.owner)) {
       this.#history.add(key);
     }
     const refusals = { workers: written.outcomes, settings, published };
     const told = await this.#tell(
-      { view, owner: written.owner, groups, publication, surplus, isDeaf },
+      { view, owner: written.owner, groups, publication, surplus, isDeaf: scaled.isDeaf },
       this.#refusedIn(owner, refusals),
       call,
     );
     return {
       outcomes: [...written.outcomes, ...settings, ...published, ...collected, pruned],
       waits: [
-        lookAfterMs,
+        scaled.lookAfterMs,
         written.lookAfterMs,
-        untilDeadline(rollout, owner.spec.rollout, this.#options.clock.now()),
+        untilDeadline(plan.rollout, owner.spec.rollout, clock.now()),
         ...told,
       ],
     };
-  }
-
-  /** The next steps of the workers of a function. An earlier template is read where new workers are to have that one. */
-  async #planWorkers(
-    view: FunctionView,
-    groups: readonly WorkerGroup[],
-    rollout: RolloutState,
-    call: CallOptions,
-  ): Promise<readonly FunctionStep[]> {
-    const { key, latest, owned, owner, template } = view;
-    const { generation, namespace } = owner.metadata;
-    const former = formerTemplates({ owner, groups, workers: latest }, rollout);
-    const isGrowing = latest.length < latestOf(groups).wanted;
-    // The API server may take the one of before no more: the present one would have no worker to be tried by.
-    const isBarred = this.#refusals.has(key, 'create', generation) && !latest.some((each) => isUpdated(each, template));
-    const growth = isGrowing && !isBarred ? await this.#revisions.sourceOf(owner, former, call) : undefined;
-    const isTaken = (name: string): boolean => this.#options.workers.cache.get({ namespace, name }) !== undefined;
-    return planFunction({ owner, groups, owned, isTaken, isStopped: rollout.state === 'Stopped', former, growth });
   }
 
   /** Writes the status of a function and of its versions; returns the waits until more of it may be written. */

@@ -1,10 +1,13 @@
 import { findCondition, workerConditions } from '../../api/condition.ts';
 import { functionOwnerOf, type LambdaFunction, TEMPLATE_ANNOTATION } from '../../api/lambda-function.ts';
+import type { LambdaVersion } from '../../api/lambda-version.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
+import { type FunctionStep, planFunction } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
-import { isOnLostNode } from './readiness.ts';
-import { serves } from './rollout.ts';
-import type { KnownVersions } from './version-keeper.ts';
+import { isOnLostNode, isUpdated } from './readiness.ts';
+import { formerTemplates, hasWorked, type RolloutState, rolloutOf, serves } from './rollout.ts';
+import { lackingSettings } from './settings.ts';
+import { type KnownVersions, surplusVersions } from './version-keeper.ts';
 import { groupsOf, type WorkerGroup } from './worker-groups.ts';
 
 /** A function with what belongs to it, as the caches show it at one moment. */
@@ -20,6 +23,53 @@ export interface FunctionView {
   readonly versions: KnownVersions;
   /** Name of the LambdaFunction that has the name for callers; undefined where this one has it. */
   readonly holder: string | undefined;
+  /** Whether the namespace has a worker of this name, of any owner. */
+  readonly isTaken: (name: string) => boolean;
+  /** Whether the API server has refused the last worker of this generation of the function. */
+  readonly isRefused: boolean;
+}
+
+/** The next steps of a function. */
+export interface FunctionPlan {
+  readonly groups: readonly WorkerGroup[];
+  readonly rollout: RolloutState;
+  /** Whether the present template works. */
+  readonly isWorking: boolean;
+  readonly workers: readonly FunctionStep[];
+  /** Workers that are to get the settings of the function. */
+  readonly settings: readonly LambdaWorker[];
+  readonly publication: PublicationStep;
+  /** Versions that are to be deleted. */
+  readonly surplus: readonly LambdaVersion[];
+}
+
+/**
+ * The next steps of a function, by what the caches show.
+ *
+ * @param groups as scaling wants them
+ * @param now wall-clock milliseconds
+ */
+export function planOf(
+  view: FunctionView,
+  publication: PublicationStep,
+  groups: readonly WorkerGroup[],
+  now: number,
+): FunctionPlan {
+  const { isRefused, isTaken, latest: workers, owned, owner, template, versions } = view;
+  const rollout = rolloutOf({ owner, groups, workers }, now);
+  const former = formerTemplates({ owner, groups, workers }, rollout);
+  // The API server may take the one of before no more: the present one would have no worker to be tried by.
+  const isTrial = isRefused && !workers.some((worker) => isUpdated(worker, template));
+  const isStopped = rollout.state === 'Stopped';
+  return {
+    groups,
+    rollout,
+    isWorking: hasWorked({ groups, workers }, rollout),
+    workers: planFunction({ owner, groups, owned, isTaken, isStopped, former, isTrial }),
+    settings: lackingSettings(owner, groups, owned),
+    publication,
+    surplus: surplusVersions(owner, versions.living),
+  };
 }
 
 /** The next step of publishing. A function that has not its name for callers publishes nothing. */

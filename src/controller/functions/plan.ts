@@ -14,7 +14,13 @@ export interface UpdateStep {
 }
 
 export type FunctionStep =
-  | { readonly kind: 'create'; readonly name: string; readonly source: WorkerSource }
+  | {
+      readonly kind: 'create';
+      readonly name: string;
+      readonly source: WorkerSource;
+      /** Hashes of earlier templates, of which the worker gets the first that is kept, in place of that of `source`. */
+      readonly earlier: readonly string[];
+    }
   | UpdateStep
   | { readonly kind: 'delete'; readonly worker: LambdaWorker };
 
@@ -29,8 +35,8 @@ export interface FunctionInput {
   readonly isStopped?: boolean;
   /** As of {@link ChangeInput.former}. */
   readonly former?: readonly string[];
-  /** Source of further workers of $LATEST in place of its present template, where an earlier one is the better. */
-  readonly growth?: WorkerSource | undefined;
+  /** Whether further workers of $LATEST try the present template, although an earlier one is known to work. */
+  readonly isTrial?: boolean;
 }
 
 /** Finalizer of the API server: dependents stay when their owner goes. */
@@ -38,9 +44,9 @@ const ORPHAN = 'orphan';
 
 /**
  * The next steps of a function, from any state. Each may be repeated: names and uids make a step that was done already
- * harmless. A change of the template goes to as many workers at a time as {@link nextToChange} says, and
- * {@link FunctionInput.growth} to those that are made meanwhile. Workers of a version
- * whose LambdaVersion is gone stay as long as an alias names the version, since nothing could replace them.
+ * harmless. A change of the template goes to as many workers at a time as {@link nextToChange} says, and an earlier one to
+ * those that are made meanwhile. Workers of a version whose LambdaVersion is gone stay as long as an alias names the version,
+ * since nothing could replace them.
  */
 export function planFunction(input: FunctionInput): readonly FunctionStep[] {
   const { groups, owner } = input;
@@ -65,6 +71,7 @@ function planGroup(input: FunctionInput, group: WorkerGroup, living: readonly La
   const { source, wanted } = group;
   const surplus = living.length - wanted;
   const leaving = surplus > 0 ? living.toSorted(leavesBefore).slice(0, surplus) : [];
+  const former = source.version === undefined ? (input.former ?? []) : [];
   const { atOnce, inTurn } = nextToChange({
     group,
     staying: living.filter((worker) => !leaving.includes(worker)),
@@ -72,11 +79,11 @@ function planGroup(input: FunctionInput, group: WorkerGroup, living: readonly La
     settings: input.owner.spec.rollout,
     isStopped: source.version === undefined && input.isStopped === true,
     changing: new Set(input.owner.status?.changing),
-    ...(source.version === undefined && input.former !== undefined ? { former: input.former } : {}),
+    former,
   } satisfies ChangeInput);
-  const made = source.version === undefined ? (input.growth ?? source) : source;
+  const earlier = input.isTrial === true ? [] : former;
   return [
-    ...newNames(input, source, -surplus).map((name) => ({ kind: 'create', name, source: made }) as const),
+    ...newNames(input, source, -surplus).map((name) => ({ kind: 'create', name, source, earlier }) as const),
     ...leaving.map((worker) => ({ kind: 'delete', worker }) as const),
     ...atOnce.map((worker) => ({ kind: 'update', worker, isTurn: false }) as const),
     ...inTurn.map((worker) => ({ kind: 'update', worker, isTurn: true }) as const),

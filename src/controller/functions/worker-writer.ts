@@ -10,6 +10,7 @@ import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
 import type { FunctionStep, UpdateStep } from './plan.ts';
 import type { Refusals, WriteKind } from './refusal.ts';
+import type { RevisionKeeper } from './revision-keeper.ts';
 import { WorkerChanger, type WorkerChangerOptions } from './worker-changer.ts';
 import type { WorkerGroup } from './worker-groups.ts';
 import { inTurns, type WriteOutcome } from './write-outcome.ts';
@@ -26,10 +27,13 @@ const PACE_LOOK_MS = 1_000;
 export interface WorkerWriterOptions extends WorkerChangerOptions {
   readonly client: KubeClient;
   readonly refusals: Refusals;
+  readonly revisions: Pick<RevisionKeeper, 'sourceOf'>;
   readonly events: EventSink<EventReason>;
   readonly clock: Clock;
   readonly logger: Logger;
 }
+
+type Creation = Extract<FunctionStep, { kind: 'create' }>;
 
 /** The outcome of some steps. */
 export interface WrittenSteps {
@@ -67,7 +71,7 @@ export class WorkerWriter {
   }
 
   /**
-   * Carries out the steps of one function.
+   * Carries out the steps of one function. Errors are those of the read of an earlier template.
    *
    * @param key of the function
    */
@@ -90,16 +94,13 @@ export class WorkerWriter {
     let isPaced = leaving.length < surplus.length;
     const created: string[] = [];
     const deleted: string[] = [];
-    const creations = await attempt(
-      'create',
-      steps.filter((step) => step.kind === 'create'),
-      async (wanted) => {
-        // Not before: what waits for the end of a refusal takes no turn, and stays refused.
-        const making = this.#growth.take(key, wanted);
-        isPaced ||= making.length < wanted.length;
-        return await inTurns(making, (step) => this.#create(owner, step, created, call));
-      },
-    );
+    const creating = await this.#sourced(owner, steps, call);
+    const creations = await attempt('create', creating, async (wanted) => {
+      // Not before: what waits for the end of a refusal takes no turn, and stays refused.
+      const making = this.#growth.take(key, wanted);
+      isPaced ||= making.length < wanted.length;
+      return await inTurns(making, (step) => this.#create(owner, step, created, call));
+    });
     const deletions = await inTurns(leaving, (worker) => this.#delete(worker, deleted, call));
     const changes = await attempt(
       'change',
@@ -125,9 +126,21 @@ export class WorkerWriter {
     };
   }
 
+  /** The workers that are to be made, each with the template that it gets. */
+  async #sourced(
+    owner: LambdaFunction,
+    steps: readonly FunctionStep[],
+    call: CallOptions,
+  ): Promise<readonly Creation[]> {
+    const creations = steps.filter((step) => step.kind === 'create');
+    const earlier = creations.find((step) => step.earlier.length > 0)?.earlier ?? [];
+    const kept = await this.#options.revisions.sourceOf(owner, earlier, call);
+    return creations.map((step) => (step.earlier.length > 0 && kept ? { ...step, source: kept } : step));
+  }
+
   async #create(
     owner: LambdaFunction,
-    { name, source }: Extract<FunctionStep, { kind: 'create' }>,
+    { name, source }: Creation,
     created: string[],
     call: CallOptions,
   ): Promise<undefined> {

@@ -38,6 +38,15 @@ const lost = { conditions: [condition('Ready', 'Unknown', 'NodeLost')] };
 const deleting = { metadata: { deletionTimestamp: '2026-11-01T01:00:00Z' } };
 
 describe('planFunction', () => {
+  it('makes workers of $LATEST with an earlier template, but for a trial, and those of a version never', () => {
+    const owner = functionFixture({ minWorkers: 1, spec: { aliases: [{ name: 'live', version: 1 }] } });
+    const input = { owner, groups: groups(owner, [versionFixture(owner, 1)]), owned: [], isTaken: () => false };
+    const earlier = (isTrial: boolean): readonly unknown[] =>
+      planFunction({ ...input, former: ['before'], isTrial }).map((step) => step.kind === 'create' && step.earlier);
+    expect(earlier(false)).toEqual([['before'], []]);
+    expect(earlier(true)).toEqual([[], []]);
+  });
+
   const owner = functionFixture();
   const workers = (...fixtures: readonly OwnedFixture[]) =>
     fixtures.map((fixture, ordinal) => ownedFixture(owner, ordinal, fixture));
