@@ -15,6 +15,8 @@ import {
   type ReconcileResult,
   type Reconciler,
   type ReconcilerOptions,
+  type Watch,
+  watchOf,
 } from '../kube/controller/reconciler.ts';
 import { referenceTo } from '../kube/events/event-series.ts';
 import { CaController } from './certificates/ca-controller.ts';
@@ -144,14 +146,22 @@ class Term {
       left: this.#left,
     });
     this.#authority = new CaController(options);
-    const queue = (name: string, workers: number, reconcile: ReconcilerOptions['reconcile']): Reconciler =>
-      createReconciler({ name, workers, reconcile, logger, clock, metrics: options.reconcilerMetrics });
+    const queue = (
+      name: string,
+      workers: number,
+      reconcile: ReconcilerOptions['reconcile'],
+      watches: readonly Watch[] = [],
+    ): Reconciler =>
+      createReconciler({ name, workers, watches, reconcile, logger, clock, metrics: options.reconcilerMetrics });
+    const ofRequests = watchOf(options.requests, ({ kind, object }) =>
+      kind === 'deleted' ? [] : [object.metadata.name],
+    );
     this.#workerQueue = queue('workers', CONCURRENCY, (key, call) => this.#reconciler.reconcile(key, call));
     this.#nodeQueue = queue('nodes', 1, async (name, call) => {
       await sweepNode(name, { ...options, lambdaNodes, snapshot, assignments }, call);
       return {};
     });
-    this.#requestQueue = queue('certificate-requests', 1, (name, call) => this.#sign(name, call));
+    this.#requestQueue = queue('certificate-requests', 1, (name, call) => this.#sign(name, call), [ofRequests]);
     this.#holds =
       options.holds === undefined
         ? undefined
@@ -172,7 +182,7 @@ class Term {
   }
 
   async start(signal: AbortSignal): Promise<void> {
-    const { lambdaNodes, logger, nodes, requests, workers } = this.#options;
+    const { lambdaNodes, logger, nodes, workers } = this.#options;
     try {
       // First, so that no worker is placed on a node that died while no controller led.
       await readLeasesOnce(this.#leaseReading(), { signal, deadlineMs: FIRST_READING_MS });
@@ -184,11 +194,6 @@ class Term {
       workers.subscribe((change) => this.#workerChanged(change)),
       lambdaNodes.subscribe((change) => this.#lambdaNodeChanged(change)),
       nodes.subscribe((change) => this.#nodeChanged(change)),
-      requests.subscribe((change) => {
-        if (change.kind !== 'deleted') {
-          this.#requestQueue.add(change.object.metadata.name);
-        }
-      }),
     ];
     // First, so that no worker is assigned beyond a quota.
     this.#quotas.start();
@@ -288,7 +293,6 @@ class Term {
       this.#workerQueue.add(key);
     }
     this.#quotas.noteWorker(change, before);
-    this.#functions.noteWorker(change);
     this.#holds?.noteWorker(change);
     const node = (change.kind === 'updated' ? change.old : change.object).status?.assignment?.nodeName;
     if (node !== undefined && this.#assignments.load(node).assigned === 0) {

@@ -208,7 +208,7 @@ export class FunctionLab {
       { type: lambdaVersions, informer: caches.versions },
       { type: lambdaFunctions, informer: caches.functions },
     ]);
-    const controller = new FunctionController({
+    return new FunctionController({
       ...caches,
       client: writes.client,
       settle: (key, call) => writes.settle(key, call),
@@ -223,8 +223,6 @@ export class FunctionLab {
       logger: silentLogger(),
       metrics: {},
     });
-    caches.workers.subscribe((change) => controller.noteWorker(change));
-    return controller;
   }
 }
 

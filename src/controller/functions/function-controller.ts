@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util';
 import type { EventReason } from '../../api/condition.ts';
 import { type LambdaFunction, lambdaFunctions, presentTemplateOf } from '../../api/lambda-function.ts';
 import type { LambdaVersion } from '../../api/lambda-version.ts';
@@ -6,20 +5,29 @@ import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
-import { keyText, objectKey, parseKeyText } from '../../kube/api/object-key.ts';
-import type { CacheEvent, Informer, KubeClient, ObjectKey } from '../../kube/api/types.ts';
+import { parseKeyText } from '../../kube/api/object-key.ts';
+import type { Informer, KubeClient, ObjectKey } from '../../kube/api/types.ts';
 import {
   createReconciler,
   type ReconcileResult,
   type Reconciler,
   type ReconcilerMetrics,
+  watchOf,
 } from '../../kube/controller/reconciler.ts';
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
 import type { LoadBook, LoadChange } from '../load/load-book.ts';
 import { changeOf, statusOf } from './function-status.ts';
-import { type FunctionView, groupsFor, isWritten, planOf, publicationOf, traitsOf } from './function-view.ts';
-import { isOwned, namesakesOf, OWNER_INDEX, orphanIndex, otherHolderOf, ownerIndex } from './owner-index.ts';
+import {
+  type FunctionView,
+  groupsFor,
+  isWritten,
+  keysOfFunction,
+  keysOfWorker,
+  planOf,
+  publicationOf,
+} from './function-view.ts';
+import { isOwned, OWNER_INDEX, orphanIndex, otherHolderOf, ownerIndex } from './owner-index.ts';
 import type { PublicationStep } from './publication.ts';
 import { livingOf } from './readiness.ts';
 import { Refusals, type Refused, refusalIn, type WriteKind } from './refusal.ts';
@@ -29,7 +37,7 @@ import { Scaler } from './scaler.ts';
 import { applySettings } from './settings.ts';
 import { StatusWriter } from './status-writer.ts';
 import { removeStrays } from './strays.ts';
-import { followUrls, type UrlSource, urlPolicyOf } from './url-source.ts';
+import { keysOpened, type UrlSource, urlPolicyOf } from './url-source.ts';
 import type { UrlPolicy } from './url-status.ts';
 import { VersionKeeper } from './version-keeper.ts';
 import type { WorkerGroup } from './worker-groups.ts';
@@ -48,7 +56,7 @@ export interface FunctionControllerOptions {
   /** Synced; `CALLED_INDEX` is among its indexes. */
   readonly functions: Informer<LambdaFunction>;
   /** Synced; {@link OWNER_INDEX} is among its indexes. */
-  readonly workers: Pick<Informer<LambdaWorker>, 'cache'>;
+  readonly workers: Informer<LambdaWorker>;
   /** Synced; `OWNER_INDEX` and `ORPHAN_INDEX` are among its indexes. */
   readonly versions: Informer<LambdaVersion>;
   /** The URLs of functions; none when absent. */
@@ -95,43 +103,42 @@ export class FunctionController {
   #unsubscribe: readonly (() => void)[] = [];
 
   constructor(options: FunctionControllerOptions) {
-    const { clock, logger, metrics } = options;
+    const { clock, functions, logger, metrics, urls, versions, workers } = options;
     this.#options = options;
     this.#statuses = new StatusWriter(options);
     this.#versions = new VersionKeeper({ ...options, statuses: this.#statuses });
     this.#revisions = new RevisionKeeper(options);
     this.#refusals = new Refusals(clock);
     this.#workers = new WorkerWriter({ ...options, refusals: this.#refusals, revisions: this.#revisions });
-    this.#urls = urlPolicyOf(options.urls);
+    this.#urls = urlPolicyOf(urls);
     this.#scaler = new Scaler(options);
+    const watches = [
+      watchOf(functions, (change) => keysOfFunction(change, functions)),
+      watchOf(versions, ({ object }) => [...ownerIndex(object), ...orphanIndex(object)]),
+      watchOf(workers, keysOfWorker),
+      ...(urls === undefined ? [] : [watchOf(urls.namespaces, (change) => keysOpened(change, functions))]),
+    ];
     const reconcile = (key: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(key, call);
-    this.#queue = createReconciler({ name: 'functions', workers: CONCURRENCY, reconcile, logger, clock, metrics });
+    const shared = { logger, clock, metrics };
+    this.#queue = createReconciler({ name: 'functions', workers: CONCURRENCY, watches, reconcile, ...shared });
     const keep = (key: string, call: CallOptions): Promise<ReconcileResult> => this.keepTemplate(key, call);
-    this.#history = createReconciler({ name: 'revisions', workers: 1, reconcile: keep, logger, clock, metrics });
+    this.#history = createReconciler({ name: 'revisions', workers: 1, reconcile: keep, ...shared });
   }
 
   start(): void {
-    const { functions, urls, versions } = this.#options;
+    const { functions, versions } = this.#options;
     this.#unsubscribe = [
-      functions.subscribe((change) => {
-        if (change.kind === 'deleted') {
-          this.#statuses.forget(change.object);
-          this.#revisions.noteGone(change.object);
-        }
-        this.#queue.add(keyText(objectKey(change.object)));
-        for (const other of change.kind === 'updated' ? [] : namesakesOf(change.object, functions)) {
-          this.#queue.add(keyText(objectKey(other)));
+      functions.subscribe(({ kind, object }) => {
+        if (kind === 'deleted') {
+          this.#statuses.forget(object);
+          this.#revisions.noteGone(object);
         }
       }),
       versions.subscribe(({ kind, object }) => {
         if (kind === 'deleted') {
           this.#statuses.forget(object);
         }
-        for (const key of [...ownerIndex(object), ...orphanIndex(object)]) {
-          this.#queue.add(key);
-        }
       }),
-      ...(urls === undefined ? [] : [followUrls(urls, functions, (key) => this.#queue.add(key))]),
     ];
     this.#queue.start();
     this.#history.start();
@@ -142,15 +149,6 @@ export class FunctionController {
       end();
     }
     await Promise.all([this.#queue.stop(), this.#history.stop()]);
-  }
-
-  /** Takes in a change of a worker. */
-  noteWorker(change: CacheEvent<LambdaWorker>): void {
-    const keys = ownerIndex(change.object);
-    const isSame = change.kind === 'updated' && isDeepStrictEqual(traitsOf(change.old), traitsOf(change.object));
-    for (const key of isSame ? [] : new Set([...keys, ...(change.kind === 'updated' ? ownerIndex(change.old) : [])])) {
-      this.#queue.add(key);
-    }
   }
 
   /** Takes in a change of the calls of a function. */

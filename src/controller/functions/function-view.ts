@@ -1,7 +1,11 @@
+import { isDeepStrictEqual } from 'node:util';
 import { findCondition, workerConditions } from '../../api/condition.ts';
 import { functionOwnerOf, type LambdaFunction, TEMPLATE_ANNOTATION } from '../../api/lambda-function.ts';
 import type { LambdaVersion } from '../../api/lambda-version.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
+import { keyText, objectKey } from '../../kube/api/object-key.ts';
+import type { CacheEvent, Informer } from '../../kube/api/types.ts';
+import { namesakesOf, ownerIndex } from './owner-index.ts';
 import { type FunctionStep, planFunction } from './plan.ts';
 import { type PublicationStep, planPublication } from './publication.ts';
 import { isOnLostNode, isUpdated } from './readiness.ts';
@@ -90,8 +94,25 @@ export function groupsFor(
   return groupsOf({ owner, template, versions: versions.living, isAwaited: kind === 'wait' });
 }
 
+/** Keys of the functions that a change of a worker concerns. */
+export function keysOfWorker(change: CacheEvent<LambdaWorker>): ReadonlySet<string> {
+  const { kind, object } = change;
+  const isSame = kind === 'updated' && isDeepStrictEqual(traitsOf(change.old), traitsOf(object));
+  const objects = kind === 'updated' ? [object, change.old] : [object];
+  return new Set(isSame ? [] : objects.flatMap(ownerIndex));
+}
+
+/** Keys of a function that has changed, and of others of its name where that comes or goes. */
+export function keysOfFunction(
+  { kind, object }: CacheEvent<LambdaFunction>,
+  functions: Pick<Informer<LambdaFunction>, 'cache'>,
+): readonly string[] {
+  const others = kind === 'updated' ? [] : namesakesOf(object, functions);
+  return [object, ...others].map((each) => keyText(objectKey(each)));
+}
+
 /** Facts of a worker that its function goes by; a pause or a wake is no such fact. */
-export function traitsOf(worker: LambdaWorker): unknown {
+function traitsOf(worker: LambdaWorker): unknown {
   const { metadata, status } = worker;
   const stalled = findCondition(status?.conditions, workerConditions.stalled);
   return [

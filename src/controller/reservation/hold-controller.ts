@@ -14,6 +14,7 @@ import {
   type ReconcileResult,
   type Reconciler,
   type ReconcilerMetrics,
+  watchOf,
 } from '../../kube/controller/reconciler.ts';
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-series.ts';
@@ -87,14 +88,14 @@ export class HoldController implements NodeClosures {
   readonly #tracks = new Map<string, NodeTrack>();
   /** Nodes that this controller has looked at. */
   readonly #looked = new Set<string>();
-  #unsubscribe: (() => void) | undefined;
 
   constructor(options: HoldControllerOptions) {
     this.#options = options;
     this.#writer = new HoldWriter(options);
-    const { clock, logger, metrics } = options;
+    const { clock, logger, metrics, pods } = options;
     const reconcile = (node: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(node, call);
-    this.#queue = createReconciler({ name: 'holds', workers: CONCURRENCY, reconcile, logger, clock, metrics });
+    const watches = [watchOf(pods, ({ object }) => holdIndex(object))];
+    this.#queue = createReconciler({ name: 'holds', workers: CONCURRENCY, watches, reconcile, logger, clock, metrics });
   }
 
   /** Until the first look at a node, the closure that the leader before has found. */
@@ -161,17 +162,10 @@ export class HoldController implements NodeClosures {
   }
 
   start(): void {
-    this.#unsubscribe = this.#options.pods.subscribe(({ object }) => {
-      const node = holdNodeOf(object);
-      if (node !== undefined) {
-        this.#queue.add(node);
-      }
-    });
     this.#queue.start();
   }
 
   async stop(): Promise<void> {
-    this.#unsubscribe?.();
     await this.#queue.stop();
   }
 

@@ -4,11 +4,32 @@ import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import { ApiError } from '../api/api-error.ts';
+import type { CacheEvent, Informer, KubeObject } from '../api/types.ts';
 import { createWorkQueue, type WorkQueueMetrics, type WorkQueueOptions } from './work-queue.ts';
 
 export interface ReconcileResult {
   /** Milliseconds after which the key is worked on again. */
   readonly requeueAfterMs?: number;
+}
+
+/** A source of keys: calls `add` with each from now on, until the function that is returned is called. */
+export type Watch = (add: (key: string) => void) => () => void;
+
+/**
+ * Source of the keys that changes of a cache concern. Each object that the cache has is a change at first.
+ *
+ * @param keysOf called with each change
+ */
+export function watchOf<T extends KubeObject>(
+  informer: Pick<Informer<T>, 'subscribe'>,
+  keysOf: (change: CacheEvent<T>) => Iterable<string>,
+): Watch {
+  return (add) =>
+    informer.subscribe((change) => {
+      for (const key of keysOf(change)) {
+        add(key);
+      }
+    });
 }
 
 /** The outcome of one round of work. */
@@ -24,6 +45,8 @@ export interface ReconcilerOptions extends WorkQueueOptions {
    * fires when the reconciler stops or the deadline has passed; the work must then end.
    */
   readonly reconcile: (key: string, call: { readonly signal: AbortSignal }) => Promise<ReconcileResult | undefined>;
+  /** Sources of keys, from the start to the end. */
+  readonly watches?: readonly Watch[];
   readonly logger: Logger;
   /** Keys worked on at a time. Default 4. */
   readonly workers?: number;
@@ -41,6 +64,7 @@ export function createReconciler(options: ReconcilerOptions) {
   const queue = createWorkQueue(options);
   const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'reconciler worker failed'));
   let started = 0;
+  let ends: readonly (() => void)[] = [];
 
   /** Runs one round; unlike `withDeadline` it waits until the round has really ended, so that none overlaps another. */
   const round = async (key: string, signal: AbortSignal): Promise<ReconcileResult | undefined> => {
@@ -110,12 +134,16 @@ export function createReconciler(options: ReconcilerOptions) {
     addAfter: queue.addAfter,
     length: queue.length,
     start(): void {
+      ends = started > 0 ? ends : (options.watches ?? []).map((watch) => watch(queue.add));
       for (; started < workers; started++) {
         tasks.run(`worker ${started + 1}`, runWorker);
       }
     },
     /** Ends running work and waits for its end. Waiting keys are dropped: the next start begins with a list. */
     async stop(): Promise<void> {
+      for (const end of ends) {
+        end();
+      }
       queue.shutDown();
       await tasks.stop();
     },

@@ -4,7 +4,9 @@ import { foreignCode } from '../../../../src/common/error-codes.ts';
 import { EsbError } from '../../../../src/common/errors.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
-import { createReconciler, type ReconcilerOptions } from '../../../../src/kube/controller/reconciler.ts';
+import type { KubeObject } from '../../../../src/kube/api/types.ts';
+import { createReconciler, type ReconcilerOptions, watchOf } from '../../../../src/kube/controller/reconciler.ts';
+import { fakeInformer } from '../../../support/fake-informer.ts';
 import { manualClock, settle } from '../../../support/manual-clock.ts';
 
 function start(reconcile: ReconcilerOptions['reconcile'], options: Partial<ReconcilerOptions> = {}) {
@@ -153,4 +155,26 @@ test('stopping ends the round that runs and waits for it', async () => {
   expect(ended).toBe(true);
   reconciler.add('c');
   expect(reconciler.length()).toBe(0);
+});
+
+test('works on the keys of what it watches, from its start to its end', async () => {
+  const caches = ['a', 'b'].map((name) => fakeInformer<KubeObject>([{ metadata: { name } }]));
+  const keys: string[] = [];
+  const watches = caches.map((cache) => watchOf(cache, ({ kind, object }) => [`${kind} ${object.metadata.name}`]));
+  const { reconciler } = start(
+    async (key) => {
+      keys.push(key);
+      return undefined;
+    },
+    { watches },
+  );
+  reconciler.start();
+  caches[0]?.put({ metadata: { name: 'a', labels: {} } });
+  caches[1]?.remove({ name: 'b' });
+  await settle();
+  expect(keys.toSorted()).toEqual(['added a', 'added b', 'deleted b', 'updated a']);
+  await reconciler.stop();
+  caches[0]?.put({ metadata: { name: 'c' } });
+  await settle();
+  expect(keys).toHaveLength(4);
 });
