@@ -31,20 +31,14 @@ enum {
 	// Pauses in milliseconds between two attempts to reach an agent, which is away while it is replaced.
 	FIRST_PAUSE = 10,
 	LAST_PAUSE = 250,
-	// Milliseconds that news may wait for other news. A worker that is called again and again is busy, then idle, in each
-	// call: told at once, each of them would wake the agent.
-	SOON = 2,
 };
 
 static const char *socket_path;
 static int agent = -1;
-static bool connected;
 static int64_t again_at; // 0: connected.
 static int64_t pause_ms = FIRST_PAUSE;
 static struct buffer in;
 static struct buffer out;
-static bool woken;
-static int64_t soon_at; // 0: no news waits.
 static struct {
 	enum phase phase;
 	bool idle;
@@ -213,11 +207,6 @@ static void say_all(void)
 	}
 }
 
-bool agent_connected(void)
-{
-	return connected;
-}
-
 bool agent_knows_all(void)
 {
 	if (agent < 0)
@@ -231,16 +220,14 @@ bool agent_knows_all(void)
 static void disconnect(void)
 {
 	if (agent >= 0) {
-		loop_remove(agent);
+		poll_remove(agent);
 		close(agent);
 	}
 	agent = -1;
 	buffer_free(&in);
 	buffer_free(&out);
-	if (connected) {
-		connected = false;
+	if (worker.agent_there)
 		worker_agent_left();
-	}
 	again_at = now_ms() + pause_ms;
 	pause_ms = pause_ms * 2 > LAST_PAUSE ? LAST_PAUSE : pause_ms * 2;
 }
@@ -251,7 +238,7 @@ static void flush(void)
 		if (out.length < MAX_UNSENT)
 			say_all();
 		if (out.length == 0) {
-			soon_at = 0;
+			worker.news_by = 0;
 			break;
 		}
 		ssize_t count = send(agent, out.bytes, out.length, MSG_NOSIGNAL);
@@ -266,7 +253,7 @@ static void flush(void)
 		buffer_drop(&out, (size_t)count);
 	}
 	if (agent >= 0)
-		loop_change(agent, out.length > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
+		poll_change(agent, out.length > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 static void hello(void)
@@ -279,7 +266,6 @@ static void hello(void)
 		// The next agent takes no more than that of a call that it finds.
 		call->window = WINDOW;
 	}
-	connected = true;
 	worker_agent_came();
 	say_phase(HELLO);
 	flush();
@@ -296,7 +282,7 @@ static void connect_agent(void)
 	again_at = 0;
 	agent = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (agent >= 0)
-		loop_add(agent, EPOLLIN);
+		poll_add(agent, EPOLLIN);
 	if (agent < 0 || connect(agent, (struct sockaddr *)&name, sizeof name) != 0) {
 		disconnect();
 		return;
@@ -315,20 +301,9 @@ bool agent_owns(int fd)
 	return fd == agent && fd >= 0;
 }
 
-void agent_wake(void)
-{
-	woken = true;
-}
-
-void agent_wake_soon(void)
-{
-	if (soon_at == 0)
-		soon_at = now_ms() + SOON;
-}
-
 void agent_tell(void)
 {
-	woken = false;
+	worker.news = false;
 	flush();
 }
 
@@ -371,7 +346,7 @@ void agent_serve(uint32_t events)
 {
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
 		receive();
-	if (agent >= 0 && (woken || (events & EPOLLOUT)))
+	if (agent >= 0 && (worker.news || (events & EPOLLOUT)))
 		agent_tell();
 }
 
@@ -379,10 +354,10 @@ int64_t agent_tick(int64_t now)
 {
 	if (again_at != 0 && now >= again_at)
 		connect_agent();
-	if (woken || (soon_at != 0 && now >= soon_at))
+	if (worker.news || (worker.news_by != 0 && now >= worker.news_by))
 		agent_tell();
 	// An agent that is away or takes nothing hears the news with all others.
-	if (soon_at != 0 && now >= soon_at)
-		soon_at = 0;
-	return again_at == 0 || (soon_at != 0 && soon_at < again_at) ? soon_at : again_at;
+	if (worker.news_by != 0 && now >= worker.news_by)
+		worker.news_by = 0;
+	return again_at == 0 || (worker.news_by != 0 && worker.news_by < again_at) ? worker.news_by : again_at;
 }

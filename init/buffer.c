@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 static void no_memory(void)
@@ -40,6 +41,23 @@ void set_text(char **place, const char *text, size_t most)
 	}
 	free(*place);
 	*place = copy;
+}
+
+void token(char into[37])
+{
+	unsigned char bytes[16];
+	if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+		abort();
+	bytes[6] = (bytes[6] & 0x0f) | 0x40;
+	bytes[8] = (bytes[8] & 0x3f) | 0x80;
+	for (size_t index = 0; index < sizeof bytes; index++)
+		into += sprintf(into, index == 4 || index == 6 || index == 8 || index == 10 ? "-%02x" : "%02x", bytes[index]);
+}
+
+const char *environment(const char *name)
+{
+	const char *value = getenv(name);
+	return value == NULL ? "" : value;
 }
 
 void buffer_add(struct buffer *buffer, const void *bytes, size_t length)

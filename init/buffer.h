@@ -27,5 +27,9 @@ void *allocate(size_t size);
 char *copy_text(const char *text);
 // Replaces a text by a copy of at most `most` bytes of another one. NULL stands for none.
 void set_text(char **place, const char *text, size_t most);
+// A random UUID.
+void token(char into[37]);
+// Value of an environment variable; empty when there is none.
+const char *environment(const char *name);
 
 #endif

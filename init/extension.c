@@ -120,7 +120,7 @@ static void deliver(struct extension *extension)
 	snprintf(fields, sizeof fields, "Content-Type: application/json\r\nLambda-Extension-Event-Identifier: %s\r\n", id);
 	answer_send(connection, 200, fields, event, strlen(event));
 	free(event);
-	agent_wake();
+	worker_news();
 }
 
 static void send(struct extension *extension, struct buffer *event)
@@ -172,7 +172,7 @@ void extension_left(struct connection *connection)
 	for (struct extension *each = first; each < end; each++) {
 		if (each->waits == connection) {
 			each->waits = NULL;
-			agent_wake();
+			worker_news();
 		}
 	}
 }
@@ -279,7 +279,7 @@ void extension_next(struct connection *connection)
 	connection->parked = true;
 	deliver(extension);
 	worker_become_ready();
-	agent_wake();
+	worker_news();
 }
 
 void extension_fault(struct connection *connection, bool init)

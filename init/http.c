@@ -64,7 +64,7 @@ void http_listen(const char *address, int port, int places)
 		places = files.rlim_cur > OWN_FILES ? (int)files.rlim_cur - OWN_FILES : 1;
 	free_places = places;
 	snprintf(connections_bound, sizeof connections_bound, "%d connections", places);
-	loop_add(listener, EPOLLIN);
+	poll_add(listener, EPOLLIN);
 }
 
 bool http_owns(int fd)
@@ -72,7 +72,6 @@ bool http_owns(int fd)
 	return fd == listener || of(fd) != NULL;
 }
 
-// The request for a call that has waited longest.
 struct connection *http_first_parked(void)
 {
 	struct connection *first = NULL;
@@ -82,7 +81,7 @@ struct connection *http_first_parked(void)
 	return first;
 }
 
-int runtime_waiters(void)
+int http_waiters(void)
 {
 	int count = 0;
 	for (struct connection *each = connections; each != NULL; each = each->next)
@@ -97,7 +96,7 @@ static void watch(struct connection *connection)
 		events |= EPOLLIN;
 	if (connection->out.length > connection->written)
 		events |= EPOLLOUT;
-	loop_change(connection->fd, events);
+	poll_change(connection->fd, events);
 }
 
 static void forget_request(struct connection *connection)
@@ -127,7 +126,7 @@ void http_close(struct connection *connection)
 		return;
 	connection->dead = true;
 	connection->parked = false;
-	loop_remove(connection->fd);
+	poll_remove(connection->fd);
 	close(connection->fd);
 	free_places++;
 	if (connection->act == NEXT_EVENT)
@@ -230,7 +229,7 @@ static void accept_one(void)
 	forget_request(connection);
 	connection->next = connections;
 	connections = connection;
-	loop_add(fd, EPOLLIN);
+	poll_add(fd, EPOLLIN);
 }
 
 // Ends a worker by a sender who was told that its body is too large, and goes on.

@@ -72,6 +72,8 @@ void http_close_all(void); // Those, too, that have not been accepted yet.
 void http_resume(struct connection *connection);
 // Has no connection know a call.
 void http_let_go(const struct call *call);
+// The request for the next call that has waited longest, and how many wait.
 struct connection *http_first_parked(void);
+int http_waiters(void);
 
 #endif

@@ -1,9 +1,11 @@
 // The init is process 1 of a worker. It starts extensions and the runtime, speaks Lambda's Runtime API to them on the
 // loopback of the container, and takes calls from the agent over a unix socket. Runtime and calls outlive the agent.
 //
-// One thread, one loop (loop.c), whose clock and descriptors serve every file. Other files call those before them in this
-// list. test/unit/init/file-order.test.ts holds that, and names the files that still call one after them:
+// One thread, one loop. Files call those before them in this list. test/unit/init/file-order.test.ts holds that, and names
+// the files that still call one after them:
 //   buffer.c    bytes and text
+//   clock.c     clocks
+//   poll.c      descriptors that the loop waits for
 //   output.c    what the processes write, and lines of the init between
 //   log.c       the lines that Lambda writes itself
 //   history.c   calls that were forgotten
@@ -20,6 +22,7 @@
 //   order.c     what the agent asks for
 //   agent.c     the connection to the agent
 //   hold.c      the program of the Pods that stand for workers
+//   loop.c      the loop
 #ifndef INIT_H
 #define INIT_H
 
@@ -61,6 +64,10 @@ enum { INTERNAL_GRACE_MS = 500, EXTERNAL_GRACE_MS = 2000 };
 #ifndef MAX_BREACHES
 #define MAX_BREACHES 64
 #endif
+
+// Milliseconds that news may wait for other news. A worker that is called again and again is busy, then idle, in each
+// call: told at once, each of them would wake the agent.
+enum { NEWS_MS = 2 };
 
 // Weight of a breach: what a runtime that errs may do, what hardly any does, and what none does.
 enum weight { SLIP = 1, ODD = 32, FLOOD = 65 };
@@ -109,6 +116,7 @@ enum phase { STARTING, READY, FAILED, STOPPING };
 enum stage { ARRIVING, WAITING, RUNNING, ENDED };
 
 struct connection;
+struct epoll_event;
 
 // One call of this worker.
 struct call {
@@ -201,6 +209,9 @@ struct worker {
 	int64_t breaches_until; // Monotonic milliseconds: a second for the weight of each breach of late.
 	int64_t pieces_until; // Monotonic nanoseconds: the time that the small pieces of late may take.
 	const char *broken; // A bound that was broken too often; NULL: none.
+	bool agent_there;
+	bool news; // The agent is to hear what is new at the end of this turn of the loop.
+	int64_t news_by; // Monotonic milliseconds: when it is to hear what is new at the latest; 0: no news waits.
 	bool finished;
 	int exit_code;
 };
@@ -208,21 +219,24 @@ struct worker {
 extern struct worker worker;
 extern char **environ;
 
-// Clocks.
+// clock.c
 int64_t now_ms(void);
 int64_t now_us(void);
+int64_t wall_ms(void);
 // Milliseconds in which the init has run. Time in which the worker is frozen, or has no processor, costs nobody anything:
 // all patience but the time of a call counts them.
 int64_t awake_ms(void);
 // Monotonic milliseconds at which the loop has to turn for a moment of awake_ms().
 int64_t awake_at(int64_t now, int64_t due);
-int64_t wall_ms(void);
-// A random UUID.
-void token(char into[37]);
-// Value of an environment variable; empty when there is none.
-const char *environment(const char *name);
-// Waits without an end where the arguments are those of a Pod that stands for workers; false where they are not.
-bool hold(int count, char **arguments);
+// A turn of the loop begins.
+void awake_turn(void);
+
+// poll.c
+void poll_start(void);
+void poll_add(int fd, uint32_t events);
+void poll_change(int fd, uint32_t events);
+void poll_remove(int fd);
+int poll_wait(struct epoll_event *events, int most, int timeout_ms);
 
 // output.c
 void output_start(int streams[2]);
@@ -268,17 +282,21 @@ bool call_forgettable(const struct call *call, bool agent_there);
 
 // places.c
 void places_clear(void);
-void places_seen(void);
+// Some take the number of requests for the next call that wait.
+void places_seen(int waiting);
 void places_lost(void);
 bool places_hold(void);
-void places_settle(void);
-bool places_wait(void); // All of the runtime waits for calls, but for what is held.
+void places_settle(int waiting);
+bool places_wait(int waiting); // All of the runtime waits for calls, but for what is held.
 int places_shown(void);
 int places_held(void);
 
 // worker.c
 bool worker_idle(void);
 const char *worker_phase(void);
+// Has the agent hear what is new at the end of this turn of the loop; soon.
+void worker_news(void);
+void worker_news_soon(void);
 void worker_fail(const char *type, const char *message, const char *body);
 void worker_take(struct call *call);
 void worker_arrive(struct call *call, const char *bytes, size_t length);
@@ -345,7 +363,6 @@ void runtime_late(struct call *call);
 void runtime_broke_off(struct connection *connection);
 void runtime_init_error(struct connection *connection, const char *body);
 bool runtime_gives(struct call *call); // Hands a call to a waiting runtime, when there is one.
-int runtime_waiters(void);
 void runtime_forsake(void);
 void runtime_left(struct connection *connection);
 
@@ -359,17 +376,13 @@ bool order_obey(char kind, const char *payload, size_t length);
 void agent_start(const char *path);
 bool agent_owns(int fd);
 void agent_serve(uint32_t events);
-// Has the agent hear what is new at the end of this turn of the loop; soon; in this very step.
-void agent_wake(void);
-void agent_wake_soon(void);
+// Has the agent hear what is new in this very step.
 void agent_tell(void);
 int64_t agent_tick(int64_t now);
-bool agent_connected(void);
 bool agent_knows_all(void);
 
-// loop.c
-void loop_add(int fd, uint32_t events);
-void loop_change(int fd, uint32_t events);
-void loop_remove(int fd);
+// hold.c
+// Waits without an end where the arguments are those of a Pod that stands for workers; false where they are not.
+bool hold(int count, char **arguments);
 
 #endif

@@ -1,113 +1,13 @@
 #include "init.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
-
-static int poll_fd;
-
-static int64_t clock_us(clockid_t id)
-{
-	struct timespec time;
-	clock_gettime(id, &time);
-	return (int64_t)time.tv_sec * 1000000 + time.tv_nsec / 1000;
-}
-
-int64_t now_us(void)
-{
-	return clock_us(CLOCK_MONOTONIC);
-}
-
-int64_t now_ms(void)
-{
-	return now_us() / 1000;
-}
-
-static int64_t awake;
-
-int64_t awake_ms(void)
-{
-	return awake;
-}
-
-static void pass_time(void)
-{
-	static int64_t last;
-	int64_t now = now_ms();
-	if (last == 0)
-		last = now;
-	awake += now - last > LONGEST_TURN_MS ? LONGEST_TURN_MS : now - last;
-	last = now;
-}
-
-int64_t awake_at(int64_t now, int64_t due)
-{
-	int64_t left = due - awake;
-	return now + (left < LONGEST_TURN_MS ? left : LONGEST_TURN_MS);
-}
-
-int64_t wall_ms(void)
-{
-	return clock_us(CLOCK_REALTIME) / 1000;
-}
-
-void token(char into[37])
-{
-	unsigned char bytes[16];
-	if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
-		abort();
-	bytes[6] = (bytes[6] & 0x0f) | 0x40;
-	bytes[8] = (bytes[8] & 0x3f) | 0x80;
-	for (size_t index = 0; index < sizeof bytes; index++)
-		into += sprintf(into, index == 4 || index == 6 || index == 8 || index == 10 ? "-%02x" : "%02x", bytes[index]);
-}
-
-const char *environment(const char *name)
-{
-	const char *value = getenv(name);
-	return value == NULL ? "" : value;
-}
-
-// Events that are asked for, by descriptor, as far as they are noted: most changes are none.
-static uint32_t asked[256];
-
-static bool is_asked(int fd, uint32_t events)
-{
-	if (fd < 0 || fd >= (int)(sizeof asked / sizeof *asked))
-		return false;
-	bool same = asked[fd] == events;
-	asked[fd] = events;
-	return same;
-}
-
-void loop_add(int fd, uint32_t events)
-{
-	is_asked(fd, events);
-	struct epoll_event event = {.events = events, .data.fd = fd};
-	epoll_ctl(poll_fd, EPOLL_CTL_ADD, fd, &event);
-}
-
-void loop_change(int fd, uint32_t events)
-{
-	if (is_asked(fd, events))
-		return;
-	struct epoll_event event = {.events = events, .data.fd = fd};
-	epoll_ctl(poll_fd, EPOLL_CTL_MOD, fd, &event);
-}
-
-void loop_remove(int fd)
-{
-	epoll_ctl(poll_fd, EPOLL_CTL_DEL, fd, NULL);
-}
 
 static int signals(void)
 {
@@ -144,7 +44,7 @@ static int tick(void)
 			next = others[index];
 	// The init ends when the agent knows, or when it has had the time.
 	bool ended = worker.phase == FAILED || worker.processes == 0;
-	if (worker.finish_at != 0 && (awake >= worker.finish_at || (ended && agent_knows_all())))
+	if (worker.finish_at != 0 && (awake_ms() >= worker.finish_at || (ended && agent_knows_all())))
 		worker.finished = true;
 	if (next == 0)
 		return worker.finished ? 0 : -1;
@@ -160,8 +60,8 @@ static void run(int signal_fd)
 	int put_off = 0;
 	while (!worker.finished) {
 		struct epoll_event events[32];
-		int count = epoll_wait(poll_fd, events, 32, tick());
-		pass_time();
+		int count = poll_wait(events, 32, tick());
+		awake_turn();
 		bool signalled = false;
 		for (int index = 0; index < count; index++) {
 			int fd = events[index].data.fd;
@@ -261,11 +161,11 @@ int main(int count, char **arguments)
 	char api[32];
 	snprintf(api, sizeof api, "%s:%d", worker.config.address, worker.config.port);
 	setenv("AWS_LAMBDA_RUNTIME_API", api, 1);
-	poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	poll_start();
 	int signal_fd = signals();
-	loop_add(signal_fd, EPOLLIN);
+	poll_add(signal_fd, EPOLLIN);
 	http_listen(worker.config.address, worker.config.port, 16 + 4 * worker.config.concurrency + 4 * MAX_EXTENSIONS);
-	pass_time();
+	awake_turn();
 	agent_start(worker.config.socket);
 	process_boot();
 	run(signal_fd);

@@ -30,7 +30,7 @@ void output_start(int writes[2])
 		fcntl(ends[0], F_SETFL, O_NONBLOCK);
 		pipes[index] = ends[0];
 		writes[index] = ends[1];
-		loop_add(ends[0], EPOLLIN);
+		poll_add(ends[0], EPOLLIN);
 	}
 	fcntl(LOG, F_SETFL, fcntl(LOG, F_GETFL) | O_NONBLOCK);
 }
@@ -38,7 +38,7 @@ void output_start(int writes[2])
 static void listen_for(uint32_t events)
 {
 	for (int index = 0; index < 2; index++)
-		loop_change(pipes[index], events);
+		poll_change(pipes[index], events);
 }
 
 // Writes what waits. Says whether all of it is in the log.
@@ -53,7 +53,7 @@ static bool flush(void)
 		} else if (written < 0 && errno == EAGAIN) {
 			if (!polled) {
 				polled = true;
-				loop_add(LOG, EPOLLOUT);
+				poll_add(LOG, EPOLLOUT);
 				listen_for(0);
 			}
 			return false;
@@ -64,7 +64,7 @@ static bool flush(void)
 	}
 	if (polled) {
 		polled = false;
-		loop_remove(LOG);
+		poll_remove(LOG);
 		listen_for(EPOLLIN);
 	}
 	return true;

@@ -16,9 +16,8 @@ void places_clear(void)
 }
 
 // A request for the next call waits.
-void places_seen(void)
+void places_seen(int waiting)
 {
-	int waiting = runtime_waiters();
 	int taken = waiting + calls_running();
 	if (waiting > most_waiting)
 		most_waiting = waiting;
@@ -44,22 +43,18 @@ bool places_hold(void)
 	if (worker.config.concurrency == 1 || most < 2)
 		return false;
 	held += held < most;
-	agent_wake();
 	return true;
 }
 
 // No call is under way, and the time of the last one is over: what does not wait by then is held.
-void places_settle(void)
+void places_settle(int waiting)
 {
-	if (most_waiting - held <= runtime_waiters())
-		return;
-	held = most_waiting - runtime_waiters();
-	agent_wake();
+	if (most_waiting - held > waiting)
+		held = most_waiting - waiting;
 }
 
-bool places_wait(void)
+bool places_wait(int waiting)
 {
-	int waiting = runtime_waiters();
 	return waiting > 0 && waiting >= most_waiting - held;
 }
 

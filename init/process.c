@@ -179,7 +179,7 @@ void process_restart(const char *reason)
 		kill(-1, SIGKILL);
 	else
 		wind_down(reason, grace_ms);
-	agent_wake();
+	worker_news();
 	rise();
 }
 
@@ -241,5 +241,5 @@ void process_stop(const char *reason, int64_t grace_ms)
 	wind_down(reason, grace_ms);
 	if (worker.processes == 0)
 		worker.finish_at = awake_ms() + 1000;
-	agent_wake();
+	worker_news();
 }

@@ -346,7 +346,7 @@ static bool piece(struct connection *connection)
 		call->sent = call->base;
 	} else {
 		buffer_add(&call->held, connection->in.bytes, length);
-		agent_wake();
+		worker_news();
 	}
 	buffer_drop(&connection->in, length);
 	connection->left -= (int64_t)length;

@@ -95,7 +95,7 @@ void runtime_left(struct connection *connection)
 		if (worker.config.concurrency == 1)
 			bounds_breach(SLIP, "one request for the next call at a time");
 	}
-	agent_wake();
+	worker_news();
 }
 
 struct call *runtime_answer(struct connection *connection, const char *id, bool error)
@@ -116,7 +116,7 @@ struct call *runtime_answer(struct connection *connection, const char *id, bool 
 	}
 	const char *mode = connection->fields[RESPONSE_MODE];
 	call->answering = true;
-	if (!agent_connected())
+	if (!worker.agent_there)
 		call_stop_time(call);
 	// The agent hears of the kind of the answer before its first byte.
 	call->introduced = false;
@@ -125,7 +125,7 @@ struct call *runtime_answer(struct connection *connection, const char *id, bool 
 	set_text(&call->answer_type, connection->fields[CONTENT_TYPE], MAX_TEXT);
 	connection->limit = call->streaming ? MAX_STREAMED : MAX_BUFFERED;
 	call->changed = true;
-	agent_wake();
+	worker_news();
 	return call;
 }
 

@@ -16,14 +16,25 @@ const char *worker_phase(void)
 // A worker may be frozen when the runtime and all extensions wait for the next call, and none is under way.
 bool worker_idle(void)
 {
-	return worker.phase == READY && !worker.resetting && places_wait() && call_first_waiting() == NULL && calls_running() == 0 &&
+	return worker.phase == READY && !worker.resetting && places_wait(http_waiters()) && call_first_waiting() == NULL && calls_running() == 0 &&
 	       extensions_wait();
+}
+
+void worker_news(void)
+{
+	worker.news = true;
+}
+
+void worker_news_soon(void)
+{
+	if (worker.news_by == 0)
+		worker.news_by = now_ms() + NEWS_MS;
 }
 
 static void call_changed(struct call *call)
 {
 	call->changed = true;
-	agent_wake();
+	worker_news();
 }
 
 // Removes a call that a connection may know.
@@ -49,7 +60,7 @@ void worker_fail(const char *type, const char *message, const char *body)
 	worker.finish_at = awake_ms() + 1000;
 	for (struct call *call = worker.calls; call != NULL; call = call->next)
 		worker_settle(call, call->stage == RUNNING ? "Exited" : "NotStarted", type, message);
-	agent_wake();
+	worker_news();
 }
 
 // Adds a call. A call whose id is known is not run again, but told again; one that was forgotten before it began is new.
@@ -63,7 +74,7 @@ void worker_take(struct call *call)
 		known->forgotten = known->forgotten && known->base > 0;
 		known->changed = known->stage != ARRIVING;
 		call_free(call);
-		agent_wake();
+		worker_news();
 		return;
 	}
 	call->stage = ARRIVING;
@@ -96,6 +107,7 @@ void worker_arrive(struct call *call, const char *bytes, size_t length)
 // the next agent from now on. The time of a call that is being answered stands still: its runtime may wait for the agent.
 void worker_agent_left(void)
 {
+	worker.agent_there = false;
 	for (struct call *call = worker.calls, *next; call != NULL; call = next) {
 		next = call->next;
 		if (call->stage == ARRIVING)
@@ -109,6 +121,7 @@ void worker_agent_left(void)
 
 void worker_agent_came(void)
 {
+	worker.agent_there = true;
 	for (struct call *call = worker.calls; call != NULL; call = call->next)
 		call_go_on(call);
 }
@@ -133,7 +146,7 @@ void worker_hand(void)
 {
 	if (worker.phase != READY || worker.resetting || worker.init_due != 0)
 		return;
-	for (struct call *call; runtime_waiters() > 0 && (call = call_first_waiting()) != NULL;) {
+	for (struct call *call; http_waiters() > 0 && (call = call_first_waiting()) != NULL;) {
 		// A frozen worker may read a call long after it was sent.
 		if (call_overdue(call, now_ms())) {
 			expire(call);
@@ -148,7 +161,7 @@ void worker_hand(void)
 			extensions_invoke(call);
 		}
 		call->changed = true;
-		agent_wake_soon();
+		worker_news_soon();
 		runtime_gives(call);
 	}
 }
@@ -167,14 +180,14 @@ void worker_return(struct call *call, bool begun)
 
 void worker_waits(void)
 {
-	places_seen();
+	places_seen(http_waiters());
 	if (worker.init_ms == 0) {
 		worker.init_ms = now_ms() - worker.began_ms;
 		if (worker.init_ms == 0)
 			worker.init_ms = 1;
 	}
 	worker_become_ready();
-	agent_wake_soon();
+	worker_news_soon();
 }
 
 // Ends the initialization when runtime and extensions wait.
@@ -187,9 +200,9 @@ void worker_become_ready(void)
 		extensions_say(NULL);
 		log_init_end("success", NULL);
 		worker.phase = READY;
-		agent_wake();
+		worker_news();
 	}
-	agent_wake_soon();
+	worker_news_soon();
 	worker_hand();
 }
 
@@ -249,7 +262,7 @@ void worker_acknowledge(struct call *call, int64_t offset)
 	if (call->answers != NULL)
 		http_resume(call->answers);
 	// There may be more of it than an agent takes at once.
-	agent_wake();
+	worker_news();
 }
 
 // Forgets a call. One that a runtime has goes on, its answer is thrown away, and its outcome is told.
@@ -259,7 +272,7 @@ void worker_forget(struct call *call)
 	worker_acknowledge(call, INT64_MAX);
 	if (call->stage != RUNNING)
 		worker_settle(call, "NotStarted", NULL, "the agent forgot the call");
-	agent_wake();
+	worker_news();
 }
 
 void worker_tell_again(struct call *call, int64_t number)
@@ -302,14 +315,14 @@ int64_t worker_tick(int64_t now)
 		after = call->next;
 		if (call_overdue(call, now))
 			expire(call);
-		if (call_forgettable(call, agent_connected())) {
+		if (call_forgettable(call, worker.agent_there)) {
 			if (strcmp(call->outcome, "NotStarted") != 0)
 				history_add(call->id);
 			drop(call);
 		} else if (call->stage != ENDED) {
 			earlier(&next, call_due(call, now));
 			earlier_awake(&next, now, call->broken_at);
-		} else if (!agent_connected()) {
+		} else if (!worker.agent_there) {
 			earlier_awake(&next, now, call->forget_at);
 		}
 	}
@@ -317,10 +330,11 @@ int64_t worker_tick(int64_t now)
 		worker.linger_at = 0;
 		// A runtime or an extension that does not ask for the next call by then is ended as after a timeout.
 		if (worker.phase == READY && worker.init_ms != 0 && calls_running() == 0) {
-			if (runtime_waiters() == 0 || !extensions_wait())
+			if (http_waiters() == 0 || !extensions_wait())
 				process_restart("timeout");
 			else
-				places_settle();
+				places_settle(http_waiters());
+			worker_news();
 		}
 	}
 	if (worker.runtime_kill_at != 0 && awake >= worker.runtime_kill_at) {
