@@ -86,11 +86,16 @@ static void lines_frame(enum frame kind, struct buffer *lines)
 	buffer_free(lines);
 }
 
+static bool idle(void)
+{
+	return worker_idle(http_waiters(), extensions_late());
+}
+
 static void say_phase(enum frame kind)
 {
 	struct buffer lines = {0};
 	told.phase = worker.phase;
-	told.idle = worker_idle();
+	told.idle = idle();
 	told.restarts = worker.restarts;
 	told.init_ms = worker.init_ms;
 	told.places = places_shown();
@@ -184,7 +189,7 @@ static void say_data(struct call *call)
 
 static bool phase_changed(void)
 {
-	return worker.phase != told.phase || worker_idle() != told.idle || worker.restarts != told.restarts || worker.init_ms != told.init_ms ||
+	return worker.phase != told.phase || idle() != told.idle || worker.restarts != told.restarts || worker.init_ms != told.init_ms ||
 	       places_shown() != told.places || places_held() != told.held;
 }
 
@@ -307,9 +312,11 @@ void agent_tell(void)
 	flush();
 }
 
-static void receive(void)
+void agent_read(uint32_t events)
 {
 	static char bytes[16 * 1024];
+	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+		return;
 	ssize_t count = recv(agent, bytes, sizeof bytes, 0);
 	if (count < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -320,32 +327,26 @@ static void receive(void)
 	// One that says nothing may hang up again at once.
 	pause_ms = FIRST_PAUSE;
 	buffer_add(&in, bytes, (size_t)count);
-	size_t done = 0;
-	while (in.length - done >= 5) {
-		const unsigned char *head = (const unsigned char *)in.bytes + done;
-		size_t length = (size_t)head[0] << 24 | (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
-		if (length == 0 || length > MAX_FRAME) {
-			disconnect();
-			return;
-		}
-		if (in.length - done < 4 + length)
-			break;
-		if (!order_obey((char)head[4], in.bytes + done + 5, length - 1)) {
-			disconnect();
-			return;
-		}
-		// An order may end an answer, which is told in that very step: to an agent that is gone by then.
-		if (agent < 0)
-			return;
-		done += 4 + length;
-	}
-	buffer_drop(&in, done);
 }
 
-void agent_serve(uint32_t events)
+bool agent_obey(void)
 {
-	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-		receive();
+	if (in.length < 5)
+		return false;
+	const unsigned char *head = (const unsigned char *)in.bytes;
+	size_t length = (size_t)head[0] << 24 | (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
+	if (length > 0 && length <= MAX_FRAME && in.length < 4 + length)
+		return false;
+	if (length == 0 || length > MAX_FRAME || !order_obey((char)head[4], in.bytes + 5, length - 1)) {
+		disconnect();
+		return false;
+	}
+	buffer_drop(&in, 4 + length);
+	return true;
+}
+
+void agent_write(uint32_t events)
+{
 	if (agent >= 0 && (worker.news || (events & EPOLLOUT)))
 		agent_tell();
 }

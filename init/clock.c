@@ -1,6 +1,9 @@
-#include "init.h"
+#include "core.h"
 
 #include <time.h>
+
+// Milliseconds that a turn of the loop counts at most in awake_ms(), and in which the loop turns while a peer is waited for.
+enum { LONGEST_TURN_MS = 1000 };
 
 static int64_t clock_us(clockid_t id)
 {
@@ -41,8 +44,14 @@ void awake_turn(void)
 	last = now;
 }
 
+void earliest(int64_t *first, int64_t at)
+{
+	if (at != 0 && (*first == 0 || at < *first))
+		*first = at;
+}
+
 int64_t awake_at(int64_t now, int64_t due)
 {
 	int64_t left = due - awake;
-	return now + (left < LONGEST_TURN_MS ? left : LONGEST_TURN_MS);
+	return due == 0 ? 0 : now + (left < LONGEST_TURN_MS ? left : LONGEST_TURN_MS);
 }

@@ -100,11 +100,6 @@ const char *extensions_late(void)
 	return NULL;
 }
 
-bool extensions_wait(void)
-{
-	return extensions_late() == NULL;
-}
-
 static void deliver(struct extension *extension)
 {
 	if (extension->waits == NULL || extension->event_count == 0)
@@ -248,7 +243,6 @@ void extension_register(struct connection *connection, const char *body)
 	buffer_text(&about, "}");
 	answer_send(connection, 200, identifier, about.bytes, about.length);
 	buffer_free(&about);
-	process_start_runtime();
 }
 
 // Finds the extension that asks. Where there is none it refuses, and returns NULL.
@@ -278,7 +272,6 @@ void extension_next(struct connection *connection)
 	extension->state = "Ready";
 	connection->parked = true;
 	deliver(extension);
-	worker_become_ready();
 	worker_news();
 }
 

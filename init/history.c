@@ -1,4 +1,4 @@
-#include "init.h"
+#include "core.h"
 
 #include <stdio.h>
 

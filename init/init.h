@@ -5,49 +5,38 @@
 // the files that still call one after them:
 //   buffer.c    bytes and text
 //   clock.c     clocks
-//   poll.c      descriptors that the loop waits for
-//   output.c    what the processes write, and lines of the init between
-//   log.c       the lines that Lambda writes itself
 //   history.c   calls that were forgotten
 //   call.c      calls by their id, and how long each may take
 //   places.c    how many calls the runtime takes at once
-//   worker.c    phases, calls and their outcomes; the only place that changes them
+//   worker.c    what becomes of the worker and its calls by what happens
+//   next.c      what is to be done next
+//   poll.c      descriptors that the loop waits for
+//   output.c    what the processes write, and lines of the init between
+//   log.c       the lines that Lambda writes itself
 //   bounds.c    what programs of the worker may send
-//   process.c   start, end and restart of the processes
 //   extension.c the Extensions API
 //   runtime.c   the Runtime API
 //   answer.c    answers to runtime and extensions
 //   request.c   HTTP/1.1 as it is read
 //   http.c      the connections of runtime and extensions
+//   process.c   start, end and restart of the processes
 //   order.c     what the agent asks for
 //   agent.c     the connection to the agent
+//   effects.c   does what is to be done
 //   hold.c      the program of the Pods that stand for workers
 //   loop.c      the loop
+// The files up to next.c are the core: they decide, and do nothing. Whoever has told worker.c what has happened does what
+// next.c says by then, through effects_run().
 #ifndef INIT_H
 #define INIT_H
 
-#include <stdbool.h>
-#include <stdint.h>
-#include <sys/types.h>
-
-#include "buffer.h"
+#include "core.h"
 
 enum {
 	// Largest answer that is not streamed, in bytes: 6 MiB and what Lambda adds for its envelope. Events likewise.
 	MAX_BUFFERED = 6 * 1024 * 1024 + 100,
 	// Largest streamed answer in bytes.
 	MAX_STREAMED = 200 * 1024 * 1024,
-	// Most bytes of an answer that the agent has not acknowledged: as many as it takes, and where it does not say.
-	MAX_WINDOW = 256 * 1024,
-	WINDOW = 64 * 1024,
-	// Largest report of an error in initialization, and largest error in a trailer, in bytes.
-	MAX_FAULT = 64 * 1024,
-	// Longest text of a header that is told on.
-	MAX_TEXT = 1024,
-	// Extensions of a worker, those within the runtime's process included. Lambda's limit.
-	MAX_EXTENSIONS = 10,
-	// Events that an extension has not asked for yet. Later ones take the place of the last.
-	MAX_EXTENSION_EVENTS = 16,
 };
 
 // Milliseconds from the end of the connection of an answer until the end of its process would be known.
@@ -65,10 +54,6 @@ enum { INTERNAL_GRACE_MS = 500, EXTERNAL_GRACE_MS = 2000 };
 #define MAX_BREACHES 64
 #endif
 
-// Milliseconds that news may wait for other news. A worker that is called again and again is busy, then idle, in each
-// call: told at once, each of them would wake the agent.
-enum { NEWS_MS = 2 };
-
 // Weight of a breach: what a runtime that errs may do, what hardly any does, and what none does.
 enum weight { SLIP = 1, ODD = 32, FLOOD = 65 };
 
@@ -80,9 +65,6 @@ enum weight { SLIP = 1, ODD = 32, FLOOD = 65 };
 #ifndef BODY_PATIENCE_MS
 #define BODY_PATIENCE_MS (60 * 1000)
 #endif
-
-// Milliseconds that a turn of the loop counts at most in awake_ms(), and in which the loop turns while a peer is waited for.
-enum { LONGEST_TURN_MS = 1000 };
 
 // Pieces of an answer below so many bytes: as many as a worker may send at once, and in a second from then on for each
 // call at once. Streams of single letters are far below; a flood of single bytes costs more than it brings.
@@ -96,140 +78,7 @@ enum { SMALL_PIECE = 16 };
 // Bytes of the framing of chunks beyond 16 for each and twice its data: as many are borne as in net/http of Go.
 enum { MAX_FRAMING = 16 * 1024 };
 
-// Levels of Lambda's own lines.
-enum level { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARN };
-
-struct config {
-	char **argv;
-	const char *socket;
-	const char *address;
-	const char *extensions;
-	int port;
-	int concurrency;
-	int64_t init_timeout_ms;
-	int64_t grace_ms;
-	int64_t keep_answers_ms;
-	enum level system_level; // Of lines as JSON.
-};
-
-enum phase { STARTING, READY, FAILED, STOPPING };
-enum stage { ARRIVING, WAITING, RUNNING, ENDED };
-
-struct connection;
 struct epoll_event;
-
-// One call of this worker.
-struct call {
-	struct call *next;
-	char *id;
-	char *version;
-	char *function_arn;
-	char *trace_id;
-	char *client_context;
-	char *cognito_identity;
-	char *tenant_id;
-	char *content_type;
-	char invocation[37]; // Value of Lambda-Runtime-Invocation-Id.
-	int64_t size;
-	int64_t window; // Bytes of the answer that this agent takes beyond those that it has acknowledged.
-	int64_t deadline_ms; // Of the wall clock, since 1970, from its start on: when it has to have ended.
-	int64_t timeout_ms; // From the moment at which a runtime gets it.
-	enum stage stage;
-	uint64_t order; // Of arrival.
-	struct buffer event;
-	int64_t started_us; // Monotonic; 0: not yet.
-	bool returned; // A runtime has had a part of the event.
-	int64_t begin_by; // Monotonic milliseconds: when a runtime has to have it. The agent's clock: the container has no time namespace.
-	int64_t deadline_at; // Monotonic milliseconds, once it has started.
-	int64_t stopped_at; // Monotonic milliseconds: since when its time stands still, as its answer waits for an agent. 0: not.
-	int64_t stopped_until; // By awake_ms(): for how long at most.
-	int64_t broken_at; // By awake_ms(), once the runtime has broken its answer off: when that is told. 0: none.
-	int64_t forget_at; // By awake_ms(), once it has ended: when no agent is there that takes the answer.
-
-	// Told to the agent.
-	bool changed;
-	bool introduced; // Bytes of the answer may follow.
-	int64_t again;   // Number under which the agent has asked to be told once more; 0: it has not.
-	bool streaming;
-	bool answering;
-	char *answer_type;
-	const char *outcome; // NULL: none yet.
-	char *error_type;
-	char *message;
-	char *error_body;
-	int64_t duration_us;
-
-	// Bytes of the answer from base on which the agent has not acknowledged.
-	struct buffer held;
-	int64_t base;
-	int64_t sent;
-	bool forgotten; // The answer is thrown away.
-	struct connection *answers; // The request in which the runtime answers.
-};
-
-struct extension {
-	bool used;
-	bool internal; // A part of the runtime's process.
-	bool registered;
-	bool invoke;
-	bool shutdown;
-	pid_t pid;
-	char id[37];
-	char *name;
-	const char *state; // As Lambda names them.
-	char *events[MAX_EXTENSION_EVENTS];
-	int event_count;
-	struct connection *waits; // The request for the next event.
-};
-
-struct worker {
-	struct config config;
-	enum phase phase;
-	// Why the worker did not become ready, in Lambda's words.
-	char *fault_type;
-	char *fault_message;
-	char *fault_body;
-	const char *fault_bound; // The bound for which the worker is ended; NULL: another fault.
-	int64_t began_ms;
-	int64_t init_ms; // 0: the runtime has not asked for a call yet.
-	int64_t init_due; // By awake_ms(), as all moments below but those of bounds; 0: none.
-	int restarts;
-	bool resetting; // All processes are being killed. They start again once they have ended.
-	pid_t runtime; // 0: none.
-	int processes; // Runtime and extensions that have not ended.
-	struct extension extensions[MAX_EXTENSIONS];
-	struct call *calls;
-	uint64_t orders;
-	int64_t linger_at; // End of the time of the last call, after which runtime and extensions have to wait for the next.
-	char *stop_reason; // Why the processes are being ended.
-	char *first_fault; // Type of the first error that an extension reported; its process is to end for it.
-	int64_t runtime_kill_at; // End of the runtime's part of the grace; 0: none.
-	int64_t kill_at; // End of the grace; 0: none.
-	int64_t finish_at; // End of the init; 0: none.
-	int64_t breaches_until; // Monotonic milliseconds: a second for the weight of each breach of late.
-	int64_t pieces_until; // Monotonic nanoseconds: the time that the small pieces of late may take.
-	const char *broken; // A bound that was broken too often; NULL: none.
-	bool agent_there;
-	bool news; // The agent is to hear what is new at the end of this turn of the loop.
-	int64_t news_by; // Monotonic milliseconds: when it is to hear what is new at the latest; 0: no news waits.
-	bool finished;
-	int exit_code;
-};
-
-extern struct worker worker;
-extern char **environ;
-
-// clock.c
-int64_t now_ms(void);
-int64_t now_us(void);
-int64_t wall_ms(void);
-// Milliseconds in which the init has run. Time in which the worker is frozen, or has no processor, costs nobody anything:
-// all patience but the time of a call counts them.
-int64_t awake_ms(void);
-// Monotonic milliseconds at which the loop has to turn for a moment of awake_ms().
-int64_t awake_at(int64_t now, int64_t due);
-// A turn of the loop begins.
-void awake_turn(void);
 
 // poll.c
 void poll_start(void);
@@ -250,71 +99,13 @@ void output_add(const char *lines, size_t length);
 // log.c
 void log_init_start(void);
 // The type of the error is NULL after a success.
-void log_init_end(const char *status, const char *error_type);
+void log_init_end(const char *error_type);
 // Of an extension at the end of an initialization; with an error of one that failed.
 void log_extension(const struct extension *extension, const char *error_type);
 void log_start(const struct call *call);
 void log_end(const struct call *call);
 // Peak of the memory of a process that has ended.
 void log_memory(int64_t kib);
-
-// history.c
-// From now on each call of this worker comes here.
-void history_begin(void);
-// From now on calls may go to other containers of this worker.
-void history_end(void);
-void history_add(const char *id);
-void history_say(struct buffer *lines);
-
-// call.c
-struct call *call_find(const char *id); // NULL for none.
-struct call *call_first_waiting(void); // By arrival; NULL for none.
-int calls_running(void); // Calls that runtimes have.
-void call_free(struct call *call);
-// Has the time of a call stand still, whose answer waits for an agent; lets it go on.
-void call_stop_time(struct call *call);
-void call_go_on(struct call *call);
-// Monotonic milliseconds at which the time of a call is over that has not ended.
-int64_t call_due(const struct call *call, int64_t now);
-bool call_overdue(const struct call *call, int64_t now);
-// Says whether nobody has to hear of a call any more.
-bool call_forgettable(const struct call *call, bool agent_there);
-
-// places.c
-void places_clear(void);
-// Some take the number of requests for the next call that wait.
-void places_seen(int waiting);
-void places_lost(void);
-bool places_hold(void);
-void places_settle(int waiting);
-bool places_wait(int waiting); // All of the runtime waits for calls, but for what is held.
-int places_shown(void);
-int places_held(void);
-
-// worker.c
-bool worker_idle(void);
-const char *worker_phase(void);
-// Has the agent hear what is new at the end of this turn of the loop; soon.
-void worker_news(void);
-void worker_news_soon(void);
-void worker_fail(const char *type, const char *message, const char *body);
-void worker_take(struct call *call);
-void worker_arrive(struct call *call, const char *bytes, size_t length);
-void worker_agent_left(void);
-void worker_agent_came(void);
-void worker_hand(void);
-void worker_waits(void); // A request for the next call has come.
-void worker_return(struct call *call, bool begun);
-void worker_settle(struct call *call, const char *outcome, const char *type, const char *message);
-void worker_end(enum stage stage, const char *outcome, const char *type, const char *message);
-void worker_become_ready(void);
-// Ends calls whose answer broke off by a moment of awake_ms(); by INT64_MAX, all whose answer has begun.
-void worker_end_broken(int64_t awake);
-void worker_acknowledge(struct call *call, int64_t offset);
-void worker_forget(struct call *call);
-// Tells the agent of a call and its answer once more, under a number.
-void worker_tell_again(struct call *call, int64_t number);
-int64_t worker_tick(int64_t now); // Does what is due; returns when the next is, 0 for never.
 
 // bounds.c
 // Counts a breach of a bound of the Runtime API. A program that goes on with that is no runtime that errs.
@@ -323,13 +114,6 @@ void bounds_breach(enum weight weight, const char *bound);
 bool bounds_piece(void);
 // Ends a worker that broke a bound too often.
 void bounds_enforce(void);
-
-// process.c
-void process_boot(void);
-void process_start_runtime(void);
-void process_restart(const char *reason);
-void process_reap(void);
-void process_stop(const char *reason, int64_t grace_ms);
 
 // extension.c
 struct extension *extension_add(const char *name);
@@ -340,7 +124,6 @@ int64_t extensions_grace(void);
 // Writes a line about each extension into the log, at the end of an initialization that failed for error_type, or did not.
 void extensions_say(const char *error_type);
 bool extensions_registered(void);
-bool extensions_wait(void);
 // Name of an extension that does not wait; NULL for none.
 const char *extensions_late(void);
 bool extensions_heed_shutdown(void);
@@ -357,16 +140,31 @@ void runtime_next(struct connection *connection);
 // Begins an answer: returns the call, or NULL after a refusal.
 struct call *runtime_answer(struct connection *connection, const char *id, bool error);
 void runtime_answered(struct connection *connection);
-// The call of an answer has ended before the answer.
-void runtime_late(struct call *call);
+// Tell the runtime of the answer that is here in whole, or of the end of the call before that.
+void runtime_accept(struct call *call);
+void runtime_refuse(struct call *call);
+void runtime_too_large(struct connection *connection);
 // The request of an answer has ended before its end.
 void runtime_broke_off(struct connection *connection);
 void runtime_init_error(struct connection *connection, const char *body);
-bool runtime_gives(struct call *call); // Hands a call to a waiting runtime, when there is one.
+void runtime_give(struct call *call); // Hands a call to the runtime that has waited longest.
 void runtime_forsake(void);
 void runtime_left(struct connection *connection);
 
 #include "http.h"
+
+// process.c
+void process_boot(void);
+void process_start_runtime(void); // When nothing holds it up.
+// Ends all processes; starts them again once they have ended.
+void process_restart(void);
+void process_start_again(void);
+void process_wind_down(int64_t grace_ms);
+// Tells extensions of the end.
+void process_tell_extensions(void);
+// Takes note of the end of a process. Says whether one had ended.
+bool process_reap(void);
+int64_t process_tick(int64_t now);
 
 // order.c
 // Does what a frame of the agent says. Says whether it was understood.
@@ -375,11 +173,18 @@ bool order_obey(char kind, const char *payload, size_t length);
 // agent.c
 void agent_start(const char *path);
 bool agent_owns(int fd);
-void agent_serve(uint32_t events);
+// Reads what has come; obeys an order that is here in whole, and says whether there was one; sends what is new.
+void agent_read(uint32_t events);
+bool agent_obey(void);
+void agent_write(uint32_t events);
 // Has the agent hear what is new in this very step.
 void agent_tell(void);
 int64_t agent_tick(int64_t now);
 bool agent_knows_all(void);
+
+// effects.c
+// Does what next.c says, until nothing is left. Says whether there was something.
+bool effects_run(void);
 
 // hold.c
 // Waits without an end where the arguments are those of a Pod that stands for workers; false where they are not.

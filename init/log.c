@@ -149,12 +149,15 @@ void log_init_start(void)
 	end_event(&line, LEVEL_DEBUG);
 }
 
-void log_init_end(const char *status, const char *error_type)
+void log_init_end(const char *error_type)
 {
 	if (init_began_us == 0)
 		return;
 	int64_t took_us = now_us() - init_began_us;
 	bool good = error_type == NULL;
+	const char *status = good ? "success" : "error";
+	if (!good && strcmp(error_type, "Sandbox.Timedout") == 0)
+		status = "timeout";
 	enum level level = good ? LEVEL_DEBUG : LEVEL_WARN;
 	init_began_us = 0;
 	if (worker.restarts == 0)

@@ -26,22 +26,46 @@ static void serve_signals(int fd)
 	struct signalfd_siginfo info;
 	while (read(fd, &info, sizeof info) == sizeof info) {
 		if (info.ssi_signo != SIGCHLD)
-			process_stop("spindown", worker.config.grace_ms);
+			worker_stop("spindown", worker.config.grace_ms);
 	}
-	process_reap();
+	effects_run();
+	while (process_reap())
+		effects_run();
+}
+
+static void serve_agent(uint32_t events)
+{
+	agent_read(events);
+	while (agent_obey())
+		effects_run();
+	agent_write(events);
+}
+
+static void serve_http(int fd, uint32_t events)
+{
+	http_serve(fd, events);
+	effects_run();
+}
+
+// Does all that is due but what the agent is to hear. Returns the moment at which the next is; 0 for never.
+static int64_t do_what_is_due(int64_t now)
+{
+	int64_t next;
+	do {
+		next = http_tick(now);
+		bounds_enforce();
+		earliest(&next, worker_tick(now, http_waiters(), extensions_late()));
+		earliest(&next, process_tick(now));
+	} while (effects_run());
+	return next;
 }
 
 // Does all that is due. Returns the milliseconds until something else is; -1 for never.
 static int tick(void)
 {
 	int64_t now = now_ms();
-	http_tick(now);
-	bounds_enforce();
-	int64_t next = worker_tick(now);
-	int64_t others[] = {http_tick(now), agent_tick(now)};
-	for (size_t index = 0; index < 2; index++)
-		if (others[index] != 0 && (next == 0 || others[index] < next))
-			next = others[index];
+	int64_t next = do_what_is_due(now);
+	earliest(&next, agent_tick(now));
 	// The init ends when the agent knows, or when it has had the time.
 	bool ended = worker.phase == FAILED || worker.processes == 0;
 	if (worker.finish_at != 0 && (awake_ms() >= worker.finish_at || (ended && agent_knows_all())))
@@ -70,9 +94,9 @@ static void run(int signal_fd)
 			else if (output_owns(fd))
 				output_serve(fd, events[index].events);
 			else if (agent_owns(fd))
-				agent_serve(events[index].events);
+				serve_agent(events[index].events);
 			else if (http_owns(fd))
-				http_serve(fd, events[index].events);
+				serve_http(fd, events[index].events);
 		}
 		// What a process wrote before it ended is read before its end counts: a new connection takes two turns.
 		if (signalled && (count == 1 || ++put_off == MAX_PUT_OFF)) {

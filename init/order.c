@@ -78,6 +78,7 @@ static bool take_invoke(const char *payload, size_t length)
 	call->window = WINDOW;
 	if (number_of(payload, length, "window", &window) && window > WINDOW)
 		call->window = window > MAX_WINDOW ? MAX_WINDOW : window;
+	token(call->invocation);
 	if (good)
 		worker_take(call);
 	else
@@ -142,7 +143,7 @@ bool order_obey(char kind, const char *payload, size_t length)
 		if (!number_of(payload, length, "graceMs", &value))
 			return false;
 		char *reason = value_of(payload, length, "reason");
-		process_stop(reason == NULL ? "spindown" : reason, value);
+		worker_stop(reason == NULL ? "spindown" : reason, value);
 		free(reason);
 		return true;
 	}

@@ -1,4 +1,4 @@
-#include "init.h"
+#include "core.h"
 
 // A runtime that takes several calls at once has as many requests for the next call waiting as it takes, or it asks for
 // the next one as soon as it has one. How many it takes shows only so.

@@ -110,7 +110,6 @@ void process_boot(void)
 	}
 	if (count >= 0)
 		free(entries);
-	process_start_runtime();
 }
 
 // Starts the runtime when nothing holds it up.
@@ -131,10 +130,8 @@ void process_start_runtime(void)
 	}
 }
 
-static void rise(void)
+void process_start_again(void)
 {
-	if (!worker.resetting || worker.processes > 0 || worker.phase == STOPPING)
-		return;
 	// What the runtime and extensions have left behind. Process 1 is not among them.
 	kill(-1, SIGKILL);
 	worker.resetting = false;
@@ -147,14 +144,18 @@ static void rise(void)
 	process_boot();
 }
 
+void process_tell_extensions(void)
+{
+	extensions_shutdown(worker.stop_reason, wall_ms() + worker.kill_at - awake_ms());
+}
+
 // Ends the runtime by SIGTERM, then extensions by SHUTDOWN, and what is left after the grace by SIGKILL. The runtime has
 // three tenths of the grace where extensions follow, as in Lambda.
-static void wind_down(const char *reason, int64_t grace_ms)
+void process_wind_down(int64_t grace_ms)
 {
 	worker.kill_at = awake_ms() + grace_ms;
-	set_text(&worker.stop_reason, reason, MAX_TEXT);
 	if (worker.runtime == 0) {
-		extensions_shutdown(reason, wall_ms() + grace_ms);
+		process_tell_extensions();
 		return;
 	}
 	kill(worker.runtime, SIGTERM);
@@ -162,25 +163,13 @@ static void wind_down(const char *reason, int64_t grace_ms)
 		worker.runtime_kill_at = awake_ms() + grace_ms * 3 / 10;
 }
 
-// Ends all processes, and starts extensions and runtime again. Container, network and files stay. Extensions hear why
-// their end comes.
-void process_restart(const char *reason)
+void process_restart(void)
 {
-	if (worker.resetting || worker.phase != READY)
-		return;
-	worker.resetting = true;
-	worker.phase = STARTING;
-	worker.init_ms = 0;
-	worker.init_due = 0;
-	worker.linger_at = 0;
-	worker.restarts++;
 	int64_t grace_ms = extensions_grace();
 	if (grace_ms == 0)
 		kill(-1, SIGKILL);
 	else
-		wind_down(reason, grace_ms);
-	worker_news();
-	rise();
+		process_wind_down(grace_ms);
 }
 
 static void ended(pid_t pid, int status)
@@ -214,32 +203,41 @@ static void ended(pid_t pid, int status)
 	if (extension == NULL || worker.phase != STOPPING)
 		worker_end(RUNNING, "Exited", type, message);
 	if ((worker.phase == STOPPING || worker.resetting) && extension == NULL)
-		extensions_shutdown(worker.stop_reason, wall_ms() + worker.kill_at - awake_ms());
+		worker.must_tell_shutdown = true;
 	if (worker.phase == STOPPING && worker.processes == 0)
 		worker.finish_at = awake_ms() + 1000;
-	process_restart("failure");
-	rise();
+	worker_restart("failure");
 }
 
-void process_reap(void)
+bool process_reap(void)
 {
 	int status;
 	struct rusage usage;
-	for (pid_t pid; (pid = wait4(-1, &status, WNOHANG, &usage)) > 0;) {
-		log_memory(usage.ru_maxrss);
-		ended(pid, status);
-	}
+	pid_t pid = wait4(-1, &status, WNOHANG, &usage);
+	if (pid <= 0)
+		return false;
+	log_memory(usage.ru_maxrss);
+	ended(pid, status);
+	return true;
 }
 
-// Ends all processes, and then the init.
-void process_stop(const char *reason, int64_t grace_ms)
+int64_t process_tick(int64_t now)
 {
-	if (worker.phase == STOPPING)
-		return;
-	worker.phase = STOPPING;
-	worker_end(WAITING, "NotStarted", NULL, "the worker is ending");
-	wind_down(reason, grace_ms);
-	if (worker.processes == 0)
-		worker.finish_at = awake_ms() + 1000;
-	worker_news();
+	int64_t awake = awake_ms();
+	if (worker.runtime_kill_at != 0 && awake >= worker.runtime_kill_at) {
+		worker.runtime_kill_at = 0;
+		if (worker.runtime != 0)
+			kill(worker.runtime, SIGKILL);
+	}
+	if (worker.kill_at != 0 && awake >= worker.kill_at) {
+		worker.kill_at = 0;
+		if (worker.phase == STOPPING)
+			worker.finish_at = awake + 1000;
+		kill(-1, SIGKILL);
+	}
+	int64_t next = 0;
+	int64_t dues[] = {worker.runtime_kill_at, worker.kill_at, worker.finish_at};
+	for (size_t index = 0; index < sizeof dues / sizeof *dues; index++)
+		earliest(&next, awake_at(now, dues[index]));
+	return next;
 }

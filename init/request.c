@@ -334,7 +334,7 @@ static bool piece(struct connection *connection)
 	connection->total += (int64_t)length;
 	if (connection->total > connection->limit) {
 		if (call != NULL)
-			runtime_broke_off(connection);
+			runtime_too_large(connection);
 		else
 			answer_refuse(connection, 413, "RequestEntityTooLarge", "the request is larger than this server takes");
 		return false;

@@ -36,13 +36,12 @@ void runtime_next(struct connection *connection)
 			worker_end(RUNNING, "Interrupted", "Runtime.InvalidStateTransition",
 			           "the runtime asked for the next call without an answer to the one before");
 			http_close(connection);
-			process_restart("failure");
+			worker_restart("failure");
 			return;
 		}
 	}
 	connection->parked = connection->waited = true;
-	worker_waits();
-	worker_hand();
+	worker_waits(http_waiters());
 }
 
 static void field(struct buffer *fields, const char *name, const char *value)
@@ -56,11 +55,9 @@ static void field(struct buffer *fields, const char *name, const char *value)
 	buffer_text(fields, "\r\n");
 }
 
-bool runtime_gives(struct call *call)
+void runtime_give(struct call *call)
 {
 	struct connection *connection = http_first_parked();
-	if (connection == NULL)
-		return false;
 	struct buffer fields = {0};
 	char deadline[32];
 	snprintf(deadline, sizeof deadline, "%lld", (long long)call->deadline_ms);
@@ -79,7 +76,6 @@ bool runtime_gives(struct call *call)
 	connection->waited = false;
 	answer_send(connection, 200, fields.bytes, call->event.bytes, call->event.length);
 	buffer_free(&fields);
-	return true;
 }
 
 // The connection of a request for a call has ended. A call that has not gone out in whole waits again.
@@ -129,28 +125,44 @@ struct call *runtime_answer(struct connection *connection, const char *id, bool 
 	return call;
 }
 
-// The whole answer is here.
+// The whole answer is here. The runtime is told so when the call has its outcome.
 void runtime_answered(struct connection *connection)
 {
 	struct call *call = connection->call;
 	const char *type = connection->fields[ERROR_TYPE];
 	bool error = connection->act == ERROR;
-	connection->call = NULL;
-	call->answers = NULL;
 	if (!error)
 		set_text(&call->error_body, connection->fields[ERROR_BODY], MAX_FAULT);
-	worker_settle(call, error || (type != NULL && *type != 0) ? "Error" : "Answered", type, NULL);
-	// The caller waits, and the runtime does not.
-	agent_tell();
-	answer_accept(connection);
+	worker_answered(call, error || (type != NULL && *type != 0) ? "Error" : "Answered", type);
 }
 
-void runtime_late(struct call *call)
+static struct connection *take_connection(struct call *call)
 {
 	struct connection *connection = call->answers;
 	call->answers = NULL;
 	connection->call = NULL;
-	answer_refuse(connection, 410, "InvocationEnded", "the call has ended");
+	return connection;
+}
+
+void runtime_accept(struct call *call)
+{
+	answer_accept(take_connection(call));
+}
+
+void runtime_refuse(struct call *call)
+{
+	if (strcmp(call->outcome, "TooLarge") == 0)
+		answer_refuse(take_connection(call), 413, "RequestEntityTooLarge", call->message);
+	else
+		answer_refuse(take_connection(call), 410, "InvocationEnded", "the call has ended");
+}
+
+void runtime_too_large(struct connection *connection)
+{
+	char message[128];
+	snprintf(message, sizeof message, "Response payload size exceeded maximum allowed payload size (%lld bytes).",
+	         (long long)connection->limit);
+	worker_settle(connection->call, "TooLarge", "Function.ResponseSizeTooLarge", message);
 }
 
 void runtime_broke_off(struct connection *connection)
@@ -160,14 +172,6 @@ void runtime_broke_off(struct connection *connection)
 	call->answers = NULL;
 	if (call->stage != RUNNING)
 		return;
-	if (connection->total > connection->limit) {
-		char message[128];
-		snprintf(message, sizeof message, "Response payload size exceeded maximum allowed payload size (%lld bytes).",
-		         (long long)connection->limit);
-		worker_settle(call, "TooLarge", "Function.ResponseSizeTooLarge", message);
-		answer_refuse(connection, 413, "RequestEntityTooLarge", message);
-		return;
-	}
 	// A process that has ended is heard of a moment later, and its end is what the caller is told.
 	call->broken_at = awake_ms() + EXIT_KNOWN_MS;
 }

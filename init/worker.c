@@ -1,11 +1,13 @@
-#include "init.h"
+#include "core.h"
 
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 struct worker worker;
+
+// Milliseconds that news may wait for other news. A worker that is called again and again is busy, then idle, in each
+// call: told at once, each of them would wake the agent.
+enum { NEWS_MS = 2 };
 
 const char *worker_phase(void)
 {
@@ -14,10 +16,10 @@ const char *worker_phase(void)
 }
 
 // A worker may be frozen when the runtime and all extensions wait for the next call, and none is under way.
-bool worker_idle(void)
+bool worker_idle(int waiting, const char *late)
 {
-	return worker.phase == READY && !worker.resetting && places_wait(http_waiters()) && call_first_waiting() == NULL && calls_running() == 0 &&
-	       extensions_wait();
+	return worker.phase == READY && !worker.resetting && places_wait(waiting) && call_first_waiting() == NULL && calls_running() == 0 &&
+	       late == NULL;
 }
 
 void worker_news(void)
@@ -37,11 +39,12 @@ static void call_changed(struct call *call)
 	worker_news();
 }
 
-// Removes a call that a connection may know.
+// Has a call go of which nobody has to hear any more. A connection may still know it.
 static void drop(struct call *call)
 {
-	http_let_go(call);
-	call_free(call);
+	call->stage = GONE;
+	call->changed = false;
+	worker.must_serve_calls = true;
 }
 
 // Ends a worker whose initialization failed. The init ends within a second.
@@ -50,9 +53,8 @@ void worker_fail(const char *type, const char *message, const char *body)
 	if (worker.phase == FAILED || worker.phase == STOPPING)
 		return;
 	worker.phase = FAILED;
-	if (worker.init_due != 0)
-		extensions_say(type);
-	log_init_end(strcmp(type, "Sandbox.Timedout") == 0 ? "timeout" : "error", type);
+	worker.must_log_extensions = worker.init_due != 0;
+	worker.must_log_init = true;
 	set_text(&worker.fault_type, type, MAX_TEXT);
 	set_text(&worker.fault_message, message, MAX_TEXT);
 	set_text(&worker.fault_body, body, MAX_FAULT);
@@ -79,7 +81,6 @@ void worker_take(struct call *call)
 	}
 	call->stage = ARRIVING;
 	call->order = ++worker.orders;
-	token(call->invocation);
 	call->next = worker.calls;
 	worker.calls = call;
 	worker_arrive(call, NULL, 0);
@@ -100,7 +101,6 @@ void worker_arrive(struct call *call, const char *bytes, size_t length)
 		return;
 	}
 	call->stage = WAITING;
-	worker_hand();
 }
 
 // The agent has gone. Forgets calls whose event has not arrived in whole: no runtime has had them. Answers are kept for
@@ -111,7 +111,7 @@ void worker_agent_left(void)
 	for (struct call *call = worker.calls, *next; call != NULL; call = next) {
 		next = call->next;
 		if (call->stage == ARRIVING)
-			drop(call);
+			call_free(call);
 		else if (call->stage == ENDED)
 			call->forget_at = awake_ms() + worker.config.keep_answers_ms;
 		else if (call->answering)
@@ -126,8 +126,7 @@ void worker_agent_came(void)
 		call_go_on(call);
 }
 
-// Ends a call whose time is over.
-static void expire(struct call *call)
+void worker_expire(struct call *call)
 {
 	if (call->stage != RUNNING && !call->returned) {
 		worker_settle(call, "NotStarted", NULL, "no runtime took the call in time");
@@ -138,32 +137,15 @@ static void expire(struct call *call)
 	snprintf(text, sizeof text, "Task timed out after %.2f seconds", (double)call->timeout_ms / 1000);
 	worker_settle(call, "Timeout", "Sandbox.Timedout", text);
 	if (had_runtime && !places_hold())
-		process_restart("timeout");
+		worker_restart("timeout");
 }
 
-// Gives waiting calls to waiting runtimes, once the initialization is over.
-void worker_hand(void)
+// A runtime is to get a call now, for the first time. The caller has written its first line.
+void worker_begin(struct call *call)
 {
-	if (worker.phase != READY || worker.resetting || worker.init_due != 0)
-		return;
-	for (struct call *call; http_waiters() > 0 && (call = call_first_waiting()) != NULL;) {
-		// A frozen worker may read a call long after it was sent.
-		if (call_overdue(call, now_ms())) {
-			expire(call);
-			continue;
-		}
-		call->stage = RUNNING;
-		if (call->started_us == 0) {
-			log_start(call);
-			call->started_us = now_us();
-			call->deadline_at = now_ms() + call->timeout_ms;
-			call->deadline_ms = wall_ms() + call->timeout_ms;
-			extensions_invoke(call);
-		}
-		call->changed = true;
-		worker_news_soon();
-		runtime_gives(call);
-	}
+	call->started_us = now_us();
+	call->deadline_at = now_ms() + call->timeout_ms;
+	call->deadline_ms = wall_ms() + call->timeout_ms;
 }
 
 // Takes a call back whose request was gone before the call reached the runtime in whole. An event that ends two runtimes
@@ -175,35 +157,24 @@ void worker_return(struct call *call, bool begun)
 	call->returned = call->returned || begun;
 	call->stage = WAITING;
 	call_changed(call);
-	worker_hand();
 }
 
-void worker_waits(void)
+void worker_waits(int waiting)
 {
-	places_seen(http_waiters());
+	places_seen(waiting);
 	if (worker.init_ms == 0) {
 		worker.init_ms = now_ms() - worker.began_ms;
 		if (worker.init_ms == 0)
 			worker.init_ms = 1;
 	}
-	worker_become_ready();
 	worker_news_soon();
 }
 
-// Ends the initialization when runtime and extensions wait.
-void worker_become_ready(void)
+// The runtime has sent the whole answer of a call.
+void worker_answered(struct call *call, const char *outcome, const char *type)
 {
-	if (worker.init_ms == 0 || !extensions_wait())
-		return;
-	worker.init_due = 0;
-	if (worker.phase == STARTING) {
-		extensions_say(NULL);
-		log_init_end("success", NULL);
-		worker.phase = READY;
-		worker_news();
-	}
-	worker_news_soon();
-	worker_hand();
+	call->answered = true;
+	worker_settle(call, outcome, type, NULL);
 }
 
 // Gives an outcome to each call at a stage.
@@ -236,14 +207,13 @@ void worker_settle(struct call *call, const char *outcome, const char *type, con
 	buffer_free(&call->event);
 	if (started) {
 		call->duration_us = now_us() - call->started_us;
-		log_end(call);
+		call->must_log_end = true;
 		call_go_on(call);
 		int64_t left = call->deadline_at - now_ms();
 		worker.linger_at = awake_ms() + (left > 0 ? left : 0);
 	}
 	call->forget_at = awake_ms() + worker.config.keep_answers_ms;
-	if (call->answers != NULL)
-		runtime_late(call);
+	worker.must_serve_calls = true;
 	call_changed(call);
 }
 
@@ -259,8 +229,7 @@ void worker_acknowledge(struct call *call, int64_t offset)
 	call->base = offset;
 	if (call->sent < offset)
 		call->sent = offset;
-	if (call->answers != NULL)
-		http_resume(call->answers);
+	call->must_resume = worker.must_serve_calls = true;
 	// There may be more of it than an agent takes at once.
 	worker_news();
 }
@@ -286,25 +255,12 @@ void worker_tell_again(struct call *call, int64_t number)
 	call_changed(call);
 }
 
-static void earlier(int64_t *first, int64_t at)
-{
-	if (at != 0 && (*first == 0 || at < *first))
-		*first = at;
-}
-
-static void earlier_awake(int64_t *first, int64_t now, int64_t due)
-{
-	if (due != 0)
-		earlier(first, awake_at(now, due));
-}
-
-int64_t worker_tick(int64_t now)
+int64_t worker_tick(int64_t now, int waiting, const char *late)
 {
 	int64_t next = 0;
 	int64_t awake = awake_ms();
 	if (worker.init_due != 0 && awake >= worker.init_due) {
 		char text[256];
-		const char *late = extensions_late();
 		snprintf(text, sizeof text, "Task timed out after %.2f seconds%s%.128s%s", (double)worker.config.init_timeout_ms / 1000,
 		         late == NULL ? "" : ": extension ", late == NULL ? "" : late, late == NULL ? "" : " has not asked for an event");
 		worker_fail("Sandbox.Timedout", text, NULL);
@@ -314,45 +270,64 @@ int64_t worker_tick(int64_t now)
 	for (struct call *call = worker.calls, *after; call != NULL; call = after) {
 		after = call->next;
 		if (call_overdue(call, now))
-			expire(call);
+			worker_expire(call);
 		if (call_forgettable(call, worker.agent_there)) {
 			if (strcmp(call->outcome, "NotStarted") != 0)
 				history_add(call->id);
 			drop(call);
 		} else if (call->stage != ENDED) {
-			earlier(&next, call_due(call, now));
-			earlier_awake(&next, now, call->broken_at);
+			earliest(&next, call_due(call, now));
+			earliest(&next, awake_at(now, call->broken_at));
 		} else if (!worker.agent_there) {
-			earlier_awake(&next, now, call->forget_at);
+			earliest(&next, awake_at(now, call->forget_at));
 		}
 	}
 	if (worker.linger_at != 0 && awake >= worker.linger_at) {
 		worker.linger_at = 0;
 		// A runtime or an extension that does not ask for the next call by then is ended as after a timeout.
 		if (worker.phase == READY && worker.init_ms != 0 && calls_running() == 0) {
-			if (http_waiters() == 0 || !extensions_wait())
-				process_restart("timeout");
+			if (waiting == 0 || late != NULL)
+				worker_restart("timeout");
 			else
-				places_settle(http_waiters());
+				places_settle(waiting);
 			worker_news();
 		}
 	}
-	if (worker.runtime_kill_at != 0 && awake >= worker.runtime_kill_at) {
-		worker.runtime_kill_at = 0;
-		if (worker.runtime != 0)
-			kill(worker.runtime, SIGKILL);
-	}
-	if (worker.kill_at != 0 && awake >= worker.kill_at) {
-		worker.kill_at = 0;
-		if (worker.phase == STOPPING)
-			worker.finish_at = awake + 1000;
-		kill(-1, SIGKILL);
-	}
-	int64_t dues[] = {worker.init_due, worker.runtime_kill_at, worker.kill_at, worker.finish_at};
-	for (size_t index = 0; index < sizeof dues / sizeof *dues; index++)
-		earlier_awake(&next, now, dues[index]);
+	earliest(&next, awake_at(now, worker.init_due));
 	// Nothing is lingered for while all wait, for up to 15 minutes, or while another call is under way.
-	if (calls_running() == 0 && !worker_idle())
-		earlier_awake(&next, now, worker.linger_at);
+	if (calls_running() == 0 && !worker_idle(waiting, late))
+		earliest(&next, awake_at(now, worker.linger_at));
 	return next;
+}
+
+// Ends all processes, and starts extensions and runtime again. Container, network and files stay. Extensions hear why
+// their end comes.
+void worker_restart(const char *reason)
+{
+	if (worker.resetting || worker.phase != READY)
+		return;
+	worker.resetting = true;
+	worker.phase = STARTING;
+	worker.init_ms = 0;
+	worker.init_due = 0;
+	worker.linger_at = 0;
+	worker.restarts++;
+	set_text(&worker.stop_reason, reason, MAX_TEXT);
+	worker.must_restart = true;
+	worker_news();
+}
+
+// Ends all processes, and then the init.
+void worker_stop(const char *reason, int64_t grace_ms)
+{
+	if (worker.phase == STOPPING)
+		return;
+	worker.phase = STOPPING;
+	worker_end(WAITING, "NotStarted", NULL, "the worker is ending");
+	set_text(&worker.stop_reason, reason, MAX_TEXT);
+	worker.stop_grace_ms = grace_ms;
+	worker.must_stop = true;
+	if (worker.processes == 0)
+		worker.finish_at = awake_ms() + 1000;
+	worker_news();
 }

@@ -1,0 +1,89 @@
+#include "core.h"
+
+// What is to be done for the worker and its calls, one thing at a time. Whoever does it comes back with what came of that,
+// as one of the events of worker.c, before it asks for the next.
+
+// The initialization ends when runtime and extensions wait.
+static void become_ready(const char *late)
+{
+	if (worker.init_ms == 0 || late != NULL)
+		return;
+	worker.init_due = 0;
+	if (worker.phase != STARTING)
+		return;
+	worker.phase = READY;
+	worker.must_log_extensions = worker.must_log_init = true;
+	worker_news();
+}
+
+// The call that a waiting runtime is to have; NULL for none. A frozen worker may read a call long after it was sent.
+static struct call *call_to_give(int waiting)
+{
+	if (worker.phase != READY || worker.resetting || worker.init_due != 0 || waiting == 0)
+		return NULL;
+	struct call *call;
+	while ((call = call_first_waiting()) != NULL && call_overdue(call, now_ms()))
+		worker_expire(call);
+	return call;
+}
+
+static bool taken(bool *mark)
+{
+	bool was_set = *mark;
+	*mark = false;
+	return was_set;
+}
+
+static enum effect_kind owed_to(struct call *call)
+{
+	if (taken(&call->must_log_end))
+		return LOG_END;
+	if (call->stage >= ENDED && call->answers != NULL)
+		return call->answered ? ACCEPT_ANSWER : REFUSE_ANSWER;
+	if (taken(&call->must_resume) && call->answers != NULL)
+		return RESUME_ANSWER;
+	return call->stage == GONE ? FREE_CALL : NOTHING;
+}
+
+static struct effect owed_to_calls(void)
+{
+	for (struct call *call = worker.calls; call != NULL && worker.must_serve_calls; call = call->next) {
+		enum effect_kind kind = owed_to(call);
+		if (kind != NOTHING)
+			return (struct effect){kind, call};
+	}
+	worker.must_serve_calls = false;
+	return (struct effect){NOTHING, NULL};
+}
+
+// Processes end after the lines of their calls, which say how much memory they took.
+static enum effect_kind owed_to_processes(void)
+{
+	if (taken(&worker.must_tell_shutdown))
+		return TELL_SHUTDOWN;
+	if (taken(&worker.must_restart))
+		return END_FOR_RESTART;
+	if (taken(&worker.must_stop))
+		return END_FOR_GOOD;
+	return worker.resetting && worker.processes == 0 && worker.phase != STOPPING ? START_AGAIN : NOTHING;
+}
+
+struct effect next_effect(int waiting, const char *late)
+{
+	become_ready(late);
+	struct call *given = call_to_give(waiting);
+	if (taken(&worker.must_log_extensions))
+		return (struct effect){LOG_EXTENSIONS, NULL};
+	if (taken(&worker.must_log_init))
+		return (struct effect){LOG_INIT_END, NULL};
+	struct effect effect = owed_to_calls();
+	if (effect.kind != NOTHING)
+		return effect;
+	effect.kind = owed_to_processes();
+	if (effect.kind != NOTHING || given == NULL)
+		return effect;
+	given->stage = RUNNING;
+	given->changed = true;
+	worker_news_soon();
+	return (struct effect){GIVE_CALL, given};
+}
