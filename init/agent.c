@@ -88,11 +88,12 @@ static void lines_frame(enum frame kind, struct buffer *lines)
 
 static bool idle(void)
 {
-	return worker_idle(http_waiters(), extensions_late());
+	return worker_idle(connections_waiting(), extensions_late());
 }
 
 static void say_phase(enum frame kind)
 {
+	static const char *const phases[] = {"Starting", "Ready", "Failed", "Stopping"};
 	struct buffer lines = {0};
 	told.phase = worker.phase;
 	told.idle = idle();
@@ -100,7 +101,7 @@ static void say_phase(enum frame kind)
 	told.init_ms = worker.init_ms;
 	told.places = places_shown();
 	told.held = places_held();
-	text(&lines, "phase", worker_phase());
+	text(&lines, "phase", phases[worker.phase]);
 	if (told.idle)
 		text(&lines, "idle", "true");
 	number(&lines, "initMs", worker.init_ms);

@@ -27,8 +27,6 @@ void answer_send(struct connection *connection, int status, const char *fields, 
 	if (connection->state != ANSWERED) {
 		connection->state = ANSWERED;
 		connection->close = connection->early = true;
-		if (connection->call != NULL)
-			runtime_broke_off(connection);
 	}
 	buffer_format(&connection->out, "HTTP/1.1 %d %s\r\nContent-Length: %zu\r\n%s", status, status_text(status), length,
 	              connection->close ? "Connection: close\r\n" : "");
@@ -37,7 +35,7 @@ void answer_send(struct connection *connection, int status, const char *fields, 
 	buffer_text(&connection->out, "\r\n");
 	if (strcmp(connection->method, "HEAD") != 0)
 		buffer_add(&connection->out, body, length);
-	http_flush(connection);
+	connection_flush(connection);
 }
 
 void answer_refuse(struct connection *connection, int status, const char *type, const char *message)
@@ -62,6 +60,6 @@ void answer_accept(struct connection *connection)
 bool answer_continue(struct connection *connection)
 {
 	buffer_text(&connection->out, "HTTP/1.1 100 Continue\r\n\r\n");
-	http_flush(connection);
+	connection_flush(connection);
 	return !connection->dead;
 }

@@ -231,7 +231,6 @@ int places_held(void);
 // Some take what programs of the worker wait for: the number of requests for the next call, and the name of an extension
 // that does not wait, NULL for none.
 bool worker_idle(int waiting, const char *late);
-const char *worker_phase(void);
 // Has the agent hear what is new at the end of this turn of the loop; soon.
 void worker_news(void);
 void worker_news_soon(void);
@@ -243,7 +242,6 @@ void worker_agent_came(void);
 void worker_waits(int waiting); // A request for the next call has come.
 void worker_begin(struct call *call);
 void worker_return(struct call *call, bool begun);
-void worker_answered(struct call *call, const char *outcome, const char *type);
 void worker_settle(struct call *call, const char *outcome, const char *type, const char *message);
 void worker_end(enum stage stage, const char *outcome, const char *type, const char *message);
 // Ends calls whose answer broke off by a moment of awake_ms(); by INT64_MAX, all whose answer has begun.

@@ -38,7 +38,7 @@ static void perform(struct effect effect)
 		http_resume(call->answers);
 		break;
 	case FREE_CALL:
-		http_let_go(call);
+		connections_let_go(call);
 		call_free(call);
 		break;
 	case TELL_SHUTDOWN:
@@ -61,8 +61,9 @@ static void perform(struct effect effect)
 bool effects_run(void)
 {
 	for (bool some = false;; some = true) {
+		http_note_ends();
 		process_start_runtime();
-		struct effect effect = next_effect(http_waiters(), extensions_late());
+		struct effect effect = next_effect(connections_waiting(), extensions_late());
 		if (effect.kind == NOTHING)
 			return some;
 		perform(effect);

@@ -41,7 +41,7 @@ struct extension *extension_of(pid_t pid)
 static void drop(struct extension *extension)
 {
 	if (extension->waits != NULL)
-		http_close(extension->waits);
+		connection_close(extension->waits);
 	while (extension->event_count > 0)
 		free(extension->events[--extension->event_count]);
 	free(extension->name);
@@ -266,7 +266,7 @@ void extension_next(struct connection *connection)
 		return;
 	if (extension->waits != NULL) {
 		bounds_breach(SLIP, "one request for the next event at a time");
-		http_close(extension->waits);
+		connection_close(extension->waits);
 	}
 	extension->waits = connection;
 	extension->state = "Ready";

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -14,34 +13,21 @@
 // HTTP/1.1 as runtimes speak it, RFC 9112: one request at a time on each connection.
 
 enum {
-	READ_AT_ONCE = 16 * 1024,
 	// Of an answer: each read becomes a message to the agent, and one to the gateway.
 	READ_OF_ANSWER = 60 * 1024,
 	// A runtime is not to be further ahead of its caller than needed. What the kernel takes of an answer before the init
 	// reads is bounded by this buffer, and by the runtime's own, which has room for ten segments and more.
 	RECEIVE_BUFFER = 64 * 1024,
 	SEGMENT = 32000,
-	// Milliseconds in which a peer reads an answer that came before the end of its request. A connection that is closed
-	// with bytes unread takes the answer from it.
-	LINGER_MS = 2000,
-	// Milliseconds before the end of these in which one that has read the answer has stopped to send.
+	// Milliseconds before the end of the time for an early answer in which one that has read it has stopped to send.
 	STOPPED_MS = 500,
 	// Descriptors of the init itself: its log, pipes and signals, the agent, and a start of a process.
 	OWN_FILES = 32,
 };
 
-static struct connection *connections;
 static int listener = -1;
-static int free_places;
+static int most_connections;
 static char connections_bound[32];
-
-static struct connection *of(int fd)
-{
-	for (struct connection *each = connections; each != NULL; each = each->next)
-		if (each->fd == fd && !each->dead)
-			return each;
-	return NULL;
-}
 
 void http_listen(const char *address, int port, int places)
 {
@@ -62,120 +48,14 @@ void http_listen(const char *address, int port, int places)
 	struct rlimit files;
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < (rlim_t)places + OWN_FILES)
 		places = files.rlim_cur > OWN_FILES ? (int)files.rlim_cur - OWN_FILES : 1;
-	free_places = places;
+	most_connections = places;
 	snprintf(connections_bound, sizeof connections_bound, "%d connections", places);
 	poll_add(listener, EPOLLIN);
 }
 
 bool http_owns(int fd)
 {
-	return fd == listener || of(fd) != NULL;
-}
-
-struct connection *http_first_parked(void)
-{
-	struct connection *first = NULL;
-	for (struct connection *each = connections; each != NULL; each = each->next)
-		if (!each->dead && each->parked && each->act == NEXT && (first == NULL || each->parked_order < first->parked_order))
-			first = each;
-	return first;
-}
-
-int http_waiters(void)
-{
-	int count = 0;
-	for (struct connection *each = connections; each != NULL; each = each->next)
-		count += !each->dead && each->parked && each->act == NEXT;
-	return count;
-}
-
-static void watch(struct connection *connection)
-{
-	uint32_t events = 0;
-	if (!connection->paused && connection->in.length < READ_AT_ONCE)
-		events |= EPOLLIN;
-	if (connection->out.length > connection->written)
-		events |= EPOLLOUT;
-	poll_change(connection->fd, events);
-}
-
-static void forget_request(struct connection *connection)
-{
-	for (size_t index = 0; index < sizeof connection->fields / sizeof *connection->fields; index++)
-		set_text(&connection->fields[index], NULL, 0);
-	buffer_free(&connection->body);
-	connection->state = REQUEST_LINE;
-	connection->parked = false;
-	connection->waited = false;
-	connection->paused = false;
-	connection->skips = false;
-	connection->header_bytes = 0;
-	connection->left = 0;
-	connection->framing = 0;
-	connection->judged_at = 0;
-	connection->blank = false;
-	connection->total = 0;
-	connection->limit = MAX_FAULT;
-	connection->act = UNKNOWN;
-	connection->chunked = false;
-}
-
-void http_close(struct connection *connection)
-{
-	if (connection->dead)
-		return;
-	connection->dead = true;
-	connection->parked = false;
-	poll_remove(connection->fd);
-	close(connection->fd);
-	free_places++;
-	if (connection->act == NEXT_EVENT)
-		extension_left(connection);
-	else if (connection->act == NEXT)
-		runtime_left(connection);
-	else if (connection->call != NULL)
-		runtime_broke_off(connection);
-}
-
-void http_flush(struct connection *connection)
-{
-	while (!connection->dead && connection->written < connection->out.length) {
-		ssize_t count = send(connection->fd, connection->out.bytes + connection->written, connection->out.length - connection->written,
-		                     MSG_NOSIGNAL);
-		if (count < 0 && errno == EINTR)
-			continue;
-		if (count < 0 && errno == EAGAIN)
-			break;
-		if (count < 0) {
-			http_close(connection);
-			return;
-		}
-		connection->written += (size_t)count;
-	}
-	if (connection->dead)
-		return;
-	if (connection->written == connection->out.length) {
-		buffer_free(&connection->out);
-		connection->written = 0;
-		if (connection->state == ANSWERED) {
-			if (connection->call != NULL)
-				buffer_free(&connection->call->event);
-			connection->call = NULL;
-			if (connection->early) {
-				shutdown(connection->fd, SHUT_WR);
-				connection->state = LINGERING;
-				connection->due = awake_ms() + LINGER_MS;
-				buffer_free(&connection->in);
-			} else if (connection->close) {
-				http_close(connection);
-				return;
-			} else {
-				forget_request(connection);
-				connection->again = connection->in.length > 0;
-			}
-		}
-	}
-	watch(connection);
+	return fd == listener || connection_of(fd) != NULL;
 }
 
 static void process(struct connection *connection)
@@ -186,7 +66,7 @@ static void process(struct connection *connection)
 	// The deadline of its call bounds an answer.
 	if (connection->call != NULL)
 		connection->due = 0;
-	watch(connection);
+	connection_watch(connection);
 }
 
 void http_resume(struct connection *connection)
@@ -197,17 +77,24 @@ void http_resume(struct connection *connection)
 	process(connection);
 }
 
-void http_let_go(const struct call *call)
+void http_note_ends(void)
 {
-	for (struct connection *each = connections; each != NULL; each = each->next)
-		if (each->call == call)
-			each->call = NULL;
+	for (struct connection *each; (each = connection_take_ended()) != NULL;) {
+		if (each->act == NEXT_EVENT)
+			extension_left(each);
+		else if (each->act == NEXT)
+			runtime_left(each);
+		else if (each->call != NULL)
+			runtime_broke_off(each);
+		connection_free(each);
+	}
 }
 
 void http_close_all(void)
 {
-	for (struct connection *each = connections; each != NULL; each = each->next)
-		http_close(each);
+	for (struct connection *each = connection_first(); each != NULL; each = each->next)
+		connection_close(each);
+	http_note_ends();
 	for (int fd; (fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0;)
 		close(fd);
 }
@@ -218,25 +105,19 @@ static void accept_one(void)
 	if (fd < 0)
 		return;
 	// A client that keeps too many is refused; one that comes again and again ends the worker.
-	if (free_places == 0) {
+	if (connections_open() == most_connections) {
 		close(fd);
 		bounds_breach(SLIP, connections_bound);
 		return;
 	}
-	free_places--;
-	struct connection *connection = allocate(sizeof *connection);
-	connection->fd = fd;
-	forget_request(connection);
-	connection->next = connections;
-	connections = connection;
-	poll_add(fd, EPOLLIN);
+	connection_open(fd);
 }
 
 // Ends a worker by a sender who was told that its body is too large, and goes on.
 static void endless(struct connection *connection)
 {
 	bounds_breach(FLOOD, "an end to a body that is too large, within 2 seconds and 200 MiB");
-	http_close(connection);
+	connection_close(connection);
 }
 
 // Drops what comes after an answer.
@@ -261,7 +142,7 @@ static void expire(struct connection *connection)
 		bounds_breach(ODD, "10 seconds for the header of a request");
 	else if (!lingers)
 		bounds_breach(FLOOD, "60 seconds for the body of a request");
-	http_close(connection);
+	connection_close(connection);
 }
 
 static void receive(struct connection *connection)
@@ -271,7 +152,7 @@ static void receive(struct connection *connection)
 	if (count < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (count <= 0) {
-		http_close(connection);
+		connection_close(connection);
 		return;
 	}
 	if (connection->state == LINGERING) {
@@ -288,16 +169,16 @@ void http_serve(int fd, uint32_t events)
 		accept_one();
 		return;
 	}
-	struct connection *connection = of(fd);
+	struct connection *connection = connection_of(fd);
 	if (connection == NULL)
 		return;
 	if (events & EPOLLOUT)
-		http_flush(connection);
+		connection_flush(connection);
 	if (connection->dead)
 		return;
 	// A peer that has failed is not read on where reading has stopped.
 	if ((events & (EPOLLHUP | EPOLLERR)) && (connection->paused || connection->in.length >= READ_AT_ONCE))
-		http_close(connection);
+		connection_close(connection);
 	else if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
 		receive(connection);
 }
@@ -306,8 +187,7 @@ int64_t http_tick(int64_t now)
 {
 	int64_t next = 0;
 	int64_t awake = awake_ms();
-	for (struct connection **place = &connections; *place != NULL;) {
-		struct connection *each = *place;
+	for (struct connection *each = connection_first(); each != NULL; each = each->next) {
 		if (!each->dead && each->due != 0 && awake >= each->due)
 			expire(each);
 		if (!each->dead && each->judged_at != 0 && (awake >= each->judged_at || calls_running() == 0))
@@ -317,20 +197,9 @@ int64_t http_tick(int64_t now)
 			each->again = false;
 			process(each);
 		}
-		if (each->dead) {
-			*place = each->next;
-			forget_request(each);
-			buffer_free(&each->in);
-			buffer_free(&each->out);
-			free(each);
-			continue;
-		}
-		int64_t due = each->judged_at != 0 ? each->judged_at : each->due;
-		if (due != 0) {
-			int64_t at = awake_at(now, due);
-			next = next == 0 || at < next ? at : next;
-		}
-		place = &each->next;
+		if (!each->dead)
+			earliest(&next, awake_at(now, each->judged_at != 0 ? each->judged_at : each->due));
 	}
+	http_note_ends();
 	return next;
 }

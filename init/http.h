@@ -48,6 +48,28 @@ struct connection {
 	char *fields[FIELDS];
 };
 
+// Most bytes that are read at once of what is no answer, and that wait for more before they are understood.
+enum { READ_AT_ONCE = 16 * 1024 };
+
+// connection.c
+struct connection *connection_open(int fd);
+struct connection *connection_of(int fd); // NULL for none.
+struct connection *connection_first(void);
+int connections_open(void);
+// The request for the next call that has waited longest, NULL for none; how many wait.
+struct connection *connection_first_parked(void);
+int connections_waiting(void);
+// Has the loop wait for what the connection can go on with.
+void connection_watch(struct connection *connection);
+// Writes what waits, as far as the peer takes it.
+void connection_flush(struct connection *connection);
+void connection_close(struct connection *connection);
+// Takes one that has ended out of the list; NULL for none.
+struct connection *connection_take_ended(void);
+void connection_free(struct connection *connection);
+// Has no connection know a call.
+void connections_let_go(const struct call *call);
+
 // answer.c
 // Answers. Header fields come as lines that end with CRLF; NULL for none.
 void answer_send(struct connection *connection, int status, const char *fields, const void *body, size_t length);
@@ -64,16 +86,10 @@ void http_listen(const char *address, int port, int places);
 bool http_owns(int fd);
 void http_serve(int fd, uint32_t events);
 int64_t http_tick(int64_t now);
-// Writes what waits, as far as the peer takes it.
-void http_flush(struct connection *connection);
-void http_close(struct connection *connection);
+// Tells runtime.c and extension.c of each connection that has ended, and frees it.
+void http_note_ends(void);
 void http_close_all(void); // Those, too, that have not been accepted yet.
 // Goes on with the body of a request that was paused.
 void http_resume(struct connection *connection);
-// Has no connection know a call.
-void http_let_go(const struct call *call);
-// The request for the next call that has waited longest, and how many wait.
-struct connection *http_first_parked(void);
-int http_waiters(void);
 
 #endif

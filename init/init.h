@@ -1,8 +1,7 @@
 // The init is process 1 of a worker. It starts extensions and the runtime, speaks Lambda's Runtime API to them on the
 // loopback of the container, and takes calls from the agent over a unix socket. Runtime and calls outlive the agent.
 //
-// One thread, one loop. Files call those before them in this list. test/unit/init/file-order.test.ts holds that, and names
-// the files that still call one after them:
+// One thread, one loop. Files call those before them in this list; test/unit/init/file-order.test.ts holds that:
 //   buffer.c    bytes and text
 //   clock.c     clocks
 //   history.c   calls that were forgotten
@@ -14,11 +13,12 @@
 //   output.c    what the processes write, and lines of the init between
 //   log.c       the lines that Lambda writes itself
 //   bounds.c    what programs of the worker may send
+//   connection.c connections of runtime and extensions
+//   answer.c    answers to them
 //   extension.c the Extensions API
 //   runtime.c   the Runtime API
-//   answer.c    answers to runtime and extensions
 //   request.c   HTTP/1.1 as it is read
-//   http.c      the connections of runtime and extensions
+//   http.c      HTTP/1.1 on the connections
 //   process.c   start, end and restart of the processes
 //   order.c     what the agent asks for
 //   agent.c     the connection to the agent

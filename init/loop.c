@@ -54,7 +54,7 @@ static int64_t do_what_is_due(int64_t now)
 	do {
 		next = http_tick(now);
 		bounds_enforce();
-		earliest(&next, worker_tick(now, http_waiters(), extensions_late()));
+		earliest(&next, worker_tick(now, connections_waiting(), extensions_late()));
 		earliest(&next, process_tick(now));
 	} while (effects_run());
 	return next;

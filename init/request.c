@@ -49,12 +49,14 @@ static const char *const wanted[FIELDS] = {
 static void bad(struct connection *connection)
 {
 	bounds_breach(SLIP, "HTTP/1.1");
-	http_close(connection);
+	connection_close(connection);
 }
 
 static void too_large(struct connection *connection, const char *what)
 {
 	bounds_breach(SLIP, "16 KiB of header, 1 MiB in a report of an error, 8 KiB in a line");
+	if (connection->call != NULL)
+		runtime_broke_off(connection);
 	answer_refuse(connection, 431, "RequestHeaderFieldsTooLarge", what);
 }
 
@@ -62,7 +64,7 @@ static void too_large(struct connection *connection, const char *what)
 static void flood(struct connection *connection, const char *bound)
 {
 	bounds_breach(FLOOD, bound);
-	http_close(connection);
+	connection_close(connection);
 }
 
 static bool take_request_line(struct connection *connection, char *line)

@@ -10,8 +10,8 @@
 // Ends the requests for a call of a runtime that is no more, or whose place another request takes.
 void runtime_forsake(void)
 {
-	for (struct connection *each; (each = http_first_parked()) != NULL;)
-		http_close(each);
+	for (struct connection *each; (each = connection_first_parked()) != NULL;)
+		connection_close(each);
 }
 
 // A request for the next call. With one call at a time it takes the place of an earlier one: a client asks again after a
@@ -21,7 +21,7 @@ void runtime_next(struct connection *connection)
 	bool judged = connection->judged_at != 0;
 	connection->judged_at = 0;
 	if (worker.phase == FAILED || worker.resetting) {
-		http_close(connection);
+		connection_close(connection);
 		return;
 	}
 	// A runtime that ends in good order waits for its end.
@@ -35,13 +35,13 @@ void runtime_next(struct connection *connection)
 		if (calls_running() > 0) {
 			worker_end(RUNNING, "Interrupted", "Runtime.InvalidStateTransition",
 			           "the runtime asked for the next call without an answer to the one before");
-			http_close(connection);
+			connection_close(connection);
 			worker_restart("failure");
 			return;
 		}
 	}
 	connection->parked = connection->waited = true;
-	worker_waits(http_waiters());
+	worker_waits(connections_waiting());
 }
 
 static void field(struct buffer *fields, const char *name, const char *value)
@@ -57,7 +57,7 @@ static void field(struct buffer *fields, const char *name, const char *value)
 
 void runtime_give(struct call *call)
 {
-	struct connection *connection = http_first_parked();
+	struct connection *connection = connection_first_parked();
 	struct buffer fields = {0};
 	char deadline[32];
 	snprintf(deadline, sizeof deadline, "%lld", (long long)call->deadline_ms);
@@ -133,7 +133,8 @@ void runtime_answered(struct connection *connection)
 	bool error = connection->act == ERROR;
 	if (!error)
 		set_text(&call->error_body, connection->fields[ERROR_BODY], MAX_FAULT);
-	worker_answered(call, error || (type != NULL && *type != 0) ? "Error" : "Answered", type);
+	call->answered = true;
+	worker_settle(call, error || (type != NULL && *type != 0) ? "Error" : "Answered", type, NULL);
 }
 
 static struct connection *take_connection(struct call *call)

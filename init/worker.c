@@ -9,12 +9,6 @@ struct worker worker;
 // call: told at once, each of them would wake the agent.
 enum { NEWS_MS = 2 };
 
-const char *worker_phase(void)
-{
-	static const char *const names[] = {"Starting", "Ready", "Failed", "Stopping"};
-	return names[worker.phase];
-}
-
 // A worker may be frozen when the runtime and all extensions wait for the next call, and none is under way.
 bool worker_idle(int waiting, const char *late)
 {
@@ -168,13 +162,6 @@ void worker_waits(int waiting)
 			worker.init_ms = 1;
 	}
 	worker_news_soon();
-}
-
-// The runtime has sent the whole answer of a call.
-void worker_answered(struct call *call, const char *outcome, const char *type)
-{
-	call->answered = true;
-	worker_settle(call, outcome, type, NULL);
 }
 
 // Gives an outcome to each call at a stage.
