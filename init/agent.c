@@ -86,17 +86,12 @@ static void lines_frame(enum frame kind, struct buffer *lines)
 	buffer_free(lines);
 }
 
-static bool idle(void)
-{
-	return worker_idle(connections_waiting(), extensions_late());
-}
-
 static void say_phase(enum frame kind)
 {
 	static const char *const phases[] = {"Starting", "Ready", "Failed", "Stopping"};
 	struct buffer lines = {0};
 	told.phase = worker.phase;
-	told.idle = idle();
+	told.idle = worker_idle(connections_waiting(), extensions_late());
 	told.restarts = worker.restarts;
 	told.init_ms = worker.init_ms;
 	told.places = places_shown();
@@ -190,7 +185,8 @@ static void say_data(struct call *call)
 
 static bool phase_changed(void)
 {
-	return worker.phase != told.phase || idle() != told.idle || worker.restarts != told.restarts || worker.init_ms != told.init_ms ||
+	bool idle = worker_idle(connections_waiting(), extensions_late());
+	return worker.phase != told.phase || idle != told.idle || worker.restarts != told.restarts || worker.init_ms != told.init_ms ||
 	       places_shown() != told.places || places_held() != told.held;
 }
 

@@ -20,7 +20,7 @@ void answer_send(struct connection *connection, int status, const char *fields, 
 {
 	if (connection->dead)
 		return;
-	connection->parked = false;
+	connection_park(connection, false);
 	connection->paused = false;
 	connection->due = 0;
 	// An answer before the end of the body leaves bytes that are no request.

@@ -12,6 +12,7 @@ enum { LINGER_MS = 2000 };
 
 static struct connection *connections;
 static int open_count;
+static int waiting_count;
 static bool ended; // One that is in the list has.
 
 struct connection *connection_first(void)
@@ -36,17 +37,21 @@ struct connection *connection_first_parked(void)
 {
 	struct connection *first = NULL;
 	for (struct connection *each = connections; each != NULL; each = each->next)
-		if (!each->dead && each->parked && each->act == NEXT && (first == NULL || each->parked_order < first->parked_order))
+		if (each->parked && each->act == NEXT && (first == NULL || each->parked_order < first->parked_order))
 			first = each;
 	return first;
 }
 
 int connections_waiting(void)
 {
-	int count = 0;
-	for (struct connection *each = connections; each != NULL; each = each->next)
-		count += !each->dead && each->parked && each->act == NEXT;
-	return count;
+	return waiting_count;
+}
+
+void connection_park(struct connection *connection, bool parks)
+{
+	if (connection->act == NEXT)
+		waiting_count += parks - connection->parked;
+	connection->parked = parks;
 }
 
 void connection_watch(struct connection *connection)
@@ -64,8 +69,8 @@ static void forget_request(struct connection *connection)
 	for (size_t index = 0; index < sizeof connection->fields / sizeof *connection->fields; index++)
 		set_text(&connection->fields[index], NULL, 0);
 	buffer_free(&connection->body);
+	connection_park(connection, false);
 	connection->state = REQUEST_LINE;
-	connection->parked = false;
 	connection->waited = false;
 	connection->paused = false;
 	connection->skips = false;
@@ -80,7 +85,7 @@ static void forget_request(struct connection *connection)
 	connection->chunked = false;
 }
 
-struct connection *connection_open(int fd)
+void connection_open(int fd)
 {
 	struct connection *connection = allocate(sizeof *connection);
 	connection->fd = fd;
@@ -89,7 +94,6 @@ struct connection *connection_open(int fd)
 	connections = connection;
 	open_count++;
 	poll_add(fd, EPOLLIN);
-	return connection;
 }
 
 void connection_close(struct connection *connection)
@@ -97,7 +101,7 @@ void connection_close(struct connection *connection)
 	if (connection->dead)
 		return;
 	connection->dead = true;
-	connection->parked = false;
+	connection_park(connection, false);
 	poll_remove(connection->fd);
 	close(connection->fd);
 	open_count--;

@@ -117,6 +117,7 @@ struct call {
 	struct connection *answers; // The request in which the runtime answers.
 
 	// What next.c has to say of it.
+	struct call *next_marked;
 	bool must_log_end;
 	bool must_resume;
 };
@@ -172,7 +173,7 @@ struct worker {
 	// What next.c has to say.
 	bool must_log_extensions;
 	bool must_log_init;
-	bool must_serve_calls; // Of any call, perhaps.
+	struct call *marked; // Calls of which it may have.
 	bool must_tell_shutdown;
 	bool must_restart;
 	bool must_stop;
@@ -213,7 +214,6 @@ void call_go_on(struct call *call);
 // Monotonic milliseconds at which the time of a call is over that has not ended.
 int64_t call_due(const struct call *call, int64_t now);
 bool call_overdue(const struct call *call, int64_t now);
-// Says whether nobody has to hear of a call any more.
 bool call_forgettable(const struct call *call, bool agent_there);
 
 // places.c

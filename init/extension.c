@@ -270,7 +270,7 @@ void extension_next(struct connection *connection)
 	}
 	extension->waits = connection;
 	extension->state = "Ready";
-	connection->parked = true;
+	connection_park(connection, true);
 	deliver(extension);
 	worker_news();
 }

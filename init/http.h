@@ -52,13 +52,15 @@ struct connection {
 enum { READ_AT_ONCE = 16 * 1024 };
 
 // connection.c
-struct connection *connection_open(int fd);
+void connection_open(int fd);
 struct connection *connection_of(int fd); // NULL for none.
 struct connection *connection_first(void);
 int connections_open(void);
 // The request for the next call that has waited longest, NULL for none; how many wait.
 struct connection *connection_first_parked(void);
 int connections_waiting(void);
+// Has a request wait for a call or an event, or no longer.
+void connection_park(struct connection *connection, bool parks);
 // Has the loop wait for what the connection can go on with.
 void connection_watch(struct connection *connection);
 // Writes what waits, as far as the peer takes it.

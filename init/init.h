@@ -2,29 +2,29 @@
 // loopback of the container, and takes calls from the agent over a unix socket. Runtime and calls outlive the agent.
 //
 // One thread, one loop. Files call those before them in this list; test/unit/init/file-order.test.ts holds that:
-//   buffer.c    bytes and text
-//   clock.c     clocks
-//   history.c   calls that were forgotten
-//   call.c      calls by their id, and how long each may take
-//   places.c    how many calls the runtime takes at once
-//   worker.c    what becomes of the worker and its calls by what happens
-//   next.c      what is to be done next
-//   poll.c      descriptors that the loop waits for
-//   output.c    what the processes write, and lines of the init between
-//   log.c       the lines that Lambda writes itself
-//   bounds.c    what programs of the worker may send
+//   buffer.c     bytes and text
+//   clock.c      clocks
+//   history.c    calls that were forgotten
+//   call.c       calls by their id, and how long each may take
+//   places.c     how many calls the runtime takes at once
+//   worker.c     what becomes of the worker and its calls by what happens
+//   next.c       what is to be done next
+//   poll.c       descriptors that the loop waits for
+//   output.c     what the processes write, and lines of the init between
+//   log.c        the lines that Lambda writes itself
+//   bounds.c     what programs of the worker may send
 //   connection.c connections of runtime and extensions
-//   answer.c    answers to them
-//   extension.c the Extensions API
-//   runtime.c   the Runtime API
-//   request.c   HTTP/1.1 as it is read
-//   http.c      HTTP/1.1 on the connections
-//   process.c   start, end and restart of the processes
-//   order.c     what the agent asks for
-//   agent.c     the connection to the agent
-//   effects.c   does what is to be done
-//   hold.c      the program of the Pods that stand for workers
-//   loop.c      the loop
+//   answer.c     answers to them
+//   extension.c  the Extensions API
+//   runtime.c    the Runtime API
+//   request.c    HTTP/1.1 as it is read
+//   http.c       HTTP/1.1 on the connections
+//   process.c    start, end and restart of the processes
+//   order.c      what the agent asks for
+//   agent.c      the connection to the agent
+//   effects.c    does what is to be done
+//   hold.c       the program of the Pods that stand for workers
+//   loop.c       the loop
 // The files up to next.c are the core: they decide, and do nothing. Whoever has told worker.c what has happened does what
 // next.c says by then, through effects_run().
 #ifndef INIT_H

@@ -41,15 +41,10 @@ static void serve_agent(uint32_t events)
 	agent_write(events);
 }
 
-static void serve_http(int fd, uint32_t events)
+// Does all that is due. Returns the milliseconds until something else is; -1 for never.
+static int tick(void)
 {
-	http_serve(fd, events);
-	effects_run();
-}
-
-// Does all that is due but what the agent is to hear. Returns the moment at which the next is; 0 for never.
-static int64_t do_what_is_due(int64_t now)
-{
+	int64_t now = now_ms();
 	int64_t next;
 	do {
 		next = http_tick(now);
@@ -57,14 +52,6 @@ static int64_t do_what_is_due(int64_t now)
 		earliest(&next, worker_tick(now, connections_waiting(), extensions_late()));
 		earliest(&next, process_tick(now));
 	} while (effects_run());
-	return next;
-}
-
-// Does all that is due. Returns the milliseconds until something else is; -1 for never.
-static int tick(void)
-{
-	int64_t now = now_ms();
-	int64_t next = do_what_is_due(now);
 	earliest(&next, agent_tick(now));
 	// The init ends when the agent knows, or when it has had the time.
 	bool ended = worker.phase == FAILED || worker.processes == 0;
@@ -96,7 +83,8 @@ static void run(int signal_fd)
 			else if (agent_owns(fd))
 				serve_agent(events[index].events);
 			else if (http_owns(fd))
-				serve_http(fd, events[index].events);
+				http_serve(fd, events[index].events);
+			effects_run();
 		}
 		// What a process wrote before it ended is read before its end counts: a new connection takes two turns.
 		if (signalled && (count == 1 || ++put_off == MAX_PUT_OFF)) {

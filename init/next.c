@@ -47,13 +47,15 @@ static enum effect_kind owed_to(struct call *call)
 
 static struct effect owed_to_calls(void)
 {
-	for (struct call *call = worker.calls; call != NULL && worker.must_serve_calls; call = call->next) {
-		enum effect_kind kind = owed_to(call);
-		if (kind != NOTHING)
-			return (struct effect){kind, call};
+	struct effect effect = {NOTHING, NULL};
+	for (struct call *call; effect.kind == NOTHING && (call = worker.marked) != NULL;) {
+		effect = (struct effect){owed_to(call), call};
+		if (effect.kind == NOTHING || effect.kind == FREE_CALL) {
+			worker.marked = call->next_marked;
+			call->next_marked = NULL;
+		}
 	}
-	worker.must_serve_calls = false;
-	return (struct effect){NOTHING, NULL};
+	return effect;
 }
 
 // Processes end after the lines of their calls, which say how much memory they took.
@@ -79,9 +81,9 @@ struct effect next_effect(int waiting, const char *late)
 	struct effect effect = owed_to_calls();
 	if (effect.kind != NOTHING)
 		return effect;
-	effect.kind = owed_to_processes();
-	if (effect.kind != NOTHING || given == NULL)
-		return effect;
+	enum effect_kind kind = owed_to_processes();
+	if (kind != NOTHING || given == NULL)
+		return (struct effect){kind, NULL};
 	given->stage = RUNNING;
 	given->changed = true;
 	worker_news_soon();

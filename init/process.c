@@ -112,7 +112,6 @@ void process_boot(void)
 		free(entries);
 }
 
-// Starts the runtime when nothing holds it up.
 void process_start_runtime(void)
 {
 	if (worker.runtime != 0 || worker.resetting || worker.phase == FAILED || worker.phase == STOPPING || !extensions_registered())
@@ -236,8 +235,8 @@ int64_t process_tick(int64_t now)
 		kill(-1, SIGKILL);
 	}
 	int64_t next = 0;
-	int64_t dues[] = {worker.runtime_kill_at, worker.kill_at, worker.finish_at};
-	for (size_t index = 0; index < sizeof dues / sizeof *dues; index++)
-		earliest(&next, awake_at(now, dues[index]));
+	earliest(&next, awake_at(now, worker.runtime_kill_at));
+	earliest(&next, awake_at(now, worker.kill_at));
+	earliest(&next, awake_at(now, worker.finish_at));
 	return next;
 }

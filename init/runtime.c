@@ -40,7 +40,8 @@ void runtime_next(struct connection *connection)
 			return;
 		}
 	}
-	connection->parked = connection->waited = true;
+	connection->waited = true;
+	connection_park(connection, true);
 	worker_waits(connections_waiting());
 }
 

@@ -27,6 +27,15 @@ void worker_news_soon(void)
 		worker.news_by = now_ms() + NEWS_MS;
 }
 
+// Has next.c look at a call.
+static void mark(struct call *call)
+{
+	struct call **place = &worker.marked;
+	while (*place != NULL && *place != call)
+		place = &(*place)->next_marked;
+	*place = call;
+}
+
 static void call_changed(struct call *call)
 {
 	call->changed = true;
@@ -38,7 +47,7 @@ static void drop(struct call *call)
 {
 	call->stage = GONE;
 	call->changed = false;
-	worker.must_serve_calls = true;
+	mark(call);
 }
 
 // Ends a worker whose initialization failed. The init ends within a second.
@@ -200,7 +209,7 @@ void worker_settle(struct call *call, const char *outcome, const char *type, con
 		worker.linger_at = awake_ms() + (left > 0 ? left : 0);
 	}
 	call->forget_at = awake_ms() + worker.config.keep_answers_ms;
-	worker.must_serve_calls = true;
+	mark(call);
 	call_changed(call);
 }
 
@@ -216,7 +225,8 @@ void worker_acknowledge(struct call *call, int64_t offset)
 	call->base = offset;
 	if (call->sent < offset)
 		call->sent = offset;
-	call->must_resume = worker.must_serve_calls = true;
+	call->must_resume = true;
+	mark(call);
 	// There may be more of it than an agent takes at once.
 	worker_news();
 }
