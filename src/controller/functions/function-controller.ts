@@ -205,14 +205,14 @@ export class FunctionController {
   /** Plans the next steps of a function, carries them out, and writes what has become of it. */
   async #keep(view: FunctionView, call: CallOptions): Promise<Kept> {
     const { key, owned, owner } = view;
-    const { client, clock } = this.#options;
+    const { clock } = this.#options;
     const publication = publicationOf(view);
     const scaled = this.#scaler.apply(owner, groupsFor(view, publication), livingOf(owned));
     const plan = planOf(view, publication, scaled.groups, clock.now());
     const { groups, surplus } = plan;
     const written = await this.#workers.write(key, owner, groups, plan.workers, call);
     const settings = await this.#attempt(view, 'set', plan.settings, (due) =>
-      applySettings(client, owner, groups, due, call),
+      applySettings(this.#options, owner, groups, due, call),
     );
     let present = written.owner;
     const published = await this.#attempt(view, 'publish', isWritten(publication) ? [publication] : [], async () => {

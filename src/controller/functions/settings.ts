@@ -4,8 +4,9 @@ import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { mergePatch } from '../../kube/api/merge-patch.ts';
 import { objectKey } from '../../kube/api/object-key.ts';
-import type { KubeClient } from '../../kube/api/types.ts';
-import { livingOf } from './readiness.ts';
+import { isOwned } from './owner-index.ts';
+import { isLiving, livingOf } from './readiness.ts';
+import type { WorkerChangerOptions } from './worker-changer.ts';
 import type { WorkerGroup } from './worker-groups.ts';
 import { inTurns, type WriteOutcome } from './write-outcome.ts';
 
@@ -58,17 +59,22 @@ export function lackingSettings(
   return livingOf(owned).filter((worker) => changedBySettings(owner, groups, worker) !== undefined);
 }
 
-/** Gives workers of a function its settings, as long as they are as the cache shows them. */
+/**
+ * Gives workers of a function its settings, as long as they are as the cache shows them now: one that has got a template in
+ * the same look has them with it.
+ */
 export async function applySettings(
-  client: Pick<KubeClient, 'patch'>,
+  { client, workers }: WorkerChangerOptions,
   owner: LambdaFunction,
   groups: readonly SettingsGroup[],
   due: readonly LambdaWorker[],
   call: CallOptions,
 ): Promise<WriteOutcome[]> {
-  return await inTurns(due, async (worker) => {
-    const next = changedBySettings(owner, groups, worker);
-    if (next !== undefined) {
+  return await inTurns(due, async (seen) => {
+    const worker = workers.cache.get(objectKey(seen));
+    const isOurs = worker !== undefined && isOwned(worker, owner) && isLiving(worker);
+    const next = isOurs ? changedBySettings(owner, groups, worker) : undefined;
+    if (isOurs && next !== undefined) {
       const { annotations = {}, resourceVersion, uid } = worker.metadata;
       const changes = { annotations: mergePatch(annotations, next.metadata.annotations ?? {}) };
       const body = { metadata: { uid, resourceVersion, ...changes }, spec: mergePatch(worker.spec, next.spec) };

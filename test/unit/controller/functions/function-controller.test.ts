@@ -148,6 +148,20 @@ describe('FunctionController', () => {
     expect(lab.told.filter((status) => 'changing' in status && Object.keys(status).length === 1)).toHaveLength(4);
   });
 
+  it.each([
+    ['the template', { image: 'registry.example/hello:2', minWorkers: 4 }],
+    ['their end', { minWorkers: 2 }],
+  ])('sends a worker that gets %s and the settings in one look no second request', async (_what, change) => {
+    const lab = new FunctionLab();
+    const rollout = { maxSurge: 4, maxUnavailable: 0, progressDeadlineSeconds: 600 };
+    await lab.begin(functionFixture({ minWorkers: 4, spec: { rollout } }));
+    lab.requests();
+    lab.apply(functionFixture({ ...change, spec: { rollout, reservedConcurrency: 4 } }));
+    expect(await lab.look()).not.toEqual({ requeueAfterMs: 500 });
+    expect(lab.requests().filter((each) => each.endsWith('lambdaworkers'))).toHaveLength(4);
+    expect(new Set(lab.workers.map(({ spec }) => spec.concurrency?.reserved))).toEqual(new Set([4]));
+  });
+
   it('takes workers away with one request for each, however late its watch is, under the next leader too', async () => {
     const lab = new FunctionLab();
     await lab.begin(functionFixture({ minWorkers: 100 }));
