@@ -2,6 +2,7 @@ import { FUNCTION_LABEL, type LambdaFunction, lambdaFunctions, workerOf } from '
 import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import { fieldManagers } from '../../api/name.ts';
 import type { CallOptions } from '../../common/deadline.ts';
+import { hasCode } from '../../common/errors.ts';
 import { objectKey } from '../../kube/api/object-key.ts';
 import type { Informer, KubeClient } from '../../kube/api/types.ts';
 import { isOwned } from './owner-index.ts';
@@ -11,7 +12,7 @@ import type { WorkerGroup } from './worker-groups.ts';
 import { inTurns, outcomeOf, type WriteOutcome } from './write-outcome.ts';
 
 export interface WorkerChangerOptions {
-  readonly client: Pick<KubeClient, 'patch'>;
+  readonly client: Pick<KubeClient, 'get' | 'patch'>;
   readonly workers: Pick<Informer<LambdaWorker>, 'cache'>;
 }
 
@@ -89,8 +90,24 @@ export class WorkerChanger {
       return 'behind';
     }
     const patch = { kind: 'json', body: templatePatch(worker, workerOf(owner, name, source)) } as const;
-    await client.patch(lambdaWorkers, objectKey(worker), patch, call);
+    try {
+      await client.patch(lambdaWorkers, objectKey(worker), patch, call);
+    } catch (error) {
+      if (hasCode(error, 'Invalid') && !(await this.#isAsSeen(worker, call))) {
+        return 'behind';
+      }
+      throw error;
+    }
     return undefined;
+  }
+
+  /**
+   * Whether a worker whose patch was refused is as the cache shows it. The API server applies a JSON patch before it compares
+   * versions: one for labels that are gone meanwhile is Invalid, and no Conflict.
+   */
+  async #isAsSeen({ metadata }: LambdaWorker, call: CallOptions): Promise<boolean> {
+    const present = await this.#options.client.get(lambdaWorkers, objectKey({ metadata }), call);
+    return present?.metadata.resourceVersion === metadata.resourceVersion;
   }
 
   /** Writes down the turns, beside those of workers that are still changing. */

@@ -91,6 +91,10 @@ describe('objects', () => {
     await client.patch(widgets, key, { kind: 'merge', body: { status: { place: 'a' } } }, status);
     await expect(touch()).rejects.toMatchObject({ code: 'Conflict' });
     await expect(mark()).rejects.toMatchObject({ code: 'Conflict' });
+    // A JSON patch is applied before versions are compared.
+    const nested = { op: 'add', path: '/metadata/labels/team', value: 'a' };
+    const misplaced = client.patch(widgets, key, { kind: 'json', body: [replace, nested] });
+    await expect(misplaced).rejects.toMatchObject({ code: 'Invalid', status: 422 });
     await expect(client.delete(widgets, key, { uid, resourceVersion })).rejects.toMatchObject({ code: 'Conflict' });
     await client.delete(widgets, key, { uid });
     await expect(touch()).rejects.toMatchObject({ code: 'NotFound' });

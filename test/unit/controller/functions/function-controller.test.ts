@@ -130,6 +130,23 @@ describe('FunctionController', () => {
     },
   );
 
+  it.each(['labels', 'annotations'] as const)(
+    'takes no worker for refused whose %s somebody has taken away, before its watch shows it',
+    async (field) => {
+      const lab = new FunctionLab();
+      await lab.begin(functionFixture({ minWorkers: 1 }));
+      lab.lag('workers');
+      const worker = lab.worker('hello-latest-0');
+      lab.cluster.put(lambdaWorkers, { ...worker, metadata: { ...worker.metadata, [field]: undefined } });
+      lab.apply(functionFixture({ minWorkers: 1, image: 'registry.example/hello:2' }));
+      expect(await lab.look()).toEqual({ requeueAfterMs: 500 });
+      expect(lab.owner.status?.conditions).not.toContainEqual(expect.objectContaining({ reason: 'WorkerRefused' }));
+      lab.show();
+      await lab.look();
+      expect(lab.worker('hello-latest-0').spec.image).toBe('registry.example/hello:2');
+    },
+  );
+
   it('changes workers with one request for each, and one for the turns of each look', async () => {
     const lab = new FunctionLab();
     const image = 'registry.example/hello:2';
