@@ -26,7 +26,8 @@ const refusals: ReadonlySet<number | undefined> = new Set([400, 403, 413, 422]);
 
 /**
  * Does the same with each item, some at a time, and waits for the end of all that were begun. None is begun after one
- * that is refused or fails.
+ * that is refused or fails, nor after some of which each met another object than the cache shows: the cache is behind, and
+ * the API server is spared the others until it is not.
  *
  * @param work gives `behind` where the item is another than in the cache
  */
@@ -39,8 +40,10 @@ export async function inTurns<T>(
     const begun = items
       .slice(from, from + AT_A_TIME)
       .map((item) => work(item).then((result): WriteOutcome => ({ kind: result ?? 'done' }), outcomeOf));
-    outcomes.push(...(await Promise.all(begun)));
-    if (outcomes.some(({ kind }) => kind === 'refused' || kind === 'failed')) {
+    const some = await Promise.all(begun);
+    outcomes.push(...some);
+    const isOver = some.some(({ kind }) => kind === 'refused' || kind === 'failed');
+    if (isOver || some.every(({ kind }) => kind === 'behind')) {
       break;
     }
   }

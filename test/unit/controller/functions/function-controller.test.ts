@@ -179,6 +179,35 @@ describe('FunctionController', () => {
     expect(new Set(lab.workers.map(({ spec }) => spec.concurrency?.reserved))).toEqual(new Set([4]));
   });
 
+  it.each([
+    ['settings', { spec: { reservedConcurrency: 4 } }],
+    ['template', { image: 'registry.example/hello:2' }],
+    ['end of the function', undefined],
+  ])('tries the %s at few of its workers in a look while the watch shows none as it is', async (_what, change) => {
+    const lab = new FunctionLab();
+    const wish = (more: Parameters<typeof functionFixture>[0] = {}) => {
+      const made = functionFixture({ minWorkers: 100, ...more });
+      const rollout = { maxSurge: 100, maxUnavailable: 0, progressDeadlineSeconds: 600 };
+      return { ...made, spec: { ...made.spec, rollout } };
+    };
+    await lab.begin(wish());
+    lab.lag('workers');
+    for (const worker of lab.workers) {
+      lab.report(worker, { phase: 'Paused' });
+    }
+    lab.requests();
+    if (change === undefined) {
+      lab.remove('hello');
+    } else {
+      lab.apply(wish(change));
+    }
+    expect(await lab.look()).toEqual({ requeueAfterMs: 500 });
+    expect(lab.requests().filter((each) => each.endsWith('lambdaworkers'))).toHaveLength(16);
+    lab.show();
+    await lab.look();
+    expect(lab.requests().filter((each) => each.endsWith('lambdaworkers'))).toHaveLength(100);
+  });
+
   it('takes workers away with one request for each, however late its watch is, under the next leader too', async () => {
     const lab = new FunctionLab();
     await lab.begin(functionFixture({ minWorkers: 100 }));
