@@ -160,6 +160,7 @@ export class ShareWorld {
       {
         type: lambdaWorkers,
         informer: {
+          cache: this.#workers,
           written: (worker) => this.#take(this.#workers.setAhead(worker as LambdaWorker)),
           removed: (key, uid) => this.#take(this.#workers.removeAhead(key, uid)),
         },

@@ -8,7 +8,7 @@ import { type WriteTarget, wrapWrites } from './wrapped-writes.ts';
 /** Informer that takes in what this process writes. */
 export interface OwnedCache<T extends KubeObject> {
   readonly type: ResourceType<T>;
-  readonly informer: Pick<Informer<T>, 'removed' | 'written'>;
+  readonly informer: Pick<Informer<T>, 'cache' | 'removed' | 'written'>;
 }
 
 /** Options that the writes of all kinds share with those of one. */
@@ -55,12 +55,14 @@ export class OwnWrites {
   }
 
   async #settleOne(path: string, doubt: WriteTarget, call: CallOptions): Promise<void> {
-    const { key, type, uid } = doubt;
+    const { key, type } = doubt;
+    // Of before the read, also where the write names none: an object that is not there is gone by then.
+    const shown = this.#cachesOf(type).map(({ informer }) => informer.cache.get(key)?.metadata.uid);
     const present = await this.#inner.get(type, key, call);
     if (present !== undefined) {
       this.#written(type, present);
     }
-    if (present?.metadata.uid !== uid) {
+    for (const uid of shown.filter((each) => each !== present?.metadata.uid)) {
       this.#removed(type, key, uid);
     }
     if (this.#doubts.get(path) === doubt) {

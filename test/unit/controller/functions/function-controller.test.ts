@@ -262,6 +262,21 @@ describe('FunctionController', () => {
     expect(lab.requests().filter((each) => each === 'get lambdaworkers')).toHaveLength(1);
   });
 
+  it('makes a worker in place of one that is gone by the time that a change of it has no answer', async () => {
+    const lab = new FunctionLab();
+    await lab.begin(functionFixture({ minWorkers: 1 }));
+    lab.lag('workers');
+    lab.apply(functionFixture({ minWorkers: 1, image: 'registry.example/hello:2' }));
+    lab.cluster.inject(({ name, verb }) => `${verb} ${name}` === 'patch hello-latest-0', {
+      kind: 'lost',
+      carriedOut: 'never',
+    });
+    await expect(lab.look()).rejects.toMatchObject({ code: 'Unreachable' });
+    lab.cluster.remove(lambdaWorkers, lab.worker('hello-latest-0').metadata);
+    await lab.look();
+    expect(lab.written()).toEqual(['create hello-latest-0']);
+  });
+
   it('leaves a worker alone that serves another function, whatever its owner reference says', async () => {
     const lab = new FunctionLab();
     const owner = functionFixture({ minWorkers: 1 });
