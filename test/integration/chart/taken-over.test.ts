@@ -232,10 +232,17 @@ describe('taken over', () => {
       }
       await expect(controller.delete(lambdaWorkers, key('called'))).rejects.toMatchObject(mine);
       const made = await make('owned', [owner]);
-      const changed = await controller.update(lambdaWorkers, {
-        ...made,
-        metadata: { ...made.metadata, annotations: { 'esb.dev/template': '2' } },
-        spec: { ...made.spec, image: 'hello:2' },
+      const template = { ...made, metadata: { ...made.metadata, annotations: { 'esb.dev/template': '2' } } };
+      await expect(controller.update(lambdaWorkers, template)).rejects.toMatchObject({ code: 'Forbidden' });
+      const { resourceVersion, uid } = made.metadata;
+      const changed = await controller.patch(lambdaWorkers, key('owned'), {
+        kind: 'json',
+        body: [
+          { op: 'replace', path: '/metadata/annotations/esb.dev~1template', value: '2' },
+          { op: 'replace', path: '/spec', value: { ...made.spec, image: 'hello:2' } },
+          { op: 'add', path: '/metadata/uid', value: uid },
+          { op: 'add', path: '/metadata/resourceVersion', value: resourceVersion },
+        ],
       });
       expect(changed.spec.image).toBe('hello:2');
       await expect(
