@@ -23,7 +23,7 @@ int calls_running(void)
 struct call *call_find(const char *id)
 {
 	for (struct call *call = worker.calls; call != NULL; call = call->next)
-		if (strcmp(call->id, id) == 0)
+		if (call->stage != GONE && strcmp(call->id, id) == 0)
 			return call;
 	return NULL;
 }
@@ -70,7 +70,7 @@ int64_t call_due(const struct call *call, int64_t now)
 
 bool call_overdue(const struct call *call, int64_t now)
 {
-	return call->stage != ENDED && now >= call_due(call, now);
+	return call->stage < ENDED && now >= call_due(call, now);
 }
 
 // Says whether nobody has to hear of a call any more. An agent that is there says itself when it has heard enough.

@@ -191,7 +191,7 @@ void worker_end_broken(int64_t awake)
 // Gives a call its outcome.
 void worker_settle(struct call *call, const char *outcome, const char *type, const char *message)
 {
-	if (call->stage == ENDED)
+	if (call->stage >= ENDED)
 		return;
 	bool started = call->started_us != 0;
 	call->stage = ENDED;

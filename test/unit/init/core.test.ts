@@ -152,6 +152,29 @@ describe('calls', () => {
     `));
 });
 
+describe('events of one step', () => {
+  it('end no call again that is let go', () =>
+    follows(`
+      ${ready}
+      take a 0 → give a
+      answers a
+      answered a → log-end a Answered, accept a
+      forget a
+      told a
+      tick + fails → log-init-end, free a
+      show a → a unknown
+    `));
+
+  it('take a call anew that is let go', () =>
+    follows(`
+      take a 0
+      forget a
+      told a
+      tick + take a 0 → free a
+      show a → a waiting - -
+    `));
+});
+
 describe('a request that ends as its call goes out', () => {
   it('gives the call back, and the next one has it', () =>
     follows(`
