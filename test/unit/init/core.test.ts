@@ -62,6 +62,13 @@ describe('the initialization', () => {
       show b → b ended NotStarted -
     `));
 
+  it('is over by a request that comes as its time ends', () =>
+    follows(`
+      time 60000
+      waits + tick → log-extensions, log-init-end
+      take a 0 → give a
+    `));
+
   it('in which the runtime ends fails', () =>
     follows(`
       take a 0
