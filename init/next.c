@@ -45,11 +45,24 @@ static enum effect_kind owed_to(struct call *call)
 	return call->stage == GONE ? FREE_CALL : NOTHING;
 }
 
+// The call whose lines come next; NULL for none.
+static struct call *call_to_log(void)
+{
+	struct call *call = worker.marked;
+	while (call != NULL && !call->must_log_end)
+		call = call->next_marked;
+	return call;
+}
+
 static struct effect owed_to_calls(void)
 {
 	struct effect effect = {NOTHING, NULL};
 	for (struct call *call; effect.kind == NOTHING && (call = worker.marked) != NULL;) {
 		effect = (struct effect){owed_to(call), call};
+		// An answer that is accepted has the agent hear of all calls, those included that have ended with it.
+		struct call *ended = effect.kind == ACCEPT_ANSWER ? call_to_log() : NULL;
+		if (ended != NULL)
+			effect = (struct effect){owed_to(ended), ended};
 		if (effect.kind == NOTHING || effect.kind == FREE_CALL) {
 			worker.marked = call->next_marked;
 			call->next_marked = NULL;

@@ -180,6 +180,19 @@ describe('events of one step', () => {
       tick + take a 0 → free a
       show a → a waiting - -
     `));
+
+  it('have the agent hear of the end of a call after its lines: the word of an answer tells of all', () =>
+    follows(`
+      concurrency 2
+      ${ready}
+      waits
+      take a 0 → give a
+      take b 0 → give b
+      answers a
+      answers b
+      time 3000
+      answered a + tick → log-end a Answered, log-end b Timeout, accept a, refuse b, end-for-restart
+    `));
 });
 
 describe('a request that ends as its call goes out', () => {
