@@ -240,7 +240,6 @@ void worker_arrive(struct call *call, const char *bytes, size_t length);
 void worker_agent_left(void);
 void worker_agent_came(void);
 void worker_waits(int waiting); // A request for the next call has come.
-bool worker_initialized(const char *late); // Runtime and extensions have asked for what comes next.
 void worker_begin(struct call *call);
 void worker_return(struct call *call, bool begun);
 void worker_settle(struct call *call, const char *outcome, const char *type, const char *message);

@@ -6,7 +6,7 @@
 // The initialization ends when runtime and extensions wait.
 static void become_ready(const char *late)
 {
-	if (!worker_initialized(late))
+	if (worker.init_ms == 0 || late != NULL)
 		return;
 	worker.init_due = 0;
 	if (worker.phase != STARTING)

@@ -162,11 +162,6 @@ void worker_return(struct call *call, bool begun)
 	call_changed(call);
 }
 
-bool worker_initialized(const char *late)
-{
-	return worker.init_ms != 0 && late == NULL;
-}
-
 void worker_waits(int waiting)
 {
 	places_seen(waiting);
@@ -261,7 +256,7 @@ int64_t worker_tick(int64_t now, int waiting, const char *late)
 {
 	int64_t next = 0;
 	int64_t awake = awake_ms();
-	if (worker.init_due != 0 && awake >= worker.init_due && !worker_initialized(late)) {
+	if (worker.init_due != 0 && awake >= worker.init_due && (worker.init_ms == 0 || late != NULL)) {
 		char text[256];
 		snprintf(text, sizeof text, "Task timed out after %.2f seconds%s%.128s%s", (double)worker.config.init_timeout_ms / 1000,
 		         late == NULL ? "" : ": extension ", late == NULL ? "" : late, late == NULL ? "" : " has not asked for an event");
